@@ -1,0 +1,21 @@
+"""The one exception that is shown to a user as a message, not as a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class UserError(Exception):
+    """Something the user can mend: bad flags, bad files, bad configuration.
+
+    `main` prints it as `affect_jax: <message>` on stderr and exits with code 2.
+
+    **Arguments:**
+
+    - `message`: one line that says what is wrong, where, and what to do.
+    - `problems`: further lines, one a problem, when several are found at once.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()):
+        self.problems = tuple(problems)
+        super().__init__("\n  ".join((message, *self.problems)))

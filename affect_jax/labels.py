@@ -1,0 +1,50 @@
+"""AffectNet's labels: names, order, counts and the marks for "none".
+
+Source: Mollahosseini, Hasani and Mahoor, AffectNet (2017), tables 3 and 5.
+"""
+
+from __future__ import annotations
+
+EXPRESSIONS = (
+    "neutral",
+    "happiness",
+    "sadness",
+    "surprise",
+    "fear",
+    "disgust",
+    "anger",
+    "contempt",
+    "none",
+    "uncertain",
+    "non-face",
+)
+"""All eleven annotations; a label's id is its place here."""
+
+NUM_CLASSES = 8
+"""The first eight are classes of the categorical model; the other three are never a target."""
+
+TRAINING_COUNTS = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
+"""Faces of each of the eight classes in the manually annotated training set (287,651 in all)."""
+
+VALIDATION_COUNT = 500
+"""Faces of each class in the validation set."""
+
+NOT_ANNOTATED = -2.0
+"""The release's mark for a face without valence and arousal."""
+
+AXES = ("valence", "arousal")
+
+# The 7-class protocol drops contempt; its classes are the first seven ids, so no id changes.
+CLASS_COUNTS = (7, 8)
+
+
+def classes(num_classes: int = NUM_CLASSES) -> tuple[str, ...]:
+    """Names of the categorical model's classes, in the order of its logits.
+
+    **Arguments:**
+
+    - `num_classes`: 8, or 7 for the protocol without contempt.
+    """
+    if num_classes not in CLASS_COUNTS:
+        raise ValueError(f"num_classes must be 7 or 8, not {num_classes}")
+    return EXPRESSIONS[:num_classes]
