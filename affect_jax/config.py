@@ -1,0 +1,302 @@
+"""Every key of a run, with its default and its meaning; and the checks of a whole config at once.
+
+A config file starts from `defaults()` and changes a few lines. Nothing is computed in a config:
+what depends on the data or the devices (steps an epoch, class weights) is derived in code.
+A *spec* is a mapping with a `name` from a registry; its other keys are that entry's options.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from affect_jax import labels
+from affect_jax.errors import UserError
+from affect_jax.registry import Registry, nearest, unknown
+
+SPECS = ("sampling", "trunk", "schedule", "optimizer")
+"""Keys whose value is a spec: one registry entry and its options."""
+
+MAY_CHANGE = (
+    "checkpoint.keep_last",
+    "data.cache",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.num_workers",
+    "data.prefetch",
+    "duration",
+    "images_every",
+    "log_every",
+    "profile",
+)
+"""Keys that may differ when a run goes on: they change no number that the run computes."""
+
+
+def defaults() -> ConfigDict:
+    """The protocol's AlexNet on AffectNet as it is (Mollahosseini et al. 2017, section 5.1)."""
+    config = ConfigDict()
+    config.seed = 0  # of initialisation, order, augmentation and dropout
+
+    config.data = ConfigDict()
+    config.data.name = "affectnet"  # registry `data.DATASETS`
+    config.data.manual_dir = ""  # where the licensed release lies; embedded sets need none
+    config.data.data_dir = "data"  # where prepared records are written, once
+    config.data.options = ConfigDict()  # the data set's own options, see its docstring
+    config.data.image_size = 256  # side of the stored faces, pixels
+    config.data.crop_size = 224  # side of the network's input, pixels
+    config.data.num_classes = 8  # 8, or 7 for the protocol without contempt
+    config.data.mirror = True  # random horizontal mirroring in training
+    config.data.cache = "none"  # none: decode each epoch; host: decode once, into memory; auto
+    config.data.num_workers = 0  # processes that decode; 0: threads of the main process
+    config.data.prefetch = 2  # batches put on the devices ahead of the step
+
+    config.sampling = ConfigDict({"name": "natural"})  # registry `sampling.SAMPLERS`
+
+    config.trunk = ConfigDict({"name": "alexnet"})  # registry `models.TRUNKS`
+    config.heads = ("expression",)  # registry `models.HEADS`
+    config.dtype = "float32"  # of the network's arithmetic; parameters and losses are float32
+
+    # The objective: weighted sum of terms of the registry `losses.LOSSES`.
+    config.losses = (ConfigDict({"name": "cross_entropy", "head": "expression"}),)
+
+    config.batch_size = 256  # of the whole run, whatever the number of devices
+    config.duration = ConfigDict({"epochs": 20.0, "steps": 0})  # exactly one is not 0
+    config.learning_rate = 0.01
+    # The paper divides the rate by 10 every 10,000 steps; the 2018 summary writes "drops 10%",
+    # which to the letter is decay 0.9. The default follows the paper.
+    config.schedule = ConfigDict({"name": "step", "decay": 0.1, "interval": {"steps": 10_000}})
+    config.optimizer = ConfigDict({"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4})
+    config.ema_decay = 0.0  # of the parameters' moving average, used in evaluation; 0: none
+
+    config.evaluate_every = ConfigDict({"epochs": 1.0, "steps": 0})
+    config.evaluation = ConfigDict()
+    config.evaluation.split = "validation"
+    config.evaluation.batch_size = 256
+    config.evaluation.mirror = False  # average each face's prediction with its mirror image's
+    config.evaluation.draws = 200  # of the skew-normalised scores
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = ConfigDict({"epochs": 1.0, "steps": 0})
+    config.checkpoint.keep_last = 2
+    # The score whose best checkpoint is kept: any name in scores.json; `-` in front: smaller is
+    # better (`-dimensional.mean.rmse`).
+    config.checkpoint.best = "categorical.top1.original.f1.macro"
+
+    config.log_every = 50  # steps between lines of the log; a non-finite loss stops the run here
+    config.images_every = ConfigDict({"epochs": 1.0, "steps": 0})  # faces to TensorBoard
+    config.profile = False  # write a profile of steps 10 to 20, for TensorBoard
+    return config
+
+
+def plain(value: Any) -> Any:
+    """The config as dictionaries, lists and scalars: what JSON can hold."""
+    if isinstance(value, (Mapping, ConfigDict)):
+        return {key: plain(value[key]) for key in sorted(value)}
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
+    return value
+
+
+def digest(config: Mapping | ConfigDict) -> str:
+    """Twelve hexadecimal digits that change with any value of the config."""
+    text = json.dumps(plain(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def flatten(config: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """`{"data.name": "affectnet", ...}`: one entry a leaf; lists are leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in plain(config).items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def from_plain(values: Mapping[str, Any]) -> ConfigDict:
+    """A config from the JSON that a workdir holds: `plain`'s inverse."""
+    config = ConfigDict(values)
+    config.heads = tuple(config.heads)
+    config.losses = tuple(ConfigDict(term) for term in values["losses"])
+    return config
+
+
+def in_steps(duration: Mapping[str, Any] | ConfigDict, steps_per_epoch: int) -> int:
+    """`{"epochs": 2.0, "steps": 0}` in optimizer steps, at least 1.
+
+    **Raises:** `UserError` unless exactly one of the two is positive.
+    """
+    found = duration_problem(duration)
+    if found:
+        raise UserError(found)
+    steps = plain(duration).get("steps")
+    return int(steps) if steps else max(1, round(duration["epochs"] * steps_per_epoch))
+
+
+def duration_problem(duration: Any) -> str | None:
+    """What is wrong with a duration, or None."""
+    if not isinstance(duration, (Mapping, ConfigDict)):
+        return f"{duration!r}: must be {{'epochs': n}} or {{'steps': n}}"
+    strange = sorted(set(duration) - {"epochs", "steps"})
+    if strange:
+        return f"{strange[0]}: no such key; a duration has 'epochs' or 'steps'"
+    given = {key: value for key, value in plain(duration).items() if value}
+    if len(given) != 1:
+        return "give exactly one of epochs and steps (0 stands for not given)"
+    (key, value) = next(iter(given.items()))
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+        return f"{key} = {value!r}: must be a positive number"
+    if key == "steps" and value != int(value):
+        return f"steps = {value}: must be a whole number"
+    return None
+
+
+def check(
+    config: ConfigDict,
+    *,
+    registries: Mapping[str, Registry],
+    num_devices: int = 1,
+    name: str = "config",
+) -> None:
+    """Checks a config before any device, data or file is touched.
+
+    **Arguments:**
+
+    - `registries`: what can be named, by key: `dataset sampling trunk head loss schedule optimizer`.
+    - `num_devices`: devices of all processes, over which a batch is split.
+    - `name`: what the message calls the config: its file's name.
+
+    **Raises:** `UserError` with every problem found, one a line.
+    """
+    problems = list(_shape_problems(plain(config), plain(defaults()), ""))
+    if not problems:  # ranges make sense only of values that are there and of the right type
+        problems = list(_value_problems(config, num_devices))
+        problems += list(_registry_problems(config, registries))
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UserError(f"{name} has {count}", problems)
+
+
+def _shape_problems(given: dict, known: dict, prefix: str) -> Iterator[str]:
+    """Unknown and missing keys, and wrong types."""
+    for key in sorted(set(given) - set(known)):
+        yield f"{prefix}{key} = {given[key]!r}: no such key; {nearest(key, known)}"
+    for key in sorted(set(known) - set(given)):
+        yield f"{prefix}{key}: missing"
+    for key in sorted(set(known) & set(given)):
+        value, default, path = given[key], known[key], prefix + key
+        if not _same_type(value, default):
+            wanted = {dict: "a mapping", list: "a tuple"}.get(type(default), type(default).__name__)
+            yield f"{path} = {value!r}: must be {wanted}, not {type(value).__name__}"
+        elif isinstance(default, dict) and key not in SPECS and path != "data.options":
+            optional = {"epochs": 0.0, "steps": 0} if set(default) == {"epochs", "steps"} else {}
+            yield from _shape_problems({**optional, **value}, default, f"{path}.")
+
+
+def _same_type(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    return isinstance(value, type(default))
+
+
+# Each rule: key, condition, what must hold.
+RULES = (
+    ("seed", lambda v: 0 <= v < 2**32, "0 <= seed < 2^32"),
+    ("data.image_size", lambda v: 16 <= v <= 1024, "between 16 and 1024"),
+    ("data.num_classes", lambda v: v >= 2, "at least 2"),
+    ("data.num_workers", lambda v: v >= 0, "0 or more"),
+    ("data.prefetch", lambda v: v >= 1, "1 or more"),
+    ("learning_rate", lambda v: v > 0, "positive"),
+    ("ema_decay", lambda v: 0 <= v < 1, "in [0, 1)"),
+    ("batch_size", lambda v: v >= 1, "1 or more"),
+    ("evaluation.batch_size", lambda v: v >= 1, "1 or more"),
+    ("evaluation.draws", lambda v: v >= 1, "1 or more"),
+    ("checkpoint.keep_last", lambda v: v >= 1, "1 or more"),
+    ("log_every", lambda v: v >= 1, "1 or more"),
+)
+CHOICES = (
+    ("dtype", ("float32", "bfloat16")),
+    ("data.cache", ("none", "host", "auto")),
+)
+DURATIONS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
+
+
+def _value_problems(config: ConfigDict, num_devices: int) -> Iterator[str]:
+    flat = flatten(config)
+    for key, holds, wanted in RULES:
+        if not holds(flat[key]):
+            yield f"{key} = {flat[key]!r}: must be {wanted}"
+    for key, choices in CHOICES:
+        if flat[key] not in choices:
+            yield f"{key} = {unknown(flat[key], choices)}"
+    if config.data.name == "affectnet" and config.data.num_classes not in labels.CLASS_COUNTS:
+        yield f"data.num_classes = {config.data.num_classes}: must be 7 or 8 on AffectNet"
+    if not 16 <= config.data.crop_size <= config.data.image_size:
+        limit = config.data.image_size
+        yield f"data.crop_size = {config.data.crop_size}: must be between 16 and image_size {limit}"
+    for path in DURATIONS:
+        duration: Any = config
+        for key in path.split("."):
+            duration = duration[key]
+        found = duration_problem(duration)
+        if found:
+            yield f"{path}: {found}"
+    for key in ("batch_size", "evaluation.batch_size"):
+        found = flat[key] > 0 and division_problem(flat[key], num_devices)
+        if found:
+            yield f"{key} = {flat[key]}: {found}"
+
+
+def division_problem(batch_size: int, num_devices: int) -> str | None:
+    """Why a batch cannot be split evenly, with the nearest sizes that can; or None."""
+    if batch_size % num_devices == 0:
+        return None
+    below = batch_size // num_devices * num_devices
+    near = [str(size) for size in (below, below + num_devices) if size > 0]
+    are = "nearest are" if len(near) == 2 else "nearest is"
+    return f"must be a multiple of {num_devices} devices; {are} {' and '.join(near)}"
+
+
+FIXED_OPTIONS = {
+    "dataset": ("manual_dir", "data_dir", "image_size"),
+    "sampling": (),
+    "trunk": ("dtype",),
+    "loss": ("class_counts", "unit_frequencies"),
+    "schedule": ("learning_rate", "steps_per_epoch", "total_steps"),
+    "optimizer": ("schedule",),
+}
+"""Keyword arguments that code supplies and a spec may not, by kind of registry."""
+
+
+def _registry_problems(config: ConfigDict, registries: Mapping[str, Registry]) -> Iterator[str]:
+    specs = [(key, key, plain(config[key])) for key in SPECS]
+    specs += [(f"losses[{i}]", "loss", plain(term)) for i, term in enumerate(config.losses)]
+    dataset = {"name": config.data.name, **plain(config.data.options)}
+    for path, kind, spec in [*specs, ("data", "dataset", dataset)]:
+        for problem in registries[kind].problems(spec, FIXED_OPTIONS[kind]):
+            yield f"{path}.{problem}"
+    yield from _head_problems(config.heads, config.losses, registries["head"])
+
+
+def _head_problems(
+    heads: Sequence[str], terms: Sequence[ConfigDict], known: Registry
+) -> Iterator[str]:
+    if not heads:
+        yield f"heads = (): name at least one of {', '.join(known.names())}"
+    if len(set(heads)) < len(heads):
+        yield f"heads = {tuple(heads)}: one is named twice"
+    for head in heads:
+        if head not in known:
+            yield f"heads: {unknown(head, known.names())}"
+    if not terms:
+        yield "losses = (): a run needs at least one term"
+    for i, term in enumerate(terms):
+        if "head" in term and term["head"] not in heads:
+            yield f"losses[{i}].head = {term['head']!r}: not among heads {tuple(heads)}"

@@ -1,0 +1,45 @@
+"""Training metrics gathered inside the step: clu metrics, merged over devices and steps.
+
+They are what the log and TensorBoard show between evaluations; the protocol's scores are computed
+from predictions by this package's other modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from clu import metrics
+
+
+def collection(terms: Sequence[str], heads: Sequence[str]) -> type[metrics.Collection]:
+    """The collection of a run, as a clu class.
+
+    **Arguments:**
+
+    - `terms`: the objective's terms; each is shown as `loss_<term>`.
+    - `heads`: the model's heads; with `expression` among them, top-1 `accuracy` is shown.
+
+    **Returns:**
+
+    A class whose `gather_from_model_output(axis_name="batch", **step_outputs(...))` runs inside
+    the step. Means are over steps, `accuracy` is over annotated faces.
+    """
+    averages = ["loss", "gradient_norm", *(f"loss_{term}" for term in terms)]
+    members: dict[str, Any] = {name: metrics.Average.from_output(name) for name in averages}
+    if "expression" in heads:
+        members["accuracy"] = metrics.Average.from_fun(_expression_hits)
+    return metrics.Collection.create(**members)
+
+
+def step_outputs(loss: Any, values: dict, gradient_norm: Any, outputs: dict, batch: dict) -> dict:
+    """What a step hands to the collection: scalars, and outputs with the batch they belong to."""
+    terms = {f"loss_{name}": value for name, value in values.items()}
+    return dict(loss=loss, gradient_norm=gradient_norm, outputs=outputs, batch=batch, **terms)
+
+
+def _expression_hits(outputs: dict, batch: dict, **_: Any) -> dict:
+    hits = jnp.argmax(outputs["expression"], axis=-1) == batch["expression"]
+    # clu forwards a mask of the wrong length as no mask: this one has the hits' own shape.
+    return {"values": hits.astype(jnp.float32), "mask": batch["expression_mask"]}

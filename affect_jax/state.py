@@ -1,0 +1,49 @@
+"""What a training run is at a step: arrays only, so that saving it is saving the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from affect_jax import steps
+
+
+@flax.struct.dataclass
+class TrainState:
+    step: jax.Array  # int32 []: updates done
+    params: dict[str, Any]  # {"model": the network's, "loss": learned term weights, often empty}
+    batch_stats: dict[str, Any]  # running mean and variance of batch normalisation, may be empty
+    opt_state: optax.OptState
+    ema: dict[str, Any]  # moving average of params["model"]; empty when off
+
+
+def create(program: steps.Program, seed: int) -> TrainState:
+    """A fresh state, equal for equal seeds on any number of devices."""
+
+    def init() -> TrainState:
+        images = jnp.zeros((1, program.crop_size, program.crop_size, 3))
+        variables = program.model.init(steps.key(seed, "init", 0), images)
+        params = {"model": variables["params"], "loss": program.loss.init()}
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=dict(variables).get("batch_stats", {}),
+            opt_state=program.optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, params["model"]) if program.ema_decay else {},
+        )
+
+    return jax.jit(init)()
+
+
+def evaluated_params(state: TrainState) -> dict[str, Any]:
+    """The network's parameters that evaluation uses: the moving average where one is kept."""
+    return state.ema or state.params["model"]
+
+
+def count(params: Any) -> int:
+    """Number of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,65 @@
+"""Packaging. Each dependency says why it is here; lower bounds are what the tests ran with."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "affect_jax/__init__.py").read_text())[1]
+
+REQUIRED = [
+    "absl-py>=2.1",  # flags
+    "array-record>=0.8",  # random access to prepared faces
+    "clu>=0.0.12",  # metrics inside the step
+    "filelock>=3.16",  # one run a workdir; the lock dies with its process
+    "flax>=0.12",  # networks
+    "grain>=0.2.16",  # random-access loading with workers
+    "jax>=0.10",
+    "ml-collections>=1.1",  # configs
+    "numpy>=2.0",
+    "opencv-python-headless>=4.10",  # resizing and drawing
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.12",  # asynchronous checkpoints
+    "pillow>=11.0",  # strict decoding of a release's images, whatever their kind
+    "psutil>=6.0",  # free memory, for the choice of a cache
+    "pyarrow>=18.0",  # predictions.parquet
+    "scipy>=1.14",  # non-negative least squares of the rig
+    "simplejpeg>=1.8",  # the fastest decoder measured, see benchmarks/README.md
+    "tabulate>=0.9",  # tables for the terminal, Markdown and LaTeX
+    "tensorboardX>=2.6.2",  # TensorBoard events without TensorFlow
+    "tensorflow-datasets>=4.9.9",  # builders; TensorFlow itself is not needed
+    "tqdm>=4.66",  # progress bars
+]
+REPORT = [
+    "jinja2>=3.1",  # the page
+    "matplotlib>=3.9",  # its figures
+]
+TEST = [
+    "hypothesis>=6.100",  # laws
+    "krippendorff>=0.8",  # reference for alpha
+    "pytest>=8.3",
+    "pytest-xdist>=3.6",  # both cores
+    "scikit-learn>=1.5",  # reference for the scores
+    "tensorboard>=2.18",  # reads back what was written
+]
+
+setup(
+    name="affect_jax",
+    version=VERSION,
+    description="AffectNet's baselines in JAX: categorical, dimensional and facial action models",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["affect_jax", "affect_jax.*"]),
+    install_requires=REQUIRED + REPORT,
+    extras_require={
+        "cuda": ["jax[cuda12]>=0.10"],  # NVIDIA GPUs
+        "tpu": ["jax[tpu]>=0.10"],
+        "tensorboard": ["tensorboard>=2.18"],  # to look at what was written
+        "test": TEST,
+        "torch": ["torch>=2.6", "torchvision>=0.21"],  # a peer in tests and benchmarks
+        "dev": [*TEST, "ruff==0.17.6", "pyright==1.1.414"],  # pinned: their rules change
+    },
+)

@@ -1,0 +1,33 @@
+"""Settings and fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+# Before JAX starts: two virtual devices, no more than there are cores.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+)
+
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("tests")
+if not flags.FLAGS.is_parsed():  # Grain's workers ask for parsed flags
+    flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="session")
+def real_faces() -> pathlib.Path:
+    """Real photographs in AffectNet's first layout; they are not part of the repository."""
+    default = REPOSITORY.parent / "shared" / "real_faces"
+    path = pathlib.Path(os.environ.get("AFFECT_JAX_REAL_FACES", default))
+    if not (path / "training.csv").is_file():
+        pytest.skip(f"no photographs at {path}; set AFFECT_JAX_REAL_FACES to a release's folder")
+    return path
