@@ -92,6 +92,31 @@ def defaults() -> ConfigDict:
     return config
 
 
+def variant(config: ConfigDict, dataset: str) -> ConfigDict:
+    """The same experiment on another data set: what `configs/file.py:dataset` gives.
+
+    **Arguments:**
+
+    - `dataset`: `affectnet`, or `synthetic_faces`: rendered faces at 128 pixels and a schedule of
+      minutes on two cores.
+
+    **Raises:** `UserError` for another name.
+    """
+    known = ("affectnet", "synthetic_faces")
+    if dataset not in known:
+        raise UserError(f"config variant {unknown(dataset, known)}")
+    config.data.name = dataset
+    if dataset == "synthetic_faces":
+        config.data.options = {"num_training": 8_000, "num_validation": 1_000}
+        config.data.image_size = 128
+        config.data.crop_size = 112
+        config.batch_size = 64
+        config.duration = {"epochs": 6.0, "steps": 0}
+        config.schedule = {"name": "cosine", "warmup": {"epochs": 0.5}}
+        config.optimizer = {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4}
+    return config
+
+
 def plain(value: Any) -> Any:
     """The config as dictionaries, lists and scalars: what JSON can hold."""
     if isinstance(value, (Mapping, ConfigDict)):

@@ -1,0 +1,98 @@
+"""The command: flags in, one of train and evaluate out. Nothing else is decided here.
+
+    python -m affect_jax.main --config=configs/alexnet_weighted.py --workdir=runs/weighted
+    python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=best
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from affect_jax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "The experiment: a file of configs/, or file.py:variant. --config.KEY=VALUE changes a key.",
+    lock_config=False,  # a wrong key is reported by config.check, together with all others
+    accept_new_attributes=True,
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run: config, checkpoints, logs, scores. Default: runs/NAME."
+)
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "best", "What --mode=evaluate scores: best, last or a step."
+)
+_SPLIT = flags.DEFINE_string(
+    "split", None, "What --mode=evaluate scores it on. Default: the config's evaluation split."
+)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """absl's parsing, with its errors as one line and exit code 2."""
+    try:
+        rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise UserError(f"{rest[1]!r} is not a flag; --help lists them")
+        if flags.FLAGS["config"].present:
+            _ = _CONFIG.value.seed  # a file that cannot be read shows itself on the first access
+    except UserError as error:
+        stop(error)
+    except Exception as error:  # whatever a config file may raise
+        if "--help" in argv or "-h" in argv:
+            raise
+        stop(_flag_error(error))
+    return rest
+
+
+def _flag_error(error: Exception) -> UserError:
+    """The line that matters of what absl and config_flags print."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    path = config_flags.get_config_filename(flags.FLAGS["config"]) if _has_config() else ""
+    missing = isinstance(error, FileNotFoundError) or "Failed loading config" in str(error)
+    if missing:
+        return UserError(f"--config={path}: no such file; configs/ holds the experiments")
+    return UserError(f"flags: {lines[-1] if lines else type(error).__name__}")
+
+
+def _has_config() -> bool:
+    return getattr(flags.FLAGS["config"], "_config_filename", None) is not None
+
+
+def stop(error: UserError) -> None:
+    """Prints the error as the command's last word and exits with 2."""
+    print(f"affect_jax: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def main(_: Sequence[str]) -> None:
+    from affect_jax import run  # the libraries load once the flags are known to be right
+
+    try:
+        code = run.run(
+            mode=_MODE.value,
+            config=_CONFIG.value,
+            config_name=_config_name(),
+            workdir=_WORKDIR.value,
+            checkpoint=_CHECKPOINT.value,
+            split=_SPLIT.value,
+        )
+    except UserError as error:
+        stop(error)
+    else:
+        sys.exit(code)
+
+
+def _config_name() -> str:
+    if not flags.FLAGS["config"].present:
+        return ""
+    return config_flags.get_config_filename(flags.FLAGS["config"])
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,221 @@
+"""The table of predictions: what evaluation writes and what anybody's model may hand in.
+
+One row a face. Columns: `id`; `expression` (label id, empty where there is none) with `p_neutral`,
+`p_happiness`, ... (probabilities that sum to one); `valence`, `arousal` (labels, empty where there
+are none) with `valence_predicted`, `arousal_predicted`; `AU1`, ... (intensities in [0, 1], empty
+where there are none) with `AU1_predicted`, ... (probabilities). A model needs to bring only its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+
+from affect_jax.errors import UserError
+from affect_jax.labels import AXES
+
+MAX_BYTES = 4 << 30  # a larger file is not a table of faces
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Labels and predictions of N faces, in the order of the split; absent models are None.
+
+    **Arguments:**
+
+    - `id`: str [N], unique.
+    - `expression`: int64 [N], -1 where there is no label; `probabilities`: float64 [N, C].
+    - `classes`: the C names.
+    - `valence_arousal`, `valence_arousal_predicted`: float64 [N, 2]; labels NaN where none.
+    - `units`: the A numbers of the action units.
+    - `action_units`, `action_units_predicted`: float64 [N, A]; labels NaN where none.
+    """
+
+    id: np.ndarray
+    classes: tuple[str, ...] = ()
+    expression: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    valence_arousal: np.ndarray | None = None
+    valence_arousal_predicted: np.ndarray | None = None
+    units: tuple[int, ...] = ()
+    action_units: np.ndarray | None = None
+    action_units_predicted: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+def to_table(predictions: Predictions) -> pyarrow.Table:
+    """The predictions as an Arrow table with the columns above."""
+    p = predictions
+    columns: dict[str, pyarrow.Array] = {"id": pyarrow.array(p.id.tolist(), pyarrow.string())}
+    if p.expression is not None:
+        none = p.expression < 0
+        columns["expression"] = pyarrow.array(p.expression, pyarrow.int64(), mask=none)
+    if p.probabilities is not None:
+        for name, column in zip(p.classes, p.probabilities.T, strict=True):
+            columns[f"p_{name}"] = pyarrow.array(column)
+    if p.valence_arousal_predicted is not None:
+        _add_pairs(columns, AXES, p.valence_arousal, p.valence_arousal_predicted)
+    if p.action_units_predicted is not None:
+        names = tuple(f"AU{unit}" for unit in p.units)
+        _add_pairs(columns, names, p.action_units, p.action_units_predicted)
+    return pyarrow.table(columns)
+
+
+def _add_pairs(columns: dict, names: tuple[str, ...], labels, predicted: np.ndarray) -> None:
+    for i, name in enumerate(names):
+        if labels is not None:
+            columns[name] = pyarrow.array(labels[:, i], mask=np.isnan(labels[:, i]))
+        columns[f"{name}_predicted"] = pyarrow.array(predicted[:, i])
+
+
+def write(predictions: Predictions, path: pathlib.Path) -> None:
+    """Writes `.parquet` or, by its ending, `.csv`; the file appears whole or not at all."""
+    table = to_table(predictions)
+    partial = path.with_name(path.name + ".partial")
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(table, partial)
+    else:
+        pyarrow.parquet.write_table(table, partial)
+    partial.replace(path)
+
+
+def read(path: pathlib.Path) -> Predictions:
+    """Reads and checks a table.
+
+    **Raises:** `UserError`, one line: no such file, unreadable, missing column, unknown label,
+    values that are not numbers or out of range, probabilities that do not sum to one, repeated ids.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of predictions")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path}: larger than 4 GiB; a table of predictions is not")
+    try:
+        if path.suffix == ".csv":
+            table = pyarrow.csv.read_csv(
+                path,
+                convert_options=pyarrow.csv.ConvertOptions(column_types={"id": pyarrow.string()}),
+            )
+        else:
+            table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: cannot be read as {path.suffix or 'parquet'}: {line}") from error
+    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if repeated:
+        raise UserError(f"{path}: column {sorted(repeated)[0]!r} is there twice")
+    return from_table(table, str(path))
+
+
+def from_table(table: pyarrow.Table, name: str) -> Predictions:
+    """The checked predictions of a table; `name` is what messages call it."""
+    classes = tuple(c[2:] for c in table.column_names if c.startswith("p_"))
+    units = [re.fullmatch(r"AU(\d+)_predicted", column) for column in table.column_names]
+    numbers = tuple(int(unit[1]) for unit in units if unit)
+    has_axes = any(f"{axis}_predicted" in table.column_names for axis in AXES)
+    if not (classes or numbers or has_axes):
+        raise UserError(
+            f"{name}: no predictions; give p_<class> columns, valence_predicted and "
+            "arousal_predicted, or AU<n>_predicted"
+        )
+    ids = _ids(table, name)
+    expression = probabilities = None
+    if classes:
+        probabilities = np.stack([_numbers(table, f"p_{c}", name) for c in classes], axis=1)
+        _check_probabilities(probabilities, ids, name)
+        expression = _expressions(table, len(classes), name)
+    axes = units_labels = units_predicted = predicted = None
+    if has_axes:
+        axes = _columns(table, AXES, name, empty=True, low=-1)
+        predicted = _columns(table, [f"{axis}_predicted" for axis in AXES], name)
+    if numbers:
+        columns = [f"AU{n}" for n in numbers]
+        units_labels = _columns(table, columns, name, empty=True, low=0)
+        units_predicted = _columns(table, [f"{c}_predicted" for c in columns], name)
+    return Predictions(
+        ids,
+        classes,
+        expression,
+        probabilities,
+        axes,
+        predicted,
+        numbers,
+        units_labels,
+        units_predicted,
+    )
+
+
+def _column(table: pyarrow.Table, column: str, name: str) -> pyarrow.ChunkedArray:
+    if column not in table.column_names:
+        raise UserError(f"{name}: column {column!r} is missing")
+    return table[column]
+
+
+def _ids(table: pyarrow.Table, name: str) -> np.ndarray:
+    ids = np.array([str(value) for value in _column(table, "id", name).to_pylist()])
+    if not len(ids):
+        raise UserError(f"{name}: no rows")
+    values, counts = np.unique(ids, return_counts=True)
+    if counts.max() > 1:
+        raise UserError(f"{name}: id {values[counts.argmax()]!r} is there {counts.max()} times")
+    return ids
+
+
+def _numbers(table: pyarrow.Table, column: str, name: str, empty: bool = False) -> np.ndarray:
+    """A column as float64 [N]; empty cells are NaN where allowed."""
+    try:
+        values = _column(table, column, name).cast(pyarrow.float64())
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
+        line = str(error).splitlines()[0]
+        raise UserError(f"{name}: column {column!r} holds something not a number: {line}") from error
+    array = values.to_numpy(zero_copy_only=False).astype(np.float64)
+    bad = np.isinf(array) if empty else ~np.isfinite(array)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise UserError(f"{name}: column {column!r}, row {row + 1}: {array[row]}, not a number")
+    return array
+
+
+def _columns(table, columns, name: str, empty: bool = False, low: float = -np.inf) -> np.ndarray:
+    arrays = []
+    for column in columns:
+        array = _numbers(table, column, name, empty)
+        outside = np.flatnonzero((array < low) | (array > 1)) if np.isfinite(low) else []
+        if len(outside):
+            row = outside[0]
+            raise UserError(
+                f"{name}: column {column!r}, row {row + 1}: label {array[row]:g} is outside "
+                f"[{low:g}, 1]; leave the cell empty where there is no label"
+            )
+        arrays.append(array)
+    return np.stack(arrays, axis=1)
+
+
+def _expressions(table: pyarrow.Table, num_classes: int, name: str) -> np.ndarray:
+    values = _numbers(table, "expression", name, empty=True)
+    labels = np.where(np.isnan(values), -1, values)
+    bad = np.flatnonzero((labels != np.round(labels)) | (labels < -1) | (labels >= num_classes))
+    if len(bad):
+        raise UserError(
+            f"{name}: column 'expression', row {bad[0] + 1}: unknown label {values[bad[0]]:g}; "
+            f"labels are 0 to {num_classes - 1}, empty where there is none"
+        )
+    return labels.astype(np.int64)
+
+
+def _check_probabilities(probabilities: np.ndarray, ids: np.ndarray, name: str) -> None:
+    sums = probabilities.sum(axis=1)
+    bad = np.flatnonzero((np.abs(sums - 1) > 1e-3) | (probabilities < 0).any(axis=1))
+    if len(bad):
+        row = bad[0]
+        raise UserError(
+            f"{name}: row {row + 1} (id {ids[row]}): probabilities must be 0 or more and sum to 1; "
+            f"they sum to {sums[row]:.4f}"
+        )

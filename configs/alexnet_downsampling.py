@@ -1,0 +1,16 @@
+"""AlexNet on at most 15,000 faces of each class: the paper's "down-sampling" strategy.
+
+Paper: AffectNet 2017, Table 7, "Down-sample", top-1, original: F1 .22 (contempt) to .85 (happy).
+Ours: needs AffectNet.
+
+    python -m affect_jax.main --config=configs/alexnet_downsampling.py --workdir=runs/down \
+        --config.data.manual_dir=/path/to/AffectNet
+"""
+
+from affect_jax.config import defaults, variant
+
+
+def get_config(dataset: str = "affectnet"):
+    config = defaults()
+    config.sampling = {"name": "down", "cap": 15_000}
+    return variant(config, dataset)
