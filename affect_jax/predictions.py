@@ -164,7 +164,7 @@ def _ids(table: pyarrow.Table, name: str) -> np.ndarray:
         raise UserError(f"{name}: no rows")
     values, counts = np.unique(ids, return_counts=True)
     if counts.max() > 1:
-        raise UserError(f"{name}: id {values[counts.argmax()]!r} is there {counts.max()} times")
+        raise UserError(f"{name}: id {str(values[counts.argmax()])!r} is there {counts.max()} times")
     return ids
 
 
