@@ -1,0 +1,119 @@
+"""Losses of the facial action model: logits and targets [b, A].
+
+A target is an intensity in [0, 1], read as the probability that the unit is active.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from affect_jax.errors import UserError
+from affect_jax.losses.base import LOSSES, Term, at_most
+
+ACTIVE = 0.5  # a unit counts as active from this intensity on
+
+
+def unit_frequencies(action_units: np.ndarray) -> np.ndarray:
+    """How often each action unit is active: the share of annotated faces at `ACTIVE` or above.
+
+    **Arguments:**
+
+    - `action_units`: float [N, A], intensities in [0, 1], NaN where not annotated.
+
+    **Returns:**
+
+    float64 [A]; NaN for a unit that no face is annotated for.
+    """
+    annotated = ~np.isnan(action_units)
+    active = np.sum(np.where(annotated, action_units, 0.0) >= ACTIVE, axis=0, dtype=np.float64)
+    count = np.sum(annotated, axis=0, dtype=np.float64)
+    return np.where(count > 0, active / np.maximum(count, 1.0), np.nan)
+
+
+@LOSSES.register("binary_cross_entropy")
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class BinaryCrossEntropy(Term):
+    """Mean over annotated units of the cross entropy of a sigmoid each; targets may be soft.
+
+    **Arguments:**
+
+    - `frequency_weights`: weight each unit by one over how often it is active, scaled to mean 1
+      over the units (as Shao et al. 2018, JAA-Net), so that rare units count.
+    - `max_weight`: cap on a unit's weight, as a multiple of the smallest weight; 0: none.
+    """
+
+    frequency_weights: bool = False
+    max_weight: float = 0.0
+    heads = ("action_units",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("max_weight", lambda v: v == 0 or v >= 1, "1 or more, or 0 for no cap")
+        if self.frequency_weights:
+            self.unit_weights()
+
+    def unit_weights(self) -> np.ndarray:
+        """float64 [A]; 0 for a unit that is never annotated."""
+        if self.unit_frequencies is None:
+            raise UserError("frequency_weights needs a training split with action units")
+        frequencies = np.asarray(self.unit_frequencies, np.float64)
+        never = np.flatnonzero(frequencies == 0)
+        if len(never) and (not self.max_weight or len(never) == len(frequencies)):
+            raise UserError(
+                f"frequency_weights: unit at place {', '.join(map(str, never))} is never active in "
+                "the training split; set max_weight (10, say) or frequency_weights = False"
+            )
+        with np.errstate(divide="ignore"):  # 1 / 0 is cut by max_weight
+            weights = at_most(1.0 / frequencies, self.max_weight)
+        return np.nan_to_num(weights / np.nanmean(weights), nan=0.0)
+
+    def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        return optax.sigmoid_binary_cross_entropy(outputs, targets)
+
+    def example_weights(self, losses: jax.Array, targets: jax.Array) -> jax.Array:
+        if not self.frequency_weights:
+            return jnp.ones_like(losses)
+        return jnp.broadcast_to(jnp.asarray(self.unit_weights(), losses.dtype), losses.shape)
+
+
+@LOSSES.register("asymmetric")
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Asymmetric(Term):
+    """The asymmetric loss of Ridnik et al. (2021, equation 7), mean over annotated units.
+
+    With p the sigmoid and `q = max(p - clip, 0)`: `-(1 - p)^gamma_pos log(p)` for a unit that is
+    there, `-q^gamma_neg log(1 - q)` for one that is not; a soft target mixes the two.
+
+    **Arguments:**
+
+    - `gamma_neg`, `gamma_pos`: focusing of absent and of present units, 0 or more.
+    - `clip`: probability below which an absent unit costs nothing, in [0, 1).
+    """
+
+    gamma_neg: float = 4.0
+    gamma_pos: float = 1.0
+    clip: float = 0.05
+    heads = ("action_units",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("gamma_neg", lambda v: v >= 0, "0 or more")
+        self.require("gamma_pos", lambda v: v >= 0, "0 or more")
+        self.require("clip", lambda v: 0 <= v < 1, "in [0, 1)")
+
+    def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        log_p, log_not_p = jax.nn.log_sigmoid(outputs), jax.nn.log_sigmoid(-outputs)
+        present = jnp.exp(self.gamma_pos * log_not_p) * log_p
+        if self.clip:
+            shifted = jax.nn.sigmoid(outputs) - self.clip
+            counts = shifted > 0  # a power of 0 may have no derivative, so it is never taken
+            q = jnp.where(counts, shifted, 0.5)
+            absent = jnp.where(counts, q**self.gamma_neg * jnp.log1p(-q), 0.0)
+        else:  # q = p may round to 1, of which log1p(-q) is infinite
+            absent = jnp.exp(self.gamma_neg * log_p) * log_not_p
+        return -(targets * present + (1.0 - targets) * absent)

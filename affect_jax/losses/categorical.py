@@ -1,0 +1,175 @@
+"""Losses of the categorical model: logits [b, C], targets int32 [b]."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from affect_jax.errors import UserError
+from affect_jax.losses.base import LOSSES, Term, at_most
+from affect_jax.registry import unknown
+
+
+@LOSSES.register("cross_entropy")
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class CrossEntropy(Term):
+    """Cross entropy of the softmax.
+
+    **Arguments:**
+
+    - `label_smoothing`: the share of a target that is spread evenly over all classes, in [0, 1)
+      (Szegedy et al. 2016, section 7).
+    """
+
+    label_smoothing: float = 0.0
+    heads = ("expression",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("label_smoothing", lambda v: 0 <= v < 1, "in [0, 1)")
+
+    def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        if not self.label_smoothing:
+            return optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+        one_hot = jax.nn.one_hot(targets, outputs.shape[-1], dtype=outputs.dtype)
+        return optax.softmax_cross_entropy(
+            outputs, optax.smooth_labels(one_hot, self.label_smoothing)
+        )
+
+
+def checked_counts(counts: np.ndarray | None) -> np.ndarray:
+    """Counts of classes as float64 [C]. **Raises:** `UserError` where a class is empty."""
+    if counts is None:
+        raise UserError("needs the training split's class counts; this run has no expressions")
+    counts = np.asarray(counts, np.float64)
+    empty = [str(i) for i in np.flatnonzero(~(counts > 0))]
+    if empty:
+        raise UserError(
+            f"class {', '.join(empty)} has no face in the training split, so no weight follows; "
+            "use cross_entropy or focal, data with every class, or a smaller data.num_classes"
+        )
+    return counts
+
+
+@LOSSES.register("weighted_cross_entropy")
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class WeightedCrossEntropy(CrossEntropy):
+    """Cross entropy times a weight of the example's class (Mollahosseini et al. 2017).
+
+    **Arguments:**
+
+    - `scheme`: with `f_i` faces of class i, N in all, C classes:
+      `min_over`: `f_min / f_i`, the paper's;
+      `inverse_frequency`: `N / (C f_i)`;
+      `effective_number`: proportional to `(1 - beta) / (1 - beta^f_i)`, with sum C
+      (Cui et al. 2019, equation 4).
+    - `beta`: of `effective_number`, in [0, 1).
+    - `power`: exponent of the weights; 0.5 takes their square roots, 0 switches them off.
+    - `max_weight`: cap on a weight, as a multiple of the smallest weight; 0: none. With a
+      handful of faces in a class the paper's weights reach hundreds to one and training fails.
+    - `normalize_weights`: True divides by the sum of the batch's weights, so the loss keeps its
+      size, as in PyTorch; False divides by the number of examples as the paper's framework did,
+      which on AffectNet makes gradients about 10 times smaller.
+    """
+
+    scheme: str = "min_over"
+    beta: float = 0.999
+    power: float = 1.0
+    max_weight: float = 0.0
+    normalize_weights: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scheme not in SCHEMES:
+            raise UserError(f"scheme = {unknown(self.scheme, SCHEMES)}")
+        self.require("beta", lambda v: 0 <= v < 1, "in [0, 1)")
+        self.require("power", lambda v: v >= 0, "0 or more")
+        self.require("max_weight", lambda v: v == 0 or v >= 1, "1 or more, or 0 for no cap")
+        checked_counts(self.class_counts)
+
+    def class_weights(self) -> np.ndarray:
+        """float64 [C]."""
+        weights = SCHEMES[self.scheme](checked_counts(self.class_counts), self.beta)
+        return at_most(weights**self.power, self.max_weight)
+
+    def example_weights(self, losses: jax.Array, targets: jax.Array) -> jax.Array:
+        return jnp.asarray(self.class_weights(), losses.dtype)[targets]
+
+    def divisors(self, weights: jax.Array) -> jax.Array:
+        return weights if self.normalize_weights else jnp.ones_like(weights)
+
+
+def _effective_number(counts: np.ndarray, beta: float) -> np.ndarray:
+    weights = 1.0 / -np.expm1(counts * math.log(beta)) if beta else np.ones_like(counts)
+    return weights * len(counts) / np.sum(weights)
+
+
+SCHEMES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "min_over": lambda counts, beta: np.min(counts) / counts,
+    "inverse_frequency": lambda counts, beta: np.mean(counts) / counts,
+    "effective_number": _effective_number,
+}
+
+
+@LOSSES.register("balanced_softmax")
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class BalancedSoftmax(Term):
+    """Cross entropy of `logits + tau log(prior)`, the logit adjustment of Menon et al. (2021,
+    equation 10); with tau 1 it is the balanced softmax of Ren et al. (2020, theorem 1).
+
+    The prior enters the loss only: the bare logits predict as if all classes were as common.
+
+    **Arguments:**
+
+    - `tau`: strength of the adjustment; 0 is plain cross entropy.
+    """
+
+    tau: float = 1.0
+    heads = ("expression",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("tau", lambda v: v >= 0, "0 or more")
+        checked_counts(self.class_counts)
+
+    def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        counts = checked_counts(self.class_counts)
+        shift = jnp.asarray(self.tau * np.log(counts / np.sum(counts)), outputs.dtype)
+        return optax.softmax_cross_entropy_with_integer_labels(outputs + shift[None, :], targets)
+
+
+@LOSSES.register("focal")
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Focal(Term):
+    """`-(1 - p)^gamma log(p)` of the target's probability p (Lin et al. 2017, equation 4).
+
+    On `expression` p is the softmax's; on `action_units` each unit has a sigmoid of its own, and
+    a target in [0, 1].
+
+    **Arguments:**
+
+    - `gamma`: 0 is cross entropy; larger looks away from what is already right.
+    """
+
+    gamma: float = 2.0
+    heads = ("expression", "action_units")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("gamma", lambda v: v >= 0, "0 or more")
+
+    def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        if self.head == "action_units":
+            return optax.sigmoid_focal_loss(outputs, targets, gamma=self.gamma)
+        losses = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+        # log(1 - p) from the other classes' logits: 1 - p itself is 0 in float32 when p nears 1,
+        # where its power has no derivative.
+        others = ~jax.nn.one_hot(targets, outputs.shape[-1], dtype=bool)
+        log_rest = jax.nn.logsumexp(jax.nn.log_softmax(outputs), axis=-1, where=others)
+        return jnp.exp(self.gamma * log_rest) * losses
