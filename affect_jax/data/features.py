@@ -1,0 +1,262 @@
+"""What every data set writes, and how it is prepared and opened.
+
+    builder = prepare(MyFaces(data_dir="data", config=FacesConfig(name="mine", image_size=256)))
+    split = open_split(builder, "training")
+    split.records[7]["image"]  # JPEG bytes
+    split.columns()["expression"]  # int64 [N], in the order of the records
+
+Records are ArrayRecord files, read at random without TensorFlow. Beside them lie, per split, the
+labels of all records (`training.labels.npz`); `prepared.json` has counts, sizes and hashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import filelock
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from etils import epath
+
+from affect_jax import labels
+from affect_jax.data.records import (
+    PREPARED,
+    Records,
+    Split,
+    encode_columns,
+    open_split,
+    read_prepared,
+    size_and_hash,
+)
+from affect_jax.errors import UserError
+
+__all__ = ["FacesBuilder", "FacesConfig", "Split", "features", "open_split", "prepare", "record"]
+
+NUM_LANDMARKS = 68
+NUM_ACTION_UNITS = 18
+
+
+def features(
+    image_size: int, classes: Sequence[str] = labels.EXPRESSIONS
+) -> tfds.features.FeaturesDict:
+    """The features of a record; S is the image size, in pixels.
+
+    - `image`: JPEG, RGB, uint8 [S, S, 3].
+    - `expression`: int64, the class's place in `classes`; -1: none was given.
+    - `valence`, `arousal`: float32 in [-1, 1]; NaN: not annotated.
+    - `landmarks`: float32 [68, 2], x and y in pixels of `image`, (0, 0) being the centre of its
+      first pixel; NaN: none.
+    - `action_units`: float32 [18], intensities in [0, 1] in the order of
+      `facs.action_units.UNITS`; NaN: none.
+    - `box`: float32 [4], x, y, width and height of the face in pixels of the source image.
+    - `id`: text, unique within a split: where the face came from.
+    """
+    image = tfds.features.Image(shape=(image_size, image_size, 3), encoding_format="jpeg")
+    return tfds.features.FeaturesDict(
+        {
+            "image": image,
+            "expression": tfds.features.ClassLabel(names=list(classes)),
+            "valence": tfds.features.Scalar(np.float32),
+            "arousal": tfds.features.Scalar(np.float32),
+            "landmarks": tfds.features.Tensor(shape=(NUM_LANDMARKS, 2), dtype=np.float32),
+            "action_units": tfds.features.Tensor(shape=(NUM_ACTION_UNITS,), dtype=np.float32),
+            "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+            "id": tfds.features.Text(),
+        }
+    )
+
+
+def record(
+    identifier: str,
+    image: bytes,
+    expression: int,
+    *,
+    box: Sequence[float],
+    valence: float = np.nan,
+    arousal: float = np.nan,
+    landmarks: np.ndarray | None = None,
+    action_units: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """One record of `features`; what is not given is NaN.
+
+    **Arguments:**
+
+    - `image`: an encoded JPEG file of the builder's image size.
+    """
+    missing = functools.partial(np.full, fill_value=np.nan, dtype=np.float32)
+    points = missing((NUM_LANDMARKS, 2)) if landmarks is None else np.asarray(landmarks, np.float32)
+    units = (
+        missing((NUM_ACTION_UNITS,))
+        if action_units is None
+        else np.asarray(action_units, np.float32)
+    )
+    return {
+        "image": io.BytesIO(image),  # a file is passed through, an array would be encoded
+        "expression": int(expression),
+        "valence": np.float32(valence),
+        "arousal": np.float32(arousal),
+        "landmarks": points,
+        "action_units": units,
+        "box": np.asarray(box, np.float32),
+        "id": identifier,
+    }
+
+
+@dataclasses.dataclass(eq=False)
+class FacesConfig(tfds.core.BuilderConfig):
+    """One variant of a data set; its name is its folder's, and must tell apart what differs.
+
+    **Arguments:**
+
+    - `image_size`: side of the stored faces, pixels.
+    - `classes`: names of the expressions, in the order of their ids.
+    """
+
+    image_size: int = 256
+    classes: Sequence[str] = labels.EXPRESSIONS
+
+
+class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A data set of faces: give `_split_generators` (split -> iterable of (id, `record`)).
+
+    Records are stored in the order of a hash of their ids: the same whoever prepares them.
+    A subclass may fill `counts[split]` with `read`, `written` and `skipped`, and override `source`.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, config: FacesConfig, data_dir: str | os.PathLike):
+        self.counts: dict[str, dict[str, int]] = {}
+        with quiet():  # tfds warns of every config that is not in a list of its own
+            super().__init__(
+                config=config, data_dir=os.fspath(data_dir), file_format="array_record"
+            )
+
+    def source(self) -> dict[str, str]:
+        """What the records are made from: file name -> hash; `{}` where that is not at hand."""
+        return {}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config: Any = self.builder_config
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=type(self).__doc__,
+            features=features(config.image_size, config.classes),
+        )
+
+    def _generate_examples(self, examples: Any) -> Any:  # pyright: ignore
+        return examples
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
+        """Writes the records and, in the same unfinished folder, what is to lie beside them."""
+        super()._download_and_prepare(dl_manager, download_config)
+        files = {}
+        for name, split in self.info.splits.items():
+            paths = [epath.Path(path) for path in split.filepaths]
+            table = self.data_path / f"{name}.labels.npz"
+            table.write_bytes(encode_columns(Records(paths, self.info.features)))
+            files[name] = {path.name: size_and_hash(path) for path in (*paths, table)}
+            written = split.num_examples
+            counts = self.counts.setdefault(name, {"read": written, "skipped": 0})
+            counts["written"] = written
+            if counts["read"] != written + counts["skipped"]:
+                raise RuntimeError(f"{self.name}, {name}: rows went missing: {counts}")
+        prepared = {"source": self.source(), "counts": self.counts, "files": files}
+        (self.data_path / PREPARED).write_text(json.dumps(prepared, indent=1))
+
+    def _log_download_bytes(self) -> None:
+        say(f"{self.name}: preparing {self.data_path_final}")
+
+    def _log_download_done(self) -> None:
+        for name, counts in self.counts.items():
+            say(
+                f"{self.name}: {name}: {counts['read']:,} read = {counts['written']:,} written"
+                f" + {counts['skipped']:,} skipped"
+            )
+
+    @property
+    def data_path_final(self) -> str:
+        """Where the records will lie; `data_path` is another folder while they are written."""
+        return os.path.join(
+            self._data_dir_root, self.name, str(self.builder_config_name), str(self.version)
+        )
+
+
+def prepare(builder: FacesBuilder) -> FacesBuilder:
+    """Writes a builder's records unless they are there; downloads nothing. Returns the builder.
+
+    Records appear under their name only when all are written; of several processes that share the
+    folder one writes and the others wait.
+
+    **Raises:** `UserError` when records are there that were made from other files, or when they
+    cannot be written.
+    """
+    with quiet():
+        try:
+            if not builder.is_prepared():
+                _write(builder)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError(
+                f"{builder.data_path}: cannot be written ({reason}); "
+                "choose another folder with --config.data.data_dir"
+            ) from error
+    before, now = read_prepared(builder)["source"], builder.source()
+    changed = [name for name in now if name in before and now[name] != before[name]]
+    if now and (changed or set(now) != set(before)):
+        names = ", ".join(changed or sorted(set(now) ^ set(before)))
+        raise UserError(
+            f"{builder.data_path} was prepared from other files ({names} differ); "
+            "choose another --config.data.data_dir, or delete that folder to prepare it again"
+        )
+    return builder
+
+
+def _write(builder: FacesBuilder) -> None:
+    settings = tfds.download.DownloadConfig(try_download_gcs=False)
+    with _preparation_lock(builder), tempfile.TemporaryDirectory() as no_downloads:
+        if builder.is_prepared():  # by another process, in the meantime
+            builder.info.read_from_directory(builder.data_path)
+        else:
+            builder.download_and_prepare(download_dir=no_downloads, download_config=settings)
+
+
+def say(line: str) -> None:
+    """A line about preparation, where progress bars go too: standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings and progress bars of tfds: preparation has its own."""
+    tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+@contextlib.contextmanager
+def _preparation_lock(builder: FacesBuilder) -> Iterator[None]:
+    """One process prepares; what a killed one left unfinished is removed."""
+    folder = builder.data_path.parent
+    if "://" in os.fspath(folder):  # an object store has no locks: prepare it from one process
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / "preparing.lock"):  # freed when its process dies
+        for unfinished in folder.glob(f"incomplete.*_{builder.version}"):
+            unfinished.rmtree()
+        yield

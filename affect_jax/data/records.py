@@ -1,0 +1,172 @@
+"""Prepared records: random access, the labels of a whole split, and whether they are undamaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from affect_jax.errors import UserError
+from affect_jax.registry import unknown
+
+PREPARED = "prepared.json"
+DECODERS = {"image": tfds.decode.SkipDecoding()}
+COLUMNS = ("expression", "valence", "arousal", "action_units", "landmarks", "id")
+
+
+class Records(Sequence):
+    """Random access to the records of some files; picklable, for loader processes.
+
+    An item is the dictionary of `features`, its `image` still JPEG bytes.
+    """
+
+    def __init__(self, paths: Sequence[os.PathLike], feature_dict: Any):
+        self._paths = [os.fspath(path) for path in paths]
+        self._features = feature_dict
+
+    @functools.cached_property
+    def _source(self) -> Any:
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        return ArrayRecordDataSource(self._paths)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_paths": self._paths, "_features": self._features}  # open files stay behind
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        index = operator.index(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        example: Any = self._source[index % len(self)]
+        return self._features.deserialize_example_np(example, decoders=DECODERS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of a prepared data set.
+
+    **Arguments:**
+
+    - `name`: `training` or `validation`.
+    - `records`: random access to its N records, images still encoded.
+    - `classes`: names of the expressions, in the order of their ids.
+    - `fingerprint`: 64 hexadecimal digits that change with any byte of the records or labels.
+    - `folder`, `files`: where they lie; file name -> size and hash as they were written.
+    """
+
+    name: str
+    records: Records
+    classes: tuple[str, ...]
+    fingerprint: str
+    folder: epath.Path
+    files: Mapping[str, Mapping[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The labels of all records, in their order, without reading an image.
+
+        **Returns:** `expression` int64 [N], `valence` and `arousal` float32 [N], `action_units`
+        float32 [N, 18], `landmarks` float32 [N, 68, 2], `id` str [N]; NaN as in `features`.
+
+        **Raises:** `UserError` when the file was damaged since it was written.
+        """
+        path = self.folder / f"{self.name}.labels.npz"
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.files[path.name]["sha256"]:
+            raise _damaged(path, "its bytes are not those that were written")
+        with np.load(io.BytesIO(content), allow_pickle=False) as table:
+            columns = {key: table[key] for key in COLUMNS}
+        return columns | {"id": np.char.decode(columns["id"], "utf-8")}
+
+    def verify(self) -> None:
+        """Reads every file of the split and compares its hash; opening compares sizes only.
+
+        **Raises:** `UserError` that names the first damaged file.
+        """
+        for name, expected in self.files.items():
+            if size_and_hash(self.folder / name) != expected:
+                raise _damaged(self.folder / name, "its bytes are not those that were written")
+
+
+def open_split(builder: Any, name: str) -> Split:
+    """Opens one split of a prepared builder; its files' sizes are checked, their content is not.
+
+    **Raises:** `UserError` for an unknown split, and for a missing or truncated file, by name.
+    """
+    prepared = read_prepared(builder)
+    if name not in prepared["files"]:
+        raise UserError(f"{builder.name}: split {unknown(name, prepared['files'])}")
+    files = prepared["files"][name]
+    for file, expected in files.items():
+        path = builder.data_path / file
+        if not path.exists():
+            raise _damaged(path, "the file is missing")
+        size = path.stat().length
+        if size != expected["bytes"]:
+            raise _damaged(path, f"it has {size:,} bytes, not {expected['bytes']:,}")
+    classes = tuple(builder.info.features["expression"].names)
+    text = json.dumps([classes, files], sort_keys=True)
+    paths = [builder.data_path / file for file in files if "array_record" in file]
+    return Split(
+        name=name,
+        records=Records(paths, builder.info.features),
+        classes=classes,
+        fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+        folder=builder.data_path,
+        files=files,
+    )
+
+
+def read_prepared(builder: Any) -> dict[str, Any]:
+    path = builder.data_path / PREPARED
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise _damaged(path, "the file is missing") from None
+    except ValueError:
+        raise _damaged(path, "it is not JSON") from None
+
+
+def _damaged(path: epath.Path, what: str) -> UserError:
+    return UserError(
+        f"{path}: {what}; delete the folder {path.parent} to prepare the data set again"
+    )
+
+
+def encode_columns(records: Records) -> bytes:
+    """The `.npz` of `Split.columns`, read back from the records, so that both must agree."""
+    columns: dict[str, Any] = {key: [] for key in COLUMNS}
+    for example in records:
+        for key, values in columns.items():
+            values.append(example[key])
+    dtypes = {"expression": np.int64, "id": np.bytes_}
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {
+        key: np.asarray(v, dtypes.get(key, np.float32)) for key, v in columns.items()
+    }
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def size_and_hash(path: epath.Path) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return {"bytes": size, "sha256": digest.hexdigest()}
