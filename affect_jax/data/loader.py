@@ -1,0 +1,392 @@
+"""From records to uint8 batches: random access, any step first, the same batches however loaded.
+
+One element of the Grain pipeline is one process's share of a global batch: Grain's threads or
+worker processes each decode whole batches. An element a face would cost more in Grain's and
+Python's bookkeeping than its decoding. Labels never leave the main process: they are taken from
+the split's columns, which are read once.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import os
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, Protocol, TypeVar
+
+import grain
+import numpy as np
+import psutil
+import simplejpeg
+from absl import flags
+
+from affect_jax import batch as batches_of
+from affect_jax.data import sampling
+from affect_jax.errors import UserError
+
+T = TypeVar("T")
+
+MAX_BYTES_AHEAD = 1 << 30  # of decoded faces waiting in memory, in each process that decodes
+MAX_THREADS = 16  # more only queue for Python's lock: the decoder itself runs without it
+_ENDLESS = 1 << 48  # steps of an order without an end; Grain wants a length
+
+
+class Records(Protocol):
+    """Random access to a split's records; picklable where worker processes are used."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, row: int, /) -> Mapping[str, Any]: ...
+
+
+class Rows(Protocol):
+    """Rows of each global batch, int64 [B], -1 is padding: see `sampling`."""
+
+    def __getitem__(self, step: int, /) -> np.ndarray: ...
+
+
+def decode(jpeg: bytes, image: np.ndarray) -> None:
+    """Decodes a JPEG as RGB into `image`, uint8 [S, S, 3].
+
+    **Raises:** `ValueError` for anything but a whole JPEG of S x S pixels.
+    """
+    height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
+    if (height, width, 3) != image.shape:
+        wanted = " x ".join(map(str, image.shape[:2]))
+        raise ValueError(f"{height} x {width} pixels, not {wanted}")
+    simplejpeg.decode_jpeg(jpeg, "RGB", buffer=image)
+
+
+class _Buffers:
+    """Memory for batches, used again once nothing looks into it.
+
+    Fresh memory costs as much as a third of the decoding: the kernel clears every page. Arrays
+    share memory in many ways (views, JAX's arrays on a CPU), but all of them hold on to the ctypes
+    object that lends it, and its end gives the memory back.
+    """
+
+    def __init__(self):
+        self._free: collections.deque[np.ndarray] = collections.deque()
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        """uint8 array of unknown content; every call of one object has the same size."""
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(int(np.prod(shape)), np.uint8)
+        lender = (ctypes.c_uint8 * memory.size).from_buffer(memory)
+        weakref.finalize(lender, self._free.append, memory).atexit = False
+        return np.frombuffer(lender, np.uint8).reshape(shape)
+
+
+class _Source:
+    """Grain's data source: element i is this process's share of global batch `start + i`."""
+
+    def __init__(
+        self,
+        images: Records | np.ndarray,
+        rows: Rows,
+        image_size: int,
+        steps: range,
+        process: tuple[int, int],
+    ):
+        self._images, self._rows, self._image_size = images, rows, image_size
+        self._steps, self._process = steps, process
+        self._buffers = _Buffers()
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, place: int) -> dict[str, np.ndarray]:
+        rows = sampling.process_rows(self._rows[self._steps[place]], *self._process)
+        images = self._buffers.take((len(rows), self._image_size, self._image_size, 3))
+        if isinstance(self._images, np.ndarray):
+            np.take(self._images, np.maximum(rows, 0), axis=0, out=images, mode="clip")
+        else:
+            for image, row in zip(images, rows.tolist(), strict=True):
+                if row >= 0:
+                    _read(self._images, row, image)
+        images[rows < 0] = 0
+        return {"rows": rows, "image": images}
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "_buffers"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._buffers = _Buffers()
+
+
+def _read(records: Records, row: int, image: np.ndarray) -> None:
+    record = records[row]
+    try:
+        decode(record["image"], image)
+    except ValueError as error:
+        name = record.get("id", "")
+        name = name.decode() if isinstance(name, bytes) else name
+        raise UserError(
+            f"record {row} ({name}): its image cannot be decoded: {error}; delete the prepared "
+            "records and prepare them again"
+        ) from error
+
+
+class Batches:
+    """Iterator over a process's batches, see `batches`. Close it: it owns threads or processes."""
+
+    def __init__(self, iterator: Any, targets: Mapping[str, np.ndarray], shared: bool):
+        self._iterator, self._targets, self._shared = iterator, targets, shared
+        self._buffers = _Buffers()
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> batches_of.Batch:
+        element = next(self._iterator)
+        rows, image = element["rows"], element["image"]
+        if self._shared:  # copied, so that shared memory never outlives its workers
+            rows = np.array(rows)
+            image = self._buffers.take(image.shape)
+            image[:] = element["image"]
+        return {**batches_of.take(self._targets, rows), "image": image}
+
+    def close(self) -> None:
+        """Ends the threads and worker processes; may be called from another thread, and twice."""
+        self._iterator.close()
+
+
+def batches(
+    images: Records | np.ndarray,
+    targets: Mapping[str, np.ndarray],
+    rows: Rows,
+    *,
+    image_size: int,
+    start: int = 0,
+    stop: int | None = None,
+    num_workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Batches:
+    """The batches of steps `start` to `stop`, decoded ahead by threads or worker processes.
+
+    The batches are a function of `rows` alone: equal, bit for bit, for any number of workers, for
+    records and their decoded copy, and from any start, which costs nothing.
+
+    **Arguments:**
+
+    - `images`: a split's records, or all its faces decoded (`decode_all`), uint8 [N, S, S, 3].
+    - `targets`: of the whole split, from `batch.targets`.
+    - `rows`: `sampling.TrainingRows`, which never ends, or `sampling.EveryRow`.
+    - `image_size`: S, side of the stored faces.
+    - `stop`: step after the last; None: where `rows` ends, if it does.
+    - `num_workers`: processes that decode; 0: threads of this process, enough up to about eight
+      cores. Decoded faces are gathered by threads whatever this says.
+    - `process_index`, `process_count`: which contiguous slice of each global batch to load.
+
+    **Returns:**
+
+    Iterator over batches as `affect_jax.batch` describes them, B / P faces each.
+
+    **Raises:** `UserError` for a batch that P does not divide; while iterating, for a record that
+    cannot be decoded.
+    """
+    if stop is None:
+        stop = len(rows) if isinstance(rows, Sized) else _ENDLESS
+    process = (process_index, process_count)
+    if start < stop:
+        sampling.process_rows(rows[start], *process)  # the error before any process starts
+    source = _Source(images, rows, image_size, range(start, stop), process)
+    in_memory = isinstance(images, np.ndarray)
+    workers = 0 if in_memory else num_workers
+    share = len(rows[start]) // process_count if start < stop else 1
+    batch_bytes = share * image_size * image_size * 3
+    threads = num_threads(batch_bytes, workers)
+    pipeline = grain.MapDataset.source(source).to_iter_dataset(
+        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    )
+    if workers:
+        _check_shared_memory(batch_bytes, workers)
+        if not flags.FLAGS.is_parsed():  # Grain's workers read its flags
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+        pipeline = pipeline.mp_prefetch(options)
+    return Batches(iter(pipeline), targets, shared=workers > 0)
+
+
+def num_threads(batch_bytes: int, workers: int) -> int:
+    """Decoding threads of each process: one a core, as far as memory goes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = -(-(cores or 1) // max(1, workers))
+    return max(1, min(wanted, MAX_THREADS, MAX_BYTES_AHEAD // batch_bytes))
+
+
+def _check_shared_memory(batch_bytes: int, workers: int) -> None:
+    """Workers hand batches over in shared memory; without room they would die of a bus error."""
+    folder = "/dev/shm"
+    needed = batch_bytes * (2 * workers + 2)
+    if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed:
+        raise UserError(
+            f"data.num_workers = {workers}: needs {needed >> 20} MiB in {folder}, which has "
+            f"{psutil.disk_usage(folder).free >> 20}; use 0 (threads), or docker's --shm-size"
+        )
+
+
+def decode_all(
+    records: Records,
+    *,
+    image_size: int,
+    num_workers: int = 0,
+    progress: Callable[[int], Any] = lambda count: None,
+) -> np.ndarray:
+    """All faces of a split, decoded in parallel: uint8 [N, S, S, 3].
+
+    In memory, not in a file: to decode again takes a minute a core for all of AffectNet, to write
+    and read its 56 GB takes longer.
+
+    **Arguments:**
+
+    - `progress`: called with the number of faces done since the last call.
+    """
+    faces = np.empty((len(records), image_size, image_size, 3), np.uint8)
+    rows = sampling.EveryRow(len(records), 256)
+    loaded = batches(records, {}, rows, image_size=image_size, num_workers=num_workers)
+    done = 0
+    try:
+        for batch in loaded:
+            count = int(batch["valid"].sum())
+            faces[done : done + count] = batch["image"][:count]
+            done += count
+            progress(count)
+    finally:
+        loaded.close()
+    return faces
+
+
+def choose_cache(wanted: str, split_sizes: Sequence[int], image_size: int) -> tuple[str, str]:
+    """`config.data.cache`, with `auto` decided by the memory that is free now.
+
+    **Arguments:**
+
+    - `wanted`: `none`, `host` or `auto`.
+    - `split_sizes`: faces of each split that would be held.
+
+    **Returns:**
+
+    `none` or `host`, and a sentence for the log that says why.
+
+    **Raises:** `UserError` for `host` where memory is too small.
+    """
+    needed, free = sum(split_sizes) * image_size * image_size * 3, free_bytes()
+    sizes = f"{needed / 2**30:.1f} GiB of decoded faces, {free / 2**30:.1f} GiB free"
+    if wanted == "host" and needed > free:
+        raise UserError(f"data.cache = 'host': {sizes}; use none or auto")
+    if wanted != "auto":
+        return wanted, f"cache {wanted}: as configured ({sizes})"
+    if needed <= free / 2:  # the other half is the run's own and its neighbours'
+        return "host", f"cache host: {sizes}, of which at most half is taken"
+    return "none", f"cache none: {sizes}, of which at most half would be taken"
+
+
+def free_bytes() -> int:
+    """Memory this process may still take: the machine's, or its container's where that is less."""
+    free = psutil.virtual_memory().available
+    try:
+        with open("/sys/fs/cgroup/memory.max") as file:
+            limit = file.read().strip()
+        with open("/sys/fs/cgroup/memory.current") as file:
+            used = int(file.read())
+    except FileNotFoundError:  # no such group: no such limit
+        return free
+    return free if limit == "max" else max(0, min(free, int(limit) - used))
+
+
+class Prefetch(Iterator[T]):
+    """Takes items from an iterator ahead of their use, in a thread, and places each on the devices.
+
+    **Arguments:**
+
+    - `iterator`: closed with this, if it has a `close`.
+    - `place`: called in the thread with each item: `parallel.shard`, for one.
+    - `depth`: placed items that wait, 1 or more.
+    - `patience`: seconds without an item after which a hung worker is an error.
+    """
+
+    def __init__(
+        self,
+        iterator: Iterable[Any],
+        place: Callable[[Any], T],
+        depth: int = 2,
+        patience: float = 50.0,
+    ):
+        self._iterator, self._place, self._patience = iterator, place, patience
+        self._items: queue.Queue = queue.Queue(maxsize=depth)
+        self._closed = threading.Event()
+        self._ended = False
+        self.waited_seconds = 0.0
+        """Seconds that `next` has waited for data, in all."""
+        self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for item in self._iterator:
+                if not self._put((self._place(item), None)):
+                    return
+            self._put((None, StopIteration()))
+        except BaseException as error:  # handed to the consumer, whatever it is
+            self._put((None, error))
+
+    def _put(self, item: tuple) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._items.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __next__(self) -> T:
+        if self._ended:
+            raise StopIteration
+        begin = time.perf_counter()
+        try:
+            item, error = self._wait()
+        finally:
+            self.waited_seconds += time.perf_counter() - begin
+        if error is not None:
+            self.close()
+            raise error
+        return item
+
+    def _wait(self) -> tuple[Any, BaseException | None]:
+        # In turns of a second: a process stopped by Ctrl-Z wakes up with one turn gone, not all.
+        turn = min(1.0, self._patience)
+        for _ in range(max(1, round(self._patience / turn))):
+            try:
+                return self._items.get(timeout=turn)
+            except queue.Empty:
+                continue
+        seconds = f"{self._patience:g} seconds"
+        message = (
+            f"no batch in {seconds}: a loading worker or the disk hangs; the run can be resumed"
+        )
+        return None, TimeoutError(message)
+
+    def close(self) -> None:
+        """Ends the thread and the iterator; items not yet taken are dropped."""
+        self._ended = True
+        self._closed.set()
+        close = getattr(self._iterator, "close", None)
+        if close is not None and not hasattr(self._iterator, "gi_frame"):
+            close()  # also wakes the thread up where it waits for a worker
+        self._thread.join(timeout=10)
+        while not self._items.empty():
+            self._items.get_nowait()
+
+    def __enter__(self) -> Prefetch[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
