@@ -48,6 +48,10 @@ class Term:
             raise UserError(f"head = {unknown(self.head, self.heads)}")
         if self.weight != LEARNED:
             self.require("weight", lambda v: v >= 0, f"0 or more, or {LEARNED!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool) and not isinstance(value, bool):
+                raise UserError(f"{field.name} = {value!r}: must be True or False")
 
     def require(self, option: str, holds: Callable[[Any], bool], wanted: str) -> None:
         """Raises `UserError` unless the option is a finite number for which `holds` is true."""

@@ -17,8 +17,9 @@ from affect_jax.losses.base import LOSSES, Sums, Term, masked
 
 def checked_axis_weights(weights: Sequence[float]) -> np.ndarray:
     """Weights of valence and arousal, float64 [2] with sum 1."""
-    values = np.asarray(weights, np.float64)
-    if values.shape != (2,) or not np.all(np.isfinite(values) & (values >= 0)) or not values.any():
+    values = np.asarray(weights)
+    numbers = values.shape == (2,) and values.dtype.kind in "iuf"
+    if not (numbers and np.all(np.isfinite(values) & (values >= 0)) and values.any()):
         raise UserError(
             f"axis_weights = {weights!r}: must be two numbers (valence, arousal), 0 or more, "
             "not both 0"

@@ -1,0 +1,225 @@
+"""What holds for every term of the registry, those of the future included."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax import lax
+
+from affect_jax import losses
+
+COUNTS = np.array([70, 130, 25, 14, 6, 4, 25, 3])
+FREQUENCIES = np.linspace(0.05, 0.7, 18)
+SIZE = 8  # examples
+WIDTH = 5  # features
+OUTPUTS = {"expression": 8, "valence_arousal": 2, "action_units": 18}
+TERMS = [
+    {"name": name, "head": head}
+    for name in losses.LOSSES.names()
+    for head in losses.LOSSES[name].heads  # pyright: ignore[reportFunctionMemberAccess]
+]
+TERMS += [
+    {"name": "weighted_cross_entropy", "head": "expression", "normalize_weights": False},
+    {"name": "binary_cross_entropy", "head": "action_units", "frequency_weights": True},
+]
+
+
+def batch_of(seed: int, masked: float = 0.4) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {
+        "features": random.normal(size=(SIZE, WIDTH)).astype(np.float32),
+        "expression": random.integers(0, 8, SIZE).astype(np.int32),
+        "valence_arousal": random.uniform(-1, 1, (SIZE, 2)).astype(np.float32),
+        "action_units": random.uniform(0, 1, (SIZE, 18)).astype(np.float32),
+        "expression_mask": random.uniform(size=SIZE) >= masked,
+        "valence_arousal_mask": random.uniform(size=SIZE) >= masked,
+        "action_units_mask": random.uniform(size=(SIZE, 18)) >= masked,
+    }
+
+
+def params_of(seed: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {head: random.normal(size=(WIDTH, n)).astype(np.float32) for head, n in OUTPUTS.items()}
+
+
+def loss_of(*specs: dict) -> losses.Loss:
+    return losses.create_loss(specs, COUNTS, FREQUENCIES)
+
+
+def objective(loss: losses.Loss):
+    """(outputs, batch) -> the total of one device."""
+
+    def total(outputs: dict, batch: dict) -> jax.Array:
+        return loss.total(loss.values(loss.sums(outputs, batch)), loss.init())
+
+    return jax.jit(jax.value_and_grad(total))
+
+
+def outputs_of(batch: dict) -> dict[str, np.ndarray]:
+    return {head: batch["features"] @ kernel for head, kernel in params_of(1).items()}
+
+
+def id_of(spec: dict) -> str:
+    return " ".join(map(str, spec.values()))
+
+
+@pytest.mark.parametrize("spec", TERMS, ids=id_of)
+def test_masked_values_change_nothing(spec):
+    total, head = objective(loss_of(spec)), spec["head"]
+    batch = batch_of(0)
+    outputs = {head: outputs_of(batch)[head]}
+    value, gradient = total(outputs, batch)
+    mask = batch[f"{head}_mask"]
+    assert 0 < mask.sum() < mask.size
+    for poison in (np.nan, np.inf, -np.inf, 1e30):
+        places = ~mask
+        poisoned = outputs[head].copy()
+        poisoned[places] = poison
+        target = batch[head].copy()
+        target[places] = -7 if head == "expression" else poison
+        again, its_gradient = total({head: poisoned}, {**batch, head: target})
+        np.testing.assert_array_equal(again, value)
+        np.testing.assert_array_equal(its_gradient[head], gradient[head])
+        assert not np.any(its_gradient[head][places])
+    assert np.isfinite(value) and value > 0 and np.any(gradient[head])
+
+
+@pytest.mark.parametrize("weight", [1.0, "learned"])
+@pytest.mark.parametrize("spec", TERMS, ids=id_of)
+def test_term_without_examples_is_zero(spec, weight):
+    batch = batch_of(0, masked=1.1)
+    outputs = {spec["head"]: np.full_like(outputs_of(batch)[spec["head"]], np.nan)}
+    value, gradient = objective(loss_of({**spec, "weight": weight}))(outputs, batch)
+    assert value == 0
+    assert not np.any(gradient[spec["head"]])
+
+
+def step_on(loss: losses.Loss, devices: int):
+    """(params, batch) -> values and gradients as the training step has them on so many devices."""
+
+    def device(params: dict, batch: dict):
+        def total(params: dict):
+            outputs = {head: batch["features"] @ kernel for head, kernel in params.items()}
+            values = loss.values(lax.psum(loss.sums(outputs, batch), "batch"))
+            return loss.total(values, loss.init()), values
+
+        (_, values), gradients = jax.value_and_grad(total, has_aux=True)(params)
+        return values, lax.pmean(gradients, "batch")
+
+    def split(leaf: np.ndarray) -> np.ndarray:
+        return leaf.reshape(devices, SIZE // devices, *leaf.shape[1:])
+
+    over = jax.vmap(device, in_axes=(None, 0), out_axes=None, axis_name="batch")
+    compiled = jax.jit(over)
+    return lambda params, batch: compiled(params, jax.tree.map(split, batch))
+
+
+@pytest.mark.parametrize("spec", TERMS, ids=id_of)
+def test_split_over_devices_changes_nothing(spec):
+    loss, head = loss_of(spec), spec["head"]
+    whole, *parts = (step_on(loss, devices) for devices in (1, 2, 4))
+    for seed in range(5):
+        params, batch = {head: params_of(seed)[head]}, batch_of(seed)
+        batch[f"{head}_mask"][: SIZE // 4] = False  # one device of four has nothing
+        values, gradients = whole(params, batch)
+        for part in parts:
+            its_values, its_gradients = part(params, batch)
+            for name in loss.names:
+                np.testing.assert_allclose(its_values[name], values[name], rtol=1e-5)
+            # float32 sums in another order
+            np.testing.assert_allclose(its_gradients[head], gradients[head], atol=3e-6, rtol=1e-4)
+
+
+def test_sums_of_shards_add_up_to_whole():
+    loss, batch = loss_of(*TERMS[:-2]), batch_of(5)
+    outputs, sums = outputs_of(batch), jax.jit(loss.sums)
+    whole = loss.values(sums(outputs, batch))
+    for cut in (0, 3):  # shards of unequal size, an empty one among them
+
+        def part(tree: dict, rows: slice) -> dict:
+            return {key: leaf[rows] for key, leaf in tree.items()}
+
+        shards = [
+            sums(part(outputs, rows), part(batch, rows)) for rows in (slice(cut), slice(cut, None))
+        ]
+        values = loss.values(jax.tree.map(jnp.add, *shards))
+        for name in loss.names:
+            np.testing.assert_allclose(values[name], whole[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("spec", TERMS, ids=id_of)
+def test_large_outputs_stay_finite(spec):
+    batch, head, total = batch_of(2, masked=0.0), spec["head"], objective(loss_of(spec))
+    for size in (20.0, 100.0, 1e4):
+        value, gradient = total({head: size * outputs_of(batch)[head]}, batch)
+        assert np.isfinite(value)
+        assert np.all(np.isfinite(gradient[head]))
+
+
+@pytest.mark.parametrize("spec", TERMS, ids=id_of)
+def test_strict_promotion_suffices(spec):
+    batch = jax.tree.map(jnp.asarray, batch_of(0))
+    outputs = jax.tree.map(jnp.asarray, outputs_of(batch_of(0)))
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        value, _ = objective(loss_of({**spec, "weight": 0.5}))(outputs, batch)
+    whole, _ = objective(loss_of(spec))(outputs, batch)
+    np.testing.assert_allclose(value, 0.5 * whole, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 50])
+@pytest.mark.parametrize("place", [0.0, 0.3, 10.0])
+@pytest.mark.parametrize("distance", [0.0, 1e-6, 1e-3, 0.5])
+def test_ccc_of_constant_faces_is_finite(size, place, distance):
+    (term,) = loss_of({"name": "ccc", "head": "valence_arousal"}).terms.values()
+    batch = {
+        "valence_arousal": np.full((size, 2), place, np.float32),
+        "valence_arousal_mask": np.ones(size, bool),
+    }
+
+    def value(x: jax.Array) -> jax.Array:
+        return term.value(term.sums({"valence_arousal": x}, batch))
+
+    outputs = jnp.full((size, 2), np.float32(place + distance))
+    result, gradient = jax.jit(jax.value_and_grad(value))(outputs)
+    assert 0 <= result <= 2
+    assert np.all(np.isfinite(gradient))
+    if distance == 0:
+        assert result == 0
+    if distance == 0.5:  # CCC is 0 where nothing varies
+        np.testing.assert_allclose(result, 1, atol=1e-4)
+
+
+counts_of_classes = st.lists(st.integers(1, 200_000), min_size=2, max_size=11).map(np.array)
+
+
+def class_weights(counts: np.ndarray, **options) -> np.ndarray:
+    spec = {"name": "weighted_cross_entropy", "head": "expression", **options}
+    (term,) = losses.create_loss([spec], counts).terms.values()
+    return term.class_weights()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@given(counts_of_classes)
+def test_class_weights_follow_their_schemes(counts):
+    paper = class_weights(counts, scheme="min_over")
+    np.testing.assert_allclose(paper * counts, counts.min())
+    inverse = class_weights(counts, scheme="inverse_frequency")
+    np.testing.assert_allclose(inverse @ counts, counts.sum())
+    np.testing.assert_allclose(inverse / inverse.max(), paper)
+    effective = class_weights(counts, scheme="effective_number", beta=0.999)
+    np.testing.assert_allclose(effective.sum(), len(counts))
+    np.testing.assert_allclose(class_weights(counts, scheme="effective_number", beta=0), 1)
+
+
+@given(counts_of_classes, st.sampled_from(["min_over", "inverse_frequency", "effective_number"]))
+def test_class_weights_favour_the_rare_within_the_cap(counts, scheme):
+    weights = class_weights(counts, scheme=scheme)
+    order = np.argsort(counts)
+    assert np.all(np.diff(weights[order]) <= 1e-12)
+    capped = class_weights(counts, scheme=scheme, max_weight=50)
+    assert capped.max() <= 50 * capped.min() * (1 + 1e-12)
+    np.testing.assert_array_equal(capped[weights <= 50 * weights.min()], capped[capped == weights])
+    np.testing.assert_allclose(class_weights(counts, scheme=scheme, power=0), 1)
