@@ -20,7 +20,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import numpy as np
@@ -126,6 +126,9 @@ class FacesConfig(tfds.core.BuilderConfig):
     classes: Sequence[str] = labels.EXPRESSIONS
 
 
+Builder = TypeVar("Builder", bound="FacesBuilder")
+
+
 class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A data set of faces: give `_split_generators` (split -> iterable of (id, `record`)).
 
@@ -134,6 +137,9 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    # Nothing is downloaded. tfds would look for a list of checksums with importlib_resources, which
+    # it does not install.
+    url_infos = None
 
     def __init__(self, *, config: FacesConfig, data_dir: str | os.PathLike):
         self.counts: dict[str, dict[str, int]] = {}
@@ -192,7 +198,7 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
 
-def prepare(builder: FacesBuilder) -> FacesBuilder:
+def prepare(builder: Builder) -> Builder:
     """Writes a builder's records unless they are there; downloads nothing. Returns the builder.
 
     Records appear under their name only when all are written; of several processes that share the

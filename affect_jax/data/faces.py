@@ -1,0 +1,348 @@
+"""One face: from a row of a release to a square JPEG, or the reason why that cannot be.
+
+This module runs in worker processes, so it imports little. Everything it reads is a stranger's:
+images are checked before they are decoded, `.npy` files are never unpickled, paths must stay below
+the image folder, and whatever is wrong becomes an `Unusable` with a reason for `skipped.csv`.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from affect_jax.labels import NOT_ANNOTATED
+
+MAX_PIXELS = 64 * 2**20
+"""A larger image is not decoded: 64 megapixels are 192 MiB in memory."""
+
+MAX_FILE_BYTES = 256 * 2**20
+MAX_ANNOTATION_BYTES = 64 * 2**10
+JPEG_QUALITY = 95
+
+# Pillow knows more, some of which start other programs (EPS); a face comes as one of these.
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
+
+BOX = ("face_x", "face_y", "face_width", "face_height")
+
+
+class Unusable(Exception):
+    """Why a row cannot be used; the message goes into `skipped.csv`."""
+
+
+class Row(NamedTuple):
+    """A row before anything in it is believed.
+
+    - `number`: its line in the CSV, or the face's number in a release without one.
+    - `id`: unique within the split.
+    - `image`: path below the image folder.
+    - `values`: texts by name: `expression`, `valence`, `arousal`, `facial_landmarks`, and the four
+      of `BOX`. What is absent was not annotated; without a box the whole image is the face.
+    - `annotations`: beginning of the paths of its `.npy` files, which then hold the values.
+    """
+
+    number: int
+    id: str
+    image: str
+    values: Mapping[str, str] | None
+    annotations: str = ""
+
+
+class Settings(NamedTuple):
+    """How rows become faces: the same for all rows of a split.
+
+    - `folder`: the image folder, free of symbolic links.
+    - `image_size`: side of the written face, pixels.
+    - `margin`: share of the box's width and height added on each of its sides.
+    - `classes`: names of the expressions; a label is one of them or its place.
+    """
+
+    folder: str
+    image_size: int
+    margin: float
+    classes: Sequence[str]
+
+
+class Face(NamedTuple):
+    """A row that was read; `reason` says why there is no `image`, or is empty."""
+
+    number: int
+    id: str
+    reason: str
+    image: bytes = b""
+    expression: int = -1
+    valence: float = math.nan
+    arousal: float = math.nan
+    landmarks: np.ndarray | None = None
+    box: tuple[float, ...] = ()
+
+
+def read_faces(rows: Sequence[Row], settings: Settings) -> list[Face]:
+    """The work of a worker process: as many faces as rows, in their order."""
+    return [read_face(row, settings) for row in rows]
+
+
+def read_face(row: Row, settings: Settings) -> Face:
+    """Reads, crops, resizes and encodes one face. Never raises for what the files contain."""
+    try:
+        values: Mapping[str, Any] = row.values or {}
+        if row.annotations:
+            values = read_annotations(row.annotations)
+        expression = parse_expression(values, settings.classes)
+        valence, arousal = (parse_axis(values, name) for name in ("valence", "arousal"))
+        points = parse_landmarks(values)
+        box = parse_box(values)
+        image = read_image(path_below(settings.folder, row.image), upright=box is None)
+        whole = (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+        image, frame = crop(image, box or whole, settings.margin, settings.image_size)
+        if points is not None:
+            points = to_frame(points, frame, settings.image_size)
+        content = encode(image)
+    except Unusable as unusable:
+        return Face(row.number, row.id, str(unusable))
+    return Face(row.number, row.id, "", content, expression, valence, arousal, points, box or whole)
+
+
+def path_below(folder: str, name: str) -> str:
+    """The file's path, links resolved, if it lies below `folder` (itself resolved)."""
+    if "\0" in name:
+        raise Unusable("path contains a zero byte")
+    path = os.path.realpath(os.path.join(folder, name.replace("\\", "/")))
+    if not path.startswith(os.path.join(folder, "")):
+        raise Unusable("path leaves the image folder")
+    return path
+
+
+def read_image(path: str, *, upright: bool = False) -> np.ndarray:
+    """Decodes an image of any usual kind: uint8 RGB [height, width, 3].
+
+    What a file is, its content says, not its ending. The first frame of an animation counts;
+    greyscale, palette and CMYK become RGB, transparency is dropped, 16 bits are cut to 8.
+
+    **Arguments:**
+
+    - `upright`: turn the image as its EXIF entry asks. Wrong where annotations are in pixels:
+      AffectNet's were made by tools that ignore the entry.
+    """
+    try:
+        content = _content(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Unusable("file missing") from None
+    except OSError as error:  # a loop of links, no permission, a name too long, a failing disk
+        raise Unusable(f"file cannot be read: {error.strerror}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks about metadata
+        try:
+            return _decode(content, upright)
+        except Unusable:
+            raise
+        except UnidentifiedImageError:
+            raise Unusable("not an image") from None
+        except Image.DecompressionBombError:
+            raise Unusable("image has more than 64 megapixels") from None
+        except Exception as error:  # fed with a stranger's bytes, a decoder raises anything
+            if "truncated" in str(error).lower():
+                raise Unusable("image is truncated") from error
+            raise Unusable(f"broken image: {type(error).__name__}: {error}") from error
+
+
+def _content(path: str) -> bytes:
+    if not os.path.exists(path):
+        os.stat(path)  # raises for a loop of links or a forbidden folder, with the reason
+    if not os.path.isfile(path):
+        raise Unusable("not a file")
+    size = os.path.getsize(path)
+    if size == 0:
+        raise Unusable("file is empty")
+    if size > MAX_FILE_BYTES:
+        raise Unusable(f"file has more than {MAX_FILE_BYTES >> 20} MiB")
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _decode(content: bytes, upright: bool) -> np.ndarray:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise Unusable("image has more than 64 megapixels")
+        kind = image.format
+        image.load()
+        pixels = image
+        if upright:
+            pixels = ImageOps.exif_transpose(image)
+        if pixels.mode.startswith("I"):
+            values = np.asarray(pixels)
+            if values.min() < 0 or values.max() > 65535:
+                raise Unusable("pixels have more than 16 bits")
+            return np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+        if pixels.mode == "F":
+            raise Unusable("pixels are floating-point numbers")
+        if kind in ("JPEG", "MPO"):
+            _check_jpeg(content)
+        return np.asarray(pixels.convert("RGB"))
+
+
+def _check_jpeg(content: bytes) -> None:
+    """Pillow fills the rest of a JPEG that was cut and closed with grey; libjpeg only warns."""
+    try:
+        simplejpeg.decode_jpeg(content, "GRAY", strict=True, min_height=1, min_width=1)
+    except ValueError as error:
+        if "premature end" in str(error).lower():
+            raise Unusable("image is truncated") from error
+        # Other remarks (stray bytes between segments) leave all pixels there: keep the face.
+
+
+def crop(
+    image: np.ndarray, box: Sequence[float], margin: float, size: int
+) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """Cuts a box out and resizes it to a square, each axis by itself, as the release's own faces.
+
+    A box that leaves the image is clipped at its border: no pixel is invented.
+
+    **Arguments:**
+
+    - `image`: uint8 [height, width, 3].
+    - `box`: x, y, width, height in pixels.
+
+    **Returns:** uint8 [size, size, 3], and the clipped box: left, top, width, height.
+    """
+    height, width = image.shape[:2]
+    x, y, box_width, box_height = box
+    if round(box_width) < 1 or round(box_height) < 1:
+        raise Unusable("box has no area")
+    left, top = max(0, round(x - margin * box_width)), max(0, round(y - margin * box_height))
+    right = min(width, round(x + box_width + margin * box_width))
+    bottom = min(height, round(y + box_height + margin * box_height))
+    if left >= right or top >= bottom:
+        raise Unusable("box lies outside the image")
+    frame = (left, top, right - left, bottom - top)
+    shrinks = frame[2] >= size and frame[3] >= size
+    # INTER_AREA averages when it shrinks, but repeats pixels when it enlarges.
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    face = cv2.resize(image[top:bottom, left:right], (size, size), interpolation=interpolation)
+    return face, frame
+
+
+def to_frame(points: np.ndarray, frame: Sequence[int], size: int) -> np.ndarray:
+    """Maps pixel coordinates of the image, float [P, 2], into a crop resized to `size`.
+
+    Whole numbers are the centres of pixels, so half a pixel is added before scaling, as in
+    `cv2.resize`.
+    """
+    left, top, width, height = frame
+    scale = np.array([size / width, size / height])
+    return ((points - (left, top) + 0.5) * scale - 0.5).astype(np.float32)
+
+
+def encode(image: np.ndarray) -> bytes:
+    """uint8 RGB [S, S, 3] as a JPEG file with halved colour resolution, quality 95."""
+    content = np.ascontiguousarray(image)
+    return simplejpeg.encode_jpeg(content, JPEG_QUALITY, "RGB", colorsubsampling="420")
+
+
+def parse_number(value: Any, name: str) -> float:
+    """A finite number from a text or a scalar."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise Unusable(f"{name}: {_short(value)} is not a number") from None
+    if not math.isfinite(number):
+        raise Unusable(f"{name}: {_short(value)} is not a number")
+    return number
+
+
+def parse_expression(values: Mapping[str, Any], classes: Sequence[str]) -> int:
+    """The place of the label in `classes`, given by name or number; -1 where there is none."""
+    if "expression" not in values:
+        return -1
+    value = values["expression"]
+    if isinstance(value, str) and value.strip() in classes:
+        return list(classes).index(value.strip())
+    number = parse_number(value, "expression")
+    if number != int(number) or not 0 <= number < len(classes):
+        raise Unusable(f"expression: {_short(value)} is outside 0..{len(classes) - 1}")
+    return int(number)
+
+
+def parse_axis(values: Mapping[str, Any], name: str) -> float:
+    """Valence or arousal, in [-1, 1]; NaN where there is none or the mark -2."""
+    if name not in values:
+        return math.nan
+    number = parse_number(values[name], name)
+    if number == NOT_ANNOTATED:
+        return math.nan
+    if not -1 <= number <= 1:
+        raise Unusable(f"{name}: {_short(values[name])} is outside -1..1")
+    return number
+
+
+def parse_box(values: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """x, y, width, height in pixels of the stored image; None: the whole image."""
+    if not any(name in values for name in BOX):
+        return None
+    return tuple(parse_number(values.get(name), name) for name in BOX)
+
+
+def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
+    """float64 [68, 2] from `x1;y1;x2;...` or from an array of 136 numbers; None: there are none."""
+    value = values.get("facial_landmarks", "")
+    if isinstance(value, str):
+        value = value.strip().strip(";")
+        if not value:
+            return None
+        value = value.split(";")
+    try:
+        points = np.asarray(value, dtype=np.float64).reshape(68, 2)
+    except (TypeError, ValueError):
+        raise Unusable("facial_landmarks: not 68 points") from None
+    if not np.isfinite(points).all():
+        raise Unusable("facial_landmarks: not all are numbers")
+    return points
+
+
+ANNOTATIONS = {"exp": "expression", "val": "valence", "aro": "arousal", "lnd": "facial_landmarks"}
+
+
+def read_annotations(beginning: str) -> dict[str, Any]:
+    """The second release's `N_exp.npy`, `N_val.npy`, `N_aro.npy` and, if there, `N_lnd.npy`."""
+    values: dict[str, Any] = {}
+    for ending, name in ANNOTATIONS.items():
+        path = f"{beginning}{ending}.npy"
+        if ending == "lnd" and not os.path.exists(path):
+            continue
+        values[name] = read_npy(path)
+    return values
+
+
+def read_npy(path: str) -> Any:
+    """A small `.npy` array of numbers or strings, never unpickled; a single value as a scalar."""
+    name = os.path.basename(path)
+    try:
+        size = os.path.getsize(path)
+        if size > MAX_ANNOTATION_BYTES:
+            raise Unusable(f"{name}: more than {MAX_ANNOTATION_BYTES >> 10} KiB")
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's remarks about old headers
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise Unusable(f"{name}: file missing") from None
+    except OSError as error:
+        raise Unusable(f"{name}: cannot be read: {error.strerror}") from error
+    except Unusable:
+        raise
+    except Exception as error:  # its header is parsed as an expression, and may be anything
+        raise Unusable(f"{name}: not an array of numbers") from error
+    return array.reshape(-1)[0].item() if array.size == 1 else array
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
