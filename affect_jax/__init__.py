@@ -1,3 +1,3 @@
-"""AffectNet's baselines in JAX: categorical, dimensional and facial action coding models of affect."""
+"""AffectNet's baselines in JAX: categorical, dimensional and facial action models."""
 
 __version__ = "0.1.0"

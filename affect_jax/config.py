@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
 from affect_jax import labels
 from affect_jax.errors import UserError
 from affect_jax.registry import Registry, nearest, unknown
+
+Config: TypeAlias = Any
+"""A `ConfigDict`; its fields are declared while the program runs, so type checkers see anything."""
 
 SPECS = ("sampling", "trunk", "schedule", "optimizer")
 """Keys whose value is a spec: one registry entry and its options."""
@@ -36,9 +39,9 @@ MAY_CHANGE = (
 """Keys that may differ when a run goes on: they change no number that the run computes."""
 
 
-def defaults() -> ConfigDict:
+def defaults() -> Config:
     """The protocol's AlexNet on AffectNet as it is (Mollahosseini et al. 2017, section 5.1)."""
-    config = ConfigDict()
+    config: Config = ConfigDict()
     config.seed = 0  # of initialisation, order, augmentation and dropout
 
     config.data = ConfigDict()
@@ -92,7 +95,7 @@ def defaults() -> ConfigDict:
     return config
 
 
-def variant(config: ConfigDict, dataset: str) -> ConfigDict:
+def variant(config: Config, dataset: str) -> Config:
     """The same experiment on another data set: what `configs/file.py:dataset` gives.
 
     **Arguments:**
@@ -126,13 +129,13 @@ def plain(value: Any) -> Any:
     return value
 
 
-def digest(config: Mapping | ConfigDict) -> str:
+def digest(config: Config) -> str:
     """Twelve hexadecimal digits that change with any value of the config."""
     text = json.dumps(plain(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def flatten(config: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
     """`{"data.name": "affectnet", ...}`: one entry a leaf; lists are leaves."""
     flat: dict[str, Any] = {}
     for key, value in plain(config).items():
@@ -143,15 +146,15 @@ def flatten(config: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def from_plain(values: Mapping[str, Any]) -> ConfigDict:
+def from_plain(values: Mapping[str, Any]) -> Config:
     """A config from the JSON that a workdir holds: `plain`'s inverse."""
-    config = ConfigDict(values)
+    config: Config = ConfigDict(values)
     config.heads = tuple(config.heads)
     config.losses = tuple(ConfigDict(term) for term in values["losses"])
     return config
 
 
-def in_steps(duration: Mapping[str, Any] | ConfigDict, steps_per_epoch: int) -> int:
+def in_steps(duration: Config, steps_per_epoch: int) -> int:
     """`{"epochs": 2.0, "steps": 0}` in optimizer steps, at least 1.
 
     **Raises:** `UserError` unless exactly one of the two is positive.
@@ -182,7 +185,7 @@ def duration_problem(duration: Any) -> str | None:
 
 
 def check(
-    config: ConfigDict,
+    config: Config,
     *,
     registries: Mapping[str, Registry],
     num_devices: int = 1,
@@ -192,7 +195,7 @@ def check(
 
     **Arguments:**
 
-    - `registries`: what can be named, by key: `dataset sampling trunk head loss schedule optimizer`.
+    - `registries`: what can be named, see `program.registries`.
     - `num_devices`: devices of all processes, over which a batch is split.
     - `name`: what the message calls the config: its file's name.
 
@@ -253,7 +256,7 @@ CHOICES = (
 DURATIONS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
 
 
-def _value_problems(config: ConfigDict, num_devices: int) -> Iterator[str]:
+def _value_problems(config: Config, num_devices: int) -> Iterator[str]:
     flat = flatten(config)
     for key, holds, wanted in RULES:
         if not holds(flat[key]):
@@ -300,7 +303,7 @@ FIXED_OPTIONS = {
 """Keyword arguments that code supplies and a spec may not, by kind of registry."""
 
 
-def _registry_problems(config: ConfigDict, registries: Mapping[str, Registry]) -> Iterator[str]:
+def _registry_problems(config: Config, registries: Mapping[str, Registry]) -> Iterator[str]:
     specs = [(key, key, plain(config[key])) for key in SPECS]
     specs += [(f"losses[{i}]", "loss", plain(term)) for i, term in enumerate(config.losses)]
     dataset = {"name": config.data.name, **plain(config.data.options)}
@@ -310,9 +313,7 @@ def _registry_problems(config: ConfigDict, registries: Mapping[str, Registry]) -
     yield from _head_problems(config.heads, config.losses, registries["head"])
 
 
-def _head_problems(
-    heads: Sequence[str], terms: Sequence[ConfigDict], known: Registry
-) -> Iterator[str]:
+def _head_problems(heads: Sequence[str], terms: Sequence[Config], known: Registry) -> Iterator[str]:
     if not heads:
         yield f"heads = (): name at least one of {', '.join(known.names())}"
     if len(set(heads)) < len(heads):

@@ -1,11 +1,12 @@
 """The command: flags in, one of train and evaluate out. Nothing else is decided here.
 
-    python -m affect_jax.main --config=configs/alexnet_weighted.py --workdir=runs/weighted
-    python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=best
+python -m affect_jax.main --config=configs/alexnet_weighted.py --workdir=runs/weighted
+python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=best
 """
 
 from __future__ import annotations
 
+import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -71,21 +72,42 @@ def stop(error: UserError) -> None:
 
 
 def main(_: Sequence[str]) -> None:
-    from affect_jax import run  # the libraries load once the flags are known to be right
-
     try:
-        code = run.run(
-            mode=_MODE.value,
-            config=_CONFIG.value,
-            config_name=_config_name(),
-            workdir=_WORKDIR.value,
-            checkpoint=_CHECKPOINT.value,
-            split=_SPLIT.value,
-        )
+        code = _dispatch()
     except UserError as error:
         stop(error)
     else:
         sys.exit(code)
+
+
+def _dispatch() -> int:
+    # The libraries load once the flags are known to be right.
+    from affect_jax import evaluate, parallel, program, train
+    from affect_jax.config import MAY_CHANGE, check, from_plain, plain
+    from affect_jax.workdir import Workdir
+
+    given = flags.FLAGS["config"].present
+    workdir = Workdir(_WORKDIR.value or _default_workdir())
+    config = _CONFIG.value if given else from_plain(workdir.load_config())
+    name = _config_name() or str(workdir.path / "config.json")
+    registries = program.registries()
+    check(config, registries=registries, num_devices=parallel.num_devices(), name=name)
+    if _MODE.value == "evaluate":
+        saved = config if given else from_plain(workdir.load_config())
+        return evaluate.evaluate(saved, workdir, checkpoint=_CHECKPOINT.value, split=_SPLIT.value)
+    workdir.create()
+    with workdir.lock():
+        workdir.check_config(plain(config), MAY_CHANGE)
+        workdir.save_config(plain(config))
+        return train.fit(config, workdir)
+
+
+def _default_workdir() -> str:
+    """`runs/alexnet_weighted-synthetic_faces` for `configs/alexnet_weighted.py:synthetic_faces`."""
+    path, _, variant = _config_name().partition(":")
+    if not path:
+        raise UserError("--workdir: missing; name a run's folder, or a --config to start one")
+    return "runs/" + "-".join(filter(None, (pathlib.Path(path).stem, variant)))
 
 
 def _config_name() -> str:

@@ -51,9 +51,7 @@ def on_devices(step: Callable, *, donate_state: bool = True) -> Callable:
     tests run every step under `vmap(..., out_axes=None)`, which does check.
     """
     donated = 0 if donate_state else ()
-    return jax.pmap(
-        step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=donated
-    )
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=donated)
 
 
 def map_devices(step: Callable) -> Callable:

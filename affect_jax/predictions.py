@@ -3,7 +3,7 @@
 One row a face. Columns: `id`; `expression` (label id, empty where there is none) with `p_neutral`,
 `p_happiness`, ... (probabilities that sum to one); `valence`, `arousal` (labels, empty where there
 are none) with `valence_predicted`, `arousal_predicted`; `AU1`, ... (intensities in [0, 1], empty
-where there are none) with `AU1_predicted`, ... (probabilities). A model needs to bring only its own.
+where there are none) with `AU1_predicted`, ... (probabilities). A model brings only its own.
 """
 
 from __future__ import annotations
@@ -164,7 +164,9 @@ def _ids(table: pyarrow.Table, name: str) -> np.ndarray:
         raise UserError(f"{name}: no rows")
     values, counts = np.unique(ids, return_counts=True)
     if counts.max() > 1:
-        raise UserError(f"{name}: id {str(values[counts.argmax()])!r} is there {counts.max()} times")
+        raise UserError(
+            f"{name}: id {str(values[counts.argmax()])!r} is there {counts.max()} times"
+        )
     return ids
 
 
@@ -174,7 +176,9 @@ def _numbers(table: pyarrow.Table, column: str, name: str, empty: bool = False) 
         values = _column(table, column, name).cast(pyarrow.float64())
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
         line = str(error).splitlines()[0]
-        raise UserError(f"{name}: column {column!r} holds something not a number: {line}") from error
+        raise UserError(
+            f"{name}: column {column!r} holds something not a number: {line}"
+        ) from error
     array = values.to_numpy(zero_copy_only=False).astype(np.float64)
     bad = np.isinf(array) if empty else ~np.isfinite(array)
     if bad.any():

@@ -29,7 +29,7 @@ class Registry:
         self._entries: dict[str, Callable] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that enters an object under `name`; a second one of that name is a `ValueError`."""
+        """Decorator that enters an object under `name`; `ValueError` where the name is taken."""
 
         def enter(entry: T) -> T:
             if name in self._entries:
@@ -51,7 +51,7 @@ class Registry:
         return self._entries[name]
 
     def create(self, spec: Mapping[str, Any], **fixed: Any) -> Any:
-        """Calls the entry `spec["name"]` with the spec's other keys and `fixed` as keyword arguments.
+        """Calls the entry `spec["name"]` with its other keys and `fixed` as keyword arguments.
 
         **Raises:** `UserError` for an unknown name or option.
         """
@@ -102,7 +102,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def load_all(package: str) -> None:
-    """Imports every module of a package, in sorted order, so that a dropped-in file is registered."""
+    """Imports every module of a package, in sorted order, so that a new file is registered."""
     path = importlib.import_module(package).__path__
     for name in sorted(module.name for module in pkgutil.iter_modules(path)):
         importlib.import_module(f"{package}.{name}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import flax
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
 from affect_jax import steps
+from affect_jax.program import Program
 
 
 @flax.struct.dataclass
@@ -21,7 +22,7 @@ class TrainState:
     ema: dict[str, Any]  # moving average of params["model"]; empty when off
 
 
-def create(program: steps.Program, seed: int) -> TrainState:
+def create(program: Program, seed: int) -> TrainState:
     """A fresh state, equal for equal seeds on any number of devices."""
 
     def init() -> TrainState:

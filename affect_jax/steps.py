@@ -6,7 +6,6 @@ after the sums of all devices are added, so masks and weights are exact on any n
 
 from __future__ import annotations
 
-import dataclasses
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -20,24 +19,10 @@ from affect_jax.data import preprocess
 from affect_jax.metrics import stream
 
 if TYPE_CHECKING:  # state imports steps
+    from affect_jax.program import Program
     from affect_jax.state import TrainState
 
 AXIS = "batch"
-
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """What stays the same during a run: functions and constants, closed over by the steps."""
-
-    model: Any  # linen module: images -> {head: outputs}
-    loss: Any  # losses.Loss
-    optimizer: optax.GradientTransformation
-    heads: tuple[str, ...]
-    seed: int
-    crop_size: int  # side of the network's input, pixels
-    mirror: bool  # mirror training images at random
-    dtype: Any  # of the images that enter the network
-    ema_decay: float = 0.0
 
 
 def key(seed: int, name: str, step: jax.typing.ArrayLike) -> jax.Array:
@@ -97,7 +82,7 @@ def train_step(program: Program, state: TrainState, batch: dict) -> tuple[TrainS
     # The transpose of psum is psum: each device holds D times its share of the gradient.
     grads, batch_stats = lax.pmean((grads, batch_stats), AXIS)
     updates, opt_state = program.optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params: Any = optax.apply_updates(state.params, updates)
     ema = state.ema
     if program.ema_decay:
         ema = optimizers.ema_update(ema, params["model"], program.ema_decay, state.step)

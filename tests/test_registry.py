@@ -44,7 +44,10 @@ def test_create_passes_options_and_fixed_arguments(trunks):
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ({"name": "alexnet", "widht": 3}, "widht: alexnet has no such option; did you mean 'width'"),
+        (
+            {"name": "alexnet", "widht": 3},
+            "widht: alexnet has no such option; did you mean 'width'",
+        ),
         ({"name": "alexnet", "dtype": "x"}, "dtype: alexnet has no such option"),
         ({"name": "resnet18"}, "depth: missing"),
         ({"name": "vgg"}, "'vgg': unknown"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from clu import metrics
 
@@ -39,7 +40,7 @@ def step_outputs(loss: Any, values: dict, gradient_norm: Any, outputs: dict, bat
     return dict(loss=loss, gradient_norm=gradient_norm, outputs=outputs, batch=batch, **terms)
 
 
-def _expression_hits(outputs: dict, batch: dict, **_: Any) -> dict:
+def _expression_hits(outputs: Any, batch: Any, **_: Any) -> dict[str, jax.Array]:
     hits = jnp.argmax(outputs["expression"], axis=-1) == batch["expression"]
     # clu forwards a mask of the wrong length as no mask: this one has the hits' own shape.
     return {"values": hits.astype(jnp.float32), "mask": batch["expression_mask"]}

@@ -1,0 +1,47 @@
+"""SIGTERM and Ctrl-C: finish the step, save, leave; a second one leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType, TracebackType
+
+
+class StopRequest:
+    """Context in which the two signals are remembered instead of ending the process.
+
+    `received` is None, or the number of the first signal. The exit code that belongs to it is
+    128 + number: 143 for SIGTERM, 130 for Ctrl-C.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, object] = {}
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.received if self.received else 0
+
+    def __enter__(self) -> StopRequest:
+        for number in self.SIGNALS:
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+        name = signal.Signals(number).name
+        print(f"{name}: finishing the step and saving; again to leave at once", file=sys.stderr)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from affect_jax import config as configs
+from affect_jax import program
+from affect_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def registries():
+    return program.registries()
+
+
+def problems(config, registries, **options) -> str:
+    with pytest.raises(UserError) as error:
+        configs.check(config, registries=registries, **options)
+    return str(error.value)
+
+
+def test_the_defaults_are_right(registries):
+    assert configs.check(configs.defaults(), registries=registries) is None
+
+
+def test_the_protocols_numbers_are_the_defaults():
+    config = configs.defaults()
+    assert (config.batch_size, config.learning_rate, config.duration.epochs) == (256, 0.01, 20)
+    assert config.optimizer.momentum == 0.9
+    assert (config.schedule.decay, config.schedule.interval.steps) == (0.1, 10_000)
+    assert (config.data.image_size, config.data.crop_size) == (256, 224)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("learning_rat", 0.1, "learning_rat = 0.1: no such key; did you mean 'learning_rate'?"),
+        ("batch_size", "64", "batch_size = '64': must be int, not str"),
+        ("batch_size", 0, "batch_size = 0: must be 1 or more"),
+        ("learning_rate", -1.0, "learning_rate = -1.0: must be positive"),
+        ("seed", -1, "seed = -1: must be 0 <= seed < 2^32"),
+        ("ema_decay", 1.0, "ema_decay = 1.0: must be in [0, 1)"),
+        ("dtype", "float16", "dtype = 'float16': unknown; did you mean 'float32'?"),
+        ("data.cache", "hots", "data.cache = 'hots': unknown; did you mean 'host'?"),
+        ("data.crop_size", 300, "data.crop_size = 300: must be between 16 and image_size 256"),
+        ("data.num_classes", 9, "data.num_classes = 9: must be 7 or 8 on AffectNet"),
+        ("data.mirror", 1, "data.mirror = 1: must be bool, not int"),
+        ("data.name", "afectnet", "data.name = 'afectnet': unknown; did you mean 'affectnet'?"),
+        ("data.options", {"marign": 0.1}, "data.marign: affectnet has no such option"),
+        ("trunk", {"name": "alexnt"}, "trunk.name = 'alexnt': unknown; did you mean 'alexnet'?"),
+        ("trunk", {"name": "resnet18", "widht": 8}, "trunk.widht: resnet18 has no such option"),
+        ("sampling", {"name": "donw"}, "sampling.name = 'donw': unknown; did you mean 'down'?"),
+        ("optimizer", {"name": "sdg"}, "optimizer.name = 'sdg': unknown; did you mean 'sgd'?"),
+        ("schedule", {"name": "cosin"}, "schedule.name = 'cosin': unknown; did you mean 'cosine'"),
+        ("heads", ("expresion",), "did you mean 'expression'?"),
+        ("heads", (), "heads = (): name at least one"),
+        ("losses", (), "losses = (): a run needs at least one term"),
+        ("losses", ({"name": "wieghted_cross_entropy"},), "did you mean 'weighted_cross_entropy'"),
+        ("duration", {"epochs": 1.0, "steps": 5}, "duration: give exactly one of epochs and steps"),
+        ("duration", {"epoch": 1.0}, "duration: epoch: no such key"),
+        ("duration", {"steps": -5}, "duration: steps = -5: must be a positive number"),
+        ("evaluate_every", {"steps": 2.5}, "evaluate_every: steps = 2.5: must be a whole number"),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_nearest_right_one(registries, key, value, message):
+    config = configs.defaults()
+    config = configs.ConfigDict(configs.plain(config), type_safe=False)
+    place, *path = key.split(".")[::-1]
+    target = config
+    for name in reversed(path):
+        target = target[name]
+    with target.unlocked():
+        target[place] = value
+    assert message in problems(config, registries)
+
+
+def test_all_problems_are_said_at_once(registries):
+    config = configs.defaults()
+    config.learning_rate = -1.0
+    config.batch_size = 100
+    config.trunk = {"name": "vgg"}
+    text = problems(config, registries, num_devices=8, name="configs/mine.py")
+    assert text.startswith("configs/mine.py has 4 problems\n  ")
+    assert "batch_size = 100: must be a multiple of 8 devices; nearest are 96 and 104" in text
+
+
+def test_an_option_that_code_supplies_is_no_option_of_the_config(registries):
+    config = configs.defaults()
+    config.losses = ({"name": "weighted_cross_entropy", "head": "expression", "class_counts": 3},)
+    assert "losses[0].class_counts" in problems(config, registries)
+
+
+@given(st.integers(1, 5000), st.integers(1, 64))
+def test_the_nearest_batch_sizes_do_divide(batch_size, devices):
+    problem = configs.division_problem(batch_size, devices)
+    assert (problem is None) == (batch_size % devices == 0)
+    if problem:
+        near = [int(word) for word in problem.replace(";", "").split() if word.isdigit()][1:]
+        assert near and all(
+            size % devices == 0 and abs(size - batch_size) < devices for size in near
+        )
+
+
+@given(st.floats(0.01, 100), st.integers(1, 2000))
+def test_durations_are_whole_steps(epochs, steps_per_epoch):
+    steps = configs.in_steps({"epochs": epochs, "steps": 0}, steps_per_epoch)
+    assert steps == max(1, round(epochs * steps_per_epoch))
+    assert configs.in_steps({"steps": 7}, steps_per_epoch) == 7
+
+
+def test_a_config_survives_its_workdir(registries):
+    config = configs.defaults()
+    saved = json.loads(json.dumps(configs.plain(config)))
+    back = configs.from_plain(saved)
+    configs.check(back, registries=registries)
+    assert configs.plain(back) == configs.plain(config)
+    assert configs.digest(back) == configs.digest(config)
+
+
+@pytest.mark.parametrize("key", sorted(configs.flatten(configs.defaults())))
+def test_the_digest_changes_with_every_key(key):
+    values = configs.plain(configs.defaults())
+    target = values
+    *path, last = key.split(".")
+    for name in path:
+        target = target[name]
+    target[last] = "something else"
+    assert configs.digest(values) != configs.digest(configs.defaults())
+
+
+def test_may_change_names_keys_that_exist():
+    keys = configs.flatten(configs.defaults())
+    for prefix in configs.MAY_CHANGE:
+        assert any(key == prefix or key.startswith(f"{prefix}.") for key in keys), prefix
+
+
+def test_an_unknown_variant_is_an_error():
+    with pytest.raises(UserError, match="did you mean 'synthetic_faces'"):
+        configs.variant(configs.defaults(), "synthetic_face")
