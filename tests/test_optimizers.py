@@ -80,10 +80,10 @@ def torch_sgd(**options):
     return lambda groups, lr: torch.optim.SGD(groups, lr=lr, **options)
 
 
-@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
 @pytest.mark.parametrize(
     ("spec", "create"),
     [
+        ({"name": "sgd", "weight_decay": 0.1, "clip_norm": 0.5}, torch_sgd(momentum=0.9)),
         ({"name": "sgd", "weight_decay": 0.1}, torch_sgd(momentum=0.9)),
         ({"name": "sgd"}, torch_sgd(momentum=0.9)),
         ({"name": "sgd", "momentum": 0.0, "weight_decay": 0.1}, torch_sgd()),
@@ -91,22 +91,23 @@ def torch_sgd(**options):
             {"name": "sgd", "nesterov": True, "weight_decay": 0.1},
             torch_sgd(momentum=0.9, nesterov=True),
         ),
-        ({"name": "adam", "weight_decay": 0.1}, torch.optim.Adam),
+        ({"name": "adam", "weight_decay": 0.1, "clip_norm": 0.5}, torch.optim.Adam),
         ({"name": "adam", "beta1": 0.8, "beta2": 0.9}, None),
-        ({"name": "adamw", "weight_decay": 0.1}, torch.optim.AdamW),
+        ({"name": "adamw", "weight_decay": 0.1, "clip_norm": 0.5}, torch.optim.AdamW),
         ({"name": "adamw"}, torch.optim.AdamW),
     ],
-    ids=str,
+    ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
-def test_twenty_steps_equal_torch(spec, create, clip_norm):
+def test_twenty_steps_equal_torch(spec, create):
     if create is None:
 
         def create(groups, lr):
             return torch.optim.Adam(groups, lr=lr, betas=(0.8, 0.9))
 
-    ours = train({**spec, "clip_norm": clip_norm})
-    decay = spec["weight_decay"] if "weight_decay" in spec else 0.01 * (spec["name"] == "adamw")
-    theirs = train_torch(create, decay, clip_norm)
+    ours = train(spec)
+    default = {"clip_norm": 0.0, "weight_decay": 0.01 if spec["name"] == "adamw" else 0.0}
+    options = {**default, **spec}
+    theirs = train_torch(create, options["weight_decay"], options["clip_norm"])
     for mine, other in zip(ours, theirs, strict=True):
         for key in PARAMS:
             np.testing.assert_allclose(mine[key], other[key], rtol=1e-4, atol=2e-6)

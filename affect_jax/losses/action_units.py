@@ -59,7 +59,7 @@ class BinaryCrossEntropy(Term):
 
     def unit_weights(self) -> np.ndarray:
         """float64 [A]; 0 for a unit that is never annotated."""
-        if self.unit_frequencies is None:
+        if self.unit_frequencies is None or np.all(np.isnan(self.unit_frequencies)):
             raise UserError("frequency_weights needs a training split with action units")
         frequencies = np.asarray(self.unit_frequencies, np.float64)
         never = np.flatnonzero(frequencies == 0)

@@ -45,8 +45,8 @@ class CrossEntropy(Term):
 
 def checked_counts(counts: np.ndarray | None) -> np.ndarray:
     """Counts of classes as float64 [C]. **Raises:** `UserError` where a class is empty."""
-    if counts is None:
-        raise UserError("needs the training split's class counts; this run has no expressions")
+    if counts is None or not np.any(counts):
+        raise UserError("needs a training split with expressions: class weights are counted there")
     counts = np.asarray(counts, np.float64)
     empty = [str(i) for i in np.flatnonzero(~(counts > 0))]
     if empty:

@@ -62,7 +62,8 @@ class Concordance(Term):
     `E[(x - y)^2] + 2 cov`, `1 - CCC = E[(x - y)^2] / (E[(x - y)^2] + 2 cov)`. In this form
     nothing cancels near perfection, where the squared error, a sum of positive numbers, decides
     the value, and no variance is a difference of moments. Only `cov = E[xy] - E[x] E[y]` is: its
-    float32 error is about 1e-7 |E[x] E[y]|, kept small by scales that have 0 in their middle.
+    float32 error is about 1e-7 |E[x] E[y]|, kept small by scales that have 0 in their middle
+    (relative error of the loss: 2e-7 for spreads of 0.3, 7e-5 for 0.05 around 0.9).
 
     Where neither predictions nor targets vary (one example, say) CCC is 0, and the loss 1, or 0 if
     they are equal; `EPSILON` in the denominator keeps both finite.

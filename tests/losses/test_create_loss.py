@@ -112,14 +112,16 @@ def test_empty_class_is_refused_with_advice(name):
     spec = {"name": name, "head": "expression"}
     with pytest.raises(UserError, match="class 2, 7 has no face.*use cross_entropy or focal"):
         losses.create_loss([spec], np.array([5, 4, 0, 3, 2, 1, 9, 0]))
-    with pytest.raises(UserError, match="needs the training split's class counts"):
-        losses.create_loss([spec])
+    for counts in (None, np.zeros(8, int)):
+        with pytest.raises(UserError, match="needs a training split with expressions"):
+            losses.create_loss([spec], counts)
 
 
 def test_unit_never_active_is_refused_or_capped():
     spec = {**BINARY, "frequency_weights": True}
-    with pytest.raises(UserError, match="needs a training split with action units"):
-        losses.create_loss([spec])
+    for nothing in (None, np.full(18, np.nan)):
+        with pytest.raises(UserError, match="needs a training split with action units"):
+            losses.create_loss([spec], None, nothing)
     with pytest.raises(UserError, match="place 1, 3 is never active.*set max_weight"):
         losses.create_loss([spec], None, np.array([0.5, 0.0, 0.1, 0.0]))
     frequencies = np.array([0.5, 0.0, np.nan, 0.25])
