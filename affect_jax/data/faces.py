@@ -29,7 +29,7 @@ MAX_ANNOTATION_BYTES = 64 * 2**10
 JPEG_QUALITY = 95
 
 # Pillow knows more, some of which start other programs (EPS); a face comes as one of these.
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
 
 BOX = ("face_x", "face_y", "face_width", "face_height")
 
