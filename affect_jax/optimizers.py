@@ -103,8 +103,8 @@ def step(
     """
     _require("schedule", "decay", decay, lambda v: 0 < v <= 1, "in (0, 1]")
     every = _steps("interval", interval, steps_per_epoch)
-    # An integer quotient: optax's own staircase floors a float32 one, which XLA computes as a product
-    # with 1 / every; that falls short of 1 at step 141 for every = 141, and the rate drops late.
+    # An integer quotient: optax's staircase floors a float32 one, which XLA compiles to a product
+    # with 1 / every. That is below 1 at step 141 for every = 141: the rate would drop late.
     decays = optax.exponential_decay(learning_rate, transition_steps=1, decay_rate=decay)
     return _warmed_up(
         lambda count: decays(jnp.floor_divide(count, every)),
