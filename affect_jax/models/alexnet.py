@@ -1,0 +1,179 @@
+"""AlexNet: as published in 2012, and the one-tower variant that torchvision ships."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from affect_jax.errors import UserError
+from affect_jax.models.base import TRUNKS
+from affect_jax.models.layers import (
+    Dropout,
+    local_response_normalisation,
+    max_pool,
+    uniform_bias,
+    uniform_fan_in,
+)
+
+
+class Convolution(nn.Module):
+    """A convolution with bias whose initialisation is a choice: see `AlexNet`."""
+
+    features: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    init_bias: float = 0.0
+    initialisation: str = "published"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, values: jax.Array) -> jax.Array:
+        kernel_init, bias_init = initializers(
+            self.initialisation, self.kernel**2 * values.shape[-1] // self.groups, self.init_bias
+        )
+        return nn.Conv(
+            self.features,
+            (self.kernel, self.kernel),
+            strides=self.stride,
+            padding=self.padding,
+            feature_group_count=self.groups,
+            kernel_init=kernel_init,
+            bias_init=bias_init,
+            dtype=self.dtype,
+            name="conv",
+        )(values)
+
+
+def initializers(init: str, fan_in: int, bias: float) -> tuple[Any, Any]:
+    """(kernel, bias) initialisers: `published` (2012, section 5) or `torch`, PyTorch's default."""
+    if init == "published":
+        return nn.initializers.normal(0.01), nn.initializers.constant(bias)
+    if init == "torch":
+        return uniform_fan_in(), uniform_bias(fan_in)
+    raise UserError(f"trunk.initialisation = {init!r}: must be 'published' or 'torch'")
+
+
+class Classifier(nn.Module):
+    """The two fully connected layers of 4096, each with ReLU and dropout."""
+
+    width: int
+    dropout: float
+    dropout_first: bool
+    initialisation: str
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, features: jax.Array, keys: jax.Array | None) -> jax.Array:
+        for layer in (6, 7):
+            if self.dropout_first:  # torchvision drops the inputs, the paper the outputs
+                features = Dropout(self.dropout, layer)(features, keys)
+            kernel_init, bias_init = initializers(self.initialisation, features.shape[-1], 1.0)
+            features = nn.Dense(
+                self.width,
+                kernel_init=kernel_init,
+                bias_init=bias_init,
+                dtype=self.dtype,
+                name=f"fc{layer}",
+            )(features)
+            features = nn.relu(features)
+            if not self.dropout_first:
+                features = Dropout(self.dropout, layer)(features, keys)
+        return features
+
+
+def flatten(values: jax.Array, crop_size: int) -> jax.Array:
+    """[b, h, w, C] -> [b, h * w * C]; a `UserError` where nothing is left of the image."""
+    if 0 in values.shape:
+        raise UserError(f"data.crop_size = {crop_size}: too small for AlexNet; it needs 67 or more")
+    return values.reshape(len(values), -1)
+
+
+@TRUNKS.register("alexnet")
+class AlexNet(nn.Module):
+    """AlexNet as published: two towers (groups of 2), local response normalisation.
+
+    Krizhevsky, Sutskever and Hinton 2012, section 3.5: 96-256-384-384-256 kernels, overlapping
+    pooling 3/2, two layers of 4096. With a head of 1000 classes 60,965,224 parameters.
+
+    **Arguments:**
+
+    - `initialisation`: `published`: normal of deviation 0.01, biases 0 and 1 (section 5); `torch`:
+      uniform in +-1/sqrt(fan_in), which starts to learn sooner.
+    - `dropout`: of the two fully connected layers.
+    - `width`: of the fully connected layers.
+    """
+
+    initialisation: str = "published"
+    dropout: float = 0.5
+    width: int = 4096
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """[b, c, c, 3] -> features [b, width]."""
+
+        def convolution(name: str, *shape: int, bias: float, **options: int) -> Convolution:
+            return Convolution(
+                *shape,
+                init_bias=bias,
+                initialisation=self.initialisation,
+                dtype=self.dtype,
+                name=name,
+                **options,
+            )
+
+        x = nn.relu(convolution("conv1", 96, 11, 4, 2, bias=0)(images))
+        x = max_pool(local_response_normalisation(x), 3, 2)
+        x = nn.relu(convolution("conv2", 256, 5, 1, 2, bias=1, groups=2)(x))
+        x = max_pool(local_response_normalisation(x), 3, 2)
+        x = nn.relu(convolution("conv3", 384, 3, 1, 1, bias=0)(x))
+        x = nn.relu(convolution("conv4", 384, 3, 1, 1, bias=1, groups=2)(x))
+        x = nn.relu(convolution("conv5", 256, 3, 1, 1, bias=1, groups=2)(x))
+        x = flatten(max_pool(x, 3, 2), images.shape[1])
+        return Classifier(
+            self.width, self.dropout, False, self.initialisation, self.dtype, name="classifier"
+        )(x, keys if train else None)
+
+
+@TRUNKS.register("alexnet_one_tower")
+class AlexNetOneTower(nn.Module):
+    """AlexNet in one tower: torchvision's `alexnet`, after Krizhevsky 2014 (arXiv:1404.5997).
+
+    64-192-384-256-256 kernels, no normalisation. With 1000 classes 61,100,840 parameters.
+    Its weights fit at crops whose features are 6 x 6 (224): torchvision averages to 6 x 6 there,
+    which changes nothing; other crops give a classifier of another size.
+
+    **Arguments:** as `AlexNet`.
+    """
+
+    initialisation: str = "torch"
+    dropout: float = 0.5
+    width: int = 4096
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """[b, c, c, 3] -> features [b, width]."""
+        x = images
+        plan = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
+        for i, shape in enumerate(plan, start=1):
+            x = nn.relu(
+                Convolution(
+                    *shape, initialisation=self.initialisation, dtype=self.dtype, name=f"conv{i}"
+                )(x)
+            )
+            if i in (1, 2, 5):
+                x = max_pool(x, 3, 2)
+        x = flatten(x, images.shape[1])
+        return Classifier(
+            self.width, self.dropout, True, self.initialisation, self.dtype, name="classifier"
+        )(x, keys if train else None)

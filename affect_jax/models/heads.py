@@ -1,0 +1,46 @@
+"""Heads: one linear layer each, from a trunk's features to the outputs of one model of affect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flax import linen as nn
+
+from affect_jax.facs.action_units import UNITS
+from affect_jax.models.layers import uniform_bias, uniform_fan_in
+from affect_jax.registry import Registry
+
+HEADS = Registry("head")
+"""Name -> function(num_classes) -> number of outputs."""
+
+
+@HEADS.register("expression")
+def expression(num_classes: int) -> int:
+    """Logits of the categorical model, [b, num_classes]."""
+    return num_classes
+
+
+@HEADS.register("valence_arousal")
+def valence_arousal(num_classes: int) -> int:
+    """Valence and arousal, [b, 2]: linear, as in the paper; evaluation clips to [-1, 1]."""
+    return 2
+
+
+@HEADS.register("action_units")
+def action_units(num_classes: int) -> int:
+    """Logits of the action units of `facs.action_units.UNITS`, [b, 18]."""
+    return len(UNITS)
+
+
+class Head(nn.Module):
+    """A linear layer with PyTorch's initialisation; parameters `kernel` and `bias`."""
+
+    size: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, features):
+        """[b, F] -> [b, size]."""
+        bias = self.param("bias", uniform_bias(features.shape[-1]), (self.size,))
+        kernel = self.param("kernel", uniform_fan_in(), (features.shape[-1], self.size))
+        return features @ kernel.astype(self.dtype) + bias.astype(self.dtype)

@@ -1,0 +1,94 @@
+"""ResNet18, parameter for parameter that of torchvision, so that its weights fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from affect_jax.models.base import TRUNKS
+from affect_jax.models.layers import max_pool
+
+AXIS = "batch"  # over which training averages the statistics of batch normalisation
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, then batch normalisation.
+
+    torchvision's constants: Kaiming's normal by fan out, epsilon 1e-5, momentum 0.1 (0.9 here).
+    Statistics are float32 whatever the compute type.
+    """
+
+    features: int
+    kernel: int
+    stride: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = nn.Conv(
+            self.features,
+            (self.kernel, self.kernel),
+            strides=self.stride,
+            padding=self.kernel // 2,
+            use_bias=False,
+            kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            axis_name=AXIS if train else None,
+            dtype=self.dtype,
+            name="norm",
+        )(x)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut (He et al. 2015, figure 2)."""
+
+    features: int
+    stride: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        y = ConvNorm(self.features, 3, self.stride, self.dtype, name="layer1")(x, train)
+        y = ConvNorm(self.features, 3, 1, self.dtype, name="layer2")(nn.relu(y), train)
+        if x.shape != y.shape:
+            x = ConvNorm(self.features, 1, self.stride, self.dtype, name="shortcut")(x, train)
+        return nn.relu(x + y)
+
+
+@TRUNKS.register("resnet18")
+class ResNet18(nn.Module):
+    """ResNet18 (He et al. 2015, table 1) as in torchvision.
+
+    With a head of 1000 classes 11,689,512 parameters. Features: [b, 8 * width].
+
+    **Arguments:**
+
+    - `width`: channels of the first stage; the others have 2, 4 and 8 times as many.
+    """
+
+    width: int = 64
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """[b, c, c, 3] -> features [b, 8 * width]."""
+        x = ConvNorm(self.width, 7, 2, self.dtype, name="stem")(images, train)
+        x = max_pool(nn.relu(x), 3, 2, padding=1)
+        for stage in range(4):
+            for block in range(2):
+                features = self.width * 2**stage
+                stride = 2 if stage and block == 0 else 1
+                name = f"stage{stage + 1}_block{block + 1}"
+                x = BasicBlock(features, stride, self.dtype, name=name)(x, train)
+        return jnp.mean(x, axis=(1, 2))
