@@ -170,7 +170,8 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for name, split in self.info.splits.items():
             paths = [epath.Path(path) for path in split.filepaths]
             table = self.data_path / f"{name}.labels.npz"
-            table.write_bytes(encode_columns(Records(paths, self.info.features)))
+            records = Records(paths, split.shard_lengths, self.info.features)
+            table.write_bytes(encode_columns(records))
             files[name] = {path.name: size_and_hash(path) for path in (*paths, table)}
             written = split.num_examples
             counts = self.counts.setdefault(name, {"read": written, "skipped": 0})

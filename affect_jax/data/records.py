@@ -28,10 +28,21 @@ class Records(Sequence):
     """Random access to the records of some files; picklable, for loader processes.
 
     An item is the dictionary of `features`, its `image` still JPEG bytes.
+
+    **Arguments:**
+
+    - `paths`, `lengths`: ArrayRecord files, and how many records each holds.
+    - `feature_dict`: what a record consists of.
+
+    **Raises:** `UserError` that names the file, for a record that is damaged: each block of a file
+    has its own checksum.
     """
 
-    def __init__(self, paths: Sequence[os.PathLike], feature_dict: Any):
+    def __init__(
+        self, paths: Sequence[str | os.PathLike], lengths: Sequence[int], feature_dict: Any
+    ):
         self._paths = [os.fspath(path) for path in paths]
+        self._ends = np.cumsum(lengths)
         self._features = feature_dict
 
     @functools.cached_property
@@ -41,16 +52,22 @@ class Records(Sequence):
         return ArrayRecordDataSource(self._paths)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_paths": self._paths, "_features": self._features}  # open files stay behind
+        # Open files stay behind.
+        return {"_paths": self._paths, "_ends": self._ends, "_features": self._features}
 
     def __len__(self) -> int:
-        return len(self._source)
+        return int(self._ends[-1])
 
     def __getitem__(self, index: Any) -> dict[str, Any]:
         index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
-        example: Any = self._source[index % len(self)]
+        index %= len(self)
+        try:
+            example: Any = self._source[index]
+        except RuntimeError as error:  # how array_record reports damage
+            path = self._paths[int(np.searchsorted(self._ends, index, side="right"))]
+            raise _damaged(epath.Path(path), f"record {index} cannot be read") from error
         return self._features.deserialize_example_np(example, decoders=DECODERS)
 
 
@@ -121,10 +138,10 @@ def open_split(builder: Any, name: str) -> Split:
             raise _damaged(path, f"it has {size:,} bytes, not {expected['bytes']:,}")
     classes = tuple(builder.info.features["expression"].names)
     text = json.dumps([classes, files], sort_keys=True)
-    paths = [builder.data_path / file for file in files if "array_record" in file]
+    info = builder.info.splits[name]
     return Split(
         name=name,
-        records=Records(paths, builder.info.features),
+        records=Records(info.filepaths, info.shard_lengths, builder.info.features),
         classes=classes,
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
         folder=builder.data_path,

@@ -1,0 +1,585 @@
+"""AffectNet on small releases made here, in both layouts: features, counts, refusals, damage."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import pathlib
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+from affect_jax import labels
+from affect_jax.data import DATASETS, affectnet, faces, rows
+from affect_jax.data.features import open_split
+from affect_jax.data.records import Records
+from affect_jax.errors import UserError
+
+SIZE = 32
+POINTS = ";".join(f"{value:.2f}" for value in np.linspace(4, 30, 136))
+
+
+def picture(seed: int, side: int = 48) -> Image.Image:
+    colours = np.random.default_rng(seed).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(colours).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def line(path: str, expression=1, valence=0.5, arousal=-0.25, box=(4, 5, 30, 32)) -> list:
+    return [path, *box, POINTS, expression, valence, arousal]
+
+
+def write_csv(path: pathlib.Path, lines: list, header=affectnet.HEADER) -> None:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *lines] if header else lines)
+
+
+def first_release(
+    base: pathlib.Path,
+    *,
+    training: int = 24,
+    validation: int = 6,
+    tables: str = ".",
+    images: str = "Manually_Annotated_Images",
+    extra: tuple[list, ...] = (),
+) -> pathlib.Path:
+    """A release: labels go round the eleven, every fourth face has no valence and arousal."""
+    folder = base / images
+    (base / tables).mkdir(parents=True, exist_ok=True)
+    for split, total in (("training", training), ("validation", validation)):
+        lines = []
+        for i in range(total):
+            path = f"{i % 3}/{split}{i}.jpg"
+            (folder / str(i % 3)).mkdir(parents=True, exist_ok=True)
+            picture(i).save(folder / path)
+            axes = (-2, -2) if i % 4 == 3 else (i / 100, -i / 100)
+            lines.append(line(path, i % 11, *axes))
+        write_csv(base / tables / f"{split}.csv", lines + list(extra) * (split == "training"))
+    return base
+
+
+def second_release(base: pathlib.Path, *, texts: bool = False, nested: bool = False) -> None:
+    for name, total in (("train_set", 12), ("val_set", 5)):
+        place = base / name / name if nested else base / name
+        (place / "images").mkdir(parents=True)
+        (place / "annotations").mkdir()
+        for i in range(total):
+            picture(i, 24).save(place / "images" / f"{i}.jpg")
+            values = {"exp": i % 8, "val": -2 if i == 3 else i / 50, "aro": -i / 50}
+            for ending, value in values.items():
+                array = np.array(str(value) if texts else value)
+                np.save(place / "annotations" / f"{i}_{ending}.npy", array)
+            points = np.linspace(0, 23, 136)
+            array = points.reshape(68, 2) if i % 2 else points
+            np.save(place / "annotations" / f"{i}_lnd.npy", array)
+
+
+def prepare(base: pathlib.Path, data_dir: pathlib.Path, **options):
+    options = {"image_size": SIZE, "num_workers": 1} | options
+    return DATASETS["affectnet"](manual_dir=str(base), data_dir=str(data_dir), **options)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> pathlib.Path:
+    return first_release(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def builder(release, tmp_path_factory):
+    return prepare(release, tmp_path_factory.mktemp("data"))
+
+
+def by_id(split) -> dict[str, int]:
+    return {identifier: i for i, identifier in enumerate(split.columns()["id"])}
+
+
+# --- records ---
+
+
+def test_splits_and_features(builder):
+    assert builder.info.splits["training"].num_examples == 24
+    assert builder.info.splits["validation"].num_examples == 6
+    split = open_split(builder, "training")
+    assert len(split) == 24 and split.classes == labels.EXPRESSIONS
+    record = split.records[0]
+    assert set(record) == set(builder.info.features)
+    assert simplejpeg.decode_jpeg(record["image"]).shape == (SIZE, SIZE, 3)
+    assert simplejpeg.decode_jpeg_header(record["image"])[3] == "420"
+    assert record["landmarks"].shape == (68, 2) and record["landmarks"].dtype == np.float32
+    assert record["action_units"].shape == (18,) and np.isnan(record["action_units"]).all()
+    np.testing.assert_array_equal(record["box"], [4, 5, 30, 32])
+
+
+def test_every_row_becomes_its_record(builder):
+    split = open_split(builder, "training")
+    columns = split.columns()
+    rows_by_id = by_id(split)
+    assert sorted(rows_by_id) == sorted(f"{i % 3}/training{i}.jpg" for i in range(24))
+    for i in range(24):
+        at = rows_by_id[f"{i % 3}/training{i}.jpg"]
+        record = split.records[at]
+        assert record["expression"] == columns["expression"][at] == i % 11
+        valence = np.nan if i % 4 == 3 else np.float32(i / 100)
+        for name, value in (("valence", valence), ("arousal", -valence)):
+            np.testing.assert_array_equal(np.float32(record[name]), value)
+            np.testing.assert_array_equal(columns[name][at], value)
+        picture_there = np.asarray(picture(i).crop((4, 5, 34, 37)).resize((SIZE, SIZE)))
+        image = simplejpeg.decode_jpeg(record["image"])
+        assert np.abs(image.astype(int) - picture_there).mean() < 8
+
+
+def test_columns_have_the_records_types_and_landmarks(builder):
+    split = open_split(builder, "validation")
+    columns = split.columns()
+    assert {name: array.shape for name, array in columns.items()} == {
+        "expression": (6,),
+        "valence": (6,),
+        "arousal": (6,),
+        "action_units": (6, 18),
+        "landmarks": (6, 68, 2),
+        "id": (6,),
+    }
+    assert columns["expression"].dtype == np.int64 and columns["valence"].dtype == np.float32
+    at = 2
+    np.testing.assert_array_equal(columns["landmarks"][at], split.records[at]["landmarks"])
+    first = np.array([4.0, 4 + 26 / 135])  # of POINTS, mapped from the box into the face
+    expected = (first - (4, 5) + 0.5) * (SIZE / 30, SIZE / 32) - 0.5
+    np.testing.assert_allclose(columns["landmarks"][at][0], expected, atol=0.01)
+
+
+def test_records_travel_to_other_processes(builder):
+    split = pickle.loads(pickle.dumps(open_split(builder, "training")))
+    assert split.records[-1]["id"] == open_split(builder, "training").records[23]["id"]
+    with pytest.raises(IndexError):
+        split.records[24]
+
+
+def test_records_of_several_files_are_one_sequence(builder):
+    parts = [open_split(builder, name).records for name in ("training", "validation")]
+    paths = [
+        path for name in ("training", "validation") for path in builder.info.splits[name].filepaths
+    ]
+    both = Records(paths, [24, 6], builder.info.features)
+    found = [record["id"] for record in both]
+    assert found == [record["id"] for part in parts for record in part]
+
+
+def test_prepared_records_need_no_release(builder):
+    again = prepare(pathlib.Path("nowhere"), builder.data_path.parents[2])
+    assert open_split(again, "training").fingerprint == open_split(builder, "training").fingerprint
+
+
+def test_preparing_twice_and_with_more_workers_gives_the_same_files(release, builder, tmp_path):
+    names = {path.name for path in builder.data_path.iterdir()}
+    for workers in (1, 2):
+        other = prepare(release, tmp_path / str(workers), num_workers=workers)
+        for name in names:
+            content = (other.data_path / name).read_bytes()
+            assert content == (builder.data_path / name).read_bytes(), name
+
+
+def test_three_configs_are_known_to_tfds():
+    assert sorted(affectnet.AffectNet.builder_configs) == [
+        "automatic_256",
+        "manual_256",
+        "second_256",
+    ]
+
+
+def test_options_have_folders_of_their_own(release, builder, tmp_path):
+    wide = prepare(release, tmp_path, margin=0.25)
+    assert wide.data_path.parts[-3:] == ("affectnet", f"manual_{SIZE}_margin_0.25", "1.0.0")
+    split, narrow = open_split(wide, "training"), open_split(builder, "training")
+    assert split.fingerprint != narrow.fingerprint
+    np.testing.assert_array_equal(split.records[0]["box"], [4, 5, 30, 32])
+    assert split.records[0]["image"] != narrow.records[0]["image"]
+
+
+def test_unknown_variant_says_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'manual'"):
+        prepare(tmp_path, tmp_path / "data", variant="manuel")
+
+
+# --- layouts ---
+
+
+@pytest.mark.parametrize(
+    ("tables", "images", "given"),
+    [
+        (".", "Manually_Annotated_Images", "."),
+        (".", "Manually_Annotated_Images", "Manually_Annotated_Images"),
+        (".", "Manually_Annotated_Images/Manually_Annotated_Images", "."),
+        ("Manually_Annotated_file_lists", "Manually_Annotated/Manually_Annotated_Images", "."),
+        ("AffectNet", "AffectNet/Manually_Annotated_Images", "."),
+    ],
+)
+def test_first_release_is_found(tmp_path, tables, images, given):
+    first_release(tmp_path / "r", training=2, validation=2, tables=tables, images=images)
+    prepared = prepare(tmp_path / "r" / given, tmp_path / "data")
+    assert len(open_split(prepared, "training")) == 2
+
+
+def test_file_without_a_header(tmp_path):
+    first_release(tmp_path / "r", training=3, validation=2)
+    table = tmp_path / "r" / "validation.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[1:]))
+    prepared = prepare(tmp_path / "r", tmp_path / "data")
+    assert len(open_split(prepared, "validation")) == 2
+
+
+def automatic_release(base: pathlib.Path) -> pathlib.Path:
+    folder = base / "Automatically_Annotated_Images" / "7"
+    folder.mkdir(parents=True)
+    for i in range(5):
+        picture(i).save(folder / f"{i}.png")
+    lines = [line(f"7/{i}.png", i) for i in range(5)]
+    write_csv(base / "automatically_annotated.csv", lines)
+    return base
+
+
+def test_automatic_set_is_validated_on_the_manual_one(tmp_path):
+    first_release(automatic_release(tmp_path / "r"))
+    prepared = prepare(tmp_path / "r", tmp_path / "data", variant="automatic")
+    assert len(open_split(prepared, "training")) == 5
+    assert len(open_split(prepared, "validation")) == 6
+
+
+def test_automatic_set_alone_has_no_validation(tmp_path, capfd):
+    automatic_release(tmp_path / "r")
+    prepared = prepare(tmp_path / "r", tmp_path / "data", variant="automatic")
+    assert "without a validation split" in capfd.readouterr().err
+    with pytest.raises(UserError, match="split 'validation': unknown.*Known: training"):
+        open_split(prepared, "validation")
+
+
+@pytest.mark.parametrize("texts", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_second_release(tmp_path, texts, nested):
+    second_release(tmp_path / "r", texts=texts, nested=nested)
+    prepared = prepare(tmp_path / "r", tmp_path / "data", variant="second")
+    split = open_split(prepared, "training")
+    columns, at = split.columns(), by_id(split)
+    assert len(split) == 12 and len(open_split(prepared, "validation")) == 5
+    for i in range(12):
+        row = at[f"{i}.jpg"]
+        assert columns["expression"][row] == i % 8
+        np.testing.assert_equal(columns["valence"][row], np.float32(np.nan if i == 3 else i / 50))
+        np.testing.assert_array_equal(split.records[row]["box"], [0, 0, 24, 24])
+        last = (23 + 0.5) * SIZE / 24 - 0.5
+        np.testing.assert_allclose(columns["landmarks"][row][67, 1], last, rtol=1e-5)
+
+
+def test_second_release_counts_what_has_no_partner(tmp_path):
+    second_release(tmp_path / "r")
+    (tmp_path / "r/train_set/images/4.jpg").unlink()
+    (tmp_path / "r/train_set/annotations/5_exp.npy").unlink()
+    (tmp_path / "r/train_set/annotations/6_aro.npy").write_bytes(b"junk")
+    prepared = prepare(tmp_path / "r", tmp_path / "data", variant="second", max_skipped=0.5)
+    skipped = (prepared.data_path / "skipped.csv").read_text().splitlines()
+    assert skipped[1:] == [
+        "training,4,4.jpg,file missing",
+        "training,5,5.jpg,5_exp.npy: file missing",
+        "training,6,6.jpg,6_aro.npy: not an array of numbers",
+    ]
+
+
+# --- skipped rows ---
+
+
+def broken_rows(folder: pathlib.Path) -> dict[str, list]:
+    """Reason -> a row that has it; writes the files that they name."""
+    folder.mkdir(parents=True)
+    buffer = io.BytesIO()
+    picture(0).save(buffer, "JPEG")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "cut.jpg").write_bytes(buffer.getvalue()[:-30])
+    (folder / "page.jpg").write_bytes(b"<html>moved</html>")
+    (folder / "good.jpg").write_bytes(buffer.getvalue())
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    return {
+        "file missing": line("gone.jpg"),
+        "file is empty": line("empty.jpg"),
+        "image is truncated": line("cut.jpg"),
+        "not an image": line("page.jpg"),
+        "path leaves the image folder": line("../training.csv"),
+        "file cannot be read: Too many levels of symbolic links": line("loop.jpg"),
+        "box has no area": line("good.jpg", box=(1, 1, 0, 9)),
+        "box lies outside the image": line("good.jpg", box=(100, 1, 9, 9)),
+        "face_x: 'left' is not a number": line("good.jpg", box=("left", 1, 9, 9)),
+        "expression: '11' is outside 0..10": line("good.jpg", 11),
+        "valence: '' is not a number": line("good.jpg", 1, ""),
+        "arousal: '3' is outside -1..1": line("good.jpg", 1, 0, 3),
+        "expression: '' is not a number": ["good.jpg", 3],  # it ends too early
+    }
+
+
+def test_every_row_is_written_or_skipped_with_its_reason(tmp_path, capfd):
+    base = tmp_path / "r"
+    broken = broken_rows(base / "Manually_Annotated_Images")
+    first_release(base, extra=(*broken.values(), line("good.jpg"), line("good.jpg", 4)))
+    prepared = prepare(base, tmp_path / "data", max_skipped=0.5)
+    with open(prepared.data_path / "skipped.csv", newline="") as file:
+        skipped = list(csv.DictReader(file))
+    assert [row["reason"] for row in skipped] == list(broken)
+    assert [int(row["row"]) for row in skipped] == list(range(26, 26 + len(broken)))
+    assert {row["split"] for row in skipped} == {"training"}
+    counts = json.loads((prepared.data_path / "prepared.json").read_text())["counts"]["training"]
+    assert counts == {"read": 39, "written": 26, "skipped": 13}
+    assert "39 read = 26 written + 13 skipped" in capfd.readouterr().err
+    columns = open_split(prepared, "training").columns()
+    same = np.char.startswith(
+        columns["id"], "good.jpg"
+    )  # one photograph in two rows: both are kept
+    assert sorted(columns["expression"][same]) == [1, 4] and len(set(columns["id"])) == 26
+
+
+def test_too_many_skipped_rows_are_an_error_and_leave_nothing(tmp_path):
+    base = first_release(tmp_path / "r", extra=tuple(line(f"no{i}.jpg") for i in range(30)))
+    with pytest.raises(UserError) as caught:
+        prepare(base, tmp_path / "data", max_skipped=0.3)
+    assert "17 of the first 41 rows (of 54) cannot be used" in str(caught.value)
+    assert len(caught.value.problems) == 10
+    assert caught.value.problems[0] == "training, row 26: no0.jpg: file missing"
+    refused = tmp_path / "data" / "affectnet" / f"manual_{SIZE}" / "refused.csv"
+    assert str(refused) in str(caught.value)
+    assert len(refused.read_text().splitlines()) == 18
+    assert not list(refused.parent.glob("*1.0.0*"))
+
+
+def test_one_skipped_row_of_few_is_an_error_by_default(tmp_path):
+    base = first_release(tmp_path / "r", extra=(line("no.jpg"),))
+    with pytest.raises(UserError, match="max_skipped = 0.01"):
+        prepare(base, tmp_path / "data")
+
+
+def test_none_usable_is_an_error_whatever_is_allowed(tmp_path):
+    base = first_release(tmp_path / "r")
+    write_csv(base / "validation.csv", [line("0/training0.jpg", "joyful")])
+    with pytest.raises(UserError, match="validation: none of 1 rows can be used"):
+        prepare(base, tmp_path / "data", max_skipped=1.0)
+
+
+# --- what is not there, or not as it was ---
+
+
+def test_without_the_data_the_error_says_what_to_do(tmp_path):
+    for manual_dir in ("", str(tmp_path / "none"), str(tmp_path)):
+        with pytest.raises(UserError) as caught:
+            DATASETS["affectnet"](manual_dir=manual_dir, data_dir=str(tmp_path / "data"))
+        text = str(caught.value)
+        for words in (
+            "AffectNet is not there",
+            "a million faces",
+            "licence",
+            "University of Denver",
+            "mohammadmahoor.com/affectnet",
+            "training.csv, validation.csv and Manually_Annotated_Images/",
+            "--config.data.manual_dir=",
+            "--config=configs/alexnet_weighted.py:synthetic_faces",
+        ):
+            assert words in text
+    with pytest.raises(UserError, match="train_set/annotations/ is not in it"):
+        prepare(tmp_path, tmp_path / "data", variant="second")
+
+
+def test_tables_that_are_not_as_published(tmp_path):
+    base = first_release(tmp_path / "r")
+    table = base / "training.csv"
+    good = table.read_text()
+    cases = {
+        "no column valence, arousal": "\n".join(x.rsplit(",", 2)[0] for x in good.splitlines()),
+        "has no rows": good.splitlines()[0] + "\n",
+        "the file is empty": "",
+        "line 2: unexpected end of data": good.splitlines()[0] + '\n"0/training0.jpg,1,2\n',
+        "field larger than field limit": good + '"' + "x" * 200_000 + '"\n',
+        "none of its first 1 images": good.splitlines()[0] + "\nz.jpg,1,1,9,9,,1,0,0\n",
+    }
+    for reason, content in cases.items():
+        table.write_text(content)
+        with pytest.raises(UserError, match=reason):
+            prepare(base, tmp_path / "data")
+    table.write_bytes(good.encode("utf-16"))
+    with pytest.raises(UserError, match="no column subDirectory_filePath"):
+        prepare(base, tmp_path / "data")
+
+
+def test_records_of_another_release_are_not_used_in_silence(release, tmp_path):
+    prepare(release, tmp_path / "data")
+    other = first_release(tmp_path / "other", training=5)
+    with pytest.raises(UserError, match=r"prepared from other files \(training.csv differ"):
+        prepare(other, tmp_path / "data")
+
+
+def test_fingerprint_changes_with_a_label_and_with_a_picture(tmp_path):
+    def fingerprint(name: str, change) -> str:
+        base = first_release(tmp_path / name, training=4)
+        change(base)
+        return open_split(prepare(base, tmp_path / f"{name}_data"), "training").fingerprint
+
+    def relabel(base):
+        table = base / "training.csv"
+        lines = table.read_text().splitlines()
+        lines[1] = lines[1].replace(",0,0.0,", ",5,0.0,")
+        assert lines != table.read_text().splitlines()
+        table.write_text("\n".join(lines))
+
+    found = [
+        fingerprint("same", lambda base: None),
+        fingerprint("again", lambda base: None),
+        fingerprint("label", relabel),
+        fingerprint(
+            "picture",
+            lambda base: picture(9).save(base / "Manually_Annotated_Images/0/training0.jpg"),
+        ),
+    ]
+    assert found[0] == found[1] and len(set(found)) == 3
+
+
+@pytest.fixture
+def copy(builder, tmp_path):
+    """The prepared records, to be damaged."""
+    shutil.copytree(builder.data_path.parents[2], tmp_path / "copy")
+    return prepare(pathlib.Path("nowhere"), tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "name", ["affectnet-training.array_record-00000-of-00001", "training.labels.npz"]
+)
+def test_damaged_files_are_named(copy, name):
+    path = copy.data_path / name
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    path.write_bytes(bytes(flipped))
+    split = open_split(copy, "training")
+    with pytest.raises(UserError, match=name):
+        split.verify()
+    with pytest.raises(UserError, match=name):
+        split.columns() if name.endswith("npz") else list(split.records)
+    path.write_bytes(content[:-7])
+    with pytest.raises(UserError, match=rf"{name}: it has [\d,]+ bytes, not"):
+        open_split(copy, "training")
+    path.unlink()
+    with pytest.raises(UserError, match=f"{name}: the file is missing"):
+        open_split(copy, "training")
+    assert len(open_split(copy, "validation")) == 6
+    open_split(copy, "validation").verify()
+
+
+def test_damaged_description_is_named(copy):
+    (copy.data_path / "prepared.json").write_text("{")
+    with pytest.raises(UserError, match="prepared.json: it is not JSON"):
+        open_split(copy, "training")
+
+
+# --- processes ---
+
+
+def test_unwritable_folder_is_named(release, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="choose another folder with --config.data.data_dir"):
+        prepare(release, tmp_path / "file")
+
+
+def kill_oneself(chunk: list) -> list:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return chunk
+
+
+def test_dead_worker_is_an_error():
+    some = [faces.Row(i, str(i), "", {}) for i in range(40)]
+    with pytest.raises(UserError, match="worker process that reads images died"):
+        list(rows.in_order(kill_oneself, some, num_workers=2))
+    assert not multiprocessing.active_children()
+
+
+def test_order_and_bound_of_the_pool():
+    taken = []
+
+    def source():
+        for i in range(2000):
+            taken.append(i)
+            yield faces.Row(i, str(i), "", {})
+
+    found = rows.in_order(list, source(), num_workers=2)
+    assert next(found).number == 0
+    assert len(taken) < 400  # only what is under way was read
+    assert [row.number for row in found] == list(range(1, 2000))
+
+
+def test_killed_preparation_leaves_nothing_that_looks_whole(tmp_path):
+    """kill -9 in the midst; the next try removes what is left, and workers follow their parent."""
+    base = first_release(tmp_path / "r", training=3, validation=2)
+    lines = [line("0/training0.jpg")] * 20_000
+    write_csv(base / "training.csv", lines)
+    code = (
+        "from affect_jax.data.affectnet import affectnet\n"
+        "if __name__ == '__main__':\n"
+        f"    affectnet(manual_dir={str(base)!r}, data_dir={str(tmp_path / 'data')!r},"
+        f" image_size={SIZE}, num_workers=2)\n"
+    )
+    (tmp_path / "prepare.py").write_text(code)
+    repository = pathlib.Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "prepare.py")],
+        env=os.environ | {"PYTHONPATH": str(repository)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    place = tmp_path / "data" / "affectnet" / f"manual_{SIZE}"
+    limit = time.monotonic() + 30
+    children: set[int] = set()
+    while len(children) < 2 and time.monotonic() < limit:
+        time.sleep(0.05)
+        children = processes_of_group(process.pid) - {process.pid}
+    assert len(children) >= 2 and list(place.glob("incomplete.*"))
+    process.kill()
+    process.communicate()
+    while processes_of_group(process.pid) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not processes_of_group(process.pid)  # no orphans
+    assert not (place / "1.0.0").exists()
+    first_release(base, training=3, validation=2)
+    prepared = prepare(base, tmp_path / "data")
+    assert len(open_split(prepared, "training")) == 3
+    assert not list(place.glob("incomplete.*"))
+
+
+def processes_of_group(group: int) -> set[int]:
+    """Living processes of a group, from /proc."""
+    found = set()
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                state, _, member_of = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:3]
+            except OSError:
+                continue  # it ended meanwhile
+            if int(member_of) == group and state != "Z":
+                found.add(int(entry.name))
+    return found
+
+
+# --- real photographs ---
+
+
+def test_real_faces_are_prepared_whole(real_faces, tmp_path):
+    prepared = prepare(real_faces, tmp_path, image_size=64, num_workers=2)
+    counts = np.bincount(open_split(prepared, "training").columns()["expression"]).tolist()
+    assert counts == [2200, 1800, 146, 214, 10, 102, 148, 5]
+    split = open_split(prepared, "validation")
+    columns = split.columns()
+    assert len(split) == 630 and np.isnan(columns["valence"]).all()
+    assert len(set(columns["id"])) == 630
+    inside = (columns["landmarks"] > -8) & (columns["landmarks"] < 72)
+    assert inside.mean() > 0.99  # the boxes are around the landmarks
+    assert (prepared.data_path / "skipped.csv").read_text() == "split,row,id,reason\n"

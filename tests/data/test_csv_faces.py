@@ -1,0 +1,186 @@
+"""Any folder of images with a CSV: columns by option, own classes, splits by file or by column."""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from affect_jax import labels
+from affect_jax.data.csv_faces import csv_faces
+from affect_jax.data.features import open_split
+from affect_jax.data.rows import read_csv
+from affect_jax.errors import UserError
+
+POINTS = ";".join(str(value) for value in range(136))
+
+
+def write(path: pathlib.Path, *lines) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(lines)
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    """Eight images, the i-th of brightness 20 i, 40 x 30 pixels."""
+    base = tmp_path / "set"
+    (base / "pictures").mkdir(parents=True)
+    for i in range(8):
+        image = Image.fromarray(np.full((30, 40, 3), 20 * i, np.uint8))
+        image.save(base / "pictures" / f"{i}.png")
+    return base
+
+
+def prepare(folder: pathlib.Path, **options):
+    options = {"image_size": 16, "image_dir": "pictures", "num_workers": 1} | options
+    data_dir = folder.parent / "data"
+    return csv_faces(manual_dir=str(folder), data_dir=str(data_dir), **options)
+
+
+def columns_by_id(builder, split: str) -> dict[str, dict]:
+    columns = open_split(builder, split).columns()
+    return {
+        identifier: {name: values[i] for name, values in columns.items()}
+        for i, identifier in enumerate(columns["id"])
+    }
+
+
+def test_two_files_with_default_columns(folder):
+    write(folder / "training.csv", ("path", "label"), ("0.png", "sadness"), ("1.png", "6"))
+    write(folder / "validation.csv", ("path", "label"), ("2.png", ""))
+    builder = prepare(folder)
+    found = columns_by_id(builder, "training")
+    assert found["0.png"]["expression"] == labels.EXPRESSIONS.index("sadness")
+    assert found["1.png"]["expression"] == 6
+    assert np.isnan(found["0.png"]["valence"]) and np.isnan(found["0.png"]["landmarks"]).all()
+    assert columns_by_id(builder, "validation")["2.png"]["expression"] == -1  # not annotated
+    record = open_split(builder, "validation").records[0]
+    np.testing.assert_array_equal(record["box"], [0, 0, 40, 30])
+
+
+def test_columns_boxes_classes_and_a_split_column(folder):
+    header = ("what", "where", "x", "y", "w", "h", "v", "a", "points", "part")
+    write(
+        folder / "all.csv",
+        header,
+        ("glad", "0.png", 5, 5, 20, 20, 0.5, "", POINTS, "train"),
+        ("0", "1.png", "", "", "", "", -2, -0.5, "", "train"),
+        ("cross", "2.png", 0, 0, 9, 9, "", "", "", "Val"),
+        ("cross", "3.png", 0, 0, 9, 9, "", "", "", "test"),
+    )
+    builder = prepare(
+        folder,
+        training_csv="all.csv",
+        path_column="where",
+        label_column="what",
+        box_columns=("x", "y", "w", "h"),
+        valence_column="v",
+        arousal_column="a",
+        landmarks_column="points",
+        split_column="part",
+        classes=("cross", "glad"),
+    )
+    assert sorted(builder.info.splits) == ["test", "training", "validation"]
+    training = open_split(builder, "training")
+    assert training.classes == ("cross", "glad")
+    found = columns_by_id(builder, "training")
+    assert (found["0.png"]["expression"], found["1.png"]["expression"]) == (1, 0)
+    np.testing.assert_array_equal(found["0.png"]["valence"], np.float32(0.5))
+    assert np.isnan(found["0.png"]["arousal"]) and np.isnan(found["1.png"]["valence"])
+    np.testing.assert_array_equal(found["1.png"]["arousal"], np.float32(-0.5))
+    scaled = (np.array([0, 1]) - 5 + 0.5) * 16 / 20 - 0.5
+    np.testing.assert_allclose(found["0.png"]["landmarks"][0], scaled, rtol=1e-5)
+    assert list(columns_by_id(builder, "test")) == ["3.png"]
+
+
+def test_without_a_validation_file(folder):
+    write(folder / "training.csv", ("path", "label"), ("0.png", 0))
+    builder = prepare(folder, validation_csv="")
+    assert list(builder.info.splits) == ["training"]
+
+
+def test_whole_images_are_turned_upright_and_boxes_are_not(folder):
+    exif = Image.Exif()
+    exif[274] = 6
+    wide = np.zeros((20, 40, 3), np.uint8)
+    wide[:, :20] = 250  # bright on the left: turned right, bright on top
+    Image.fromarray(wide).save(folder / "pictures" / "turned.jpg", exif=exif, quality=95)
+    header = ("path", "label", "x", "y", "w", "h")
+    write(folder / "training.csv", header, ("turned.jpg", 0, "", "", "", ""))
+    write(folder / "validation.csv", header, ("turned.jpg", 0, 0, 0, 40, 20))
+    builder = prepare(folder, box_columns=("x", "y", "w", "h"))
+    upright = simplejpeg.decode_jpeg(open_split(builder, "training").records[0]["image"])
+    stored = simplejpeg.decode_jpeg(open_split(builder, "validation").records[0]["image"])
+    assert upright[2].mean() > 240 > 10 > upright[-2].mean()
+    assert stored[:, 2].mean() > 240 > 10 > stored[:, -2].mean()
+
+
+def test_other_options_and_other_tables_are_kept_apart(folder):
+    write(folder / "training.csv", ("path", "label"), ("0.png", 0))
+    one = prepare(folder, validation_csv="")
+    two = prepare(folder, validation_csv="", margin=0.5)
+    assert one.data_path != two.data_path
+    write(folder / "training.csv", ("path", "label"), ("0.png", 1))
+    with pytest.raises(UserError, match=r"prepared from other files \(training differ"):
+        prepare(folder, validation_csv="")
+
+
+def test_skipped_rows_are_listed(folder):
+    lines = [("path", "label"), ("0.png", 0), ("none.png", 0), ("1.png", "bored"), ("a,b", 1, 2)]
+    write(folder / "training.csv", *lines)
+    builder = prepare(folder, validation_csv="", max_skipped=0.9)
+    assert (builder.data_path / "skipped.csv").read_text().splitlines()[1:] == [
+        "training,3,none.png,file missing",
+        "training,4,1.png,expression: 'bored' is not a number",
+        'training,5,"a,b",file missing',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path_column": "file"}, "no column file; it has path, label, split"),
+        ({"valence_column": "v"}, "no column v"),
+        ({"box_columns": ("x", "y")}, "give x, y, width and height"),
+        ({"training_csv": "none.csv"}, "none.csv: cannot be read"),
+        ({"image_dir": "none"}, "image folder .*none: no such folder"),
+        ({"split_column": "path"}, "is no name for a split"),
+        ({"split_column": "label"}, "names 12 splits"),
+    ],
+)
+def test_options_that_do_not_fit_the_files(folder, options, message):
+    lines = [("0.png", f"c{i}", "train") for i in range(12)]
+    write(folder / "training.csv", ("path", "label", "split"), *lines)
+    with pytest.raises(UserError, match=message):
+        prepare(folder, validation_csv="", **options)
+
+
+def test_names_that_are_not_utf_8(folder):
+    name = "gr\udcfc\udcdf.png"  # latin-1 on disk
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / "pictures" / name)
+    (folder / "training.csv").write_bytes(b"path,label\ngr\xfc\xdf.png,0\n")
+    builder = prepare(folder, validation_csv="")
+    assert list(columns_by_id(builder, "training")) == ["gr\\udcfc\\udcdf.png"]
+
+
+def test_any_bytes_are_rows_or_an_error(tmp_path):
+    path = tmp_path / "a.csv"
+
+    @given(st.binary(max_size=200))
+    def check(content: bytes):
+        path.write_bytes(b"path,label\n0.png,1\n" + content)
+        try:
+            rows = list(read_csv(path))
+        except UserError as error:
+            assert str(path) in str(error)
+        else:
+            assert all(set(row) == {"path", "label"} for _, row in rows)
+            assert len(rows) <= 2 + content.count(b"\n") + content.count(b"\r")
+
+    check()
