@@ -8,145 +8,57 @@ the split's columns, which are read once.
 
 from __future__ import annotations
 
-import collections
-import ctypes
+import multiprocessing
 import os
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
 import psutil
-import simplejpeg
 from absl import flags
 
 from affect_jax import batch as batches_of
-from affect_jax.data import sampling
+from affect_jax.data import decoding, sampling
 from affect_jax.errors import UserError
 
 T = TypeVar("T")
 
 MAX_BYTES_AHEAD = 1 << 30  # of decoded faces waiting in memory, in each process that decodes
 MAX_THREADS = 16  # more only queue for Python's lock: the decoder itself runs without it
+PATIENCE_SECONDS = 40.0  # without a batch, after which a worker or the disk counts as hung
 _ENDLESS = 1 << 48  # steps of an order without an end; Grain wants a length
-
-
-class Records(Protocol):
-    """Random access to a split's records; picklable where worker processes are used."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, row: int, /) -> Mapping[str, Any]: ...
-
-
-class Rows(Protocol):
-    """Rows of each global batch, int64 [B], -1 is padding: see `sampling`."""
-
-    def __getitem__(self, step: int, /) -> np.ndarray: ...
-
-
-def decode(jpeg: bytes, image: np.ndarray) -> None:
-    """Decodes a JPEG as RGB into `image`, uint8 [S, S, 3].
-
-    **Raises:** `ValueError` for anything but a whole JPEG of S x S pixels.
-    """
-    height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
-    if (height, width, 3) != image.shape:
-        wanted = " x ".join(map(str, image.shape[:2]))
-        raise ValueError(f"{height} x {width} pixels, not {wanted}")
-    simplejpeg.decode_jpeg(jpeg, "RGB", buffer=image)
-
-
-class _Buffers:
-    """Memory for batches, used again once nothing looks into it.
-
-    Fresh memory costs as much as a third of the decoding: the kernel clears every page. Arrays
-    share memory in many ways (views, JAX's arrays on a CPU), but all of them hold on to the ctypes
-    object that lends it, and its end gives the memory back.
-    """
-
-    def __init__(self):
-        self._free: collections.deque[np.ndarray] = collections.deque()
-
-    def take(self, shape: tuple[int, ...]) -> np.ndarray:
-        """uint8 array of unknown content; every call of one object has the same size."""
-        try:
-            memory = self._free.pop()
-        except IndexError:
-            memory = np.empty(int(np.prod(shape)), np.uint8)
-        lender = (ctypes.c_uint8 * memory.size).from_buffer(memory)
-        weakref.finalize(lender, self._free.append, memory).atexit = False
-        return np.frombuffer(lender, np.uint8).reshape(shape)
-
-
-class _Source:
-    """Grain's data source: element i is this process's share of global batch `start + i`."""
-
-    def __init__(
-        self,
-        images: Records | np.ndarray,
-        rows: Rows,
-        image_size: int,
-        steps: range,
-        process: tuple[int, int],
-    ):
-        self._images, self._rows, self._image_size = images, rows, image_size
-        self._steps, self._process = steps, process
-        self._buffers = _Buffers()
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-    def __getitem__(self, place: int) -> dict[str, np.ndarray]:
-        rows = sampling.process_rows(self._rows[self._steps[place]], *self._process)
-        images = self._buffers.take((len(rows), self._image_size, self._image_size, 3))
-        if isinstance(self._images, np.ndarray):
-            np.take(self._images, np.maximum(rows, 0), axis=0, out=images, mode="clip")
-        else:
-            for image, row in zip(images, rows.tolist(), strict=True):
-                if row >= 0:
-                    _read(self._images, row, image)
-        images[rows < 0] = 0
-        return {"rows": rows, "image": images}
-
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "_buffers"}
-
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
-        self._buffers = _Buffers()
-
-
-def _read(records: Records, row: int, image: np.ndarray) -> None:
-    record = records[row]
-    try:
-        decode(record["image"], image)
-    except ValueError as error:
-        name = record.get("id", "")
-        name = name.decode() if isinstance(name, bytes) else name
-        raise UserError(
-            f"record {row} ({name}): its image cannot be decoded: {error}; delete the prepared "
-            "records and prepare them again"
-        ) from error
 
 
 class Batches:
     """Iterator over a process's batches, see `batches`. Close it: it owns threads or processes."""
 
-    def __init__(self, iterator: Any, targets: Mapping[str, np.ndarray], shared: bool):
-        self._iterator, self._targets, self._shared = iterator, targets, shared
-        self._buffers = _Buffers()
+    def __init__(self, iterator: Any, targets: Mapping[str, np.ndarray], num_workers: int):
+        self._iterator: Any = iterator
+        self._targets, self._num_workers = targets, num_workers
+        self._others = set(multiprocessing.active_children())
+        self._buffers = decoding.Buffers()
 
     def __iter__(self) -> Batches:
         return self
 
     def __next__(self) -> batches_of.Batch:
-        element = next(self._iterator)
+        if self._iterator is None:
+            raise StopIteration
+        try:
+            element = next(self._iterator)
+        except RuntimeError as error:
+            if not self._num_workers:
+                raise
+            raise UserError(
+                f"data.num_workers = {self._num_workers}: {error} Workers are mostly killed for "
+                "want of memory: take fewer, or 0; the run goes on from its last checkpoint"
+            ) from error
         rows, image = element["rows"], element["image"]
-        if self._shared:  # copied, so that shared memory never outlives its workers
+        if self._num_workers:  # copied, so that shared memory never outlives its workers
             rows = np.array(rows)
             image = self._buffers.take(image.shape)
             image[:] = element["image"]
@@ -154,13 +66,23 @@ class Batches:
 
     def close(self) -> None:
         """Ends the threads and worker processes; may be called from another thread, and twice."""
-        self._iterator.close()
+        iterator, self._iterator = self._iterator, None
+        if iterator is None:
+            return
+        closing = threading.Thread(target=iterator.close, daemon=True)
+        closing.start()
+        closing.join(PATIENCE_SECONDS / 10)
+        if closing.is_alive():  # Grain waits for its workers without end: one hangs
+            for process in set(multiprocessing.active_children()) - self._others:
+                if process.name.startswith("grain-"):
+                    process.kill()
+            closing.join(PATIENCE_SECONDS / 10)
 
 
 def batches(
-    images: Records | np.ndarray,
+    images: decoding.Records | np.ndarray,
     targets: Mapping[str, np.ndarray],
-    rows: Rows,
+    rows: decoding.Rows,
     *,
     image_size: int,
     start: int = 0,
@@ -197,7 +119,7 @@ def batches(
     process = (process_index, process_count)
     if start < stop:
         sampling.process_rows(rows[start], *process)  # the error before any process starts
-    source = _Source(images, rows, image_size, range(start, stop), process)
+    source = decoding.Source(images, rows, image_size, range(start, stop), process)
     in_memory = isinstance(images, np.ndarray)
     workers = 0 if in_memory else num_workers
     share = len(rows[start]) // process_count if start < stop else 1
@@ -211,8 +133,23 @@ def batches(
         if not flags.FLAGS.is_parsed():  # Grain's workers read its flags
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        pipeline = pipeline.mp_prefetch(options)
-    return Batches(iter(pipeline), targets, shared=workers > 0)
+        sharing = grain.experimental.DatasetOptions(min_shm_size=1 << 16)  # not for a few rows
+        pipeline = grain.experimental.WithOptionsIterDataset(pipeline, sharing)
+        pipeline = pipeline.mp_prefetch(options, worker_init_fn=_end_with_parent)
+    return Batches(iter(pipeline), targets, workers)
+
+
+def _end_with_parent(_index: int, _count: int) -> None:
+    """In a worker: ends it with the process that started it, even where that one was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def num_threads(batch_bytes: int, workers: int) -> int:
@@ -234,7 +171,7 @@ def _check_shared_memory(batch_bytes: int, workers: int) -> None:
 
 
 def decode_all(
-    records: Records,
+    records: decoding.Records,
     *,
     image_size: int,
     num_workers: int = 0,
@@ -318,7 +255,7 @@ class Prefetch(Iterator[T]):
         iterator: Iterable[Any],
         place: Callable[[Any], T],
         depth: int = 2,
-        patience: float = 50.0,
+        patience: float = PATIENCE_SECONDS,
     ):
         self._iterator, self._place, self._patience = iterator, place, patience
         self._items: queue.Queue = queue.Queue(maxsize=depth)
@@ -372,7 +309,7 @@ class Prefetch(Iterator[T]):
         message = (
             f"no batch in {seconds}: a loading worker or the disk hangs; the run can be resumed"
         )
-        return None, TimeoutError(message)
+        return None, UserError(message)
 
     def close(self) -> None:
         """Ends the thread and the iterator; items not yet taken are dropped."""

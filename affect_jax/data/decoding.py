@@ -1,0 +1,116 @@
+"""One batch of faces: from rows of a split to bytes of pixels, in whichever process it happens."""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import weakref
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import simplejpeg
+
+from affect_jax.data import sampling
+from affect_jax.errors import UserError
+
+
+class Records(Protocol):
+    """Random access to a split's records; picklable where worker processes are used.
+
+    A method `image(row) -> bytes`, where there is one, gives the JPEG without the rest: the rest
+    costs half as much as decoding, and holds Python's lock.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, row: int, /) -> Mapping[str, Any]: ...
+
+
+class Rows(Protocol):
+    """Rows of each global batch, int64 [B], -1 is padding: see `sampling`."""
+
+    def __getitem__(self, step: int, /) -> np.ndarray: ...
+
+
+def decode(jpeg: bytes, image: np.ndarray) -> None:
+    """Decodes a JPEG as RGB into `image`, uint8 [S, S, 3].
+
+    **Raises:** `ValueError` for anything but a whole JPEG of S x S pixels.
+    """
+    found = simplejpeg.decode_jpeg(jpeg, "RGB", buffer=image).shape
+    if found != image.shape:
+        raise ValueError(f"it has {found[0]} x {found[1]} pixels, not {len(image)} x {len(image)}")
+
+
+class Buffers:
+    """Memory for batches, used again once nothing looks into it.
+
+    Fresh memory costs as much as a third of the decoding: the kernel clears every page. Arrays
+    share memory in many ways (views, JAX's arrays on a CPU), but all of them hold on to the ctypes
+    object that lends it, and its end gives the memory back.
+    """
+
+    def __init__(self):
+        self._free: collections.deque[Any] = collections.deque()  # of arrays, flat
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        """uint8 array of unknown content; every call of one object has the same size."""
+        memory: Any
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(int(np.prod(shape)), np.uint8)
+        lender: Any = (ctypes.c_uint8 * memory.size).from_buffer(memory)
+        weakref.finalize(lender, self._free.append, memory).atexit = False
+        return np.frombuffer(lender, np.uint8).reshape(shape)
+
+
+class Source:
+    """Grain's data source: element i is this process's share of global batch `start + i`."""
+
+    def __init__(
+        self,
+        images: Records | np.ndarray,
+        rows: Rows,
+        image_size: int,
+        steps: range,
+        process: tuple[int, int],
+    ):
+        self._images, self._rows, self._image_size = images, rows, image_size
+        self._steps, self._process = steps, process
+        self._buffers = Buffers()
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rows = sampling.process_rows(self._rows[self._steps[index]], *self._process)
+        images = self._buffers.take((len(rows), self._image_size, self._image_size, 3))
+        if isinstance(self._images, np.ndarray):  # "clip": with "raise" NumPy copies twice
+            np.take(self._images, np.maximum(rows, 0), axis=0, out=images, mode="clip")
+        else:
+            for image, row in zip(images, rows.tolist(), strict=True):
+                if row >= 0:
+                    _read(self._images, row, image)
+        images[rows < 0] = 0
+        return {"rows": rows, "image": images}
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "_buffers"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._buffers = Buffers()
+
+
+def _read(records: Records, row: int, image: np.ndarray) -> None:
+    try:
+        read = getattr(records, "image", None)
+        decode(records[row]["image"] if read is None else read(row), image)
+    except ValueError as error:
+        name = records[row]["id"]
+        name = name.decode() if isinstance(name, bytes) else name
+        raise UserError(
+            f"record {row} ({name}): its image cannot be decoded: {error}; delete the prepared "
+            "records and prepare them again"
+        ) from error

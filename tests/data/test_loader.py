@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import jax
+import numpy as np
+import psutil
+import pytest
+import simplejpeg
+
+from affect_jax import batch as batches_of
+from affect_jax.data import decoding, loader, sampling
+from affect_jax.errors import UserError
+
+SIDE, FACES = 16, 53
+
+
+class Faces:
+    """Records of faces of one colour, which says the row; `damaged` rows hold other bytes."""
+
+    def __init__(self, count: int = FACES, damaged: dict[int, bytes] | None = None):
+        self._count, self._damaged = count, damaged or {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, row: int) -> dict:
+        pixels = np.full((SIDE, SIDE, 3), (4 * row, 255 - 4 * row, 128), np.uint8)
+        jpeg = simplejpeg.encode_jpeg(pixels, quality=95, colorsubsampling="444")
+        return {"image": self._damaged.get(row, jpeg), "id": f"faces/{row}.jpg".encode()}
+
+
+class FacesOfOneMethod(Faces):
+    """Also gives an image without the rest of its record."""
+
+    def image(self, row: int) -> bytes:
+        return super().__getitem__(row)["image"]
+
+    def __getitem__(self, row: int) -> dict:
+        raise AssertionError("the whole record was read")
+
+
+def targets(count: int = FACES) -> batches_of.Batch:
+    valence = np.linspace(-1, 1, count)
+    return batches_of.targets(
+        {"expression": np.arange(count) % 9, "valence": valence, "arousal": -valence}
+    )
+
+
+def training_rows(batch_size: int = 8) -> sampling.TrainingRows:
+    sampler = sampling.SAMPLERS.create({"name": "up"})
+    return sampling.TrainingRows(sampler, np.arange(FACES) % 5, seed=7, batch_size=batch_size)
+
+
+def collect(rows, images=None, **options) -> list[batches_of.Batch]:
+    images = Faces() if images is None else images
+    loaded = loader.batches(images, targets(), rows, image_size=SIDE, **options)
+    try:
+        return list(loaded)
+    finally:
+        loaded.close()
+
+
+def assert_equal(first: list[batches_of.Batch], second: list[batches_of.Batch]) -> None:
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+@pytest.fixture(scope="module")
+def reference() -> list[batches_of.Batch]:
+    """Three epochs, decoded here, one face at a time."""
+    rows, faces, labels = training_rows(), Faces(), targets()
+    result = []
+    for step in range(3 * rows.steps_per_epoch):
+        index = rows[step]
+        images = [simplejpeg.decode_jpeg(faces[row]["image"], "RGB") for row in index]
+        masks = {name: values[index] for name, values in labels.items()}
+        valid = np.ones(len(index), bool)
+        result.append({"index": index, "valid": valid, **masks, "image": np.stack(images)})
+    return result
+
+
+def test_batches_are_those_of_the_order(reference):
+    found = collect(training_rows(), stop=len(reference))
+    for batch in found:
+        batches_of.check(batch)
+    assert_equal(found, reference)
+
+
+@pytest.mark.parametrize("start", [1, 12, 13, 30])
+def test_any_start_gives_the_same_batches(reference, start):
+    found = collect(training_rows(), start=start, stop=len(reference))
+    assert_equal(found, reference[start:])
+
+
+def test_a_distant_start_costs_nothing():
+    begin = time.perf_counter()
+    step = 10**9
+    found = collect(training_rows(), start=step, stop=step + 2)
+    assert time.perf_counter() - begin < 2
+    np.testing.assert_array_equal(found[1]["index"], training_rows()[step + 1])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_processes_give_the_same_batches(reference, workers):
+    found = collect(training_rows(), start=9, stop=len(reference), num_workers=workers)
+    assert_equal(found, reference[9:])
+    assert not multiprocessing.active_children()
+
+
+def test_decoded_faces_give_the_same_batches(reference):
+    counted = []
+    faces = loader.decode_all(Faces(), image_size=SIDE, progress=counted.append)
+    assert faces.shape == (FACES, SIDE, SIDE, 3) and sum(counted) == FACES
+    assert_equal(collect(training_rows(), faces, stop=len(reference)), reference)
+    every = sampling.EveryRow(FACES, 8)
+    assert_equal(collect(every, faces), collect(every))
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_together_load_the_global_batches(reference, processes):
+    parts = [
+        collect(training_rows(), stop=6, process_index=p, process_count=processes)
+        for p in range(processes)
+    ]
+    joined = [
+        {name: np.concatenate([batch[name] for batch in step]) for name in step[0]}
+        for step in zip(*parts, strict=True)
+    ]
+    assert_equal(joined, reference[:6])
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, FACES, 64])
+def test_evaluation_loads_every_face_once_and_pads(batch_size):
+    found = collect(sampling.EveryRow(FACES, batch_size))
+    seen = np.concatenate([batch["index"][batch["valid"]] for batch in found])
+    np.testing.assert_array_equal(seen, np.arange(FACES))
+    for batch in found:
+        batches_of.check(batch)
+        assert len(batch["valid"]) == batch_size
+        assert not batch["image"][~batch["valid"]].any()
+
+
+def test_records_that_can_give_the_image_alone_are_asked_for_it(reference):
+    assert_equal(collect(training_rows(), FacesOfOneMethod(), stop=3), reference[:3])
+
+
+def test_memory_is_used_again_but_never_while_in_use():
+    loaded = loader.batches(Faces(), targets(), training_rows(), image_size=SIDE)
+    kept, addresses = [], []
+    for step in range(60):
+        image = next(loaded)["image"]
+        addresses.append(image.__array_interface__["data"][0])
+        if step % 3 == 0:
+            kept.append((image[2:].reshape(-1), image[2:].flatten()))  # a view of a view
+        elif step % 3 == 1:  # on a CPU JAX may look into the same memory
+            kept.append((jax.device_put(image.reshape(2, 4, -1)), image.reshape(2, 4, -1).copy()))
+        del image
+    loaded.close()
+    assert len(set(addresses)) < 60
+    for view, copy in kept:
+        np.testing.assert_array_equal(view, copy)
+
+
+DAMAGE = {
+    "truncated": Faces()[3]["image"][:200],
+    "empty": b"",
+    "other": b"not a JPEG at all",
+    "too large": simplejpeg.encode_jpeg(np.zeros((SIDE + 8, SIDE, 3), np.uint8)),
+    "too small": simplejpeg.encode_jpeg(np.zeros((SIDE, SIDE - 8, 3), np.uint8)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_record_is_named(damage):
+    faces = Faces(damaged={11: DAMAGE[damage]})
+    with pytest.raises(UserError, match=r"record 11 \(faces/11.jpg\): its image cannot"):
+        collect(sampling.EveryRow(FACES, 8), faces)
+
+
+def test_a_damaged_record_is_named_by_a_worker_too():
+    faces = Faces(damaged={3: b""})
+    with pytest.raises(UserError, match=r"record 3 \(faces/3.jpg\)"):
+        collect(sampling.EveryRow(FACES, 8), faces, num_workers=1)
+
+
+def test_a_batch_that_processes_do_not_divide_is_refused():
+    with pytest.raises(UserError, match="batch_size = 8: must be a multiple of the 3"):
+        collect(training_rows(), process_count=3, stop=1)
+
+
+def test_workers_need_shared_memory(monkeypatch):
+    nothing = types.SimpleNamespace(free=1 << 10)
+    monkeypatch.setattr(psutil, "disk_usage", lambda folder: nothing)
+    with pytest.raises(UserError, match="data.num_workers = 2: needs"):
+        collect(training_rows(), num_workers=2, stop=1)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+def test_a_worker_that_dies_or_hangs_is_an_error(name):
+    loaded = loader.batches(Faces(), targets(), training_rows(), image_size=SIDE, num_workers=1)
+    with loader.Prefetch(loaded, lambda batch: batch, patience=2) as ahead:
+        next(ahead)
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, getattr(signal, name))
+        begin = time.perf_counter()
+        with pytest.raises(UserError, match="worker"):
+            for _ in range(10**6):
+                next(ahead)
+    assert time.perf_counter() - begin < 30
+    assert not multiprocessing.active_children()
+
+
+def test_workers_end_with_a_process_that_was_killed(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import multiprocessing, os, signal\n"
+        "from affect_jax.data import loader, sampling\n"
+        "if __name__ == '__main__':\n"
+        "    class Faces(list):\n"
+        "        def image(self, row): return self[row]\n"
+        "    import simplejpeg, numpy as np\n"
+        "    faces = Faces([simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))] * 8)\n"
+        "    rows = sampling.TrainingRows(sampling.Natural(), np.zeros(8), seed=0, batch_size=2)\n"
+        "    loaded = loader.batches(faces, {}, rows, image_size=16, num_workers=1)\n"
+        "    next(loaded)\n"
+        "    print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    command = [sys.executable, str(script)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}, text=True
+    )
+    assert process.stdout is not None
+    workers = [int(pid) for pid in process.stdout.readline().split()]
+    process.wait(timeout=20)
+    process.stdout.close()
+    assert len(workers) == 1
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(workers[0]) and time.monotonic() < deadline:
+        if psutil.Process(workers[0]).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.05)
+    assert time.monotonic() < deadline
+
+
+def test_importing_the_loader_starts_no_device():
+    # It is imported by every worker process.
+    code = (
+        "import sys; import affect_jax.data.loader; "
+        "assert 'tensorflow' not in sys.modules; "
+        "bridge = sys.modules.get('jax._src.xla_bridge'); "
+        "assert bridge is None or not bridge._backends"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_sources_are_pickled_without_their_memory():
+    source = decoding.Source(Faces(), training_rows(), SIDE, range(4), (0, 1))
+    size = len(pickle.dumps(source))
+    kept = [source[i] for i in range(3)]
+    del kept
+    assert len(pickle.dumps(source)) == size
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(source))[2]["rows"], source[2]["rows"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "free", "expected"),
+    [
+        ("none", 0, "none"),
+        ("host", 10**6, "host"),
+        ("auto", 10**6, "host"),
+        ("auto", 2 * 100 * 768, "host"),
+        ("auto", 2 * 100 * 768 - 1, "none"),
+    ],
+)
+def test_auto_takes_at_most_half_of_free_memory(monkeypatch, wanted, free, expected):
+    monkeypatch.setattr(loader, "free_bytes", lambda: free)
+    mode, why = loader.choose_cache(wanted, [60, 40], SIDE)
+    assert mode == expected
+    assert why.startswith(f"cache {expected}")
+
+
+def test_a_cache_larger_than_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(loader, "free_bytes", lambda: 1000)
+    with pytest.raises(UserError, match="data.cache = 'host'"):
+        loader.choose_cache("host", [100], SIDE)
+
+
+def test_free_bytes_is_what_the_machine_has_at_most():
+    assert 0 < loader.free_bytes() <= psutil.virtual_memory().total
+
+
+def test_threads_are_limited_by_cores_and_memory(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    batch_bytes = 256 * 256 * 256 * 3
+    assert loader.num_threads(1, 0) == loader.MAX_THREADS
+    assert loader.num_threads(1, 16) == 4
+    assert loader.num_threads(4 * batch_bytes, 0) * 4 * batch_bytes <= loader.MAX_BYTES_AHEAD
+    assert loader.num_threads(10 * loader.MAX_BYTES_AHEAD, 0) == 1
+
+
+def prefetch_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "prefetch"]
+
+
+def test_prefetch_gives_every_item_placed_and_in_order():
+    with loader.Prefetch(range(50), lambda item: item * 2) as ahead:
+        assert list(ahead) == [2 * item for item in range(50)]
+        assert next(ahead, None) is None
+    assert not prefetch_threads()
+
+
+def test_prefetch_runs_ahead_by_its_depth_and_no_further():
+    placed: list[int] = []
+
+    def place(item: int) -> int:
+        placed.append(item)
+        return item
+
+    with loader.Prefetch(iter(range(100)), place, depth=3) as ahead:
+        deadline = time.monotonic() + 5
+        while len(placed) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert len(placed) == 4  # three wait, one is in the thread's hand
+        assert next(ahead) == 0
+    assert not prefetch_threads()
+
+
+def test_prefetch_counts_the_time_it_waited():
+    def slowly():
+        for item in range(3):
+            time.sleep(0.1)
+            yield item
+
+    with loader.Prefetch(slowly(), lambda item: item) as ahead:
+        list(ahead)
+        assert 0.2 < ahead.waited_seconds < 1
+    with loader.Prefetch(range(3), lambda item: item, depth=3) as ahead:
+        time.sleep(0.2)
+        list(ahead)
+        assert ahead.waited_seconds < 0.1
+
+
+@pytest.mark.parametrize("where", ["iterator", "place"])
+def test_prefetch_raises_what_was_raised_behind_it(where):
+    def items():
+        yield 1
+        if where == "iterator":
+            raise KeyError("broken")
+        yield 2
+
+    def place(item: int) -> int:
+        if item == 2:
+            raise KeyError("broken")
+        return item
+
+    with loader.Prefetch(items(), place) as ahead:
+        assert next(ahead) == 1
+        with pytest.raises(KeyError, match="broken"):
+            next(ahead)
+        with pytest.raises(StopIteration):
+            next(ahead)
+    assert not prefetch_threads()
+
+
+def test_prefetch_closes_its_iterator_and_may_be_closed_twice():
+    loaded = loader.batches(Faces(), targets(), training_rows(), image_size=SIDE)
+    ahead = loader.Prefetch(loaded, lambda batch: batch)
+    next(ahead)
+    ahead.close()
+    ahead.close()
+    loaded.close()
+    assert next(loaded, None) is None
+    assert not prefetch_threads()
+
+
+def test_prefetch_gives_up_on_an_iterator_that_hangs():
+    release = threading.Event()
+
+    def hangs():
+        yield 1
+        release.wait(20)
+
+    ahead = loader.Prefetch(hangs(), lambda item: item, patience=0.3)
+    assert next(ahead) == 1
+    threading.Timer(0.8, release.set).start()
+    with pytest.raises(UserError, match="no batch in 0.3 seconds"):
+        next(ahead)
+    assert not prefetch_threads()
