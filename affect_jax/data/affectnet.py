@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from affect_jax.data import DATASETS, faces
-from affect_jax.data.features import prepare, say
+from affect_jax.data.features import prepare
+from affect_jax.data.pool import say
 from affect_jax.data.rows import FilesBuilder, FilesConfig, Source, file_hash, read_csv
 from affect_jax.errors import UserError
 from affect_jax.registry import unknown

@@ -32,8 +32,8 @@ class CsvFaces(FilesBuilder):
 
     - `folder`: the image folder.
     - `tables`: split -> CSV; or, with a split column, one entry for all splits.
-    - `columns`: what `csv_faces` calls `*_column` -> the column's name in the file, "" for none.
-    - `box_columns`: names of x, y, width and height; or none.
+    - `columns`: `path`, `split` and the names of `faces.Row.values` -> the column's name in the
+      file; "" where there is none.
     """
 
     name = "csv_faces"
@@ -44,17 +44,10 @@ class CsvFaces(FilesBuilder):
         folder: pathlib.Path,
         tables: dict[str, pathlib.Path],
         columns: dict[str, str],
-        box_columns: Sequence[str],
         **options: Any,
     ):
-        self._folder, self._tables, self._columns = folder, tables, columns
-        self._values = {  # name in `faces.Row.values` -> name in the file
-            "expression": columns["label"],
-            "valence": columns["valence"],
-            "arousal": columns["arousal"],
-            "facial_landmarks": columns["landmarks"],
-            **dict(zip(faces.BOX, box_columns, strict=False)),
-        }
+        self._folder, self._tables = folder, tables
+        self._columns = {name: column for name, column in columns.items() if column}
         super().__init__(**options)
 
     def source(self) -> dict[str, str]:
@@ -65,7 +58,7 @@ class CsvFaces(FilesBuilder):
     def sources(self) -> dict[str, Source]:
         if not self._folder.is_dir():
             raise UserError(f"csv_faces: image folder {self._folder}: no such folder")
-        if self._columns["split"]:
+        if "split" in self._columns:
             table = self._tables["all"]
             totals = collections.Counter(split for split, _, _ in self._rows(table))
             if len(totals) > MAX_SPLITS:
@@ -82,24 +75,28 @@ class CsvFaces(FilesBuilder):
 
     def _rows(self, table: pathlib.Path) -> Iterator[tuple[str, int, dict[str, str]]]:
         """Split (as its column names it, or ""), line and texts of each row."""
-        wanted = [self._columns["path"], self._columns["split"], *self._values.values()]
+        column = self._columns["split"] if "split" in self._columns else None
         for line, row in read_csv(table):
-            missing = [name for name in wanted if name and name not in row]
+            missing = [name for name in self._columns.values() if name not in row]
             if missing:
                 raise UserError(f"{table}: no column {', '.join(missing)}; it has {', '.join(row)}")
-            split = row[self._columns["split"]].strip() if self._columns["split"] else ""
+            if column is None:
+                yield "", line, row
+                continue
+            split = row[column].strip()
             split = SPLIT_NAMES[split.lower()] if split.lower() in SPLIT_NAMES else split
-            if self._columns["split"] and not re.fullmatch(r"[A-Za-z]\w*", split):
+            if not re.fullmatch(r"[A-Za-z]\w*", split):
                 raise UserError(f"{table}, line {line}: {split!r} is no name for a split")
             yield split, line, row
 
     def _faces(self, table: pathlib.Path, wanted: str) -> Iterator[faces.Row]:
+        labelled = {k: v for k, v in self._columns.items() if k not in ("path", "split")}
         for split, line, row in self._rows(table):
             if split in ("", wanted):
-                path = row[self._columns["path"]]
-                texts = {name: row[column] for name, column in self._values.items() if column}
+                texts = {name: row[column] for name, column in labelled.items()}
                 # An empty field was not annotated.
                 values = {name: text for name, text in texts.items() if text.strip()}
+                path = row[self._columns["path"]]
                 yield faces.Row(line, path, path, values)
 
 
@@ -127,15 +124,13 @@ def csv_faces(
     """A folder of images and one or two CSV files, prepared once.
 
     An empty column name says that there is no such column; an empty field, that its face was not
-    annotated so. Valence and arousal are in [-1, 1], -2 stands for "not annotated".
+    annotated so. Valence and arousal are in [-1, 1]; -2 stands for "not annotated".
 
     **Arguments:**
 
-    - `manual_dir`: the folder to which the other paths are relative.
+    - `manual_dir`: the folder to which `image_dir` and the tables' names are relative.
     - `data_dir`: where the records are written, in a folder of their own for each set of options.
-    - `image_size`: side of the stored faces, pixels.
-    - `training_csv`, `validation_csv`: the tables; an empty `validation_csv`: no such split.
-    - `image_dir`: the folder below which the images lie.
+    - `validation_csv`: empty where there is no such split.
     - `label_column`: holds the class's name or its place in `classes`.
     - `box_columns`: four names: x, y, width, height of the face in pixels of the image.
     - `landmarks_column`: holds `x1;y1;x2;...`, 68 points in pixels of the image.
@@ -145,40 +140,26 @@ def csv_faces(
     **Raises:** `UserError` for files that are not there or not as the options say.
     """
     if len(box_columns) not in (0, 4):
-        raise UserError(
-            f"csv_faces: box_columns = {list(box_columns)}: give x, y, width and height"
-        )
+        raise UserError(f"csv_faces: box_columns = {list(box_columns)}: name x, y, width, height")
+    columns = {"path": path_column, "split": split_column, "expression": label_column}
+    columns |= {"valence": valence_column, "arousal": arousal_column}
+    columns |= {"facial_landmarks": landmarks_column}
+    columns |= dict(zip(faces.BOX, box_columns, strict=False))
     base = pathlib.Path(manual_dir).expanduser()
-    if split_column:
-        tables = {"all": base / training_csv}
-    else:
-        tables = {"training": base / training_csv}
-        if validation_csv:
-            tables["validation"] = base / validation_csv
-    options = {
-        "folder": base / image_dir,
-        "tables": tables,
-        "columns": {
-            "path": path_column,
-            "label": label_column,
-            "valence": valence_column,
-            "arousal": arousal_column,
-            "landmarks": landmarks_column,
-            "split": split_column,
-        },
-        "box_columns": tuple(box_columns),
-    }
-    text = json.dumps([options, image_size, margin, list(classes)], default=str, sort_keys=True)
+    tables = {"all" if split_column else "training": base / training_csv}
+    if validation_csv and not split_column:
+        tables["validation"] = base / validation_csv
+    files = {"folder": base / image_dir, "tables": tables, "columns": columns}
+    config = _config(image_size, margin, tuple(classes), files)
+    limits = {"max_skipped": max_skipped, "num_workers": num_workers}
+    return prepare(CsvFaces(config=config, data_dir=data_dir, **files, **limits))
+
+
+def _config(
+    image_size: int, margin: float, classes: tuple[str, ...], files: dict[str, Any]
+) -> FilesConfig:
+    """Its name, which is the folder's, changes with every option that changes the records."""
+    text = json.dumps([image_size, margin, classes, files], default=str, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    config = FilesConfig(
-        name=f"{image_size}_{digest}", image_size=image_size, margin=margin, classes=tuple(classes)
-    )
-    return prepare(
-        CsvFaces(
-            config=config,
-            data_dir=data_dir,
-            max_skipped=max_skipped,
-            num_workers=num_workers,
-            **options,
-        )
-    )
+    name = f"{image_size}_{digest}"
+    return FilesConfig(name=name, image_size=image_size, margin=margin, classes=classes)

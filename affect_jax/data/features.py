@@ -17,7 +17,6 @@ import functools
 import io
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -29,6 +28,7 @@ from absl import logging
 from etils import epath
 
 from affect_jax import labels
+from affect_jax.data.pool import say
 from affect_jax.data.records import (
     PREPARED,
     Records,
@@ -39,11 +39,11 @@ from affect_jax.data.records import (
     size_and_hash,
 )
 from affect_jax.errors import UserError
+from affect_jax.facs.action_units import UNITS
 
 __all__ = ["FacesBuilder", "FacesConfig", "Split", "features", "open_split", "prepare", "record"]
 
 NUM_LANDMARKS = 68
-NUM_ACTION_UNITS = 18
 
 
 def features(
@@ -69,7 +69,7 @@ def features(
             "valence": tfds.features.Scalar(np.float32),
             "arousal": tfds.features.Scalar(np.float32),
             "landmarks": tfds.features.Tensor(shape=(NUM_LANDMARKS, 2), dtype=np.float32),
-            "action_units": tfds.features.Tensor(shape=(NUM_ACTION_UNITS,), dtype=np.float32),
+            "action_units": tfds.features.Tensor(shape=(len(UNITS),), dtype=np.float32),
             "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
             "id": tfds.features.Text(),
         }
@@ -95,11 +95,7 @@ def record(
     """
     missing = functools.partial(np.full, fill_value=np.nan, dtype=np.float32)
     points = missing((NUM_LANDMARKS, 2)) if landmarks is None else np.asarray(landmarks, np.float32)
-    units = (
-        missing((NUM_ACTION_UNITS,))
-        if action_units is None
-        else np.asarray(action_units, np.float32)
-    )
+    units = missing((len(UNITS),)) if action_units is None else np.asarray(action_units, np.float32)
     return {
         "image": io.BytesIO(image),  # a file is passed through, an array would be encoded
         "expression": int(expression),
@@ -238,11 +234,6 @@ def _write(builder: FacesBuilder) -> None:
             builder.download_and_prepare(download_dir=no_downloads, download_config=settings)
 
 
-def say(line: str) -> None:
-    """A line about preparation, where progress bars go too: standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings and progress bars of tfds: preparation has its own."""
@@ -263,7 +254,15 @@ def _preparation_lock(builder: FacesBuilder) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / "preparing.lock"):  # freed when its process dies
+    lock = filelock.FileLock(folder / "preparing.lock")  # freed when its process dies
+    try:
+        lock.acquire(timeout=1)
+    except filelock.Timeout:
+        say(f"{builder.name}: waiting for another process that prepares {builder.data_path}")
+        lock.acquire()
+    try:
         for unfinished in folder.glob(f"incomplete.*_{builder.version}"):
             unfinished.rmtree()
         yield
+    finally:
+        lock.release()

@@ -1,4 +1,4 @@
-"""Many faces: rows through a pool of processes; what is skipped, why, and when it is too much."""
+"""Many faces: the rows of a release, what is skipped of them and why, and when it is too much."""
 
 from __future__ import annotations
 
@@ -8,31 +8,18 @@ import dataclasses
 import functools
 import hashlib
 import io
-import multiprocessing
 import os
 import pathlib
-import signal
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-import tqdm
-
 from affect_jax.data import faces
-from affect_jax.data.features import FacesBuilder, FacesConfig, record, say
+from affect_jax.data.features import FacesBuilder, FacesConfig, record
+from affect_jax.data.pool import in_order, num_cores, say, with_progress
 from affect_jax.errors import UserError
-
-CHUNK = 16
-"""Rows handed to a worker at once."""
 
 FEW_ROWS = 400
 """Below this many rows starting processes takes longer than the rows."""
-
-SECONDS_BETWEEN_LINES = 30
 
 
 @dataclasses.dataclass(eq=False)
@@ -167,88 +154,6 @@ def unique(rows: Iterable[faces.Row]) -> Iterator[faces.Row]:
         while (count := seen.update([name]) or seen[name]) > 1:
             name = f"{name}#{count}"
         yield row._replace(id=name)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def in_order(
-    function: Callable[[list[faces.Row]], list[faces.Face]],
-    rows: Iterable[faces.Row],
-    *,
-    num_workers: int,
-) -> Iterator[faces.Face]:
-    """`function` over chunks of rows, in this process or in several; results in the rows' order.
-
-    Only a few chunks a worker are under way at a time, so memory does not grow with the rows.
-
-    **Raises:** `UserError` when a worker dies.
-    """
-    chunks = chunked(rows, CHUNK)
-    if num_workers == 1:
-        for chunk in chunks:
-            yield from function(chunk)
-        return
-    # Spawned, not forked: a fork copies the locks of threads that JAX or a progress bar holds.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
-    pending = collections.deque()
-    try:
-        for chunk in chunks:
-            pending.append(pool.submit(function, chunk))
-            if len(pending) > 4 * num_workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process that reads images died, perhaps for want of memory; "
-            "try again with fewer: num_workers = 1 needs the least"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Ctrl-C is the parent's to handle; a worker ends when its parent does, however that died."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    faces.cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def chunked(rows: Iterable[faces.Row], size: int) -> Iterator[list[faces.Row]]:
-    chunk: list[faces.Row] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def with_progress(
-    found: Iterable[faces.Face], total: int, name: str, counts: dict[str, int]
-) -> Iterator[faces.Face]:
-    """A bar where a person watches, else a line every half minute."""
-    bar = tqdm.tqdm(found, total=total, desc=name, unit=" faces", disable=not sys.stderr.isatty())
-    last = time.monotonic()
-    for face in bar:
-        yield face
-        if bar.disable and time.monotonic() - last > SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            say(f"{name}: {counts['read']:,} of {total:,} rows, {counts['skipped']:,} skipped")
 
 
 def read_csv(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import multiprocessing
@@ -21,7 +22,7 @@ import simplejpeg
 from PIL import Image
 
 from affect_jax import labels
-from affect_jax.data import DATASETS, affectnet, faces, rows
+from affect_jax.data import DATASETS, affectnet, faces, pool
 from affect_jax.data.features import open_split
 from affect_jax.data.records import Records
 from affect_jax.errors import UserError
@@ -498,8 +499,8 @@ def kill_oneself(chunk: list) -> list:
 
 def test_dead_worker_is_an_error():
     some = [faces.Row(i, str(i), "", {}) for i in range(40)]
-    with pytest.raises(UserError, match="worker process that reads images died"):
-        list(rows.in_order(kill_oneself, some, num_workers=2))
+    with pytest.raises(UserError, match="worker process that prepares images died"):
+        list(pool.in_order(kill_oneself, some, num_workers=2))
     assert not multiprocessing.active_children()
 
 
@@ -511,7 +512,7 @@ def test_order_and_bound_of_the_pool():
             taken.append(i)
             yield faces.Row(i, str(i), "", {})
 
-    found = rows.in_order(list, source(), num_workers=2)
+    found = pool.in_order(list, source(), num_workers=2)
     assert next(found).number == 0
     assert len(taken) < 400  # only what is under way was read
     assert [row.number for row in found] == list(range(1, 2000))
@@ -567,6 +568,30 @@ def processes_of_group(group: int) -> set[int]:
             if int(member_of) == group and state != "Z":
                 found.add(int(entry.name))
     return found
+
+
+def test_two_processes_prepare_once(release, tmp_path):
+    """Both come out with the records; the folder's lock lets one write and one wait."""
+    options = {"image_size": SIZE, "num_workers": 1}
+    task = functools.partial(affectnet.affectnet, manual_dir=str(release), **options)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=task, kwargs={"data_dir": str(tmp_path)}) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    (prepared,) = (tmp_path / "affectnet" / f"manual_{SIZE}").glob("*1.0.0*")
+    assert (prepared / "prepared.json").is_file()
+
+
+def test_workers_and_the_registry_do_without_tfds():
+    code = (
+        "import sys; import affect_jax.data, affect_jax.data.faces, affect_jax.data.pool;"
+        "sys.exit('tensorflow_datasets' in sys.modules or 'jax' in sys.modules)"
+    )
+    repository = pathlib.Path(__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=repository).returncode == 0
 
 
 # --- real photographs ---

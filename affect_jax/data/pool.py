@@ -1,0 +1,122 @@
+"""Work on many items in several processes, in order; and how far it has come."""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import cv2
+import tqdm
+
+from affect_jax.errors import UserError
+
+CHUNK = 16
+"""Items handed to a worker at once."""
+
+SECONDS_BETWEEN_LINES = 30
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def in_order(
+    function: Callable[[list[Item]], list[Result]], items: Iterable[Item], *, num_workers: int
+) -> Iterator[Result]:
+    """`function` over chunks of items, in this process or in several; results in the items' order.
+
+    Only a few chunks a worker are under way at a time, so memory does not grow with the items.
+
+    **Arguments:**
+
+    - `function`: of a module's top level, or a partial of one; a result for each item.
+
+    **Raises:** `UserError` when a worker dies.
+    """
+    chunks = chunked(items, CHUNK)
+    if num_workers == 1:
+        for chunk in chunks:
+            yield from function(chunk)
+        return
+    # Spawned, not forked: a fork copies the locks of threads that JAX or a progress bar holds.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
+    pending = collections.deque()
+    try:
+        for chunk in chunks:
+            pending.append(pool.submit(function, chunk))
+            if len(pending) > 4 * num_workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process that prepares images died, perhaps for want of memory; "
+            "try again with fewer: num_workers = 1 needs the least"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Ctrl-C is the parent's to handle; a worker ends when its parent does, however that died."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items; the last may be shorter."""
+    chunk: list[Item] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def with_progress(
+    found: Iterable[Item], total: int, name: str, counts: Mapping[str, int]
+) -> Iterator[Item]:
+    """A bar where a person watches, else a line every half minute.
+
+    **Arguments:**
+
+    - `counts`: `read` and `skipped` until now; the caller keeps them.
+    """
+    bar = tqdm.tqdm(found, total=total, desc=name, unit=" faces", disable=not sys.stderr.isatty())
+    last = time.monotonic()
+    for item in bar:
+        yield item
+        if bar.disable and time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            say(f"{name}: {counts['read']:,} of {total:,} rows, {counts['skipped']:,} skipped")
+
+
+def say(line: str) -> None:
+    """A line about preparation, where progress bars go too: standard error."""
+    print(line, file=sys.stderr, flush=True)
