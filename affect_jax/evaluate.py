@@ -36,6 +36,7 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
 
     **Raises:** `UserError` where there is no such checkpoint or split.
     """
+    from affect_jax import batch as batches
     from affect_jax import inference, program
     from affect_jax import state as states
     from affect_jax.checkpoints import Checkpoints
@@ -43,14 +44,20 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
 
     builder = program.prepare(config)
     data = features.open_split(builder, split or config.evaluation.split)
-    compiled, template = program.restored(config, features.open_split(builder, "training"))
+    training = features.open_split(builder, "training")
+    targets = batches.targets(training.columns(), config.data.num_classes)
+    compiled = program.create_program(config, targets, steps_per_epoch=1)
     with Checkpoints.of(config, workdir) as checkpoints:
-        state, info = checkpoints.restore(template, checkpoint)
-    evaluator = inference.Evaluator(config, compiled, data)
-    table = evaluator(states.variables(state))
-    where = {"checkpoint_step": int(state.step), "split": data.name, "data": config.data.name}
-    where |= {"config": info["config"], "fingerprint": data.fingerprint}
-    _write(table, workdir.path / "evaluation" / data.name, where, config.evaluation.draws)
+        state, info = checkpoints.restore(states.template(compiled), checkpoint)
+    table = inference.Evaluator(config, compiled, data)(states.variables(state))
+    about = {
+        "data": config.data.name,
+        "split": data.name,
+        "fingerprint": data.fingerprint,
+        "config": info["config"],
+        "checkpoint_step": info["step"],
+    }
+    _write(table, workdir.path / "evaluation" / data.name, about, config.evaluation.draws)
     return 0
 
 
@@ -64,11 +71,11 @@ def score_file(path: pathlib.Path, out: pathlib.Path, draws: int = 200) -> int:
     return 0
 
 
-def _write(table: tables.Predictions, out: pathlib.Path, where: dict, draws: int) -> None:
+def _write(table: tables.Predictions, out: pathlib.Path, about: dict, draws: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     tables.write(table, out / "predictions.parquet")
-    result = scores.score(table, draws=draws, intervals=True)
-    scores.write(result, out / "scores.json", where)
+    result = scores.score(table, draws=draws)
+    scores.write(result, out / "scores.json", about)
     print(scores.summary(result))
     print(f"\nwritten: {out / 'scores.json'}, {out / 'predictions.parquet'}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -22,27 +23,32 @@ class TrainState:
     ema: dict[str, Any]  # moving average of params["model"]; empty when off
 
 
-def create(program: Program, seed: int) -> TrainState:
+def create(program: Program) -> TrainState:
     """A fresh state, equal for equal seeds on any number of devices."""
-
-    def init() -> TrainState:
-        images = jnp.zeros((1, program.crop_size, program.crop_size, 3))
-        variables = program.model.init(steps.key(seed, "init", 0), images)
-        params = {"model": variables["params"], "loss": program.loss.init()}
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=dict(variables).get("batch_stats", {}),
-            opt_state=program.optimizer.init(params),
-            ema=jax.tree.map(jnp.copy, params["model"]) if program.ema_decay else {},
-        )
-
-    return jax.jit(init)()
+    return jax.jit(functools.partial(_init, program))()
 
 
-def evaluated_params(state: TrainState) -> dict[str, Any]:
-    """The network's parameters that evaluation uses: the moving average where one is kept."""
-    return state.ema or state.params["model"]
+def template(program: Program) -> TrainState:
+    """Shapes and types of `create`'s state, without computing it."""
+    return jax.eval_shape(functools.partial(_init, program))
+
+
+def _init(program: Program) -> TrainState:
+    images = jnp.zeros((1, program.crop_size, program.crop_size, 3))
+    variables = program.model.init(steps.key(program.seed, "init", 0), images)
+    params = {"model": variables["params"], "loss": program.loss.init()}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=dict(variables).get("batch_stats", {}),
+        opt_state=program.optimizer.init(params),
+        ema=jax.tree.map(jnp.copy, params["model"]) if program.ema_decay else {},
+    )
+
+
+def variables(state: TrainState) -> dict[str, Any]:
+    """What evaluation gives the network: the moving average's parameters where one is kept."""
+    return {"params": state.ema or state.params["model"], "batch_stats": state.batch_stats}
 
 
 def count(params: Any) -> int:

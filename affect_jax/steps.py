@@ -86,7 +86,7 @@ def train_step(program: Program, state: TrainState, batch: dict) -> tuple[TrainS
     ema = state.ema
     if program.ema_decay:
         ema = optimizers.ema_update(ema, params["model"], program.ema_decay, state.step)
-    result = stream.step_outputs(total, values, optax.global_norm(grads), outputs, batch)
+    result = stream.step_outputs(total, values, optax.tree.norm(grads), outputs, batch)
     metrics = stream.collection(program.loss.names, program.heads)
     return (
         state.replace(  # pyright: ignore[reportAttributeAccessIssue]

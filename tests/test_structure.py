@@ -17,7 +17,7 @@ FLOORS = {
     0: "errors registry labels",
     1: "batch config facs",
     2: "data models losses optimizers metrics",
-    3: "program state steps parallel checkpoints workdir writers predictions scores report signals",
+    3: "program state steps parallel checkpoints workdir writers pictures predictions scores report signals",
     4: "inference train evaluate predict",
     5: "main",
 }

@@ -1,0 +1,287 @@
+"""Checkpoints by Orbax: asynchronous, the last few and the best, checked byte for byte when read.
+
+A step's folder appears whole or not at all (Orbax renames it when it is complete). Orbax 0.12 does
+not notice bytes that changed afterwards, so each checkpoint carries the SHA-256 of every array in
+its `info`, and `restore` compares.
+
+Resume order: the run's own newest whole checkpoint, with a warning for each newer one that is
+damaged; a fresh start only where there is no checkpoint at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint import checkpoint_managers as policies
+
+from affect_jax.config import Config
+from affect_jax.errors import UserError
+from affect_jax.workdir import Workdir
+
+FORMAT = 1
+"""Layout of a checkpoint; a larger number was written by a newer affect_jax."""
+
+
+class Damaged(Exception):
+    """A checkpoint that cannot be restored; the message says why."""
+
+
+class Checkpoints:
+    """The checkpoints of one run. A context manager: leaving it waits for the last save.
+
+    **Arguments:**
+
+    - `directory`: made when the first checkpoint is saved.
+    - `keep_last`: how many of the newest stay.
+    - `best_score`: name of the score whose best checkpoint stays too; with `-` in front smaller
+      is better.
+    """
+
+    def __init__(self, directory: pathlib.Path, *, keep_last: int = 2, best_score: str = ""):
+        self.directory = directory.absolute()
+        self._score, self._smaller = best_score.removeprefix("-"), best_score.startswith("-")
+        keep: list[policies.PreservationPolicy] = [policies.LatestN(keep_last)]
+        if best_score:
+            best = policies.BestN(
+                get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False
+            )
+            keep.append(best)
+        self._options = policies.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(keep),
+            create=True,
+            enable_async_checkpointing=True,
+        )
+        self._opened: ocp.CheckpointManager | None = None
+
+    @classmethod
+    def of(cls, config: Config, workdir: Workdir) -> Checkpoints:
+        """The checkpoints of the run in `workdir`."""
+        return cls(
+            workdir.path / "checkpoints",
+            keep_last=config.checkpoint.keep_last,
+            best_score=config.checkpoint.best,
+        )
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        if self._opened is None:
+            self._opened = ocp.CheckpointManager(self.directory, options=self._options)
+        return self._opened
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _rank(self, scores: Any) -> float:
+        """Larger is better; a score that is undefined or absent is worst."""
+        value = scores[self._score] if self._score in scores else None
+        if value is None or np.isnan(value):
+            return -np.inf
+        return -value if self._smaller else value
+
+    def steps(self) -> list[int]:
+        """Steps of all checkpoints that were written to the end, ascending."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
+
+    def best(self) -> int | None:
+        """The step with the best score, None where no checkpoint has one."""
+        scored = {step: self._scores(step) for step in self.steps()}
+        ranked = [(self._rank(scores), step) for step, scores in scored.items() if scores]
+        return max(ranked)[1] if ranked else None
+
+    def _scores(self, step: int) -> dict[str, float]:
+        path = self.directory / str(step) / "metrics" / "metrics"
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def save(
+        self, step: int, state: Any, info: dict[str, Any], scores: dict[str, float] | None = None
+    ) -> None:
+        """Starts writing a checkpoint and returns; a failure is a warning, not the end of the run.
+
+        **Arguments:**
+
+        - `state`: pytree of NumPy arrays that nobody changes afterwards.
+        - `info`: what JSON can hold: epoch, hashes of config and data.
+        - `scores`: of this state, where it was evaluated.
+        """
+        leaves = _named_leaves(state)
+        body = {"format": FORMAT, "step": step, "arrays": _describe(leaves), **info}
+        text = json.dumps(body, sort_keys=True)
+        sealed = {"body": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        finite = {name: float(value) for name, value in (scores or {}).items()}
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(leaves), info=ocp.args.JsonSave(sealed)
+                ),
+                metrics=finite or None,
+            )
+        except (OSError, ValueError) as error:  # also what an earlier save met in its thread
+            self._warn(step, error)
+
+    def wait(self) -> None:
+        """Returns when every save that was started is on disk."""
+        if self._opened is not None:
+            try:
+                self._opened.wait_until_finished()
+            except (OSError, ValueError) as error:
+                self._warn(None, error)
+
+    def close(self) -> None:
+        self.wait()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _warn(self, step: int | None, error: Exception) -> None:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        logging.warning(
+            "checkpoint%s could not be written to %s: %s; earlier ones are whole, training goes "
+            "on; free space or mend the folder before the next save",
+            "" if step is None else f" {step}",
+            self.directory,
+            reason,
+        )
+
+    def restore(self, template: Any, which: str) -> tuple[Any, dict[str, Any]]:
+        """Reads one checkpoint; changes nothing on disk.
+
+        **Arguments:**
+
+        - `template`: pytree with the state's structure; its leaves have `shape` and `dtype`.
+        - `which`: `last`, `best` or a step. For `last` damaged ones are passed over, with a
+          warning each.
+
+        **Returns:** the state, of NumPy arrays, and the `info` it was saved with.
+
+        **Raises:** `UserError` where there is none, or none that is whole.
+        """
+        steps = self.steps()
+        if not steps:
+            raise UserError(f"{self.directory}: no checkpoint; train first")
+        if which == "last":
+            return self._newest_whole(template, steps)
+        step = self.best() if which == "best" else _as_step(which)
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            known = ", ".join(map(str, steps))
+            raise UserError(f"--checkpoint={which}: {self.directory} holds steps {known}")
+        try:
+            return self._read(template, step)
+        except Damaged as error:
+            raise UserError(
+                f"checkpoint {self.directory / str(step)} cannot be restored: {error}"
+            ) from error
+
+    def _newest_whole(self, template: Any, steps: list[int]) -> tuple[Any, dict[str, Any]]:
+        reasons = []
+        for step in reversed(steps):
+            try:
+                state, info = self._read(template, step)
+            except Damaged as error:
+                reasons.append(f"{step}: {error}")
+                continue
+            for reason in reasons:
+                logging.warning("checkpoint %s; going on from %d instead", reason, step)
+            return state, info
+        raise UserError(f"{self.directory}: no checkpoint can be restored", reasons)
+
+    def set_aside(self, after: int) -> None:
+        """Moves checkpoints newer than step `after`, which `restore` passed over, to `damaged/`."""
+        for step in self.steps():
+            if step > after:
+                target = self.directory / "damaged"
+                target.mkdir(exist_ok=True)
+                shutil.rmtree(target / str(step), ignore_errors=True)
+                (self.directory / str(step)).rename(target / str(step))
+
+    def _read(self, template: Any, step: int) -> tuple[Any, dict[str, Any]]:
+        info = _open_info(self.directory / str(step))
+        wanted = _named_leaves(template)
+        _check_arrays(info["arrays"], wanted)
+        blank = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
+        try:
+            with ocp.StandardCheckpointer() as reader:
+                found = reader.restore(self.directory / str(step) / "state", blank)
+        except Exception as error:  # tensorstore, zarr, JSON and Orbax have each their own
+            raise Damaged(f"its arrays cannot be read ({_first_line(error)})") from error
+        arrays = {name: np.asarray(value) for name, value in found.items()}
+        for name, value in arrays.items():
+            if _hash(value) != info["arrays"][name]["sha256"]:
+                raise Damaged(f"the bytes of {name} are not those that were saved")
+        leaves = [arrays[name] for name in wanted]
+        return jax.tree.unflatten(jax.tree.structure(template), leaves), info
+
+
+def _as_step(which: str) -> int:
+    try:
+        return int(which)
+    except ValueError:
+        raise UserError(f"--checkpoint={which}: must be best, last or a step") from None
+
+
+def _named_leaves(tree: Any) -> dict[str, Any]:
+    """`{"params.model.trunk.conv1.kernel": leaf, ...}` in the order of the tree's leaves."""
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
+
+
+def _describe(leaves: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "sha256": _hash(leaf)}
+        for name, leaf in leaves.items()
+    }
+
+
+def _hash(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
+
+
+def _open_info(folder: pathlib.Path) -> dict[str, Any]:
+    try:
+        sealed = json.loads((folder / "info" / "metadata").read_text())
+        body = sealed["body"]
+        if hashlib.sha256(body.encode()).hexdigest() != sealed["sha256"]:
+            raise Damaged("its info is not what was saved")
+        info = json.loads(body)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"its info cannot be read ({_first_line(error)})") from error
+    if info["format"] > FORMAT:
+        raise Damaged("it was written by a newer affect_jax; update to read it")
+    return info
+
+
+def _check_arrays(saved: dict[str, dict[str, Any]], wanted: dict[str, Any]) -> None:
+    """A checkpoint of another model is told by names, shapes and types, before anything is read."""
+    differing = sorted(set(saved) ^ set(wanted))
+    if differing:
+        where = "the checkpoint" if differing[0] in saved else "the config's model"
+        raise Damaged(f"it is of another model: only {where} has {differing[0]}")
+    for name, leaf in wanted.items():
+        shape, dtype = saved[name]["shape"], saved[name]["dtype"]
+        if list(leaf.shape) != shape or str(leaf.dtype) != dtype:
+            raise Damaged(
+                f"it is of another model: {name} is {dtype} {shape}, "
+                f"not {leaf.dtype} {list(leaf.shape)}"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

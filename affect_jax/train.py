@@ -1,0 +1,308 @@
+"""The training loop: one screen, and the parts it is made of.
+
+Order of operations. Once: data, program, state (the run's own newest checkpoint, else fresh).
+Each step: batch, update; then, where the step's number calls for it: log, evaluate, save, and
+only after a save does a signal end the run. The number of updates done *is* the position in the
+data, so a run goes on exactly where its checkpoint was written. Cadences count absolute steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from affect_jax import batch as batches
+from affect_jax import config as configs
+from affect_jax import inference, parallel, pictures, program, scores, steps, writers
+from affect_jax import state as states
+from affect_jax.checkpoints import Checkpoints
+from affect_jax.config import Config
+from affect_jax.data import features, loader, sampling
+from affect_jax.errors import UserError
+from affect_jax.signals import StopRequest
+from affect_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """When things happen, in steps."""
+
+    steps_per_epoch: int
+    total: int
+    log: int
+    evaluate: int
+    save: int
+    images: int
+
+    @classmethod
+    def of(cls, config: Config, steps_per_epoch: int) -> Cadence:
+        in_steps = functools.partial(configs.in_steps, steps_per_epoch=steps_per_epoch)
+        return cls(
+            steps_per_epoch,
+            total=in_steps(config.duration),
+            log=config.log_every,
+            evaluate=in_steps(config.evaluate_every),
+            save=in_steps(config.checkpoint.every),
+            images=in_steps(config.images_every),
+        )
+
+    def due(self, name: str, step: int) -> bool:
+        """Whether `log`, `evaluate`, `save` or `images` follows update number `step`."""
+        return step == self.total or step % getattr(self, name) == 0
+
+
+def fit(config: Config, workdir: Workdir) -> int:
+    """Trains, or goes on training, to the end; writes everything into the workdir.
+
+    **Returns:** the exit code: 0, or 128 + the signal's number when one ended the run early.
+
+    **Raises:** `UserError` where the data cannot be used or the loss is not finite.
+    """
+    builder = program.prepare(config)
+    training = features.open_split(builder, "training")
+    validation = features.open_split(builder, config.evaluation.split)
+    targets = batches.targets(training.columns(), config.data.num_classes)
+    rows = training_rows(config, targets)
+    cadence = Cadence.of(config, rows.steps_per_epoch)
+    compiled = program.create_program(config, targets, rows.steps_per_epoch)
+    evaluator = inference.Evaluator(config, compiled, validation)
+    check_best_score(config.checkpoint.best, evaluator)
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints.of(config, workdir))
+        state = restore_or_create(compiled, checkpoints, training.fingerprint)
+        start = int(state.step)
+        stop = stack.enter_context(StopRequest())
+        writer = stack.enter_context(writers.create_writer(workdir.path, start))
+        progress = stack.enter_context(
+            writers.Progress(cadence.total, start, cadence.steps_per_epoch)
+        )
+        log = Log(writer, progress, compiled.schedule, config.batch_size, start)
+        describe(config, log, state, training, validation, cadence)
+        data = stack.enter_context(load(config, training.records, targets, rows, start, cadence))
+        run = Run(
+            config, compiled, cadence, checkpoints, evaluator, stop, log, training.fingerprint
+        )
+        return run.loop(state, data)
+
+
+def training_rows(config: Config, targets: dict[str, np.ndarray]) -> sampling.TrainingRows:
+    """Which faces each step of the run sees."""
+    return sampling.TrainingRows(
+        sampling.SAMPLERS.create(configs.plain(config.sampling)),
+        np.where(targets["expression_mask"], targets["expression"], -1),
+        seed=config.seed,
+        batch_size=config.batch_size,
+        eligible=batches.annotated(targets, config.heads),
+    )
+
+
+def check_best_score(name: str, evaluator: inference.Evaluator) -> None:
+    """Whether evaluation will have the score that `checkpoint.best` names, before hours pass."""
+    known = scores.score(evaluator.chance(), draws=1).values
+    if name and name.removeprefix("-") not in known:
+        raise UserError(f"checkpoint.best = {configs.unknown(name, scores.HEADLINES)}")
+
+
+def restore_or_create(
+    compiled: program.Program, checkpoints: Checkpoints, fingerprint: str
+) -> states.TrainState:
+    """The run's newest whole checkpoint, or a fresh state where it has none.
+
+    **Raises:** `UserError` where no checkpoint is whole, or the data are not those of the run.
+    """
+    if not checkpoints.steps():
+        return states.create(compiled)
+    state, info = checkpoints.restore(states.template(compiled), "last")
+    if info["data"] != fingerprint:
+        raise UserError(
+            f"{checkpoints.directory}: the run was trained on other prepared data; give its "
+            "--config.data.data_dir, or start anew in another --workdir"
+        )
+    checkpoints.set_aside(after=info["step"])
+    return state
+
+
+def load(
+    config: Config,
+    records: features.Records,
+    targets: dict[str, np.ndarray],
+    rows: sampling.TrainingRows,
+    start: int,
+    cadence: Cadence,
+) -> loader.Prefetch:
+    """Batches from step `start` on, each already on the devices."""
+    cache, why = loader.choose_cache(config.data.cache, [len(records)], config.data.image_size)
+    images: Any = records
+    if cache == "host":
+        print(why, file=sys.stderr)
+        images = loader.decode_all(
+            records, image_size=config.data.image_size, num_workers=config.data.num_workers
+        )
+    loaded = loader.batches(
+        images,
+        targets,
+        rows,
+        image_size=config.data.image_size,
+        start=start,
+        stop=cadence.total,
+        num_workers=config.data.num_workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    devices = jax.local_device_count()
+
+    def place(batch: batches.Batch) -> Any:
+        return parallel.shard(batches.split(batch, devices))
+
+    return loader.Prefetch(loaded, place, depth=config.data.prefetch)
+
+
+def describe(
+    config: Config,
+    log: Log,
+    state: states.TrainState,
+    training: features.Split,
+    validation: features.Split,
+    cadence: Cadence,
+) -> None:
+    """What is about to run: to the terminal and to TensorBoard's hparams."""
+    count = states.count(state.params)
+    start = int(state.step)
+    log.progress.say(
+        f"{config.trunk.name}, {count:,} parameters; {len(training):,} faces to train on, "
+        f"{len(validation):,} to evaluate; {jax.device_count()} x {jax.devices()[0].device_kind}; "
+        f"{cadence.total:,} steps of {config.batch_size}, {cadence.steps_per_epoch:,} an epoch"
+        + (f"; going on from step {start:,}" if start else "")
+    )
+    if not start:
+        log.writer.write_hparams({**configs.flatten(config), "parameters": count})
+
+
+class Log:
+    """Gathers the steps' metrics and writes their means; stops at a loss that is not finite."""
+
+    def __init__(
+        self,
+        writer: writers.MultiWriter,
+        progress: writers.Progress,
+        schedule: Any,
+        batch_size: int,
+        start: int,
+    ):
+        self.writer, self.progress = writer, progress
+        self._schedule, self._batch_size = schedule, batch_size
+        self._pending: list[Any] = []
+        self._step, self._time, self._waited = start, time.perf_counter(), 0.0
+        self._elsewhere = 0.0  # seconds since the last line that went into evaluating and saving
+
+    def add(self, metrics: Any) -> None:
+        self._pending.append(metrics)
+        self.progress.advance()
+
+    def flush(self, step: int, waited_seconds: float) -> None:
+        """Writes the means since the last line.
+
+        **Raises:** `UserError` where the loss is not finite.
+        """
+        if not self._pending:
+            return
+        host = parallel.to_host(self._pending)  # waits for the devices, once a line
+        means = functools.reduce(lambda a, b: a.merge(b), host).compute()
+        values = {name: float(value) for name, value in means.items()}
+        now = time.perf_counter()
+        seconds = max(now - self._time - self._elsewhere, 1e-9)
+        faces = (step - self._step) * self._batch_size
+        values["learning_rate"] = float(self._schedule(step - 1))
+        values["images_per_second"] = faces / seconds
+        values["data_wait_share"] = (waited_seconds - self._waited) / seconds
+        self.writer.write_scalars(step, {f"train.{name}": v for name, v in values.items()})
+        names = ("loss", "images_per_second", "learning_rate", "data_wait_share")
+        self.progress.line(step, **{name: values[name] for name in names})
+        if not np.isfinite(values["loss"]):
+            raise UserError(
+                f"the loss is not finite between steps {self._step + 1} and {step}; the last "
+                "checkpoint is from before; lower learning_rate or set optimizer.clip_norm"
+            )
+        self._pending, self._step, self._time = [], step, now
+        self._waited, self._elsewhere = waited_seconds, 0.0
+
+    @contextlib.contextmanager
+    def other_work(self, name: str, step: int) -> Any:
+        """Counts time that is no training, and shows it as such."""
+        began = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - began
+        self._elsewhere += seconds
+        self.writer.write_scalars(step, {f"time.{name}_seconds": seconds})
+
+
+@dataclasses.dataclass
+class Run:
+    """What the loop needs beside the state: each part is made once, by `fit`."""
+
+    config: Config
+    program: program.Program
+    cadence: Cadence
+    checkpoints: Checkpoints
+    evaluator: inference.Evaluator
+    stop: StopRequest
+    log: Log
+    fingerprint: str
+
+    def loop(self, state: states.TrainState, data: loader.Prefetch) -> int:
+        """Updates from the state's step to the last one: the whole of training.
+
+        **Returns:** the exit code.
+        """
+        update = parallel.on_devices(functools.partial(steps.train_step, self.program))
+        cadence, start = self.cadence, int(state.step)
+        state = parallel.replicate(state)
+        for step in range(start + 1, cadence.total + 1):
+            batch = next(data)
+            state, metrics = update(state, batch)
+            self.log.add(metrics)
+            stopping = self.stop.received is not None
+            evaluating, saving = cadence.due("evaluate", step), cadence.due("save", step)
+            if evaluating or saving or stopping or cadence.due("log", step):
+                self.log.flush(step, data.waited_seconds)
+            if cadence.due("images", step):
+                self.log.writer.write_images(step, {"faces": pictures.faces(batch)})
+            scored = self.evaluate(step, state) if evaluating and not stopping else None
+            if saving or stopping:
+                self.save(step, state, scored)
+            if stopping:
+                return self.stop.exit_code
+        return 0
+
+    def evaluate(self, step: int, state: states.TrainState) -> scores.Scores:
+        """Scores of the evaluation split, written to the log."""
+        with self.log.other_work("evaluate", step):
+            table = self.evaluator(states.variables(state))
+            found = scores.score(table, draws=self.config.evaluation.draws)
+            self.log.writer.write_scalars(step, found.values)
+            if table.expression is not None:
+                self.log.writer.write_images(step, {"confusion": pictures.confusion(table)})
+        shown = list(scores.headlines(found).items())[:2]
+        self.log.progress.say(
+            f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in shown)
+        )
+        return found
+
+    def save(self, step: int, state: states.TrainState, scored: scores.Scores | None) -> None:
+        """One checkpoint, written while training goes on."""
+        with self.log.other_work("save", step):
+            info = {
+                "epoch": step / self.cadence.steps_per_epoch,
+                "data": self.fingerprint,
+                "config": configs.digest(self.config),
+            }
+            # A copy: on a CPU the host's array may be the device's memory, which is donated.
+            host = jax.tree.map(np.array, parallel.to_host(state))
+            self.checkpoints.save(step, host, info, scored.values if scored else None)

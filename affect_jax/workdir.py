@@ -1,0 +1,117 @@
+"""The folder of a run: its config, written once, and the lock that keeps a second run out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import filelock
+
+from affect_jax.config import flatten
+from affect_jax.errors import UserError
+
+
+class Workdir:
+    """**Arguments:** `path`: the folder; `create` makes it."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path)
+        self.config_path = self.path / "config.json"
+
+    def create(self) -> None:
+        """**Raises:** `UserError` where the folder cannot be made or written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--workdir={self.path}: {error.strerror}") from error
+        if not os.access(self.path, os.W_OK):
+            raise UserError(f"--workdir={self.path}: cannot be written; choose another folder")
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """One run at a time; the operating system frees the lock when its process dies.
+
+        **Raises:** `UserError` that names the run that holds it.
+        """
+        holder = self.path / "running.json"
+        lock = filelock.FileLock(self.path / "running.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise UserError(f"{self.path}: another run is using it{_describe(holder)}") from None
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be locked: {error.strerror}") from error
+        try:
+            _write(holder, {"pid": os.getpid(), "host": socket.gethostname()})
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def load_config(self) -> dict[str, Any]:
+        """The config as it was saved.
+
+        **Raises:** `UserError` where there is none or it is damaged.
+        """
+        try:
+            return json.loads(self.config_path.read_text())
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.path}: no run here (no config.json); give a --config to start one"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.config_path}: cannot be read: {error}") from error
+
+    def save_config(self, config: dict[str, Any]) -> None:
+        """Writes the config, whole or not at all."""
+        try:
+            _write(self.config_path, config)
+        except OSError as error:
+            raise UserError(f"{self.config_path}: cannot be written: {error.strerror}") from error
+
+    def check_config(self, config: dict[str, Any], may_change: Sequence[str]) -> None:
+        """Compares with the config of the run that is here, if there is one.
+
+        **Arguments:**
+
+        - `may_change`: keys, or the beginnings of dotted keys, that may differ.
+
+        **Raises:** `UserError` that names every other key that differs.
+        """
+        if not self.config_path.exists():
+            return
+        saved, given = flatten(self.load_config()), flatten(config)
+        problems = []
+        for key in sorted(set(saved) | set(given)):
+            free = any(key == prefix or key.startswith(f"{prefix}.") for prefix in may_change)
+            if not free and (key in saved, saved.get(key)) != (key in given, given.get(key)):
+                before, now = saved.get(key, "not there"), given.get(key, "not there")
+                problems.append(f"{key}: the run has {before!r}, now {now!r}")
+        if problems:
+            raise UserError(
+                f"{self.path} holds a run with another config; use another --workdir, or go on "
+                "with the run's own config by leaving --config out",
+                problems,
+            )
+
+
+def _describe(holder: pathlib.Path) -> str:
+    try:
+        run = json.loads(holder.read_text())
+        return f" (process {run['pid']} on {run['host']})"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _write(path: pathlib.Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w") as file:
+        json.dump(content, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

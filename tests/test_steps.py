@@ -1,0 +1,186 @@
+"""The step's laws: any number of devices, masks, bits; under vmap, which checks what pmap does not."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from affect_jax import batch as batches
+from affect_jax import config as configs
+from affect_jax import parallel, program, steps
+from affect_jax import state as states
+
+SIZE, CROP, FACES = 40, 32, 8
+
+
+def small_config(trunk: str = "resnet18", **changes):
+    config = configs.defaults()
+    config.data.image_size, config.data.crop_size = SIZE, CROP
+    config.trunk = {"name": "resnet18", "width": 8}
+    if trunk != "resnet18":
+        config.data.image_size, config.data.crop_size = 80, 67
+        config.trunk = {"name": trunk, "width": 16}
+    config.batch_size = FACES
+    config.ema_decay = 0.9
+    for key, value in changes.items():
+        config[key] = value
+    return config
+
+
+def random_batch(config, seed: int = 0) -> batches.Batch:
+    random = np.random.default_rng(seed)
+    size = config.data.image_size
+    columns = {
+        "expression": random.integers(0, 11, FACES),
+        "valence": np.where(random.random(FACES) < 0.3, np.nan, random.uniform(-1, 1, FACES)),
+        "arousal": random.uniform(-1, 1, FACES),
+        "action_units": random.uniform(0, 1, (FACES, 18)),
+    }
+    columns["expression"][:4] = [0, 1, 2, 3]
+    targets = batches.targets(columns)
+    batch = batches.take(targets, np.arange(FACES))
+    batch["index"] = random.permutation(1000)[:FACES].astype(np.int32)
+    batch["image"] = random.integers(0, 256, (FACES, size, size, 3), np.uint8)
+    batches.check(batch)
+    return batch
+
+
+@functools.cache
+def compiled(trunk: str = "resnet18", heads: tuple[str, ...] = ("expression",)) -> program.Program:
+    config = small_config(trunk)
+    config.heads = heads
+    terms = {
+        "expression": {"name": "weighted_cross_entropy", "head": "expression"},
+        "valence_arousal": {"name": "ccc", "head": "valence_arousal"},
+        "action_units": {"name": "binary_cross_entropy", "head": "action_units"},
+    }
+    config.losses = tuple(configs.ConfigDict(terms[head]) for head in heads)
+    targets = batches.targets({"expression": np.repeat(np.arange(8), 5)})
+    return program.create_program(config, targets, steps_per_epoch=10)
+
+
+def run(trunk: str, heads: tuple[str, ...], devices: int, count: int = 3):
+    """`count` updates on `devices` simulated devices; the losses and the last state."""
+    made = compiled(trunk, heads)
+    step = jax.jit(
+        jax.vmap(
+            functools.partial(steps.train_step, made),
+            axis_name=steps.AXIS,
+            in_axes=(None, 0),
+            out_axes=None,  # raises on any leaf that is not equal on all devices
+        )
+    )
+    state, losses = states.create(made), []
+    for i in range(count):
+        batch = random_batch(small_config(trunk), seed=i)
+        state, metrics = step(state, batches.split(batch, devices))
+        losses.append(float(metrics.compute()["loss"]))
+    return losses, state
+
+
+ALL_HEADS = ("expression", "valence_arousal", "action_units")
+
+
+@pytest.mark.parametrize("heads", [("expression",), ALL_HEADS], ids=["categorical", "all"])
+@pytest.mark.parametrize("devices", [2, 4])
+def test_any_number_of_devices_trains_to_the_same_losses(heads, devices):
+    losses, state = run("resnet18", heads, 1)
+    split_losses, split_state = run("resnet18", heads, devices)
+    np.testing.assert_allclose(split_losses, losses, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(split_state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-4)
+
+
+@pytest.mark.parametrize("trunk", ["alexnet", "alexnet_one_tower"])
+def test_dropout_does_not_depend_on_the_devices(trunk):
+    losses, _ = run(trunk, ("expression",), 1)
+    split_losses, _ = run(trunk, ("expression",), 2)
+    np.testing.assert_allclose(split_losses, losses, rtol=1e-5)
+
+
+def test_pmap_equals_vmap():
+    if jax.local_device_count() < 2:
+        pytest.skip("one device: XLA_FLAGS was set before the tests could ask for two")
+    made = compiled()
+    step = parallel.on_devices(functools.partial(steps.train_step, made))
+    expected, _ = run("resnet18", ("expression",), 2)
+    state, losses = parallel.replicate(states.create(made)), []
+    for i in range(3):
+        batch = batches.split(random_batch(small_config(), seed=i), 2)
+        state, metrics = jax.block_until_ready(step(state, parallel.shard(batch)))
+        losses.append(float(metrics.compute()["loss"]))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    for leaf in jax.tree.leaves(state):
+        shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert all(np.array_equal(shards[0], shard) for shard in shards[1:])
+
+
+@pytest.mark.parametrize("head", ALL_HEADS)
+def test_a_masked_target_changes_nothing(head):
+    made = compiled(heads=ALL_HEADS)
+    step = jax.jit(
+        jax.vmap(
+            functools.partial(steps.train_step, made),
+            axis_name=steps.AXIS,
+            in_axes=(None, 0),
+            out_axes=None,
+        )
+    )
+    batch = random_batch(small_config())
+    mask = batch[f"{head}_mask"].copy()
+    mask.reshape(FACES, -1)[5] = False
+    batch[f"{head}_mask"] = mask
+    other = dict(batch)
+    values = batch[head].copy()
+    values[5] = 3 if head == "expression" else np.nan
+    other[head] = values
+    results = [step(states.create(made), batches.split(b, 1)) for b in (batch, other)]
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_step_is_a_pure_function():
+    first, second = run("resnet18", ("expression",), 1), run("resnet18", ("expression",), 1)
+    assert first[0] == second[0]
+    for a, b in zip(*map(jax.tree.leaves, (first[1], second[1])), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_keys_differ_by_seed_purpose_step_and_example():
+    index = jnp.arange(3)
+    keys = [
+        jax.random.key_data(steps.example_keys(seed, name, step, index))
+        for seed in (0, 1)
+        for name in ("augment", "dropout")
+        for step in (0, 1)
+    ]
+    rows = np.concatenate(keys)
+    assert len(np.unique(rows, axis=0)) == len(rows) == 24
+
+
+def test_the_moving_average_is_what_evaluation_uses():
+    _, state = run("resnet18", ("expression",), 1)
+    ema = jax.tree.leaves(states.variables(state)["params"])
+    assert any(
+        not np.array_equal(a, b)
+        for a, b in zip(ema, jax.tree.leaves(state.params["model"]), strict=True)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(ema, jax.tree.leaves(state.ema), strict=True))
+
+
+def test_predictions_are_in_the_labels_units():
+    made = compiled(heads=ALL_HEADS)
+    variables = states.variables(states.create(made))
+    image = {"image": random_batch(small_config())["image"]}
+    plain = jax.jit(functools.partial(steps.predict_step, made))(variables, image)
+    np.testing.assert_allclose(plain["expression"].sum(axis=1), 1, rtol=1e-5)
+    assert (np.abs(plain["valence_arousal"]) <= 1).all()
+    assert ((plain["action_units"] > 0) & (plain["action_units"] < 1)).all()
+    both = functools.partial(steps.predict_step, made, mirror=True)
+    mirrored = {"image": image["image"][:, :, ::-1]}
+    for head, value in both(variables, image).items():
+        np.testing.assert_allclose(both(variables, mirrored)[head], value, rtol=1e-4, atol=1e-5)
