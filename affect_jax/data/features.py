@@ -26,6 +26,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
+from tensorflow_datasets.core import writer
+from tensorflow_datasets.proto import tf_example_pb2
 
 from affect_jax import labels
 from affect_jax.data.pool import say
@@ -159,6 +161,9 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, examples: Any) -> Any:  # pyright: ignore
         return examples
 
+    def _example_writer(self) -> Any:
+        return _SortingWriter(tfds.core.FileFormat.ARRAY_RECORD)
+
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
         """Writes the records and, in the same unfinished folder, what is to lie beside them."""
         super()._download_and_prepare(dl_manager, download_config)
@@ -193,6 +198,22 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return os.path.join(
             self._data_dir_root, self.name, str(self.builder_config_name), str(self.version)
         )
+
+
+class _SortingWriter(writer.ExampleWriter):
+    """Writes the features of a record in the order of their names.
+
+    A protocol buffer's map has another order in every process, so that the same faces prepared
+    twice would differ in their bytes.
+    """
+
+    def write(self, path: Any, examples: Any) -> Any:
+        example = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]
+        ordered = (
+            (key, example(content).SerializeToString(deterministic=True))
+            for key, content in examples
+        )
+        return super().write(path, ordered)
 
 
 def prepare(builder: Builder) -> Builder:
