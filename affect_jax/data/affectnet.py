@@ -75,6 +75,9 @@ class AffectNet(FilesBuilder):
             return find_second_release(self._folder)
         return find_first_release(self._folder, self._variant)
 
+    def check_source(self) -> None:
+        _ = self._found  # finds the files, or says what to do
+
     def source(self) -> dict[str, str]:
         try:
             found = self._found

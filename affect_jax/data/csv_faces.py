@@ -50,14 +50,22 @@ class CsvFaces(FilesBuilder):
         self._columns = {name: column for name, column in columns.items() if column}
         super().__init__(**options)
 
+    def check_source(self) -> None:
+        if not self._folder.is_dir():
+            raise UserError(f"csv_faces: image folder {self._folder}: no such folder")
+        for table in self._tables.values():
+            if not table.is_file():
+                raise UserError(
+                    f"csv_faces: {table}: no such file; it is looked for below"
+                    " --config.data.manual_dir, under the names training_csv and validation_csv"
+                )
+
     def source(self) -> dict[str, str]:
         if not all(table.is_file() for table in self._tables.values()):
             return {}  # prepared records are enough
         return {split: file_hash(table) for split, table in self._tables.items()}
 
     def sources(self) -> dict[str, Source]:
-        if not self._folder.is_dir():
-            raise UserError(f"csv_faces: image folder {self._folder}: no such folder")
         if "split" in self._columns:
             table = self._tables["all"]
             totals = collections.Counter(split for split, _, _ in self._rows(table))

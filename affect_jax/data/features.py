@@ -150,6 +150,9 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """What the records are made from: file name -> hash; `{}` where that is not at hand."""
         return {}
 
+    def check_source(self) -> None:
+        """Raises `UserError` where what the records are made from is not there, before any work."""
+
     def _info(self) -> tfds.core.DatasetInfo:
         config: Any = self.builder_config
         return tfds.core.DatasetInfo(
@@ -228,6 +231,7 @@ def prepare(builder: Builder) -> Builder:
     with quiet():
         try:
             if not builder.is_prepared():
+                builder.check_source()
                 _write(builder)
         except OSError as error:
             reason = error.strerror or str(error)

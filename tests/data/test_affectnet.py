@@ -396,6 +396,7 @@ def test_without_the_data_the_error_says_what_to_do(tmp_path):
             "--config=configs/alexnet_weighted.py:synthetic_faces",
         ):
             assert words in text
+    assert not (tmp_path / "data").exists()
     with pytest.raises(UserError, match="train_set/annotations/ is not in it"):
         prepare(tmp_path, tmp_path / "data", variant="second")
 

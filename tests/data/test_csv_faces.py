@@ -148,7 +148,7 @@ def test_skipped_rows_are_listed(folder):
         ({"path_column": "file"}, "no column file; it has path, label, split"),
         ({"valence_column": "v"}, "no column v"),
         ({"box_columns": ("x", "y")}, "name x, y, width, height"),
-        ({"training_csv": "none.csv"}, "none.csv: cannot be read"),
+        ({"training_csv": "none.csv"}, "none.csv: no such file"),
         ({"image_dir": "none"}, "image folder .*none: no such folder"),
         ({"split_column": "path"}, "is no name for a split"),
         ({"split_column": "label"}, "names 12 splits"),
