@@ -1,0 +1,259 @@
+"""From action units to 68 landmarks: a neutral face, and what each unit and each person changes.
+
+Everything is linear in face units: origin midway between the eyes, x along their line to the
+picture's right, y down the face, 1 = the distance between the eyes' centres (about 63 mm in an
+adult). Points are numbered as in iBUG's scheme (Sagonas et al., 300 Faces in-the-Wild, 2013): jaw
+0-16, brows 17-26, nose 27-35, eyes 36-47, outer lips 48-59, inner lips 60-67, each from the
+picture's left.
+
+The numbers are designed by hand: directions of movement follow the FACS manual (Ekman, Friesen and
+Hager, 2002); an intensity of 1 is a unit done as strongly as people can, which for a lip's corner
+or a brow is about 10 mm. What the points show of a unit is here; its wrinkles are not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from affect_jax.facs.action_units import UNITS
+
+NUM_POINTS = 68
+
+LEFT = (*range(8), *range(17, 22), 31, 32, *range(36, 42), 48, 49, 50, 59, 58, 60, 61, 67)
+"""Points of the picture's left half; `RIGHT` has their mirror images in the same order."""
+
+RIGHT = (
+    *range(16, 8, -1), *range(26, 21, -1), 35, 34, 45, 44, 43, 42, 47, 46, 54, 53, 52, 55, 56, 64,
+    63, 65,
+)  # fmt: skip
+
+
+def _mirror() -> np.ndarray:
+    swap = np.arange(NUM_POINTS)
+    swap[list(LEFT)], swap[list(RIGHT)] = RIGHT, LEFT
+    return swap
+
+
+MIRROR = _mirror()
+"""int [68]: the point that each point becomes in the mirrored picture; its own inverse."""
+
+Half = dict[int, tuple[float, float]]
+
+_NEUTRAL: Half = {  # (x, y) of the left half and of the midline
+    0: (-1.120, 0.030), 1: (-1.105, 0.290), 2: (-1.070, 0.550), 3: (-1.010, 0.800),
+    4: (-0.910, 1.040), 5: (-0.755, 1.280), 6: (-0.540, 1.510), 7: (-0.285, 1.690), 8: (0, 1.760),
+    17: (-0.900, -0.240), 18: (-0.800, -0.335), 19: (-0.640, -0.375), 20: (-0.455, -0.360),
+    21: (-0.255, -0.320),
+    27: (0, -0.050), 28: (0, 0.180), 29: (0, 0.400), 30: (0, 0.570),
+    31: (-0.225, 0.690), 32: (-0.115, 0.735), 33: (0, 0.760),
+    36: (-0.720, 0.008), 37: (-0.600, -0.086), 38: (-0.425, -0.084), 39: (-0.275, 0.026),
+    40: (-0.415, 0.068), 41: (-0.580, 0.070),
+    48: (-0.400, 1.120), 49: (-0.245, 1.045), 50: (-0.095, 1.015), 51: (0, 1.030),
+    57: (0, 1.270), 58: (-0.115, 1.258), 59: (-0.250, 1.215),
+    60: (-0.355, 1.118), 61: (-0.110, 1.110), 62: (0, 1.116), 66: (0, 1.124), 67: (-0.110, 1.120),
+}  # fmt: skip
+
+# How each unit at intensity 1 moves the left half: (outwards, up), in face units.
+_MOVES: dict[int, Half] = {
+    1: {21: (0.005, 0.150), 20: (0, 0.110), 19: (0, 0.035), 27: (0, 0.015)},
+    2: {17: (0.005, 0.110), 18: (0.005, 0.150), 19: (0, 0.130), 20: (0, 0.050), 21: (0, 0.010)},
+    4: {
+        21: (-0.065, -0.120), 20: (-0.060, -0.100), 19: (-0.045, -0.075), 18: (-0.030, -0.050),
+        17: (-0.015, -0.030), 37: (0, -0.010), 38: (0, -0.015), 27: (0, -0.015),
+    },
+    5: {37: (0, 0.065), 38: (0, 0.065), 36: (0, 0.008), 39: (0, 0.004)},
+    6: {
+        41: (0, 0.042), 40: (0, 0.030), 36: (-0.012, 0.002), 37: (0, -0.022), 38: (0, -0.010),
+        17: (0, -0.025), 18: (0, -0.020), 19: (0, -0.010), 31: (0.008, 0.006), 2: (0.012, 0.006),
+        3: (0.010, 0.008),
+    },
+    7: {41: (0, 0.034), 40: (0, 0.048), 37: (0, -0.022), 38: (0, -0.028), 39: (-0.004, 0.004)},
+    9: {
+        31: (0.018, 0.075), 32: (0.010, 0.060), 33: (0, 0.045), 30: (0, 0.035), 29: (0, 0.020),
+        21: (-0.030, -0.070), 20: (-0.020, -0.045), 19: (0, -0.015), 40: (0, 0.028),
+        41: (0, 0.016), 38: (0, -0.012), 49: (0, 0.045), 50: (0, 0.070), 51: (0, 0.065),
+        61: (0, 0.040), 62: (0, 0.040), 48: (0, 0.010), 60: (0, 0.010),
+    },
+    10: {
+        49: (0.010, 0.085), 50: (0.005, 0.110), 51: (0, 0.095), 61: (0.010, 0.085), 62: (0, 0.085),
+        48: (-0.010, 0.015), 60: (-0.010, 0.015), 31: (0.018, 0.030), 32: (0.006, 0.015),
+        33: (0, 0.006),
+    },
+    12: {
+        48: (0.130, 0.160), 49: (0.070, 0.085), 50: (0.025, 0.050), 51: (0, 0.035),
+        57: (0, 0.030), 58: (0.025, 0.035), 59: (0.070, 0.080), 60: (0.115, 0.145),
+        61: (0.030, 0.055), 62: (0, 0.040), 66: (0, 0.040), 67: (0.030, 0.055),
+        31: (0.022, 0.012), 32: (0.008, 0.006), 3: (0.015, 0.010), 4: (0.018, 0.012),
+        5: (0.010, 0.008),
+    },
+    14: {
+        48: (0.075, 0.020), 60: (0.045, 0.012), 49: (0.015, -0.030), 59: (0.015, 0.040),
+        50: (0, -0.010), 58: (0, 0.012),
+    },
+    15: {
+        48: (0.020, -0.135), 60: (0.015, -0.115), 49: (0.010, -0.050), 59: (0.015, -0.060),
+        58: (0.005, -0.015), 61: (0.005, -0.020), 67: (0.005, -0.020), 50: (0, -0.010),
+    },
+    17: {
+        8: (0, 0.065), 7: (-0.005, 0.055), 6: (0, 0.025), 57: (0, 0.085), 58: (0, 0.080),
+        59: (0, 0.035), 66: (0, 0.045), 67: (0, 0.040), 62: (0, 0.045), 61: (0, 0.040),
+        51: (0, 0.030), 50: (0, 0.030), 49: (0, 0.010), 48: (0, -0.020), 60: (0, -0.015),
+    },
+    20: {
+        48: (0.150, -0.025), 60: (0.135, -0.022), 49: (0.085, -0.020), 59: (0.090, -0.010),
+        50: (0.035, -0.012), 58: (0.040, 0.012), 51: (0, -0.010), 57: (0, 0.012),
+        61: (0.040, 0), 67: (0.040, 0), 5: (0.020, -0.005), 4: (0.015, 0), 6: (0.012, -0.005),
+    },
+    23: {
+        48: (-0.055, 0), 60: (-0.050, 0), 49: (-0.040, -0.022), 50: (-0.015, -0.035),
+        51: (0, -0.030), 57: (0, 0.045), 58: (-0.020, 0.045), 59: (-0.040, 0.030),
+        61: (-0.015, 0), 67: (-0.015, 0),
+    },
+    24: {
+        48: (-0.015, -0.004), 60: (-0.030, 0), 49: (-0.010, -0.045), 50: (-0.005, -0.060),
+        51: (0, -0.055), 57: (0, 0.080), 58: (-0.005, 0.080), 59: (-0.010, 0.060),
+        7: (0, 0.015), 8: (0, 0.020),
+    },
+    25: {
+        49: (0, 0.010), 50: (0, 0.022), 51: (0, 0.020), 61: (0, 0.030), 62: (0, 0.030),
+        57: (0, -0.090), 58: (0, -0.085), 59: (0, -0.050), 66: (0, -0.100), 67: (0, -0.090),
+    },
+    26: {
+        2: (0, -0.010), 3: (-0.005, -0.040), 4: (-0.010, -0.100), 5: (-0.015, -0.190),
+        6: (-0.010, -0.270), 7: (-0.005, -0.315), 8: (0, -0.330), 48: (-0.050, -0.090),
+        49: (-0.030, -0.030), 50: (-0.010, -0.008), 51: (0, -0.004), 57: (0, -0.290),
+        58: (-0.012, -0.280), 59: (-0.035, -0.215), 60: (-0.045, -0.090), 61: (-0.005, -0.008),
+        62: (0, -0.004), 66: (0, -0.280), 67: (-0.010, -0.260), 31: (0, -0.006),
+        32: (0, -0.006), 33: (0, -0.006),
+    },
+    43: {
+        37: (0, -0.140), 38: (0, -0.145), 36: (0, -0.012), 39: (0, -0.006), 40: (0, 0.004),
+        41: (0, 0.004),
+    },
+}  # fmt: skip
+
+
+def _whole(half: Half, *, outwards_up: bool) -> np.ndarray:
+    """Both halves [68, 2] of what is given for the left one; other points are 0."""
+    points = np.zeros((NUM_POINTS, 2))
+    for point, (first, second) in half.items():
+        x, y = (-first, -second) if outwards_up else (first, second)
+        points[point] = (x, y)
+        points[MIRROR[point]] = (0.0 if MIRROR[point] == point else -x, y)
+    return points
+
+
+def _centred(points: np.ndarray) -> np.ndarray:
+    """Moved and scaled so that the eyes' centres are (-1/2, 0) and (1/2, 0)."""
+    left, right = points[36:42].mean(axis=0), points[42:48].mean(axis=0)
+    return (points - (left + right) / 2) / (right[0] - left[0])
+
+
+NEUTRAL = _centred(_whole(_NEUTRAL, outwards_up=False))
+"""float [68, 2]: the mean face at rest, in face units."""
+
+MOVES = np.stack([_whole(_MOVES[unit], outwards_up=True) for unit in UNITS])
+"""float [18, 68, 2]: how far each unit at intensity 1, on both sides, moves each point."""
+
+
+def _grown(points: tuple[int, ...], x: float, y: float, about: tuple[float, float]) -> np.ndarray:
+    """Displacement [68, 2] of points (left half and midline) that grow about a point of the face.
+
+    **Arguments:**
+
+    - `x`, `y`: growth along each axis, 0.1 for a tenth.
+    """
+    half = {
+        point: ((NEUTRAL[point, 0] - about[0]) * x, (NEUTRAL[point, 1] - about[1]) * y)
+        for point in points
+    }
+    return _whole(half, outwards_up=False)
+
+
+def _identities() -> dict[str, np.ndarray]:
+    jaw, low_jaw = tuple(range(9)), (3, 4, 5, 6, 7, 8)
+    brow, eye = tuple(range(17, 22)), tuple(range(36, 42))
+    nose, wings = (27, 28, 29, 30, 31, 32, 33), (31, 32)
+    lips = (48, 49, 50, 51, 57, 58, 59, 60, 61, 62, 66, 67)
+    outer = (49, 50, 51, 57, 58, 59)
+    seam, left_eye = (0.0, float(NEUTRAL[62, 1])), (-0.5, 0.0)
+    below = [*range(3, 9), 30, 31, 32, 33, *lips]
+    low = {point: 0.09 * (NEUTRAL[point, 1] - 0.3) for point in below}
+    return {
+        "face_width": _grown(jaw, 0.06, 0, (0, 0)),
+        "face_length": _whole({p: (0, -move) for p, move in low.items()}, outwards_up=True),
+        "chin_length": _grown(low_jaw, 0, 0.10, (0, 0.8)),
+        "jaw_width": _whole(
+            {3: (0.02, 0), 4: (0.045, 0.01), 5: (0.06, 0), 6: (0.055, -0.02), 7: (0.03, -0.01)},
+            outwards_up=True,
+        ),
+        "eye_spacing": _whole(dict.fromkeys((*brow, *eye), (0.03, 0.0)), outwards_up=True),
+        "eye_size": _grown(eye, 0.08, 0.12, left_eye),
+        "eye_slant": _whole({36: (0, 0.025), 37: (0, 0.010), 39: (0, -0.012)}, outwards_up=True),
+        "brow_height": _whole(dict.fromkeys(brow, (0.0, 0.04)), outwards_up=True),
+        "brow_arch": _whole(
+            {17: (0, -0.02), 18: (0, 0.015), 19: (0, 0.025), 21: (0, -0.015)}, outwards_up=True
+        ),
+        "nose_length": _grown(nose, 0, 0.08, (0, -0.05)),
+        "nose_width": _grown(wings, 0.12, 0, (0, 0)),
+        "mouth_width": _grown(lips, 0.09, 0, seam),
+        "lip_fullness": _grown(outer, 0, 0.18, seam),
+        "mouth_height": _whole(dict.fromkeys(lips, (0.0, 0.03)), outwards_up=True),
+    }
+
+
+_IDENTITIES = _identities()
+
+IDENTITY_NAMES = tuple(_IDENTITIES)
+
+IDENTITY = np.stack(list(_IDENTITIES.values()))
+"""float [K, 68, 2]: how one standard deviation of each proportion of a face moves each point.
+
+A standard deviation is about a tenth of the proportion: 6% of the face's width, 9% of the mouth's,
+18% of the lips' fullness.
+"""
+
+NUM_IDENTITY = len(IDENTITY)
+"""K."""
+
+_UPPER, _LOWER = [37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]
+"""Upper lids and inner upper lip, and what lies below each."""
+
+
+def landmarks(
+    intensities: np.ndarray,
+    identity: np.ndarray,
+    scale: np.ndarray,
+    rotation: np.ndarray,
+    translation: np.ndarray,
+) -> np.ndarray:
+    """The points of n faces in a picture [n, 68, 2], pixels.
+
+    Both sides of a face move alike. Lids that close, and lips that are pressed, meet: where the
+    sum of displacements would let an upper edge pass the lower one, both lie midway.
+
+    **Arguments:**
+
+    - `intensities`: [n, 18] in [0, 1], in the order of `action_units.UNITS`.
+    - `identity`: [n, K] coefficients of `IDENTITY`, standard normal over people.
+    - `scale`: [n], pixels a face unit.
+    - `rotation`: [n] in the picture's plane, radians, clockwise as one sees it.
+    - `translation`: [n, 2], where midway between the neutral face's eyes lies, pixels.
+    """
+    points = NEUTRAL + np.tensordot(intensities, MOVES, 1) + np.tensordot(identity, IDENTITY, 1)
+    upper, lower = points[:, _UPPER, 1], points[:, _LOWER, 1]
+    middle = (upper + lower) / 2
+    points[:, _UPPER, 1], points[:, _LOWER, 1] = (
+        np.minimum(upper, middle),
+        np.maximum(lower, middle),
+    )
+    return placed(points, scale, rotation, translation)
+
+
+def placed(
+    points: np.ndarray, scale: np.ndarray, rotation: np.ndarray, translation: np.ndarray
+) -> np.ndarray:
+    """Points [n, 68, 2] in face units turned, scaled and moved into a picture; see `landmarks`."""
+    cos, sin = np.cos(rotation), np.sin(rotation)
+    turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
+    return scale[:, None, None] * points @ turn + np.asarray(translation)[:, None]
