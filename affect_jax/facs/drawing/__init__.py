@@ -1,0 +1,1 @@
+"""Parts of a drawn face; `affect_jax.facs.render` puts them together."""

@@ -1,0 +1,104 @@
+"""A whole face: landmarks from the rig, turned and placed, and the parts painted on them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from affect_jax.facs import rig
+from affect_jax.facs.drawing import canvas as c
+from affect_jax.facs.drawing import eyes, hair, mouth, scenery, skin
+from affect_jax.facs.identity import Person, Scene, Units
+
+SIZE = c.SIZE
+# How far a landmark stands out of the plane of the eyes, in face units, for turning the head.
+_DEPTH = np.concatenate([
+    np.interp(np.arange(17), (0, 3, 8, 13, 16), (-0.7, -0.45, 0.1, -0.45, -0.7)),
+    [-0.1, 0.02, 0.08, 0.12, 0.13, 0.13, 0.12, 0.08, 0.02, -0.1],
+    [0.14, 0.22, 0.32, 0.42], [0.18, 0.26, 0.32, 0.26, 0.18],
+    [-0.1, 0.0, 0.0, -0.02, 0.0, 0.0], [-0.02, 0.0, 0.0, -0.1, 0.0, 0.0],
+    [0.05, 0.16, 0.22, 0.24, 0.22, 0.16, 0.05, 0.16, 0.21, 0.22, 0.21, 0.16],
+    [0.06, 0.18, 0.2, 0.18, 0.06, 0.18, 0.2, 0.18],
+])  # fmt: skip
+
+
+def pose_points(
+    intensities: np.ndarray, person: Person, scene: Scene
+) -> tuple[np.ndarray, np.ndarray]:
+    """The 68 points [68, 2] of a face that may look aside, and at rest, in face coordinates.
+
+    **Arguments:**
+
+    - `intensities`: [2, 18] of the picture's left and right side, in [0, 1]. The rig moves both
+      sides alike, so each point takes the face of its own side; near the middle the two are mixed.
+    """
+    every = np.vstack([np.zeros_like(intensities[:1]), intensities])
+    rest, *faces = rig.landmarks(
+        every,
+        identity=np.broadcast_to(person.shape, (3, len(person.shape))),
+        scale=np.ones(3),
+        rotation=np.zeros(3),
+        translation=np.zeros((3, 2)),
+    )
+    left, right = rest[36:42].mean(axis=0), rest[42:48].mean(axis=0)
+    across = float(right[0] - left[0])
+    middle = (left + right) / 2
+    share = np.clip(0.5 + (rest[:, :1] - middle[0]) / (0.5 * across), 0.0, 1.0)
+    both = np.stack([(1 - share) * faces[0] + share * faces[1], rest])
+    both = (both - middle) / across
+    both[..., 0] = both[..., 0] * np.cos(scene.yaw) + _DEPTH * np.sin(scene.yaw)
+    return both[0], both[1]
+
+
+def draw(
+    intensities: np.ndarray, person: Person, scene: Scene, size: int = SIZE
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of a face, and its landmarks.
+
+    **Arguments:**
+
+    - `intensities`: of the 18 units, in [0, 1]: [18], or [2, 18] for the picture's left and right.
+    - `size`: side of the picture, pixels. Faces are drawn at 256 and resized.
+
+    **Returns:** RGB uint8 [size, size, 3] and points [68, 2] in its pixels.
+    """
+    sides = np.broadcast_to(np.atleast_2d(intensities), (2, np.shape(intensities)[-1]))
+    points, rest = pose_points(sides, person, scene)
+    picture = scenery.background(scene.background)
+    canvas = c.Canvas(picture, points, rest, scene.scale, scene.rotation, scene.centre)
+    landmarks = canvas.pixels(points)
+    image = paint(canvas, sides, person, scene)
+    if size != SIZE:
+        how = cv2.INTER_AREA if size < SIZE else cv2.INTER_CUBIC
+        image = cv2.resize(image, (size, size), interpolation=how)
+        landmarks = (landmarks + 0.5) * (size / SIZE) - 0.5  # pixels' centres are whole numbers
+    return image, landmarks
+
+
+def paint(canvas: c.Canvas, intensities: np.ndarray, person: Person, scene: Scene) -> np.ndarray:
+    """The picture [256, 256, 3], from back to front, on a canvas that holds the background.
+
+    **Arguments:**
+
+    - `intensities`: [2, 18].
+    """
+    units = [Units(*side) for side in intensities.tolist()]
+    outline = skin.head_outline(canvas.points, person)
+    light = float(np.clip(scene.light[0], -1, 1))
+    hair.draw_back(canvas, outline, person, light)
+    shadows = c.Shadows(canvas)
+    skin.shade_wrinkles(shadows, units, person)
+    eyes.shade_nose(shadows, units, person, scene)
+    eyes.shade_eyes(shadows, units)
+    mouth.shade_mouth(shadows)
+    hair.shade_forehead(shadows, outline, person)
+    skin.draw_skin(shadows, outline, units, person, scene)
+    scenery.draw_clothes(canvas, person)
+    hair.draw_beard(canvas, outline, person)
+    mouth.draw_mouth(canvas, units, person)
+    eyes.draw_eyes(canvas, person, scene)
+    eyes.draw_brows(canvas, person)
+    hair.draw_glasses(canvas, person)
+    hair.draw_front(canvas, outline, person, light)
+    scenery.draw_occlusion(canvas, person, scene)
+    return scenery.photograph(canvas.image, scene)

@@ -1,0 +1,76 @@
+"""Draws faces from action units: persons, light, pose, RGB pixels.
+
+    python -m affect_jax.facs.render --out sheet.png
+
+writes the contact sheet: a row an expression, a column a person. Drawing is OpenCV's (polygons,
+lines, blur, colour maps) on the 68 points of `facs.rig`; the parts of a face are in `facs.drawing`,
+persons and scenes in `facs.identity`, labels in `facs.sample`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from affect_jax import labels
+from affect_jax.facs import rig
+from affect_jax.facs.drawing.face import draw
+from affect_jax.facs.identity import draw_person, draw_scene
+from affect_jax.facs.sample import Face, draw_face, sample
+
+__all__ = ["Face", "contact_sheet", "draw", "sample"]
+
+
+def contact_sheet(
+    seed: int = 0, persons: int = 8, size: int = 160, expressions: Sequence[int] = range(8)
+) -> np.ndarray:
+    """Rows of expressions, columns of persons, RGB uint8 [h, w, 3]; names at the rows' left.
+
+    **Arguments:**
+
+    - `seed`: of the persons, their scenes and the strength of each expression.
+    - `size`: side of one face, pixels.
+    """
+    rows = []
+    for expression in expressions:
+        label = np.full((size, size // 5, 3), 255, np.uint8)
+        text = np.full((size // 5, size, 3), 255, np.uint8)
+        name = labels.EXPRESSIONS[expression]
+        place = (size // 2 - 4 * len(name), size // 7)
+        cv2.putText(
+            text, name, place, cv2.FONT_HERSHEY_SIMPLEX, size / 360, (40, 40, 40), 1, cv2.LINE_AA
+        )
+        label[...] = cv2.rotate(text, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        rows.append([label])
+        for column in range(persons):
+            own = np.random.default_rng([seed, column])
+            person, scene = draw_person(own, rig.NUM_IDENTITY), draw_scene(own)
+            scene = dataclasses.replace(scene, occlusion="none", grey=False, blur=0.0, noise=1.0)
+            rng = np.random.default_rng([seed, column, expression])
+            rows[-1].append(draw_face(rng, expression, person, scene, size).image)
+    return np.vstack([np.hstack(row) for row in rows])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Writes a contact sheet of rendered faces.")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="PNG or JPEG file to write")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--persons", type=int, default=8)
+    parser.add_argument("--size", type=int, default=160, help="side of one face, pixels")
+    options = parser.parse_args(arguments)
+    sheet = contact_sheet(options.seed, options.persons, options.size)
+    ok, data = cv2.imencode(options.out.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise ValueError(f"OpenCV cannot write {options.out.suffix} files")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_bytes(data.tobytes())
+    print(f"{options.out}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Rendered faces: deterministic, labelled truly, and drawn where the landmarks say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from affect_jax import labels
+from affect_jax.facs import render, rig, sample
+from affect_jax.facs.action_units import UNITS
+from affect_jax.facs.identity import draw_person, draw_scene
+
+EXPRESSION = {name: i for i, name in enumerate(labels.EXPRESSIONS)}
+
+
+@pytest.fixture(scope="module")
+def faces():
+    """Every expression eight times."""
+    return [sample.sample(3, index, skew="balanced") for index in range(64)]
+
+
+def plain_face(seed: int, **changes):
+    """A person and a scene without anything that hides or blurs the face."""
+    rng = np.random.default_rng(seed)
+    person = dataclasses.replace(
+        draw_person(rng, rig.NUM_IDENTITY), glasses="none", beard="none", hair_style="short"
+    )
+    scene = dataclasses.replace(
+        draw_scene(rng), occlusion="none", blur=0.0, noise=0.0, grey=False, yaw=0.0, rotation=0.0,
+        light=(0.0, -0.3, 1.0), exposure=1.0,
+    )  # fmt: skip
+    return dataclasses.replace(person, **changes), scene
+
+
+def units(**intensities: float) -> np.ndarray:
+    """`units(AU12=1)` -> intensities [18]."""
+    values = np.zeros(len(UNITS))
+    for name, value in intensities.items():
+        values[UNITS.index(int(name[2:]))] = value
+    return values
+
+
+def mean_brightness(image: np.ndarray, points: np.ndarray) -> float:
+    mask = np.zeros(image.shape[:2], np.uint8)
+    cv2.fillPoly(mask, [np.round(points).astype(np.int32)], (255,))
+    return float(image[mask > 0].mean())
+
+
+def test_sample_is_a_function_of_seed_split_and_index():
+    first, again = sample.sample(1, 7), sample.sample(1, 7)
+    for field in dataclasses.fields(first):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
+    others = [sample.sample(2, 7), sample.sample(1, 8), sample.sample(1, 7, split="validation")]
+    assert all(not np.array_equal(first.image, other.image) for other in others)
+
+
+def test_labels_are_in_range(faces):
+    for face in faces:
+        assert face.image.shape == (256, 256, 3) and face.image.dtype == np.uint8
+        assert 0 <= face.expression < 8
+        assert -1 <= face.valence <= 1 and -1 <= face.arousal <= 1
+        assert face.action_units.shape == (18,) and face.action_units.dtype == np.float32
+        assert (face.action_units >= 0).all() and (face.action_units <= 1).all()
+        assert face.landmarks.shape == (68, 2)
+        left, top, width, height = face.box
+        assert width > 60 and height > 60
+        np.testing.assert_allclose(face.landmarks.min(axis=0), [left, top], atol=1e-3)
+
+
+def test_landmarks_lie_in_the_picture(faces):
+    points = np.stack([face.landmarks for face in faces])
+    inside = ((points >= 0) & (points <= 255)).all(axis=2)
+    assert inside.mean() > 0.99
+
+
+def test_skews():
+    balanced = [sample.draw_expression(np.random.default_rng(0), i, "balanced") for i in range(80)]
+    assert np.bincount(balanced).tolist() == [10] * 8
+    rng = np.random.default_rng(0)
+    drawn = [sample.draw_expression(rng, i, "affectnet") for i in range(20_000)]
+    shares = np.array(labels.TRAINING_COUNTS) / sum(labels.TRAINING_COUNTS)
+    np.testing.assert_allclose(np.bincount(drawn) / 20_000, shares, atol=0.012)
+
+
+def test_emotions_lie_where_the_circumplex_has_them():
+    rng = np.random.default_rng(0)
+    means = {}
+    for name in labels.EXPRESSIONS[:8]:
+        drawn = [sample.draw_intensities(rng, EXPRESSION[name]) for _ in range(200)]
+        means[name] = np.mean([sample.affect(intensities) for intensities in drawn], axis=0)
+    valence = {name: mean[0] for name, mean in means.items()}
+    arousal = {name: mean[1] for name, mean in means.items()}
+    assert np.abs(means["neutral"]).max() < 0.15
+    assert valence["happiness"] > 0.5 and 0.05 < arousal["happiness"] < 0.6
+    assert valence["sadness"] < -0.4 and arousal["sadness"] < -0.2
+    assert -0.2 < valence["surprise"] < 0.45 and arousal["surprise"] > 0.6
+    assert valence["fear"] < -0.3 and arousal["fear"] > 0.6
+    assert valence["anger"] < -0.4 and arousal["anger"] > 0.4
+    assert valence["disgust"] < -0.5 and 0.0 < arousal["disgust"] < 0.5
+    assert valence["contempt"] < -0.3 and abs(arousal["contempt"]) < 0.25
+
+
+def test_contempt_is_on_one_side():
+    smile = UNITS.index(12)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        left, right = sample.draw_intensities(rng, EXPRESSION["contempt"])[:, smile]
+        assert max(left, right) > 4 * min(left, right)
+
+
+def test_size_changes_the_resolution_only():
+    large, small = sample.sample(0, 3), sample.sample(0, 3, size=128)
+    assert small.image.shape == (128, 128, 3)
+    np.testing.assert_array_equal(large.action_units, small.action_units)
+    np.testing.assert_allclose((small.landmarks + 0.5) * 2 - 0.5, large.landmarks, atol=1e-3)
+    shrunk = cv2.resize(large.image, (128, 128), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(small.image, shrunk)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_open_mouth_is_dark(seed):
+    person, scene = plain_face(seed, skin=(232.0, 190.0, 152.0), lips=(190.0, 110.0, 100.0))
+    shut, points = render.draw(units(), person, scene)
+    wide, opened = render.draw(units(AU25=0.8, AU26=1.0), person, scene)
+    assert np.ptp(opened[60:68, 1]) > np.ptp(points[60:68, 1]) + 8
+    assert mean_brightness(wide, opened[60:68]) < 0.75 * mean_brightness(shut, opened[60:68])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_closed_eyes_show_no_white(seed):
+    person, scene = plain_face(seed, skin=(196.0, 145.0, 104.0))
+    shown, points = render.draw(units(AU5=0.5), person, scene)
+    closed, _ = render.draw(units(AU43=1.0), person, scene)
+    for eye in (points[36:42], points[42:48]):
+        low, high = np.floor(eye.min(axis=0)).astype(int), np.ceil(eye.max(axis=0)).astype(int)
+        window = (slice(low[1], high[1] + 1), slice(low[0], high[0] + 1))
+        # The white's blue is far above the skin's.
+        assert shown[window][..., 2].max() > closed[window][..., 2].max() + 30
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_unit_changes_the_picture(unit):
+    person, scene = plain_face(5)
+    rest, _ = render.draw(units(), person, scene)
+    moved, points = render.draw(units(**{f"AU{unit}": 1.0}), person, scene)
+    change = np.abs(moved.astype(int) - rest).max(axis=2)
+    assert (change > 20).sum() > 40
+    low, high = points.min(axis=0) - 40, points.max(axis=0) + 15
+    rows, columns = np.nonzero(change > 60)
+    assert (columns > low[0]).all() and (columns < high[0]).all()
+    assert (rows > low[1]).all() and (rows < high[1]).all()
+
+
+def test_brows_are_drawn_at_their_landmarks():
+    person, scene = plain_face(2, skin=(243.0, 208.0, 178.0), brow=(40.0, 30.0, 26.0))
+    image, points = render.draw(units(), person, scene)
+    for index in (18, 19, 20, 23, 24, 25):
+        x, y = np.round(points[index]).astype(int)
+        patch = image[y - 1 : y + 5, x - 2 : x + 3].mean()
+        skin = image[y + 8 : y + 11, x - 2 : x + 3].mean()
+        assert patch < 0.8 * skin
+
+
+def test_contact_sheet_and_command(tmp_path, capsys):
+    sheet = render.contact_sheet(seed=1, persons=2, size=48, expressions=(0, 1, 3))
+    assert sheet.dtype == np.uint8 and sheet.shape == (3 * 48, 9 + 2 * 48, 3)
+    render.main(["--out", str(tmp_path / "sheet.png"), "--persons", "1", "--size", "32"])
+    written = cv2.imread(str(tmp_path / "sheet.png"))
+    assert written is not None and written.shape == (8 * 32, 6 + 32, 3)
+    assert "38 x 256 pixels" in capsys.readouterr().out
