@@ -65,6 +65,9 @@ TABLE = (
 UNITS = tuple(unit.number for unit in TABLE)
 """The order of every array of action units."""
 
+ACTIVE = 0.5
+"""A unit counts as active from this intensity on, where a loss or a score wants yes or no."""
+
 PROTOTYPES: dict[str, tuple[int, ...]] = {
     "happiness": (6, 12),
     "sadness": (1, 4, 15),

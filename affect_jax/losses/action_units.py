@@ -13,9 +13,8 @@ import numpy as np
 import optax
 
 from affect_jax.errors import UserError
+from affect_jax.facs.action_units import ACTIVE
 from affect_jax.losses.base import LOSSES, Term, at_most
-
-ACTIVE = 0.5  # a unit counts as active from this intensity on
 
 
 def unit_frequencies(action_units: np.ndarray) -> np.ndarray:

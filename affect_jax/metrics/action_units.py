@@ -1,0 +1,84 @@
+"""Scores of the facial action model: F1, AUC and accuracy of each unit, and their means.
+
+A target is an intensity in [0, 1]; from `ACTIVE` on the unit counts as active. Every unit is
+scored over the faces that are annotated for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from affect_jax.facs.action_units import ACTIVE
+from affect_jax.metrics import ranking
+from affect_jax.metrics.base import Scorer, Scores, check_finite, divide, mean
+
+NAMES = ("f1", "auc", "accuracy")
+THRESHOLD = 0.5  # a unit is predicted from this probability on
+REASONS = {
+    "f1": "{0} is active in no face and predicted in none",
+    "auc": "needs faces with {0} and faces without",
+}
+
+
+def action_units(targets: np.ndarray, predicted: np.ndarray, units: Sequence[int]) -> Scores:
+    """All scores: `AU12.f1`, `AU12.auc`, `AU12.accuracy`, `mean.f1`, ...
+
+    **Arguments:**
+
+    - `targets`: float [N, A], intensities in [0, 1], NaN where not annotated.
+    - `predicted`: float [N, A], probabilities.
+    - `units`: the A numbers.
+
+    **Raises:** `UserError` that names the face whose prediction is NaN or infinite.
+    """
+    score = scorer(targets, predicted, units)
+    found = Scores({name: float(a[0]) for name, a in score(np.ones((1, len(targets)))).items()})
+    annotated = np.sum(~np.isnan(np.asarray(targets, np.float64)), axis=0)
+    for name, value in found.values.items():
+        owner, kind = name.split(".")
+        if owner == "mean":
+            each = [found.values[f"AU{unit}.{kind}"] for unit in units]
+            found.counts[name] = (int(np.sum(~np.isnan(each))), len(units))
+        if not np.isnan(value):
+            continue
+        if owner == "mean":
+            found.reasons[name] = "no unit has this score"
+        elif annotated[list(units).index(int(owner[2:]))]:
+            found.reasons[name] = REASONS[kind].format(owner)
+        else:
+            found.reasons[name] = f"no face has a label of {owner}"
+    return found
+
+
+def scorer(targets: np.ndarray, predicted: np.ndarray, units: Sequence[int]) -> Scorer:
+    """What gives the scores for weights [K, N].
+
+    **Arguments and raises:** as of `action_units`.
+    """
+    targets, predicted = np.asarray(targets, np.float64), np.asarray(predicted, np.float64)
+    if targets.shape != predicted.shape or not len(targets):
+        raise ValueError(f"targets {targets.shape} and predictions {predicted.shape} differ")
+    check_finite("predictions", predicted, [f"AU{unit}" for unit in units])
+    parts = []
+    for i in range(len(units)):
+        rows = np.flatnonzero(~np.isnan(targets[:, i]))
+        active, given = targets[rows, i] >= ACTIVE, predicted[rows, i]
+        said = given >= THRESHOLD
+        counts = np.stack([np.ones(len(rows)), active & said, active, said, active == said], 1)
+        parts.append((rows, counts, ranking.areas(given, active)))
+
+    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for unit, (rows, counts, areas) in zip(units, parts, strict=True):
+            chosen = weights[:, rows]
+            total, both, active, said, right = (chosen @ counts).T
+            found[f"AU{unit}.f1"] = divide(2 * both, active + said)
+            found[f"AU{unit}.auc"] = areas(chosen)[0]
+            found[f"AU{unit}.accuracy"] = divide(right, total)
+        for name in NAMES:
+            found[f"mean.{name}"] = mean([found[f"AU{unit}.{name}"] for unit in units])
+        return found
+
+    return score

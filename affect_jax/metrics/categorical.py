@@ -1,0 +1,123 @@
+"""Scores of the categorical model, for top-1 and top-2, original and skew-normalised.
+
+Sources: Mollahosseini et al. 2017, section 4.1.3 and tables 7 and 8; for alpha, Krippendorff 2011.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from affect_jax.metrics import confusion, ranking, skew
+from affect_jax.metrics.base import Scorer, Scores, check_finite, mean, prefixed
+
+RULES = ("top1", "top2")
+REASONS = {
+    "precision": "no face is predicted as {0}",
+    "recall": "no face is labelled {0}",
+    "f1": "no face is labelled or predicted as {0}",
+    "auc": "needs faces labelled {0} and faces labelled otherwise",
+    "auc_pr": "no face is labelled {0}",
+    "kappa": "labels and predictions are all one class",
+    "alpha": "labels and predictions are all one class",
+}
+
+
+def categorical(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    *,
+    draws: int = 200,
+    seed: int = 0,
+) -> Scores:
+    """All scores, as `top1.original.f1.contempt`, `top2.normalised.auc.macro`, ...
+
+    The areas under curves rank probabilities, so they are the same for top-1 and top-2. Skew-
+    normalised scores are means over the draws, with their standard deviations.
+
+    **Arguments:**
+
+    - `labels`: int [N], each in [0, C): annotated faces only.
+    - `probabilities`: float [N, C].
+    - `classes`: the C names.
+    - `draws`: of the skew-normalised scores; `seed`: of the draws.
+
+    **Raises:** `UserError` that names the face whose label or probability is not one.
+    """
+    score = scorer(labels, probabilities, classes)
+    once = {name: array[0] for name, array in score(np.ones((1, len(labels)))).items()}
+    drawn = skew.normalised(score, np.asarray(labels), draws, seed)
+    found = Scores()
+    for rule in RULES:
+        for skewness in ("original", "normalised"):
+            for name in once:
+                if name.startswith(rule):
+                    _add(found, name, skewness, once, drawn, classes)
+    return found
+
+
+def _add(
+    found: Scores, name: str, skewness: str, once: dict, drawn: dict, classes: Sequence[str]
+) -> None:
+    """Adds one score; what is undefined gets its reason, what is a mean its count."""
+    rule, kind = name.split(".", 1)
+    full = f"{rule}.{skewness}.{kind}"
+    samples = drawn[name] if skewness == "normalised" else np.array([once[name]])
+    defined = samples[~np.isnan(samples)]
+    found.values[full] = float(defined.mean()) if len(defined) else float("nan")
+    if skewness == "normalised":
+        found.deviations[full] = float(defined.std()) if len(defined) else float("nan")
+    kind, _, owner = kind.partition(".")
+    if not len(defined):
+        all_classes = "no class has this score"
+        found.reasons[full] = (
+            all_classes if owner == "macro" else REASONS[kind].format(owner or "any class")
+        )
+    elif owner == "macro":
+        source = drawn if skewness == "normalised" else {k: np.array([v]) for k, v in once.items()}
+        stacked = np.stack([source[f"{rule}.{kind}.{c}"] for c in classes])
+        found.counts[full] = (int((~np.isnan(stacked)).sum(axis=0).min()), len(classes))
+    elif len(defined) < len(samples):
+        found.counts[full] = (len(defined), len(samples))
+
+
+def scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Scorer:
+    """What gives `top1.accuracy`, `top2.f1.contempt`, `top1.auc.macro`, ... for weights [K, N].
+
+    **Arguments and raises:** as of `categorical`.
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
+    check(labels, probabilities, classes)
+    num_classes = len(classes)
+    predicted = {
+        "top1": confusion.top1(probabilities),
+        "top2": confusion.top2(probabilities, labels),
+    }
+    areas = [ranking.areas(probabilities[:, i], labels == i) for i in range(num_classes)]
+
+    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
+        pairs = [area(weights) for area in areas]
+        ranked: dict[str, np.ndarray] = {}
+        for place, name in enumerate(("auc", "auc_pr")):
+            by_class = [pair[place] for pair in pairs]
+            ranked |= {f"{name}.{c}": array for c, array in zip(classes, by_class, strict=True)}
+            ranked[f"{name}.macro"] = mean(by_class)
+        found: dict[str, np.ndarray] = {}
+        for rule in RULES:
+            table = confusion.matrices(labels, predicted[rule], num_classes, weights)
+            found |= prefixed(confusion.scores(table, classes) | ranked, rule)
+        return found
+
+    return score
+
+
+def check(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:
+    """Raises unless labels are ids of `classes` and probabilities are numbers, one a class."""
+    check_finite("probabilities", probabilities, classes)
+    check_finite("labels", labels.reshape(-1, 1).astype(np.float64), ("expression",))
+    if labels.shape != (len(probabilities),) or not len(labels):
+        raise ValueError(f"{labels.shape} labels of {len(probabilities)} faces: one each is needed")
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(classes):
+        raise ValueError(f"labels must be whole numbers in [0, {len(classes)})")
