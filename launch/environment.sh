@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 VENV=${VENV:-.venv}
+case $VENV in /*) ;; *) VENV=$PWD/$VENV ;; esac
 python=${PYTHON:-python3}
 extras=${1:-tensorboard}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -16,4 +17,4 @@ if [ ! -e "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
   echo "$wanted" >"$stamp"
 fi
-export PATH="$PWD/$VENV/bin:$PATH"
+export PATH="$VENV/bin:$PATH"

@@ -63,18 +63,24 @@ def compiled(trunk: str = "resnet18", heads: tuple[str, ...] = ("expression",)) 
     return program.create_program(config, targets, steps_per_epoch=10)
 
 
-def run(trunk: str, heads: tuple[str, ...], devices: int, count: int = 3):
-    """`count` updates on `devices` simulated devices; the losses and the last state."""
-    made = compiled(trunk, heads)
-    step = jax.jit(
+@functools.cache
+def simulated_step(trunk: str, heads: tuple[str, ...]):
+    """The step on as many simulated devices as the batch's first axis has."""
+    return jax.jit(
         jax.vmap(
-            functools.partial(steps.train_step, made),
+            functools.partial(steps.train_step, compiled(trunk, heads)),
             axis_name=steps.AXIS,
             in_axes=(None, 0),
             out_axes=None,  # raises on any leaf that is not equal on all devices
         )
     )
-    state, losses = states.create(made), []
+
+
+@functools.cache
+def run(trunk: str, heads: tuple[str, ...], devices: int, count: int = 3):
+    """`count` updates on `devices` simulated devices; the losses and the last state."""
+    step = simulated_step(trunk, heads)
+    state, losses = states.create(compiled(trunk, heads)), []
     for i in range(count):
         batch = random_batch(small_config(trunk), seed=i)
         state, metrics = step(state, batches.split(batch, devices))
@@ -85,21 +91,35 @@ def run(trunk: str, heads: tuple[str, ...], devices: int, count: int = 3):
 ALL_HEADS = ("expression", "valence_arousal", "action_units")
 
 
-@pytest.mark.parametrize("heads", [("expression",), ALL_HEADS], ids=["categorical", "all"])
+@pytest.mark.parametrize("trunk", ["alexnet", "alexnet_one_tower"])
 @pytest.mark.parametrize("devices", [2, 4])
-def test_any_number_of_devices_trains_to_the_same_losses(heads, devices):
-    losses, state = run("resnet18", heads, 1)
-    split_losses, split_state = run("resnet18", heads, devices)
+def test_any_number_of_devices_trains_to_the_same_losses(trunk, devices):
+    losses, state = run(trunk, ("expression",), 1, count=50)
+    split_losses, split_state = run(trunk, ("expression",), devices, count=50)
     np.testing.assert_allclose(split_losses, losses, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(split_state), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-4)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("trunk", ["alexnet", "alexnet_one_tower"])
-def test_dropout_does_not_depend_on_the_devices(trunk):
-    losses, _ = run(trunk, ("expression",), 1)
-    split_losses, _ = run(trunk, ("expression",), 2)
-    np.testing.assert_allclose(split_losses, losses, rtol=1e-5)
+@pytest.mark.parametrize("heads", [("expression",), ALL_HEADS], ids=["categorical", "all"])
+def test_any_number_of_devices_makes_the_same_update_of_a_normalised_network(heads):
+    """Each of 50 updates from one and the same state.
+
+    Batch normalisation of a network that trains makes 1e-7 in its parameters 1e-2 in its loss
+    within 30 updates, on one device as on many: what can be equal is each update.
+    """
+    step = simulated_step("resnet18", heads)
+    state = states.create(compiled("resnet18", heads))
+    for i in range(50):
+        batch = random_batch(small_config(), seed=i)
+        results = [step(state, batches.split(batch, devices)) for devices in (1, 2, 4)]
+        losses = [float(metrics.compute()["loss"]) for _, metrics in results]
+        np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+        statistics = [jax.tree.leaves(after.batch_stats) for after, _ in results]
+        for leaves in zip(*statistics, strict=True):
+            for other in leaves[1:]:
+                np.testing.assert_allclose(other, leaves[0], rtol=1e-4, atol=1e-5)
+        state = results[0][0]
 
 
 def test_pmap_equals_vmap():
@@ -113,7 +133,7 @@ def test_pmap_equals_vmap():
         batch = batches.split(random_batch(small_config(), seed=i), 2)
         state, metrics = jax.block_until_ready(step(state, parallel.shard(batch)))
         losses.append(float(metrics.compute()["loss"]))
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
     for leaf in jax.tree.leaves(state):
         shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert all(np.array_equal(shards[0], shard) for shard in shards[1:])
@@ -122,14 +142,7 @@ def test_pmap_equals_vmap():
 @pytest.mark.parametrize("head", ALL_HEADS)
 def test_a_masked_target_changes_nothing(head):
     made = compiled(heads=ALL_HEADS)
-    step = jax.jit(
-        jax.vmap(
-            functools.partial(steps.train_step, made),
-            axis_name=steps.AXIS,
-            in_axes=(None, 0),
-            out_axes=None,
-        )
-    )
+    step = simulated_step("resnet18", ALL_HEADS)
     batch = random_batch(small_config())
     mask = batch[f"{head}_mask"].copy()
     mask.reshape(FACES, -1)[5] = False
@@ -144,7 +157,8 @@ def test_a_masked_target_changes_nothing(head):
 
 
 def test_a_step_is_a_pure_function():
-    first, second = run("resnet18", ("expression",), 1), run("resnet18", ("expression",), 1)
+    again = run.__wrapped__
+    first, second = run("resnet18", ("expression",), 1), again("resnet18", ("expression",), 1)
     assert first[0] == second[0]
     for a, b in zip(*map(jax.tree.leaves, (first[1], second[1])), strict=True):
         np.testing.assert_array_equal(a, b)
