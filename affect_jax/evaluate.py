@@ -10,14 +10,16 @@ are scored by the same code.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from affect_jax import predictions as tables
 from affect_jax import scores
 from affect_jax.errors import UserError
+from affect_jax.metrics import intervals
 
 if TYPE_CHECKING:
     from affect_jax.config import Config
@@ -57,27 +59,63 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
         "config": info["config"],
         "checkpoint_step": info["step"],
     }
-    _write(table, workdir.path / "evaluation" / data.name, about, config.evaluation.draws)
+    out = workdir.path / "evaluation" / data.name
+    out.mkdir(parents=True, exist_ok=True)
+    tables.write(table, out / "predictions.parquet")
+    about["predictions"] = str(out / "predictions.parquet")
+    _score(table, out, about, config.evaluation.draws, intervals.REPLICATES)
     return 0
 
 
-def score_file(path: pathlib.Path, out: pathlib.Path, draws: int = 200) -> int:
+def score_file(path: pathlib.Path, out: pathlib.Path, draws: int, bootstrap: int) -> int:
     """Scores a table of predictions; see `affect_jax.predictions` for its columns.
+
+    **Arguments:**
+
+    - `draws`: of the skew-normalised scores.
+    - `bootstrap`: samples for the intervals; 0: no intervals.
+
+    **Returns:** the exit code, 0.
 
     **Raises:** `UserError` that names what is wrong with the table.
     """
+    if draws < 1 or bootstrap < 0:
+        raise UserError(f"--draws={draws} --bootstrap={bootstrap}: must be 1 or more, 0 or more")
     table = tables.read(path)
-    _write(table, out, {"predictions": str(path)}, draws)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    about = {"predictions": str(path), "sha256": digest}
+    _score(table, out, about, draws, bootstrap)
     return 0
 
 
-def _write(table: tables.Predictions, out: pathlib.Path, about: dict, draws: int) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    tables.write(table, out / "predictions.parquet")
-    result = scores.score(table, draws=draws)
-    scores.write(result, out / "scores.json", about)
+def _score(
+    table: tables.Predictions, out: pathlib.Path, about: dict[str, Any], draws: int, bootstrap: int
+) -> None:
+    """Scores a table, prints a summary and writes `scores.json` into the folder."""
+    result = scores.score(table, draws=draws, bootstrap=bootstrap)
+    if not result.values:
+        raise UserError(
+            f"{about['predictions']}: no face has a label to score a prediction against"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        scores.write(result, out / "scores.json", about | _protocol(table, draws, bootstrap))
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     print(scores.summary(result))
-    print(f"\nwritten: {out / 'scores.json'}, {out / 'predictions.parquet'}")
+    print(f"\nwritten: {out / 'scores.json'}")
+
+
+def _protocol(table: tables.Predictions, draws: int, bootstrap: int) -> dict[str, Any]:
+    """What else `scores.json` says of how its numbers came about."""
+    return {
+        "faces": len(table),
+        "classes": list(table.classes),
+        "draws": draws,
+        "bootstrap": bootstrap,
+        "interval": intervals.LEVEL,
+        "seed": 0,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,9 +125,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--predictions", type=pathlib.Path, required=True, help=".parquet or .csv")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the scores")
     parser.add_argument("--draws", type=int, default=200, help="of the skew-normalised scores")
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        default=intervals.REPLICATES,
+        help="samples for the 95 %% intervals; 0: none",
+    )
     given = parser.parse_args(arguments)
     try:
-        return score_file(given.predictions, given.out, given.draws)
+        return score_file(given.predictions, given.out, given.draws, given.bootstrap)
     except UserError as error:
         print(f"affect_jax: {error}", file=sys.stderr)
         return 2

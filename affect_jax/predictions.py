@@ -3,7 +3,12 @@
 One row a face. Columns: `id`; `expression` (label id, empty where there is none) with `p_neutral`,
 `p_happiness`, ... (probabilities that sum to one); `valence`, `arousal` (labels, empty where there
 are none) with `valence_predicted`, `arousal_predicted`; `AU1`, ... (intensities in [0, 1], empty
-where there are none) with `AU1_predicted`, ... (probabilities). A model brings only its own.
+where there are none) with `AU1_predicted`, ... (probabilities). A model brings only its own; other
+columns are not read.
+
+Label i is the class of the i-th `p_` column. AffectNet's classes have their own ids (neutral 0 to
+contempt 7), so a column with such a name in another place is an error, not another numbering: most
+likely the columns are in alphabetical order, and every score would be wrong without a word.
 """
 
 from __future__ import annotations
@@ -14,11 +19,12 @@ import re
 
 import numpy as np
 import pyarrow
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
 from affect_jax.errors import UserError
-from affect_jax.labels import AXES
+from affect_jax.labels import AXES, EXPRESSIONS
 
 MAX_BYTES = 4 << 30  # a larger file is not a table of faces
 
@@ -97,37 +103,55 @@ def read(path: pathlib.Path) -> Predictions:
         raise UserError(f"{path}: no such file of predictions")
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: larger than 4 GiB; a table of predictions is not")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path}: predictions are read from .parquet or .csv files")
     try:
-        if path.suffix == ".csv":
-            table = pyarrow.csv.read_csv(
-                path,
-                convert_options=pyarrow.csv.ConvertOptions(column_types={"id": pyarrow.string()}),
-            )
-        else:
-            table = pyarrow.parquet.read_table(path)
+        table = reader(path)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read as {path.suffix or 'parquet'}: {line}") from error
-    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
-    if repeated:
-        raise UserError(f"{path}: column {sorted(repeated)[0]!r} is there twice")
+        raise UserError(f"{path}: cannot be read as {path.suffix[1:]}: {line}") from error
     return from_table(table, str(path))
+
+
+def _read_csv(path: pathlib.Path) -> pyarrow.Table:
+    """All columns as text: types would be guessed from the file's start, and 007 is not 7."""
+    with pyarrow.csv.open_csv(path) as start:
+        names = start.schema.names
+    options = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=True
+    )
+    table = pyarrow.csv.read_csv(path, convert_options=options)
+    return table.rename_columns([column.strip() for column in table.column_names])
+
+
+def _read_parquet(path: pathlib.Path) -> pyarrow.Table:
+    with pyarrow.parquet.ParquetFile(path) as file:  # one file, whatever its folder's name says
+        return file.read()
+
+
+READERS = {".csv": _read_csv, ".parquet": _read_parquet}
 
 
 def from_table(table: pyarrow.Table, name: str) -> Predictions:
     """The checked predictions of a table; `name` is what messages call it."""
-    classes = tuple(c[2:] for c in table.column_names if c.startswith("p_"))
-    units = [re.fullmatch(r"AU(\d+)_predicted", column) for column in table.column_names]
+    columns = table.column_names
+    repeated = sorted({column for column in columns if columns.count(column) > 1})
+    if repeated:
+        raise UserError(f"{name}: column {repeated[0]!r} is there twice")
+    classes = tuple(column[2:] for column in columns if column.startswith("p_"))
+    units = [re.fullmatch(r"AU([1-9]\d*)_predicted", column) for column in columns]
     numbers = tuple(int(unit[1]) for unit in units if unit)
-    has_axes = any(f"{axis}_predicted" in table.column_names for axis in AXES)
+    has_axes = any(f"{axis}_predicted" in columns for axis in AXES)
     if not (classes or numbers or has_axes):
         raise UserError(
             f"{name}: no predictions; give p_<class> columns, valence_predicted and "
-            "arousal_predicted, or AU<n>_predicted"
+            f"arousal_predicted, or AU<n>_predicted. Columns: {', '.join(columns)[:80]}"
         )
     ids = _ids(table, name)
     expression = probabilities = None
     if classes:
+        _check_classes(classes, name)
         probabilities = np.stack([_numbers(table, f"p_{c}", name) for c in classes], axis=1)
         _check_probabilities(probabilities, ids, name)
         expression = _expressions(table, len(classes), name)
@@ -136,9 +160,9 @@ def from_table(table: pyarrow.Table, name: str) -> Predictions:
         axes = _columns(table, AXES, name, empty=True, low=-1)
         predicted = _columns(table, [f"{axis}_predicted" for axis in AXES], name)
     if numbers:
-        columns = [f"AU{n}" for n in numbers]
-        units_labels = _columns(table, columns, name, empty=True, low=0)
-        units_predicted = _columns(table, [f"{c}_predicted" for c in columns], name)
+        names = [f"AU{number}" for number in numbers]
+        units_labels = _columns(table, names, name, empty=True, low=0)
+        units_predicted = _columns(table, [f"{unit}_predicted" for unit in names], name, low=0)
     return Predictions(
         ids,
         classes,
@@ -158,14 +182,34 @@ def _column(table: pyarrow.Table, column: str, name: str) -> pyarrow.ChunkedArra
     return table[column]
 
 
+def _check_classes(classes: tuple[str, ...], name: str) -> None:
+    """Raises where one of AffectNet's classes does not stand in the place of its id."""
+    if len(classes) == 1:
+        raise UserError(f"{name}: p_{classes[0]} alone is no choice between classes")
+    known = [EXPRESSIONS.index(one) for one in classes if one in EXPRESSIONS]
+    for place, one in enumerate(classes):
+        if one in EXPRESSIONS and EXPRESSIONS.index(one) != place:
+            if len(known) == len(classes) and known == sorted(known):
+                raise UserError(f"{name}: column 'p_{EXPRESSIONS[place]}' is missing")
+            raise UserError(
+                f"{name}: column 'p_{one}' stands for label {place}, but {one} is label "
+                f"{EXPRESSIONS.index(one)}; put the p_ columns in the order of the labels, "
+                f"p_{', p_'.join(EXPRESSIONS[:8])}"
+            )
+
+
 def _ids(table: pyarrow.Table, name: str) -> np.ndarray:
-    ids = np.array([str(value) for value in _column(table, "id", name).to_pylist()])
-    if not len(ids):
+    values = _column(table, "id", name).to_pylist()
+    if not values:
         raise UserError(f"{name}: no rows")
-    values, counts = np.unique(ids, return_counts=True)
+    empty = [row for row, value in enumerate(values) if value is None or value == ""]
+    if empty:
+        raise UserError(f"{name}: column 'id', row {empty[0] + 1}: empty")
+    ids = np.array([str(value) for value in values])
+    different, counts = np.unique(ids, return_counts=True)
     if counts.max() > 1:
         raise UserError(
-            f"{name}: id {str(values[counts.argmax()])!r} is there {counts.max()} times"
+            f"{name}: id {str(different[counts.argmax()])!r} is there {counts.max()} times"
         )
     return ids
 
@@ -173,17 +217,21 @@ def _ids(table: pyarrow.Table, name: str) -> np.ndarray:
 def _numbers(table: pyarrow.Table, column: str, name: str, empty: bool = False) -> np.ndarray:
     """A column as float64 [N]; empty cells are NaN where allowed."""
     try:
-        values = _column(table, column, name).cast(pyarrow.float64())
+        values = _column(table, column, name)
+        if pyarrow.types.is_string(values.type):  # of a CSV
+            values = pyarrow.compute.call_function("utf8_trim_whitespace", [values])
+        values = values.cast(pyarrow.float64())
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
         line = str(error).splitlines()[0]
         raise UserError(
             f"{name}: column {column!r} holds something not a number: {line}"
         ) from error
     array = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    bad = np.isinf(array) if empty else ~np.isfinite(array)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise UserError(f"{name}: column {column!r}, row {row + 1}: {array[row]}, not a number")
+    bad = np.flatnonzero(np.isinf(array) if empty else ~np.isfinite(array))
+    if len(bad):
+        row = int(bad[0])
+        found = f"{array[row]}, not a number" if values[row].is_valid else "empty"
+        raise UserError(f"{name}: column {column!r}, row {row + 1}: {found}")
     return array
 
 
@@ -194,9 +242,10 @@ def _columns(table, columns, name: str, empty: bool = False, low: float = -np.in
         outside = np.flatnonzero((array < low) | (array > 1)) if np.isfinite(low) else []
         if len(outside):
             row = outside[0]
+            hint = "; leave the cell empty where there is no label" if empty else ""
             raise UserError(
-                f"{name}: column {column!r}, row {row + 1}: label {array[row]:g} is outside "
-                f"[{low:g}, 1]; leave the cell empty where there is no label"
+                f"{name}: column {column!r}, row {row + 1}: {array[row]:g} is outside "
+                f"[{low:g}, 1]{hint}"
             )
         arrays.append(array)
     return np.stack(arrays, axis=1)

@@ -5,19 +5,22 @@ Pure NumPy: JAX is not loaded, so that anybody's predictions are scored by the s
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import math
 import pathlib
 import platform
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tabulate
 
 import affect_jax
-from affect_jax.metrics import action_units, categorical, dimensional
-from affect_jax.metrics.base import Scores
+from affect_jax.errors import UserError
+from affect_jax.metrics import action_units, categorical, dimensional, intervals
+from affect_jax.metrics.base import Scorer, Scores, prefixed
 from affect_jax.predictions import Predictions
 
 HEADLINES = (
@@ -42,53 +45,194 @@ HEADLINES = (
 """What is shown first, where a model has it."""
 
 
-def score(predictions: Predictions, *, draws: int = 200, seed: int = 0) -> Scores:
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """One of the table's models: where it goes in the names, its annotated faces, its scores.
+
+    `score(draws, seed)` gives the scores themselves, `resampled()` what scores samples of `rows`.
+    """
+
+    prefix: str
+    rows: np.ndarray
+    score: Callable[[int, int], Scores]
+    resampled: Callable[[], Scorer]
+
+
+def score(
+    predictions: Predictions, *, draws: int = 200, seed: int = 0, bootstrap: int = 0
+) -> Scores:
     """All scores of the models that the table holds; each sees annotated faces only.
 
     **Arguments:**
 
     - `draws`: of the skew-normalised scores.
-    - `seed`: of the draws.
+    - `seed`: of the draws and of the bootstrap.
+    - `bootstrap`: samples for the 95 % intervals (`intervals.REPLICATES` are enough); 0: none.
 
     **Returns:** names as in `scores.json`: `categorical.top1.original.f1.macro`, ...
+
+    **Raises:** `UserError` that names the face whose prediction is not a number.
     """
-    parts = []
-    p = predictions
-    if p.probabilities is not None and p.expression is not None and (p.expression >= 0).any():
-        rows = p.expression >= 0
-        found = categorical.categorical(
-            p.expression[rows], p.probabilities[rows], p.classes, draws=draws, seed=seed
+    models = _models(predictions)
+    found = [model.score(draws, seed).prefixed(model.prefix) for model in models]
+    result = _with_multitask(Scores.merge(found))
+    if bootstrap and models:
+        sampled = intervals.samples(
+            _joint(models), len(predictions), replicates=bootstrap, seed=seed
         )
-        parts.append(found.prefixed("categorical"))
-    if p.valence_arousal_predicted is not None and p.valence_arousal is not None:
-        rows = np.isfinite(p.valence_arousal).all(axis=1)
-        if rows.any():
-            found = dimensional.dimensional(
-                p.valence_arousal[rows],
-                p.valence_arousal_predicted[rows],
-                None if p.expression is None else p.expression[rows],
-                p.classes,
+        result.intervals.update(intervals.intervals(result.values, sampled))
+    return result
+
+
+def compare(
+    first: Predictions,
+    second: Predictions,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+    bootstrap: int = intervals.REPLICATES,
+) -> Scores:
+    """Second minus first, of every score that both have, with paired bootstrap intervals.
+
+    Both are scored on the same draws and the same bootstrap samples, so what makes a sample easy or
+    hard for both is in neither's favour, and an interval is far narrower than the two models' own
+    would suggest. One that leaves out 0 is a difference that the choice of test faces alone would
+    seldom make; training again with another seed may still make it.
+
+    **Arguments:** as of `score`; the tables hold the same faces, in any order.
+
+    **Raises:** `UserError` where faces, classes or labels differ.
+    """
+    second = _aligned(first, second)
+    a, b = (score(one, draws=draws, seed=seed) for one in (first, second))
+    names = [name for name in a.values if name in b.values]
+    if a.counts.get("multitask") != b.counts.get("multitask"):
+        names.remove("multitask")  # sums of other things
+    result = Scores({name: b.values[name] - a.values[name] for name in names})
+    for name in names:
+        for side, which in ((a, "first"), (b, "second")):
+            if name in side.reasons:
+                result.reasons[name] = f"undefined for the {which}: {side.reasons[name]}"
+    if bootstrap and names:
+        before, after = (
+            intervals.samples(_joint(_models(one)), len(one), replicates=bootstrap, seed=seed)
+            for one in (first, second)
+        )
+        for name in names:
+            if name in before and name in after:
+                found = intervals.interval(result.values[name], after[name] - before[name])
+                if found:
+                    result.intervals[name] = found
+    return result
+
+
+def _models(p: Predictions) -> list[_Model]:
+    """The models that the table has both labels and predictions of."""
+    found = []
+    if p.probabilities is not None and p.expression is not None and (p.expression >= 0).any():
+        rows = np.flatnonzero(p.expression >= 0)
+        given = (p.expression[rows], p.probabilities[rows], p.classes)
+        found.append(
+            _Model(
+                "categorical",
+                rows,
+                lambda draws, seed: categorical.categorical(*given, draws=draws, seed=seed),
+                lambda: categorical.resampled(*given),
             )
-            parts.append(found.prefixed("dimensional"))
+        )
+    if p.valence_arousal_predicted is not None and p.valence_arousal is not None:
+        rows = np.flatnonzero(np.isfinite(p.valence_arousal).all(axis=1))
+        if len(rows):
+            expression = None if p.expression is None else p.expression[rows]
+            pair = (p.valence_arousal[rows], p.valence_arousal_predicted[rows])
+            axes = (*pair, expression, p.classes)
+            found.append(
+                _Model(
+                    "dimensional",
+                    rows,
+                    lambda draws, seed: dimensional.dimensional(*axes),
+                    lambda: dimensional.scorer(*axes),
+                )
+            )
     if p.action_units_predicted is not None and p.action_units is not None:
         if np.isfinite(p.action_units).any():
-            found = action_units.action_units(p.action_units, p.action_units_predicted, p.units)
-            parts.append(found.prefixed("action_units"))
-    result = Scores.merge(parts)
-    return _with_multitask(result)
+            units = (p.action_units, p.action_units_predicted, p.units)
+            found.append(
+                _Model(
+                    "action_units",
+                    np.arange(len(p)),
+                    lambda draws, seed: action_units.action_units(*units),
+                    lambda: action_units.scorer(*units),
+                )
+            )
+    return found
+
+
+def _joint(models: Sequence[_Model]) -> Scorer:
+    """What scores samples of all faces of the table, so that all models see the same samples."""
+    scorers = [(model, model.resampled()) for model in models]
+
+    def joint(weights: np.ndarray) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for model, scorer in scorers:
+            found |= prefixed(scorer(np.take(weights, model.rows, axis=1)), model.prefix)
+        parts = [found[name] for name in MULTITASK if name in found]
+        return found | {"multitask": np.sum(parts, axis=0)} if len(parts) > 1 else found
+
+    return joint
+
+
+def _aligned(first: Predictions, second: Predictions) -> Predictions:
+    """The second table with its faces in the order of the first."""
+    place = {name: row for row, name in enumerate(second.id.tolist())}
+    missing = [name for name in first.id.tolist() if name not in place]
+    if missing or len(first) != len(second):
+        only = f"; {missing[0]!r} is in the first only" if missing else ""
+        raise UserError(
+            f"two models are compared on the same faces: {len(first)} and {len(second)} given{only}"
+        )
+    rows = np.array([place[name] for name in first.id.tolist()])
+    arrays = {
+        field.name: getattr(second, field.name)[rows]
+        for field in dataclasses.fields(Predictions)
+        if isinstance(getattr(second, field.name), np.ndarray)
+    }
+    second = dataclasses.replace(second, **arrays)
+    for name in ("classes", "units", "expression", "valence_arousal", "action_units"):
+        one, other = getattr(first, name), getattr(second, name)
+        if one is None or other is None or not (len(one) and len(other)):
+            continue  # a model that only one of them has
+        if np.shape(one) != np.shape(other) or np.any(_differ(np.asarray(one), np.asarray(other))):
+            raise UserError(f"two models are compared on the same labels: {name} differs")
+    return second
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    if one.dtype.kind != "f":
+        return one != other
+    return ~((one == other) | (np.isnan(one) & np.isnan(other)))
+
+
+MULTITASK = (
+    "dimensional.mean.ccc",
+    "categorical.top1.original.f1.macro",
+    "action_units.mean.f1",
+)
+"""What the multi-task score is the sum of, as in the ABAW challenges (Kollias 2022)."""
 
 
 def _with_multitask(scores: Scores) -> Scores:
     """Adds mean CCC + macro-F1 + mean unit F1 where a model has at least two of the three."""
-    names = (
-        "dimensional.mean.ccc",
-        "categorical.top1.original.f1.macro",
-        "action_units.mean.f1",
-    )
-    found = [scores.values[name] for name in names if name in scores.values]
-    if len(found) < 2:
+    names = [name for name in MULTITASK if name in scores.values]
+    if len(names) < 2:
         return scores
-    return Scores.merge([scores, Scores({"multitask": float(sum(found))})])
+    total = float(sum(scores.values[name] for name in names))
+    undefined = [name for name in names if name in scores.reasons]
+    reasons = {"multitask": f"{undefined[0]} is undefined"} if undefined else {}
+    added = Scores(
+        {"multitask": total}, reasons=reasons, counts={"multitask": (len(names), len(MULTITASK))}
+    )
+    return Scores.merge([scores, added])
 
 
 def headlines(scores: Scores) -> dict[str, float]:
@@ -97,9 +241,12 @@ def headlines(scores: Scores) -> dict[str, float]:
 
 
 def summary(scores: Scores) -> str:
-    """A table for the terminal: headlines, then precision, recall and F1 of each class."""
-    rows = [(name, _number(value)) for name, value in headlines(scores).items()]
-    tables = [tabulate.tabulate(rows, headers=("score", "value"), disable_numparse=True)]
+    """Tables for the terminal: headlines, F1 of each class, and what is undefined."""
+    rows = [
+        (name, _number(value), _interval(scores, name)) for name, value in headlines(scores).items()
+    ]
+    headers = ("score", "value", "95 % interval")
+    tables = [tabulate.tabulate(rows, headers=headers, disable_numparse=True)]
     prefix = "categorical.top1.original.f1."
     classes = [name.removeprefix(prefix) for name in scores.values if name.startswith(prefix)]
     if classes:
@@ -110,6 +257,9 @@ def summary(scores: Scores) -> str:
         ]
         headers = ("F1", "top-1", "top-1 norm.", "top-2", "top-2 norm.")
         tables.append(tabulate.tabulate(body, headers=headers, disable_numparse=True))
+    if scores.reasons:
+        name, reason = next(iter(scores.reasons.items()))
+        tables.append(f"undefined: {len(scores.reasons)} scores ({name}: {reason}, ...)")
     return "\n\n".join(tables)
 
 
@@ -120,21 +270,45 @@ def _number(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:.3f}"
 
 
-def as_json(scores: Scores, about: dict[str, Any]) -> dict[str, Any]:
-    """What `scores.json` holds: `about`, versions and the numbers; undefined ones are null."""
+def _interval(scores: Scores, name: str) -> str:
+    if name not in scores.intervals:
+        return ""
+    low, high = scores.intervals[name]
+    return f"{low:.3f} to {high:.3f}"
+
+
+def as_json(scores: Scores, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What `scores.json` holds.
+
+    **Arguments:**
+
+    - `about`: where the predictions come from.
+
+    **Returns:**
+
+    `about` with the versions; and under each score's name: its number in `scores` (null where
+    undefined), `[low, high]` in `intervals`, and where it has one its `deviations` (over draws),
+    `counts` (`[taken over, of all]`) and reason in `undefined`.
+    """
     versions = {"affect_jax": affect_jax.__version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
     return {
         "about": {**about, "versions": versions},
-        "scores": {k: None if math.isnan(v) else v for k, v in scores.values.items()},
-        "intervals": {k: list(v) for k, v in scores.intervals.items()},
-        "deviations": dict(scores.deviations),
+        "scores": _nulls(scores.values),
+        "intervals": {name: list(ends) for name, ends in scores.intervals.items()},
+        "deviations": _nulls(scores.deviations),
+        "counts": {name: list(pair) for name, pair in scores.counts.items()},
         "undefined": dict(scores.reasons),
     }
 
 
-def write(scores: Scores, path: pathlib.Path, about: dict[str, Any]) -> None:
+def _nulls(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in numbers.items()}
+
+
+def write(scores: Scores, path: pathlib.Path, about: Mapping[str, Any]) -> None:
     """Writes `scores.json`; it appears whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(as_json(scores, about), indent=1))
+    partial.write_text(json.dumps(as_json(scores, about), indent=1, allow_nan=False) + "\n")
     partial.replace(path)

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
 from affect_jax import predictions
@@ -51,45 +53,132 @@ def change(table, column, values):
     return columns.set_column(place, column, pyarrow.array(values))
 
 
-@pytest.mark.parametrize(
-    ("column", "values", "message"),
-    [
-        ("id", ["a", "a", "b", "c", "d"], "'a' is there 2 times"),
-        ("expression", [0, 1, 2, 3, 9], "row 5: unknown label 9; labels are 0 to 7"),
-        ("expression", [0.5, 1, 2, 3, 4], "row 1: unknown label 0.5"),
-        ("p_fear", [2.0, 0, 0, 0, 0], "row 1 .*sum to 1"),
-        ("p_fear", ["x", "0", "0", "0", "0"], "'p_fear' holds something not a number"),
-        ("p_fear", [None, 0.1, 0.1, 0.1, 0.1], "'p_fear', row 1"),
-        ("valence", [-2.0, 0, 0, 0, 0], r"row 1: label -2 is outside \[-1, 1\]"),
-        ("valence_predicted", [0.0, float("inf"), 0, 0, 0], "row 2: inf"),
-        ("AU12", [0.0, 0, 3.0, 0, 0], r"row 3: label 3 is outside \[0, 1\]"),
-    ],
-)
+BAD_VALUES = [
+    ("id", ["a", "a", "b", "c", "d"], "'a' is there 2 times"),
+    ("id", ["a", None, "b", "c", "d"], "column 'id', row 2: empty"),
+    ("expression", [0, 1, 2, 3, 9], "row 5: unknown label 9; labels are 0 to 7"),
+    ("expression", [0, 1, 2, 3, -2], "row 5: unknown label -2"),
+    ("expression", [0.5, 1, 2, 3, 4], "row 1: unknown label 0.5"),
+    (
+        "expression",
+        ["fear", "1", "2", "3", "4"],
+        "'expression' holds something not a number: .*fear",
+    ),
+    ("p_fear", [2.0, 0, 0, 0, 0], r"row 1 \(id face/0.jpg\).*sum to 1"),
+    ("p_fear", [-0.5, 0, 0, 0, 0], "row 1 .*0 or more"),
+    ("p_fear", ["x", "0", "0", "0", "0"], "'p_fear' holds something not a number"),
+    ("p_fear", [0.1, None, 0.1, 0.1, 0.1], "'p_fear', row 2: empty"),
+    ("p_fear", [0.1, 0.1, float("nan"), 0.1, 0.1], "'p_fear', row 3: nan, not a number"),
+    ("p_fear", [[0.1], [0.1], [0.1], [0.1], [0.1]], "'p_fear' holds something not a number"),
+    ("valence", [-2.0, 0, 0, 0, 0], r"row 1: -2 is outside \[-1, 1\]; leave the cell empty"),
+    ("valence_predicted", [0.0, float("inf"), 0, 0, 0], "row 2: inf, not a number"),
+    ("valence_predicted", [0.0, None, 0, 0, 0], "row 2: empty"),
+    ("AU12", [0.0, 0, 3.0, 0, 0], r"row 3: 3 is outside \[0, 1\]; leave the cell empty"),
+    ("AU12_predicted", [0.0, 0, 0, 0, 4.5], r"row 5: 4.5 is outside \[0, 1\]"),
+]
+BAD_CELLS = [case for case in BAD_VALUES if not isinstance(case[1][0], list)]  # CSV has no lists
+
+
+@pytest.mark.parametrize(("column", "values", "message"), BAD_VALUES)
 def test_bad_values_are_named_with_their_row(table, column, values, message):
     with pytest.raises(UserError, match=message) as error:
         predictions.from_table(change(table, column, values), "mine.csv")
     assert str(error.value).startswith("mine.csv: ") and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("column", ["id", "expression", "arousal", "arousal_predicted", "AU1"])
+@pytest.mark.parametrize(("column", "values", "message"), BAD_CELLS)
+def test_bad_values_are_named_alike_in_either_kind_of_file(
+    tmp_path, table, column, values, message
+):
+    changed = change(table, column, values)
+    pyarrow.csv.write_csv(changed, tmp_path / "t.csv")
+    pyarrow.parquet.write_table(changed, tmp_path / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        # An empty cell and a NaN are the same in a CSV file.
+        wanted = message.replace("nan, not a number", "(empty|nan, not a number)")
+        with pytest.raises(UserError, match=wanted):
+            predictions.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["id", "expression", "p_fear", "valence", "arousal", "arousal_predicted", "AU1"],
+)
 def test_a_missing_column_is_named(table, column):
     columns = predictions.to_table(table).drop_columns([column])
     with pytest.raises(UserError, match=f"column '{column}' is missing"):
         predictions.from_table(columns, "mine.csv")
 
 
+def test_classes_in_another_order_than_their_labels_are_an_error(table):
+    """Every score would be wrong without a word."""
+    columns = predictions.to_table(table)
+    alphabetical = columns.select(sorted(columns.column_names))
+    with pytest.raises(UserError, match="'p_anger' stands for label 0, but anger is label 6"):
+        predictions.from_table(alphabetical, "mine.csv")
+
+
+@pytest.mark.parametrize("names", [classes(7), classes(8)[:2], ("calm", "tense", "other")])
+def test_other_classes_are_numbered_by_their_columns(names):
+    count = len(names)
+    columns = {"id": ["a", "b"], "expression": [0, count - 1]}
+    columns |= {f"p_{name}": [1 / count] * 2 for name in names}
+    assert predictions.from_table(pyarrow.table(columns), "mine.csv").classes == names
+
+
+def test_one_class_is_no_choice():
+    columns = pyarrow.table({"id": ["a"], "expression": [0], "p_neutral": [1.0]})
+    with pytest.raises(UserError, match="p_neutral alone"):
+        predictions.from_table(columns, "mine.csv")
+
+
+def write_csv(path, cells, names=("id", "expression", "p_neutral", "p_happiness"), **encoding):
+    lines = [",".join(names), *(",".join(row) for row in cells)]
+    path.write_text("\n".join(lines) + "\n", **encoding)
+    return path
+
+
+@pytest.mark.parametrize(
+    "label", ["1", "1.0", " 1", "1.0 ", "+1", "1e0"], ids=["int", "float", "a", "b", "c", "d"]
+)
+def test_labels_of_a_csv_are_ints_or_floats(tmp_path, label):
+    path = write_csv(tmp_path / "t.csv", [("a", label, "0.25", "0.75"), ("b", "", "1", "0")])
+    np.testing.assert_array_equal(predictions.read(path).expression, [1, -1])
+
+
+def test_types_do_not_depend_on_the_start_of_a_csv(tmp_path):
+    rows = [(f"{i:06}", "1", "1", "0") for i in range(100_000)]  # megabytes of whole numbers
+    path = write_csv(tmp_path / "t.csv", [*rows, ("last", "1.0", "0.5", "0.5")])
+    back = predictions.read(path)
+    assert back.id[0] == "000000" and back.probabilities[-1].tolist() == [0.5, 0.5]
+
+
+def test_csv_of_spreadsheets_is_read(tmp_path):
+    """A byte order mark, spaces after the commas of the head, CRLF line ends."""
+    names = ("id", " expression", " p_neutral", " p_happiness ")
+    cells = [("a", "0", "0.5", "0.5\r"), ("b", "1", "0.5", "0.5\r")]
+    path = write_csv(tmp_path / "T.CSV", cells, names, encoding="utf-8-sig", newline="")
+    assert predictions.read(path).classes == ("neutral", "happiness")
+
+
 def test_files_that_are_no_tables(tmp_path):
+    def refused(name: str, content: bytes, message: str) -> None:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=message) as error:
+            predictions.read(tmp_path / name)
+        assert "\n" not in str(error.value)
+
     with pytest.raises(UserError, match="no such file"):
         predictions.read(tmp_path / "none.parquet")
-    (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(UserError, match="cannot be read"):
-        predictions.read(tmp_path / "broken.parquet")
-    (tmp_path / "empty.csv").write_bytes(b"")
-    with pytest.raises(UserError, match="cannot be read"):
-        predictions.read(tmp_path / "empty.csv")
-    (tmp_path / "other.csv").write_text("id,name\n1,a\n")
-    with pytest.raises(UserError, match="no predictions"):
-        predictions.read(tmp_path / "other.csv")
-    (tmp_path / "twice.csv").write_text("id,id\n1,2\n")
-    with pytest.raises(UserError, match="twice"):
-        predictions.read(tmp_path / "twice.csv")
+    with pytest.raises(UserError, match="no such file"):
+        predictions.read(tmp_path)
+    refused("broken.parquet", b"PAR1 not really", "cannot be read as parquet")
+    refused("a_csv.parquet", b"id,p_neutral\n1,1\n", "cannot be read as parquet")
+    refused("empty.csv", b"", "cannot be read as csv")
+    refused("head_only.csv", b"id,p_neutral,p_happiness\n", "no rows")
+    refused("other.csv", b"id,name\n1,a\n", "no predictions.*Columns: id, name")
+    refused("semicolons.csv", b"id;p_neutral\n1;1\n", "no predictions.*Columns: id;p_neutral")
+    refused("twice.csv", b"id,id\n1,2\n", "'id' is there twice")
+    refused("ragged.csv", b"id,p_neutral\n1\n", "cannot be read as csv")
+    refused("binary.csv", b"id,p_neutral,p_happiness\n\xff\xfe,1,0\n", "cannot be read as csv")
+    refused("table.xlsx", b"PK", r"read from .parquet or .csv")

@@ -1,6 +1,7 @@
 """Scores of the categorical model, for top-1 and top-2, original and skew-normalised.
 
-Sources: Mollahosseini et al. 2017, section 4.1.3 and tables 7 and 8; for alpha, Krippendorff 2011.
+Sources: Mollahosseini et al. 2017, section 4.1.3 and tables 7 and 8; for alpha, Krippendorff 2011;
+for calibration, Guo et al. 2017.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from affect_jax.metrics import confusion, ranking, skew
+from affect_jax.metrics import calibration, confusion, ranking, skew
 from affect_jax.metrics.base import Scorer, Scores, check_finite, mean, prefixed
 
 RULES = ("top1", "top2")
@@ -34,8 +35,11 @@ def categorical(
 ) -> Scores:
     """All scores, as `top1.original.f1.contempt`, `top2.normalised.auc.macro`, ...
 
-    The areas under curves rank probabilities, so they are the same for top-1 and top-2. Skew-
-    normalised scores are means over the draws, with their standard deviations.
+    By class and macro: `precision`, `recall`, `f1`, `auc`, `auc_pr`. Of all classes together:
+    `accuracy`, `kappa`, `alpha`, and with top-1 `calibration_error`. The areas under curves rank
+    probabilities, so they are the same for top-1 and top-2. Skew-normalised scores are means over
+    the draws that define them, with their standard deviations; a macro score is the mean over the
+    classes that have one, and its count says over how many (in the draw with the fewest).
 
     **Arguments:**
 
@@ -47,7 +51,7 @@ def categorical(
     **Raises:** `UserError` that names the face whose label or probability is not one.
     """
     score = scorer(labels, probabilities, classes)
-    once = {name: array[0] for name, array in score(np.ones((1, len(labels)))).items()}
+    once = score(np.ones((1, len(labels))))
     drawn = skew.normalised(score, np.asarray(labels), draws, seed)
     found = Scores()
     for rule in RULES:
@@ -64,23 +68,22 @@ def _add(
     """Adds one score; what is undefined gets its reason, what is a mean its count."""
     rule, kind = name.split(".", 1)
     full = f"{rule}.{skewness}.{kind}"
-    samples = drawn[name] if skewness == "normalised" else np.array([once[name]])
-    defined = samples[~np.isnan(samples)]
-    found.values[full] = float(defined.mean()) if len(defined) else float("nan")
-    if skewness == "normalised":
-        found.deviations[full] = float(defined.std()) if len(defined) else float("nan")
+    normalised = skewness == "normalised"
+    source = drawn if normalised else once
+    defined = source[name][~np.isnan(source[name])]
     kind, _, owner = kind.partition(".")
+    found.values[full] = float(defined.mean()) if len(defined) else float("nan")
+    if normalised:
+        found.deviations[full] = float(defined.std()) if len(defined) else float("nan")
+    if owner == "macro":
+        by_class = np.stack([source[f"{rule}.{kind}.{one}"] for one in classes])
+        counts = np.sum(~np.isnan(by_class), axis=0)
+        found.counts[full] = (int(counts.min()), len(classes))
+    elif 0 < len(defined) < len(source[name]):
+        found.counts[full] = (len(defined), len(source[name]))
     if not len(defined):
-        all_classes = "no class has this score"
-        found.reasons[full] = (
-            all_classes if owner == "macro" else REASONS[kind].format(owner or "any class")
-        )
-    elif owner == "macro":
-        source = drawn if skewness == "normalised" else {k: np.array([v]) for k, v in once.items()}
-        stacked = np.stack([source[f"{rule}.{kind}.{c}"] for c in classes])
-        found.counts[full] = (int((~np.isnan(stacked)).sum(axis=0).min()), len(classes))
-    elif len(defined) < len(samples):
-        found.counts[full] = (len(defined), len(samples))
+        reason = "no class has this score" if owner == "macro" else REASONS[kind].format(owner)
+        found.reasons[full] = reason
 
 
 def scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Scorer:
@@ -96,6 +99,7 @@ def scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
         "top2": confusion.top2(probabilities, labels),
     }
     areas = [ranking.areas(probabilities[:, i], labels == i) for i in range(num_classes)]
+    calibrated = calibration.error(labels, probabilities)
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
         pairs = [area(weights) for area in areas]
@@ -108,9 +112,30 @@ def scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
         for rule in RULES:
             table = confusion.matrices(labels, predicted[rule], num_classes, weights)
             found |= prefixed(confusion.scores(table, classes) | ranked, rule)
-        return found
+        return found | prefixed(calibrated(weights), "top1")
 
     return score
+
+
+def resampled(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Scorer:
+    """What gives the scores of `categorical` for bootstrap weights [K, N], under the same names.
+
+    Skew-normalised scores are computed by weighting classes equally, see `skew.balance`.
+
+    **Arguments and raises:** as of `categorical`.
+    """
+    score = scorer(labels, probabilities, classes)
+
+    def both(weights: np.ndarray) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        normalised = skew.balance(weights, labels)
+        for skewness, given in (("original", weights), ("normalised", normalised)):
+            for name, array in score(given).items():
+                rule, kind = name.split(".", 1)
+                found[f"{rule}.{skewness}.{kind}"] = array
+        return found
+
+    return both
 
 
 def check(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:

@@ -37,18 +37,17 @@ def areas(scores: np.ndarray, positive: np.ndarray) -> Areas:
     first_hit, last_hit = np.searchsorted(places, start), np.searchsorted(places, end, "right") - 1
 
     def score(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        ranked = weights[:, order]
+        ranked = np.take(weights, order, axis=1)  # several times faster than weights[:, order]
         above = np.cumsum(ranked, axis=1)  # weight of this place and all before it
-        hits = ranked[:, places]  # [K, J]
+        hits = np.take(ranked, places, axis=1)  # [K, J]
         true = np.cumsum(hits, axis=1)
-        true_before = true[:, first_hit] - hits[:, first_hit]
-        true = true[:, last_hit]
-        selected = above[:, end]
-        false_before = above[:, start] - ranked[:, start] - true_before
-        false = selected - true
+        true_before = np.take(true - hits, first_hit, axis=1)
+        true = np.take(true, last_hit, axis=1)
+        selected = np.take(above, end, axis=1)
+        false_before = np.take(above - ranked, start, axis=1) - true_before
         positives = hits.sum(axis=1)
         negatives = weights.sum(axis=1) - positives
-        ranked_below = negatives[:, None] - (false_before + false) / 2
+        ranked_below = negatives[:, None] - (false_before + selected - true) / 2
         roc = divide(np.sum(hits * ranked_below, axis=1), positives * negatives)
         precision = true / np.where(selected == 0, 1.0, selected)  # where 0, hits are 0 too
         return roc, divide(np.sum(hits * precision, axis=1), positives)
