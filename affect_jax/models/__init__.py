@@ -45,8 +45,7 @@ class Model(nn.Module):
         **Returns:** `{head: float32 [b, size]}`.
         """
         features = self.trunk(images.astype(self.dtype), train=train, keys=keys)  # type: ignore
-        heads = {name: Head(size, self.dtype, name=name)(features) for name, size in self.sizes}
-        return {name: outputs.astype(jnp.float32) for name, outputs in heads.items()}
+        return {name: Head(size, self.dtype, name=name)(features) for name, size in self.sizes}
 
 
 def create_model(

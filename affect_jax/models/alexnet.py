@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from affect_jax.errors import UserError
-from affect_jax.models.base import TRUNKS
+from affect_jax.models.base import TRUNKS, require, require_width
 from affect_jax.models.layers import (
     Dropout,
     local_response_normalisation,
@@ -53,9 +53,15 @@ def initializers(init: str, fan_in: int, bias: float) -> tuple[Any, Any]:
     """(kernel, bias) initialisers: `published` (2012, section 5) or `torch`, PyTorch's default."""
     if init == "published":
         return nn.initializers.normal(0.01), nn.initializers.constant(bias)
-    if init == "torch":
-        return uniform_fan_in(), uniform_bias(fan_in)
-    raise UserError(f"trunk.initialisation = {init!r}: must be 'published' or 'torch'")
+    return uniform_fan_in(), uniform_bias(fan_in)
+
+
+def check_options(initialisation: str, dropout: float, width: int) -> None:
+    """**Raises:** `UserError` for an option of either variant that cannot be."""
+    known = ("published", "torch")
+    require("initialisation", initialisation, lambda v: v in known, "'published' or 'torch'")
+    require("dropout", dropout, lambda v: 0 <= v < 1, "in [0, 1)")
+    require_width(width)
 
 
 class Classifier(nn.Module):
@@ -89,7 +95,7 @@ class Classifier(nn.Module):
 def flatten(values: jax.Array, crop_size: int) -> jax.Array:
     """[b, h, w, C] -> [b, h * w * C]; a `UserError` where nothing is left of the image."""
     if 0 in values.shape:
-        raise UserError(f"data.crop_size = {crop_size}: too small for AlexNet; it needs 67 or more")
+        raise UserError(f"data.crop_size = {crop_size}: too small for AlexNet; it needs 63 or more")
     return values.reshape(len(values), -1)
 
 
@@ -112,6 +118,10 @@ class AlexNet(nn.Module):
     dropout: float = 0.5
     width: int = 4096
     dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_options(self.initialisation, self.dropout, self.width)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -157,6 +167,10 @@ class AlexNetOneTower(nn.Module):
     dropout: float = 0.5
     width: int = 4096
     dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_options(self.initialisation, self.dropout, self.width)
+        super().__post_init__()
 
     @nn.compact
     def __call__(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from affect_jax.facs.action_units import UNITS
@@ -33,14 +35,19 @@ def action_units(num_classes: int) -> int:
 
 
 class Head(nn.Module):
-    """A linear layer with PyTorch's initialisation; parameters `kernel` and `bias`."""
+    """A linear layer with PyTorch's initialisation; parameters `kernel` and `bias`.
+
+    The products are of type `dtype`, their sums and the outputs float32: logits keep their last
+    digits whatever the compute type.
+    """
 
     size: int
     dtype: Any
 
     @nn.compact
-    def __call__(self, features):
-        """[b, F] -> [b, size]."""
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[b, F] -> float32 [b, size]."""
         bias = self.param("bias", uniform_bias(features.shape[-1]), (self.size,))
         kernel = self.param("kernel", uniform_fan_in(), (features.shape[-1], self.size))
-        return features @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+        kernel = kernel.astype(self.dtype)
+        return jnp.dot(features, kernel, preferred_element_type=jnp.float32) + bias

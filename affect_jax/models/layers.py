@@ -85,4 +85,4 @@ def local_response_normalisation(
 def max_pool(values: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
     """Maximum over windows; padding counts as minus infinity."""
     pad = ((padding, padding), (padding, padding))
-    return nn.max_pool(values, (size, size), (stride, stride), pad)
+    return nn.max_pool(values, (size, size), (stride, stride), pad)  # pyright: ignore  # not only str

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from affect_jax.models.base import TRUNKS
+from affect_jax.models.base import TRUNKS, require_width
 from affect_jax.models.layers import max_pool
 
 AXIS = "batch"  # over which training averages the statistics of batch normalisation
@@ -18,7 +18,8 @@ class ConvNorm(nn.Module):
     """Convolution without bias, then batch normalisation.
 
     torchvision's constants: Kaiming's normal by fan out, epsilon 1e-5, momentum 0.1 (0.9 here).
-    Statistics are float32 whatever the compute type.
+    Statistics are float32 whatever the compute type. The running variance averages the batches'
+    population variances; PyTorch averages n / (n - 1) times them, n = batch x height x width.
     """
 
     features: int
@@ -77,6 +78,10 @@ class ResNet18(nn.Module):
 
     width: int = 64
     dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        require_width(self.width)
+        super().__post_init__()
 
     @nn.compact
     def __call__(

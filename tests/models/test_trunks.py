@@ -1,0 +1,233 @@
+"""Laws that hold for every trunk of the registry: a new one is tested by being there."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from affect_jax import models
+from affect_jax.errors import UserError
+from affect_jax.models import HEADS, TRUNKS
+
+BATCH, CROP, CLASSES = 4, 96, 5
+NAMES = TRUNKS.names()
+PUBLISHED = {  # parameters with a head of 1000 classes
+    "alexnet": 60_965_224,  # Krizhevsky et al. 2012; Caffe's bvlc_alexnet has as many
+    "alexnet_one_tower": 61_100_840,  # torchvision's alexnet
+    "resnet18": 11_689_512,  # torchvision's resnet18
+}
+
+
+@dataclasses.dataclass
+class Made:
+    """A small network of one trunk, initialised, and its functions, compiled at first use."""
+
+    model: models.Model
+    images: np.ndarray
+
+    @functools.cached_property
+    def init(self):
+        return jax.jit(lambda key: self.model.init(key, self.images[:1]))
+
+    @functools.cached_property
+    def variables(self) -> dict[str, Any]:
+        return self.init(jax.random.key(0))
+
+    def outputs(self, variables, images, *, train: bool, keys=None):
+        """Logits [b, 5] and the updated batch statistics, on one device of the axis "batch"."""
+
+        def on_device(images, keys):
+            return self.model.apply(
+                variables, images, train=train, keys=keys, mutable=["batch_stats"]
+            )
+
+        add = functools.partial(jax.tree.map, lambda x: x[None])
+        in_axes = (0, None if keys is None else 0)
+        outputs, updates = jax.vmap(on_device, axis_name="batch", in_axes=in_axes)(
+            images[None], None if keys is None else add(keys)
+        )
+        return outputs["expression"][0], jax.tree.map(lambda x: x[0], updates)
+
+    @functools.cached_property
+    def evaluate(self):
+        return jax.jit(lambda variables, images: self.outputs(variables, images, train=False)[0])
+
+    @functools.cached_property
+    def train(self):
+        """Without `keys` nothing is dropped."""
+        return jax.jit(functools.partial(self.outputs, train=True))
+
+    @functools.cached_property
+    def gradients(self):
+        def objective(params, images, keys):
+            variables = {**self.variables, "params": params}
+            outputs, _ = self.outputs(variables, images, train=True, keys=keys)
+            return jnp.mean(jax.nn.log_softmax(outputs)[:, 0])
+
+        return jax.jit(jax.grad(objective))
+
+
+def options(name: str) -> dict[str, Any]:
+    """A narrow network where the trunk has a width."""
+    fields = {field.name for field in dataclasses.fields(TRUNKS[name])}  # pyright: ignore
+    return {"name": name, **({"width": 16} if "width" in fields else {})}
+
+
+@functools.cache
+def made(name: str, dtype: str = "float32") -> Made:
+    model = models.create_model(options(name), ("expression",), num_classes=CLASSES, dtype=dtype)
+    random = np.random.default_rng(0)
+    images = random.normal(size=(BATCH, CROP, CROP, 3)).astype(np.float32)
+    return Made(model, images)
+
+
+def shapes(name: str, crop: int, heads=("expression",), num_classes: int = 1000):
+    """Shapes of variables and outputs of the whole network, nothing computed."""
+    model = models.create_model({"name": name}, heads, num_classes=num_classes)
+    images = jax.ShapeDtypeStruct((2, crop, crop, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    return variables, jax.eval_shape(model.apply, variables, images)
+
+
+@pytest.mark.parametrize("crop", [224, 96])
+@pytest.mark.parametrize("name", NAMES)
+def test_each_head_has_its_shape(name, crop):
+    heads = HEADS.names()
+    _, outputs = shapes(name, crop, heads, num_classes=7)
+    sizes = {"expression": 7, "valence_arousal": 2, "action_units": 18}
+    assert {head: value.shape for head, value in outputs.items()} == {
+        head: (2, sizes[head]) for head in heads
+    }
+    assert {value.dtype for value in outputs.values()} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_as_many_as_published(name):
+    variables, _ = shapes(name, 224)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_gradient(name):
+    network = made(name)
+    keys = jax.random.split(jax.random.key(1), BATCH)
+    gradients = network.gradients(network.variables["params"], network.images, keys)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_computes_near_float32_and_keeps_float32_outside(name):
+    exact, rounded = made(name), made(name, "bfloat16")
+    for leaf in jax.tree.leaves(rounded.variables):
+        assert leaf.dtype == jnp.float32
+    for a, b in zip(*map(jax.tree.leaves, (exact.variables, rounded.variables)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    logits = np.asarray(rounded.evaluate(rounded.variables, rounded.images))
+    assert logits.dtype == np.float32
+    assert (logits.astype(jnp.bfloat16).astype(np.float32) != logits).any(), "rounded to bfloat16"
+    expected = np.asarray(exact.evaluate(exact.variables, exact.images))
+    assert (logits != expected).any(), "computed in float32"
+    np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
+    trained, updates = jax.eval_shape(rounded.train, rounded.variables, rounded.images)
+    assert {leaf.dtype for leaf in jax.tree.leaves((trained, updates))} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_differs_from_evaluation_by_batch_statistics_and_dropout_only(name):
+    """With the batch's own statistics in the place of the running ones both are equal."""
+    network = made(name)
+    trained, updates = network.train(network.variables, network.images)
+    before = network.variables.get("batch_stats", {})
+    own = jax.tree.map(
+        lambda old, new: (new - 0.9 * old) / 0.1, before, updates.get("batch_stats", {})
+    )
+    evaluated = network.evaluate({**network.variables, "batch_stats": own}, network.images)
+    np.testing.assert_allclose(evaluated, trained, rtol=1e-3, atol=1e-4)
+    if before:
+        running = network.evaluate(network.variables, network.images)
+        assert np.abs(running - trained).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluation_of_a_face_does_not_depend_on_the_others(name):
+    network = made(name)
+    together = network.evaluate(network.variables, network.images)
+    others = network.images[::-1].copy()
+    others[BATCH - 1] = network.images[0]
+    alone = network.evaluate(network.variables, others)
+    np.testing.assert_allclose(alone[BATCH - 1], together[0], rtol=1e-4, atol=1e-5)
+    assert np.abs(np.asarray(together[0]) - np.asarray(together[1])).max() > 0
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "dropout" in TRUNKS[name].__dict__])
+def test_dropout_belongs_to_the_example(name):
+    network = made(name)
+    keys = jax.random.split(jax.random.key(1), BATCH)
+    train = network.train
+    first, _ = train(network.variables, network.images, keys=keys)
+    again, _ = train(network.variables, network.images[::-1], keys=keys[::-1])
+    np.testing.assert_allclose(again[::-1], first, rtol=1e-4, atol=1e-6)
+    other, _ = train(network.variables, network.images, keys=keys[::-1])
+    assert np.abs(np.asarray(other) - np.asarray(first)).max() > 0
+    plain, _ = network.train(network.variables, network.images)
+    assert np.abs(np.asarray(plain) - np.asarray(first)).max() > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_initialisation_follows_the_key(name):
+    init = made(name).init
+    first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
+    for a, b in zip(*map(jax.tree.leaves, (first, again)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    differing = [
+        not np.array_equal(a, b)
+        for a, b in zip(*map(jax.tree.leaves, (first["params"], other["params"])), strict=True)
+        if a.ndim > 1
+    ]
+    assert all(differing)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "alexnt"}, "did you mean 'alexnet'"),
+        (
+            {"name": "alexnet", "widht": 8},
+            "widht: alexnet has no such option; did you mean 'width'",
+        ),
+        ({"name": "alexnet", "initialisation": "he"}, "trunk.initialisation = 'he': must be"),
+        ({"name": "alexnet", "dropout": 1.0}, r"trunk.dropout = 1.0: must be in \[0, 1\)"),
+        ({"name": "alexnet_one_tower", "dropout": "half"}, "trunk.dropout = 'half'"),
+        ({"name": "alexnet_one_tower", "width": 0}, "trunk.width = 0: must be a whole number"),
+        ({"name": "resnet18", "width": 8.5}, "trunk.width = 8.5: must be a whole number"),
+        ({"name": "resnet18", "width": True}, "trunk.width = True: must be a whole number"),
+    ],
+)
+def test_impossible_trunks_are_refused(spec, message):
+    with pytest.raises(UserError, match=message):
+        models.create_model(spec, ("expression",))
+
+
+def test_unknown_heads_are_refused():
+    with pytest.raises(UserError, match="did you mean 'expression'"):
+        models.create_model({"name": "resnet18"}, ("expresion",))
+
+
+@pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower"])
+@pytest.mark.parametrize("crop", [16, 32, 62])
+def test_too_small_images_are_told(name, crop):
+    with pytest.raises(UserError, match=f"data.crop_size = {crop}: too small for AlexNet"):
+        shapes(name, crop)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower"])
+def test_the_smallest_images_that_are_allowed_work(name):
+    _, outputs = shapes(name, 63)
+    assert outputs["expression"].shape == (2, 1000)
