@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from affect_jax.errors import UserError
 from affect_jax.metrics import calibration, confusion, ranking, skew
 from affect_jax.metrics.base import Scorer, Scores, check_finite, mean, prefixed
 
@@ -93,6 +94,7 @@ def scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
     check(labels, probabilities, classes)
+    labels = labels.astype(np.int64)
     num_classes = len(classes)
     predicted = {
         "top1": confusion.top1(probabilities),
@@ -141,8 +143,12 @@ def resampled(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[s
 def check(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:
     """Raises unless labels are ids of `classes` and probabilities are numbers, one a class."""
     check_finite("probabilities", probabilities, classes)
-    check_finite("labels", labels.reshape(-1, 1).astype(np.float64), ("expression",))
     if labels.shape != (len(probabilities),) or not len(labels):
         raise ValueError(f"{labels.shape} labels of {len(probabilities)} faces: one each is needed")
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(classes):
-        raise ValueError(f"labels must be whole numbers in [0, {len(classes)})")
+    known = np.isin(labels, np.arange(len(classes)))
+    if not known.all():
+        row = int(np.argmin(known))
+        raise UserError(
+            f"labels: face {row + 1} of {len(labels)}: label {labels[row]} is not in "
+            f"[0, {len(classes)}): annotated faces only"
+        )

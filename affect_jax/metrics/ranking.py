@@ -57,8 +57,8 @@ def areas(scores: np.ndarray, positive: np.ndarray) -> Areas:
 
 def _ties(ranked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each place of a ranking, the first and the last place with the same score."""
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else []
-    lengths = np.diff(np.r_[starts, len(ranked)]).astype(np.int64)
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])[: len(ranked)]
+    lengths = np.diff(np.r_[starts, len(ranked)])
     first = np.repeat(starts, lengths)
     return first, first + np.repeat(lengths, lengths) - 1
 

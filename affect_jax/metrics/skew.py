@@ -58,6 +58,6 @@ def balance(weights: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     _, place = np.unique(labels, return_inverse=True)
     totals = np.stack([np.bincount(place, row) for row in weights])  # [K, classes]
-    rarest = np.min(np.where(totals > 0, totals, np.inf), axis=1, keepdims=True)
-    factors = rarest / np.where(totals > 0, totals, 1.0)
+    rarest = np.min(totals, axis=1, keepdims=True, where=totals > 0, initial=np.inf)
+    factors = np.where(totals > 0, rarest, 0.0) / np.where(totals > 0, totals, 1.0)
     return weights * np.take(factors, place, axis=1)
