@@ -10,7 +10,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from affect_jax.errors import UserError
@@ -72,6 +72,8 @@ def stop(error: UserError) -> None:
 
 
 def main(_: Sequence[str]) -> None:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells the story of each file
     try:
         code = _dispatch()
     except UserError as error:
