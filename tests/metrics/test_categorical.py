@@ -55,6 +55,8 @@ def awkward():
         "one face, right": (labels[:1], np.eye(8)[labels[:1]]),
         "one face, wrong": (labels[:1], np.eye(8)[labels[:1] - 1]),
         "two faces": (np.array([0, 5]), probabilities[:2]),
+        # Half of the draws have the one face that is predicted as contempt.
+        "seldom predicted": (np.repeat([0, 1], [8, 4]), np.eye(8)[[7, *[0] * 7, *[1] * 4]]),
     }
 
 
@@ -142,7 +144,9 @@ def test_reasons_say_what_is_missing():
     assert reasons["top1.original.auc.macro"] == "no class has this score"
 
 
-@pytest.mark.parametrize("name", ["random", "ties", "absent from predictions", "two faces"])
+@pytest.mark.parametrize(
+    "name", ["random", "ties", "absent from predictions", "two faces", "seldom predicted"]
+)
 def test_normalised_scores_equal_a_loop_of_scikit_learn_over_the_draws(name):
     labels, probabilities = awkward()[name]
     draws = 4
@@ -153,6 +157,10 @@ def test_normalised_scores_equal_a_loop_of_scikit_learn_over_the_draws(name):
         each = [reference(labels[row], predicted[row], probabilities[row]) for row in drawn]
         for kind in each[0]:
             values = np.array([one[kind] for one in each])
+            if kind.endswith("macro"):
+                score = kind.removesuffix("macro")
+                defined = [sum(not np.isnan(one[score + c]) for c in CLASSES) for one in each]
+                assert found.counts[f"{rule}.normalised.{kind}"] == (min(defined), 8)
             values = values[~np.isnan(values)]
             full = f"{rule}.normalised.{kind}"
             if len(values):
