@@ -10,10 +10,13 @@ damaged; a fresh start only where there is no checkpoint at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import pathlib
 import shutil
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -28,6 +31,11 @@ from affect_jax.workdir import Workdir
 
 FORMAT = 1
 """Layout of a checkpoint; a larger number was written by a newer affect_jax."""
+
+_ALONE = ocp.options.MultiprocessingOptions(
+    primary_host=0, active_processes={0}, barrier_sync_key_prefix="affect_jax"
+)
+"""Process 0 writes and reads for all: a state is whole on every device."""
 
 
 class Damaged(Exception):
@@ -54,10 +62,12 @@ class Checkpoints:
                 get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False
             )
             keep.append(best)
-        self._options = policies.CheckpointManagerOptions(
+        self._options = ocp.CheckpointManagerOptions(
+            create=False,
             preservation_policy=policies.AnyPreservationPolicy(keep),
-            create=True,
-            enable_async_checkpointing=True,
+            best_fn=self._rank if best_score else None,  # without one Orbax keeps no scores
+            cleanup_tmp_directories=True,  # of runs that were killed while they wrote
+            multiprocessing_options=_ALONE,
         )
         self._opened: ocp.CheckpointManager | None = None
 
@@ -73,6 +83,7 @@ class Checkpoints:
     @property
     def _manager(self) -> ocp.CheckpointManager:
         if self._opened is None:
+            self.directory.mkdir(parents=True, exist_ok=True)
             self._opened = ocp.CheckpointManager(self.directory, options=self._options)
         return self._opened
 
@@ -123,17 +134,27 @@ class Checkpoints:
         body = {"format": FORMAT, "step": step, "arrays": _describe(leaves), **info}
         text = json.dumps(body, sort_keys=True)
         sealed = {"body": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-        finite = {name: float(value) for name, value in (scores or {}).items()}
+        metrics = {name: float(value) for name, value in (scores or {}).items()}
         try:
+            self._check_room(sum(leaf.nbytes for leaf in leaves.values()))
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(leaves), info=ocp.args.JsonSave(sealed)
                 ),
-                metrics=finite or None,
+                metrics=metrics,
             )
         except (OSError, ValueError) as error:  # also what an earlier save met in its thread
             self._warn(step, error)
+
+    def _check_room(self, needed: int) -> None:
+        """Raises `OSError` before Orbax begins what cannot end well, and fills the disk with it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.directory):
+            free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            message = f"{needed >> 20} MiB are needed, {free >> 20} MiB are free"
+            raise OSError(errno.ENOSPC, message)
 
     def wait(self) -> None:
         """Returns when every save that was started is on disk."""
@@ -215,17 +236,11 @@ class Checkpoints:
         info = _open_info(self.directory / str(step))
         wanted = _named_leaves(template)
         _check_arrays(info["arrays"], wanted)
-        blank = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
-        try:
-            with ocp.StandardCheckpointer() as reader:
-                found = reader.restore(self.directory / str(step) / "state", blank)
-        except Exception as error:  # tensorstore, zarr, JSON and Orbax have each their own
-            raise Damaged(f"its arrays cannot be read ({_first_line(error)})") from error
-        arrays = {name: np.asarray(value) for name, value in found.items()}
-        for name, value in arrays.items():
+        leaves = []
+        for name, value in _read_arrays(self.directory / str(step) / "state", wanted):
             if _hash(value) != info["arrays"][name]["sha256"]:
                 raise Damaged(f"the bytes of {name} are not those that were saved")
-        leaves = [arrays[name] for name in wanted]
+            leaves.append(value)
         return jax.tree.unflatten(jax.tree.structure(template), leaves), info
 
 
@@ -247,6 +262,24 @@ def _describe(leaves: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
         name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "sha256": _hash(leaf)}
         for name, leaf in leaves.items()
     }
+
+
+def _read_arrays(folder: pathlib.Path, wanted: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """One after the other: of several at once, those under way when one fails print tracebacks."""
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE)
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    with ocp.Checkpointer(handler, multiprocessing_options=_ALONE) as reader:
+        for name, leaf in wanted.items():
+            request = ocp.args.PyTreeRestore(
+                {name: np.empty(leaf.shape, leaf.dtype)},
+                restore_args={name: as_numpy},
+                partial_restore=True,
+            )
+            try:
+                found = reader.restore(folder, args=request)
+            except Exception as error:  # tensorstore, zarr, JSON and Orbax have each their own
+                raise Damaged(f"its arrays cannot be read ({_first_line(error)})") from error
+            yield name, np.asarray(found[name])
 
 
 def _hash(array: np.ndarray) -> str:
