@@ -5,18 +5,23 @@ The methods have the names of `clu.metric_writers`, which itself wants TensorFlo
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import logging
 import math
+import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import tqdm
 from absl import logging as absl_logging
+
+from affect_jax.scores import HEADLINES
 
 
 class Writer(Protocol):
@@ -46,20 +51,28 @@ class TensorBoardWriter:
 
     def __init__(self, folder: pathlib.Path, start: int = 0):
         import tensorboardX  # half a second that `--help` need not wait for
+        from tensorboardX import record_writer
 
         # tensorboardX says at import and per file what nobody needs
         logging.getLogger("tensorboardX").setLevel(logging.ERROR)
-        purge = start + 1 if start else None
+        self._files = _EventFiles()
+        record_writer.register_writer_factory(_SCHEME, self._files)
         self._writer = tensorboardX.SummaryWriter(
-            str(folder), purge_step=purge, flush_secs=10, write_to_disk=True
+            f"{_SCHEME}:{folder}",
+            purge_step=start + 1 if start else None,
+            flush_secs=10,
+            write_to_disk=True,
+            filename_suffix=f".{start}.{os.getpid()}",  # else a restart within a second overwrites
         )
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._files.check()
         for name, value in scalars.items():
             self._writer.add_scalar(name.replace(".", "/"), value, step)
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """**Arguments:** `images`: uint8 or float in [0, 1], [H, W, 3] or [N, H, W, 3]."""
+        self._files.check()
         for name, image in images.items():
             if image.ndim == 4:
                 self._writer.add_images(name, image, step, dataformats="NHWC")
@@ -67,20 +80,75 @@ class TensorBoardWriter:
                 self._writer.add_image(name, image, step, dataformats="HWC")
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        self._files.check()
         for name, text in texts.items():
             self._writer.add_text(name, text, step)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """**Arguments:** `hparams`: flat; what is no number or text is shown as JSON."""
+        """Shown beside the newest headline scores.
+
+        **Arguments:** `hparams`: flat; what is no number or text is shown as JSON.
+        """
+        from tensorboardX.summary import hparams as summaries
+
+        self._files.check()
         simple = (int, float, str, bool)
         values = {k: v if isinstance(v, simple) else json.dumps(v) for k, v in hparams.items()}
-        self._writer.add_hparams(values, {}, name=".")
+        tags = {name.replace(".", "/"): 0.0 for name in HEADLINES}  # of scalars; values are unused
+        # `add_hparams` would open a second file: of the same name within the same second.
+        for summary in summaries(values, tags):
+            self._writer.file_writer.add_summary(summary)  # pyright: ignore
 
     def flush(self) -> None:
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
+
+
+_SCHEME = "affect_jax"  # in front of a path: tells tensorboardX to open files by `_EventFiles`
+
+
+class _EventFiles:
+    """How tensorboardX opens its files here: so that a full disk cannot stop its thread.
+
+    The thread ends with the first `OSError`; the queue to it fills up, and then training waits for
+    ever. Here the error is kept, what follows is dropped, and `check` raises it where it belongs.
+    """
+
+    def __init__(self) -> None:
+        self._error: OSError | None = None
+        self._file: Any = None
+
+    def check(self) -> None:
+        """Raises what went wrong in the thread since the start."""
+        if self._error is not None:
+            raise OSError(*self._error.args)
+
+    def directory_check(self, path: str) -> None:
+        os.makedirs(path.removeprefix(f"{_SCHEME}:"), exist_ok=True)
+
+    def open(self, path: str) -> _EventFiles:
+        self._file = open(path.removeprefix(f"{_SCHEME}:"), "wb")
+        return self
+
+    def write(self, content: bytes) -> None:
+        self._attempt("write", content)
+
+    def flush(self) -> None:
+        self._attempt("flush")
+
+    def close(self) -> None:
+        self._attempt("close")
+
+    def _attempt(self, method: str, *arguments: Any) -> None:
+        try:
+            if self._error is None:
+                getattr(self._file, method)(*arguments)
+        except OSError as error:
+            self._error = error
+            with contextlib.suppress(OSError):
+                self._file.close()  # what it still holds may fit
 
 
 class JsonWriter:
@@ -92,7 +160,7 @@ class JsonWriter:
 
     def __init__(self, path: pathlib.Path, start: int = 0):
         self._path = path
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= start]
+        kept = [line for line in _lines(path) if _step(line) <= start]
         partial = path.with_name(path.name + ".partial")
         partial.write_text("".join(f"{line}\n" for line in kept))
         partial.replace(path)
@@ -120,28 +188,45 @@ class JsonWriter:
 
 
 def _lines(path: pathlib.Path) -> list[str]:
-    """Whole lines of an earlier part of the run; a last one cut short is left out."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    return whole.splitlines()
+    return path.read_text(errors="replace").splitlines() if path.exists() else []
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinite for one that a kill or a full disk cut short."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 class MultiWriter:
-    """All of them. What cannot be written is said once, and the run goes on."""
+    """All of them. What cannot be written is said once, and the run goes on.
 
-    def __init__(self, writers: Sequence[Writer]):
-        self._writers, self._warned = writers, False
+    **Arguments:** `create`: functions that make the writers.
+    """
+
+    def __init__(self, create: Sequence[Callable[[], Writer]]):
+        self._writers: list[Writer] = []
+        self._warned = False
+        for make in create:
+            with self._warning():
+                self._writers.append(make())
 
     def _each(self, method: str, *arguments: Any) -> None:
         for writer in self._writers:
-            try:
+            with self._warning():
                 getattr(writer, method)(*arguments)
-            except OSError as error:
-                if not self._warned:
-                    absl_logging.warning("metrics cannot be written: %s; training goes on", error)
-                self._warned = True
+
+    @contextlib.contextmanager
+    def _warning(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._warned:
+                absl_logging.warning(
+                    "metrics cannot be written: %s; training goes on without them", error
+                )
+            self._warned = True
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         self._each("write_scalars", step, scalars)
@@ -172,8 +257,8 @@ def create_writer(workdir: pathlib.Path, start: int = 0) -> MultiWriter:
     """TensorBoard events in `workdir/tensorboard`, numbers also in `workdir/metrics.jsonl`."""
     return MultiWriter(
         [
-            TensorBoardWriter(workdir / "tensorboard", start),
-            JsonWriter(workdir / "metrics.jsonl", start),
+            functools.partial(TensorBoardWriter, workdir / "tensorboard", start),
+            functools.partial(JsonWriter, workdir / "metrics.jsonl", start),
         ]
     )
 
