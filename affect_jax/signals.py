@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from types import FrameType, TracebackType
 
 
@@ -44,4 +43,5 @@ class StopRequest:
             os._exit(128 + number)
         self.received = number
         name = signal.Signals(number).name
-        print(f"{name}: finishing the step and saving; again to leave at once", file=sys.stderr)
+        # Not `print`: the signal may have come in the middle of another one.
+        os.write(2, f"{name}: finishing the step and saving; again to leave at once\n".encode())

@@ -59,7 +59,10 @@ class Workdir:
         **Raises:** `UserError` where there is none or it is damaged.
         """
         try:
-            return json.loads(self.config_path.read_text())
+            config = json.loads(self.config_path.read_text())
+            if not isinstance(config, dict):
+                raise ValueError("it is no mapping")
+            return config
         except FileNotFoundError:
             raise UserError(
                 f"{self.path}: no run here (no config.json); give a --config to start one"
@@ -104,7 +107,7 @@ def _describe(holder: pathlib.Path) -> str:
     try:
         run = json.loads(holder.read_text())
         return f" (process {run['pid']} on {run['host']})"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
