@@ -17,6 +17,7 @@ REQUIRED = [
     "grain>=0.2.16",  # random-access loading with workers
     "jax>=0.10",
     "ml-collections>=1.1",  # configs
+    "ml-dtypes>=0.5",  # bfloat16 in files of weights; JAX has it
     "numpy>=2.0",
     "opencv-python-headless>=4.10",  # resizing and drawing
     "optax>=0.2.6",
@@ -24,6 +25,7 @@ REQUIRED = [
     "pillow>=11.0",  # strict decoding of a release's images, whatever their kind
     "psutil>=6.0",  # free memory, for the choice of a cache
     "pyarrow>=18.0",  # predictions.parquet
+    "safetensors>=0.8",  # files of weights
     "scipy>=1.14",  # non-negative least squares of the rig
     "simplejpeg>=1.8",  # the fastest decoder measured, see benchmarks/README.md
     "tabulate>=0.9",  # tables for the terminal, Markdown and LaTeX
@@ -35,7 +37,9 @@ REPORT = [
     "jinja2>=3.1",  # the page
     "matplotlib>=3.9",  # its figures
 ]
+HUB = ["huggingface_hub>=2.4"]  # weights named hf://owner/name
 TEST = [
+    *HUB,
     "hypothesis>=6.100",  # laws
     "krippendorff>=0.8",  # reference for alpha
     "pytest>=8.3",
@@ -59,7 +63,8 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "tensorboard": ["tensorboard>=2.18"],  # to look at what was written
         "test": TEST,
-        "torch": ["torch>=2.6", "torchvision>=0.21"],  # a peer in tests and benchmarks
+        "hub": HUB,
+        "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # peers in tests and benchmarks
         "dev": [*TEST, "ruff==0.17.6", "pyright==1.1.414"],  # pinned: their rules change
     },
 )

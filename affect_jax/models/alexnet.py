@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from affect_jax.errors import UserError
-from affect_jax.models.base import TRUNKS, require, require_width
+from affect_jax.models.base import PEERS, TRUNKS, Peer, require, require_width
 from affect_jax.models.layers import (
     Dropout,
     local_response_normalisation,
@@ -157,8 +158,8 @@ class AlexNetOneTower(nn.Module):
     """AlexNet in one tower: torchvision's `alexnet`, after Krizhevsky 2014 (arXiv:1404.5997).
 
     64-192-384-256-256 kernels, no normalisation. With 1000 classes 61,100,840 parameters.
-    Its weights fit at crops whose features are 6 x 6 (224): torchvision averages to 6 x 6 there,
-    which changes nothing; other crops give a classifier of another size.
+    Its weights fit at crops of 223 to 254 pixels, whose features are 6 x 6: torchvision averages to
+    6 x 6 there, which changes nothing; other crops give a classifier of another size.
 
     **Arguments:** as `AlexNet`.
     """
@@ -191,3 +192,32 @@ class AlexNetOneTower(nn.Module):
         return Classifier(
             self.width, self.dropout, True, self.initialisation, self.dtype, name="classifier"
         )(x, keys if train else None)
+
+
+_TORCH_LAYERS = {
+    **{
+        f"conv{i}.conv": f"features.{j}" for i, j in zip(range(1, 6), (0, 3, 6, 8, 10), strict=True)
+    },
+    "classifier.fc6": "classifier.1",
+    "classifier.fc7": "classifier.4",
+}
+
+
+def _channels_last(name: str, array: np.ndarray) -> np.ndarray:
+    """The first fully connected layer takes rows, columns, channels here, channels first there."""
+    side = (array.shape[-1] / 256) ** 0.5
+    if name != "classifier.1.weight" or array.ndim != 2 or side != int(side):
+        return array
+    outputs, inputs = array.shape
+    by_channel = array.reshape(outputs, 256, inputs // 256)
+    return by_channel.swapaxes(1, 2).reshape(outputs, inputs)
+
+
+PEERS["alexnet_one_tower"] = Peer(
+    name="torchvision's AlexNet",
+    layer=_TORCH_LAYERS.__getitem__,
+    head="classifier.6",
+    mark="features.10.weight",
+    fits="they fit trunk.width = 4096 and data.crop_size = 223 to 254",
+    arrange=_channels_last,
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,34 @@ A trunk is called as `trunk(images [b, c, c, 3], train=bool, keys=[b] or None) -
 `keys` are typed keys, one an example, for dropout; batch normalisation averages over the axis
 "batch" when `train` is set.
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """The same network in PyTorch, whose weights a trunk can start from.
+
+    **Arguments:**
+
+    - `name`: whose network it is.
+    - `layer`: a layer's name here, as `stage1_block1.layer1.conv`, -> its name in PyTorch. The
+      leaves (`kernel`, `running_mean`, ...) need no telling.
+    - `head`: PyTorch's name of the last, classifying layer.
+    - `mark`: a weight that no other peer has.
+    - `fits`: under which options the shapes are equal.
+    - `arrange`: (PyTorch's name, array) -> an array in PyTorch's order of axes, for layers whose
+      inputs are in another order there.
+    """
+
+    name: str
+    layer: Callable[[str], str]
+    head: str
+    mark: str
+    fits: str
+    arrange: Callable[[str, Any], Any] = lambda name, array: array
+
+
+PEERS: dict[str, Peer] = {}
+"""Trunk -> its peer; a trunk's file enters its own."""
 
 
 def require(option: str, value: Any, holds: Callable[[Any], bool], wanted: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from affect_jax.models.base import TRUNKS, require_width
+from affect_jax.models.base import PEERS, TRUNKS, Peer, require_width
 from affect_jax.models.layers import max_pool
 
 AXIS = "batch"  # over which training averages the statistics of batch normalisation
@@ -97,3 +98,24 @@ class ResNet18(nn.Module):
                 name = f"stage{stage + 1}_block{block + 1}"
                 x = BasicBlock(features, stride, self.dtype, name=name)(x, train)
         return jnp.mean(x, axis=(1, 2))
+
+
+def _torch_layer(name: str) -> str:
+    """`stage2_block1.shortcut.norm` -> `layer2.0.downsample.1`."""
+    block = re.fullmatch(r"stage(\d)_block(\d)\.(?:layer(\d)|shortcut)\.(conv|norm)", name)
+    if not block:
+        return {"stem.conv": "conv1", "stem.norm": "bn1"}[name]
+    stage, number, layer, kind = block.groups()
+    prefix = f"layer{stage}.{int(number) - 1}"
+    if layer is None:
+        return f"{prefix}.downsample.{0 if kind == 'conv' else 1}"
+    return f"{prefix}.{'conv' if kind == 'conv' else 'bn'}{layer}"
+
+
+PEERS["resnet18"] = Peer(
+    name="torchvision's and timm's ResNet18",
+    layer=_torch_layer,
+    head="fc",
+    mark="layer4.1.bn2.weight",
+    fits="they fit trunk.width = 64",
+)
