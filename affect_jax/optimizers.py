@@ -18,11 +18,12 @@ import optax
 
 from affect_jax.config import in_steps
 from affect_jax.errors import UserError
-from affect_jax.registry import Registry
+from affect_jax.registry import Registry, unknown
 
 SCHEDULES = Registry("schedule")
 OPTIMIZERS = Registry("optimizer")
 
+Rates = Mapping[str, float]  # beginning of a parameter's name -> factor of the learning rate
 Duration = Mapping[str, Any]  # {"epochs": 2.5} or {"steps": 10_000}, exactly one
 PROTOCOL_INTERVAL: Duration = types.MappingProxyType({"steps": 10_000})
 
@@ -171,6 +172,7 @@ def sgd(
     nesterov: bool = False,
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
+    rates: Rates | None = None,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum, step for step `torch.optim.SGD`.
 
@@ -183,9 +185,14 @@ def sgd(
     - `weight_decay`: L2 penalty, its gradient added before momentum; of weights only: parameters
       with at most one axis (biases, batch normalisation, learned loss weights) are left alone.
     - `clip_norm`: gradients are scaled down to this global norm, before weight decay; 0: never.
+    - `rates`: of parts of the network, for fine-tuning: `{"trunk": 0.1, "trunk/stage4": 0.5}`. A
+      key is the beginning of a parameter's name, its value a factor of the learning rate, of weight
+      decay's step too; the longest key that fits holds, 1 where none does. 0: the part is frozen,
+      and has no share in `clip_norm`.
     """
     _require("optimizer", "momentum", momentum, lambda v: 0 <= v < 1, "in [0, 1)")
-    return optax.chain(
+    return _by_part(
+        rates,
         *_clip(clip_norm),
         *_weight_decay(weight_decay),
         optax.sgd(schedule, momentum or None, nesterov),
@@ -200,18 +207,23 @@ def adam(
     beta2: float = 0.999,
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
+    rates: Rates | None = None,
 ) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015, algorithm 1), step for step `torch.optim.Adam`.
 
     **Arguments:**
 
     - `beta1`, `beta2`: decay of the first and second moments, in [0, 1).
-    - `weight_decay`, `clip_norm`: as for `sgd`; the penalty's gradient passes through the moments.
+    - `weight_decay`, `clip_norm`, `rates`: as for `sgd`; the penalty's gradient passes through the
+      moments.
     """
     _require("optimizer", "beta1", beta1, lambda v: 0 <= v < 1, "in [0, 1)")
     _require("optimizer", "beta2", beta2, lambda v: 0 <= v < 1, "in [0, 1)")
-    return optax.chain(
-        *_clip(clip_norm), *_weight_decay(weight_decay), optax.adam(schedule, beta1, beta2)
+    return _by_part(
+        rates,
+        *_clip(clip_norm),
+        *_weight_decay(weight_decay),
+        optax.adam(schedule, beta1, beta2),
     )
 
 
@@ -223,19 +235,21 @@ def adamw(
     beta2: float = 0.999,
     weight_decay: float = 0.01,
     clip_norm: float = 0.0,
+    rates: Rates | None = None,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as `torch.optim.AdamW`.
 
     **Arguments:**
 
-    - `beta1`, `beta2`, `clip_norm`: as for `adam`.
+    - `beta1`, `beta2`, `clip_norm`, `rates`: as for `adam`.
     - `weight_decay`: share of each weight, times the rate, that a step takes away; of weights only,
       see `sgd`.
     """
     _require("optimizer", "beta1", beta1, lambda v: 0 <= v < 1, "in [0, 1)")
     _require("optimizer", "beta2", beta2, lambda v: 0 <= v < 1, "in [0, 1)")
     _require("optimizer", "weight_decay", weight_decay, lambda v: v >= 0, "0 or more")
-    return optax.chain(
+    return _by_part(
+        rates,
         *_clip(clip_norm),
         optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=decayed),
     )
@@ -254,6 +268,61 @@ def _weight_decay(weight_decay: float) -> list[optax.GradientTransformation]:
 def _clip(clip_norm: float) -> list[optax.GradientTransformation]:
     _require("optimizer", "clip_norm", clip_norm, lambda v: v >= 0, "positive, or 0 for never")
     return [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+
+
+def _by_part(
+    rates: Rates | None, *transformations: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """The chain of transformations, its updates multiplied by each parameter's rate.
+
+    Frozen parameters are kept out of the chain: they have no momentum to store.
+    """
+    whole = optax.chain(*transformations)
+    if not rates:
+        return whole
+    for part, rate in rates.items():
+        _require("optimizer", f"rates[{part!r}]", rate, lambda v: v >= 0, "0 or more")
+
+    def scale(updates: Any, _: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, update: rate_of(_name(path), rates) * update, updates
+        )
+
+    def groups(params: Any) -> Any:
+        _check_parts(rates, params)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: "moving" if rate_of(_name(path), rates) else "frozen", params
+        )
+
+    moving = optax.chain(whole, optax.stateless(scale))
+    return optax.partition({"moving": moving, "frozen": optax.set_to_zero()}, groups)
+
+
+def rate_of(name: str, rates: Rates) -> float:
+    """The factor of a parameter's learning rate: of the longest key that its name begins with."""
+    fitting = [part for part in rates if name.startswith(part)]
+    return rates[max(fitting, key=len)] if fitting else 1.0
+
+
+def freezes(spec: Mapping[str, Any], part: str) -> bool:
+    """Whether an optimizer moves no parameter whose name begins with `part`."""
+    rates = spec.get("rates") or {}
+    inside = [rate for key, rate in rates.items() if key.startswith(part)]
+    return rate_of(part, rates) == 0 and not any(inside)
+
+
+def _name(path: tuple) -> str:
+    """`trunk/stem/conv/kernel`: the network's parameters by their names in it."""
+    return jax.tree_util.keystr(path, simple=True, separator="/").removeprefix("model/")
+
+
+def _check_parts(rates: Rates, params: Any) -> None:
+    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for part in rates:
+        if not any(name.startswith(part) for name in names):
+            layers = [name.split("/")[:-1] for name in names]
+            parts = {"/".join(layer[:depth]) for layer in layers for depth in (1, 2)}
+            raise UserError(f"optimizer.rates: {unknown(part, sorted(parts - {''}))}")
 
 
 def ema_update(ema: Any, params: Any, decay: float, step: jax.typing.ArrayLike) -> Any:

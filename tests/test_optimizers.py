@@ -114,6 +114,121 @@ def test_twenty_steps_equal_torch(spec, create):
     assert np.abs(ours[-1]["kernel"] - PARAMS["kernel"]).max() > 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "create", "clip_norm"),
+    [
+        ("sgd", torch_sgd(momentum=0.9), 0.0),
+        ("sgd", torch_sgd(momentum=0.9), 0.5),
+        ("adam", torch.optim.Adam, 0.0),
+        ("adamw", torch.optim.AdamW, 0.5),
+    ],
+)
+def test_rates_of_parts_equal_torchs_groups(name, create, clip_norm):
+    """A tenth of the rate for the kernel, none for the scale, which clipping does not count."""
+
+    def create_with_rates(groups, lr):
+        kernel, (bias, scale) = groups[0]["params"], groups[1]["params"]
+        scale.requires_grad_(False)
+        return create(
+            [
+                {"params": kernel, "weight_decay": 0.1, "lr": 0.1 * lr},
+                {"params": [bias], "weight_decay": 0.0},
+            ],
+            lr=lr,
+        )
+
+    rates = {"kernel": 0.1, "scale": 0.0}
+    spec = {"name": name, "weight_decay": 0.1, "clip_norm": clip_norm, "rates": rates}
+    ours, theirs = train(spec), train_torch(create_with_rates, 0.1, clip_norm)
+    for mine, other in zip(ours, theirs, strict=True):
+        for key in PARAMS:
+            np.testing.assert_allclose(mine[key], other[key], rtol=1e-4, atol=2e-6, err_msg=key)
+        np.testing.assert_array_equal(mine["scale"], PARAMS["scale"])
+    assert np.abs(ours[-1]["kernel"] - PARAMS["kernel"]).max() > 0.005
+
+
+NETWORK = {
+    "model": {
+        "trunk": {"stem": {"kernel": 1.0}, "stage1": {"kernel": 1.0, "bias": 1.0}},
+        "expression": {"kernel": 1.0},
+    },
+    "loss": {"expression": 1.0},
+}
+
+
+def moved_by(rates: dict[str, float]) -> dict[str, float]:
+    """How far each parameter goes at rate 1 and gradient 1."""
+    params = jax.tree.map(jnp.asarray, NETWORK)
+    optimizer = optimizers.create_optimizer(
+        {"name": "sgd", "momentum": 0.0, "rates": rates}, optax.constant_schedule(1.0)
+    )
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    paths = jax.tree_util.tree_leaves_with_path(updates)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): -float(u) for p, u in paths}
+
+
+PARTS = ("trunk", "trunk/stem", "trunk/stage", "trunk/stage1/bias", "expression", "loss")
+
+
+@given(st.dictionaries(st.sampled_from(PARTS), st.sampled_from([0.0, 0.1, 0.5, 2.0])))
+def test_the_longest_beginning_gives_the_rate(rates):
+    for name, distance in moved_by(rates).items():
+        name = name.removeprefix("model/")
+        fitting = sorted((key for key in rates if name.startswith(key)), key=len)
+        expected = rates[fitting[-1]] if fitting else 1.0
+        np.testing.assert_allclose(distance, expected, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("rates", "frozen"),
+    [
+        ({}, False),
+        ({"trunk": 0.1}, False),
+        ({"expression": 0.0}, False),
+        ({"trunk/stem": 0.0}, False),
+        ({"trunk": 0.0, "trunk/stem": 0.1}, False),
+        ({"trunk": 0.0}, True),
+        ({"trunk": 0, "trunk/stem": 0, "expression": 0.1}, True),
+    ],
+)
+def test_a_trunk_is_frozen_where_nothing_of_it_moves(rates, frozen):
+    assert optimizers.freezes({"name": "sgd", "rates": rates}, "trunk") == frozen
+    moved = [d for name, d in moved_by(rates).items() if name.startswith("model/trunk")]
+    assert frozen == (not any(moved))
+
+
+def test_without_rates_nothing_is_frozen():
+    assert not optimizers.freezes({"name": "sgd"}, "trunk")
+    assert not optimizers.freezes({"name": "sgd", "rates": None}, "trunk")
+
+
+def test_frozen_parameters_take_no_memory():
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    sizes = {}
+    for rates in ({"bias": 0.5}, {"kernel": 0.0}):
+        optimizer = optimizers.create_optimizer(
+            {"name": "adam", "rates": rates}, optax.constant_schedule(0.1)
+        )
+        state = optimizer.init(params)
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+        sizes[str(rates)] = sum(leaf.size for leaf in jax.tree.leaves(state))
+    assert sizes["{'bias': 0.5}"] - sizes["{'kernel': 0.0}"] == 2 * PARAMS["kernel"].size
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ({"trnk": 0.1}, "optimizer.rates: 'trnk': unknown; did you mean 'trunk'"),
+        ({"trunk/stage7": 0.1}, "'trunk/stage7': unknown; did you mean 'trunk/stage1'"),
+        ({"trunk": -0.1}, r"optimizer.rates\['trunk'\] = -0.1: must be 0 or more"),
+        ({"trunk": "slow"}, r"optimizer.rates\['trunk'\] = 'slow'"),
+    ],
+)
+def test_impossible_rates_are_refused(rates, message):
+    with pytest.raises(UserError, match=message):
+        moved_by(rates)
+
+
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS.names())
 def test_weight_decay_spares_biases_norms_and_scalars(name):
     params = {

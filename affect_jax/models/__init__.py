@@ -26,11 +26,14 @@ class Model(nn.Module):
 
     - `trunk`: an entry of `TRUNKS`, created.
     - `sizes`: (head, number of outputs), in the order of the config.
+    - `frozen_trunk`: the trunk computes as in evaluation in training too: by running statistics,
+      which stay, without dropout; and nothing is computed backwards through it.
     """
 
     trunk: nn.Module
     sizes: tuple[tuple[str, int], ...]
     dtype: Any
+    frozen_trunk: bool = False
 
     @nn.compact
     def __call__(
@@ -44,7 +47,10 @@ class Model(nn.Module):
 
         **Returns:** `{head: float32 [b, size]}`.
         """
+        train = train and not self.frozen_trunk
         features = self.trunk(images.astype(self.dtype), train=train, keys=keys)  # type: ignore
+        if self.frozen_trunk:
+            features = jax.lax.stop_gradient(features)
         return {name: Head(size, self.dtype, name=name)(features) for name, size in self.sizes}
 
 
@@ -54,6 +60,7 @@ def create_model(
     *,
     num_classes: int = 8,
     dtype: str = "float32",
+    frozen_trunk: bool = False,
 ) -> Model:
     """The network of a config.
 
@@ -62,12 +69,13 @@ def create_model(
     - `trunk`: spec of `TRUNKS`.
     - `heads`: names of `HEADS`, also the keys of the outputs.
     - `dtype`: of the arithmetic, `float32` or `bfloat16`; parameters and outputs are float32.
+    - `frozen_trunk`: train the heads alone, see `Model`.
 
     **Raises:** `UserError` for an unknown name or option.
     """
     compute = jnp.dtype(dtype)
     sizes = tuple((name, HEADS[name](num_classes)) for name in heads)
-    return Model(TRUNKS.create(trunk, dtype=compute), sizes, compute)
+    return Model(TRUNKS.create(trunk, dtype=compute), sizes, compute, frozen_trunk)
 
 
 load_all(__name__)

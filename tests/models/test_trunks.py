@@ -181,6 +181,30 @@ def test_dropout_belongs_to_the_example(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_frozen_trunk_trains_as_it_evaluates(name):
+    network = made(name)
+    frozen = Made(dataclasses.replace(network.model, frozen_trunk=True), network.images)
+    keys = jax.random.split(jax.random.key(1), BATCH)
+    before = network.variables
+
+    def objective(params):
+        logits, updates = frozen.outputs(
+            {**before, "params": params}, network.images, train=True, keys=keys
+        )
+        return jnp.sum(logits**2), (logits, updates.get("batch_stats", {}))
+
+    gradients, (logits, after) = jax.jit(jax.grad(objective, has_aux=True))(before["params"])
+    expected = network.evaluate(before, network.images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    for a, b in zip(
+        jax.tree.leaves(after), jax.tree.leaves(before.get("batch_stats", {})), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients["trunk"]))
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients["expression"]))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_initialisation_follows_the_key(name):
     init = made(name).init
     first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
