@@ -108,7 +108,7 @@ def scorer(targets: np.ndarray, predicted: np.ndarray, units: Sequence[int]) -> 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         for unit, (rows, counts, areas) in zip(units, parts, strict=True):
-            chosen = weights[:, rows]
+            chosen = np.take(weights, rows, axis=1)
             total, active, said, both, right, said_best, both_best = (chosen @ counts).T
             best = divide(2 * both_best, active + said_best)
             found[f"AU{unit}.f1"] = divide(2 * both, active + said)

@@ -122,16 +122,16 @@ def scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
 def resampled(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Scorer:
     """What gives the scores of `categorical` for bootstrap weights [K, N], under the same names.
 
-    Skew-normalised scores are computed by weighting classes equally, see `skew.balance`.
+    Skew-normalised scores are computed by weighting classes equally, see `skew.balancer`.
 
     **Arguments and raises:** as of `categorical`.
     """
     score = scorer(labels, probabilities, classes)
+    balance = skew.balancer(labels)
 
     def both(weights: np.ndarray) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
-        normalised = skew.balance(weights, labels)
-        for skewness, given in (("original", weights), ("normalised", normalised)):
+        for skewness, given in (("original", weights), ("normalised", balance(weights))):
             for name, array in score(given).items():
                 rule, kind = name.split(".", 1)
                 found[f"{rule}.{skewness}.{kind}"] = array

@@ -39,7 +39,7 @@ def matrices(
     **Arguments:**
 
     - `labels`, `predicted`: int [N].
-    - `weights`: float [K, N].
+    - `weights`: [K, N].
     """
     cells = labels * num_classes + predicted
     size = num_classes**2

@@ -80,7 +80,7 @@ def scorer(
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         for suffix, rows in groups:
-            chosen = weights if len(rows) == len(labels) else weights[:, rows]
+            chosen = weights if len(rows) == len(labels) else np.take(weights, rows, axis=1)
             axes = {axis: _scores(chosen @ columns[suffix, axis]) for axis in AXES}
             axes["mean"] = {name: mean([axes[axis][name] for axis in AXES]) for name in NAMES}
             found |= {f"{axis}.{name}{suffix}": axes[axis][name] for axis in axes for name in NAMES}

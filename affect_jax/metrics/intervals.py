@@ -31,12 +31,12 @@ _STREAM = 1  # keeps the samples' random numbers apart from those of the skew-no
 
 
 def resample(num_faces: int, replicates: range, seed: int) -> np.ndarray:
-    """How often each face is in each bootstrap sample: float64 [len(replicates), N].
+    """How often each face is in each bootstrap sample: int32 [len(replicates), N].
 
     A sample depends on `num_faces`, `seed` and its own number alone: two models scored on the same
     faces are scored on the same samples, whatever the chunks.
     """
-    weights = np.empty((len(replicates), num_faces))
+    weights = np.empty((len(replicates), num_faces), np.int32)
     for row, number in enumerate(replicates):
         random = np.random.default_rng([seed, number, _STREAM])
         chosen = random.integers(0, num_faces, num_faces)

@@ -38,13 +38,14 @@ def areas(scores: np.ndarray, positive: np.ndarray) -> Areas:
 
     def score(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ranked = np.take(weights, order, axis=1)  # several times faster than weights[:, order]
-        above = np.cumsum(ranked, axis=1)  # weight of this place and all before it
-        hits = np.take(ranked, places, axis=1)  # [K, J]
+        above = np.cumsum(ranked, axis=1, dtype=ranked.dtype)  # of this place and all before it
+        hits = np.take(ranked, places, axis=1).astype(np.float64)  # [K, J]
         true = np.cumsum(hits, axis=1)
         true_before = np.take(true - hits, first_hit, axis=1)
         true = np.take(true, last_hit, axis=1)
         selected = np.take(above, end, axis=1)
-        false_before = np.take(above - ranked, start, axis=1) - true_before
+        before = np.take(above, start, axis=1) - np.take(ranked, start, axis=1)
+        false_before = before - true_before
         positives = hits.sum(axis=1)
         negatives = weights.sum(axis=1) - positives
         ranked_below = negatives[:, None] - (false_before + selected - true) / 2

@@ -6,30 +6,38 @@ class has are drawn from every class, without replacement, and scored; this is d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from affect_jax.metrics.base import Scorer, chunks
 
 
-def draw(labels: np.ndarray, draws: range, seed: int) -> np.ndarray:
-    """Which faces each draw has: weights 0 or 1, float64 [len(draws), N].
-
-    A draw depends on `labels`, `seed` and its own number alone. The rarest class is the rarest of
-    those that have a face.
+def drawer(labels: np.ndarray) -> Callable[[range, int], np.ndarray]:
+    """Prepares draws of faces.
 
     **Arguments:**
 
-    - `labels`: int [N].
-    - `draws`: numbers of the draws.
+    - `labels`: int [N], the classes to make equally frequent.
+
+    **Returns:**
+
+    A function from the draws' numbers and a seed to which faces each draw has: weights 0 or 1,
+    int32 [draws, N]. A draw depends on `labels`, its number and the seed alone. The rarest class is
+    the rarest of those that have a face.
     """
-    weights = np.zeros((len(draws), len(labels)))
-    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    rarest = min(map(len, rows))
-    for row, number in enumerate(draws):
-        random = np.random.default_rng([seed, number])
-        for members in rows:
-            weights[row, random.choice(members, rarest, replace=False, shuffle=False)] = 1.0
-    return weights
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    rarest = min(map(len, classes))
+
+    def draw(numbers: range, seed: int) -> np.ndarray:
+        weights = np.zeros((len(numbers), len(labels)), np.int32)
+        for row, number in enumerate(numbers):
+            random = np.random.default_rng([seed, number])
+            for faces in classes:
+                weights[row, random.choice(faces, rarest, replace=False, shuffle=False)] = 1
+        return weights
+
+    return draw
 
 
 def normalised(scorer: Scorer, labels: np.ndarray, draws: int, seed: int) -> dict[str, np.ndarray]:
@@ -40,24 +48,33 @@ def normalised(scorer: Scorer, labels: np.ndarray, draws: int, seed: int) -> dic
     - `scorer`: of the same N faces.
     - `labels`: int [N], the classes to make equally frequent.
     """
-    parts = [scorer(draw(labels, part, seed)) for part in chunks(draws, len(labels))]
+    draw = drawer(labels)
+    parts = [scorer(draw(numbers, seed)) for numbers in chunks(draws, len(labels))]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def balance(weights: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Weights [K, N] changed so that every class has the rarest class's weight in all.
+def balancer(labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Prepares weights that make classes equally frequent.
 
-    What a draw takes on average, so a score of these weights is the mean over many draws but for
-    what is curved in the score. Intervals of skew-normalised scores are computed so, as 200 draws
-    of each bootstrap sample would take 200 times as long. A class without weight stays without.
+    They are what a draw takes on average, so a score of these weights is the mean over many draws
+    but for what is curved in the score. Intervals of skew-normalised scores are computed so, as 200
+    draws of each bootstrap sample would take 200 times as long.
 
     **Arguments:**
 
-    - `weights`: float [K, N].
     - `labels`: int [N].
+
+    **Returns:**
+
+    A function from weights [K, N] to weights float64 [K, N] of which every class has as much in all
+    as the rarest had before. A class without weight stays without.
     """
     _, place = np.unique(labels, return_inverse=True)
-    totals = np.stack([np.bincount(place, row) for row in weights])  # [K, classes]
-    rarest = np.min(totals, axis=1, keepdims=True, where=totals > 0, initial=np.inf)
-    factors = np.where(totals > 0, rarest, 0.0) / np.where(totals > 0, totals, 1.0)
-    return weights * np.take(factors, place, axis=1)
+
+    def balance(weights: np.ndarray) -> np.ndarray:
+        totals = np.stack([np.bincount(place, row) for row in weights])  # [K, classes]
+        rarest = np.min(totals, axis=1, keepdims=True, where=totals > 0, initial=np.inf)
+        factors = np.where(totals > 0, rarest, 0.0) / np.where(totals > 0, totals, 1.0)
+        return weights * np.take(factors, place, axis=1)
+
+    return balance

@@ -151,7 +151,7 @@ def test_normalised_scores_equal_a_loop_of_scikit_learn_over_the_draws(name):
     labels, probabilities = awkward()[name]
     draws = 4
     found = categorical(labels, probabilities, CLASSES, draws=draws, seed=5)
-    drawn = skew.draw(labels, range(draws), seed=5).astype(bool)
+    drawn = skew.drawer(labels)(range(draws), 5).astype(bool)
     rules = {"top1": probabilities.argmax(axis=1), "top2": top2_by_hand(labels, probabilities)}
     for rule, predicted in rules.items():
         each = [reference(labels[row], predicted[row], probabilities[row]) for row in drawn]

@@ -74,7 +74,7 @@ def test_intervals_of_normalised_scores_are_those_of_drawing_in_every_sample():
     drawn = {name: [] for name in names}
     for weights in intervals.resample(200, range(300), seed=0).astype(int):
         rows = np.repeat(np.arange(200), weights)
-        masks = skew.draw(labels[rows], range(10), seed=0)
+        masks = skew.drawer(labels[rows])(range(10), 0)
         counts = np.stack([np.bincount(rows[row == 1], minlength=200) for row in masks])
         for name, values in score(counts.astype(float)).items():
             if name.removeprefix("top1.") in names:
