@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from affect_jax import batch as batches
 from affect_jax import parallel, steps
 from affect_jax.config import Config
-from affect_jax.data import features, loader, sampling
+from affect_jax.data import decoding, features, loader, sampling
 from affect_jax.facs.action_units import UNITS
 from affect_jax.predictions import Predictions
 from affect_jax.program import Program, class_names
@@ -57,6 +57,14 @@ class Evaluator:
         finally:
             loaded.close()
         return self._table(outputs)
+
+    def faces(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Some faces of the split as they are stored: uint8 [n, S, S, 3]."""
+        size = self._config.data.image_size
+        images = np.empty((len(rows), size, size, 3), np.uint8)
+        for row, image in zip(rows, images, strict=True):
+            decoding.decode(self.split.records[row]["image"], image)
+        return images
 
     def chance(self) -> Predictions:
         """What a network that knows nothing predicts: shows which scores this split can have."""

@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard: the confusion matrix, and faces as the network is given them."""
+"""Pictures for TensorBoard: the confusion matrix, faces and what was said of them, raw ones."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from typing import Any
 import numpy as np
 
 from affect_jax import parallel
+from affect_jax.facs.action_units import ACTIVE
+from affect_jax.labels import AXES
 from affect_jax.predictions import Predictions
 
 
 def confusion(table: Predictions, size: float = 5.0) -> np.ndarray:
     """The confusion matrix of the annotated faces, rows sum to one: uint8 [H, W, 3]."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     assert table.expression is not None and table.probabilities is not None
     rows = table.expression >= 0
     count = len(table.classes)
     cells = table.expression[rows] * count + table.probabilities[rows].argmax(axis=1)
     matrix = np.bincount(cells, minlength=count**2).reshape(count, count)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(size, size), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = _figure(size, size)
     axes = figure.add_subplot(xlabel="predicted", ylabel="label")
     axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
     axes.set_xticks(range(count), table.classes, rotation=45, ha="right")
@@ -30,6 +28,76 @@ def confusion(table: Predictions, size: float = 5.0) -> np.ndarray:
     for i, j in np.ndindex(count, count):
         shade = "black" if share[i, j] > 0.5 else "white"
         axes.text(j, i, f"{share[i, j]:.2f}", ha="center", va="center", color=shade, fontsize=8)
+    return _pixels(figure)
+
+
+def panel(
+    images: np.ndarray,
+    landmarks: np.ndarray,
+    table: Predictions,
+    rows: np.ndarray,
+    columns: int = 4,
+) -> np.ndarray:
+    """Faces with their points and, under each, what is true and what was predicted.
+
+    **Arguments:**
+
+    - `images`: uint8 [n, S, S, 3].
+    - `landmarks`: float [n, 68, 2], pixels of `images`; zeros where a face has none.
+    - `rows`: int [n], the faces' places in `table`.
+
+    **Returns:** uint8 [H, W, 3].
+    """
+    lines = -(-len(rows) // columns)
+    figure = _figure(2.2 * columns, 2.9 * lines)
+    for place, (row, image, points) in enumerate(zip(rows, images, landmarks, strict=True)):
+        axes = figure.add_subplot(lines, columns, place + 1)
+        axes.imshow(image)
+        if points.any():
+            axes.scatter(points[:, 0], points[:, 1], s=2, c="#7fffd4", linewidths=0)
+        axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel("\n".join(_said(table, row)), fontsize=7, family="monospace")
+    return _pixels(figure)
+
+
+def _said(table: Predictions, row: int) -> list[str]:
+    """Lines like `happiness: neutral .61` or `valence +.40: +.33`: the label first."""
+    lines = []
+    if table.probabilities is not None and table.expression is not None:
+        likely = int(table.probabilities[row].argmax())
+        label = table.expression[row]
+        true = table.classes[label] if label >= 0 else "none"
+        lines.append(f"{true}: {table.classes[likely]} {table.probabilities[row, likely]:.2f}")
+    if table.valence_arousal is not None and table.valence_arousal_predicted is not None:
+        true, said = table.valence_arousal[row], table.valence_arousal_predicted[row]
+        lines += [f"{axis} {_number(true[i])}: {said[i]:+.2f}" for i, axis in enumerate(AXES)]
+    if table.action_units is not None and table.action_units_predicted is not None:
+        for name, values in (
+            ("AU", table.action_units[row]),
+            ("->", table.action_units_predicted[row]),
+        ):
+            active = [str(unit) for unit, v in zip(table.units, values, strict=True) if v >= ACTIVE]
+            lines.append(f"{name} {'+'.join(active) or 'none'}")
+    return lines
+
+
+def _number(value: float) -> str:
+    return "none" if np.isnan(value) else f"{value:+.2f}"
+
+
+def _figure(width: float, height: float) -> Any:
+    """An empty figure, inches; drawn without pyplot, which would keep it."""
+    from matplotlib.figure import Figure  # a second that `--help` need not wait for
+
+    return Figure(figsize=(width, height), dpi=100, layout="constrained")
+
+
+def _pixels(figure: Any) -> np.ndarray:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

@@ -1,6 +1,7 @@
 """The training loop: one screen, and the parts it is made of.
 
-Order of operations. Once: data, program, state (the run's own newest checkpoint, else fresh).
+Order of operations. Once: data, program, state (the run's own newest checkpoint, else the weights
+that `init_from` names, else fresh).
 Each step: batch, update; then, where the step's number calls for it: log, evaluate, save, and
 only after a save does a signal end the run. The number of updates done *is* the position in the
 data, so a run goes on exactly where its checkpoint was written. Cadences count absolute steps.
@@ -20,14 +21,17 @@ import numpy as np
 
 from affect_jax import batch as batches
 from affect_jax import config as configs
-from affect_jax import inference, parallel, pictures, program, scores, steps, writers
+from affect_jax import inference, parallel, pictures, predictions, program, scores, steps
 from affect_jax import state as states
+from affect_jax import warm_start, writers
 from affect_jax.checkpoints import Checkpoints
 from affect_jax.config import Config
 from affect_jax.data import features, loader, sampling
 from affect_jax.errors import UserError
 from affect_jax.signals import StopRequest
 from affect_jax.workdir import Workdir
+
+PANEL = 12  # faces in the panel of an evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,8 @@ def fit(config: Config, workdir: Workdir) -> int:
 
     **Raises:** `UserError` where the data cannot be used or the loss is not finite.
     """
+    checkpoints = Checkpoints.of(config, workdir)
+    given = None if checkpoints.steps() else warm_start.read(config)  # told before data are prepared
     builder = program.prepare(config)
     training = features.open_split(builder, "training")
     validation = features.open_split(builder, config.evaluation.split)
@@ -75,8 +81,8 @@ def fit(config: Config, workdir: Workdir) -> int:
     evaluator = inference.Evaluator(config, compiled, validation)
     check_best_score(config.checkpoint.best, evaluator)
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints.of(config, workdir))
-        state = restore_or_create(compiled, checkpoints, training.fingerprint)
+        stack.enter_context(checkpoints)
+        state = restore_or_create(compiled, checkpoints, training.fingerprint, given)
         start = int(state.step)
         stop = stack.enter_context(StopRequest())
         writer = stack.enter_context(writers.create_writer(workdir.path, start))
@@ -85,11 +91,16 @@ def fit(config: Config, workdir: Workdir) -> int:
         )
         log = Log(writer, progress, compiled.schedule, config.batch_size, start)
         describe(config, log, state, training, validation, cadence)
+        if given is not None:
+            progress.say(given.report.table())
         data = stack.enter_context(load(config, training.records, targets, rows, start, cadence))
         run = Run(
             config, compiled, cadence, checkpoints, evaluator, stop, log, training.fingerprint
         )
-        return run.loop(state, data)
+        state = run.loop(state, data)
+        if stop.received is None:
+            run.conclude(state)
+        return stop.exit_code
 
 
 def training_rows(config: Config, targets: dict[str, np.ndarray]) -> sampling.TrainingRows:
@@ -111,14 +122,18 @@ def check_best_score(name: str, evaluator: inference.Evaluator) -> None:
 
 
 def restore_or_create(
-    compiled: program.Program, checkpoints: Checkpoints, fingerprint: str
+    compiled: program.Program,
+    checkpoints: Checkpoints,
+    fingerprint: str,
+    given: warm_start.WarmStart | None = None,
 ) -> states.TrainState:
-    """The run's newest whole checkpoint, or a fresh state where it has none.
+    """The run's newest whole checkpoint; where it has none, a fresh state, from weights if given.
 
     **Raises:** `UserError` where no checkpoint is whole, or the data are not those of the run.
     """
     if not checkpoints.steps():
-        return states.create(compiled)
+        fresh = states.create(compiled)
+        return given.into(fresh) if given else fresh
     state, info = checkpoints.restore(states.template(compiled), "last")
     if info["data"] != fingerprint:
         raise UserError(
@@ -255,12 +270,10 @@ class Run:
     stop: StopRequest
     log: Log
     fingerprint: str
+    scored: tuple[int, scores.Scores] | None = None  # the newest evaluation and its step
 
-    def loop(self, state: states.TrainState, data: loader.Prefetch) -> int:
-        """Updates from the state's step to the last one: the whole of training.
-
-        **Returns:** the exit code.
-        """
+    def loop(self, state: states.TrainState, data: loader.Prefetch) -> states.TrainState:
+        """Updates from the state's step to the last one, or to a signal: the whole of training."""
         update = parallel.on_devices(functools.partial(steps.train_step, self.program))
         cadence, start = self.cadence, int(state.step)
         state = parallel.replicate(state)
@@ -273,13 +286,26 @@ class Run:
             if evaluating or saving or stopping or cadence.due("log", step):
                 self.log.flush(step, data.waited_seconds)
             if cadence.due("images", step):
-                self.log.writer.write_images(step, {"faces": pictures.faces(batch)})
+                self.log.writer.write_images(step, {"training_faces": pictures.faces(batch)})
             scored = self.evaluate(step, state) if evaluating and not stopping else None
             if saving or stopping:
                 self.save(step, state, scored)
             if stopping:
-                return self.stop.exit_code
-        return 0
+                break
+        return state
+
+    def conclude(self, state: states.TrainState) -> None:
+        """The last word of a run that came to its end: a table of its scores."""
+        last = self.cadence.total
+        if self.scored is None or self.scored[0] != last:
+            self.evaluate(last, state)
+        assert self.scored is not None
+        self.checkpoints.wait()
+        best = self.checkpoints.best()
+        print(f"{self.evaluator.split.name}, step {last:,} (the last):\n")
+        print(scores.summary(self.scored[1]))
+        if best is not None:
+            print(f"\nbest {self.config.checkpoint.best}: step {best:,}; --mode=evaluate scores it")
 
     def evaluate(self, step: int, state: states.TrainState) -> scores.Scores:
         """Scores of the evaluation split, written to the log."""
@@ -287,13 +313,23 @@ class Run:
             table = self.evaluator(states.variables(state))
             found = scores.score(table, draws=self.config.evaluation.draws)
             self.log.writer.write_scalars(step, found.values)
-            if table.expression is not None:
-                self.log.writer.write_images(step, {"confusion": pictures.confusion(table)})
+            self.log.writer.write_images(step, self.pictures(table))
+        self.scored = step, found
         shown = list(scores.headlines(found).items())[:2]
         self.log.progress.say(
             f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in shown)
         )
         return found
+
+    def pictures(self, table: predictions.Predictions) -> dict[str, np.ndarray]:
+        """What an evaluation shows: confusions, and faces with their labels and predictions."""
+        # Evenly spaced over the split, whose records are in no order: faces of many classes.
+        rows = np.linspace(0, len(table) - 1, min(PANEL, len(table))).astype(int)
+        landmarks = self.evaluator.targets["landmarks"][rows]
+        shown = {"faces": pictures.panel(self.evaluator.faces(rows), landmarks, table, rows)}
+        if table.expression is not None:
+            shown["confusion"] = pictures.confusion(table)
+        return shown
 
     def save(self, step: int, state: states.TrainState, scored: scores.Scores | None) -> None:
         """One checkpoint, written while training goes on."""

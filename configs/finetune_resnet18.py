@@ -1,0 +1,24 @@
+"""ResNet18 from ImageNet's weights, fine-tuned: the nearer a layer is to the image, the less it moves.
+
+Ours: needs AffectNet. The weights are torchvision's, which the Hugging Face Hub has in timm's name;
+`pip install 'affect_jax[hub]'` fetches them once. A file or the folder of a run does as well:
+
+    python -m affect_jax.main --config=configs/finetune_resnet18.py --workdir=runs/finetune \
+        --config.data.manual_dir=/path/to/AffectNet --config.init_from=resnet18-f37072fd.pth
+"""
+
+from affect_jax.config import defaults, variant
+
+
+def get_config(dataset: str = "affectnet"):
+    config = variant(defaults(), dataset)
+    config.trunk = {"name": "resnet18"}
+    config.init_from = "hf://timm/resnet18.tv_in1k"
+    config.losses = ({"name": "weighted_cross_entropy", "head": "expression"},)
+    config.duration = {"epochs": 5.0, "steps": 0}
+    config.schedule = {"name": "cosine", "warmup": {"epochs": 0.5}}
+    # Each stage at half the rate of the one above it; the stem, last of all, at a 32nd.
+    rates = {"trunk": 1 / 32, "trunk/stage1": 1 / 16, "trunk/stage2": 1 / 8}
+    rates |= {"trunk/stage3": 1 / 4, "trunk/stage4": 1 / 2}
+    config.optimizer = {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "rates": rates}
+    return config

@@ -1,0 +1,226 @@
+"""The loop: what it writes, that it goes on exactly, that it ends with scores."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from affect_jax import batch as batches
+from affect_jax import config as configs
+from affect_jax import program, steps, train
+from affect_jax import state as states
+from affect_jax.checkpoints import Checkpoints
+from affect_jax.data import features
+from affect_jax.errors import UserError
+from affect_jax.workdir import Workdir
+from tests.releases import shrink, write_release
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
+    """A small release, and where its records go."""
+    folder = tmp_path_factory.mktemp("faces")
+    write_release(folder / "release")
+    return folder / "release", folder / "data"
+
+
+def load(name: str, dataset: str = "affectnet"):
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(dataset)
+
+
+def fit(places, folder: pathlib.Path, name: str = "alexnet_joint", **changes) -> int:
+    program.registries()
+    config = load(name)
+    config.schedule = {"name": "constant"}
+    config.trunk = {"name": "resnet18"}
+    changes = {"checkpoint__every": {"steps": 4}, "evaluate_every": {"steps": 4}} | changes
+    shrink(config, *places, **changes)
+    workdir = Workdir(folder)
+    workdir.create()
+    return train.fit(config, workdir)
+
+
+def saved(folder: pathlib.Path, step: int) -> dict:
+    """SHA-256 of every array of a checkpoint, by name: parameters, optimizer, average, step."""
+    sealed = json.loads((folder / "checkpoints" / str(step) / "info" / "metadata").read_text())
+    return {k: v["sha256"] for k, v in json.loads(sealed["body"])["arrays"].items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(places, tmp_path_factory) -> pathlib.Path:
+    """A run of 12 updates: an epoch and a half."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert fit(places, folder, duration={"steps": 12}) == 0
+    return folder
+
+
+def logged(folder: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder: pathlib.Path) -> dict[int, float]:
+    return {row["step"]: row["train.loss"] for row in logged(folder) if "train.loss" in row}
+
+
+def test_a_run_writes_what_it_promises(undisturbed):
+    steps = Checkpoints(undisturbed / "checkpoints").steps()
+    assert 12 in steps and len(steps) <= 3  # the last two and the best
+    assert sorted(losses(undisturbed)) == [3, 4, 6, 8, 9, 12]
+    evaluated = [row for row in logged(undisturbed) if "multitask" in row]
+    assert [row["step"] for row in evaluated] == [4, 8, 12]
+    for name in ("categorical.top1.original.f1.macro", "dimensional.valence.ccc"):
+        assert all(name in row for row in evaluated)
+    trained = [row for row in logged(undisturbed) if "train.loss" in row]
+    for name in ("learning_rate", "images_per_second", "gradient_norm", "data_wait_share"):
+        assert all(f"train.{name}" in row for row in trained)
+
+
+def test_tensorboard_shows_scores_pictures_and_hparams(undisturbed):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(undisturbed / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/loss", "train/learning_rate", "train/gradient_norm"} <= set(tags["scalars"])
+    assert {"train/images_per_second", "categorical/top1/original/accuracy"} <= set(tags["scalars"])
+    assert {"confusion", "faces", "training_faces"} <= {tag.split("/")[0] for tag in tags["images"]}
+    assert [event.step for event in events.Scalars("train/loss")] == [3, 4, 6, 8, 9, 12]
+    contents = b"".join(
+        path.read_bytes() for path in (undisturbed / "tensorboard").rglob("*") if path.is_file()
+    )
+    assert b"_hparams_/session_start_info" in contents and b"optimizer.momentum" in contents
+
+
+@pytest.mark.parametrize("stop", [4, 5, 8])
+def test_a_resumed_run_equals_an_undisturbed_one(places, undisturbed, tmp_path, stop):
+    """Stopped at an epoch's inside and edge (8 updates an epoch): the same bits, the same log."""
+    assert fit(places, tmp_path, duration={"steps": stop}) == 0
+    assert fit(places, tmp_path, duration={"steps": 12}) == 0
+    assert saved(tmp_path, 12) == saved(undisturbed, 12)
+    expected = losses(undisturbed)
+    found = losses(tmp_path)
+    whole = [step for step in expected if step > stop + 3]  # lines of the same steps
+    assert whole and all(found[step] == expected[step] for step in whole)
+
+
+def test_a_signal_saves_and_ends_the_run(places, undisturbed, tmp_path, monkeypatch, capsys):
+    plain, added = train.Log.add, []
+
+    def add(log, metrics):
+        plain(log, metrics)
+        added.append(metrics)
+        if len(added) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(train.Log, "add", add)
+    assert fit(places, tmp_path, duration={"steps": 12}) == 128 + signal.SIGTERM
+    assert Checkpoints(tmp_path / "checkpoints").steps()[-1] == 6
+    assert "SIGTERM: finishing the step and saving" in capsys.readouterr().err
+    monkeypatch.setattr(train.Log, "add", plain)
+    assert fit(places, tmp_path, duration={"steps": 12}) == 0
+    assert saved(tmp_path, 12) == saved(undisturbed, 12)
+
+
+def test_a_finished_run_says_so_again(places, undisturbed, capsys):
+    before = saved(undisturbed, 12)
+    assert fit(places, undisturbed, duration={"steps": 12}) == 0
+    assert "validation, step 12 (the last)" in capsys.readouterr().out
+    assert saved(undisturbed, 12) == before
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(places, tmp_path):
+    with pytest.raises(UserError, match="not finite"):
+        fit(places, tmp_path, duration={"steps": 12}, learning_rate=1e30)
+    assert Checkpoints(tmp_path / "checkpoints").steps() == []
+
+
+def test_an_unknown_best_score_is_told_before_training(places, tmp_path):
+    with pytest.raises(UserError, match="checkpoint.best = 'f1'"):
+        fit(places, tmp_path, checkpoint__best="f1")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_other_data_than_the_runs_are_refused(places, undisturbed, tmp_path):
+    write_release(tmp_path / "other", training=56)
+    with pytest.raises(UserError, match="trained on other prepared data"):
+        fit((tmp_path / "other", tmp_path / "data"), undisturbed, duration={"steps": 14})
+
+
+@pytest.mark.parametrize("strategy, counts", [("natural", None), ("down", 5), ("up", 7)])
+def test_an_epoch_has_the_strategys_faces(places, strategy, counts):
+    config = load("alexnet_imbalanced")
+    shrink(config, *places, batch_size=1)
+    config.sampling = {"name": strategy, "cap": 5} if strategy == "down" else {"name": strategy}
+    program.registries()
+    split = features.open_split(program.prepare(config), "training")
+    targets = batches.targets(split.columns(), 8)
+    rows = train.training_rows(config, targets)
+    seen = np.concatenate([rows[step] for step in range(rows.steps_per_epoch)])
+    found = np.bincount(targets["expression"][seen], minlength=8)
+    everyone = np.bincount(targets["expression"][targets["expression_mask"]], minlength=8)
+    wanted = everyone if counts is None else np.full(8, counts)
+    if strategy == "up":
+        wanted = np.full(8, everyone.max())
+    assert found.tolist() == wanted.tolist()
+    assert targets["expression_mask"][seen].all()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_config_overfits_sixteen_faces(path, places):
+    """Builds, takes steps, and learns sixteen faces by heart: all its terms at once."""
+    config = load(path.stem)
+    trunk = configs.plain(config.trunk)["name"]
+    shrink(config, *places, trunk__name=trunk, ema_decay=0.0)
+    config.trunk = {"name": trunk, "width": 8}
+    if trunk != "resnet18":
+        config.trunk = {"name": trunk, "width": 64, "initialisation": "torch", "dropout": 0.0}
+        config.data.image_size, config.data.crop_size = 80, 72
+    config.optimizer = {"name": "adam"}
+    config.schedule = {"name": "constant"}
+    config.learning_rate, config.data.mirror, config.batch_size = 2e-3, False, 16
+    registries = program.registries()
+    configs.check(config, registries=registries, name=path.name)
+    random = np.random.default_rng(0)
+    targets = batches.targets(
+        {
+            "expression": np.arange(16) % 8,
+            "valence": random.uniform(-1, 1, 16),
+            "arousal": random.uniform(-1, 1, 16),
+            "action_units": random.integers(0, 2, (16, 18)),
+        }
+    )
+    batch = batches.take(targets, np.arange(16))
+    size = config.data.image_size
+    batch["image"] = random.integers(0, 256, (16, size, size, 3), np.uint8)
+    config.data.crop_size = size  # no random crop: the same sixteen pictures each step
+    made = program.create_program(config, targets, steps_per_epoch=1)
+    step = jax.jit(
+        jax.vmap(
+            functools.partial(steps.train_step, made),
+            axis_name=steps.AXIS,
+            in_axes=(None, 0),
+            out_axes=None,
+        )
+    )
+    state, first = states.create(made), {}
+    for _ in range(200):
+        state, metrics = step(state, batches.split(batch, 1))
+        found = {k: float(v) for k, v in metrics.compute().items()}
+        first = first or found
+        shares = {term: found[f"loss_{term}"] / first[f"loss_{term}"] for term in made.loss.names}
+        if max(shares.values()) < 0.3:
+            break
+    assert max(shares.values()) < 0.3, shares
