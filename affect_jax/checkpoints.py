@@ -193,22 +193,49 @@ class Checkpoints:
 
         **Raises:** `UserError` where there is none, or none that is whole.
         """
+        if which == "last" and self.steps():
+            return self._newest_whole(template, self.steps())
+        step = self._chosen(which)
+        try:
+            return self._read(template, step)
+        except Damaged as error:
+            raise self._cannot(step, error) from error
+
+    def arrays(self, which: str, beginnings: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """Arrays of one checkpoint by their names, whatever model it is of.
+
+        **Arguments:**
+
+        - `which`: as for `restore`, but `last` is the newest, damaged or not.
+        - `beginnings`: of the names that are read, such as `params.model.`.
+
+        **Raises:** `UserError` where there is no such checkpoint, or it is damaged.
+        """
+        step = self._chosen(which)
+        try:
+            info = _open_info(self.directory / str(step))
+            wanted = {
+                name: jax.ShapeDtypeStruct(saved["shape"], np.dtype(saved["dtype"]))
+                for name, saved in info["arrays"].items()
+                if name.startswith(beginnings)
+            }
+            return self._whole(step, info, wanted)
+        except Damaged as error:
+            raise self._cannot(step, error) from error
+
+    def _chosen(self, which: str) -> int:
         steps = self.steps()
         if not steps:
             raise UserError(f"{self.directory}: no checkpoint; train first")
-        if which == "last":
-            return self._newest_whole(template, steps)
-        step = self.best() if which == "best" else _as_step(which)
+        step = self.best() if which == "best" else steps[-1] if which == "last" else _as_step(which)
         step = steps[-1] if step is None else step
         if step not in steps:
             known = ", ".join(map(str, steps))
             raise UserError(f"--checkpoint={which}: {self.directory} holds steps {known}")
-        try:
-            return self._read(template, step)
-        except Damaged as error:
-            raise UserError(
-                f"checkpoint {self.directory / str(step)} cannot be restored: {error}"
-            ) from error
+        return step
+
+    def _cannot(self, step: int, error: Damaged) -> UserError:
+        return UserError(f"checkpoint {self.directory / str(step)} cannot be restored: {error}")
 
     def _newest_whole(self, template: Any, steps: list[int]) -> tuple[Any, dict[str, Any]]:
         reasons = []
@@ -236,12 +263,19 @@ class Checkpoints:
         info = _open_info(self.directory / str(step))
         wanted = _named_leaves(template)
         _check_arrays(info["arrays"], wanted)
-        leaves = []
+        leaves = list(self._whole(step, info, wanted).values())
+        return jax.tree.unflatten(jax.tree.structure(template), leaves), info
+
+    def _whole(
+        self, step: int, info: dict[str, Any], wanted: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """The arrays of a step, each with the bytes that were saved; else `Damaged`."""
+        arrays = {}
         for name, value in _read_arrays(self.directory / str(step) / "state", wanted):
             if _hash(value) != info["arrays"][name]["sha256"]:
                 raise Damaged(f"the bytes of {name} are not those that were saved")
-            leaves.append(value)
-        return jax.tree.unflatten(jax.tree.structure(template), leaves), info
+            arrays[name] = value
+        return arrays
 
 
 def _as_step(which: str) -> int:

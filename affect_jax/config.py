@@ -61,6 +61,9 @@ def defaults() -> Config:
 
     config.trunk = ConfigDict({"name": "alexnet"})  # registry `models.TRUNKS`
     config.heads = ("expression",)  # registry `models.HEADS`
+    # Weights to start from: a .safetensors or .pth file (torchvision's AlexNet and ResNet18, timm's
+    # ResNet18, our own), hf://owner/name[@revision][/file], or the folder of a run; "": none.
+    config.init_from = ""
     config.dtype = "float32"  # of the network's arithmetic; parameters and losses are float32
 
     # The objective: weighted sum of terms of the registry `losses.LOSSES`.

@@ -91,6 +91,7 @@ def create_model(config: Config) -> Any:
         tuple(config.heads),
         num_classes=config.data.num_classes,
         dtype=config.dtype,
+        frozen_trunk=optimizers.freezes(configs.plain(config.optimizer), "trunk"),
     )
 
 

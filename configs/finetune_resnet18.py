@@ -1,4 +1,4 @@
-"""ResNet18 from ImageNet's weights, fine-tuned: the nearer a layer is to the image, the less it moves.
+"""ResNet18 from ImageNet's weights, fine-tuned: the nearer a layer is to the image, the slower.
 
 Ours: needs AffectNet. The weights are torchvision's, which the Hugging Face Hub has in timm's name;
 `pip install 'affect_jax[hub]'` fetches them once. A file or the folder of a run does as well:
