@@ -1,0 +1,66 @@
+"""An experiment of seconds, whose state has everything that can be lost; the tests damage it.
+
+Batch statistics, momentum, a moving average of the parameters, a learned weight of a loss term,
+dropout, random crops, a warm-up: each would show a step that was lost, or done twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from affect_jax.config import defaults
+from affect_jax.models import TRUNKS
+from affect_jax.models.layers import Dropout
+
+STEPS = 40
+SAVE_EVERY = 5
+
+
+@TRUNKS.register("tiny")
+class Tiny(nn.Module):
+    """One normalised convolution and dropout: compiles in a second."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
+    ) -> jax.Array:
+        x = nn.Conv(8, (5, 5), strides=2)(images)
+        x = nn.BatchNorm(use_running_average=not train, axis_name="batch" if train else None)(x)
+        x = jnp.mean(nn.relu(x), axis=(1, 2))
+        return Dropout(0.3, layer=0)(x, keys if train else None)
+
+
+def get_config(trunk: str = "tiny"):
+    """**Arguments:** `trunk`: `tiny` or `resnet18`."""
+    config = defaults()
+    config.data.name = "csv_faces"
+    config.data.options = {
+        "valence_column": "valence",
+        "arousal_column": "arousal",
+        "num_workers": 1,
+    }
+    config.data.image_size, config.data.crop_size = 32, 28
+    config.trunk = {"name": trunk} if trunk == "tiny" else {"name": trunk, "width": 8}
+    config.heads = ("expression", "valence_arousal")
+    config.losses = (
+        {"name": "weighted_cross_entropy", "head": "expression"},
+        {"name": "ccc", "head": "valence_arousal", "weight": "learned"},
+    )
+    config.batch_size = 8
+    config.duration = {"steps": STEPS, "epochs": 0.0}
+    config.learning_rate = 0.05
+    config.schedule = {"name": "cosine", "warmup": {"steps": 4}}
+    config.ema_decay = 0.9
+    config.evaluate_every = {"steps": STEPS, "epochs": 0.0}
+    config.evaluation.batch_size = 16
+    config.evaluation.draws = 2
+    config.checkpoint.every = {"steps": SAVE_EVERY, "epochs": 0.0}
+    config.log_every = 1
+    config.images_every = {"steps": 1000, "epochs": 0.0}
+    return config

@@ -1,0 +1,173 @@
+"""Small real runs in processes of their own, to do damage to, and an undisturbed one."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from affect_jax import checkpoints
+
+HERE = pathlib.Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+PATIENCE = 240  # seconds after which a run of seconds counts as hung
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """What a run came to: every byte of its newest checkpoint, and the loss of every step."""
+
+    step: int
+    arrays: dict[str, str]  # name -> SHA-256
+    losses: dict[int, float]
+
+
+def end_of(workdir: pathlib.Path) -> End:
+    folder = workdir / "checkpoints"
+    step = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    sealed = json.loads((folder / str(step) / "info" / "metadata").read_text())
+    body = json.loads(sealed["body"])
+    assert body["format"] == checkpoints.FORMAT
+    arrays = {name: entry["sha256"] for name, entry in body["arrays"].items()}
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "train.loss" in line]
+    assert len(set(steps)) == len(steps), "a step was logged twice"
+    losses = {line["step"]: line["train.loss"] for line in lines if "train.loss" in line}
+    return End(step, arrays, losses)
+
+
+class Run:
+    """A training process; a context manager that leaves none behind."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]):
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        self.said: list[str] = []
+        self.step = 0  # the newest that was logged
+        self.start = 0  # the one it went on from
+
+    def lines(self) -> Iterator[str]:
+        """What it says, as it says it."""
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self.said.append(line.rstrip())
+            logged = re.match(r"step (\d+) of ", line)
+            resumed = re.search(r"going on from step (\d+)", line)
+            self.step = int(logged[1]) if logged else self.step
+            self.start = int(resumed[1]) if resumed else self.start
+            yield line
+
+    def until(self, more: int) -> None:
+        """Returns when so many steps more than it went on from were logged, or the run ended."""
+        for _ in self.lines():
+            if self.step >= self.start + more:
+                return
+
+    def until_saving(self, folder: pathlib.Path) -> None:
+        """Returns when a checkpoint is being written, or the run ended."""
+        while self._process.poll() is None:
+            if any(folder.glob("*.orbax-checkpoint-tmp*")):
+                return
+
+    def wait(self) -> int:
+        """Its exit code: negative for a signal that killed it."""
+        for _ in self.lines():
+            pass
+        return self._process.wait(PATIENCE)
+
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        assert self.wait() in (-signal.SIGKILL, 0)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+class Lab:
+    """Data, settings and the undisturbed run that all the damaged ones are compared with."""
+
+    def __init__(self, folder: pathlib.Path, cache: pathlib.Path):
+        self.folder = folder
+        self._environment = {
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        write_faces(folder / "faces")
+
+    def command(self, workdir: pathlib.Path, *flags: str, trunk: str = "tiny") -> list[str]:
+        return [
+            *(sys.executable, "-m", "affect_jax.main"),
+            f"--config={HERE / 'experiment.py'}:{trunk}",
+            f"--config.data.manual_dir={self.folder / 'faces'}",
+            f"--config.data.data_dir={self.folder / 'data'}",
+            f"--workdir={workdir}",
+            *flags,
+        ]
+
+    def start(
+        self, workdir: pathlib.Path, *flags: str, trunk: str = "tiny", **settings: str
+    ) -> Run:
+        return Run(self.command(workdir, *flags, trunk=trunk), {**self._environment, **settings})
+
+    def finish(self, workdir: pathlib.Path, *flags: str, trunk: str = "tiny") -> Run:
+        """A run to its end, which must be a good one."""
+        with self.start(workdir, *flags, trunk=trunk) as run:
+            code = run.wait()
+        assert code == 0, "\n".join(run.said)
+        return run
+
+    @functools.cache  # noqa: B019  # as long-lived as the lab
+    def undisturbed(self, trunk: str = "tiny") -> tuple[End, float]:
+        """The undisturbed run's end, and how many seconds it takes once everything is compiled."""
+        for name in ("compiling", "undisturbed"):
+            begin = time.perf_counter()
+            self.finish(self.folder / f"{name}_{trunk}", trunk=trunk)
+        seconds = time.perf_counter() - begin
+        return end_of(self.folder / f"undisturbed_{trunk}"), seconds
+
+
+def write_faces(folder: pathlib.Path, *, training: int = 60, validation: int = 16) -> None:
+    """Images of noise, so that no two faces give the same loss, and their tables."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for split, count in (("training", training), ("validation", validation)):
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["path", "label", "valence", "arousal"])
+            for i in range(count):
+                name = f"{split}_{i}.png"
+                Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / name)
+                table.writerow([name, i % 8, *random.uniform(-1, 1, 2)])
