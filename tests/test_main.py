@@ -1,0 +1,160 @@
+"""The front door: the command in a process of its own, from flags to files and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pyarrow.parquet
+import pytest
+
+from tests.releases import as_flags, write_release
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONFIG = f"--config={ROOT}/configs/resnet18_joint.py"
+
+
+def run(*arguments: str, folder: pathlib.Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "affect_jax.main", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def told(result: subprocess.CompletedProcess) -> str:
+    """The message of a failed command, after checking its form: no traceback, exit code 2."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("affect_jax: ")]
+    assert len(lines) == 1, result.stderr
+    return result.stderr[result.stderr.index("affect_jax: ") :]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[pathlib.Path, subprocess.CompletedProcess, list[str]]:
+    """A folder with a run in `run/`, what the command said, and its flags."""
+    folder = tmp_path_factory.mktemp("front_door")
+    write_release(folder / "release")
+    flags = [CONFIG, "--workdir=run"]
+    flags += as_flags(folder / "release", folder / "data", duration__epochs=2)
+    return folder, run(*flags, folder=folder), flags
+
+
+def test_train_then_evaluate(trained):
+    folder, result, _ = trained
+    assert result.returncode == 0, result.stderr
+    assert "64 read = 64 written + 0 skipped" in result.stderr
+    assert "resnet18" in result.stderr and "images_per_second" in result.stderr
+    assert "validation, step" in result.stdout and "contempt" in result.stdout
+    scored = run("--mode=evaluate", "--workdir=run", folder=folder)
+    assert scored.returncode == 0, scored.stderr
+    out = folder / "run" / "evaluation" / "validation"
+    written = json.loads((out / "scores.json").read_text())
+    accuracy = written["scores"]["categorical.top1.original.accuracy"]
+    assert f"{accuracy:.3f}" in scored.stdout
+    assert written["about"]["checkpoint_step"] > 0 and written["about"]["data"] == "affectnet"
+    table = pyarrow.parquet.read_table(out / "predictions.parquet")
+    assert table.num_rows == 24 and len(set(table["id"].to_pylist())) == 24
+    assert {"p_neutral", "p_contempt", "valence", "arousal_predicted"} <= set(table.column_names)
+    # The table scored as anybody's: the same numbers.
+    again = subprocess.run(
+        [sys.executable, "-m", "affect_jax.evaluate", "--predictions",
+         str(out / "predictions.parquet"), "--out", str(folder / "again"), "--draws", "5"],
+        capture_output=True, text=True, timeout=400, cwd=ROOT,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert json.loads((folder / "again" / "scores.json").read_text())["scores"] == written["scores"]
+
+
+@pytest.mark.parametrize("checkpoint", ["last", "7"])
+def test_evaluate_takes_a_checkpoint_by_name_or_step(trained, checkpoint):
+    folder, _, _ = trained
+    steps = sorted(int(p.name) for p in (folder / "run/checkpoints").iterdir() if p.name.isdigit())
+    result = run(
+        "--mode=evaluate", "--workdir=run", f"--checkpoint={checkpoint}", "--split=training",
+        folder=folder,
+    )  # fmt: skip
+    if checkpoint == "last" or int(checkpoint) in steps:
+        assert result.returncode == 0, result.stderr
+        written = json.loads((folder / "run/evaluation/training/scores.json").read_text())
+        expected = steps[-1] if checkpoint == "last" else int(checkpoint)
+        assert written["about"]["checkpoint_step"] == expected
+    else:
+        assert "holds steps" in told(result)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--config.learning_rat=0.1"], "did you mean 'learning_rate'"),
+        (["--config.trunk.name=alexnt"], "did you mean 'alexnet'"),
+        (["--config.batch_size=0"], "batch_size = 0: must be 1 or more"),
+        (["--checkpoint"], "checkpoint"),
+        (["--mode=trian"], "trian"),
+        (["strange"], "'strange' is not a flag"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(tmp_path, flags, message):
+    assert message in told(run(CONFIG, "--workdir=run", *flags, folder=tmp_path))
+    assert list(tmp_path.iterdir()) == []  # nothing was touched
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    flags = ["--config.batch_size=-1", "--config.dtype=float16", "--config.sampling.name=dwn"]
+    message = told(run(CONFIG, "--workdir=run", *flags, folder=tmp_path))
+    assert "has 3 problems" in message
+    for part in ("batch_size = -1", "did you mean 'bfloat16'", "did you mean 'down'"):
+        assert part in message
+
+
+def test_a_missing_config_file(tmp_path):
+    message = told(run("--config=configs/nothing.py", "--workdir=run", folder=tmp_path))
+    assert "configs/nothing.py: no such file" in message
+
+
+def test_without_affectnet_it_says_what_to_do(tmp_path):
+    message = told(run(CONFIG, "--workdir=run", folder=tmp_path))
+    for part in ("AffectNet", "licen", "--config.data.manual_dir", "synthetic_faces"):
+        assert part in message
+    assert not (tmp_path / "data" / "affectnet").exists()
+
+
+def test_evaluating_a_folder_without_a_run(tmp_path):
+    assert "no run here" in told(run("--mode=evaluate", "--workdir=nothing", folder=tmp_path))
+
+
+def test_going_on_with_another_config_names_what_differs(trained):
+    folder, _, flags = trained
+    message = told(run(*flags, "--config.learning_rate=0.5", folder=folder))
+    assert "learning_rate: the run has 0.02, now 0.5" in message
+
+
+def test_help_is_quick_and_names_the_flags(tmp_path):
+    result = run("--help", folder=tmp_path)
+    assert "--config" in result.stdout and "--workdir" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_help_and_parsing_load_neither_jax_nor_tensorflow():
+    code = (
+        "import sys, affect_jax.main; "
+        "print([m for m in ('jax', 'tensorflow', 'tensorflow_datasets') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+def test_training_and_evaluation_load_no_tensorflow():
+    code = (
+        "import sys; from affect_jax import evaluate, program, train; program.registries(); "
+        "print('tensorflow' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.strip() == "False", result.stdout + result.stderr
