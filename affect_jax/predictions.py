@@ -25,6 +25,7 @@ import pyarrow.parquet
 
 from affect_jax.errors import UserError
 from affect_jax.labels import AXES, EXPRESSIONS
+from affect_jax.metrics.base import LARGEST
 
 MAX_BYTES = 4 << 30  # a larger file is not a table of faces
 
@@ -227,10 +228,10 @@ def _numbers(table: pyarrow.Table, column: str, name: str, empty: bool = False) 
             f"{name}: column {column!r} holds something not a number: {line}"
         ) from error
     array = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    bad = np.flatnonzero(np.isinf(array) if empty else ~np.isfinite(array))
+    bad = np.flatnonzero(~(np.abs(array) < LARGEST) & ~(empty & np.isnan(array)))
     if len(bad):
         row = int(bad[0])
-        found = f"{array[row]}, not a number" if values[row].is_valid else "empty"
+        found = f"{array[row]}, no usable number" if values[row].is_valid else "empty"
         raise UserError(f"{name}: column {column!r}, row {row + 1}: {found}")
     return array
 

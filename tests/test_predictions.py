@@ -68,11 +68,12 @@ BAD_VALUES = [
     ("p_fear", [-0.5, 0, 0, 0, 0], "row 1 .*0 or more"),
     ("p_fear", ["x", "0", "0", "0", "0"], "'p_fear' holds something not a number"),
     ("p_fear", [0.1, None, 0.1, 0.1, 0.1], "'p_fear', row 2: empty"),
-    ("p_fear", [0.1, 0.1, float("nan"), 0.1, 0.1], "'p_fear', row 3: nan, not a number"),
+    ("p_fear", [0.1, 0.1, float("nan"), 0.1, 0.1], "'p_fear', row 3: nan, no usable number"),
     ("p_fear", [[0.1], [0.1], [0.1], [0.1], [0.1]], "'p_fear' holds something not a number"),
     ("valence", [-2.0, 0, 0, 0, 0], r"row 1: -2 is outside \[-1, 1\]; leave the cell empty"),
-    ("valence_predicted", [0.0, float("inf"), 0, 0, 0], "row 2: inf, not a number"),
+    ("valence_predicted", [0.0, float("inf"), 0, 0, 0], "row 2: inf, no usable number"),
     ("valence_predicted", [0.0, None, 0, 0, 0], "row 2: empty"),
+    ("valence_predicted", [0.0, 0, -1e300, 0, 0], r"row 3: -1e\+300, no usable number"),
     ("AU12", [0.0, 0, 3.0, 0, 0], r"row 3: 3 is outside \[0, 1\]; leave the cell empty"),
     ("AU12_predicted", [0.0, 0, 0, 0, 4.5], r"row 5: 4.5 is outside \[0, 1\]"),
 ]
@@ -95,7 +96,7 @@ def test_bad_values_are_named_alike_in_either_kind_of_file(
     pyarrow.parquet.write_table(changed, tmp_path / "t.parquet")
     for name in ("t.csv", "t.parquet"):
         # An empty cell and a NaN are the same in a CSV file.
-        wanted = message.replace("nan, not a number", "(empty|nan, not a number)")
+        wanted = message.replace("nan, no usable number", "(empty|nan, no usable number)")
         with pytest.raises(UserError, match=wanted):
             predictions.read(tmp_path / name)
 
@@ -182,3 +183,23 @@ def test_files_that_are_no_tables(tmp_path):
     refused("ragged.csv", b"id,p_neutral\n1\n", "cannot be read as csv")
     refused("binary.csv", b"id,p_neutral,p_happiness\n\xff\xfe,1,0\n", "cannot be read as csv")
     refused("table.xlsx", b"PK", r"read from .parquet or .csv")
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, table, name):
+    """Bytes changed, cut off: never a traceback, never a hang."""
+    predictions.write(table, tmp_path / name)
+    whole, random, refused = (tmp_path / name).read_bytes(), np.random.default_rng(0), 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for place in random.integers(len(damaged), size=random.integers(1, 6)):
+            damaged[place] = random.choice([0, 10, 13, 34, 44, 45, 46, 57, 101, 255])
+        (tmp_path / name).write_bytes(damaged[: random.integers(len(damaged)) or None])
+        try:
+            back = predictions.read(tmp_path / name)
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+        else:
+            assert np.isfinite(back.probabilities).all()
+    assert refused > 100

@@ -15,6 +15,8 @@ Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 Weights are float64, or int32 where they are whole numbers, which is two to three times as fast.
 """
 
+LARGEST = 1e100  # the square of a larger prediction may be infinite
+
 CHUNK = (
     1 << 16
 )  # weights at a time: what a core's cache holds; 4 times as many took 3 times as long
@@ -92,7 +94,7 @@ def chunks(count: int, num_faces: int) -> Iterator[range]:
 
 
 def check_finite(name: str, array: np.ndarray, columns: Sequence[str]) -> None:
-    """Raises `UserError` that says where a number is NaN or infinite.
+    """Raises `UserError` that says where a number is NaN, infinite or too large to be squared.
 
     **Arguments:**
 
@@ -101,10 +103,10 @@ def check_finite(name: str, array: np.ndarray, columns: Sequence[str]) -> None:
     """
     if array.ndim != 2 or array.shape[1] != len(columns):
         raise ValueError(f"{name}: shape {array.shape}, not [N, {len(columns)}]")
-    bad = np.argwhere(~np.isfinite(array))
+    bad = np.argwhere(~(np.abs(array) < LARGEST))
     if len(bad):
         row, column = bad[0]
         raise UserError(
             f"{name}: face {row + 1} of {len(array)}, {columns[column]}: {array[row, column]}, "
-            f"not a number ({len(bad)} such numbers in all)"
+            f"no usable number ({len(bad)} such in all)"
         )

@@ -59,6 +59,6 @@ def test_check_finite_says_where_and_how_many():
     array = np.zeros((3, 2))
     base.check_finite("predictions", array, ("valence", "arousal"))
     array[1, 1], array[2, 0] = np.nan, np.inf
-    message = r"predictions: face 2 of 3, arousal: nan, not a number \(2 such numbers in all\)"
+    message = r"predictions: face 2 of 3, arousal: nan, no usable number \(2 such in all\)"
     with pytest.raises(UserError, match=message):
         base.check_finite("predictions", array, ("valence", "arousal"))

@@ -269,11 +269,13 @@ def test_of_equally_probable_classes_the_lower_ids_are_the_top_ones():
     assert confusion.top2(uniform, np.arange(8)).tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
 def test_a_probability_that_is_no_number_is_named_with_its_place(value):
     labels, probabilities = random_faces()
     probabilities[16, 4] = value
-    with pytest.raises(UserError, match=f"probabilities: face 17 of 300, fear: {value}"):
+    with pytest.raises(
+        UserError, match=f"probabilities: face 17 of 300, fear: {value}".replace("+", r"\+")
+    ):
         categorical(labels, probabilities, CLASSES)
 
 
