@@ -104,7 +104,7 @@ class Scene:
     background: int  # seed of its colours and blobs
     occlusion: str
     occlusion_seed: int
-    blur: float  # standard deviation, pixels
+    blur: int  # side of the square that pixels are averaged over; 1: sharp
     noise: float  # standard deviation, grey levels
     grey: bool
 
@@ -144,14 +144,15 @@ def draw_person(rng: np.random.Generator, shape_size: int) -> Person:
     dark_hair = (4, 4, 3, 2, 0.5, 0.2, 0.3, 2.5 * age)
     fair_hair = (1, 2, 3, 3, 3, 2.5, 1.2, 2.5 * age)
     hair = _near(rng, _pick(rng, HAIRS, dark_hair if tone > 2 else fair_hair), 4.0)
-    brow = tuple(0.75 * value for value in hair) if max(hair) > 100 else hair
+    lightest = 0.55 if tone > 2 else 0.75  # brows are darker than hair, and than the skin
+    brow = tuple(min(lightest * h, 0.6 * s) for h, s in zip(hair, skin, strict=True))
     styles = (0.2, 1.5, 1.5, 2, 4, 3, 2, 1.5, 0.0, 1.0, 0.4) if feminine else (
         1.2, 4, 3, 1, 0.4, 0.2, 0.2, 1.5, 1.5, 0.0, 0.6)  # fmt: skip
     beards = (1, 0, 0, 0, 0) if feminine else (5, 2, 0.8, 0.8, 1.4)
     lip_red = (186, 62, 68) if feminine and rng.random() < 0.5 else (176, 96, 86)
     lips = tuple(0.45 * s + 0.55 * r for s, r in zip(skin, lip_red, strict=True))
     return Person(
-        shape=np.clip(rng.standard_normal(shape_size), -2.0, 2.0),
+        shape=rng.standard_normal(shape_size).clip(-2.0, 2.0),
         skull=float(rng.uniform(1.5, 1.78)),
         skin=skin,
         age=age,
@@ -163,7 +164,7 @@ def draw_person(rng: np.random.Generator, shape_size: int) -> Person:
         hair_style=_pick(rng, HAIR_STYLES, styles),
         hair_volume=float(rng.uniform(0.07, 0.2)),
         hair_seed=int(rng.integers(2**31)),
-        part_side=float(rng.choice((-1, 1))),
+        part_side=1.0 if rng.random() < 0.5 else -1.0,
         brow=_near(rng, (brow[0], brow[1], brow[2]), 2.0),
         brow_width=float(rng.uniform(0.06, 0.10) if feminine else rng.uniform(0.09, 0.15)),
         iris=_pick(rng, IRISES, (4, 3, 1, 0.3, 0.2, 0.2) if tone > 2 else (2, 2, 2, 2, 3, 2)),
@@ -194,7 +195,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         background=int(rng.integers(2**31)),
         occlusion=_pick(rng, OCCLUSIONS, (88, 3, 2, 2, 3, 2)),
         occlusion_seed=int(rng.integers(2**31)),
-        blur=float(rng.choice((0.0, rng.uniform(0.6, 1.8)), p=(0.7, 0.3))),
+        blur=_pick(rng, (1, 3, 5), (7, 2, 1)),
         noise=float(rng.uniform(0.0, 5.0)),
         grey=bool(rng.random() < 0.12),
     )

@@ -50,7 +50,7 @@ def contact_sheet(
         for column in range(persons):
             own = np.random.default_rng([seed, column])
             person, scene = draw_person(own, rig.NUM_IDENTITY), draw_scene(own)
-            scene = dataclasses.replace(scene, occlusion="none", grey=False, blur=0.0, noise=1.0)
+            scene = dataclasses.replace(scene, occlusion="none", grey=False, blur=1, noise=1.0)
             rng = np.random.default_rng([seed, column, expression])
             rows[-1].append(draw_face(rng, expression, person, scene, size).image)
     return np.vstack([np.hstack(row) for row in rows])

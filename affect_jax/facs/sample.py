@@ -16,7 +16,9 @@ Russell's circumplex (1980) has them; the noise is the person's, standard deviat
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -29,7 +31,10 @@ from affect_jax.facs.identity import Person, Scene, draw_person, draw_scene
 SPLITS = ("training", "validation")
 SKEWS = ("affectnet", "balanced")
 VERSION = "1"  # of what is drawn: data prepared from another one are refused
+_REACHED = tuple(itertools.accumulate(labels.TRAINING_COUNTS))
 AFFECT_NOISE = 0.1  # standard deviation of a person's valence and arousal around the map
+
+_PLACE = {unit: place for place, unit in enumerate(UNITS)}
 
 # Of each expression: units of the prototype with their mean intensity, and companions with the
 # probability that they go along and their mean intensity.
@@ -64,6 +69,9 @@ WEIGHTS: dict[int | str, tuple[float, float]] = {
 }  # fmt: skip
 
 
+_UNIT_WEIGHTS = np.array([WEIGHTS[unit] for unit in UNITS])
+
+
 @dataclasses.dataclass(frozen=True)
 class Face:
     """A rendered face and its labels, which are exact."""
@@ -81,41 +89,40 @@ def draw_expression(rng: np.random.Generator, index: int, skew: str) -> int:
     """An expression: by AffectNet's training counts, or each of the eight in turn."""
     if skew == "balanced":
         return index % labels.NUM_CLASSES
-    counts = np.asarray(labels.TRAINING_COUNTS, float)
-    return int(rng.choice(labels.NUM_CLASSES, p=counts / counts.sum()))
+    return bisect.bisect(_REACHED, rng.random() * _REACHED[-1])
 
 
 def draw_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
     """Intensities [2, 18] of the picture's left and right side, in [0, 1]."""
-    place = {unit: i for i, unit in enumerate(UNITS)}
     values = 0.05 * np.abs(rng.standard_normal(len(UNITS)))
     if rng.random() < 0.35:  # something else is going on in the face
         values[rng.integers(len(UNITS))] += rng.uniform(0.05, 0.3)
-    values[place[43]] *= 0.5
+    values[_PLACE[43]] *= 0.5
     strength = rng.uniform(0.65, 1.15)
     core = CORE[expression]
-    left_out = rng.choice(list(core)) if len(core) > 3 and rng.random() < 0.15 else None
+    left_out = (
+        tuple(core)[rng.integers(len(core))] if len(core) > 3 and rng.random() < 0.15 else None
+    )
     for unit, mean in core.items():
         if unit != left_out:
-            values[place[unit]] = mean * strength + 0.1 * rng.standard_normal()
+            values[_PLACE[unit]] = mean * strength + 0.1 * rng.standard_normal()
     for unit, (chance, mean) in COMPANIONS[expression].items():
         if rng.random() < chance:
-            values[place[unit]] = mean * strength + 0.1 * rng.standard_normal()
+            values[_PLACE[unit]] = mean * strength + 0.1 * rng.standard_normal()
     values = np.clip(values, 0.0, 1.0)
     sides = values * (1 + 0.05 * rng.standard_normal((2, len(UNITS))))
     if labels.EXPRESSIONS[expression] == "contempt":
         weak = int(rng.integers(2))
         for unit in (12, 14):
-            sides[weak, place[unit]] *= 0.1
+            sides[weak, _PLACE[unit]] *= 0.1
     return np.clip(sides, 0.0, 1.0)
 
 
 def affect(intensities: np.ndarray) -> np.ndarray:
     """Valence and arousal [2] in (-1, 1) of intensities [2, 18], without a person's noise."""
-    weights = np.array([WEIGHTS[unit] for unit in UNITS])
     smile, dimple = UNITS.index(12), UNITS.index(14)
     uneven = np.abs(intensities[0] - intensities[1])[[smile, dimple]].mean()
-    linear = intensities.min(axis=0) @ weights + uneven * np.array(WEIGHTS["one_sided"])
+    linear = intensities.min(axis=0) @ _UNIT_WEIGHTS + uneven * np.array(WEIGHTS["one_sided"])
     return np.tanh(linear)
 
 
@@ -129,14 +136,14 @@ def draw_face(
     """A face with an expression of random strength, its labels and its picture."""
     intensities = draw_intensities(rng, expression)
     noisy = affect(intensities) + AFFECT_NOISE * rng.standard_normal(2)
-    valence, arousal = np.clip(noisy, -1.0, 1.0)
+    valence, arousal = (min(max(value, -1.0), 1.0) for value in noisy.tolist())
     image, landmarks = drawing.draw(intensities, person, scene, size)
     corner, extent = landmarks.min(axis=0), np.ptp(landmarks, axis=0)
     return Face(
         image=image,
         expression=expression,
-        valence=float(valence),
-        arousal=float(arousal),
+        valence=valence,
+        arousal=arousal,
         action_units=intensities.max(axis=0).astype(np.float32),
         landmarks=landmarks.astype(np.float32),
         box=np.concatenate([corner, extent]).astype(np.float32),

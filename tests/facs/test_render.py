@@ -29,7 +29,7 @@ def plain_face(seed: int, **changes):
         draw_person(rng, rig.NUM_IDENTITY), glasses="none", beard="none", hair_style="short"
     )
     scene = dataclasses.replace(
-        draw_scene(rng), occlusion="none", blur=0.0, noise=0.0, grey=False, yaw=0.0, rotation=0.0,
+        draw_scene(rng), occlusion="none", blur=1, noise=0.0, grey=False, yaw=0.0, rotation=0.0,
         light=(0.0, -0.3, 1.0), exposure=1.0,
     )  # fmt: skip
     return dataclasses.replace(person, **changes), scene

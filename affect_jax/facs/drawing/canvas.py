@@ -7,7 +7,6 @@ part of a face is written in these numbers once and follows every pose.
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ SIZE = 256  # side of the picture in which faces are drawn, pixels
 
 Colour = tuple[float, float, float]  # red, green, blue, 0 to 255
 Points = np.ndarray | Sequence[tuple[float, float]]
+Window = tuple[slice, slice]  # rows, columns
 Shapes = np.ndarray | Sequence[np.ndarray]  # [m, n, 2], or m of [n, 2]
 
 
@@ -44,19 +44,30 @@ def curve(points: Points, *, closed: bool = False, samples: int = 24) -> np.ndar
     return _spline(len(points), closed, samples) @ points
 
 
+def curves(knots: np.ndarray, samples: int) -> np.ndarray:
+    """Smooth curves [m, samples, 2] through knots [m, n, 2]."""
+    return _spline(knots.shape[1], False, samples) @ knots
+
+
 def mirrored(points: Points) -> np.ndarray:
     """The same points on the face's other side, in the same order."""
     return np.asarray(points, float) * (-1.0, 1.0)
 
 
+def ribbons(centres: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Outlines [m, 2n, 2] of bands around curves [m, n, 2] with widths [n]."""
+    along = np.empty_like(centres)
+    along[:, 1:-1] = centres[:, 2:] - centres[:, :-2]
+    along[:, 0] = centres[:, 1] - centres[:, 0]
+    along[:, -1] = centres[:, -1] - centres[:, -2]
+    reach = 0.5 * widths / (np.hypot(along[..., 0], along[..., 1]) + 1e-9)
+    across = along[..., ::-1] * reach[..., None] * (-1.0, 1.0)
+    return np.concatenate([centres + across, (centres - across)[:, ::-1]], axis=1)
+
+
 def ribbon(centre: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Outline [2n, 2] of a band around a curve [n, 2] with widths [n]."""
-    along = np.empty_like(centre)
-    along[1:-1] = centre[2:] - centre[:-2]
-    along[0], along[-1] = centre[1] - centre[0], centre[-1] - centre[-2]
-    reach = 0.5 * widths / (np.hypot(along[:, 0], along[:, 1]) + 1e-9)
-    across = np.stack([-along[:, 1] * reach, along[:, 0] * reach], axis=1)
-    return np.concatenate([centre + across, (centre - across)[::-1]])
+    """Outline [2n, 2] of a band around one curve [n, 2]."""
+    return ribbons(centre[None], widths)[0]
 
 
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -72,23 +83,33 @@ def ellipse(
     return _CIRCLE @ ((wide * cos, wide * sin), (-tall * sin, tall * cos)) + centre
 
 
-def ramp(shadow: Colour, middle: Colour, light: Colour) -> np.ndarray:
-    """Colour map uint8 [256, 1, 3] from shadow (0) over middle (128) to light (255)."""
-    knots = np.array([shadow, middle, light], float)
-    channels = [np.interp(np.arange(256), (0, 128, 255), knots[:, c]) for c in range(3)]
-    return np.stack(channels, axis=1).astype(np.uint8)[:, None]
+@functools.cache
+def _between(tones: tuple[float, ...]) -> np.ndarray:
+    """Shares [256, knots] of each knot in every tone."""
+    return np.stack([np.interp(np.arange(256), tones, row) for row in np.eye(len(tones))], axis=1)
+
+
+def ramp(*knots: tuple[float, Colour]) -> np.ndarray:
+    """Colour map uint8 [256, 1, 3] through (tone, colour), straight between."""
+    shares = _between(tuple(tone for tone, _ in knots))
+    colours = shares @ np.array([colour for _, colour in knots])
+    return np.minimum(colours, 255.0, out=colours).astype(np.uint8)[:, None]
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
     """`first` with `share` of it replaced by `second`."""
-    mixed = [(1 - share) * a + share * b for a, b in zip(first, second, strict=True)]
-    return (mixed[0], mixed[1], mixed[2])
+    left = 1.0 - share
+    return (
+        left * first[0] + share * second[0],
+        left * first[1] + share * second[1],
+        left * first[2] + share * second[2],
+    )
 
 
 def scaled(colour: Colour, factor: float) -> Colour:
     """The colour made darker (below 1) or lighter."""
-    red, green, blue = (min(255.0, factor * value) for value in colour)
-    return (red, green, blue)
+    red, green, blue = colour
+    return (min(255.0, factor * red), min(255.0, factor * green), min(255.0, factor * blue))
 
 
 class Canvas:
@@ -116,17 +137,22 @@ class Canvas:
         self.points = points
         self.rest = rest
         self.unit = unit
+        self.turn = rotation
         self.origin = np.array(origin)
         self.axes = np.array([[cos, sin], [-sin, cos]])  # rows: face x, face y, pixels
         self._fine_axes = self.axes * (1 << SHIFT)
         self._fine_origin = self.origin * (1 << SHIFT)
+        self._turn = self._fine_axes.tolist()
+        self._corner = self._fine_origin.tolist()
 
-    def within(self, window: tuple[slice, slice]) -> Canvas:
+    def within(self, window: Window) -> Canvas:
         """A canvas on a copy of a part of the picture (rows, columns), same face coordinates."""
-        part = copy.copy(self)
+        part = Canvas.__new__(Canvas)
+        part.__dict__.update(self.__dict__)  # quicker than copy.copy
         part.image = self.image[window].copy()
         part.origin = self.origin - (window[1].start, window[0].start)
         part._fine_origin = part.origin * (1 << SHIFT)
+        part._corner = part._fine_origin.tolist()
         return part
 
     def pixels(self, points: Points) -> np.ndarray:
@@ -145,12 +171,14 @@ class Canvas:
 
     def warp(self, values: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
         """A map uint8 [h, w] over the box (left, top, right, bottom) of face coordinates, in the
-        picture's pixels; 0 outside the box."""
+        picture's pixels; its edge goes on outside the box."""
         left, top, right, bottom = box
         height, width = values.shape
         steps = np.array([[(right - left) / (width - 1)], [(bottom - top) / (height - 1)]])
         matrix = np.column_stack([(steps * self.axes).T, self.pixels([(left, top)])[0]])
-        return cv2.warpAffine(values, matrix, self.image.shape[1::-1], flags=cv2.INTER_LINEAR)
+        return cv2.warpAffine(
+            values, matrix, self.image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE
+        )
 
     def mask(self, *outlines: Points) -> np.ndarray:
         """Coverage uint8 [h, w] of the union of outlines."""
@@ -159,9 +187,19 @@ class Canvas:
             cv2.fillPoly(mask, [self.fixed(outline)], (255,), cv2.LINE_AA, SHIFT)
         return mask
 
-    def window(self, outline: Points, margin: int = 2) -> tuple[slice, slice] | None:
+    def window(self, outline: Points, margin: int = 2) -> Window | None:
         """Rows and columns around an outline; None where it lies outside the picture."""
         return _window(self.fixed(outline), margin, self.image.shape)
+
+    def fine(self, x: float, y: float) -> tuple[int, int]:
+        """One place in OpenCV's fixed-point pixels."""
+        (a, b), (e, f) = self._turn
+        return (round(x * a + y * e + self._corner[0]), round(x * b + y * f + self._corner[1]))
+
+    def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
+        """Fills a circle."""
+        reach = round(radius * self.unit * (1 << SHIFT))
+        cv2.circle(self.image, self.fine(x, y), reach, colour, -1, cv2.LINE_AA, SHIFT)
 
     def fill(self, outline: Points, colour: Colour) -> None:
         """Fills an outline [n, 2]."""
@@ -209,45 +247,7 @@ class Canvas:
         blend(region, above, mask)
 
 
-class Shadows:
-    """Dark marks on the skin, collected before it is coloured: fine ones and broad, soft ones.
-
-    Depth 1 takes a fully lit skin to its darkest tone.
-    """
-
-    def __init__(self, canvas: Canvas):
-        self.canvas = canvas
-        self._fine = np.zeros((SIZE, SIZE), np.uint8)
-        self._broad = np.zeros((SIZE // 2, SIZE // 2), np.uint8)
-
-    def line(self, path: Points, depth: float, width: float = 0.02) -> None:
-        """A crease along a path [n, 2]."""
-        thick = max(1, round(width * self.canvas.unit))
-        value = (min(255, int(128 * depth)),)
-        cv2.polylines(
-            self._fine, [self.canvas.fixed(path)], False, value, thick, cv2.LINE_AA, SHIFT
-        )
-
-    def spot(self, outline: Points, depth: float) -> None:
-        """A small dark area with a sharp edge."""
-        value = (min(255, int(128 * depth)),)
-        cv2.fillPoly(self._fine, [self.canvas.fixed(outline)], value, cv2.LINE_AA, SHIFT)
-
-    def area(self, outline: Points, depth: float) -> None:
-        """A soft shadow."""
-        value = (min(255, int(128 * depth)),)
-        halved = SHIFT + 1  # the same numbers with one more bit of fraction: half the size
-        cv2.fillPoly(self._broad, [self.canvas.fixed(outline)], value, cv2.LINE_AA, halved)
-
-    def fall_on(self, tone: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
-        """The skin's tone uint8 [h, w] in a window of the picture, with the marks on it."""
-        unit = self.canvas.unit
-        broad = cv2.resize(softened(self._broad, 0.03 * unit), (SIZE, SIZE))[window]
-        fine = softened(self._fine[window], 0.014 * unit)
-        return cv2.subtract(cv2.subtract(tone, broad), fine)
-
-
-def _window(fixed: np.ndarray, margin: int, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+def _window(fixed: np.ndarray, margin: int, shape: tuple[int, ...]) -> Window | None:
     left, top, width, height = cv2.boundingRect(fixed)
     x, y = (left >> SHIFT) - margin, (top >> SHIFT) - margin
     right, bottom = x + (width >> SHIFT) + 2 * margin + 2, y + (height >> SHIFT) + 2 * margin + 2
@@ -261,6 +261,11 @@ def softened(mask: np.ndarray, deviation: float) -> np.ndarray:
     if side <= 1:
         return mask
     return cv2.blur(cv2.blur(mask, (side, side)), (side, side))
+
+
+def shaded(image: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """The picture [h, w, 3] in a light uint8 [h, w], 255 = full."""
+    return cv2.multiply(image, cv2.merge((light, light, light)), scale=1 / 255)
 
 
 def blend(below: np.ndarray, above: np.ndarray, mask: np.ndarray) -> None:

@@ -1,120 +1,162 @@
-"""Eyes, brows and nose."""
+"""Eyes and brows, both sides at once."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import cv2
 import numpy as np
 
 from affect_jax.facs.drawing import canvas as c
+from affect_jax.facs.drawing.relief import Relief
 from affect_jax.facs.identity import Person, Scene, Units
 
-IRIS = 0.098  # radius in face units; an iris is 11.7 mm wide, eyes are 63 mm apart
-SIDES = ((-1.0, slice(36, 42), slice(17, 22)), (1.0, slice(42, 48), slice(22, 27)))
-_LID = np.sin(np.linspace(0.15, np.pi - 0.1, 16))[:, None]
-_LASH = np.concatenate([[0.0], 0.6 + 0.4 * np.sin(np.linspace(0.9, np.pi, 16))])
-_PLACES = np.arange(2, 19)
-_JITTER = 0.012 * np.random.default_rng(17).standard_normal((17, 2))  # of a brow's hairs
-_BROW = np.interp(np.linspace(0, 1, 20), (0, 0.35, 0.8, 1), (0.15, 0.75, 1.1, 0.75))
+IRIS = 0.102  # radius in face units; an iris is 11.7 mm wide, eyes are 63 mm apart
+WHITE: c.Colour = (236, 232, 230)
+SIDES = (-1.0, 1.0)  # the picture's left and right
+# Of each side: upper lid from the outer corner, lower lid back to it; brow from its outer end.
+_LIDS = np.array([[36, 37, 38, 39], [45, 44, 43, 42], [39, 40, 41, 36], [42, 47, 46, 45]])
+_BROWS = np.array([[17, 18, 19, 20, 21], [26, 25, 24, 23, 22]])
+_OUTWARDS = np.array([(-1.0, 1.0), (1.0, 1.0)])[:, None]  # turns (out, down) to (x, y), per side
+
+_CREASE = np.stack([np.zeros(16), np.sin(np.linspace(0.12, np.pi - 0.12, 16))], axis=1)
+_LASH = np.concatenate([[0.0], 0.55 + 0.45 * np.sin(np.linspace(0.7, np.pi, 16))])
+_BROW = np.interp(np.linspace(0, 1, 20), (0, 0.3, 0.75, 1), (0.1, 0.7, 1.0, 0.85))
+_HAIRS = np.arange(1, 19, 2)  # of a brow, from its outer end
+_THICK = np.stack([np.zeros(9), _BROW[_HAIRS]], axis=1)
+_LEAN = np.array((0.06, 0.0)) + 0.008 * np.random.default_rng(17).standard_normal((9, 2))
 
 
-def lids(canvas: c.Canvas, eye: slice, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """Edges [16, 2] of the upper lid, from the outer corner, and of the lower lid, back to it."""
-    points = canvas.points[eye]
-    if side > 0:
-        points = points[[3, 2, 1, 0, 5, 4]]
-    return c.curve(points[[0, 1, 2, 3]], samples=16), c.curve(points[[3, 4, 5, 0]], samples=16)
+class Lids(NamedTuple):
+    """Edges [2, 16, 2] of both eyes' lids, and how far each eye is open, in face units."""
+
+    upper: np.ndarray  # from the outer corner
+    lower: np.ndarray  # back to it
+    gaps: tuple[float, float]
 
 
-def shade_eyes(shadows: c.Shadows, units: list[Units]) -> None:
-    """Creases of the upper lids, edges of the lower ones."""
-    canvas = shadows.canvas
-    for (side, eye, brow), own in zip(SIDES, units, strict=True):
-        upper, lower = lids(canvas, eye, side)
-        room = max(0.08, float(upper[:, 1].min() - canvas.points[brow, 1].mean()))
-        rise = min(0.11, 0.36 * room) * (1.0 - 0.4 * own.wide)
-        crease = upper - _LID * (0.0, rise)
-        shadows.area(np.concatenate([upper, crease[::-1]]), 0.24)
-        shadows.line(crease, 0.42)
-        shadows.line(lower + (0.0, 0.01), 0.35)
+def lids(canvas: c.Canvas) -> Lids:
+    edges = c.curves(canvas.points[_LIDS], samples=16)
+    high, low = edges[:2, :, 1].min(axis=1), edges[2:, :, 1].max(axis=1)
+    left, right = (low - high).tolist()
+    return Lids(edges[:2], edges[2:], (left, right))
 
 
-def draw_eyes(canvas: c.Canvas, person: Person, scene: Scene) -> None:
-    for side, eye, _ in SIDES:
-        upper, lower = lids(canvas, eye, side)
-        gap = float(lower[:, 1].max() - upper[:, 1].min())
-        if gap > 0.045:
-            _draw_ball(canvas, np.concatenate([upper, lower]), person, scene)
-        _draw_lashes(canvas, upper, person, side, closed=gap <= 0.08)
+def sculpt_eyes(
+    relief: Relief, canvas: c.Canvas, edges: Lids, units: list[Units], person: Person
+) -> None:
+    """Balls under the lids, creases above them, bags below."""
+    points = canvas.points.tolist()
+    creases = edges.upper.copy()
+    for place, (own, brow) in enumerate(zip(units, _BROWS.tolist(), strict=True)):
+        outer, inner = edges.upper[place, 0].tolist(), edges.upper[place, 15].tolist()
+        high = float(edges.upper[place, :, 1].min())
+        middle, low = (outer[0] + inner[0]) / 2, high + edges.gaps[place]
+        bag = max(own.cheek, 0.8 * own.lids)
+        relief.hills(
+            (middle, -0.01, 0.17, 0.085, 0.07),
+            (middle, low + 0.07, 0.17, 0.04, 0.022 + 0.03 * bag + 0.015 * person.age),
+        )
+        room = max(0.07, high - sum(points[i][1] for i in brow) / 5)
+        rise = min(0.10, 0.34 * room) * (1.0 - 0.45 * own.wide) * (1.0 + 0.25 * own.closed)
+        creases[place] -= rise * _CREASE
+    lines = np.concatenate([creases, edges.lower + (0.0, 0.012)])
+    relief.creases(lines, (0.75, 0.75, 0.35, 0.35))
+    lid = np.concatenate([edges.upper, creases[:, ::-1]], axis=1)
+    for outline in lid:
+        relief.hollow(outline, 0.10 + 0.06 * person.lashes)
 
 
-def _draw_ball(canvas: c.Canvas, outline: np.ndarray, person: Person, scene: Scene) -> None:
-    """White, iris, pupil and catch light, cut out by the lids."""
-    window = canvas.window(outline)
+def draw_eyes(canvas: c.Canvas, edges: Lids, person: Person, scene: Scene) -> None:
+    shown = [place for place, gap in enumerate(edges.gaps) if gap > 0.045]
+    if shown:
+        _draw_balls(canvas, edges, shown, person, scene)
+    dark = c.mix(c.scaled(person.brow, 0.4), (24, 16, 16), 0.6)
+    wing = edges.upper[:, :1] + _OUTWARDS * (0.055 * person.lashes, -0.03 * person.lashes)
+    lines = np.concatenate([wing, edges.upper], axis=1)
+    widths = (0.024 + 0.024 * person.lashes) * _LASH + 0.004
+    for lash in canvas.fixed(c.ribbons(lines, widths)):
+        cv2.fillPoly(canvas.image, [lash], dark, cv2.LINE_AA, c.SHIFT)
+    for place, gap in enumerate(edges.gaps):
+        if gap <= 0.08:
+            _draw_closed(canvas, edges.upper[place], SIDES[place], person, dark)
+
+
+def _draw_balls(
+    canvas: c.Canvas, edges: Lids, shown: list[int], person: Person, scene: Scene
+) -> None:
+    """White, iris, pupil and catch light of the open eyes, cut out by the lids."""
+    outlines = np.concatenate([edges.upper, edges.lower], axis=1)[shown]
+    window = canvas.window(outlines.reshape(-1, 2))
     if window is None:
         return
     part = canvas.within(window)
-    part.image[...] = c.mix((232, 228, 226), person.skin, 0.10)
-    # A relaxed upper lid covers the iris's top, the lower lid touches it from below.
-    low, high = outline[:, 1].max(), outline[:, 1].min()
-    eye = (outline[0] + outline[15]) / 2
-    eye[1] = low - 0.9 * IRIS if low - high < 2.2 * IRIS else (low + high) / 2
-    eye += scene.gaze
-    part.fill(c.ellipse(eye, (IRIS, IRIS)), c.scaled(person.iris, 0.4))
-    part.fill(c.ellipse(eye, (0.82 * IRIS, 0.82 * IRIS)), person.iris)
-    part.fill(c.ellipse(eye + (0, 0.035), (0.06, 0.035)), c.scaled(person.iris, 1.3))
-    part.fill(c.ellipse(eye, (0.42 * IRIS, 0.42 * IRIS)), (14, 12, 14))
-    part.glaze_lines([outline[:16] + (0.0, 0.02)], (40, 30, 30), 0.07, 0.45, soft=0.03)
-    glint = eye + (0.035 if scene.light[0] >= 0 else -0.035, -0.035)
-    part.fill(c.ellipse(glint, (0.026, 0.026)), (255, 255, 255))
-    c.blend(canvas.image[window], part.image, part.mask(outline))
+    part.image[...] = np.array(c.mix(c.scaled(WHITE, 0.74), person.skin, 0.25), np.uint8)
+    places = []
+    for outline, place in zip(outlines, shown, strict=True):
+        (outer, _), (inner, height) = outline[0].tolist(), outline[15].tolist()
+        low, gap = float(outline[:, 1].max()), edges.gaps[place]
+        middle = (outer + inner) / 2
+        part.disc(middle, low - gap / 2 + 0.01, 0.145, WHITE)
+        part.disc(inner, height, 0.04, (206, 138, 128))
+        # A relaxed upper lid covers the iris's top, the lower lid touches it from below.
+        centre = low - 0.92 * IRIS if gap < 2.15 * IRIS else low - gap / 2
+        places.append((middle + scene.gaze[0], centre + scene.gaze[1]))
+    cv2.blur(part.image, (5, 5), dst=part.image)
+    left = 0.036 if scene.light[0] >= 0 else -0.036
+    for x, y in places:
+        _draw_iris(part, x, y, person.iris, left)
+    fixed = part.fixed(outlines)
+    shade = np.full(part.image.shape[:2], 255, np.uint8)
+    thick = round(0.09 * part.unit)
+    cv2.polylines(shade, list(fixed[:, :16]), False, (104,), thick, cv2.LINE_AA, c.SHIFT)
+    part.image = c.shaded(part.image, cv2.blur(shade, (5, 5)))
+    for x, y in places:
+        part.disc(x + left, y - 0.036, 0.026, (255, 255, 255))
+    mask = np.zeros(part.image.shape[:2], np.uint8)
+    for outline in fixed:
+        cv2.fillPoly(mask, [outline], (255,), cv2.LINE_AA, c.SHIFT)
+    region = canvas.image[window]
+    c.blend(region, part.image, mask)
+    rim = c.mix(c.scaled(person.skin, 0.62), (120, 50, 44), 0.3)
+    cv2.polylines(region, list(fixed[:, 17:31]), False, rim, 1, cv2.LINE_AA, c.SHIFT)
 
 
-def _draw_lashes(
-    canvas: c.Canvas, upper: np.ndarray, person: Person, side: float, closed: bool
+def _draw_iris(part: c.Canvas, x: float, y: float, iris: c.Colour, left: float) -> None:
+    """Dark rim, colour, a lighter crescent opposite to the light, pupil."""
+    part.disc(x, y, IRIS, c.scaled(iris, 0.36))
+    part.disc(x, y, 0.82 * IRIS, iris)
+    part.disc(x - 0.4 * left, y + 0.034, 0.050, c.scaled(iris, 1.5))
+    part.disc(x, y, 0.42 * IRIS, (12, 10, 12))
+
+
+def _draw_closed(
+    canvas: c.Canvas, upper: np.ndarray, side: float, person: Person, dark: c.Colour
 ) -> None:
-    dark = c.mix(c.scaled(person.brow, 0.4), (24, 16, 16), 0.6)
-    wing = upper[:1] + (side * 0.05 * person.lashes, -0.025 * person.lashes)
-    line = np.concatenate([wing, upper])
-    canvas.fill(c.ribbon(line, (0.026 + 0.024 * person.lashes) * _LASH + 0.004), dark)
-    if closed:  # lashes show along the whole seam
-        lashes = []
-        for share in (0.1, 0.23, 0.36, 0.5, 0.63, 0.76, 0.9):
-            root = upper[int(share * 15)]
-            lashes.append(np.array([root, root + (side * 0.05 * (1 - 2 * share), 0.05)]))
-        canvas.glaze_lines(lashes, dark, 0.012, 0.3 + 0.5 * person.lashes)
+    """Lashes along the seam of closed lids."""
+    shares = np.array((0.1, 0.23, 0.36, 0.5, 0.63, 0.76, 0.9))
+    roots = upper[(15 * shares).astype(int)]
+    tips = roots + np.stack([side * 0.05 * (1 - 2 * shares), np.full(7, 0.05)], axis=1)
+    lashes = np.stack([roots, tips], axis=1)
+    canvas.glaze_lines(lashes, dark, 0.012, 0.3 + 0.5 * person.lashes)
 
 
 def draw_brows(canvas: c.Canvas, person: Person) -> None:
-    bands, strands = [], []
-    for side, _, brow in SIDES:
-        points = canvas.points[brow] if side < 0 else canvas.points[brow][::-1]  # outer end first
-        line = c.curve(points, samples=20) + (0.0, 0.02)
-        widths = person.brow_width * _BROW
-        bands.append(c.ribbon(line, widths))
-        thick = widths[_PLACES, None]
-        roots = line[_PLACES] + 0.3 * thick * (0.0, 1.0)
-        tips = roots + (side * 0.05, 0.0) - 0.7 * thick * (0.0, 1.0) + _JITTER
-        strands.append(np.stack([roots, tips], axis=1))
-    canvas.glaze(bands, person.brow, 0.8, soft=0.014)
-    canvas.glaze_lines(np.concatenate(strands), c.scaled(person.brow, 0.7), 0.012, 0.5)
-
-
-def shade_nose(shadows: c.Shadows, units: list[Units], person: Person, scene: Scene) -> None:
-    """The bridge's dark side, wings, nostrils, the hollow above the lip."""
-    points = shadows.canvas.points
-    away = -1.0 if scene.light[0] >= 0 else 1.0
-    bridge = c.curve([(away * 0.12, 0.0), (away * 0.10, 0.2), points[30] + (away * 0.13, -0.05)])
-    shadows.area(c.ribbon(bridge, np.linspace(0.03, 0.09, len(bridge))), 0.15)
-    shadows.line(c.curve(points[31:36] + (0.0, 0.015), samples=12), 0.3)
-    shadows.area(c.ellipse(points[33] + (0.0, 0.03), (0.17, 0.035)), 0.22)
-    shadows.area(c.ellipse((points[33] + points[51]) / 2, (0.03, 0.05)), 0.12)
-    for side, own, wing, hole in ((-1.0, units[0], 31, 32), (1.0, units[1], 35, 34)):
-        flare = 1.0 + 0.35 * max(own.nose, 0.6 * own.upper_lip)
-        corner = points[wing]
-        rim = corner + [
-            (side * 0.02, -0.13), (side * 0.075 * flare, -0.06), (side * 0.06 * flare, 0.015),
-            (side * -0.01, 0.035),
-        ]  # fmt: skip
-        shadows.line(c.curve(rim, samples=12), 0.5)
-        spot = 0.6 * points[hole] + 0.4 * corner + (0.0, -0.012)
-        radii = (0.058 * person.nostrils * flare, 0.028 * person.nostrils)
-        shadows.spot(c.ellipse(spot, radii, side * -0.35), 0.95)
+    """Soft bands with single hairs, in one colour."""
+    lines = c.curves(canvas.points[_BROWS], samples=20) + (0.0, 0.02)
+    bands = c.ribbons(lines, 0.9 * person.brow_width * _BROW)
+    window = canvas.window(bands.reshape(-1, 2), 8)
+    if window is None:
+        return
+    thick = person.brow_width * _THICK
+    roots = lines[:, _HAIRS] + 0.42 * thick
+    tips = lines[:, _HAIRS - 1] + _OUTWARDS * _LEAN - 0.45 * thick
+    part = canvas.within(window)
+    mask = np.zeros(part.image.shape[:2], np.uint8)
+    for band in part.fixed(bands):
+        cv2.fillPoly(mask, [band], (190,), cv2.LINE_AA, c.SHIFT)
+    mask = cv2.blur(mask, (3, 3))
+    hairs = part.fixed(np.stack([roots, tips], axis=2)).reshape(-1, 2, 2)
+    cv2.polylines(mask, list(hairs), False, (236,), 1, cv2.LINE_AA, c.SHIFT)
+    part.image[...] = np.array(person.brow, np.uint8)
+    c.blend(canvas.image[window], part.image, cv2.blur(mask, (2, 2)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from affect_jax.facs import rig
 from affect_jax.facs.drawing import canvas as c
-from affect_jax.facs.drawing import eyes, hair, mouth, scenery, skin
+from affect_jax.facs.drawing import eyes, hair, mouth, nose, scenery, skin, worn, wrinkles
 from affect_jax.facs.identity import Person, Scene, Units
 
 SIZE = c.SIZE
@@ -83,22 +83,25 @@ def paint(canvas: c.Canvas, intensities: np.ndarray, person: Person, scene: Scen
     - `intensities`: [2, 18].
     """
     units = [Units(*side) for side in intensities.tolist()]
-    outline = skin.head_outline(canvas.points, person)
-    light = float(np.clip(scene.light[0], -1, 1))
-    hair.draw_back(canvas, outline, person, light)
-    shadows = c.Shadows(canvas)
-    skin.shade_wrinkles(shadows, units, person)
-    eyes.shade_nose(shadows, units, person, scene)
-    eyes.shade_eyes(shadows, units)
-    mouth.shade_mouth(shadows)
-    hair.shade_forehead(shadows, outline, person)
-    skin.draw_skin(shadows, outline, units, person, scene)
+    outline = skin.head_outline(canvas, person)
+    light = min(max(scene.light[0], -1.0), 1.0)
+    lips, lids = mouth.lips(canvas), eyes.lids(canvas)
+    relief = skin.sculpt_head(canvas, units, person)
+    nose.sculpt_nose(relief, canvas, units, person)
+    eyes.sculpt_eyes(relief, canvas, lids, units, person)
+    mouth.sculpt_mouth(relief, lips, units)
+    wrinkles.sculpt_wrinkles(relief, canvas, units, person)
+    head = hair.measure(canvas, person)
+    edge = hair.hairline(head, person)
+    hair.shade_forehead(relief, edge, person)
+    hair.draw_back(canvas, head, person, light)
+    skin.draw_skin(canvas, relief, outline, lips, person, scene)
     scenery.draw_clothes(canvas, person)
-    hair.draw_beard(canvas, outline, person)
-    mouth.draw_mouth(canvas, units, person)
-    eyes.draw_eyes(canvas, person, scene)
+    mouth.draw_mouth(canvas, lips, units, person.lips)
+    eyes.draw_eyes(canvas, lids, person, scene)
     eyes.draw_brows(canvas, person)
-    hair.draw_glasses(canvas, person)
-    hair.draw_front(canvas, outline, person, light)
+    worn.draw_glasses(canvas, person)
+    hair.draw_front(canvas, head, edge, person, light)
+    worn.draw_cover(canvas, head, outline, person)
     scenery.draw_occlusion(canvas, person, scene)
     return scenery.photograph(canvas.image, scene)

@@ -1,354 +1,294 @@
-"""Hair, beard, headwear and glasses."""
+"""Hair: a mass behind the head, and what lies on the forehead and beside the face.
+
+Places on a head are (u, v): u from -1 at the face's left edge to 1 at its right one, v from 0 at
+the skull's top over 1 at the brows to about 2.7 at the chin.
+"""
 
 from __future__ import annotations
+
+import functools
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from affect_jax.facs.drawing import canvas as c
+from affect_jax.facs.drawing.relief import Relief
 from affect_jax.facs.identity import Person
 
-LONG = ("long", "bob")
 COVERED = ("headscarf", "beanie")
-STRANDS = (-30, 24, -52, 8, 46, -18)  # tones of neighbouring strands against the hair's own
+FALLING = {"long": 4.2, "bob": 2.55}  # how low hair falls
+STREAKS = (-40, 32, -62, 10, 54, -22)  # tones of neighbouring strands against the hair's own
+Place = tuple[float, float]
 
-
-_STEP = np.linspace(0, 1, 7)
-_TURN = np.linspace(0, np.pi, 33)
-_ROUND = np.sign(np.cos(_TURN)) * np.abs(np.cos(_TURN)) ** 0.8
-_HIGH = np.sin(_TURN).clip(0) ** 0.85
+_STEP = np.linspace(0, 1, 5)
 _BEND = np.stack([(1 - _STEP) ** 2, 2 * _STEP * (1 - _STEP), _STEP**2], axis=1)
 
 
-class Head:
-    """Measures of the head that hair follows: middle x, half width, top y."""
+class Head(NamedTuple):
+    """Where (u, v) lies in face coordinates."""
 
-    def __init__(self, canvas: c.Canvas, outline: np.ndarray):
-        points = canvas.rest
-        self.middle = float((points[0, 0] + points[16, 0]) / 2)
-        self.half = float((points[16, 0] - points[0, 0]) / 2)
-        self.top = float(outline[:, 1].min())
-        self.brow = float(points[17:27, 1].min())
+    middle: float
+    half: float
+    top: float
+    brow: float
 
-    def at(self, across: float, y: float) -> tuple[float, float]:
-        return (self.middle + across * self.half, y)
+    def at(self, u: float, v: float) -> Place:
+        return (self.middle + u * self.half, self.top + v * (self.brow - self.top))
 
-    def dome(self, rise: float, low: float, wave: int = 0) -> np.ndarray:
-        """The head's upper edge [33, 2], `rise` outside the skull, from right over top to left.
+    def line(self, places: list[Place], samples: int) -> np.ndarray:
+        """A smooth line [samples, 2] through places, in face coordinates."""
+        scale = (self.half, self.brow - self.top)
+        return c.curve(np.array(places) * scale + (self.middle, self.top), samples=samples)
 
-        `wave` makes it uneven: a seed of where.
-        """
-        uneven = 1.0 + 0.02 * np.sin(_TURN * (5 + wave % 4) + wave) if wave else 1.0
-        across = _ROUND * (self.half * 1.03 + rise) * uneven
-        tall = (low - self.top + rise) * uneven
-        return np.stack([self.middle + across, low - tall * _HIGH], axis=1)
+
+def measure(canvas: c.Canvas, person: Person) -> Head:
+    rest = canvas.rest
+    left, right = float(rest[0, 0]), float(rest[16, 0])
+    brow = sum(rest[17:27, 1].tolist()) / 10
+    return Head((left + right) / 2, (right - left) / 2, -person.skull, brow)
+
+
+def _both(places: list[Place]) -> list[Place]:
+    """Places of the left half, mirrored to the right one; the last lies in the middle."""
+    return places + [(-u, v) for u, v in places[-2::-1]]
+
+
+def hairline(head: Head, person: Person) -> np.ndarray:
+    """The hair's edge [48, 2] on the forehead, from the left ear over it to the right one."""
+    side, style, low = person.part_side, person.hair_style, 1.42
+    if style == "fringe" or (style == "bob" and person.hair_seed % 2):
+        rng = np.random.default_rng(person.hair_seed)
+        ends = (0.80 + 0.07 * rng.random(9) + 0.06 * (np.arange(9) % 2)).tolist()
+        middle = list(zip(np.linspace(-0.84, 0.84, 9).tolist(), ends, strict=True))
+        edge = [(-1.0, low), (-0.97, 1.0), *middle, (0.97, 1.0), (1.0, low)]
+    elif style in ("parted", "long", "bob"):
+        edge = [(-1.0, low), (-0.96, 1.05), (-0.86, 0.66), (-0.5, 0.40), (0.0, 0.29),
+                (0.34, 0.25), (0.62, 0.34), (0.86, 0.60), (0.96, 1.05), (1.0, low)]  # fmt: skip
+        edge = edge if side > 0 else [(-u, v) for u, v in edge[::-1]]
+    elif style == "receding":
+        edge = _both(
+            [(-1.0, 1.35), (-0.97, 0.95), (-0.88, 0.62), (-0.62, 0.16), (-0.3, 0.2), (0, 0.26)]
+        )
+    else:
+        edge = _both(
+            [(-1.0, 1.5), (-0.95, 1.1), (-0.93, 0.8), (-0.80, 0.46), (-0.42, 0.38), (0, 0.36)]
+        )
+    return head.line(edge, 48)
+
+
+def _crown(head: Head, person: Person) -> np.ndarray:
+    """The hair's outer edge [48, 2], from the left ear over the top to the right one."""
+    style, thick = person.hair_style, person.hair_volume
+    lean = 0.06 * person.part_side
+    if style in ("short", "receding"):
+        rise, wide, low = (1.2 * thick, 0.5 * thick, 1.4) if style == "short" else (0.05, 0.06, 1.3)
+    else:
+        rise, wide, low = (
+            (0.4 * thick, 0.3 * thick, 1.42) if style == "bun" else (thick, thick, 1.42)
+        )
+    rise /= head.brow - head.top
+    wide += 1.03
+    left = [
+        (-wide + 0.04, low), (-wide - 0.015, 1.0), (-wide, 0.62), (-0.87 * wide, 0.32 - 0.6 * rise),
+        (-0.54 * wide, 0.06 - 0.85 * rise), (lean, -0.03 - rise),
+    ]  # fmt: skip
+    edge = _both(left)
+    edge[5] = (lean, -0.03 - rise)
+    wave = 0.012 * np.sin(np.arange(11) * (2.0 + person.hair_seed % 3) + person.hair_seed)
+    return head.line([(u, v + w) for (u, v), w in zip(edge, wave.tolist(), strict=True)], 48)
+
+
+def draw_back(canvas: c.Canvas, head: Head, person: Person, light: float) -> None:
+    """What lies behind the head: falling hair, a bun, curls."""
+    style = person.hair_style
+    if style in FALLING:
+        low = FALLING[style]
+        wide = 1.12 + 0.9 * person.hair_volume
+        tip = 0.9 if style == "bob" else 1.1
+        half = [(-tip, low - 0.1), (-wide - 0.1, 0.8 * low), (-wide - 0.06, 1.6), (-wide, 0.7)]
+        edge = head.line(_both([(-0.35, low + 0.1), *half, (0.0, 0.2)]), 64)
+        _tress(canvas, [edge], _falling(), person, light, level=80, shine=8.0)
+    elif style == "bun":
+        bun = c.ellipse(head.at(0.0, -0.16), (0.40, 0.34))
+        strands = _strands(bun[:12], bun[:11:-1], 0.35, 12)
+        _tress(canvas, [bun], strands, person, light, level=108)
+    elif style == "curly":
+        rim = _cloud(head, person)
+        _tress(canvas, [rim], _curls(), person, light, level=100, shine=16.0, bumps=rim[::3])
+
+
+def draw_front(
+    canvas: c.Canvas, head: Head, edge: np.ndarray, person: Person, light: float
+) -> None:
+    """The hair on the head and beside the face, down to its edge (`hairline`)."""
+    style = person.hair_style
+    if style == "bald" or style in COVERED:
+        return
+    if style == "curly":
+        rim = _cloud(head, person)
+        bumps = (0.3 * rim + 0.7 * edge)[2:-2:3]
+        area = np.concatenate([rim, edge[::-1]])
+        _tress(canvas, [area], _curls(), person, light, shine=26.0, bumps=bumps)
+        return
+    crown = _crown(head, person)
+    area = np.concatenate([crown, edge[::-1]])
+    if style in ("parted", *FALLING):
+        strands = _parted(head, crown, edge, person.part_side)
+    else:
+        strands = _strands(crown, edge, 0.14 * person.part_side, 40)
+    _tress(canvas, [area], strands, person, light)
+    if style in FALLING:
+        for lock in _locks(head, person):
+            _tress(canvas, [lock], _falling(), person, light, level=116, shine=14.0)
+
+
+def shade_forehead(relief: Relief, edge: np.ndarray, person: Person) -> None:
+    """The shadow of the hair on the skin."""
+    if person.hair_style != "bald" and person.hair_style not in COVERED:
+        relief.hollow(np.concatenate([edge - (0.0, 0.3), edge[::-1] + (0.0, 0.06)]), 0.3)
+
+
+@functools.cache
+def _places(number: int, knots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where strands begin on a line of `knots`, and how far each overshoots its end."""
+    places = (np.linspace(0, 1, number) * (knots - 1)).astype(int)
+    return places, 1.0 + 0.05 * np.sin(7.0 * np.arange(number))[:, None]
+
+
+def _strands(start: np.ndarray, end: np.ndarray, bend: float, number: int) -> np.ndarray:
+    """Bent lines [number, 5, 2] between two lines of as many points; ends overshoot."""
+    places, far = _places(number, len(start))
+    knots = np.empty((number, 3, 2))
+    knots[:, 0] = start[places]
+    reach = end[places] - knots[:, 0]
+    knots[:, 2] = knots[:, 0] + far * reach
+    knots[:, 1] = knots[:, 0] + 0.5 * reach
+    knots[:, 1, 0] += bend * reach[:, 1]
+    knots[:, 1, 1] -= bend * reach[:, 0]
+    return _BEND @ knots
+
+
+def _parted(head: Head, crown: np.ndarray, edge: np.ndarray, side: float) -> np.ndarray:
+    """Strands [42, 5, 2] that fall from a parting to both sides, going up a little before."""
+    part = head.line([(0.30 * side, -0.06), (0.34 * side, 0.24)], 48)
+    share = np.linspace(0.2, 0.8, 3)[:, None, None]
+    strands = [_strands(part, end, 0.0, 14) for end in share * crown + (1 - share) * edge]
+    strands = np.concatenate(strands)
+    strands[:, 1:4, 1] -= 0.3 * np.abs(strands[:, 1:4, 0] - part[0, 0]) * (0.9, 1.0, 0.6)
+    return strands
+
+
+def _locks(head: Head, person: Person) -> list[np.ndarray]:
+    """Outlines of hair that falls beside the face."""
+    low = FALLING[person.hair_style]
+    wide, wave = 1.10 + 0.9 * person.hair_volume, 0.05 * float(np.sin(person.hair_seed))
+    outer = [(-0.9, 0.2), (-wide, 0.7), (-wide - 0.07, 1.6)]
+    inner = [(-0.86, 0.3), (-0.93, 0.9), (-0.99, 1.5)]
+    if person.hair_style == "bob":
+        outer += [(-wide - 0.02 + wave, 0.75 * low), (-wide + 0.22, low + 0.06)]
+        inner += [(-0.96, 2.1), (-0.84, low)]
+    else:
+        outer += [(-wide - 0.02 + wave, 0.75 * low), (-wide + 0.1, low)]
+        inner += [(-0.97 + wave, 0.75 * low), (-0.95, low + 0.06)]
+    left = np.concatenate([head.line(outer, 14), head.line(inner, 14)[::-1]])
+    return [left, left * (-1.0, 1.0) + (2 * head.middle, 0.0)]
+
+
+def _cloud(head: Head, person: Person) -> np.ndarray:
+    """The outer edge [48, 2] of curly hair."""
+    wide, rise = person.hair_volume, 0.8 * person.hair_volume
+    half = [(-1.0 - wide, 1.35), (-1.06 - wide, 0.7), (-0.8, 0.05 - rise), (0.0, -0.2 - rise)]
+    return head.line(_both(half), 48)
+
+
+@functools.cache
+def _curls() -> np.ndarray:
+    """Small curls, tones uint8 [512, 512] around 64."""
+    rng = np.random.default_rng(3)
+    turn = np.linspace(0, 1.6 * np.pi, 9)
+    arc = np.stack([np.cos(turn), np.sin(turn)], axis=1) * np.linspace(1, 0.4, 9)[:, None]
+    tones = np.full((512, 512), 52, np.uint8)
+    for value in (30, 84, 44, 96, 60, 78):
+        at, spin = rng.uniform(0, 512, (700, 1, 2)), rng.uniform(0, 2 * np.pi, 700)
+        turned = np.stack([np.cos(spin), np.sin(spin), -np.sin(spin), np.cos(spin)], 1)
+        arcs = at + rng.uniform(3.0, 5.0, (700, 1, 1)) * arc @ turned.reshape(-1, 2, 2)
+        fine = np.rint(arcs * (1 << c.SHIFT)).astype(np.int32)
+        cv2.polylines(tones, list(fine), False, (value,), 2, cv2.LINE_AA, c.SHIFT)
+    return cv2.blur(tones, (2, 2))
+
+
+@functools.cache
+def _falling() -> np.ndarray:
+    """Long wavy hairs, tones uint8 [512, 512] around 64."""
+    rng = np.random.default_rng(4)
+    single = cv2.GaussianBlur(rng.standard_normal((1, 1024)), (0, 0), 1.1)
+    broad = cv2.GaussianBlur(rng.standard_normal((1, 1024)), (0, 0), 4.0)
+    across = 13.0 * single / single.std() + 9.0 * broad / broad.std()
+    down, column = np.mgrid[0:512, 0:512]
+    wave = 5.0 * np.sin(down / 37.0 + column / 61.0) + 3.0 * np.sin(down / 19.0)
+    places = (column + 256 + wave).round().astype(int)
+    return np.clip(64 + across[0][places], 0, 255).astype(np.uint8)
 
 
 def _tress(
     canvas: c.Canvas,
     outlines: list[np.ndarray],
-    strands: np.ndarray | list[np.ndarray],
+    hairs: np.ndarray,
     person: Person,
     light: float,
+    *,
     level: int = 128,
+    shine: float = 46.0,
+    bumps: np.ndarray | None = None,
 ) -> None:
-    """Fills outlines with hair: strands in tones of its colour, lighter towards the light."""
-    window = canvas.window(np.concatenate(outlines))
+    """Fills outlines with hair that shines where it bends to the viewer.
+
+    **Arguments:**
+
+    - `hairs`: strands [m, 5, 2], or a texture [512, 512] to cut from.
+    - `level`: tone, 128 is the hair's own colour.
+    - `bumps`: centres [n, 2] of round locks, which belong to the hair too.
+    """
+    reach = 4 if bumps is None else int(0.2 * canvas.unit)
+    window = canvas.window(outlines[0], reach)
     if window is None:
         return
     part = canvas.within(window)
     height, width = part.image.shape[:2]
-    slope = np.linspace(-20 * light, 20 * light, width).astype(np.int16)
-    fall = np.linspace(level + 20, level - 24, height).astype(np.int16)
-    tone = (fall[:, None] + slope).astype(np.uint8)
-    fixed = part.fixed_all(strands)
-    for start, value in enumerate(STRANDS):  # neighbours differ, and one call draws a tone
-        lines = fixed[start :: len(STRANDS)]
-        cv2.polylines(tone, lines, False, (level + value,), 2, cv2.LINE_AA, c.SHIFT)
-    tone = cv2.blur(tone, (3, 3))
+    mask = part.mask(*outlines)
+    if bumps is not None:
+        radius = round(0.17 * canvas.unit * (1 << c.SHIFT))
+        for at in part.fixed(bumps).tolist():
+            cv2.circle(mask, at, radius, (255,), -1, cv2.LINE_AA, c.SHIFT)
+    tone = cv2.resize(_sheen(height / part.unit, level, shine, light), (width, height))
+    if hairs.ndim == 2:
+        row, column = person.hair_seed % (512 - height), person.hair_seed % (512 - width)
+        streaks = hairs[row : row + height, column : column + width]
+    else:
+        streaks = np.full_like(tone, 64)
+        fixed = part.fixed(hairs)
+        for start, value in enumerate(STREAKS):  # neighbours differ, and one call draws a tone
+            lines = list(fixed[start :: len(STREAKS)])
+            cv2.polylines(streaks, lines, False, (64 + value,), 1, cv2.LINE_AA, c.SHIFT)
+        streaks = cv2.blur(streaks, (3, 3))
+    tone = cv2.addWeighted(tone, 1.0, streaks, 1.0, -64.0)
     colours = c.ramp(
-        c.scaled(person.hair, 0.35),
-        person.hair,
-        c.mix(c.scaled(person.hair, 1.5), (255, 240, 220), 0.15),
+        (0, c.scaled(person.hair, 0.25)),
+        (128, person.hair),
+        (255, c.mix(c.scaled(person.hair, 1.7), (255, 236, 210), 0.3)),
     )
-    c.blend(canvas.image[window], cv2.applyColorMap(tone, colours), part.mask(*outlines))
+    c.blend(canvas.image[window], cv2.applyColorMap(tone, colours), cv2.blur(mask, (3, 3)))
 
 
-def _hairline(head: Head, person: Person) -> np.ndarray:
-    """The edge of the hair on the forehead, from the left ear to the right one."""
-    side, style = person.part_side, person.hair_style
-    brow, top = head.brow, head.top
-    line = brow - 0.52 * (brow - top)
-    if style == "fringe" or (style == "bob" and person.hair_seed % 2):
-        rng = np.random.default_rng(person.hair_seed)
-        edge = brow - 0.10 + 0.06 * rng.random(9)
-        steps = np.linspace(-0.86, 0.86, 9)
-        middle = [head.at(x, y) for x, y in zip(steps, edge, strict=True)]
-        knots = [
-            head.at(-1.0, 0.1),
-            head.at(-0.95, -0.2),
-            *middle,
-            head.at(0.95, -0.2),
-            head.at(1.0, 0.1),
-        ]
-        return c.curve(knots, samples=48)
-    if style in ("parted", "long", "bob"):
-        peak = 0.35 * side
-        knots = [
-            head.at(-1.0, 0.15),
-            head.at(-0.93, -0.35),
-            head.at(-0.72, line + 0.12 + 0.1 * side),
-            head.at(peak, line - 0.16),
-            head.at(0.72, line + 0.12 - 0.1 * side),
-            head.at(0.93, -0.35),
-            head.at(1.0, 0.15),
-        ]
-        return c.curve(knots, samples=48)
-    if style == "receding":
-        line = top + 0.22
-        knots = [
-            head.at(-1.0, 0.1),
-            head.at(-0.95, -0.4),
-            head.at(-0.62, line + 0.05),
-            head.at(0.0, line + 0.22),
-            head.at(0.62, line + 0.05),
-            head.at(0.95, -0.4),
-            head.at(1.0, 0.1),
-        ]
-        return c.curve(knots, samples=48)
-    knots = [
-        head.at(-1.0, 0.1),
-        head.at(-0.95, -0.35),
-        head.at(-0.76, line - 0.02),
-        head.at(-0.3, line - 0.10),
-        head.at(0.3, line - 0.10),
-        head.at(0.76, line - 0.02),
-        head.at(0.95, -0.35),
-        head.at(1.0, 0.1),
-    ]
-    return c.curve(knots, samples=48)
+_ACROSS = np.linspace(-1, 1, 24, dtype=np.float32)
+_DOWN = np.linspace(0, 1, 24, dtype=np.float32)[:, None]
 
 
-def _strands(start: np.ndarray, end: np.ndarray, bend: float, number: int) -> np.ndarray:
-    """Bent lines [number, 7, 2] between two curves, at the same share of both."""
-    shares = np.linspace(0, 1, number)
-    first = start[(shares * (len(start) - 1)).astype(int)]
-    last = end[(shares * (len(end) - 1)).astype(int)]
-    middle = (first + last) / 2
-    middle[:, 0] += bend * (first - last)[:, 1]
-    return np.einsum("sk,knd->nsd", _BEND, np.stack([first, middle, last]))
-
-
-def draw_back(canvas: c.Canvas, outline: np.ndarray, person: Person, light: float) -> None:
-    """What lies behind the head: long hair, a bun, curls."""
-    head = Head(canvas, outline)
-    style, volume = person.hair_style, person.hair_volume
-    dome = head.dome(volume + 0.06, 0.3, person.hair_seed)
-    if style in LONG:
-        low = 2.6 if style == "long" else 1.45
-        wide = 1.12 if style == "long" else 1.2
-        right = c.curve([dome[0], head.at(wide + 0.12, 0.9), head.at(wide, low)], samples=10)
-        left = c.curve([head.at(-wide, low), head.at(-wide - 0.12, 0.9), dome[-1]], samples=10)
-        shape = np.concatenate([dome, left[::-1], right[::-1]])
-        ends = c.curve([right[-1], head.at(0, low + 0.1), left[0]], samples=40)
-        _tress(canvas, [shape], _strands(dome, ends, 0.0, 26), person, light, level=88)
-    elif style == "bun":
-        bun = c.ellipse(head.at(0.0, head.top - 0.22), (0.42, 0.36))
-        _tress(canvas, [bun], _strands(bun[:16], bun[:15:-1], 0.2, 8), person, light, level=104)
-    elif style == "curly":
-        rng = np.random.default_rng(person.hair_seed)
-        ring = head.dome(0.6 * volume, 0.35)
-        curls = [_circle(at, r) for at, r in zip(ring, rng.uniform(0.18, 0.34, 33), strict=True)]
-        _tress(canvas, curls, _curls(rng, curls), person, light, level=96)
-
-
-def _circle(at: np.ndarray, radius: float) -> np.ndarray:
-    return c.ellipse(at, (radius, radius))
-
-
-def _curls(rng: np.random.Generator, locks: list[np.ndarray]) -> np.ndarray:
-    """Small arcs [m, 9, 2] within round locks of hair."""
-    rings = np.stack(locks)
-    middle = rings.mean(axis=1, keepdims=True)
-    first = rng.integers(0, 16, size=(3, len(locks)))
-    places = first[..., None] + np.arange(9)
-    shrink = np.array([0.35, 0.62, 0.86])[:, None, None, None]
-    arcs = middle + shrink * (rings[np.arange(len(locks))[:, None], places] - middle)
-    return arcs.reshape(-1, 9, 2)
-
-
-def draw_front(canvas: c.Canvas, outline: np.ndarray, person: Person, light: float) -> None:
-    """The hair on the forehead and beside the face, or what covers it."""
-    style = person.hair_style
-    if style == "bald":
-        return
-    head = Head(canvas, outline)
-    if style in COVERED:
-        _draw_cover(canvas, head, outline, person)
-        return
-    rise = 0.5 * person.hair_volume if style in ("bun", "receding") else person.hair_volume
-    dome, hairline = head.dome(rise, 0.12, person.hair_seed), _hairline(head, person)
-    outlines = [np.concatenate([dome, hairline])]
-    strands = _strands(dome[::-1], hairline, 0.12 * person.part_side, 28)
-    if style in LONG:
-        locks, extra = _locks(head, dome, person)
-        outlines, strands = outlines + locks, [*strands, *extra]
-    elif style == "curly":
-        rng = np.random.default_rng(person.hair_seed + 1)
-        edge = hairline[np.linspace(2, 45, 33).astype(int)]
-        share = np.repeat([[0.25], [0.6], [0.92]], 11, axis=0)
-        middles = (1 - share) * dome[::-1] + share * edge
-        curls = [_circle(at, r) for at, r in zip(middles, rng.uniform(0.12, 0.2, 33), strict=True)]
-        outlines, strands = outlines + curls, _curls(rng, curls)
-    _tress(canvas, outlines, strands, person, light)
-
-
-def shade_forehead(shadows: c.Shadows, outline: np.ndarray, person: Person) -> None:
-    """The shadow of the hair on the skin."""
-    if person.hair_style != "bald" and person.hair_style not in COVERED:
-        hairline = _hairline(Head(shadows.canvas, outline), person)
-        shadows.area(np.concatenate([hairline - (0.0, 0.2), hairline[::-1] + (0.0, 0.05)]), 0.28)
-
-
-def _locks(
-    head: Head, dome: np.ndarray, person: Person
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Hair that falls beside the face."""
-    low = 2.4 if person.hair_style == "long" else 1.25
-    outlines, strands = [], []
-    for side, top in ((1.0, dome[0]), (-1.0, dome[-1])):
-        outside = c.curve(
-            [top + (0.0, -0.3), head.at(side * 1.22, 0.7), head.at(side * 1.14, low)], samples=12
-        )
-        inside = c.curve(
-            [head.at(side * 0.92, -0.45), head.at(side * 0.97, 0.5), head.at(side * 0.9, low)],
-            samples=12,
-        )
-        outlines.append(np.concatenate([outside, inside[::-1]]))
-        strands += [share * outside + (1 - share) * inside for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
-    return outlines, strands
-
-
-def _draw_cover(canvas: c.Canvas, head: Head, outline: np.ndarray, person: Person) -> None:
-    """A headscarf or a beanie in the clothes' colour."""
-    cloth = person.clothes
-    if person.hair_style == "beanie":
-        edge = head.brow - 0.30
-        dome = head.dome(0.10, edge + 0.2)
-        rim = c.curve([head.at(-1.08, edge + 0.1), head.at(0.0, edge), head.at(1.08, edge + 0.1)])
-        canvas.fill(np.concatenate([dome, rim]), cloth)
-        for share in np.linspace(0.08, 0.92, 12):
-            top = dome[int((1 - share) * 32)]
-            foot = rim[int(share * 23)]
-            canvas.line([0.4 * top + 0.6 * foot, foot], c.scaled(cloth, 0.85), 0.02)
-        cuff = np.concatenate([rim, rim[::-1] - (0.0, 0.26)])
-        canvas.fill(cuff, c.scaled(cloth, 1.12))
-        canvas.glaze_lines([rim + (0.0, 0.02)], c.scaled(person.skin, 0.4), 0.05, 0.4, soft=0.03)
-        return
-    dome = head.dome(0.16, 0.4)
-    low = float(outline[:, 1].max())
-    outside = np.concatenate(
-        [
-            dome,
-            c.curve([head.at(-1.2, 0.6), head.at(-1.0, low), head.at(-1.5, 3.0)]),
-            c.curve([head.at(1.5, 3.0), head.at(1.0, low), head.at(1.2, 0.6)]),
-        ]
-    )
-    opening = (outline - (head.middle, 0.1)) * (0.93, 0.97) + (head.middle, 0.12)
-    opening[:, 1] = np.maximum(
-        opening[:, 1], head.brow - 0.5 + 0.25 * (opening[:, 0] - head.middle) ** 2
-    )
-    window = canvas.window(outside)
-    if window is None:
-        return
-    part = canvas.within(window)
-    part.fill(outside, cloth)
-    for share in (0.04, 0.10, 0.17):
-        fold = (opening - (head.middle, 0.1)) * (1 + share) + (head.middle, 0.1)
-        part.glaze_lines([fold], c.scaled(cloth, 0.7 + share), 0.03, 0.5, soft=0.02)
-    mask = cv2.subtract(part.mask(outside), part.mask(opening))
-    c.blend(canvas.image[window], part.image, mask)
-    canvas.glaze_lines([opening], c.scaled(person.skin, 0.4), 0.04, 0.4, soft=0.03)
-
-
-def draw_beard(canvas: c.Canvas, outline: np.ndarray, person: Person) -> None:
-    """Under the lips in the order of painting, so that the mouth stays visible."""
-    if person.beard == "none":
-        return
-    points = canvas.points
-    lip = c.curve(points[48:55] + (0.0, -0.015), samples=20)
-    colour, opacity = c.scaled(person.hair, 0.8), 0.85
-    shapes = []
-    if person.beard in ("moustache", "goatee", "full"):
-        top = c.curve(
-            [
-                points[48] + (-0.08, 0.04),
-                points[50] + (0.0, -0.14),
-                points[51] + (0.0, -0.11),
-                points[52] + (0.0, -0.14),
-                points[54] + (0.08, 0.04),
-            ],
-            samples=20,
-        )
-        shapes.append(np.concatenate([top, lip[::-1]]))
-    if person.beard in ("full", "stubble"):
-        jaw = points[2:15] * (1.0, 1.0)
-        cheek = c.curve(
-            [
-                points[14],
-                points[54] + (0.28, -0.12),
-                points[54] + (0.1, 0.0),
-                points[57] + (0.0, -0.02),
-                points[48] + (-0.1, 0.0),
-                points[48] + (-0.28, -0.12),
-                points[2],
-            ],
-            samples=30,
-        )
-        shapes.append(np.concatenate([c.curve(jaw, samples=30) + (0.0, 0.02), cheek]))
-    if person.beard == "goatee":
-        chin = points[8]
-        shapes.append(
-            c.curve(
-                [
-                    points[48] + (-0.05, 0.05),
-                    points[57] + (0.0, 0.06),
-                    points[54] + (0.05, 0.05),
-                    chin + (0.24, -0.12),
-                    chin + (0.0, 0.05),
-                    chin + (-0.24, -0.12),
-                ],
-                closed=True,
-            )
-        )
-    if person.beard == "stubble":
-        colour, opacity = c.mix(person.skin, person.hair, 0.75), 0.42
-        top = c.curve(points[[31, 33, 35]] + (0.0, 0.06), samples=20)
-        shapes.append(np.concatenate([top, lip[::-1]]))
-    canvas.glaze(shapes, colour, opacity, soft=0.06 if person.beard == "stubble" else 0.035)
-
-
-def draw_glasses(canvas: c.Canvas, person: Person) -> None:
-    if person.glasses == "none":
-        return
-    points = canvas.points
-    glints = []
-    frame = (40, 34, 34) if person.hair_seed % 3 else (150, 110, 60)
-    for eye, side, ear in ((slice(36, 42), -1.0, 0), (slice(42, 48), 1.0, 16)):
-        middle = points[eye].mean(axis=0) * (1.0, 0.0) + (side * 0.03, 0.05)
-        turn = np.linspace(0, 2 * np.pi, 33)
-        power = 1.0 if person.glasses == "round" else 0.55
-        rim = middle + np.stack(
-            [
-                0.37 * np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** power,
-                (0.33 if power == 1.0 else 0.26)
-                * np.sign(np.sin(turn))
-                * np.abs(np.sin(turn)) ** power,
-            ],
-            axis=1,
-        )
-        canvas.line(rim, frame, 0.035)
-        canvas.line([middle + (side * 0.37, -0.06), points[ear] + (0.0, 0.02)], frame, 0.035)
-        glints.append(np.array([middle + (-0.2, -0.16), middle + (-0.05, -0.24)]))
-    canvas.line(c.curve([(-0.13, 0.0), (0.0, -0.04), (0.13, 0.0)]), frame, 0.035)
-    canvas.glaze_lines(glints, (255, 255, 255), 0.03, 0.3, soft=0.01)
+def _sheen(tall: float, level: int, shine: float, light: float) -> np.ndarray:
+    """Tones uint8 [24, 24] of hair `tall` face units high: a bright band, bent as a head is."""
+    across = (_ACROSS - np.float32(0.35 * light)) ** 2
+    down = _DOWN * np.float32(tall / 1.5) - np.float32(0.12) * across
+    tone = np.float32(shine) * np.exp(np.float32(-60.0) * (down - np.float32(0.26)) ** 2)
+    tone += np.float32(level + 6) - np.float32(26.0) * (down + across)
+    return np.clip(tone, 0, 255, out=tone).astype(np.uint8)

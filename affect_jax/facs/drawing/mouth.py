@@ -2,72 +2,118 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import cv2
 import numpy as np
 
 from affect_jax.facs.drawing import canvas as c
-from affect_jax.facs.identity import Person, Units
+from affect_jax.facs.drawing.relief import Relief
+from affect_jax.facs.identity import Units
 
 CLOSED = 0.035  # a gap between the lips below this, in face units, is a line
+TOOTH: c.Colour = (240, 235, 226)
+GAP: c.Colour = (218, 208, 199)
+DEEP: c.Colour = (46, 14, 18)  # the open mouth's inside
 
 
-def shade_mouth(shadows: c.Shadows) -> None:
-    """The hollow under the lower lip, and the mouth's corners."""
-    points = shadows.canvas.points
-    shadows.area(c.ellipse(points[57] + (0.0, 0.05), (0.19, 0.04)), 0.26)
-    for corner in (points[48], points[54]):
-        shadows.area(c.ellipse(corner, (0.05, 0.04)), 0.25)
+_EDGES = np.array(  # from the picture's left to its right
+    [
+        [48, 49, 50, 51, 52, 53, 54],
+        [48, 60, 61, 62, 63, 64, 54],
+        [48, 60, 67, 66, 65, 64, 54],
+        [48, 59, 58, 57, 56, 55, 54],
+    ]
+)
 
 
-def draw_mouth(canvas: c.Canvas, units: list[Units], person: Person) -> None:
-    outer, inner = canvas.points[48:60], canvas.points[60:68]
-    upper_edge = c.curve(outer[0:7])  # left corner, Cupid's bow, right corner
-    lower_edge = c.curve(outer[[6, 7, 8, 9, 10, 11, 0]])
-    upper_seam = c.curve(np.concatenate([outer[:1], inner[0:5], outer[6:7]]))
-    lower_seam = c.curve(np.concatenate([outer[6:7], inner[[4, 5, 6, 7, 0]], outer[:1]]))
+class Lips(NamedTuple):
+    """Edges [24, 2] of the lips, from the picture's left to its right."""
+
+    top: np.ndarray
+    upper: np.ndarray  # the upper lip's edge where the lips meet
+    lower: np.ndarray
+    bottom: np.ndarray
+
+    def outlines(self) -> list[np.ndarray]:
+        """Of the upper and of the lower lip."""
+        return [
+            np.concatenate([self.top, self.upper[::-1]]),
+            np.concatenate([self.lower, self.bottom[::-1]]),
+        ]
+
+
+def lips(canvas: c.Canvas) -> Lips:
+    return Lips(*c.curves(canvas.points[_EDGES], samples=24))
+
+
+def sculpt_mouth(relief: Relief, edges: Lips, units: list[Units]) -> None:
+    """Full lips that meet in a groove, and the corners' hollows."""
+    tight = max(units[0].press, 0.6 * units[0].tight)
+    full = 0.055 * (1 - 0.5 * tight)
+    for first, second, rise in (
+        (edges.top, edges.upper, full),
+        (edges.lower, edges.bottom, 1.2 * full),
+    ):
+        thick = float(second[11, 1] - first[11, 1])
+        path = ((first + second) / 2)[3:21:2]
+        relief.ridge(path, max(0.04, 0.42 * thick), rise)
+    relief.ridge(edges.bottom[5:19:2] + (0.0, 0.06), 0.045, -0.02)
+    relief.creases(np.stack([edges.upper, edges.lower])[:, 2:-2], (0.5, 0.5))
+    for corner, side in ((edges.top[0], -1.0), (edges.top[-1], 1.0)):
+        relief.spot((corner[0] + side * 0.015, corner[1]), (0.045, 0.03), 0.0, 0.12)
+
+
+def draw_mouth(canvas: c.Canvas, edges: Lips, units: list[Units], lip: c.Colour) -> None:
+    """What is between the lips."""
+    inner = canvas.points[60:68]
     gap = float(np.max(inner[5:8, 1] - inner[3:0:-1, 1]))
-
-    canvas.fill(np.concatenate([lower_edge, lower_seam[::-1]]), person.lips)
-    canvas.fill(np.concatenate([upper_edge, upper_seam[::-1]]), c.scaled(person.lips, 0.84))
-    shine = c.mix(person.lips, (255, 235, 230), 0.5)
-    middle = 0.55 * outer[9] + 0.45 * inner[6]
-    thick = max(0.012, 0.3 * float(outer[9, 1] - inner[6, 1]))
-    canvas.glaze([c.ellipse(middle, (0.14, thick))], shine, 0.25 + 0.4 * person.gloss, soft=0.02)
-    dark = c.mix(c.scaled(person.lips, 0.3), (30, 10, 12), 0.5)
+    dark = c.mix(c.scaled(lip, 0.3), (40, 10, 12), 0.5)
     if gap > CLOSED:
-        _draw_inside(canvas, np.concatenate([upper_seam, lower_seam]), inner, gap, units)
-        canvas.line(upper_seam, dark, 0.012)
+        _draw_inside(canvas, inner, gap, units)
     else:
-        seam = (upper_seam + lower_seam[::-1]) / 2
-        canvas.fill(c.ribbon(seam, 0.012 + 0.018 * np.sin(np.linspace(0.2, 2.94, 24))), dark)
+        seam = (edges.upper + edges.lower) / 2
+        canvas.glaze([c.ribbon(seam, 0.010 + 0.016 * _BULGE)], dark, 0.85, soft=0.006)
 
 
-def _draw_inside(
-    canvas: c.Canvas, outline: np.ndarray, inner: np.ndarray, gap: float, units: list[Units]
-) -> None:
+_SQUARES = np.linspace(-1, 1, 17) ** 2
+_BULGE = np.sin(np.linspace(0.25, np.pi - 0.25, 24))
+
+
+def _draw_inside(canvas: c.Canvas, inner: np.ndarray, gap: float, units: list[Units]) -> None:
     """The open mouth: dark, upper teeth, lower teeth in a wide grin or stretch, tongue."""
+    upper = c.curve(inner[0:5], samples=16)
+    outline = np.concatenate([upper, c.curve(inner[[4, 5, 6, 7, 0]], samples=16)])
     window = canvas.window(outline)
     if window is None:
         return
     part = canvas.within(window)
-    part.image[...] = (48, 15, 18)
+    part.image[...] = np.array(DEEP, np.uint8)
     jaw = max(own.jaw for own in units)
     bare = max(max(own.smile, own.stretch, own.upper_lip) for own in units)
-    low = inner[5:8].mean(axis=0)
     if gap > 0.16:
-        part.glaze(
-            [c.ellipse(low + (0.0, 0.02), (0.24, 0.33 * gap))], (170, 78, 82), 0.9, soft=0.02
-        )
-    show = min(0.05 + 0.09 * bare, (0.4 + 0.45 * bare) * gap)
-    top = c.curve(inner[0:5], samples=16)
-    part.fill(np.concatenate([top, top[::-1] + (0.0, show)]), (236, 231, 220))
-    x, y = inner[2]
-    gaps = [
-        np.array([(x + at, y - 0.05), (x + at, y + show)])
-        for at in (-0.25, -0.15, -0.05, 0.05, 0.15, 0.25)
-    ]
-    part.glaze_lines(gaps, (170, 158, 148), 0.01, 0.3)
+        x, y = inner[5:8].mean(axis=0).tolist()
+        part.fill(c.ellipse((x, y + 0.02), (0.24, 0.36 * gap)), (166, 78, 82))
+    show = min(0.06 + 0.10 * bare, (0.45 + 0.4 * bare) * gap)
+    _draw_teeth(part, inner[0:5], show, -1.0)
     if bare > 0.4 and jaw < 0.5:
-        base = c.curve(inner[[4, 5, 6, 7, 0]], samples=16)
-        part.fill(np.concatenate([base, base[::-1] - (0.0, 0.25 * gap)]), (218, 210, 200))
-    part.glaze_lines([top + (0.0, 0.01)], (50, 16, 18), 0.05, 0.45, soft=0.02)
-    c.blend(canvas.image[window], part.image, part.mask(outline))
+        _draw_teeth(part, inner[[0, 7, 6, 5, 4]], 0.22 * gap, 1.0)
+    # Darker towards the corners and under the lip.
+    shade = np.full(part.image.shape[:2], 255, np.uint8)
+    reach = round(0.085 * part.unit * (1 << c.SHIFT))
+    for corner in (inner[0], inner[4]):
+        cv2.circle(shade, part.fine(*corner.tolist()), reach, (70,), -1, cv2.LINE_AA, c.SHIFT)
+    lip = part.fixed(upper)
+    cv2.polylines(shade, [lip], False, (120,), round(0.045 * part.unit), cv2.LINE_AA, c.SHIFT)
+    shade = cv2.blur(shade, (5, 5))
+    c.blend(canvas.image[window], c.shaded(part.image, shade), part.mask(outline))
+
+
+def _draw_teeth(part: c.Canvas, gum: np.ndarray, show: float, down: float) -> None:
+    """A row of teeth along a lip's edge [5, 2]; `down` is -1 for the upper row."""
+    edge = c.curve(gum, samples=17)
+    free = edge - (0.0, down * show)
+    free[:, 1] += 0.25 * down * show * _SQUARES
+    part.fill(np.concatenate([edge, free[::-1]]), TOOTH)
+    gaps = part.fixed(np.stack([edge + (0.0, 0.03 * down), free], axis=1)[3:14:2])
+    cv2.polylines(part.image, list(gaps), False, GAP, 1, cv2.LINE_AA, c.SHIFT)

@@ -18,21 +18,22 @@ def background(seed: int) -> np.ndarray:
     """A blurred room: a gradient of two colours with soft blobs, uint8 [256, 256, 3]."""
     rng = np.random.default_rng(seed)
     value = rng.uniform(60, 225)
-    corners = (
-        value + rng.normal(0, 18, (2, 2, 1)) + rng.normal(0, 9, 3) + rng.normal(0, 5, (2, 2, 3))
-    )
-    corners = np.minimum(np.maximum(corners, 10), 245)
-    small = cv2.resize(corners.astype(np.uint8), (32, 32), interpolation=cv2.INTER_LINEAR)
+    draws = rng.standard_normal((7, 4))
+    corners = value + 18 * draws[0].reshape(2, 2, 1) + 9 * draws[1, :3]
+    corners = (corners + 5 * draws[2:5].reshape(2, 2, 3)).clip(10, 245).astype(np.uint8)
+    small = cv2.resize(corners, (32, 32))
     if rng.random() < 0.6:
-        for _ in range(int(rng.integers(2, 6))):
-            at, size = rng.integers(0, 32, 2).tolist(), int(rng.integers(3, 10))
-            colour = (value + rng.normal(0, 26) + rng.normal(0, 9, 3)).tolist()
-            if rng.random() < 0.5:
+        for row in rng.random((int(rng.integers(2, 6)), 6)).tolist():
+            at, size = (int(32 * row[0]), int(32 * row[1])), 3 + int(7 * row[2])
+            level = value + 60 * (row[3] - 0.5)
+            colour = (level + 30 * (row[4] - 0.5), level, level + 30 * (row[5] - 0.5))
+            if row[2] < 0.5:
                 cv2.circle(small, at, size, colour, -1)
             else:
                 cv2.rectangle(small, at, (at[0] + size, at[1] + 3 * size), colour, -1)
-        small = cv2.GaussianBlur(small, (0, 0), float(rng.uniform(1.0, 2.5)))
-    return cv2.resize(small, (c.SIZE, c.SIZE), interpolation=cv2.INTER_CUBIC)
+        small = cv2.GaussianBlur(small, (0, 0), 1.5)
+    small = cv2.resize(small, (64, 64), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(small, (c.SIZE, c.SIZE))
 
 
 def neck_outline(points: np.ndarray) -> np.ndarray:
@@ -77,7 +78,7 @@ def draw_occlusion(canvas: c.Canvas, person: Person, scene: Scene) -> None:
     points, side = canvas.points, float(rng.choice((-1.0, 1.0)))
     colour = CLOTHES[int(rng.integers(len(CLOTHES)))]
     if scene.occlusion == "hand":
-        _draw_hand(canvas, points[4 if side < 0 else 12] + (side * 0.05, 0.2), side, person)
+        _draw_hand(canvas, points[5 if side < 0 else 11] + (side * 0.05, 0.1), side, person)
     elif scene.occlusion == "mask":  # pulled down: from under the lower lip
         top = points[57] + (0.0, float(rng.uniform(0.03, 0.15)))
         edge = c.curve(
@@ -112,25 +113,27 @@ def draw_occlusion(canvas: c.Canvas, person: Person, scene: Scene) -> None:
     else:
         at = (side * rng.uniform(0.9, 1.3), rng.uniform(-1.2, 1.6))
         radii = rng.uniform(0.25, 0.55, 2).tolist()
-        canvas.glaze([c.ellipse(at, radii, rng.uniform(0, 3))], colour, 1.0, soft=0.02)
+        canvas.glaze([c.ellipse(at, radii, rng.uniform(0, 3))], colour, 1.0, soft=0.06)
 
 
 def _draw_hand(canvas: c.Canvas, at: np.ndarray, side: float, person: Person) -> None:
-    """Four fingers that lie on the cheek from the side."""
-    tone = c.scaled(person.skin, 0.93)
-    canvas.fill(c.ellipse(at + (side * 0.55, 0.55), (0.55, 0.5)), tone)
-    for finger in range(4):
-        root = at + (side * 0.4, 0.22 + 0.19 * finger)
-        tip = at + (-side * (0.12 - 0.05 * abs(finger - 1.5)), -0.22 + 0.21 * finger)
-        path = np.linspace(root, tip, 8)
-        shape = c.ribbon(path, np.array([0.2, 0.2, 0.2, 0.19, 0.18, 0.17, 0.15, 0.09]))
-        canvas.glaze([shape + (0.015, 0.025)], c.scaled(person.skin, 0.5), 0.5, soft=0.015)
-        canvas.fill(shape, tone)
-        canvas.fill(c.ellipse(tip, (0.05, 0.04), -0.6 * side), c.mix(tone, (255, 225, 215), 0.35))
+    """A hand that holds the chin: four fingers from the side, each over the next."""
+    tone, dark = c.scaled(person.skin, 0.92), c.scaled(person.skin, 0.45)
+    canvas.fill(c.ellipse(at + (side * 0.62, 0.42), (0.42, 0.62), -0.3 * side), tone)
+    for finger in (3, 2, 1, 0):
+        root = at + (side * 0.45, 0.05 + 0.2 * finger)
+        tip = at + (-side * (0.32 - 0.06 * abs(finger - 1.2)), -0.16 + 0.19 * finger)
+        path = c.curve(np.stack([root, (root + tip) / 2 - (0.0, 0.05), tip]), samples=8)
+        canvas.glaze_lines([path + (0.0, 0.05)], dark, 0.2, 0.55, soft=0.02)
+        canvas.line(path, tone, 0.19)
+        canvas.glaze_lines(
+            [path[1:-1] - (0.0, 0.04)], c.scaled(person.skin, 1.12), 0.05, 0.6, soft=0.03
+        )
+        canvas.fill(c.ellipse(tip, (0.055, 0.045)), c.mix(tone, (255, 222, 212), 0.3))
 
 
 @functools.cache
-def _grain() -> np.ndarray:
+def grain() -> np.ndarray:
     """Film grain around 128, uint8 [512, 512, 3]: one sheet, a part of which lies on a picture."""
     sheet = np.random.default_rng(68).standard_normal((512, 512)).astype(np.float32)
     sheet = cv2.GaussianBlur(sheet, (0, 0), 0.6)
@@ -142,9 +145,9 @@ def photograph(image: np.ndarray, scene: Scene) -> np.ndarray:
     """The picture as a camera takes it: colour of the light, exposure, blur, grain, greyscale."""
     gain = scene.exposure / 255.0 * np.asarray(scene.tint)
     image = cv2.transform(image, _GREY * gain if scene.grey else np.diag(gain))
-    if scene.blur > 0:
-        image = cv2.GaussianBlur(image, (0, 0), scene.blur)
+    if scene.blur > 1:
+        image = cv2.blur(image, (scene.blur, scene.blur))
     row, column = scene.occlusion_seed % 256, scene.background % 256
-    sheet = _grain()[row : row + c.SIZE, column : column + c.SIZE]
+    sheet = grain()[row : row + c.SIZE, column : column + c.SIZE]
     share = scene.noise / GRAIN
     return cv2.addWeighted(image, 1.0, sheet, share, -128.0 * share)
