@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "images_every",
     "log_every",
     "profile",
+    "skip_nonfinite",
 )
 """Keys that may differ when a run goes on: they change no number that the run computes."""
 
@@ -92,7 +93,8 @@ def defaults() -> Config:
     # better (`-dimensional.mean.rmse`).
     config.checkpoint.best = "categorical.top1.original.f1.macro"
 
-    config.log_every = 50  # steps between lines of the log; a non-finite loss stops the run here
+    config.log_every = 50  # steps between lines of the log; a loss that is not finite shows here
+    config.skip_nonfinite = 0  # steps without a finite loss and gradient that a run may leave out
     config.images_every = ConfigDict({"epochs": 1.0, "steps": 0})  # faces to TensorBoard
     config.profile = False  # write a profile of steps 10 to 20, for TensorBoard
     return config
@@ -150,11 +152,25 @@ def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
 
 
 def from_plain(values: Mapping[str, Any]) -> Config:
-    """A config from the JSON that a workdir holds: `plain`'s inverse."""
-    config: Config = ConfigDict(values)
+    """A config from the JSON that a workdir holds: `plain`'s inverse.
+
+    Keys that a run of an earlier version does not have get their default: what it did then.
+    """
+    config: Config = ConfigDict(completed(values))
     config.heads = tuple(config.heads)
-    config.losses = tuple(ConfigDict(term) for term in values["losses"])
+    config.losses = tuple(ConfigDict(term) for term in config.losses)
     return config
+
+
+def completed(values: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A saved config with the keys that it lacks, at their defaults; specs stay as they are."""
+    everything: Mapping[str, Any] = plain(defaults()) if known is None else known
+    result = {**everything, **values}
+    for key, default in everything.items():
+        nested = isinstance(default, Mapping) and isinstance(result[key], Mapping)
+        if nested and key not in (*SPECS, "options") and set(default) != {"epochs", "steps"}:
+            result[key] = completed(result[key], default)
+    return result
 
 
 def in_steps(duration: Config, steps_per_epoch: int) -> int:
@@ -251,6 +267,7 @@ RULES = (
     ("evaluation.draws", lambda v: v >= 1, "1 or more"),
     ("checkpoint.keep_last", lambda v: v >= 1, "1 or more"),
     ("log_every", lambda v: v >= 1, "1 or more"),
+    ("skip_nonfinite", lambda v: v >= 0, "0 or more"),
 )
 CHOICES = (
     ("dtype", ("float32", "bfloat16")),

@@ -12,7 +12,7 @@ from typing import Any
 
 import filelock
 
-from affect_jax.config import flatten
+from affect_jax.config import completed, flatten
 from affect_jax.errors import UserError
 
 
@@ -88,7 +88,7 @@ class Workdir:
         """
         if not self.config_path.exists():
             return
-        saved, given = flatten(self.load_config()), flatten(config)
+        saved, given = flatten(completed(self.load_config())), flatten(completed(config))
         problems = []
         for key in sorted(set(saved) | set(given)):
             free = any(key == prefix or key.startswith(f"{prefix}.") for prefix in may_change)

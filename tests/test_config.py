@@ -93,6 +93,14 @@ def test_an_option_that_code_supplies_is_no_option_of_the_config(registries):
     assert "losses[0].class_counts" in problems(config, registries)
 
 
+def test_a_config_of_an_earlier_version_gets_the_defaults_of_newer_keys():
+    config = configs.defaults()
+    config.trunk, config.learning_rate = {"name": "resnet18"}, 0.5
+    saved = configs.plain(config)
+    del saved["ema_decay"], saved["data"]["cache"]
+    assert configs.plain(configs.from_plain(saved)) == configs.plain(config)
+
+
 @given(st.integers(1, 5000), st.integers(1, 64))
 def test_the_nearest_batch_sizes_do_divide(batch_size, devices):
     problem = configs.division_problem(batch_size, devices)
