@@ -71,17 +71,18 @@ def scorer(
     groups = [("", np.arange(len(labels)))]
     if expression is not None and np.any(np.asarray(expression) >= 0):
         groups += [(f".{c}", np.flatnonzero(expression == i)) for i, c in enumerate(classes)]
-    columns = {
-        (suffix, axis): _columns(labels[rows, i], predicted[rows, i])
-        for suffix, rows in groups
-        for i, axis in enumerate(AXES)
-    }
+    columns = [
+        np.concatenate([_columns(labels[rows, i], predicted[rows, i]) for i in range(2)], axis=1)
+        for _, rows in groups
+    ]
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
-        for suffix, rows in groups:
+        weights = weights.astype(np.float64)  # a product of two types would leave BLAS out
+        for (suffix, rows), summed in zip(groups, columns, strict=True):
             chosen = weights if len(rows) == len(labels) else np.take(weights, rows, axis=1)
-            axes = {axis: _scores(chosen @ columns[suffix, axis]) for axis in AXES}
+            sums = np.split(chosen @ summed, 2, axis=1)
+            axes = {axis: _scores(one) for axis, one in zip(AXES, sums, strict=True)}
             axes["mean"] = {name: mean([axes[axis][name] for axis in AXES]) for name in NAMES}
             found |= {f"{axis}.{name}{suffix}": axes[axis][name] for axis in axes for name in NAMES}
         return found
@@ -90,7 +91,7 @@ def scorer(
 
 
 def _columns(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """What is summed, float64 [N, 9]; moments are about the middle, for their digits."""
+    """What is summed, float64 [N, 10]; moments are about the middle, for their digits."""
     error = predicted - label
     same_sign = np.sign(predicted) == np.sign(label)
     x, y = _centred(predicted), _centred(label)
