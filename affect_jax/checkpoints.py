@@ -164,6 +164,20 @@ class Checkpoints:
             except (OSError, ValueError) as error:
                 self._warn(None, error)
 
+    def require(self, step: int) -> None:
+        """Waits until the checkpoint of a step is on disk.
+
+        **Raises:** `UserError` where it could not be written.
+        """
+        self.wait()
+        steps = self.steps()
+        if step not in steps:
+            newest = f"the newest is of step {steps[-1]}" if steps else "there is no other"
+            raise UserError(
+                f"{self.directory}: the checkpoint of step {step} could not be written; {newest}; "
+                "free space or mend the folder, then the same command goes on from there"
+            )
+
     def close(self) -> None:
         self.wait()
         if self._opened is not None:

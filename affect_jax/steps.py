@@ -52,7 +52,8 @@ def train_step(program: Program, state: TrainState, batch: dict) -> tuple[TrainS
 
     **Returns:**
 
-    The next state and a clu collection; every leaf of both is equal on all devices.
+    The next state and a clu collection; every leaf of both is equal on all devices. Where the loss
+    or the gradient is not finite the next state is this one, but for its `step`.
     """
     keys = example_keys(program.seed, "augment", state.step, batch["index"])
     images = preprocess.train(
@@ -86,16 +87,16 @@ def train_step(program: Program, state: TrainState, batch: dict) -> tuple[TrainS
     ema = state.ema
     if program.ema_decay:
         ema = optimizers.ema_update(ema, params["model"], program.ema_decay, state.step)
-    result = stream.step_outputs(total, values, optax.tree.norm(grads), outputs, batch)
+    norm = optax.tree.norm(grads)
+    updated = state.replace(  # pyright: ignore[reportAttributeAccessIssue]
+        params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema
+    )
+    finite = jnp.isfinite(total) & jnp.isfinite(norm)
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
+    result = stream.step_outputs(total, values, norm, outputs, batch)
     metrics = stream.collection(program.loss.names, program.heads)
     return (
-        state.replace(  # pyright: ignore[reportAttributeAccessIssue]
-            step=state.step + 1,
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            ema=ema,
-        ),
+        kept.replace(step=state.step + 1),
         metrics.gather_from_model_output(axis_name=AXIS, **result),
     )
 

@@ -21,9 +21,19 @@ import numpy as np
 
 from affect_jax import batch as batches
 from affect_jax import config as configs
-from affect_jax import inference, parallel, pictures, predictions, program, scores, steps
+from affect_jax import (
+    inference,
+    nonfinite,
+    parallel,
+    pictures,
+    predictions,
+    program,
+    scores,
+    steps,
+    warm_start,
+    writers,
+)
 from affect_jax import state as states
-from affect_jax import warm_start, writers
 from affect_jax.checkpoints import Checkpoints
 from affect_jax.config import Config
 from affect_jax.data import features, loader, sampling
@@ -67,10 +77,12 @@ def fit(config: Config, workdir: Workdir) -> int:
 
     **Returns:** the exit code: 0, or 128 + the signal's number when one ended the run early.
 
-    **Raises:** `UserError` where the data cannot be used or the loss is not finite.
+    **Raises:** `UserError` where the data cannot be used, the loss is not finite, or the last
+    checkpoint could not be written.
     """
     checkpoints = Checkpoints.of(config, workdir)
-    given = None if checkpoints.steps() else warm_start.read(config)  # told before data are prepared
+    # Problems of `init_from` are told before data are prepared.
+    given = None if checkpoints.steps() else warm_start.read(config)
     builder = program.prepare(config)
     training = features.open_split(builder, "training")
     validation = features.open_split(builder, config.evaluation.split)
@@ -89,7 +101,11 @@ def fit(config: Config, workdir: Workdir) -> int:
         progress = stack.enter_context(
             writers.Progress(cadence.total, start, cadence.steps_per_epoch)
         )
-        log = Log(writer, progress, compiled.schedule, config.batch_size, start)
+        ids = training.columns()["id"]
+        sieve = nonfinite.NonFinite(
+            workdir.path, config.skip_nonfinite, lambda step: ids[rows[step - 1]].tolist()
+        )
+        log = Log(writer, progress, compiled.schedule, config.batch_size, start, sieve)
         describe(config, log, state, training, validation, cadence)
         if given is not None:
             progress.say(given.report.table())
@@ -100,6 +116,7 @@ def fit(config: Config, workdir: Workdir) -> int:
         state = run.loop(state, data)
         if stop.received is None:
             run.conclude(state)
+        checkpoints.require(int(state.step))
         return stop.exit_code
 
 
@@ -201,7 +218,7 @@ def describe(
 
 
 class Log:
-    """Gathers the steps' metrics and writes their means; stops at a loss that is not finite."""
+    """Gathers the steps' metrics and writes their means."""
 
     def __init__(
         self,
@@ -210,8 +227,9 @@ class Log:
         schedule: Any,
         batch_size: int,
         start: int,
+        sieve: nonfinite.NonFinite,
     ):
-        self.writer, self.progress = writer, progress
+        self.writer, self.progress, self._sieve = writer, progress, sieve
         self._schedule, self._batch_size = schedule, batch_size
         self._pending: list[Any] = []
         self._step, self._time, self._waited = start, time.perf_counter(), 0.0
@@ -224,14 +242,24 @@ class Log:
     def flush(self, step: int, waited_seconds: float) -> None:
         """Writes the means since the last line.
 
-        **Raises:** `UserError` where the loss is not finite.
+        **Raises:** `UserError` where the loss is not finite, more often than it may be.
         """
         if not self._pending:
             return
         host = parallel.to_host(self._pending)  # waits for the devices, once a line
-        means = functools.reduce(lambda a, b: a.merge(b), host).compute()
-        values = {name: float(value) for name, value in means.items()}
+        good = self._sieve.sift(self._step + 1, host)
         now = time.perf_counter()
+        if good:
+            means = functools.reduce(lambda a, b: a.merge(b), good).compute()
+            self._write(
+                step, {name: float(value) for name, value in means.items()}, now, waited_seconds
+            )
+        self._pending, self._step, self._time = [], step, now
+        self._waited, self._elsewhere = waited_seconds, 0.0
+
+    def _write(
+        self, step: int, values: dict[str, float], now: float, waited_seconds: float
+    ) -> None:
         seconds = max(now - self._time - self._elsewhere, 1e-9)
         faces = (step - self._step) * self._batch_size
         values["learning_rate"] = float(self._schedule(step - 1))
@@ -240,13 +268,6 @@ class Log:
         self.writer.write_scalars(step, {f"train.{name}": v for name, v in values.items()})
         names = ("loss", "images_per_second", "learning_rate", "data_wait_share")
         self.progress.line(step, **{name: values[name] for name in names})
-        if not np.isfinite(values["loss"]):
-            raise UserError(
-                f"the loss is not finite between steps {self._step + 1} and {step}; the last "
-                "checkpoint is from before; lower learning_rate or set optimizer.clip_norm"
-            )
-        self._pending, self._step, self._time = [], step, now
-        self._waited, self._elsewhere = waited_seconds, 0.0
 
     @contextlib.contextmanager
     def other_work(self, name: str, step: int) -> Any:

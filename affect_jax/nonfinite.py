@@ -1,0 +1,99 @@
+"""Steps whose loss or gradient is not finite: told with their faces, left out up to a limit.
+
+Such a step changes no parameter (`steps.train_step`), so nothing is poisoned by the time it is
+noticed, when the next line of the log is written.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from affect_jax.errors import UserError
+
+FILE = "nonfinite.json"
+
+
+class NonFinite:
+    """Sifts the steps' metrics.
+
+    **Arguments:**
+
+    - `folder`: where `nonfinite.json` is written; None: nowhere, in processes that write nothing.
+    - `allowed`: steps that may be left out before the run stops.
+    - `faces`: number of a step, from 1 -> ids of the faces of its batch.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path | None, allowed: int, faces: Callable[[int], Sequence[str]]
+    ):
+        self._path = folder / FILE if folder else None
+        self._allowed, self._faces = allowed, faces
+        self._found: list[dict[str, Any]] = []
+
+    def sift(self, first: int, metrics: Sequence[Any]) -> list[Any]:
+        """The metrics of the steps that were finite.
+
+        **Arguments:**
+
+        - `first`: number of the step of the first of them.
+        - `metrics`: clu collections on the host, one a step, in order.
+
+        **Raises:** `UserError` where a run leaves out more steps than it may.
+        """
+        good, before = [], len(self._found)
+        for step, collection in enumerate(metrics, first):
+            norms = _averages(collection)
+            if np.isfinite([norms["loss"], norms["gradient_norm"]]).all():
+                good.append(collection)
+            else:
+                self._found.append(self._describe(step, norms, good))
+        if len(self._found) > before:
+            self._tell(before)
+        return good
+
+    def _describe(self, step: int, averages: dict[str, float], before: list[Any]) -> dict[str, Any]:
+        norms = [_averages(collection)["gradient_norm"] for collection in before]
+        return {
+            "step": step,
+            "faces": list(map(str, self._faces(step))),
+            **{name: str(value) for name, value in averages.items()},
+            "gradient_norms_before": norms,
+        }
+
+    def _tell(self, before: int) -> None:
+        written = ""
+        if self._path:
+            try:
+                self._path.write_text(json.dumps(self._found, indent=1))
+                written = f"; its faces and gradient norms are in {self._path}"
+            except OSError as error:
+                logging.warning("%s cannot be written: %s", self._path, error)
+        count = len(self._found)
+        if count > self._allowed:
+            step = self._found[self._allowed]["step"]
+            raise UserError(
+                f"step {step}: the loss or its gradient is not finite{written}; the last checkpoint"
+                " is from before; start anew with a lower learning_rate or optimizer.clip_norm, or"
+                f" go on with --config.skip_nonfinite={max(10, 2 * count)}, which leaves out up to"
+                " so many steps"
+            )
+        for found in self._found[before:]:
+            logging.warning(
+                "step %d was left out: its loss or gradient is not finite (%d of %d that may be)%s",
+                *(found["step"], count, self._allowed, written),
+            )
+
+
+def _averages(collection: Any) -> dict[str, float]:
+    """The step's means, without a call of JAX for each: NaN where there is none."""
+    return {
+        name: float(metric.total) / float(metric.count) if metric.count else float("nan")
+        for name, metric in vars(collection).items()
+        if name == "gradient_norm" or name.startswith("loss")
+    }
