@@ -57,6 +57,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["affect_jax", "affect_jax.*"]),
+    package_data={"affect_jax.report": ["templates/*"]},
     install_requires=REQUIRED + REPORT,
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],  # NVIDIA GPUs

@@ -1,4 +1,4 @@
-"""A checkpoint, or anybody's predictions, scored by the protocol.
+"""A checkpoint, or anybody's predictions, scored by the protocol; the report of it.
 
     python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=best
     python -m affect_jax.evaluate --predictions predictions.parquet --out scored/
@@ -10,8 +10,13 @@ are scored by the same code.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import datetime
 import hashlib
+import os
 import pathlib
+import platform
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +28,8 @@ from affect_jax.metrics import intervals
 
 if TYPE_CHECKING:
     from affect_jax.config import Config
+    from affect_jax.inference import Evaluator
+    from affect_jax.program import Program
     from affect_jax.workdir import Workdir
 
 
@@ -51,29 +58,89 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
     compiled = program.create_program(config, targets, steps_per_epoch=1)
     with Checkpoints.of(config, workdir) as checkpoints:
         state, info = checkpoints.restore(states.template(compiled), checkpoint)
-    table = inference.Evaluator(config, compiled, data)(states.variables(state))
+    evaluator, variables = inference.Evaluator(config, compiled, data), states.variables(state)
+    table = evaluator(variables)
     about = {
         "data": config.data.name,
         "split": data.name,
         "fingerprint": data.fingerprint,
         "config": info["config"],
         "checkpoint_step": info["step"],
+        "machine": _machine(),
     }
     out = workdir.path / "evaluation" / data.name
     out.mkdir(parents=True, exist_ok=True)
     tables.write(table, out / "predictions.parquet")
     about["predictions"] = str(out / "predictions.parquet")
     _score(table, out, about, config.evaluation.draws, intervals.REPLICATES)
+    _report(evaluator, compiled, variables, table, out)
     return 0
 
 
-def score_file(path: pathlib.Path, out: pathlib.Path, draws: int, bootstrap: int) -> int:
+def _report(
+    evaluator: Evaluator,
+    program: Program,
+    variables: dict[str, Any],
+    table: tables.Predictions,
+    out: pathlib.Path,
+) -> None:
+    """The page of the evaluation in `out`, with faces and what the network saw in some of them.
+
+    Its figures go to TensorBoard in a folder of their own: a new event file beside those of a
+    training that is going on would end what TensorBoard reads of it.
+    """
+    from affect_jax import explanations, writers
+    from affect_jax.report import page, runs, selection
+
+    rows = selection.shown(table)
+    found: list[runs.Explanation] = []
+    examples = [int(row) for several in selection.examples(table).values() for row in several]
+    if examples and table.probabilities is not None:
+        faces, heat = explanations.grad_cam(
+            program.model,
+            variables,
+            evaluator.faces(examples),
+            table.probabilities[examples].argmax(axis=1),
+            crop_size=program.crop_size,
+        )
+        found = [runs.Explanation(*one) for one in zip(examples, faces, heat, strict=True)]
+    pictures = dict(zip(rows, evaluator.faces(rows), strict=True))
+    run = dataclasses.replace(runs.read(out), faces=pictures, explanations=found)
+    with contextlib.closing(writers.TensorBoardWriter(out / "tensorboard")) as writer:
+        print(f"         {page.write(run, out, writer=writer)}")
+
+
+def _machine() -> dict[str, Any]:
+    """What the checkpoint is scored on."""
+    import jax
+    import psutil
+
+    return {
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cores": os.cpu_count(),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def score_file(
+    path: pathlib.Path,
+    out: pathlib.Path,
+    draws: int,
+    bootstrap: int,
+    *,
+    data: str = "",
+    report: bool = True,
+) -> int:
     """Scores a table of predictions; see `affect_jax.predictions` for its columns.
 
     **Arguments:**
 
     - `draws`: of the skew-normalised scores.
     - `bootstrap`: samples for the intervals; 0: no intervals.
+    - `data`: the data set's name, for the report; `affectnet` lets it show the paper's numbers,
+      where the labels are AffectNet's.
+    - `report`: write the page too.
 
     **Returns:** the exit code, 0.
 
@@ -83,8 +150,12 @@ def score_file(path: pathlib.Path, out: pathlib.Path, draws: int, bootstrap: int
         raise UserError(f"--draws={draws} --bootstrap={bootstrap}: must be 1 or more, 0 or more")
     table = tables.read(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    about = {"predictions": str(path), "sha256": digest}
+    about = {"predictions": str(path), "sha256": digest} | ({"data": data} if data else {})
     _score(table, out, about, draws, bootstrap)
+    if report:
+        from affect_jax.report import page, runs  # seconds that the scores need not wait for
+
+        print(f"         {page.write(runs.read(out), out)}")
     return 0
 
 
@@ -115,6 +186,7 @@ def _protocol(table: tables.Predictions, draws: int, bootstrap: int) -> dict[str
         "bootstrap": bootstrap,
         "interval": intervals.LEVEL,
         "seed": 0,
+        "time": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 
@@ -131,9 +203,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=intervals.REPLICATES,
         help="samples for the 95 %% intervals; 0: none",
     )
+    parser.add_argument("--data", default="", help="name of the data set, for the report")
+    parser.add_argument(
+        "--report", action=argparse.BooleanOptionalAction, default=True, help="write report.html"
+    )
     given = parser.parse_args(arguments)
     try:
-        return score_file(given.predictions, given.out, given.draws, given.bootstrap)
+        return score_file(
+            given.predictions,
+            given.out,
+            given.draws,
+            given.bootstrap,
+            data=given.data,
+            report=given.report,
+        )
     except UserError as error:
         print(f"affect_jax: {error}", file=sys.stderr)
         return 2

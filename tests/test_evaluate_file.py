@@ -39,7 +39,7 @@ def path(request, tmp_path, table):
 
 
 def run(*arguments: object) -> int:
-    return evaluate.main([str(argument) for argument in arguments])
+    return evaluate.main([str(argument) for argument in (*arguments, "--no-report")])
 
 
 def test_scores_json_holds_what_score_computes(path, table, tmp_path, capsys):

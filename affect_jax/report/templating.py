@@ -1,0 +1,49 @@
+"""Templates into text; whatever is put into a page is escaped, as file names can be anything."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+import affect_jax
+from affect_jax.report import naming
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """A page from one of `templates/`."""
+    environment = _environment()
+    loader = environment.loader
+    assert loader is not None
+    style, _, _ = loader.get_source(environment, "style.css")
+    shared = {"style": style, "version": affect_jax.__version__}
+    return environment.get_template(template).render(shared | dict(context))
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """The file appears whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("affect_jax.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "exact": repr,
+        "number": naming.number,
+        "signed": naming.signed,
+        "thousands": "{:,}".format,
+        "title": naming.title,
+    }
+    return environment
