@@ -6,7 +6,8 @@ Both are drawn from a random generator alone, so a face is a pure function of it
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,14 +64,13 @@ class Units(NamedTuple):
 class Person:
     """One person. Lengths are in face units (1 = the distance between the eyes' centres)."""
 
-    shape: np.ndarray  # the rig's identity coefficients [K]
     skull: float  # height of the skull's top above the eyes
     skin: Colour
     age: float  # 0: smooth, 1: lined
     gaunt: float  # hollowness of the cheeks
     gloss: float  # shine of the skin
     blush: float
-    freckles: float
+    freckles: bool
     hair: Colour
     hair_style: str
     hair_volume: float
@@ -86,6 +86,7 @@ class Person:
     beard: str
     glasses: str
     clothes: Colour
+    shape: np.ndarray  # the rig's identity coefficients [K]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,25 +110,39 @@ class Scene:
     grey: bool
 
 
-def _pick(rng: np.random.Generator, choices: tuple, weights: tuple[float, ...]):
-    left = rng.random() * sum(weights)
-    for choice, weight in zip(choices, weights, strict=True):
-        left -= weight
-        if left < 0:
-            return choice
-    return choices[-1]
+class _Chance:
+    """Random numbers, drawn in blocks: many single draws from NumPy take longer."""
 
+    def __init__(self, rng: np.random.Generator, uniform: int, normal: int):
+        self._uniform = iter(rng.random(uniform).tolist())
+        self._normal = iter(rng.standard_normal(normal).tolist())
 
-def _near(rng: np.random.Generator, colour: Colour, spread: float) -> Colour:
-    """The colour a little lighter or darker, and a little off in hue."""
-    level = 1 + 0.08 * rng.standard_normal()
-    hue = (spread * rng.standard_normal(3)).tolist()
-    red, green, blue = (_within(level * c + h, 0, 255) for c, h in zip(colour, hue, strict=True))
-    return (red, green, blue)
+    def between(self, low: float, high: float) -> float:
+        return low + (high - low) * next(self._uniform)
 
+    def around(self, mean: float, deviation: float, low: float, high: float) -> float:
+        """Normal, cut to [low, high]."""
+        return min(max(mean + deviation * next(self._normal), low), high)
 
-def _within(value: float, low: float, high: float) -> float:
-    return min(max(float(value), low), high)
+    def chance(self, share: float) -> bool:
+        return next(self._uniform) < share
+
+    def seed(self) -> int:
+        return int(2**31 * next(self._uniform))
+
+    def pick(self, choices: Sequence[Any], weights: Sequence[float]) -> Any:
+        left = next(self._uniform) * sum(weights)
+        for choice, weight in zip(choices, weights, strict=True):
+            left -= weight
+            if left < 0:
+                return choice
+        return choices[-1]
+
+    def near(self, colour: Colour, spread: float) -> Colour:
+        """The colour a little lighter or darker, and a little off in hue."""
+        level = 1 + 0.08 * next(self._normal)
+        red, green, blue = (level * value + spread * next(self._normal) for value in colour)
+        return (min(max(red, 0.0), 255.0), min(max(green, 0.0), 255.0), min(max(blue, 0.0), 255.0))
 
 
 def draw_person(rng: np.random.Generator, shape_size: int) -> Person:
@@ -137,65 +152,74 @@ def draw_person(rng: np.random.Generator, shape_size: int) -> Person:
 
     - `shape_size`: K, the number of the rig's identity coefficients.
     """
-    feminine = rng.random() < 0.5
-    age = float(rng.beta(1.6, 3.0))
-    tone = int(rng.integers(len(SKINS)))
-    skin = _near(rng, SKINS[tone], 3.0)
-    dark_hair = (4, 4, 3, 2, 0.5, 0.2, 0.3, 2.5 * age)
+    draw = _Chance(rng, 32, 16)
+    feminine = draw.chance(0.5)
+    age = draw.between(0, 1) * draw.between(0.2, 1)  # more young than old
+    tone = int(draw.between(0, len(SKINS)))
+    skin = draw.near(SKINS[tone], 3.0)
+    dark_hair = (4, 4, 3, 2, 0.4, 0.1, 0.2, 2.5 * age)
     fair_hair = (1, 2, 3, 3, 3, 2.5, 1.2, 2.5 * age)
-    hair = _near(rng, _pick(rng, HAIRS, dark_hair if tone > 2 else fair_hair), 4.0)
-    lightest = 0.55 if tone > 2 else 0.75  # brows are darker than hair, and than the skin
-    brow = tuple(min(lightest * h, 0.6 * s) for h, s in zip(hair, skin, strict=True))
+    hair = draw.near(draw.pick(HAIRS, dark_hair if tone > 2 else fair_hair), 4.0)
+    darker = 0.55 if tone > 2 else 0.75  # brows are darker than hair, and than the skin
+    brow = (
+        min(darker * hair[0], 0.6 * skin[0]),
+        min(darker * hair[1], 0.6 * skin[1]),
+        min(darker * hair[2], 0.6 * skin[2]),
+    )
     styles = (0.2, 1.5, 1.5, 2, 4, 3, 2, 1.5, 0.0, 1.0, 0.4) if feminine else (
         1.2, 4, 3, 1, 0.4, 0.2, 0.2, 1.5, 1.5, 0.0, 0.6)  # fmt: skip
     beards = (1, 0, 0, 0, 0) if feminine else (5, 2, 0.8, 0.8, 1.4)
-    lip_red = (186, 62, 68) if feminine and rng.random() < 0.5 else (176, 96, 86)
-    lips = tuple(0.45 * s + 0.55 * r for s, r in zip(skin, lip_red, strict=True))
+    painted = draw.chance(0.5) and feminine
+    red, green, blue = (186, 62, 68) if painted else (176, 96, 86)
     return Person(
-        shape=rng.standard_normal(shape_size).clip(-2.0, 2.0),
-        skull=float(rng.uniform(1.5, 1.78)),
+        skull=draw.between(1.5, 1.78),
         skin=skin,
         age=age,
-        gaunt=float(rng.uniform(0, 1)),
-        gloss=float(rng.uniform(0.1, 0.6)),
-        blush=float(rng.uniform(0.1, 0.7) * (1.2 if feminine else 0.7)),
-        freckles=float(rng.random() < 0.12 and tone < 4),
+        gaunt=draw.between(0, 1),
+        gloss=draw.between(0.1, 0.6),
+        blush=draw.between(0.1, 0.7) * (1.2 if feminine else 0.7),
+        freckles=draw.chance(0.12) and tone < 4,
         hair=hair,
-        hair_style=_pick(rng, HAIR_STYLES, styles),
-        hair_volume=float(rng.uniform(0.07, 0.2)),
-        hair_seed=int(rng.integers(2**31)),
-        part_side=1.0 if rng.random() < 0.5 else -1.0,
-        brow=_near(rng, (brow[0], brow[1], brow[2]), 2.0),
-        brow_width=float(rng.uniform(0.06, 0.10) if feminine else rng.uniform(0.09, 0.15)),
-        iris=_pick(rng, IRISES, (4, 3, 1, 0.3, 0.2, 0.2) if tone > 2 else (2, 2, 2, 2, 3, 2)),
-        lips=(lips[0], lips[1], lips[2]),
-        lashes=float(rng.uniform(0.6, 1.0) if feminine else rng.uniform(0.1, 0.5)),
-        nostrils=float(rng.uniform(0.8, 1.2)),
-        ears=float(rng.uniform(0.8, 1.2)),
-        beard=_pick(rng, BEARDS, beards),
-        glasses=_pick(rng, GLASSES, (5, 0.6, 0.6)),
-        clothes=_near(rng, CLOTHES[int(rng.integers(len(CLOTHES)))], 8.0),
+        hair_style=draw.pick(HAIR_STYLES, styles),
+        hair_volume=draw.between(0.07, 0.2),
+        hair_seed=draw.seed(),
+        part_side=draw.pick((-1.0, 1.0), (1, 1)),
+        brow=draw.near(brow, 2.0),
+        brow_width=draw.between(0.06, 0.10) if feminine else draw.between(0.09, 0.15),
+        iris=draw.pick(IRISES, (4, 3, 1, 0.3, 0.2, 0.2) if tone > 2 else (2, 2, 2, 2, 3, 2)),
+        lips=(
+            0.45 * skin[0] + 0.55 * red,
+            0.45 * skin[1] + 0.55 * green,
+            0.45 * skin[2] + 0.55 * blue,
+        ),
+        lashes=draw.between(0.6, 1.0) if feminine else draw.between(0.1, 0.5),
+        nostrils=draw.between(0.8, 1.2),
+        ears=draw.between(0.8, 1.2),
+        beard=draw.pick(BEARDS, beards),
+        glasses=draw.pick(GLASSES, (5, 0.6, 0.6)),
+        clothes=draw.near(draw.pick(CLOTHES, (1,) * len(CLOTHES)), 8.0),
+        shape=rng.standard_normal(shape_size).clip(-2.0, 2.0),
     )
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
     """A random scene: most faces upright, lit from above, sharp and free; some not."""
-    side, up = rng.normal(0.0, 0.5), rng.normal(-0.35, 0.3)
-    grey = 0.35 * rng.standard_normal()
+    draw = _Chance(rng, 12, 12)
+    warmth = draw.around(0.0, 0.35, -1.0, 1.0)
     return Scene(
-        rotation=_within(rng.normal(0.0, 0.11), -0.33, 0.33),
-        scale=float(rng.uniform(52.0, 64.0)),
-        centre=(float(rng.normal(127.5, 5.0)), float(rng.normal(116.0, 5.0))),
-        yaw=_within(rng.normal(0.0, 0.09), -0.22, 0.22),
-        gaze=(float(0.035 * rng.standard_normal()), float(0.012 * rng.standard_normal())),
-        light=(float(side), _within(up, -0.9, 0.3), 1.0),
-        ambient=float(rng.uniform(0.3, 0.55)),
-        tint=(255.0, _within(246 - 6 * grey, 225, 255), _within(238 + 20 * grey, 205, 255)),
-        exposure=_within(rng.normal(1.0, 0.12), 0.65, 1.3),
-        background=int(rng.integers(2**31)),
-        occlusion=_pick(rng, OCCLUSIONS, (88, 3, 2, 2, 3, 2)),
-        occlusion_seed=int(rng.integers(2**31)),
-        blur=_pick(rng, (1, 3, 5), (7, 2, 1)),
-        noise=float(rng.uniform(0.0, 5.0)),
-        grey=bool(rng.random() < 0.12),
+        rotation=draw.around(0.0, 0.11, -0.33, 0.33),
+        scale=draw.between(52.0, 64.0),
+        centre=(draw.around(127.5, 5.0, 108, 148), draw.around(116.0, 5.0, 100, 132)),
+        yaw=draw.around(0.0, 0.09, -0.22, 0.22),
+        gaze=(draw.around(0.0, 0.035, -0.08, 0.08), draw.around(0.0, 0.012, -0.03, 0.03)),
+        light=(draw.around(0.0, 0.5, -1.0, 1.0), draw.around(-0.35, 0.3, -0.9, 0.3), 1.0),
+        ambient=draw.between(0.3, 0.55),
+        tint=(255.0, min(246 - 6 * warmth, 255.0), min(238 + 20 * warmth, 255.0)),
+        exposure=draw.around(0.97, 0.10, 0.65, 1.15),
+        background=draw.seed(),
+        occlusion=draw.pick(OCCLUSIONS, (88, 3, 2, 2, 3, 2)),
+        occlusion_seed=draw.seed(),
+        blur=draw.pick((1, 3, 5), (7, 2, 1)),
+        noise=draw.between(0.0, 5.0),
+        grey=draw.chance(0.12),
     )

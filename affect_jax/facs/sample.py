@@ -94,11 +94,11 @@ def draw_expression(rng: np.random.Generator, index: int, skew: str) -> int:
 
 def draw_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
     """Intensities [2, 18] of the picture's left and right side, in [0, 1]."""
-    values = 0.05 * np.abs(rng.standard_normal(len(UNITS)))
-    if rng.random() < 0.35:  # something else is going on in the face
-        values[rng.integers(len(UNITS))] += rng.uniform(0.05, 0.3)
+    values = 0.04 * np.abs(rng.standard_normal(len(UNITS)))
+    if rng.random() < 0.3:  # something else is going on in the face
+        values[rng.integers(len(UNITS))] += rng.uniform(0.05, 0.2)
     values[_PLACE[43]] *= 0.5
-    strength = rng.uniform(0.65, 1.15)
+    strength = rng.uniform(0.75, 1.2)
     core = CORE[expression]
     left_out = (
         tuple(core)[rng.integers(len(core))] if len(core) > 3 and rng.random() < 0.15 else None
@@ -138,7 +138,7 @@ def draw_face(
     noisy = affect(intensities) + AFFECT_NOISE * rng.standard_normal(2)
     valence, arousal = (min(max(value, -1.0), 1.0) for value in noisy.tolist())
     image, landmarks = drawing.draw(intensities, person, scene, size)
-    corner, extent = landmarks.min(axis=0), np.ptp(landmarks, axis=0)
+    corner, end = landmarks.min(axis=0), landmarks.max(axis=0)
     return Face(
         image=image,
         expression=expression,
@@ -146,7 +146,7 @@ def draw_face(
         arousal=arousal,
         action_units=intensities.max(axis=0).astype(np.float32),
         landmarks=landmarks.astype(np.float32),
-        box=np.concatenate([corner, extent]).astype(np.float32),
+        box=np.concatenate([corner, end - corner]).astype(np.float32),
     )
 
 

@@ -54,20 +54,11 @@ def mirrored(points: Points) -> np.ndarray:
     return np.asarray(points, float) * (-1.0, 1.0)
 
 
-def ribbons(centres: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Outlines [m, 2n, 2] of bands around curves [m, n, 2] with widths [n]."""
-    along = np.empty_like(centres)
-    along[:, 1:-1] = centres[:, 2:] - centres[:, :-2]
-    along[:, 0] = centres[:, 1] - centres[:, 0]
-    along[:, -1] = centres[:, -1] - centres[:, -2]
-    reach = 0.5 * widths / (np.hypot(along[..., 0], along[..., 1]) + 1e-9)
-    across = along[..., ::-1] * reach[..., None] * (-1.0, 1.0)
-    return np.concatenate([centres + across, (centres - across)[:, ::-1]], axis=1)
-
-
-def ribbon(centre: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Outline [2n, 2] of a band around one curve [n, 2]."""
-    return ribbons(centre[None], widths)[0]
+def bands(lines: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Outlines [..., 2n, 2] of bands around level lines [..., n, 2], of heights [n]."""
+    half = np.zeros((len(heights), 2))
+    half[:, 1] = 0.5 * heights
+    return np.concatenate([lines - half, (lines + half)[..., ::-1, :]], axis=-2)
 
 
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -146,10 +137,10 @@ class Canvas:
         self._corner = self._fine_origin.tolist()
 
     def within(self, window: Window) -> Canvas:
-        """A canvas on a copy of a part of the picture (rows, columns), same face coordinates."""
+        """A canvas as large as a part of the picture, same face coordinates, not yet painted."""
         part = Canvas.__new__(Canvas)
         part.__dict__.update(self.__dict__)  # quicker than copy.copy
-        part.image = self.image[window].copy()
+        part.image = np.empty_like(self.image[window])
         part.origin = self.origin - (window[1].start, window[0].start)
         part._fine_origin = part.origin * (1 << SHIFT)
         part._corner = part._fine_origin.tolist()

@@ -22,6 +22,7 @@ _OUTWARDS = np.array([(-1.0, 1.0), (1.0, 1.0)])[:, None]  # turns (out, down) to
 _CREASE = np.stack([np.zeros(16), np.sin(np.linspace(0.12, np.pi - 0.12, 16))], axis=1)
 _LASH = np.concatenate([[0.0], 0.55 + 0.45 * np.sin(np.linspace(0.7, np.pi, 16))])
 _BROW = np.interp(np.linspace(0, 1, 20), (0, 0.3, 0.75, 1), (0.1, 0.7, 1.0, 0.85))
+_SHADOW = np.full(16, 0.10)  # of the upper lid on the ball
 _HAIRS = np.arange(1, 19, 2)  # of a brow, from its outer end
 _THICK = np.stack([np.zeros(9), _BROW[_HAIRS]], axis=1)
 _LEAN = np.array((0.06, 0.0)) + 0.008 * np.random.default_rng(17).standard_normal((9, 2))
@@ -61,7 +62,7 @@ def sculpt_eyes(
         rise = min(0.10, 0.34 * room) * (1.0 - 0.45 * own.wide) * (1.0 + 0.25 * own.closed)
         creases[place] -= rise * _CREASE
     lines = np.concatenate([creases, edges.lower + (0.0, 0.012)])
-    relief.creases(lines, (0.75, 0.75, 0.35, 0.35))
+    relief.creases(lines, (0.6, 0.6, 0.25, 0.25))
     lid = np.concatenate([edges.upper, creases[:, ::-1]], axis=1)
     for outline in lid:
         relief.hollow(outline, 0.10 + 0.06 * person.lashes)
@@ -75,7 +76,7 @@ def draw_eyes(canvas: c.Canvas, edges: Lids, person: Person, scene: Scene) -> No
     wing = edges.upper[:, :1] + _OUTWARDS * (0.055 * person.lashes, -0.03 * person.lashes)
     lines = np.concatenate([wing, edges.upper], axis=1)
     widths = (0.024 + 0.024 * person.lashes) * _LASH + 0.004
-    for lash in canvas.fixed(c.ribbons(lines, widths)):
+    for lash in canvas.fixed(c.bands(lines, widths)):
         cv2.fillPoly(canvas.image, [lash], dark, cv2.LINE_AA, c.SHIFT)
     for place, gap in enumerate(edges.gaps):
         if gap <= 0.08:
@@ -108,8 +109,8 @@ def _draw_balls(
         _draw_iris(part, x, y, person.iris, left)
     fixed = part.fixed(outlines)
     shade = np.full(part.image.shape[:2], 255, np.uint8)
-    thick = round(0.09 * part.unit)
-    cv2.polylines(shade, list(fixed[:, :16]), False, (104,), thick, cv2.LINE_AA, c.SHIFT)
+    for shadow in part.fixed(c.bands(edges.upper[shown], _SHADOW)):
+        cv2.fillPoly(shade, [shadow], (104,), cv2.LINE_AA, c.SHIFT)
     part.image = c.shaded(part.image, cv2.blur(shade, (5, 5)))
     for x, y in places:
         part.disc(x + left, y - 0.036, 0.026, (255, 255, 255))
@@ -144,19 +145,19 @@ def _draw_closed(
 def draw_brows(canvas: c.Canvas, person: Person) -> None:
     """Soft bands with single hairs, in one colour."""
     lines = c.curves(canvas.points[_BROWS], samples=20) + (0.0, 0.02)
-    bands = c.ribbons(lines, 0.9 * person.brow_width * _BROW)
+    bands = c.bands(lines, 0.9 * person.brow_width * _BROW)
     window = canvas.window(bands.reshape(-1, 2), 8)
     if window is None:
         return
     thick = person.brow_width * _THICK
-    roots = lines[:, _HAIRS] + 0.42 * thick
-    tips = lines[:, _HAIRS - 1] + _OUTWARDS * _LEAN - 0.45 * thick
+    roots = lines[:, _HAIRS] + 0.36 * thick
+    tips = lines[:, _HAIRS - 1] + _OUTWARDS * _LEAN - 0.40 * thick
     part = canvas.within(window)
     mask = np.zeros(part.image.shape[:2], np.uint8)
     for band in part.fixed(bands):
         cv2.fillPoly(mask, [band], (190,), cv2.LINE_AA, c.SHIFT)
     mask = cv2.blur(mask, (3, 3))
     hairs = part.fixed(np.stack([roots, tips], axis=2)).reshape(-1, 2, 2)
-    cv2.polylines(mask, list(hairs), False, (236,), 1, cv2.LINE_AA, c.SHIFT)
+    cv2.polylines(mask, list(hairs), False, (220,), 1, cv2.LINE_AA, c.SHIFT)
     part.image[...] = np.array(person.brow, np.uint8)
     c.blend(canvas.image[window], part.image, cv2.blur(mask, (2, 2)))

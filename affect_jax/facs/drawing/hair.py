@@ -261,7 +261,8 @@ def _tress(
         radius = round(0.17 * canvas.unit * (1 << c.SHIFT))
         for at in part.fixed(bumps).tolist():
             cv2.circle(mask, at, radius, (255,), -1, cv2.LINE_AA, c.SHIFT)
-    tone = cv2.resize(_sheen(height / part.unit, level, shine, light), (width, height))
+    sheen = _sheen(round(height / part.unit, 1), level, shine, round(light, 1))
+    tone = cv2.resize(sheen, (width, height))
     if hairs.ndim == 2:
         row, column = person.hair_seed % (512 - height), person.hair_seed % (512 - width)
         streaks = hairs[row : row + height, column : column + width]
@@ -270,7 +271,7 @@ def _tress(
         fixed = part.fixed(hairs)
         for start, value in enumerate(STREAKS):  # neighbours differ, and one call draws a tone
             lines = list(fixed[start :: len(STREAKS)])
-            cv2.polylines(streaks, lines, False, (64 + value,), 1, cv2.LINE_AA, c.SHIFT)
+            cv2.polylines(streaks, lines, False, (64 + value,), 1, cv2.LINE_8, c.SHIFT)
         streaks = cv2.blur(streaks, (3, 3))
     tone = cv2.addWeighted(tone, 1.0, streaks, 1.0, -64.0)
     colours = c.ramp(
@@ -285,6 +286,7 @@ _ACROSS = np.linspace(-1, 1, 24, dtype=np.float32)
 _DOWN = np.linspace(0, 1, 24, dtype=np.float32)[:, None]
 
 
+@functools.lru_cache(4096)
 def _sheen(tall: float, level: int, shine: float, light: float) -> np.ndarray:
     """Tones uint8 [24, 24] of hair `tall` face units high: a bright band, bent as a head is."""
     across = (_ACROSS - np.float32(0.35 * light)) ** 2

@@ -59,7 +59,7 @@ def sculpt_mouth(relief: Relief, edges: Lips, units: list[Units]) -> None:
         path = ((first + second) / 2)[3:21:2]
         relief.ridge(path, max(0.04, 0.42 * thick), rise)
     relief.ridge(edges.bottom[5:19:2] + (0.0, 0.06), 0.045, -0.02)
-    relief.creases(np.stack([edges.upper, edges.lower])[:, 2:-2], (0.5, 0.5))
+    relief.creases(np.stack([edges.upper, edges.lower])[:, 2:-2], (0.35, 0.35))
     for corner, side in ((edges.top[0], -1.0), (edges.top[-1], 1.0)):
         relief.spot((corner[0] + side * 0.015, corner[1]), (0.045, 0.03), 0.0, 0.12)
 
@@ -73,7 +73,7 @@ def draw_mouth(canvas: c.Canvas, edges: Lips, units: list[Units], lip: c.Colour)
         _draw_inside(canvas, inner, gap, units)
     else:
         seam = (edges.upper + edges.lower) / 2
-        canvas.glaze([c.ribbon(seam, 0.010 + 0.016 * _BULGE)], dark, 0.85, soft=0.006)
+        canvas.glaze([c.bands(seam, 0.014 + 0.020 * _BULGE)], dark, 0.9, soft=0.012)
 
 
 _SQUARES = np.linspace(-1, 1, 17) ** 2

@@ -41,4 +41,4 @@ def sculpt_nose(relief: Relief, canvas: c.Canvas, units: list[Units], person: Pe
         relief.spot((at[0], at[1] + 0.03), (0.08, 0.025), 0.0, 0.12)
         radii = (0.052 * person.nostrils * flare, 0.024 * person.nostrils)
         relief.spot(at, radii, side * -23.0, 0.9)
-    relief.creases(c.curves(np.array(rims), samples=8), (0.45, 0.45))
+    relief.creases(c.curves(np.array(rims), samples=8), (0.4, 0.4))

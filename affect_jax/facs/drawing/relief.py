@@ -18,15 +18,16 @@ from affect_jax.facs.drawing import canvas as c
 from affect_jax.facs.identity import Scene
 
 BOX = (-1.42, -1.86, 1.42, 2.2)  # left, top, right, bottom; face coordinates
-PER_UNIT = 38.0  # points of the grid a face unit
+PER_UNIT = 33.0  # points of the grid a face unit
 COLUMNS, ROWS = round(PER_UNIT * (BOX[2] - BOX[0])), round(PER_UNIT * (BOX[3] - BOX[1]))
 X = np.linspace(BOX[0], BOX[2], COLUMNS, dtype=np.float32)
 Y = np.linspace(BOX[1], BOX[3], ROWS, dtype=np.float32)
 SHIFT = 4  # OpenCV's fixed point: 1/16 of the grid's step
-CREASE = 0.035  # depth of the deepest crease, face units
+CREASE = 0.075  # depth of the deepest crease, face units
 LEVEL = 128.0  # tone of skin that faces the viewer
 
 WRAP = 0.3
+DIM = 0.35  # share of a crease's depth that is dark from everywhere
 DEEPER = 320.0  # tones darker or lighter for each face unit below or above what is around
 _MIRROR = (np.arange(256) / 1020 + 0.75)[:, None]  # cosines between normal and mirror's normal
 _SHINE = 44.0 * _MIRROR**32 + 15.0 * _MIRROR**8  # moist skin on oily skin
@@ -71,7 +72,7 @@ class Relief:
         thick = max(1, round(width * PER_UNIT))
         for path, depth in zip(fixed(paths), depths, strict=True):
             value = (min(255, int(255 * depth)),)
-            cv2.polylines(self._creases, [path], False, value, thick, cv2.LINE_AA, SHIFT)
+            cv2.polylines(self._creases, [path], False, value, thick, cv2.LINE_8, SHIFT)
 
     def spot(
         self, at: tuple[float, float], radii: tuple[float, float], degrees: float, depth: float
@@ -90,7 +91,8 @@ class Relief:
 
     def lit(self, scene: Scene, gloss: float) -> np.ndarray:
         """Tones uint8 [ROWS, COLUMNS]: 0 black, `LEVEL` facing the viewer, 255 a mirrored light."""
-        height = self._whole()
+        creases = cv2.blur(cv2.blur(self._creases, (3, 3)), (3, 3))
+        height = self._whole(creases)
         slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=PER_UNIT / 8)
         slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=PER_UNIT / 8)
         facing = slope_x * slope_x
@@ -120,10 +122,10 @@ class Relief:
         mirror *= facing
         mirror = cv2.addWeighted(mirror, 1020.0, mirror, 0.0, -765.0, dtype=cv2.CV_8U)
         tone = cv2.add(tone, cv2.LUT(mirror, (gloss * _SHINE).astype(np.uint8)))
-        hollows = cv2.bitwise_not(cv2.blur(self._hollows, (3, 3)))
-        return cv2.multiply(tone, hollows, scale=1 / 255)
+        dark = cv2.addWeighted(cv2.blur(self._hollows, (3, 3)), 1.0, creases, DIM, 0.0)
+        return cv2.multiply(tone, cv2.bitwise_not(dark), scale=1 / 255)
 
-    def _whole(self) -> np.ndarray:
+    def _whole(self, creases: np.ndarray) -> np.ndarray:
         """Heights [ROWS, COLUMNS]."""
         hill = np.array(self._hills, np.float32)
         across = (X - hill[:, :1]) / hill[:, 2:3]
@@ -131,7 +133,6 @@ class Relief:
         across, down = np.exp(np.float32(-0.5) * across**2), np.exp(np.float32(-0.5) * down**2)
         height = (down * hill[:, 4:]).T @ across
         height += self._ball
-        creases = cv2.blur(cv2.blur(self._creases, (3, 3)), (3, 3))
         return cv2.addWeighted(height, 1.0, creases.astype(np.float32), -CREASE / 255.0, 0.0)
 
 

@@ -15,25 +15,38 @@ _GREY = np.array([[0.299, 0.587, 0.114]] * 3)
 
 
 def background(seed: int) -> np.ndarray:
-    """A blurred room: a gradient of two colours with soft blobs, uint8 [256, 256, 3]."""
+    """A blurred room: a part of one of `_rooms` in a light of its own, uint8 [256, 256, 3]."""
     rng = np.random.default_rng(seed)
-    value = rng.uniform(60, 225)
-    draws = rng.standard_normal((7, 4))
-    corners = value + 18 * draws[0].reshape(2, 2, 1) + 9 * draws[1, :3]
-    corners = (corners + 5 * draws[2:5].reshape(2, 2, 3)).clip(10, 245).astype(np.uint8)
-    small = cv2.resize(corners, (32, 32))
-    if rng.random() < 0.6:
-        for row in rng.random((int(rng.integers(2, 6)), 6)).tolist():
-            at, size = (int(32 * row[0]), int(32 * row[1])), 3 + int(7 * row[2])
-            level = value + 60 * (row[3] - 0.5)
-            colour = (level + 30 * (row[4] - 0.5), level, level + 30 * (row[5] - 0.5))
-            if row[2] < 0.5:
-                cv2.circle(small, at, size, colour, -1)
+    row, column, number = rng.integers(64, size=3).tolist()
+    level, contrast, *cast = rng.random(5).tolist()
+    level, contrast = 60 + 165 * level, 0.5 + contrast
+    light = np.zeros((3, 4))
+    for channel, own in enumerate(cast):
+        light[channel, channel] = contrast
+        light[channel, 3] = level + 36 * (own - 0.5) - 128 * contrast
+    rooms = _rooms()
+    room = rooms[number % len(rooms)]
+    return cv2.transform(room[row : row + c.SIZE, column : column + c.SIZE], light)
+
+
+@functools.cache
+def _rooms() -> np.ndarray:
+    """Gradients with soft blobs, uint8 [32, 320, 320, 3] around 128."""
+    rng = np.random.default_rng(7)
+    rooms = []
+    for _ in range(32):
+        level, cast = 18 * rng.standard_normal((2, 2, 1)), 6 * rng.standard_normal((2, 2, 3))
+        room = cv2.resize((128 + level + cast).astype(np.float32), (80, 80))
+        for _ in range(int(rng.integers(0, 6))):
+            (x, y), size = rng.integers(0, 80, 2).tolist(), int(rng.integers(6, 22))
+            colour = (128 + 26 * rng.standard_normal() + 8 * rng.standard_normal(3)).tolist()
+            if rng.random() < 0.5:
+                cv2.circle(room, (x, y), size, colour, -1)
             else:
-                cv2.rectangle(small, at, (at[0] + size, at[1] + 3 * size), colour, -1)
-        small = cv2.GaussianBlur(small, (0, 0), 1.5)
-    small = cv2.resize(small, (64, 64), interpolation=cv2.INTER_CUBIC)
-    return cv2.resize(small, (c.SIZE, c.SIZE))
+                cv2.rectangle(room, (x, y), (x + size, y + 3 * size), colour, -1)
+        room = cv2.GaussianBlur(room, (0, 0), float(rng.uniform(1.5, 4.5))).clip(0, 255)
+        rooms.append(cv2.resize(room.astype(np.uint8), (320, 320), interpolation=cv2.INTER_CUBIC))
+    return np.stack(rooms)
 
 
 def neck_outline(points: np.ndarray) -> np.ndarray:
@@ -67,7 +80,8 @@ def draw_clothes(canvas: c.Canvas, person: Person) -> None:
     left = (right * (-1.0, 1.0) + (2 * middle, 0.0))[::-1]
     floor = np.array([(middle + 4.5 * half, 6.0), (middle - 4.5 * half, 6.0)])
     canvas.fill(np.concatenate([collar, right, floor, left]), person.clothes)
-    canvas.line(collar + (0.0, 0.03), c.scaled(person.clothes, 0.75), 0.05)
+    seam = np.concatenate([collar, (collar + (0.0, 0.055))[::-1]])
+    canvas.fill(seam, c.scaled(person.clothes, 0.75))
 
 
 def draw_occlusion(canvas: c.Canvas, person: Person, scene: Scene) -> None:
@@ -134,8 +148,8 @@ def _draw_hand(canvas: c.Canvas, at: np.ndarray, side: float, person: Person) ->
 
 @functools.cache
 def grain() -> np.ndarray:
-    """Film grain around 128, uint8 [512, 512, 3]: one sheet, a part of which lies on a picture."""
-    sheet = np.random.default_rng(68).standard_normal((512, 512)).astype(np.float32)
+    """Film grain around 128, uint8 [320, 320, 3]: one sheet, a part of which lies on a picture."""
+    sheet = np.random.default_rng(68).standard_normal((320, 320)).astype(np.float32)
     sheet = cv2.GaussianBlur(sheet, (0, 0), 0.6)
     grey = np.clip(128 + GRAIN / sheet.std() * sheet, 0, 255).astype(np.uint8)
     return cv2.merge([grey, grey, grey])
@@ -147,7 +161,7 @@ def photograph(image: np.ndarray, scene: Scene) -> np.ndarray:
     image = cv2.transform(image, _GREY * gain if scene.grey else np.diag(gain))
     if scene.blur > 1:
         image = cv2.blur(image, (scene.blur, scene.blur))
-    row, column = scene.occlusion_seed % 256, scene.background % 256
+    row, column = scene.occlusion_seed % 64, scene.background % 64
     sheet = grain()[row : row + c.SIZE, column : column + c.SIZE]
     share = scene.noise / GRAIN
     return cv2.addWeighted(image, 1.0, sheet, share, -128.0 * share)

@@ -84,9 +84,10 @@ def draw_skin(
     if window is None:
         return
     part = canvas.within(window)
-    tone = _tone_below(canvas.rest, ears, outline, scene)
+    tone = _tone_below(ears, outline, scene)
     head = np.zeros_like(tone)
-    cv2.fillPoly(head, [fixed(outline)], (255,), cv2.LINE_AA, c.SHIFT)
+    wide = outline * np.where(outline[:, 1:] < 0, 1.04, 1.0)  # no edge of the skull's colour
+    cv2.fillPoly(head, [fixed(wide)], (255,), cv2.LINE_AA, c.SHIFT)
     lay(tone, relief.lit(scene, person.gloss), head)
     tone = part.warp(tone, BOX)
     coloured = cv2.applyColorMap(tone, _colours(person.skin))
@@ -127,7 +128,7 @@ def _grow_beard(coloured: np.ndarray, tone: np.ndarray, part: c.Canvas, person: 
     mask = part.mask(*worn.beard_outlines(part, person))
     mask = c.softened(mask, (0.06 if stubble else 0.035) * part.unit)
     height, width = mask.shape
-    hairs = scenery.grain()[person.hair_seed % 200 :, person.hair_seed % 150 :][:height, :width, 0]
+    hairs = scenery.grain()[person.hair_seed % 64 :, person.hair_seed % 64 :][:height, :width, 0]
     mask = cv2.multiply(mask, hairs // 2 + 64, scale=(0.5 if stubble else 0.9) / 128)
     colour = c.mix(person.skin, person.hair, 0.75) if stubble else c.scaled(person.hair, 0.85)
     c.blend(coloured, cv2.applyColorMap(cv2.subtract(tone, hairs // 6), _colours(colour)), mask)
@@ -146,17 +147,17 @@ def _colours(skin: c.Colour) -> np.ndarray:
     )
 
 
-def _tone_below(
-    rest: np.ndarray, ears: list[np.ndarray], outline: np.ndarray, scene: Scene
-) -> np.ndarray:
+_NECK_X = np.clip(X / 0.95, -0.98, 0.98)  # where a cylinder's surface faces
+_NECK_Z = np.sqrt(1 - _NECK_X**2)
+
+
+def _tone_below(ears: list[np.ndarray], outline: np.ndarray, scene: Scene) -> np.ndarray:
     """Tones [ROWS, COLUMNS] of neck and ears: a cylinder in the light, the head's shadow on it."""
     x, _, z = towards(scene)
-    middle = (rest[4, 0] + rest[12, 0]) / 2
-    across = np.clip((X - middle) / 0.95, -0.98, 0.98)
-    facing = np.maximum(x * across + z * np.sqrt(1 - across**2), 0.0)
+    facing = np.maximum(x * _NECK_X + z * _NECK_Z, 0.0)
     row = LEVEL * (scene.ambient + (1 - scene.ambient) * facing) - 10
     tone = np.empty((ROWS, COLUMNS), np.uint8)
-    tone[:] = row.clip(0, 255)
+    tone[:] = row.clip(0, 255).astype(np.uint8)
     shade = np.zeros((ROWS // 2, COLUMNS // 2), np.uint8)
     jaw = outline[8:57]
     under = np.concatenate([jaw - (0.0, 0.1), jaw[::-1] * (0.9, 1.0) + (0.0, 0.16)])

@@ -9,7 +9,7 @@ from affect_jax.facs.drawing import canvas as c
 from affect_jax.facs.drawing.hair import Head
 from affect_jax.facs.identity import Person
 
-_TURN = np.linspace(0, 2 * np.pi, 33)
+_TURN = np.linspace(0, 2 * np.pi, 25)
 _COS, _SIN = np.cos(_TURN), np.sin(_TURN)
 _RIMS = {
     "round": np.stack([0.36 * _COS, 0.33 * _SIN], axis=1),
@@ -79,7 +79,7 @@ def _draw_headscarf(canvas: c.Canvas, head: Head, outline: np.ndarray, person: P
     if window is None:
         return
     part = canvas.within(window)
-    part.fill(outside, cloth)
+    part.image[...] = np.array(cloth, np.uint8)
     part.glaze(
         [c.ellipse(head.at(-0.2, 0.15), (0.5, 0.16))], c.scaled(cloth, 1.35), 0.45, soft=0.16
     )
@@ -104,8 +104,7 @@ def draw_glasses(canvas: c.Canvas, person: Person) -> None:
     rims = _RIMS[person.glasses] + middles[:, None]
     temples = np.stack([middles + _HINGES, points[[0, 16]] + _EARS], axis=1)
     glints = middles[:, None] + _GLINT
-    shadows = [*(rims + (0.0, 0.035)), *(temples + (0.0, 0.03))]
-    canvas.glaze_lines(shadows, c.scaled(person.skin, 0.4), 0.03, 0.3)
+    canvas.glaze_lines(rims + (0.0, 0.035), c.scaled(person.skin, 0.4), 0.02, 0.3)
     canvas.glaze_lines(glints, (255, 255, 255), 0.04, 0.25)
     thick = max(1, round(0.034 * canvas.unit))
     bridge = c.curve([(-0.13, 0.0), (0.0, -0.035), (0.13, 0.0)], samples=8)

@@ -11,7 +11,7 @@ from affect_jax.facs.identity import Person, Units
 Knots = list[list[float]]  # points as plain numbers: faster than arrays of two
 SIDES = (-1.0, 1.0)  # the picture's left and right
 FINE, FOLD = 0.02, 0.034  # widths, face units
-SEEN = 0.14  # depth from which on a wrinkle is drawn
+SEEN = 0.18  # depth from which on a wrinkle is drawn
 
 
 def sculpt_wrinkles(relief: Relief, canvas: c.Canvas, units: list[Units], person: Person) -> None:
