@@ -30,6 +30,7 @@ from tensorflow_datasets.core import writer
 from tensorflow_datasets.proto import tf_example_pb2
 
 from affect_jax import labels
+from affect_jax.data import sorting
 from affect_jax.data.pool import say
 from affect_jax.data.records import (
     PREPARED,
@@ -256,7 +257,8 @@ def _write(builder: FacesBuilder) -> None:
         if builder.is_prepared():  # by another process, in the meantime
             builder.info.read_from_directory(builder.data_path)
         else:
-            builder.download_and_prepare(download_dir=no_downloads, download_config=settings)
+            with sorting.plain_files():
+                builder.download_and_prepare(download_dir=no_downloads, download_config=settings)
 
 
 @contextlib.contextmanager
