@@ -13,6 +13,7 @@ from affect_jax.errors import UserError
 from affect_jax.models.base import PEERS, TRUNKS, Peer, require, require_width
 from affect_jax.models.layers import (
     Dropout,
+    grouped_convolution,
     local_response_normalisation,
     max_pool,
     uniform_bias,
@@ -43,6 +44,7 @@ class Convolution(nn.Module):
             strides=self.stride,
             padding=self.padding,
             feature_group_count=self.groups,
+            conv_general_dilated=grouped_convolution,
             kernel_init=kernel_init,
             bias_init=bias_init,
             dtype=self.dtype,

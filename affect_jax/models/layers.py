@@ -67,7 +67,7 @@ def local_response_normalisation(
     """x_i / (bias + alpha * sum of x_j^2 over the `size` channels around i)^beta.
 
     Krizhevsky et al. 2012, section 3.3, with its constants. (Caffe and PyTorch divide alpha by
-    `size`.) The sum is taken in float32; XLA fuses squares, sum and power.
+    `size`.) The sum is taken in float32.
 
     **Arguments:**
 
@@ -75,11 +75,28 @@ def local_response_normalisation(
     """
     half = size // 2
     squares = jnp.square(values.astype(jnp.float32))
+    # On a CPU five times as fast as adding shifted slices.
+    window, strides = (1,) * (values.ndim - 1) + (size,), (1,) * values.ndim
     pad = [(0, 0)] * (values.ndim - 1) + [(half, size - 1 - half)]
-    padded = jnp.pad(squares, pad)
-    channels = values.shape[-1]
-    total = sum(lax.slice_in_dim(padded, i, i + channels, axis=-1) for i in range(size))
+    total = lax.reduce_window(squares, 0.0, lax.add, window, strides, pad)
     return (values * (bias + alpha * total) ** -beta).astype(values.dtype)
+
+
+def grouped_convolution(
+    inputs: jax.Array, kernel: jax.Array, *arguments: Any, feature_group_count: int, **options: Any
+) -> jax.Array:
+    """`lax.conv_general_dilated` of channels last, each group a convolution of its own.
+
+    XLA's CPU code for grouped convolutions and their gradients is naive: split, AlexNet's second
+    layer trains nine times as fast.
+    """
+    pairs = zip(
+        jnp.split(inputs, feature_group_count, axis=-1),
+        jnp.split(kernel, feature_group_count, axis=-1),
+        strict=True,
+    )
+    parts = [lax.conv_general_dilated(*pair, *arguments, **options) for pair in pairs]
+    return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
 def max_pool(values: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:

@@ -110,3 +110,17 @@ def test_initialisers_equal_torch_in_distribution(shape):
         assert stats.ks_2samp(values, reference).pvalue > 1e-3
         assert np.abs(values).max() <= fan_in**-0.5
         assert np.abs(values).max() > 0.9 * fan_in**-0.5
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_grouped_convolution_equals_xlas(groups):
+    values, kernel = random_values(2, 9, 9, 12), random_values(3, 3, 12 // groups, 6)
+    options = dict(
+        window_strides=(2, 2),
+        padding=[(1, 1), (1, 1)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    expected = jax.lax.conv_general_dilated(values, kernel, **options)
+    found = layers.grouped_convolution(values, kernel, **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
