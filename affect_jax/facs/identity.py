@@ -6,6 +6,7 @@ Both are drawn from a random generator alone, so a face is a pure function of it
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -102,7 +103,7 @@ class Scene:
     ambient: float  # share of light without direction
     tint: Colour  # colour of the light, 255 = full
     exposure: float
-    background: int  # seed of its colours and blobs
+    background: tuple[float, ...]  # 8 numbers in [0, 1] that say which room, and its light
     occlusion: str
     occlusion_seed: int
     blur: int  # side of the square that pixels are averaged over; 1: sharp
@@ -126,6 +127,10 @@ class _Chance:
 
     def chance(self, share: float) -> bool:
         return next(self._uniform) < share
+
+    def unit(self, number: int) -> tuple[float, ...]:
+        """So many numbers from 0 to 1."""
+        return tuple(itertools.islice(self._uniform, number))
 
     def seed(self) -> int:
         return int(2**31 * next(self._uniform))
@@ -204,19 +209,19 @@ def draw_person(rng: np.random.Generator, shape_size: int) -> Person:
 
 def draw_scene(rng: np.random.Generator) -> Scene:
     """A random scene: most faces upright, lit from above, sharp and free; some not."""
-    draw = _Chance(rng, 12, 12)
+    draw = _Chance(rng, 16, 12)
     warmth = draw.around(0.0, 0.35, -1.0, 1.0)
     return Scene(
         rotation=draw.around(0.0, 0.11, -0.33, 0.33),
-        scale=draw.between(52.0, 64.0),
-        centre=(draw.around(127.5, 5.0, 108, 148), draw.around(116.0, 5.0, 100, 132)),
+        scale=draw.between(56.0, 68.0),
+        centre=(draw.around(127.5, 5.0, 108, 148), draw.around(108.0, 5.0, 92, 120)),
         yaw=draw.around(0.0, 0.09, -0.22, 0.22),
         gaze=(draw.around(0.0, 0.035, -0.08, 0.08), draw.around(0.0, 0.012, -0.03, 0.03)),
         light=(draw.around(0.0, 0.5, -1.0, 1.0), draw.around(-0.35, 0.3, -0.9, 0.3), 1.0),
         ambient=draw.between(0.3, 0.55),
         tint=(255.0, min(246 - 6 * warmth, 255.0), min(238 + 20 * warmth, 255.0)),
         exposure=draw.around(0.97, 0.10, 0.65, 1.15),
-        background=draw.seed(),
+        background=draw.unit(8),
         occlusion=draw.pick(OCCLUSIONS, (88, 3, 2, 2, 3, 2)),
         occlusion_seed=draw.seed(),
         blur=draw.pick((1, 3, 5), (7, 2, 1)),

@@ -70,6 +70,8 @@ WEIGHTS: dict[int | str, tuple[float, float]] = {
 
 
 _UNIT_WEIGHTS = np.array([WEIGHTS[unit] for unit in UNITS])
+_ONE_SIDED_WEIGHTS = np.array(WEIGHTS["one_sided"])
+_SMILE = [UNITS.index(12), UNITS.index(14)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +122,8 @@ def draw_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
 
 def affect(intensities: np.ndarray) -> np.ndarray:
     """Valence and arousal [2] in (-1, 1) of intensities [2, 18], without a person's noise."""
-    smile, dimple = UNITS.index(12), UNITS.index(14)
-    uneven = np.abs(intensities[0] - intensities[1])[[smile, dimple]].mean()
-    linear = intensities.min(axis=0) @ _UNIT_WEIGHTS + uneven * np.array(WEIGHTS["one_sided"])
+    uneven = 0.5 * np.abs(intensities[0, _SMILE] - intensities[1, _SMILE]).sum()
+    linear = intensities.min(axis=0) @ _UNIT_WEIGHTS + uneven * _ONE_SIDED_WEIGHTS
     return np.tanh(linear)
 
 

@@ -64,7 +64,7 @@ def draw(
 
     **Returns:** RGB uint8 [size, size, 3] and points [68, 2] in its pixels.
     """
-    sides = np.broadcast_to(np.atleast_2d(intensities), (2, np.shape(intensities)[-1]))
+    sides = intensities if intensities.ndim == 2 else np.stack([intensities, intensities])
     points, rest = pose_points(sides, person, scene)
     picture = scenery.background(scene.background)
     canvas = c.Canvas(picture, points, rest, scene.scale, scene.rotation, scene.centre)

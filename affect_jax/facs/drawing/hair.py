@@ -136,7 +136,7 @@ def draw_front(
     if style in ("parted", *FALLING):
         strands = _parted(head, crown, edge, person.part_side)
     else:
-        strands = _strands(crown, edge, 0.14 * person.part_side, 40)
+        strands = _strands(crown, edge, 0.14 * person.part_side, 32)
     _tress(canvas, [area], strands, person, light)
     if style in FALLING:
         for lock in _locks(head, person):
@@ -170,10 +170,10 @@ def _strands(start: np.ndarray, end: np.ndarray, bend: float, number: int) -> np
 
 
 def _parted(head: Head, crown: np.ndarray, edge: np.ndarray, side: float) -> np.ndarray:
-    """Strands [42, 5, 2] that fall from a parting to both sides, going up a little before."""
+    """Strands [33, 5, 2] that fall from a parting to both sides, going up a little before."""
     part = head.line([(0.30 * side, -0.06), (0.34 * side, 0.24)], 48)
     share = np.linspace(0.2, 0.8, 3)[:, None, None]
-    strands = [_strands(part, end, 0.0, 14) for end in share * crown + (1 - share) * edge]
+    strands = [_strands(part, end, 0.0, 11) for end in share * crown + (1 - share) * edge]
     strands = np.concatenate(strands)
     strands[:, 1:4, 1] -= 0.3 * np.abs(strands[:, 1:4, 0] - part[0, 0]) * (0.9, 1.0, 0.6)
     return strands

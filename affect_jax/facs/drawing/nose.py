@@ -8,13 +8,14 @@ from affect_jax.facs.drawing import canvas as c
 from affect_jax.facs.drawing.relief import Relief
 from affect_jax.facs.identity import Person, Units
 
+_ALONG = np.linspace(0, 1, 9)[:, None]
 SIDES = ((-1.0, 31, 32), (1.0, 35, 34))
 
 
 def sculpt_nose(relief: Relief, canvas: c.Canvas, units: list[Units], person: Person) -> None:
     points = canvas.points
     root, tip, base = points[27], points[30], points[33]
-    bridge = root + np.linspace(0, 1, 9)[:, None] * (tip - root)
+    bridge = root + _ALONG * (tip - root)
     relief.ridge(bridge[:5], 0.105, 0.10)
     relief.ridge(bridge[4:], 0.115, 0.19)
     relief.hills(

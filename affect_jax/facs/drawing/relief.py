@@ -46,7 +46,7 @@ class Relief:
         half = np.interp(Y, jaw[:8, 1], (jaw[16:8:-1, 0] - jaw[:8, 0]) / 2)
         half = 1.05 * np.cbrt(half**3 + (0.62 * half[0]) ** 3)
         across = (X - np.float32(0.6 * middle)) / half.astype(np.float32)[:, None]
-        up, down = (Y - 0.3) / (top - 0.4), (Y - 0.3) / (jaw[8, 1] - 0.2)
+        up, down = (Y - 0.3) / (top - 0.65), (Y - 0.3) / (jaw[8, 1] - 0.2)
         reach = across**2 + np.where(Y < 0.3, up**2, down**4).astype(np.float32)[:, None]
         ball = np.float32(1.0) - np.float32(0.55) * reach
         reach *= reach
@@ -63,9 +63,10 @@ class Relief:
 
     def ridge(self, path: np.ndarray, width: float, rise: float) -> None:
         """A hill along a path [n, 2] whose points lie nearer than about twice its width."""
-        step = float(np.hypot(*(path[-1] - path[0]))) / (len(path) - 1)
+        places = path.tolist()
+        step = math.dist(places[0], places[-1]) / (len(places) - 1)
         each = rise * step / (2.5 * width)  # so many Gaussians are `rise` high where they overlap
-        self._hills += [(x, y, width, width, each) for x, y in path.tolist()]
+        self._hills += [(x, y, width, width, each) for x, y in places]
 
     def creases(self, paths: np.ndarray, depths: Sequence[float], width: float = 0.02) -> None:
         """Lines [m, n, 2] that light falls into; depth 1 is the deepest."""

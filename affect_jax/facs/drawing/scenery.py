@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -10,22 +11,28 @@ import numpy as np
 from affect_jax.facs.drawing import canvas as c
 from affect_jax.facs.identity import CLOTHES, Person, Scene
 
+SHIFTS = 64  # pixels that a sheet is larger than a picture
 GRAIN = 30.0  # standard deviation of the grain's sheet, grey levels
-_GREY = np.array([[0.299, 0.587, 0.114]] * 3)
+_SHEET = c.SIZE + SHIFTS
+_GREY, _COLOUR = np.array([[0.299, 0.587, 0.114]] * 3), np.eye(3)
 
 
-def background(seed: int) -> np.ndarray:
-    """A blurred room: a part of one of `_rooms` in a light of its own, uint8 [256, 256, 3]."""
-    rng = np.random.default_rng(seed)
-    row, column, number = rng.integers(64, size=3).tolist()
-    level, contrast, *cast = rng.random(5).tolist()
+def background(chance: Sequence[float]) -> np.ndarray:
+    """A blurred room: a part of one of `_rooms` in a light of its own, uint8 [256, 256, 3].
+
+    **Arguments:**
+
+    - `chance`: 8 numbers in [0, 1].
+    """
+    number, down, right, level, contrast, *cast = chance
     level, contrast = 60 + 165 * level, 0.5 + contrast
     light = np.zeros((3, 4))
     for channel, own in enumerate(cast):
         light[channel, channel] = contrast
         light[channel, 3] = level + 36 * (own - 0.5) - 128 * contrast
     rooms = _rooms()
-    room = rooms[number % len(rooms)]
+    room = rooms[int(number * len(rooms))]
+    row, column = int(down * SHIFTS), int(right * SHIFTS)
     return cv2.transform(room[row : row + c.SIZE, column : column + c.SIZE], light)
 
 
@@ -45,7 +52,9 @@ def _rooms() -> np.ndarray:
             else:
                 cv2.rectangle(room, (x, y), (x + size, y + 3 * size), colour, -1)
         room = cv2.GaussianBlur(room, (0, 0), float(rng.uniform(1.5, 4.5))).clip(0, 255)
-        rooms.append(cv2.resize(room.astype(np.uint8), (320, 320), interpolation=cv2.INTER_CUBIC))
+        rooms.append(
+            cv2.resize(room.astype(np.uint8), (_SHEET, _SHEET), interpolation=cv2.INTER_CUBIC)
+        )
     return np.stack(rooms)
 
 
@@ -149,7 +158,7 @@ def _draw_hand(canvas: c.Canvas, at: np.ndarray, side: float, person: Person) ->
 @functools.cache
 def grain() -> np.ndarray:
     """Film grain around 128, uint8 [320, 320, 3]: one sheet, a part of which lies on a picture."""
-    sheet = np.random.default_rng(68).standard_normal((320, 320)).astype(np.float32)
+    sheet = np.random.default_rng(68).standard_normal((_SHEET, _SHEET)).astype(np.float32)
     sheet = cv2.GaussianBlur(sheet, (0, 0), 0.6)
     grey = np.clip(128 + GRAIN / sheet.std() * sheet, 0, 255).astype(np.uint8)
     return cv2.merge([grey, grey, grey])
@@ -157,11 +166,11 @@ def grain() -> np.ndarray:
 
 def photograph(image: np.ndarray, scene: Scene) -> np.ndarray:
     """The picture as a camera takes it: colour of the light, exposure, blur, grain, greyscale."""
-    gain = scene.exposure / 255.0 * np.asarray(scene.tint)
-    image = cv2.transform(image, _GREY * gain if scene.grey else np.diag(gain))
+    gain = np.array(scene.tint) * (scene.exposure / 255.0)
+    image = cv2.transform(image, (_GREY if scene.grey else _COLOUR) * gain[:, None])
     if scene.blur > 1:
         image = cv2.blur(image, (scene.blur, scene.blur))
-    row, column = scene.occlusion_seed % 64, scene.background % 64
+    row, column = scene.occlusion_seed % SHIFTS, int(scene.background[1] * SHIFTS)
     sheet = grain()[row : row + c.SIZE, column : column + c.SIZE]
     share = scene.noise / GRAIN
     return cv2.addWeighted(image, 1.0, sheet, share, -128.0 * share)

@@ -30,12 +30,12 @@ _SKULL = np.stack(
 
 
 def head_outline(canvas: c.Canvas, person: Person) -> np.ndarray:
-    """Closed outline [112, 2] of jaw and skull."""
+    """Closed outline [84, 2] of jaw and skull."""
     jaw = canvas.points[:17]
     middle = (jaw[0] + jaw[16]) / 2
     half = (jaw[16, 0] - jaw[0, 0]) / 2
     skull = middle + _SKULL * (1.04 * half, -(person.skull + middle[1]))
-    return c.curve(np.concatenate([jaw, skull]), closed=True, samples=112)
+    return c.curve(np.concatenate([jaw, skull]), closed=True, samples=84)
 
 
 def sculpt_head(canvas: c.Canvas, units: list[Units], person: Person) -> Relief:
@@ -159,7 +159,7 @@ def _tone_below(ears: list[np.ndarray], outline: np.ndarray, scene: Scene) -> np
     tone = np.empty((ROWS, COLUMNS), np.uint8)
     tone[:] = row.clip(0, 255).astype(np.uint8)
     shade = np.zeros((ROWS // 2, COLUMNS // 2), np.uint8)
-    jaw = outline[8:57]
+    jaw = outline[6:43]
     under = np.concatenate([jaw - (0.0, 0.1), jaw[::-1] * (0.9, 1.0) + (0.0, 0.16)])
     cv2.fillPoly(shade, [fixed(under)], (64,), cv2.LINE_AA, c.SHIFT + 1)
     for ear, side in zip(ears, SIDES, strict=True):
