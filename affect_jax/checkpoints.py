@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging as logging_records
 import pathlib
 import shutil
 import tempfile
@@ -84,6 +85,7 @@ class Checkpoints:
     def _manager(self) -> ocp.CheckpointManager:
         if self._opened is None:
             self.directory.mkdir(parents=True, exist_ok=True)
+            logging.get_absl_logger().addFilter(self._no_traceback)
             self._opened = ocp.CheckpointManager(self.directory, options=self._options)
         return self._opened
 
@@ -183,6 +185,12 @@ class Checkpoints:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+            logging.get_absl_logger().removeFilter(self._no_traceback)
+
+    @staticmethod
+    def _no_traceback(record: logging_records.LogRecord) -> bool:
+        """Orbax logs what its threads raise, and raises it again at the next call: once will do."""
+        return not (record.exc_info and "orbax" in record.pathname)
 
     def _warn(self, step: int | None, error: Exception) -> None:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

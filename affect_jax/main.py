@@ -77,9 +77,37 @@ def main(_: Sequence[str]) -> None:
     try:
         code = _dispatch()
     except UserError as error:
+        _leave_others(error)
         stop(error)
+    except RuntimeError as error:
+        _leave_others(_loss_of_a_process(error))
+        raise
+    except KeyboardInterrupt:  # before the loop, which knows what to do
+        print("affect_jax: interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(130)
     else:
         sys.exit(code)
+
+
+def _loss_of_a_process(error: RuntimeError) -> UserError | None:
+    from jax.errors import JaxRuntimeError
+
+    if not isinstance(error, JaxRuntimeError):
+        return None
+    line = (str(error).strip() or "no reason given").splitlines()[0]
+    return UserError(
+        "this process or one that it works with failed, and none can go on without it; start all "
+        f"again with the same command to go on from the last checkpoint ({line})"
+    )
+
+
+def _leave_others(error: UserError | None) -> None:
+    """Where this is one of several processes: says the error and ends without waiting for them."""
+    from affect_jax import parallel
+
+    if error is not None and parallel.several():
+        print(f"affect_jax: {error}", file=sys.stderr)
+        parallel.leave(2)
 
 
 def _dispatch() -> int:
@@ -93,10 +121,13 @@ def _dispatch() -> int:
     config = _CONFIG.value if given else from_plain(workdir.load_config())
     name = _config_name() or str(workdir.path / "config.json")
     registries = program.registries()
+    parallel.initialize()
     check(config, registries=registries, num_devices=parallel.num_devices(), name=name)
     if _MODE.value == "evaluate":
         saved = config if given else from_plain(workdir.load_config())
         return evaluate.evaluate(saved, workdir, checkpoint=_CHECKPOINT.value, split=_SPLIT.value)
+    if not parallel.is_main():  # one process looks after the workdir
+        return train.fit(config, workdir)
     workdir.create()
     with workdir.lock():
         workdir.check_config(plain(config), MAY_CHANGE)

@@ -8,14 +8,80 @@ which know only the axis name, stay as they are.
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from affect_jax.errors import UserError
 from affect_jax.steps import AXIS
+
+SECONDS_TO_MISS = 30  # without a sign of life, after which a process counts as lost to the others
+
+ENVIRONMENT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+"""`host:port` of process 0, the number of processes, and which of them this is."""
+
+
+def initialize() -> None:
+    """Joins the processes of a run, where the environment says that there are several.
+
+    It says so by the three variables of `ENVIRONMENT`, or by `AFFECT_JAX_CLUSTER=auto` on a cluster
+    that JAX recognises (TPU pods, SLURM, Open MPI). Call it before anything else of JAX's.
+
+    **Raises:** `UserError` where the variables are wrong or the others are not to be found.
+    """
+    given = [name for name in ENVIRONMENT if name in os.environ]
+    options: dict[str, Any] = {}
+    if given:
+        try:
+            address, count, index = (os.environ[name] for name in ENVIRONMENT)
+            options = {"num_processes": int(count), "process_id": int(index)}
+        except (KeyError, ValueError):
+            raise UserError(
+                f"{', '.join(given)} is set: set all of {', '.join(ENVIRONMENT)}, to host:port of "
+                "process 0, a number and a number; or none"
+            ) from None
+        options["coordinator_address"] = address
+    elif "AFFECT_JAX_CLUSTER" not in os.environ:
+        return
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # only CPUs ask for it
+    try:
+        jax.distributed.initialize(heartbeat_timeout_seconds=SECONDS_TO_MISS, **options)
+    except (RuntimeError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise UserError(f"the processes of the run do not find one another: {line}") from error
+
+
+def several() -> bool:
+    """Whether this process is one of several."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def from_main(tree: Any) -> Any:
+    """Process 0's pytree of arrays, as NumPy arrays, in every process."""
+    if not several():
+        return tree
+    return multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree))
+
+
+def largest(value: int) -> int:
+    """The largest of all processes' values; every process must ask. Waits for the devices."""
+    if not several():
+        return value
+    return int(multihost_utils.process_allgather(np.int32(value)).max())
+
+
+def leave(code: int) -> None:
+    """Ends this process at once where others run: at a usual end they would be waited for."""
+    if several():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 @functools.cache

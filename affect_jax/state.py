@@ -8,6 +8,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from affect_jax import steps
@@ -31,6 +32,11 @@ def create(program: Program) -> TrainState:
 def template(program: Program) -> TrainState:
     """Shapes and types of `create`'s state, without computing it."""
     return jax.eval_shape(functools.partial(_init, program))
+
+
+def zeros(program: Program) -> TrainState:
+    """A state of zeros on the host, to be filled."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template(program))
 
 
 def _init(program: Program) -> TrainState:

@@ -42,6 +42,7 @@ from affect_jax.signals import StopRequest
 from affect_jax.workdir import Workdir
 
 PANEL = 12  # faces in the panel of an evaluation
+AGREE_EVERY = 10  # steps, after which several processes ask each other whether a signal came
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,8 @@ def fit(config: Config, workdir: Workdir) -> int:
     """
     checkpoints = Checkpoints.of(config, workdir)
     # Problems of `init_from` are told before data are prepared.
-    given = None if checkpoints.steps() else warm_start.read(config)
+    fresh = parallel.is_main() and not checkpoints.steps()
+    given = warm_start.read(config) if fresh else None
     builder = program.prepare(config)
     training = features.open_split(builder, "training")
     validation = features.open_split(builder, config.evaluation.split)
@@ -94,7 +96,7 @@ def fit(config: Config, workdir: Workdir) -> int:
     check_best_score(config.checkpoint.best, evaluator)
     with contextlib.ExitStack() as stack:
         stack.enter_context(checkpoints)
-        state = restore_or_create(compiled, checkpoints, training.fingerprint, given)
+        state = everywhere(compiled, checkpoints, training.fingerprint, given)
         start = int(state.step)
         stop = stack.enter_context(StopRequest())
         writer = stack.enter_context(writers.create_writer(workdir.path, start))
@@ -103,7 +105,9 @@ def fit(config: Config, workdir: Workdir) -> int:
         )
         ids = training.columns()["id"]
         sieve = nonfinite.NonFinite(
-            workdir.path, config.skip_nonfinite, lambda step: ids[rows[step - 1]].tolist()
+            workdir.path if parallel.is_main() else None,
+            config.skip_nonfinite,
+            lambda step: ids[rows[step - 1]].tolist(),
         )
         log = Log(writer, progress, compiled.schedule, config.batch_size, start, sieve)
         describe(config, log, state, training, validation, cadence)
@@ -114,9 +118,10 @@ def fit(config: Config, workdir: Workdir) -> int:
             config, compiled, cadence, checkpoints, evaluator, stop, log, training.fingerprint
         )
         state = run.loop(state, data)
-        if stop.received is None:
-            run.conclude(state)
-        checkpoints.require(int(state.step))
+        if parallel.is_main():
+            if stop.received is None:
+                run.conclude(state)
+            checkpoints.require(int(state.step))
         return stop.exit_code
 
 
@@ -136,6 +141,27 @@ def check_best_score(name: str, evaluator: inference.Evaluator) -> None:
     known = scores.score(evaluator.chance(), draws=1).values
     if name and name.removeprefix("-") not in known:
         raise UserError(f"checkpoint.best = {configs.unknown(name, scores.HEADLINES)}")
+
+
+def everywhere(
+    compiled: program.Program,
+    checkpoints: Checkpoints,
+    fingerprint: str,
+    given: warm_start.WarmStart | None,
+) -> states.TrainState:
+    """`restore_or_create` by one process for all, whose data must be the same.
+
+    **Raises:** `UserError` where a process has other data; else as `restore_or_create`.
+    """
+    number = int(fingerprint[:7], 16)
+    if parallel.largest(number) != number:
+        raise UserError(
+            "the processes of the run have prepared data that differ: copy the folder of "
+            "config.data.data_dir to all, or put it where all see it"
+        )
+    if not parallel.is_main():
+        return parallel.from_main(states.zeros(compiled))
+    return parallel.from_main(restore_or_create(compiled, checkpoints, fingerprint, given))
 
 
 def restore_or_create(
@@ -302,7 +328,7 @@ class Run:
             batch = next(data)
             state, metrics = update(state, batch)
             self.log.add(metrics)
-            stopping = self.stop.received is not None
+            stopping = self.stopping(step)
             evaluating, saving = cadence.due("evaluate", step), cadence.due("save", step)
             if evaluating or saving or stopping or cadence.due("log", step):
                 self.log.flush(step, data.waited_seconds)
@@ -314,6 +340,14 @@ class Run:
             if stopping:
                 break
         return state
+
+    def stopping(self, step: int) -> bool:
+        """Whether a signal ends the run after this step: the same answer in every process."""
+        if parallel.several() and step % AGREE_EVERY:
+            return False  # to ask the others takes waiting for the devices
+        received = parallel.largest(self.stop.received or 0)
+        self.stop.received = received or self.stop.received
+        return received > 0
 
     def conclude(self, state: states.TrainState) -> None:
         """The last word of a run that came to its end: a table of its scores."""
@@ -329,7 +363,7 @@ class Run:
             print(f"\nbest {self.config.checkpoint.best}: step {best:,}; --mode=evaluate scores it")
 
     def evaluate(self, step: int, state: states.TrainState) -> scores.Scores:
-        """Scores of the evaluation split, written to the log."""
+        """Scores of the evaluation split, written to the log; by each process for itself."""
         with self.log.other_work("evaluate", step):
             table = self.evaluator(states.variables(state))
             found = scores.score(table, draws=self.config.evaluation.draws)
@@ -353,7 +387,9 @@ class Run:
         return shown
 
     def save(self, step: int, state: states.TrainState, scored: scores.Scores | None) -> None:
-        """One checkpoint, written while training goes on."""
+        """One checkpoint, written while training goes on, by one process."""
+        if not parallel.is_main():
+            return
         with self.log.other_work("save", step):
             info = {
                 "epoch": step / self.cadence.steps_per_epoch,

@@ -21,6 +21,7 @@ import numpy as np
 import tqdm
 from absl import logging as absl_logging
 
+from affect_jax import parallel
 from affect_jax.scores import HEADLINES
 
 
@@ -254,7 +255,12 @@ class MultiWriter:
 
 
 def create_writer(workdir: pathlib.Path, start: int = 0) -> MultiWriter:
-    """TensorBoard events in `workdir/tensorboard`, numbers also in `workdir/metrics.jsonl`."""
+    """TensorBoard events in `workdir/tensorboard`, numbers also in `workdir/metrics.jsonl`.
+
+    One process of several writes; the others' writer has nothing to write to.
+    """
+    if not parallel.is_main():
+        return MultiWriter([])
     return MultiWriter(
         [
             functools.partial(TensorBoardWriter, workdir / "tensorboard", start),
@@ -274,7 +280,8 @@ class Progress:
 
     def __init__(self, total: int, start: int, steps_per_epoch: int):
         self._total, self._steps_per_epoch = total, steps_per_epoch
-        self._watched = sys.stderr.isatty()
+        self._silent = not parallel.is_main()
+        self._watched = sys.stderr.isatty() and not self._silent
         self._bar = tqdm.tqdm(
             total=total, initial=start, unit="step", disable=not self._watched, dynamic_ncols=True
         )
@@ -297,7 +304,7 @@ class Progress:
         """A line of its own, above the bar if there is one."""
         if self._watched:
             tqdm.tqdm.write(text, file=sys.stderr)
-        else:
+        elif not self._silent:
             print(text, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:

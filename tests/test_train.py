@@ -116,7 +116,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(places, undisturbed, tmp_path, 
     assert whole and all(found[step] == expected[step] for step in whole)
 
 
-def test_a_signal_saves_and_ends_the_run(places, undisturbed, tmp_path, monkeypatch, capsys):
+def test_a_signal_saves_and_ends_the_run(places, undisturbed, tmp_path, monkeypatch, capfd):
     plain, added = train.Log.add, []
 
     def add(log, metrics):
@@ -128,7 +128,7 @@ def test_a_signal_saves_and_ends_the_run(places, undisturbed, tmp_path, monkeypa
     monkeypatch.setattr(train.Log, "add", add)
     assert fit(places, tmp_path, duration={"steps": 12}) == 128 + signal.SIGTERM
     assert Checkpoints(tmp_path / "checkpoints").steps()[-1] == 6
-    assert "SIGTERM: finishing the step and saving" in capsys.readouterr().err
+    assert "SIGTERM: finishing the step and saving" in capfd.readouterr().err
     monkeypatch.setattr(train.Log, "add", plain)
     assert fit(places, tmp_path, duration={"steps": 12}) == 0
     assert saved(tmp_path, 12) == saved(undisturbed, 12)

@@ -1,0 +1,131 @@
+"""The scripts of launch/: sound as bash, short, and right about names shared with others."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from affect_jax import parallel
+
+LAUNCH = pathlib.Path(__file__).resolve().parents[1] / "launch"
+SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
+NAMES = [path.name for path in SCRIPTS]
+
+
+def test_shellcheck_finds_nothing():
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed; the extra `dev` has it")
+    options = ["--shell=bash", "--external-sources", "--source-path=SCRIPTDIR:SCRIPTDIR/.."]
+    command = [shellcheck, *options, *map(str, SCRIPTS)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=NAMES)
+def test_a_script_is_short_strict_and_says_what_it_does(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) < 40
+    assert "set -euo pipefail" in lines
+    if path.name != "environment.sh":
+        assert lines[0] == "#!/usr/bin/env bash"
+        assert lines[1].startswith("#")
+    if path.suffix == ".sh" and path.name != "environment.sh":
+        assert os.access(path, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    "name", ["local.sh", "multiprocess.sh", "slurm.sbatch", "tpu_pod.sh", "k8s.yaml"]
+)
+def test_a_launcher_says_what_to_set_how_data_is_seen_and_how_to_resume(name):
+    comments = [line for line in (LAUNCH / name).read_text().splitlines() if line.startswith("# ")]
+    for start in ("Set:", "Data:", "To resume:"):
+        assert any(line.startswith(f"# {start}") for line in comments), f"{start} is missing"
+
+
+def test_the_processes_are_told_what_the_program_reads():
+    for name in ("multiprocess.sh", "slurm.sbatch", "k8s.yaml"):
+        text = (LAUNCH / name).read_text()
+        for variable in parallel.ENVIRONMENT:
+            assert variable in text, f"{name} sets no {variable}"
+
+
+def test_the_job_set_agrees_with_itself():
+    """Names and numbers as JobSet's API (v1alpha2) and its host names have them."""
+    manifest = yaml.safe_load((LAUNCH / "k8s.yaml").read_text())
+    assert (manifest["apiVersion"], manifest["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    name = manifest["metadata"]["name"]
+    assert set(manifest["spec"]) == {"failurePolicy", "replicatedJobs"}
+    (job,) = manifest["spec"]["replicatedJobs"]
+    assert set(job) == {"name", "replicas", "template"} and job["replicas"] == 1
+    spec = job["template"]["spec"]
+    assert spec["completionMode"] == "Indexed"  # gives each pod its JOB_COMPLETION_INDEX
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {entry["name"]: entry["value"] for entry in container["env"]}
+    count = int(variables["JAX_NUM_PROCESSES"])
+    assert spec["parallelism"] == spec["completions"] == count
+    host, port = variables["JAX_COORDINATOR_ADDRESS"].split(":")
+    assert host == f"{name}-{job['name']}-0-0.{name}" and int(port) > 1024
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", n) for n in (name, job["name"]))
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
+    assert all(isinstance(word, str) for word in [*container["command"], *container["args"]])
+
+
+def test_the_job_set_starts_the_program_with_its_number():
+    container = yaml.safe_load((LAUNCH / "k8s.yaml").read_text())["spec"]["replicatedJobs"][0][
+        "template"
+    ]["spec"]["template"]["spec"]["containers"][0]
+    echo = [*container["command"], "sh", "-c", 'echo "$JAX_PROCESS_ID $@"', "x", *container["args"]]
+    ran = subprocess.run(
+        echo, env={**os.environ, "JOB_COMPLETION_INDEX": "1"}, capture_output=True, text=True
+    )
+    assert ran.stdout.startswith("1 python -m affect_jax.main --config=")
+
+
+def test_the_commands_for_a_pod_are_shown_before_they_are_run():
+    command = [str(LAUNCH / "tpu_pod.sh"), "--config=a b.py", "--workdir=/mnt/run"]
+    environment = {**os.environ, "DRY_RUN": "1", "TPU": "mine", "ZONE": "here"}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    lines = [shlex.split(line) for line in ran.stdout.splitlines()]
+    assert [words[:4] for words in lines] == [
+        ["gcloud", "compute", "tpus", words[3]] for words in lines
+    ]
+    assert [words[3] for words in lines][-3:] == ["queued-resources", "tpu-vm", "tpu-vm"]
+    assert all("--zone=here" in words for words in lines)
+    (inner,) = [word for word in lines[-1] if word.startswith("--command=")]
+    assert shlex.split(inner)[-2:] == ["--config=a b.py", "--workdir=/mnt/run"]
+    assert "AFFECT_JAX_CLUSTER=auto" in inner
+
+
+def test_the_processes_of_one_machine_are_started_and_their_end_is_the_scripts(tmp_path):
+    """With a stand-in for the program: numbers, devices, the exit code of the one that fails."""
+    (tmp_path / "launch").mkdir()
+    shutil.copy(LAUNCH / "multiprocess.sh", tmp_path / "launch")
+    (tmp_path / "launch" / "environment.sh").write_text("")
+    (tmp_path / "python").write_text(
+        "#!/usr/bin/env bash\n"
+        'echo "$JAX_PROCESS_ID/$JAX_NUM_PROCESSES on $CUDA_VISIBLE_DEVICES: $*"\n'
+        'exit "$((JAX_PROCESS_ID == 1 ? 7 : 0))"\n'
+    )
+    (tmp_path / "python").chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "DEVICES_PER_PROCESS": "2",
+    }
+    command = [str(tmp_path / "launch" / "multiprocess.sh"), "3", "--workdir=w"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 7
+    assert sorted(ran.stdout.splitlines()) == [
+        f"{i}/3 on {2 * i},{2 * i + 1}: -m affect_jax.main --workdir=w" for i in range(3)
+    ]
