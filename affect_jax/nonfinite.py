@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from affect_jax import parallel
 from affect_jax.errors import UserError
 
 FILE = "nonfinite.json"
@@ -24,15 +25,13 @@ class NonFinite:
 
     **Arguments:**
 
-    - `folder`: where `nonfinite.json` is written; None: nowhere, in processes that write nothing.
+    - `folder`: where process 0 writes `nonfinite.json`.
     - `allowed`: steps that may be left out before the run stops.
     - `faces`: number of a step, from 1 -> ids of the faces of its batch.
     """
 
-    def __init__(
-        self, folder: pathlib.Path | None, allowed: int, faces: Callable[[int], Sequence[str]]
-    ):
-        self._path = folder / FILE if folder else None
+    def __init__(self, folder: pathlib.Path, allowed: int, faces: Callable[[int], Sequence[str]]):
+        self._path = folder / FILE
         self._allowed, self._faces = allowed, faces
         self._found: list[dict[str, Any]] = []
 
@@ -68,7 +67,7 @@ class NonFinite:
 
     def _tell(self, before: int) -> None:
         written = ""
-        if self._path:
+        if parallel.is_main():
             try:
                 self._path.write_text(json.dumps(self._found, indent=1))
                 written = f"; its faces and gradient norms are in {self._path}"

@@ -88,7 +88,8 @@ def fit(config: Config, workdir: Workdir) -> int:
     builder = program.prepare(config)
     training = features.open_split(builder, "training")
     validation = features.open_split(builder, config.evaluation.split)
-    targets = batches.targets(training.columns(), config.data.num_classes)
+    columns = training.columns()
+    targets = batches.targets(columns, config.data.num_classes)
     rows = training_rows(config, targets)
     cadence = Cadence.of(config, rows.steps_per_epoch)
     compiled = program.create_program(config, targets, rows.steps_per_epoch)
@@ -103,11 +104,8 @@ def fit(config: Config, workdir: Workdir) -> int:
         progress = stack.enter_context(
             writers.Progress(cadence.total, start, cadence.steps_per_epoch)
         )
-        ids = training.columns()["id"]
         sieve = nonfinite.NonFinite(
-            workdir.path if parallel.is_main() else None,
-            config.skip_nonfinite,
-            lambda step: ids[rows[step - 1]].tolist(),
+            workdir.path, config.skip_nonfinite, lambda step: columns["id"][rows[step - 1]].tolist()
         )
         log = Log(writer, progress, compiled.schedule, config.batch_size, start, sieve)
         describe(config, log, state, training, validation, cadence)
