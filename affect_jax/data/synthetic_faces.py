@@ -153,6 +153,20 @@ def synthetic_faces(
     **Raises:** `UserError` for an option out of its range.
     """
     del manual_dir
+    config = config_of(
+        image_size=image_size,
+        num_training=num_training,
+        num_validation=num_validation,
+        skew=skew,
+        seed=seed,
+    )
+    return prepare(SyntheticFaces(config=config, data_dir=data_dir, num_workers=num_workers))
+
+
+def config_of(
+    *, image_size: int, num_training: int, num_validation: int, skew: str, seed: int
+) -> SyntheticConfig:
+    """The options, checked, and a name that tells sets apart; see `synthetic_faces`."""
     if skew not in sample.SKEWS:
         raise UserError(f"synthetic_faces: skew {unknown(skew, sample.SKEWS)}")
     for name, value in (("num_training", num_training), ("num_validation", num_validation)):
@@ -162,7 +176,7 @@ def synthetic_faces(
         raise UserError(f"synthetic_faces: image_size = {image_size}; it must be 16 to 1024")
     if seed < 0:
         raise UserError(f"synthetic_faces: seed = {seed}; it must not be negative")
-    config = SyntheticConfig(
+    return SyntheticConfig(
         name=f"{skew}_{num_training}_{num_validation}_{image_size}_seed_{seed}",
         description=f"{labels.NUM_CLASSES} expressions, drawn",
         image_size=image_size,
@@ -171,4 +185,3 @@ def synthetic_faces(
         skew=skew,
         seed=seed,
     )
-    return prepare(SyntheticFaces(config=config, data_dir=data_dir, num_workers=num_workers))
