@@ -44,6 +44,7 @@ TEST = [
     "krippendorff>=0.8",  # reference for alpha
     "pytest>=8.3",
     "pytest-xdist>=3.6",  # both cores
+    "pyyaml>=6.0",  # reads the manifests of launch/
     "scikit-learn>=1.5",  # reference for the scores
     "tensorboard>=2.18",  # reads back what was written
 ]

@@ -1,4 +1,4 @@
-"""The step's laws: any number of devices, masks, bits; under vmap, which checks what pmap does not."""
+"""The step's laws: any number of devices, masks, bits; under vmap, which checks more than pmap."""
 
 from __future__ import annotations
 

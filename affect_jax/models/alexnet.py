@@ -53,16 +53,18 @@ class Convolution(nn.Module):
 
 
 def initializers(init: str, fan_in: int, bias: float) -> tuple[Any, Any]:
-    """(kernel, bias) initialisers: `published` (2012, section 5) or `torch`, PyTorch's default."""
+    """(kernel, bias) initialisers: `published` (2012, section 5), `torch` (its default), `he`."""
     if init == "published":
         return nn.initializers.normal(0.01), nn.initializers.constant(bias)
+    if init == "he":
+        return nn.initializers.he_normal(), nn.initializers.zeros
     return uniform_fan_in(), uniform_bias(fan_in)
 
 
 def check_options(initialisation: str, dropout: float, width: int) -> None:
     """**Raises:** `UserError` for an option of either variant that cannot be."""
-    known = ("published", "torch")
-    require("initialisation", initialisation, lambda v: v in known, "'published' or 'torch'")
+    known = ("published", "torch", "he")
+    require("initialisation", initialisation, lambda v: v in known, "published, torch or he")
     require("dropout", dropout, lambda v: 0 <= v < 1, "in [0, 1)")
     require_width(width)
 
@@ -112,7 +114,9 @@ class AlexNet(nn.Module):
     **Arguments:**
 
     - `initialisation`: `published`: normal of deviation 0.01, biases 0 and 1 (section 5); `torch`:
-      uniform in +-1/sqrt(fan_in), which starts to learn sooner.
+      uniform in +-1/sqrt(fan_in), which starts to learn sooner; `he`: normal of variance
+      2/fan_in, biases 0 (He et al. 2015, equation 10), which keeps the signal through all eight
+      layers and starts at once.
     - `dropout`: of the two fully connected layers.
     - `width`: of the fully connected layers.
     """

@@ -1,0 +1,93 @@
+"""The README's table of configs and what they reach, from the folders of finished runs.
+
+    python -m benchmarks.results runs/alexnet_weighted-synthetic_faces runs/resnet18_joint ...
+
+A run must have been scored (`--mode=evaluate`). Every config of configs/ has a row; one without a
+run says what it needs. The table replaces what stands between the markers in README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import pathlib
+import re
+
+from tabulate import tabulate
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+MARKERS = "<!-- results: python -m benchmarks.results RUN... -->", "<!-- end of results -->"
+SHOWN = {
+    "accuracy": "categorical.top1.original.accuracy",
+    "macro-F1": "categorical.top1.original.f1.macro",
+    "CCC valence": "dimensional.valence.ccc",
+    "CCC arousal": "dimensional.arousal.ccc",
+    "unit AUC": "action_units.mean.auc",
+}
+DATA = {"synthetic_faces": "rendered faces"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fills the README's table of results.")
+    parser.add_argument("runs", nargs="+", type=pathlib.Path)
+    parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md")
+    options = parser.parse_args()
+    rows = [row_of(run) for run in options.runs]
+    names = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    missing = [name for name in names if all(row["config"] != f"`{name}`" for row in rows)]
+    rows += [{"config": f"`{name}`", "data": "needs AffectNet"} for name in missing]
+    table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    text = options.readme.read_text()
+    begin, end = MARKERS
+    if begin not in text or end not in text:
+        raise SystemExit(f"{options.readme}: the markers of the table are missing")
+    before, rest = text.split(begin)
+    options.readme.write_text(f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}")
+    print(table)
+
+
+def row_of(run: pathlib.Path) -> dict[str, str]:
+    """One run's row: its scores on the validation split with 95% intervals, time and machine."""
+    config = json.loads((run / "config.json").read_text())
+    scored = json.loads((run / "evaluation" / "validation" / "scores.json").read_text())
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    finished = datetime.datetime.fromtimestamp(lines[-1]["time"], datetime.UTC)
+    data = config["data"]["name"]
+    row = {"config": f"`{config_name(run)}`", "data": DATA[data] if data in DATA else run.name}
+    row |= {title: cell(scored, name) for title, name in SHOWN.items()}
+    row["epochs"] = f"{config['duration']['epochs']:g}"
+    row["minutes"] = f"{seconds_of(lines) / 60:.0f}"
+    row["finished"] = f"{finished:%Y-%m-%d}"
+    return row
+
+
+def config_name(run: pathlib.Path) -> str:
+    """`alexnet_weighted` for `runs/alexnet_weighted-synthetic_faces`, the default workdir."""
+    names = [path.stem for path in (ROOT / "configs").glob("*.py")]
+    fitting = [name for name in names if re.match(rf"{name}(-|$)", run.name)]
+    if not fitting:
+        raise SystemExit(f"{run}: the folder's name does not begin with a config's")
+    return max(fitting, key=len)
+
+
+def cell(scored: dict, name: str) -> str:
+    if name not in scored["scores"] or scored["scores"][name] is None:
+        return ""
+    text = f"{scored['scores'][name]:.3f}"
+    if name in scored["intervals"]:
+        low, high = scored["intervals"][name]
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text
+
+
+def seconds_of(lines: list[dict]) -> float:
+    """Training, evaluation and saving, without the pauses of an interrupted run."""
+    times = [line["time"] for line in lines]
+    gaps = sorted(b - a for a, b in zip(times, times[1:], strict=False))
+    longest = 20 * gaps[len(gaps) // 2] + 60
+    return sum(min(gap, longest) for gap in gaps)
+
+
+if __name__ == "__main__":
+    main()
