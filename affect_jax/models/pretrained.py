@@ -44,7 +44,7 @@ class Report:
     sizes: dict[str, int]
 
     def table(self) -> str:
-        """One row a part of the model, and one for what was left in the file."""
+        """A row for each part of the model and each layer that was left in the file."""
         rows = []
         for part in dict.fromkeys(_part(name) for name in (*self.loaded, *self.fresh)):
             loaded = [name for name in self.loaded if _part(name) == part]
@@ -54,8 +54,9 @@ class Report:
         for layer in dict.fromkeys(name.rpartition(".")[0] for name in self.unmatched):
             names = [name for name in self.unmatched if name.rpartition(".")[0] == layer]
             rows.append(["(none)", *self._amount(names), f"{layer}, not used"])
-        headers = [self.source, "arrays", "numbers", "from"]
-        return tabulate(rows, headers, colalign=("left", "right", "right", "left"))
+        headers = ["part of the model", "arrays", "numbers", "from"]
+        table = tabulate(rows, headers, colalign=("left", "right", "right", "left"))
+        return f"Weights of {self.source}:\n{table}"
 
     def _amount(self, names: list[str]) -> tuple[str, str]:
         return f"{len(names):,}", f"{sum(self.sizes[name] for name in names):,}"
@@ -247,5 +248,6 @@ def _ignored(name: str) -> bool:
 
 def _common(names: Iterable[str]) -> str:
     """`layer1.0` for its two convolutions and norms, `conv1, bn1` for the stem."""
-    layers = list(dict.fromkeys(_layer(name) for name in names))
+    bare = [name.removeprefix("params.").removeprefix("batch_stats.") for name in names]
+    layers = list(dict.fromkeys(map(_layer, bare)))
     return os.path.commonprefix(layers).rpartition(".")[0] if len(layers) > 2 else ", ".join(layers)

@@ -132,7 +132,8 @@ def test_a_head_is_taken_whole_or_not_at_all(theirs):
 def test_the_table_counts_every_number(theirs):
     arrays = arrays_of(theirs("torchvision resnet18"))
     *_, report = load(arrays, "resnet18", classes=8)
-    lines = [line.split() for line in report.table().splitlines()[2:]]
+    assert report.table().startswith("Weights of w.pth:\n")
+    lines = [line.split() for line in report.table().splitlines()[3:]]
     assert lines[0] == ["trunk.stem", "5", "9,664", "conv1,", "bn1"]
     assert lines[1] == ["trunk.stage1_block1", "10", "74,240", "layer1.0"]
     assert lines[-2] == ["expression", "2", "4,104", "fresh"]
