@@ -17,9 +17,11 @@ import numpy as np
 from affect_jax.facs.drawing import canvas as c
 from affect_jax.facs.identity import Scene
 
-BOX = (-1.42, -1.86, 1.42, 2.2)  # left, top, right, bottom; face coordinates
 PER_UNIT = 33.0  # points of the grid a face unit
-COLUMNS, ROWS = round(PER_UNIT * (BOX[2] - BOX[0])), round(PER_UNIT * (BOX[3] - BOX[1]))
+COLUMNS, ROWS = 95, 135
+BOX = (-1.42, -1.86, -1.42 + (COLUMNS - 1) / PER_UNIT, -1.86 + (ROWS - 1) / PER_UNIT)
+"""Left, top, right and bottom in face coordinates."""
+STRIPS = 5  # of the grid, each small enough for a product of matrices on one thread
 X = np.linspace(BOX[0], BOX[2], COLUMNS, dtype=np.float32)
 Y = np.linspace(BOX[1], BOX[3], ROWS, dtype=np.float32)
 SHIFT = 4  # OpenCV's fixed point: 1/16 of the grid's step
@@ -132,7 +134,10 @@ class Relief:
         across = (X - hill[:, :1]) / hill[:, 2:3]
         down = (Y - hill[:, 1:2]) / hill[:, 3:4]
         across, down = np.exp(np.float32(-0.5) * across**2), np.exp(np.float32(-0.5) * down**2)
-        height = (down * hill[:, 4:]).T @ across
+        # NumPy's library starts threads for larger products, which then wait for the next one and
+        # take the core from the process that draws beside this one.
+        strips = (down * hill[:, 4:]).T.reshape(STRIPS, ROWS // STRIPS, -1)
+        height = (strips @ across).reshape(ROWS, COLUMNS)
         height += self._ball
         return cv2.addWeighted(height, 1.0, creases.astype(np.float32), -CREASE / 255.0, 0.0)
 
