@@ -114,9 +114,9 @@ class AlexNet(nn.Module):
     **Arguments:**
 
     - `initialisation`: `published`: normal of deviation 0.01, biases 0 and 1 (section 5); `torch`:
-      uniform in +-1/sqrt(fan_in), which starts to learn sooner; `he`: normal of variance
-      2/fan_in, biases 0 (He et al. 2015, equation 10), which keeps the signal through all eight
-      layers and starts at once.
+      uniform in +-1/sqrt(fan_in), which starts to learn sooner; `he`: normal, cut at two
+      deviations, of variance 2/fan_in, biases 0 (He et al. 2015, equation 10), which keeps the
+      signal through all eight layers and starts at once.
     - `dropout`: of the two fully connected layers.
     - `width`: of the fully connected layers.
     """

@@ -221,3 +221,18 @@ def test_published_initialisation_is_the_papers():
         np.testing.assert_array_equal(layer["bias"], 0 if i in (1, 3) else 1, err_msg=name)
         sample = np.ravel(layer["kernel"])[:20_000]
         assert stats.kstest(sample, stats.norm(0, 0.01).cdf).pvalue > 1e-4, name
+
+
+def test_he_initialisation_has_its_variance():
+    """He et al. 2015, equation 10: variance 2 / fan in, biases 0; in two towers half the inputs."""
+    model = models.create_model(
+        {"name": "alexnet", "width": 256, "initialisation": "he"}, ("expression",)
+    )
+    trunk = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))["params"]["trunk"]
+    layers = {f"conv{i}": trunk[f"conv{i}"]["conv"] for i in range(1, 6)} | trunk["classifier"]
+    for name, layer in layers.items():
+        kernel = np.asarray(layer["kernel"])
+        assert not np.any(layer["bias"]), name
+        fan_in = np.prod(kernel.shape[:-1])
+        np.testing.assert_allclose(kernel.var() * fan_in, 2, rtol=0.03, err_msg=name)
+        assert abs(kernel.mean()) < 0.02 * kernel.std(), name
