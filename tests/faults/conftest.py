@@ -15,6 +15,8 @@ from tests.faults.lab import REPOSITORY, Lab
 SOAK = int(os.environ["AFFECT_JAX_SOAK"]) if "AFFECT_JAX_SOAK" in os.environ else 0
 """Kills to do; 0: the quick subset of the faults."""
 
+soak_only = pytest.mark.skipif(not SOAK, reason="launch/soak.sh runs it")
+
 _OUTCOMES: dict[str, list[tuple[str, int]]] = collections.defaultdict(list)
 
 

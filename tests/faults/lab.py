@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -35,9 +35,9 @@ class End:
 
 
 def end_of(workdir: pathlib.Path) -> End:
-    folder = workdir / "checkpoints"
-    step = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-    sealed = json.loads((folder / str(step) / "info" / "metadata").read_text())
+    step = steps_of(workdir)[-1]
+    path = workdir / "checkpoints" / str(step) / "info" / "metadata"
+    sealed = json.loads(path.read_text())
     body = json.loads(sealed["body"])
     assert body["format"] == checkpoints.FORMAT
     arrays = {name: entry["sha256"] for name, entry in body["arrays"].items()}
@@ -138,9 +138,26 @@ class Lab:
         ]
 
     def start(
-        self, workdir: pathlib.Path, *flags: str, trunk: str = "tiny", **settings: str
+        self,
+        workdir: pathlib.Path,
+        *flags: str,
+        trunk: str = "tiny",
+        prefix: Sequence[str] = (),
+        **settings: str,
     ) -> Run:
-        return Run(self.command(workdir, *flags, trunk=trunk), {**self._environment, **settings})
+        """**Arguments:** `prefix`: of the command; `settings`: of the environment."""
+        command = [*prefix, *self.command(workdir, *flags, trunk=trunk)]
+        return Run(command, {**self._environment, **settings})
+
+    @functools.cached_property
+    def interrupted(self) -> pathlib.Path:
+        """A run that SIGTERM ended at about half: copy it before going on with it."""
+        workdir = self.folder / "interrupted"
+        with self.start(workdir) as run:
+            run.until(17)
+            run.send(signal.SIGTERM)
+            assert run.wait() == 143, "\n".join(run.said)
+        return workdir
 
     def finish(self, workdir: pathlib.Path, *flags: str, trunk: str = "tiny") -> Run:
         """A run to its end, which must be a good one."""
@@ -159,6 +176,12 @@ class Lab:
         return end_of(self.folder / f"undisturbed_{trunk}"), seconds
 
 
+def steps_of(workdir: pathlib.Path) -> list[int]:
+    """Steps of the checkpoints in a workdir, ascending."""
+    folder = workdir / "checkpoints"
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
 def write_faces(folder: pathlib.Path, *, training: int = 60, validation: int = 16) -> None:
     """Images of noise, so that no two faces give the same loss, and their tables."""
     folder.mkdir(parents=True)
@@ -169,5 +192,8 @@ def write_faces(folder: pathlib.Path, *, training: int = 60, validation: int = 1
             table.writerow(["path", "label", "valence", "arousal"])
             for i in range(count):
                 name = f"{split}_{i}.png"
-                Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / name)
+                image = random.integers(0, 256, (32, 32, 3), np.uint8)
+                if split == "training" and i == 0:
+                    image[:] = 255
+                Image.fromarray(image).save(folder / name)
                 table.writerow([name, i % 8, *random.uniform(-1, 1, 2)])

@@ -1,0 +1,38 @@
+"""Twenty thousand steps, with evaluation and checkpoints: nothing grows."""
+
+from __future__ import annotations
+
+import psutil
+
+from tests.faults.conftest import soak_only
+
+LENGTH = 20_000
+
+
+@soak_only
+def test_memory_threads_and_open_files_stay_as_they_are(lab, tmp_path, outcome):
+    flags = [
+        f"--config.duration.steps={LENGTH}",
+        "--config.schedule.name=constant",
+        "--config.log_every=100",
+        "--config.evaluate_every.steps=500",
+        "--config.checkpoint.every.steps=500",
+        "--config.images_every.steps=500",
+    ]
+    with lab.start(tmp_path, *flags) as run:
+        process = psutil.Process(run.pid)
+
+        def sizes() -> tuple[int, int, int]:
+            with process.oneshot():
+                return process.memory_info().rss >> 20, process.num_threads(), process.num_fds()
+
+        run.until(2_000)
+        before = sizes()
+        run.until(LENGTH - 100)
+        after = sizes()
+        assert run.wait() == 0, "\n".join(run.said[-20:])
+    assert after[0] <= 1.05 * before[0], f"memory grew from {before[0]} to {after[0]} MiB"
+    assert after[1] <= before[1] + 2, f"threads: {before[1]}, then {after[1]}"
+    assert after[2] <= before[2] + 4, f"open files: {before[2]}, then {after[2]}"
+    what = f"{before[0]} MiB at step 2,000, {after[0]} at the end"
+    outcome("20,000 steps", what, 0)

@@ -1,0 +1,107 @@
+"""Several processes are one run: same losses, one checkpoint, one log; one that dies ends all."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.faults.conftest import soak_only
+from tests.faults.lab import Run, end_of, steps_of
+
+
+@contextlib.contextmanager
+def processes(lab, workdir, count: int, *flags: str) -> Iterator[list[Run]]:
+    """The processes of one run, on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                lab.start(
+                    workdir,
+                    *flags,
+                    JAX_COORDINATOR_ADDRESS=address,
+                    JAX_NUM_PROCESSES=str(count),
+                    JAX_PROCESS_ID=str(index),
+                )
+            )
+            for index in range(count)
+        ]
+
+
+def finish(lab, workdir, count: int) -> list[Run]:
+    with processes(lab, workdir, count) as runs:
+        codes = [run.wait() for run in runs]
+    assert codes == [0] * count, "\n".join(runs[0].said)
+    return runs
+
+
+def assert_same_losses(found: dict[int, float], expected: dict[int, float]) -> None:
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose(
+        [found[step] for step in expected], list(expected.values()), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=soak_only)])
+def test_any_number_of_processes_trains_to_the_same_losses(lab, tmp_path, count):
+    """Every face is noise of its own: a face seen twice or not at all would show in the loss."""
+    runs = finish(lab, tmp_path, count)
+    assert_same_losses(end_of(tmp_path).losses, lab.undisturbed()[0].losses)
+    assert end_of(tmp_path).arrays.keys() == lab.undisturbed()[0].arrays.keys()
+    for run in runs[1:]:  # only process 0 says and writes something
+        assert not [line for line in run.said if "step" in line]
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=soak_only)])
+def test_a_checkpoint_is_restored_by_another_number_of_processes(lab, tmp_path, count):
+    workdir = tmp_path / "run"
+    shutil.copytree(lab.interrupted, workdir)  # one process wrote it
+    runs = finish(lab, workdir, count)
+    assert runs[0].start == steps_of(lab.interrupted)[-1]
+    assert_same_losses(end_of(workdir).losses, lab.undisturbed()[0].losses)
+
+
+@soak_only
+def test_a_signal_to_one_of_them_saves_and_ends_all(lab, tmp_path, outcome):
+    with processes(lab, tmp_path, 2) as runs:
+        runs[0].until(3)
+        runs[1].send(signal.SIGTERM)
+        assert [run.wait() for run in runs] == [143, 143]
+    saved = steps_of(tmp_path)[-1]
+    assert saved % 10 == 0  # they ask one another every ten steps
+    lab.finish(tmp_path)  # and one process goes on alone
+    assert_same_losses(end_of(tmp_path).losses, lab.undisturbed()[0].losses)
+    outcome("SIGTERM to one of two processes", "both save and exit 143", 0)
+
+
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=soak_only), 1])
+def test_a_killed_process_ends_the_other_within_a_minute(lab, tmp_path, victim, outcome):
+    with processes(lab, tmp_path, 2) as runs:
+        runs[0].until(12)
+        runs[victim].send(signal.SIGKILL)
+        begin = time.perf_counter()
+        other = runs[1 - victim]
+        assert other.wait() not in (0, -signal.SIGKILL)
+    assert time.perf_counter() - begin < 60
+    said = [line for line in other.said if line.startswith("affect_jax: ")]
+    assert victim == 0 or "start all again with the same command" in said[-1]
+    reached = runs[0].step
+    runs = finish(lab, tmp_path, 2)
+    assert_same_losses(end_of(tmp_path).losses, lab.undisturbed()[0].losses)
+    what = "the other ends within a minute; restart of both goes on"
+    outcome("kill -9 of one of two processes", what, max(0, reached - runs[0].start))
+
+
+def test_an_incomplete_environment_is_an_error(lab, tmp_path):
+    with lab.start(tmp_path, JAX_COORDINATOR_ADDRESS="127.0.0.1:1", JAX_PROCESS_ID="0") as run:
+        assert run.wait() == 2
+    assert run.said[-1].startswith("affect_jax: JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID is set")
