@@ -1,0 +1,242 @@
+"""Action units of every face of a data set, estimated from its landmarks; no pixel is read.
+
+    python -m affect_jax.facs --manual_dir=/path/to/AffectNet --out=units.csv
+    python -m affect_jax.facs --prepared=data/affectnet/manual_256/1.0.0 --out=units.csv
+    python -m affect_jax.facs --recovery
+
+The table has the columns id (the path in the source), split, expression, AU1, AU2, ..., AU43 and
+residual; cells of a face without landmarks are empty. How well the units tell expressions from
+neutral is printed; so is, with --recovery, how exactly the rig finds the units of its own faces.
+
+This module is the way from files to `affect_jax.facs.estimate`, so it alone of its room knows
+`affect_jax.data`, and only while it reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import pathlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from affect_jax.errors import UserError
+
+if TYPE_CHECKING:  # loading takes seconds, --help does not wait for it
+    import numpy as np
+
+    from affect_jax.data.faces import Row
+    from affect_jax.facs.estimate import Estimate
+
+VARIANTS = ("manual", "automatic", "second")  # of a release, see `affect_jax.data.affectnet`
+MAX_REASONS = 5  # rows that could not be read, shown
+
+
+class Faces(NamedTuple):
+    """What a data set says of its n faces.
+
+    - `ids`, `splits`: str [n].
+    - `expression`: str [n], the name, or "" where there is none.
+    - `landmarks`: float [n, 68, 2], pixels; NaN where there are none.
+    - `unreadable`: "id: reason" of each row in which something was wrong; its other cells count.
+    """
+
+    ids: np.ndarray
+    splits: np.ndarray
+    expression: np.ndarray
+    landmarks: np.ndarray
+    unreadable: list[str]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists the flags")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _Parser(
+        prog="python -m affect_jax.facs",
+        description="Estimates action units from 68 landmarks and prints how well they separate"
+        " expressions.",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--manual_dir", type=pathlib.Path, help="folder of an AffectNet release")
+    source.add_argument(
+        "--prepared",
+        type=pathlib.Path,
+        help="folder of a prepared data set, which holds prepared.json; its landmarks are in the"
+        " square pixels of its images, so a release is the better source",
+    )
+    source.add_argument(
+        "--recovery",
+        action="store_true",
+        help="instead, draw landmarks from units and print the error of finding these again",
+    )
+    parser.add_argument("--variant", choices=VARIANTS, default="manual", help="of the release")
+    parser.add_argument("--out", type=pathlib.Path, help="the table, .csv")
+    try:
+        given = parser.parse_args(arguments)
+        if given.recovery:
+            return print_recovery()
+        if given.manual_dir:
+            faces = read_release(given.manual_dir, given.variant)
+        else:
+            faces = read_prepared(given.prepared)
+        return report(faces, given.out)
+    except UserError as error:
+        print(f"affect_jax: {error}", file=sys.stderr)
+        return 2
+
+
+def print_recovery() -> int:
+    from affect_jax.facs import recovery
+
+    print(recovery.table())
+    return 0
+
+
+def report(faces: Faces, out: pathlib.Path | None) -> int:
+    """Estimates, prints what was found, and writes the table where `out` is given."""
+    import numpy as np
+
+    from affect_jax.facs import separation
+    from affect_jax.facs.estimate import estimate
+
+    if out and not out.absolute().parent.is_dir():
+        raise UserError(f"--out={out}: there is no folder {out.absolute().parent}")
+    found = estimate(faces.landmarks)
+    known = np.isfinite(found.residual)
+    print(
+        f"{len(known):,} faces, {np.sum(~known):,} of them without usable landmarks;"
+        f" {len(faces.unreadable):,} rows with something unreadable"
+    )
+    for line in faces.unreadable[:MAX_REASONS]:
+        print(f"  {line}")
+    if known.any():
+        print(f"median residual: {np.median(found.residual[known]):.3f} of the eyes' distance\n")
+    splits = {name: faces.splits == name for name in dict.fromkeys(faces.splits.tolist())}
+    if len(splits) > 1:
+        splits["all"] = np.full(len(known), True)
+    print("Area under the ROC curve (faces : neutral faces); 0.5 is chance.")
+    print(separation.table(found.intensities, faces.expression, splits))
+    if out:
+        write(faces, found, out)
+        print(f"\nwritten: {out}")
+    return 0
+
+
+def write(faces: Faces, found: Estimate, out: pathlib.Path) -> None:
+    """The table, one row a face, in the order of the data set."""
+    import numpy as np
+
+    from affect_jax.facs.action_units import UNITS
+
+    numbers = np.column_stack([found.intensities, found.residual])
+    header = ("id", "split", "expression", *(f"AU{unit}" for unit in UNITS), "residual")
+    try:
+        with open(out, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            texts = zip(faces.ids, faces.splits, faces.expression, strict=True)
+            for text, row in zip(texts, numbers, strict=True):
+                cells = [f"{value:.4f}" if np.isfinite(value) else "" for value in row]
+                writer.writerow([*text, *cells])
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
+
+
+def read_release(folder: pathlib.Path, variant: str) -> Faces:
+    """The tables of a release; landmarks are in the pixels of its photographs.
+
+    **Raises:** `UserError` where the release is not there or is none.
+    """
+    import tempfile
+
+    from affect_jax.data import affectnet, rows
+
+    if not folder.is_dir():
+        raise UserError(f"--manual_dir={folder}: no such folder")
+    with tempfile.TemporaryDirectory() as nothing:  # that is prepared
+        config = affectnet.CONFIGS[variant]
+        builder = affectnet.AffectNet(config=config, data_dir=nothing, manual_dir=folder)
+        sources = builder.sources()
+    parts = [
+        _read_rows(split, rows.unique(source.rows()), source.total)
+        for split, source in sources.items()
+    ]
+    return _joined(parts)
+
+
+def _read_rows(split: str, found: Iterable[Row], total: int) -> Faces:
+    import numpy as np
+
+    from affect_jax import labels
+    from affect_jax.data import faces
+
+    ids, names, unreadable = [], [], []
+    landmarks = np.full((total, 68, 2), np.nan)
+    for place, row in enumerate(found):
+        ids.append(row.id)
+        names.append("")
+        try:
+            values: Mapping[str, Any] = row.values or {}
+            if row.annotations:
+                values = faces.read_annotations(row.annotations)
+            expression = faces.parse_expression(values, labels.EXPRESSIONS)
+            names[-1] = labels.EXPRESSIONS[expression] if expression >= 0 else ""
+            points = faces.parse_landmarks(values)
+        except faces.Unusable as reason:
+            unreadable.append(f"{split}, {row.id}: {reason}")
+            continue
+        if points is not None:
+            landmarks[place] = points
+    splits = np.full(len(ids), split)
+    return Faces(np.array(ids, str), splits, np.array(names, str), landmarks, unreadable)
+
+
+def read_prepared(folder: pathlib.Path) -> Faces:
+    """The labels of a prepared data set.
+
+    **Raises:** `UserError` where there is none, or where it is damaged.
+    """
+    import numpy as np
+    import tensorflow_datasets as tfds
+
+    from affect_jax.data import records
+
+    if not (folder / records.PREPARED).is_file():
+        raise UserError(f"--prepared={folder}: no prepared data set, {records.PREPARED} is missing")
+    builder = tfds.builder_from_directory(str(folder))
+    parts = []
+    for name in builder.info.splits:
+        split = records.open_split(builder, name)
+        columns = split.columns()
+        names = np.array([*split.classes, ""])  # place -1: no expression
+        parts.append(
+            Faces(
+                columns["id"],
+                np.full(len(split), name),
+                names[columns["expression"]],
+                columns["landmarks"].astype(np.float64),
+                [],
+            )
+        )
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Faces]) -> Faces:
+    import numpy as np
+
+    ids, splits, expression, landmarks, unreadable = zip(*parts, strict=True)
+    return Faces(
+        np.concatenate(ids),
+        np.concatenate(splits),
+        np.concatenate(expression),
+        np.concatenate(landmarks),
+        [line for lines in unreadable for line in lines],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
