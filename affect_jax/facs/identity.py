@@ -15,7 +15,7 @@ import numpy as np
 Colour = tuple[float, float, float]  # red, green, blue, 0 to 255
 
 SKINS: tuple[Colour, ...] = (
-    (250, 222, 200), (243, 208, 178), (232, 190, 152), (219, 170, 128),
+    (238, 206, 184), (236, 198, 168), (228, 184, 146), (219, 170, 128),
     (196, 145, 104), (166, 115, 78), (131, 86, 58), (98, 63, 44),
 )  # fmt: skip
 HAIRS: tuple[Colour, ...] = (
@@ -219,8 +219,8 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         gaze=(draw.around(0.0, 0.035, -0.08, 0.08), draw.around(0.0, 0.012, -0.03, 0.03)),
         light=(draw.around(0.0, 0.5, -1.0, 1.0), draw.around(-0.35, 0.3, -0.9, 0.3), 1.0),
         ambient=draw.between(0.3, 0.55),
-        tint=(255.0, min(246 - 6 * warmth, 255.0), min(238 + 20 * warmth, 255.0)),
-        exposure=draw.around(0.97, 0.10, 0.65, 1.15),
+        tint=(255.0, 247 - 4 * warmth, 241 + 12 * warmth),
+        exposure=draw.around(0.93, 0.08, 0.7, 1.03),
         background=draw.unit(8),
         occlusion=draw.pick(OCCLUSIONS, (88, 3, 2, 2, 3, 2)),
         occlusion_seed=draw.seed(),

@@ -50,7 +50,7 @@ def contact_sheet(
         for column in range(persons):
             own = np.random.default_rng([seed, column])
             person, scene = draw_person(own, rig.NUM_IDENTITY), draw_scene(own)
-            scene = dataclasses.replace(scene, occlusion="none", grey=False, blur=1, noise=1.0)
+            scene = dataclasses.replace(scene, occlusion="none", grey=False, blur=1, noise=0.0)
             rng = np.random.default_rng([seed, column, expression])
             rows[-1].append(draw_face(rng, expression, person, scene, size).image)
     return np.vstack([np.hstack(row) for row in rows])
@@ -64,7 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=160, help="side of one face, pixels")
     options = parser.parse_args(arguments)
     sheet = contact_sheet(options.seed, options.persons, options.size)
-    ok, data = cv2.imencode(options.out.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    bgr = cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)
+    jpeg = options.out.suffix in (".jpg", ".jpeg")
+    quality = (cv2.IMWRITE_JPEG_QUALITY, 85) if jpeg else ()
+    ok, data = cv2.imencode(options.out.suffix, bgr, quality)
     if not ok:
         raise ValueError(f"OpenCV cannot write {options.out.suffix} files")
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def sculpt_mouth(relief: Relief, edges: Lips, units: list[Units]) -> None:
         (edges.lower, edges.bottom, 1.2 * full),
     ):
         thick = float(second[11, 1] - first[11, 1])
-        path = ((first + second) / 2)[3:21:2]
+        path = ((first + second) / 2)[3:21]
         relief.ridge(path, max(0.04, 0.42 * thick), rise)
     relief.ridge(edges.bottom[5:19:2] + (0.0, 0.06), 0.045, -0.02)
     relief.creases(np.stack([edges.upper, edges.lower])[:, 2:-2], (0.35, 0.35))

@@ -88,7 +88,7 @@ def draw_skin(
     head = np.zeros_like(tone)
     wide = outline * np.where(outline[:, 1:] < 0, 1.04, 1.0)  # no edge of the skull's colour
     cv2.fillPoly(head, [fixed(wide)], (255,), cv2.LINE_AA, c.SHIFT)
-    lay(tone, relief.lit(scene, person.gloss), head)
+    lay(tone, relief.lit(scene, person.gloss), cv2.blur(head, (3, 3)))
     tone = part.warp(tone, BOX)
     coloured = cv2.applyColorMap(tone, _colours(person.skin))
     coloured = cv2.subtract(coloured, cv2.applyColorMap(_blood(part, person), _lost(person.skin)))
@@ -142,13 +142,15 @@ def _colours(skin: c.Colour) -> np.ndarray:
         (52, (0.47 * red, 0.33 * green, 0.27 * blue)),
         (92, (0.78 * red, 0.68 * green, 0.63 * blue)),
         (LEVEL, skin),
-        (190, c.mix(c.scaled(skin, 1.16), (255, 244, 232), 0.25)),
-        (255, c.mix(c.scaled(skin, 1.3), (255, 252, 246), 0.62)),
+        (190, c.mix(c.scaled(skin, 1.10), (255, 240, 226), 0.22)),
+        (255, c.mix(c.scaled(skin, 1.18), (255, 250, 242), 0.58)),
     )
 
 
 _NECK_X = np.clip(X / 0.95, -0.98, 0.98)  # where a cylinder's surface faces
 _NECK_Z = np.sqrt(1 - _NECK_X**2)
+# No shadow on the last row, which is repeated below the grid.
+_FADE = np.repeat(np.minimum(18 * np.arange(ROWS)[::-1, None], 255), COLUMNS, 1).astype(np.uint8)
 
 
 def _tone_below(ears: list[np.ndarray], outline: np.ndarray, scene: Scene) -> np.ndarray:
@@ -169,7 +171,7 @@ def _tone_below(ears: list[np.ndarray], outline: np.ndarray, scene: Scene) -> np
         shell = fixed((ear - middle) * (0.5, 0.62) + middle)
         cv2.fillPoly(shade, [shell], (52,), cv2.LINE_AA, c.SHIFT + 1)
     shade = cv2.resize(c.softened(shade, 0.03 * PER_UNIT), (COLUMNS, ROWS))
-    return cv2.subtract(tone, shade)
+    return cv2.subtract(tone, cv2.multiply(shade, _FADE, scale=1 / 255))
 
 
 _SPOTS = (

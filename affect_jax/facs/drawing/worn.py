@@ -83,7 +83,8 @@ def _draw_headscarf(canvas: c.Canvas, head: Head, outline: np.ndarray, person: P
     part.glaze(
         [c.ellipse(head.at(-0.2, 0.15), (0.5, 0.16))], c.scaled(cloth, 1.35), 0.45, soft=0.16
     )
-    folds = [(opening - middle) * (1 + share) + middle for share in (0.05, 0.12, 0.21)]
+    edge = np.concatenate([opening, opening[:1]])
+    folds = [(edge - middle) * (1 + share) + middle for share in (0.05, 0.12, 0.21)]
     part.glaze_lines(folds, c.scaled(cloth, 0.62), 0.04, 0.5, soft=0.03)
     drape = [
         head.line([(-0.9 + shift, 2.5), (-0.2 + shift, 3.1), (0.7 + shift, 3.3)], 16)
@@ -92,7 +93,7 @@ def _draw_headscarf(canvas: c.Canvas, head: Head, outline: np.ndarray, person: P
     part.glaze_lines(drape, c.scaled(cloth, 0.62), 0.06, 0.6, soft=0.05)
     mask = cv2.subtract(part.mask(outside), part.mask(opening))
     c.blend(canvas.image[window], part.image, mask)
-    canvas.glaze_lines([opening], c.scaled(person.skin, 0.35), 0.05, 0.4, soft=0.03)
+    canvas.glaze_lines([edge], c.scaled(person.skin, 0.35), 0.05, 0.4, soft=0.03)
 
 
 def draw_glasses(canvas: c.Canvas, person: Person) -> None:
