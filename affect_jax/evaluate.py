@@ -45,7 +45,6 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
 
     **Raises:** `UserError` where there is no such checkpoint or split.
     """
-    from affect_jax import batch as batches
     from affect_jax import inference, program
     from affect_jax import state as states
     from affect_jax.checkpoints import Checkpoints
@@ -54,7 +53,7 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
     builder = program.prepare(config)
     data = features.open_split(builder, split or config.evaluation.split)
     training = features.open_split(builder, "training")
-    targets = batches.targets(training.columns(), config.data.num_classes)
+    targets, _ = program.load_targets(config, training)
     compiled = program.create_program(config, targets, steps_per_epoch=1)
     with Checkpoints.of(config, workdir) as checkpoints:
         state, info = checkpoints.restore(states.template(compiled), checkpoint)

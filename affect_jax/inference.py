@@ -15,7 +15,7 @@ from affect_jax.config import Config
 from affect_jax.data import decoding, features, loader, sampling
 from affect_jax.facs.action_units import UNITS
 from affect_jax.predictions import Predictions
-from affect_jax.program import Program, class_names
+from affect_jax.program import Program, class_names, load_targets
 
 IN_FLIGHT = 2  # batches the devices work on while an earlier one's outputs are fetched
 
@@ -34,7 +34,7 @@ class Evaluator:
         columns = split.columns()
         self.split = split
         self.classes = class_names(split, config.data.num_classes)
-        self.targets = batches.targets(columns, config.data.num_classes)
+        self.targets, self.told = load_targets(config, split)
         self._ids = columns["id"]
         self._config = config
         self._heads = program.heads

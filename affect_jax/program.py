@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from affect_jax import batch as batches
 from affect_jax import config as configs
 from affect_jax import data, losses, models, optimizers, registry
 from affect_jax.config import Config
 from affect_jax.data import features, sampling
 from affect_jax.errors import UserError
+from affect_jax.facs import estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,32 @@ def create_model(config: Config) -> Any:
         dtype=config.dtype,
         frozen_trunk=optimizers.freezes(configs.plain(config.optimizer), "trunk"),
     )
+
+
+def load_targets(config: Config, split: features.Split) -> tuple[batches.Batch, str]:
+    """Every target and mask of a split, and where those of its action units come from.
+
+    **Returns:** see `batch.targets`; and a sentence for the log, empty without a head for units.
+    """
+    columns, told = split.columns(), ""
+    if "action_units" in config.heads:
+        annotated = np.isfinite(columns["action_units"])
+        if config.data.action_units != "annotated":
+            wanted = np.isfinite(columns["landmarks"]).all(axis=(1, 2))
+            if config.data.action_units == "auto":
+                wanted &= ~annotated.any(axis=1)
+            else:
+                annotated[:] = False
+                columns["action_units"][:] = np.nan
+            found = estimate.estimate(columns["landmarks"][wanted]).intensities
+            columns["action_units"][wanted] = found
+        estimated = np.isfinite(columns["action_units"]).any(axis=1) & ~annotated.any(axis=1)
+        told = (
+            f"{split.name}: action units annotated of {annotated.any(axis=1).sum():,} faces, "
+            f"estimated from landmarks of {estimated.sum():,}, unknown of the other "
+            f"{(~annotated.any(axis=1) & ~estimated).sum():,}"
+        )
+    return batches.targets(columns, config.data.num_classes), told
 
 
 def class_counts(targets: dict[str, np.ndarray], num_classes: int) -> np.ndarray:

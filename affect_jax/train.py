@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -34,6 +35,7 @@ from affect_jax import (
     writers,
 )
 from affect_jax import state as states
+from affect_jax.cadence import Cadence
 from affect_jax.checkpoints import Checkpoints
 from affect_jax.config import Config
 from affect_jax.data import features, loader, sampling
@@ -43,34 +45,6 @@ from affect_jax.workdir import Workdir
 
 PANEL = 12  # faces in the panel of an evaluation
 AGREE_EVERY = 10  # steps, after which several processes ask each other whether a signal came
-
-
-@dataclasses.dataclass(frozen=True)
-class Cadence:
-    """When things happen, in steps."""
-
-    steps_per_epoch: int
-    total: int
-    log: int
-    evaluate: int
-    save: int
-    images: int
-
-    @classmethod
-    def of(cls, config: Config, steps_per_epoch: int) -> Cadence:
-        in_steps = functools.partial(configs.in_steps, steps_per_epoch=steps_per_epoch)
-        return cls(
-            steps_per_epoch,
-            total=in_steps(config.duration),
-            log=config.log_every,
-            evaluate=in_steps(config.evaluate_every),
-            save=in_steps(config.checkpoint.every),
-            images=in_steps(config.images_every),
-        )
-
-    def due(self, name: str, step: int) -> bool:
-        """Whether `log`, `evaluate`, `save` or `images` follows update number `step`."""
-        return step == self.total or step % getattr(self, name) == 0
 
 
 def fit(config: Config, workdir: Workdir) -> int:
@@ -89,7 +63,7 @@ def fit(config: Config, workdir: Workdir) -> int:
     training = features.open_split(builder, "training")
     validation = features.open_split(builder, config.evaluation.split)
     columns = training.columns()
-    targets = batches.targets(columns, config.data.num_classes)
+    targets, told = program.load_targets(config, training)
     rows = training_rows(config, targets)
     cadence = Cadence.of(config, rows.steps_per_epoch)
     compiled = program.create_program(config, targets, rows.steps_per_epoch)
@@ -108,7 +82,7 @@ def fit(config: Config, workdir: Workdir) -> int:
             workdir.path, config.skip_nonfinite, lambda step: columns["id"][rows[step - 1]].tolist()
         )
         log = Log(writer, progress, compiled.schedule, config.batch_size, start, sieve)
-        describe(config, log, state, training, validation, cadence)
+        describe(config, log, state, training, validation, cadence, (told, evaluator.told))
         if given is not None:
             progress.say(given.report.table())
         data = stack.enter_context(load(config, training.records, targets, rows, start, cadence))
@@ -227,6 +201,7 @@ def describe(
     training: features.Split,
     validation: features.Split,
     cadence: Cadence,
+    told: Sequence[str],
 ) -> None:
     """What is about to run: to the terminal and to TensorBoard's hparams."""
     count = states.count(state.params)
@@ -237,6 +212,8 @@ def describe(
         f"{cadence.total:,} steps of {config.batch_size}, {cadence.steps_per_epoch:,} an epoch"
         + (f"; going on from step {start:,}" if start else "")
     )
+    for sentence in filter(None, told):
+        log.progress.say(sentence)
     if not start:
         log.writer.write_hparams({**configs.flatten(config), "parameters": count})
 

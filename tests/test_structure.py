@@ -17,8 +17,8 @@ FLOORS = {
     0: "errors registry labels",
     1: "batch config facs",
     2: "data models losses optimizers metrics",
-    3: "program state steps parallel checkpoints workdir writers pictures predictions scores report"
-    " signals warm_start nonfinite",
+    3: "cadence program state steps parallel checkpoints workdir writers pictures predictions"
+    " scores report signals warm_start nonfinite",
     4: "inference explanations train evaluate predict",
     5: "main",
 }

@@ -1,0 +1,37 @@
+"""When a run logs, evaluates and saves: durations of the config in steps of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from affect_jax import config as configs
+from affect_jax.config import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """When things happen, in steps."""
+
+    steps_per_epoch: int
+    total: int
+    log: int
+    evaluate: int
+    save: int
+    images: int
+
+    @classmethod
+    def of(cls, config: Config, steps_per_epoch: int) -> Cadence:
+        in_steps = functools.partial(configs.in_steps, steps_per_epoch=steps_per_epoch)
+        return cls(
+            steps_per_epoch,
+            total=in_steps(config.duration),
+            log=config.log_every,
+            evaluate=in_steps(config.evaluate_every),
+            save=in_steps(config.checkpoint.every),
+            images=in_steps(config.images_every),
+        )
+
+    def due(self, name: str, step: int) -> bool:
+        """Whether `log`, `evaluate`, `save` or `images` follows update number `step`."""
+        return step == self.total or step % getattr(self, name) == 0

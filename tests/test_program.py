@@ -1,0 +1,68 @@
+"""From config and data to targets: where those of action units come from."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+
+from affect_jax import config as configs
+from affect_jax import program
+from affect_jax.facs import estimate, rig
+
+FACES = 6
+
+
+def columns() -> dict[str, np.ndarray]:
+    """Six faces: units annotated of the first two, landmarks of all but the last."""
+    random = np.random.default_rng(0)
+    intensities = random.uniform(0, 1, (FACES, 18))
+    points = rig.landmarks(
+        intensities,
+        identity=np.zeros((FACES, rig.NUM_IDENTITY)),
+        scale=np.full(FACES, 60.0),
+        rotation=np.zeros(FACES),
+        translation=np.full((FACES, 2), 128.0),
+    ).astype(np.float32)
+    points[5] = np.nan
+    units = np.full((FACES, 18), np.nan, np.float32)
+    units[:2] = 0.25
+    return {
+        "expression": np.arange(FACES),
+        "valence": np.zeros(FACES, np.float32),
+        "arousal": np.zeros(FACES, np.float32),
+        "action_units": units,
+        "landmarks": points,
+    }
+
+
+def load(source: str, heads=("action_units",)):
+    config = configs.defaults()
+    config.heads, config.data.action_units = heads, source
+    split = types.SimpleNamespace(name="training", columns=columns)
+    return program.load_targets(config, split)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    "source, annotated, estimated",
+    [("annotated", (0, 1), ()), ("auto", (0, 1), (2, 3, 4)), ("estimated", (), (0, 1, 2, 3, 4))],
+)
+def test_units_come_from_where_the_config_says(source, annotated, estimated):
+    targets, told = load(source)
+    known = sorted((*annotated, *estimated))
+    assert np.flatnonzero(targets["action_units_mask"].all(axis=1)).tolist() == known
+    assert not np.delete(targets["action_units_mask"], known, axis=0).any()
+    for face in annotated:
+        np.testing.assert_array_equal(targets["action_units"][face], np.float32(0.25))
+    found = estimate.estimate(columns()["landmarks"]).intensities
+    for face in estimated:
+        np.testing.assert_allclose(targets["action_units"][face], found[face], rtol=1e-5)
+    unknown = FACES - len(known)
+    assert f"annotated of {len(annotated)} faces" in told
+    assert f"from landmarks of {len(estimated)}, unknown of the other {unknown}" in told
+
+
+def test_without_a_head_for_units_none_are_estimated():
+    targets, told = load("auto", heads=("expression",))
+    assert told == "" and targets["action_units_mask"].all(axis=1).sum() == 2
