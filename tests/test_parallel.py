@@ -1,0 +1,93 @@
+"""Devices and processes, as far as one process can show; several are in tests/faults."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from affect_jax import parallel
+from affect_jax.errors import UserError
+
+WHOLE = dict(zip(parallel.ENVIRONMENT, ("127.0.0.1:1", "2", "0"), strict=True))
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets the variables that name the processes, and those only; joining them is noted."""
+    joined: list[dict] = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **options: joined.append(options))
+
+    def give(variables: dict[str, str]) -> list[dict]:
+        for name in (*parallel.ENVIRONMENT, "AFFECT_JAX_CLUSTER"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return joined
+
+    return give
+
+
+def test_without_variables_there_is_one_process(environment):
+    joined = environment({})
+    parallel.initialize()
+    assert not joined and not parallel.several() and parallel.is_main()
+
+
+def test_the_variables_are_handed_over(environment):
+    joined = environment(WHOLE)
+    parallel.initialize()
+    (options,) = joined
+    assert options["coordinator_address"] == "127.0.0.1:1"
+    assert (options["num_processes"], options["process_id"]) == (2, 0)
+    assert options["heartbeat_timeout_seconds"] < 60  # a dead process ends the others in a minute
+
+
+def test_a_cluster_that_jax_knows_is_asked_for_by_one_variable(environment):
+    joined = environment({"AFFECT_JAX_CLUSTER": "auto"})
+    parallel.initialize()
+    assert joined == [{"heartbeat_timeout_seconds": parallel.SECONDS_TO_MISS}]
+
+
+@pytest.mark.parametrize("missing", parallel.ENVIRONMENT)
+def test_an_incomplete_environment_is_an_error_that_names_all(environment, missing):
+    joined = environment({name: value for name, value in WHOLE.items() if name != missing})
+    with pytest.raises(UserError) as caught:
+        parallel.initialize()
+    assert all(name in str(caught.value) for name in parallel.ENVIRONMENT)
+    assert not joined
+
+
+def test_a_number_that_is_none_is_an_error(environment):
+    environment(WHOLE | {"JAX_PROCESS_ID": "first"})
+    with pytest.raises(UserError, match="a number and a number"):
+        parallel.initialize()
+
+
+def test_processes_that_do_not_meet_are_an_error(environment, monkeypatch):
+    environment(WHOLE)
+
+    def fail(**options):
+        raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out\nmore")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(UserError, match="do not find one another: DEADLINE_EXCEEDED") as caught:
+        parallel.initialize()
+    assert "\n" not in str(caught.value)
+
+
+def test_one_process_agrees_with_itself():
+    tree = {"a": np.arange(3), "b": jax.numpy.ones(2)}
+    assert parallel.from_main(tree) is tree
+    assert parallel.largest(15) == 15
+    parallel.leave(3)  # there is no one to leave
+
+
+def test_a_batch_is_split_and_a_state_is_whole_on_every_device():
+    devices = jax.local_device_count()
+    batch = parallel.shard({"valid": np.arange(4 * devices).reshape(devices, 4)})["valid"]
+    state = parallel.replicate({"step": np.arange(5)})["step"]
+    for index, shard in enumerate(batch.addressable_shards):
+        np.testing.assert_array_equal(np.ravel(shard.data), 4 * index + np.arange(4))
+    assert len(state.addressable_shards) == devices
+    assert all(shard.data.shape == (5,) for shard in state.addressable_shards)
