@@ -63,6 +63,10 @@ def test_train_then_evaluate(trained):
     table = pyarrow.parquet.read_table(out / "predictions.parquet")
     assert table.num_rows == 24 and len(set(table["id"].to_pylist())) == 24
     assert {"p_neutral", "p_contempt", "valence", "arousal_predicted"} <= set(table.column_names)
+    report = (out / "report.html").read_text()
+    assert "Not AffectNet: faces in AffectNet" in report and "Where the network looked" in report
+    assert report.count("data:image/jpeg") > 24 and (out / "figures" / "grad_cam.png").is_file()
+    assert list((out / "tensorboard").iterdir())
     # The table scored as anybody's: the same numbers.
     again = subprocess.run(
         [sys.executable, "-m", "affect_jax.evaluate", "--predictions",

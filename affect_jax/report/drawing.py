@@ -22,12 +22,14 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
+from affect_jax.report import naming
+
 INK, MUTED, RULE = "#1c2128", "#5b6572", "#d4dae1"
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#c84e00", "#007a5a", "#a3548a"
 SERIES = ((BLUE, "o"), (ORANGE, "D"), (GREEN, "s"), (PURPLE, "^"))
 """Colours and markers of runs, and of Orig and Norm."""
 
-CELL_INK = "#1c2129"  # on coloured cells: not replaced on a dark page
+CELL_INK = "#000000"  # on coloured cells, whose shade no dark page changes
 DARK = {INK: "#e8ebef", MUTED: "#a5afbb", RULE: "#3b444e"}
 DARK |= {BLUE: "#5db3e8", ORANGE: "#f08a4b", GREEN: "#3fbf97", PURPLE: "#d48fbd"}
 """What each colour of a line or letter becomes where the reader prefers dark pages."""
@@ -160,7 +162,7 @@ def dots(
 
 def rows(axes: Axes, names: Sequence[str]) -> None:
     """Names one below another, the first on top, with a line for the eye."""
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [naming.short(name, 26) for name in names])
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.spines["left"].set_visible(False)
@@ -187,7 +189,7 @@ def cells(axes: Axes, shares: np.ndarray, texts: np.ndarray, size: float) -> Non
 
 
 def _readable_on(colour: np.ndarray) -> str:
-    """White or ink, whichever differs more in luminance (WCAG 2.1)."""
+    """White or black, whichever differs more in luminance (WCAG 2.1): always 4.5 to 1 or more."""
     channels = colour[:3]
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return "#ffffff" if linear @ (0.2126, 0.7152, 0.0722) < 0.18 else CELL_INK

@@ -64,11 +64,16 @@ def smaller_is_better(name: str) -> bool:
     return not set(SMALLER_IS_BETTER).isdisjoint(name.split("."))
 
 
+def short(name: str, limit: int = 16) -> str:
+    """A name that fits into a figure: the end of a longer one is left out."""
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
 def number(value: float | None) -> str:
     """Three decimals with a true minus sign; `undefined` for NaN."""
     if value is None or math.isnan(value):
         return "undefined"
-    return f"{value:.3f}".replace("-", "−")
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")  # a zero has no sign
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from affect_jax.report.figures import categorical, curves, dimensional, faces, u
 from affect_jax.report.runs import Run
 from affect_jax.report.templating import render, write_text
 from affect_jax.scores import headlines
-from affect_jax.writers import Writer
+
+if TYPE_CHECKING:  # writers know of JAX's processes
+    from affect_jax.writers import Writer
 
 THUMBNAIL = 128  # side, pixels
 CARDS = (
@@ -47,19 +49,18 @@ def write(
 
     **Raises:** `UserError` where the folder cannot be written.
     """
-    _, papers = _published(run)
-    pictures = {
-        section: [picture(one) for one in drawings]
-        for section, drawings in figures(run, papers).items()
-    }
-    text = html(run, pictures)
-    drawn = {one.drawing.name: one.pixels for several in pictures.values() for one in several}
-    drawn |= sheets(run)
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
+        _, papers = _published(run)
+        pictures = {
+            section: [picture(one) for one in drawings]
+            for section, drawings in figures(run, papers).items()
+        }
+        drawn = {one.drawing.name: one.pixels for several in pictures.values() for one in several}
+        drawn |= sheets(run)
         for name, pixels in drawn.items():
             (folder / "figures" / f"{name}.png").write_bytes(png(pixels))
-        write_text(folder / page, text)
+        write_text(folder / page, html(run, pictures))
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
     if writer is not None:
@@ -100,12 +101,12 @@ def html(run: Run, pictures: Mapping[str, Sequence[Picture]]) -> str:
         "cards": [name for name in CARDS if name in run.scores.values],
         "headlines": _headlines(run),
         "pictures": pictures,
-        "classes": _classes(run) if pictures["f1"] else [],
+        "classes": _classes(run),
         "f1_columns": [
             (f"categorical.{rule}.{skew}.f1", f"{naming.RULES[rule]} {naming.SKEWS[skew]}")
             for rule, skew in paper.COLUMNS
         ],
-        "matrix": _matrix(run) if pictures["confusion"] else [],
+        "matrix": _matrix(run),
         "units": _units(run),
         "walls": _walls(run),
         "explained": _explained(run),
@@ -148,16 +149,18 @@ def _headlines(run: Run) -> list[tuple[str, list[str]]]:
 
 
 def _classes(run: Run) -> list[tuple[str, int]]:
-    """Each class and its number of labelled faces."""
+    """Each class and its number of labelled faces; none where there is no categorical model."""
     table = run.table
-    assert table.expression is not None
+    if table.expression is None or "categorical.top1.original.accuracy" not in run.scores.values:
+        return []
     counts = np.bincount(table.expression[table.expression >= 0], minlength=len(table.classes))
     return list(zip(table.classes, counts.tolist(), strict=True))
 
 
 def _matrix(run: Run) -> list[tuple[str, list[tuple[int, float]]]]:
     table = run.table
-    assert table.expression is not None and table.probabilities is not None
+    if table.expression is None or table.probabilities is None:
+        return []
     rows = table.expression >= 0
     predicted = confusion.top1(table.probabilities[rows])
     counts = confusion.matrix(table.expression[rows], predicted, len(table.classes))

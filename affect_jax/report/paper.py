@@ -62,7 +62,7 @@ def categorical(strategy: str) -> dict[str, float]:
         values = table[:, STRATEGIES.index(strategy), column]
         prefix = f"categorical.{rule}.{skew}.f1"
         found |= {f"{prefix}.{c}": float(v) for c, v in zip(EXPRESSIONS[:8], values, strict=True)}
-        found[f"{prefix}.macro"] = float(values.mean())
+        found[f"{prefix}.macro"] = round(float(values.mean()), 6)
     return found
 
 

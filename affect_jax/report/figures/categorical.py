@@ -72,7 +72,7 @@ def _f1(run: Run, published: Mapping[str, float]) -> Drawing:
                     label = "paper" if series == 0 else None
                     axes.plot(shown, places, "|", color=MUTED, markersize=11, label=label)
             axes.set_title(naming.RULES[rule])
-            rows(axes, classes)
+            rows(axes, list(map(naming.short, classes)))
         both[0].set_xlim(-0.02, 1.02)
         both[-1].set_xlabel("F1")
         if wide:
@@ -107,8 +107,9 @@ def _confusion(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> Drawi
         for axes, title, text in zip(both, ("Counts", "Shares of each row"), texts, strict=True):
             cells(axes, shares, text, size)
             axes.set_title(title)
-            axes.set_xticks(np.arange(len(classes)) + 0.5, classes, rotation=45, ha="right")
-            axes.set_yticks(np.arange(len(classes)) + 0.5, classes)
+            names = list(map(naming.short, classes))
+            axes.set_xticks(np.arange(len(classes)) + 0.5, names, rotation=45, ha="right")
+            axes.set_yticks(np.arange(len(classes)) + 0.5, names)
             axes.tick_params(labelcolor=INK, pad=1)
             axes.set_xlabel("predicted")
             axes.set_ylabel("label")
@@ -155,7 +156,7 @@ def _precision_recall(run: Run, labels: np.ndarray, probabilities: np.ndarray) -
             axes.plot(recall, precision, drawstyle="steps-pre", color=BLUE)
             share = float(np.mean(labels == classes.index(name)))
             axes.axhline(share, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
-            axes.set_title(f"{name}  {areas[name]:.3f}")
+            axes.set_title(f"{naming.short(name)}  {areas[name]:.3f}")
             axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         figure.supxlabel("recall", fontsize=11)
         figure.supylabel("precision", fontsize=11)

@@ -28,10 +28,10 @@ def differences(runs: Sequence[Run], found: Sequence[Scores], names: Sequence[st
         height = (24 + 12 * len(found)) * len(names) + 90
         figure, (axes,) = panels(wide, 1, columns=(1, 1), height=height)
         for i, (run, scores) in enumerate(zip(runs[1:], found, strict=True)):
-            _dots(axes, i, len(found), scores, names, run.name)
+            _dots(axes, i, len(found), scores, names, naming.short(run.name))
         axes.axvline(0, color=MUTED, linewidth=1.2)
         rows(axes, titles if wide else [title.replace(" · ", "\n") for title in titles])
-        axes.set_xlabel(f"difference from {runs[0].name}")
+        axes.set_xlabel(f"difference from {naming.short(runs[0].name)}")
         figure.legend(loc="outside upper right", ncols=2)
         return figure
 
@@ -65,10 +65,11 @@ def by_class(runs: Sequence[Run], classes: Sequence[str]) -> Drawing:
         for axes, skew in zip(both, naming.SKEWS, strict=True):
             names = [f"categorical.top1.{skew}.f1.{c}" for c in classes]
             for i, run in enumerate(runs):
-                _dots(axes, i, len(runs), run.scores, names, run.name if axes is both[0] else "")
+                label = naming.short(run.name) if axes is both[0] else ""
+                _dots(axes, i, len(runs), run.scores, names, label)
             axes.set_title(f"top-1, {naming.SKEWS[skew]}")
             axes.set_xlabel("F1")
-            rows(axes, classes)
+            rows(axes, list(map(naming.short, classes)))
         both[0].set_xlim(-0.02, 1.02)
         figure.legend(loc="outside upper right", ncols=min(len(runs), 4 if wide else 2))
         return figure

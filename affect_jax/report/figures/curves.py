@@ -71,7 +71,8 @@ def compared(runs: Sequence[Run]) -> list[Drawing]:
         for panel, name in zip(axes, names, strict=True):
             for i, run in enumerate(runs):
                 if name in run.curves:
-                    _line(panel, run.curves[name], i, run.name, naming.title(name), marked=True)
+                    label = naming.short(run.name)
+                    _line(panel, run.curves[name], i, label, naming.title(name), marked=True)
             panel.legend(loc="best")
         return figure
 

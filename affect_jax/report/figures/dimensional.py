@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from affect_jax.labels import AXES
+from affect_jax.report import naming
 from affect_jax.report.drawing import BLUE, INK, MUTED, ORANGE, RULE, SHADES, Drawing, panels
 from affect_jax.report.runs import Run
 
@@ -150,7 +151,7 @@ def _circumplex(axes: Axes, means: dict[str, tuple[np.ndarray, np.ndarray]]) -> 
         axes.plot(*predicted, "o", markersize=5, color=ORANGE)
         side = 1 if label[0] >= middle[0] else -1
         axes.annotate(
-            name,
+            naming.short(name),
             tuple(label),
             (8 * side, 4 if label[1] >= middle[1] else -4),
             textcoords="offset points",

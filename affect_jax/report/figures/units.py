@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from affect_jax.facs.action_units import PROTOTYPES
+from affect_jax.report import naming
 from affect_jax.report.drawing import INK, ORANGE, Drawing, cells, panels
 from affect_jax.report.runs import Run
 
@@ -79,7 +80,8 @@ def _matrix(
     """Emotions down and units across; on a phone the other way round."""
     names = [f"AU{unit}" for unit in units]
     shown = values if wide else values.T
-    across, down = (names, emotions) if wide else (emotions, names)
+    shown_names = list(map(naming.short, emotions))
+    across, down = (names, shown_names) if wide else (shown_names, names)
     texts = np.where(shown >= 0.095, np.vectorize("{:.0f}".format)(100 * shown), "")
     cells(axes, np.clip(shown, 0, 1), texts, 9.5 if wide else 8.5)
     turn = {} if wide else {"rotation": 60, "ha": "right"}

@@ -1,0 +1,80 @@
+"""The published numbers, and what may stand beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+
+from affect_jax.config import flatten
+from affect_jax.report import paper
+from tests.report.conftest import table
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+
+
+def config(name: str) -> dict:
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return flatten(module.get_config())
+
+
+@pytest.mark.parametrize(
+    "name, strategy",
+    [
+        ("alexnet_imbalanced", "imbalanced"),
+        ("alexnet_downsampling", "down-sampling"),
+        ("alexnet_upsampling", "up-sampling"),
+        ("alexnet_weighted", "weighted-loss"),
+        ("resnet18_weighted", "weighted-loss"),
+        ("alexnet_dimensional", "weighted-loss"),
+    ],
+)
+def test_a_config_has_its_strategy(name, strategy):
+    assert paper.strategy_of(config(name)) == strategy
+
+
+def test_without_a_config_it_is_the_papers_best():
+    assert paper.strategy_of({}) == "weighted-loss"
+
+
+@pytest.mark.parametrize("strategy", paper.STRATEGIES)
+def test_a_macro_score_is_the_mean_of_eight(strategy):
+    numbers = paper.categorical(strategy)
+    assert len(numbers) == 4 * 9 and all(0 < value < 1 for value in numbers.values())
+    for rule, skew in paper.COLUMNS:
+        prefix = f"categorical.{rule}.{skew}.f1."
+        values = [v for n, v in numbers.items() if n.startswith(prefix) and "macro" not in n]
+        assert numbers[prefix + "macro"] == pytest.approx(np.mean(values))
+
+
+@pytest.mark.parametrize(
+    "strategy, name, value",  # corners of the table
+    [
+        ("imbalanced", "top1.original.f1.neutral", 0.63),
+        ("imbalanced", "top2.normalised.f1.contempt", 0.49),
+        ("down-sampling", "top1.normalised.f1.contempt", 0.32),
+        ("up-sampling", "top2.original.f1.happiness", 0.95),
+        ("weighted-loss", "top1.original.f1.contempt", 0.27),
+        ("weighted-loss", "top2.normalised.f1.neutral", 0.77),
+    ],
+)
+def test_numbers_stand_in_their_places(strategy, name, value):
+    assert paper.categorical(strategy)[f"categorical.{name}"] == value
+
+
+def test_another_set_of_classes_is_another_task():
+    eight = table().classes
+    assert any("f1" in name for name in paper.published({}, eight))
+    assert not any("f1" in name for name in paper.published({}, eight[:7]))
+    assert paper.published({}, eight[:7]) == paper.DIMENSIONAL
+
+
+def test_only_affectnet_may_be_compared():
+    given = table()
+    assert "not named" in paper.why_not_comparable({}, given)
+    assert "synthetic_faces, not" in paper.why_not_comparable({"data": "synthetic_faces"}, given)
+    assert "500 of each" in paper.why_not_comparable({"data": "affectnet"}, given)
