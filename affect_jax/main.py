@@ -113,6 +113,7 @@ def _leave_others(error: UserError | None) -> None:
 def _dispatch() -> int:
     # The libraries load once the flags are known to be right.
     from affect_jax import evaluate, parallel, program, train
+    from affect_jax.checkpoints import Checkpoints
     from affect_jax.config import MAY_CHANGE, check, from_plain, plain
     from affect_jax.workdir import Workdir
 
@@ -130,7 +131,8 @@ def _dispatch() -> int:
         return train.fit(config, workdir)
     workdir.create()
     with workdir.lock():
-        workdir.check_config(plain(config), MAY_CHANGE)
+        if Checkpoints.of(config, workdir).steps():  # without one there is nothing to go on with
+            workdir.check_config(plain(config), MAY_CHANGE)
         workdir.save_config(plain(config))
         return train.fit(config, workdir)
 

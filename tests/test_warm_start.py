@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -19,7 +22,9 @@ from affect_jax.checkpoints import Checkpoints
 from affect_jax.errors import UserError
 from affect_jax.models import pretrained
 from affect_jax.workdir import Workdir
-from tests.releases import shrink, write_release
+from tests.releases import as_flags, shrink, write_release
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def config_of(init_from: object = "", *, classes: int = 8, ema: float = 0.0, **optimizer):
@@ -246,3 +251,21 @@ def test_a_wrong_file_is_told_before_data_are_prepared(places, tmp_path):
     with pytest.raises(UserError, match="damaged, or no safetensors file"):
         fit((release, tmp_path / "data"), tmp_path / "run", path, 2)
     assert not (tmp_path / "data").exists()
+
+
+def test_a_wrong_file_does_not_bind_the_workdir(places, tmp_path):
+    """The command with the right file works in the same folder: its config may still change."""
+    arguments = [sys.executable, "-m", "affect_jax.main", "--workdir=run"]
+    arguments.append(f"--config={ROOT / 'configs' / 'finetune_resnet18.py'}")
+    arguments += as_flags(*places)
+    for name in ("absent.pth", "nowhere.pth"):
+        result = subprocess.run(
+            [*arguments, f"--config.init_from={name}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert result.returncode == 2, result.stderr
+        assert result.stderr.splitlines()[-1] == f"affect_jax: init_from = '{name}': no such file"
