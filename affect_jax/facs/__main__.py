@@ -39,7 +39,8 @@ class Faces(NamedTuple):
     - `ids`, `splits`: str [n].
     - `expression`: str [n], the name, or "" where there is none.
     - `landmarks`: float [n, 68, 2], pixels; NaN where there are none.
-    - `unreadable`: "id: reason" of each row in which something was wrong; its other cells count.
+    - `unreadable`: "split, id: reason" of each row with something that is not as it should be; what
+      else it holds counts.
     """
 
     ids: np.ndarray
@@ -171,28 +172,39 @@ def read_release(folder: pathlib.Path, variant: str) -> Faces:
 def _read_rows(split: str, found: Iterable[Row], total: int) -> Faces:
     import numpy as np
 
-    from affect_jax import labels
-    from affect_jax.data import faces
-
     ids, names, unreadable = [], [], []
     landmarks = np.full((total, 68, 2), np.nan)
     for place, row in enumerate(found):
+        name, points, reasons = _read_row(row)
         ids.append(row.id)
-        names.append("")
-        try:
-            values: Mapping[str, Any] = row.values or {}
-            if row.annotations:
-                values = faces.read_annotations(row.annotations)
-            expression = faces.parse_expression(values, labels.EXPRESSIONS)
-            names[-1] = labels.EXPRESSIONS[expression] if expression >= 0 else ""
-            points = faces.parse_landmarks(values)
-        except faces.Unusable as reason:
-            unreadable.append(f"{split}, {row.id}: {reason}")
-            continue
+        names.append(name)
         if points is not None:
             landmarks[place] = points
+        if reasons:
+            unreadable.append(f"{split}, {row.id}: {'; '.join(reasons)}")
     splits = np.full(len(ids), split)
     return Faces(np.array(ids, str), splits, np.array(names, str), landmarks, unreadable)
+
+
+def _read_row(row: Row) -> tuple[str, np.ndarray | None, list[str]]:
+    """Expression, landmarks, and why either cannot be read."""
+    from affect_jax import labels
+    from affect_jax.data import faces
+
+    name, points, reasons = "", None, []
+    values: Mapping[str, Any] = row.values or {}
+    try:
+        if row.annotations:
+            values = faces.read_annotations(row.annotations)
+        expression = faces.parse_expression(values, labels.EXPRESSIONS)
+        name = labels.EXPRESSIONS[expression] if expression >= 0 else ""
+    except faces.Unusable as reason:
+        reasons.append(str(reason))
+    try:
+        points = faces.parse_landmarks(values)
+    except faces.Unusable as reason:
+        reasons.append(str(reason))
+    return name, points, reasons
 
 
 def read_prepared(folder: pathlib.Path) -> Faces:

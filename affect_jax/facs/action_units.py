@@ -58,8 +58,20 @@ TABLE = (
     ActionUnit(
         25, "lips part", "depressor labii inferioris, or others let go", "lips part", sided=False
     ),
-    ActionUnit(26, "jaw drop", "masseter lets go", "jaw goes down", sided=False),
-    ActionUnit(43, "eyes closed", "levator palpebrae superioris lets go", "upper lids close"),
+    ActionUnit(
+        26,
+        "jaw drop",
+        "masseter, temporalis and internal pterygoid let go",
+        "jaw goes down",
+        sided=False,
+    ),
+    ActionUnit(
+        43,
+        "eyes closed",
+        "levator palpebrae superioris lets go",
+        "upper lids close",
+        sided=False,  # one eye alone is another unit, AU46, wink
+    ),
 )
 
 UNITS = tuple(unit.number for unit in TABLE)

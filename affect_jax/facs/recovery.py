@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from affect_jax.facs.estimate import estimate
 NOISES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05)
 """Standard deviations of each coordinate, in face units: 0.01 is 0.6 pixels of a 256 x 256 face."""
 
+NUM_FACES = 2_000
 TURN = np.deg2rad(20)
 SHARE = 0.3  # of the units, active in a face
 
@@ -76,11 +76,11 @@ def recovery(faces: Faces, noise: float, seed: int = 1) -> Recovery:
     return Recovery(errors, correlations, float(np.median(found.residual)))
 
 
-def table(num_faces: int = 2_000, noises: Sequence[float] = NOISES) -> str:
+def table() -> str:
     """Errors by noise, as text: means over the units, and the three worst units."""
-    faces = draw(num_faces)
+    faces = draw(NUM_FACES)
     rows = []
-    for noise in noises:
+    for noise in NOISES:
         found = recovery(faces, noise)
         worst = np.argsort(-found.errors)[:3]
         rows.append(

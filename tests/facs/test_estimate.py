@@ -1,0 +1,309 @@
+"""Landmarks to action units: laws, SciPy's other solver, drawn and real faces, the command."""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import lsq_linear
+from sklearn.metrics import roc_auc_score
+
+from affect_jax.data.affectnet import HEADER
+from affect_jax.data.synthetic_faces import synthetic_faces
+from affect_jax.facs import __main__ as command
+from affect_jax.facs import estimate as module
+from affect_jax.facs import recovery, rig, sample, separation
+from affect_jax.facs.action_units import UNITS
+from affect_jax.facs.estimate import estimate, upright
+
+FACES = recovery.draw(400)
+
+
+def noisy(noise: float, count: int = 20) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    points = FACES.landmarks[:count]
+    return points + noise * FACES.scale[:count, None, None] * rng.standard_normal(points.shape)
+
+
+@given(st.floats(-3, 3), st.floats(0.2, 20), st.floats(-500, 500), st.floats(-500, 500))
+def test_pose_is_removed(rotation, scale, x, y):
+    points = noisy(0.02, 3)
+    place = np.full(3, scale), np.full(3, rotation), np.array([[x, y]] * 3)
+    moved = rig.placed(points, *place)
+    np.testing.assert_allclose(upright(moved), upright(points), atol=1e-8)
+    found, other = estimate(points), estimate(moved)
+    np.testing.assert_allclose(found.intensities, other.intensities, atol=1e-6)
+    np.testing.assert_allclose(found.residual, other.residual, atol=1e-6)
+
+
+def test_upright_eyes_are_in_their_place():
+    points = upright(noisy(0.03))
+    for corners, x in ((points[:, [36, 39]], -0.5), (points[:, [42, 45]], 0.5)):
+        np.testing.assert_allclose(corners.mean(axis=1), [[x, 0]] * len(points), atol=1e-12)
+
+
+def test_a_mirrored_face_has_the_same_units():
+    points = noisy(0.01)
+    mirrored = points[:, rig.MIRROR] * (-1, 1) + (255, 0)
+    found, other = estimate(points), estimate(mirrored)
+    np.testing.assert_allclose(found.intensities, other.intensities, atol=1e-8)
+    np.testing.assert_allclose(found.residual, other.residual, atol=1e-8)
+
+
+def test_intensities_are_recovered():
+    """Under turns of 20 degrees and identities that vary by a tenth; the error grows with noise."""
+    found = [recovery.recovery(FACES, noise) for noise in (0.0, 0.005, 0.01, 0.02, 0.05)]
+    errors = [one.errors.mean() for one in found]
+    assert errors[0] < 0.03 and found[0].errors.max() < 0.08
+    assert errors[1] < 0.09 and errors[2] < 0.105
+    assert errors == sorted(errors)
+    residuals = [one.residual for one in found]
+    assert residuals == sorted(residuals) and residuals[0] < 0.002 < 0.05 < residuals[-1]
+    assert found[0].correlations.min() > 0.9 and found[2].correlations.mean() > 0.7
+
+
+def test_all_units_at_once_are_recovered_too(monkeypatch):
+    monkeypatch.setattr(recovery, "SHARE", 1.0)
+    found = recovery.recovery(recovery.draw(300), 0.0)
+    assert found.errors.mean() < 0.1
+
+
+def test_a_neutral_face_has_no_units():
+    points = rig.placed(rig.NEUTRAL[None], np.array([60.0]), np.array([0.2]), np.zeros((1, 2)))
+    found = estimate(points)
+    assert found.intensities.max() < 1e-6 and found.residual[0] < 1e-6
+
+
+def test_the_solution_is_that_of_the_whole_problem():
+    """SciPy's `lsq_linear` on all unknowns at once, bounded, without anything eliminated."""
+    points = noisy(0.03, 12)
+    model, deviation = module._model(1.0), module._deviation()
+    matrix = np.concatenate([model.units, model.free], axis=1)
+    num = matrix.shape[1]
+    matrix = np.concatenate([matrix, np.eye(num)])
+    lower = np.where(np.arange(num) < len(UNITS), 0.0, -np.inf)
+    offsets = (upright(points) - module.REST).reshape(len(points), -1) / deviation
+    found = estimate(points).intensities
+    for offset, intensities in zip(offsets, found, strict=True):
+        target = np.concatenate([offset, np.zeros(num)])
+        solved = lsq_linear(matrix, target, (lower, np.full(num, np.inf)), tol=1e-13)
+        expected = np.clip(module._INTENSITY * solved.x[: len(UNITS)], 0, 1)
+        np.testing.assert_allclose(intensities, expected, atol=1e-4)
+
+
+def test_a_face_does_not_depend_on_the_others(monkeypatch):
+    points = np.concatenate([noisy(0.0, 5), noisy(0.03, 6)])
+    points[4] = np.nan
+    points[7, 3, 1] = np.inf
+    points[8, [36, 39, 42, 45]] = 100.0  # eyes at one point
+    whole = estimate(points)
+    monkeypatch.setattr(module, "CHUNK", 4)
+    chunked = estimate(points)
+    for row, face in enumerate(points):
+        alone = estimate(face[None])
+        for found, single, again in zip(whole, alone, chunked, strict=True):
+            np.testing.assert_allclose(found[row], single[0], atol=1e-9)
+            np.testing.assert_allclose(found[row], again[row], atol=1e-9)
+    unknown = np.isin(np.arange(11), (4, 7, 8))
+    assert (np.isnan(whole.residual) == unknown).all()
+    assert (np.isnan(whole.intensities).all(axis=1) == unknown).all()
+    assert (np.isnan(whole.intensities).any(axis=1) == unknown).all()
+
+
+def test_no_faces_give_no_rows():
+    found = estimate(np.zeros((0, 68, 2)))
+    assert found.intensities.shape == (0, 18) and found.residual.shape == (0,)
+
+
+def test_what_is_no_face_has_a_large_residual():
+    rng = np.random.default_rng(0)
+    scattered = rng.uniform(0, 255, (50, 68, 2))
+    found = estimate(scattered)
+    assert ((found.intensities >= 0) & (found.intensities <= 1)).all()
+    assert np.median(found.residual) > 10 * np.median(estimate(noisy(0.02)).residual)
+
+
+def test_rendered_faces_give_back_their_units():
+    """Heads are turned aside and sides differ; the label is the stronger side's intensity."""
+    faces = [sample.sample(0, index, skew="balanced", size=64) for index in range(64)]
+    found = estimate(np.stack([face.landmarks for face in faces]))
+    truth = np.stack([face.action_units for face in faces])
+    assert np.abs(found.intensities - truth).mean() < 0.1
+    active = (truth >= 0.5).any(axis=0) & (truth < 0.5).any(axis=0)
+    areas = [
+        roc_auc_score(truth[:, unit] >= 0.5, found.intensities[:, unit])
+        for unit in np.flatnonzero(active)
+    ]
+    assert active.sum() > 12 and np.mean(areas) > 0.95
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=20),
+    st.lists(st.integers(0, 4), min_size=1, max_size=20),
+)
+def test_area_is_scikit_learns(positive, negative):
+    scores = np.array([*positive, *negative], float)
+    truth = np.arange(len(scores)) < len(positive)
+    expected = roc_auc_score(truth, scores)
+    found = separation.area(np.array(positive, float), np.array(negative, float))
+    assert found == pytest.approx(expected)
+
+
+def test_separation_leaves_unknown_faces_out():
+    intensities = np.zeros((5, len(UNITS)))
+    smile = UNITS.index(12)
+    intensities[:, smile] = [0.9, 0.1, 0.4, np.nan, 0.0]
+    names = np.array(["happiness", "happiness", "neutral", "neutral", ""])
+    found = separation.separation(intensities, names)
+    assert found["happiness", (12,)] == (0.5, 2, 1)
+    area, shown, calm = found["surprise", (25, 26)]
+    assert np.isnan(area) and (shown, calm) == (0, 1)
+    table = separation.table(intensities, names, {"training": np.full(5, True)})
+    assert "0.500 (2 : 1)" in table and "- (0 : 1)" in table
+
+
+# The command.
+
+
+def run(*arguments: str | pathlib.Path) -> subprocess.CompletedProcess:
+    parts = [sys.executable, "-m", "affect_jax.facs", *map(str, arguments)]
+    return subprocess.run(parts, capture_output=True, text=True, timeout=120)
+
+
+def read(path: pathlib.Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def release(tmp_path) -> pathlib.Path:
+    """A release whose images are no images: they are not to be read."""
+    folder = tmp_path / "release"
+    (folder / "Manually_Annotated_Images" / "1").mkdir(parents=True)
+    (folder / "Manually_Annotated_Images" / "1" / "a.jpg").write_bytes(b"no image")
+    rows = [["1/a.jpg", points(0), 1], ["1/b.jpg", "", 0], ["1/a.jpg", points(1), 10]]
+    rows += [["1/c.jpg", "1;2;3", 0], ["1/d.jpg", points(2), "?"]]
+    for name, some in (("training", rows), ("validation", rows[:1])):
+        with open(folder / f"{name}.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(HEADER)
+            for path, landmarks, expression in some:
+                writer.writerow([path, 0, 0, 256, 256, landmarks, expression, -2, -2])
+    return folder
+
+
+def points(index: int) -> str:
+    return ";".join(f"{value:.2f}" for value in FACES.landmarks[index].ravel())
+
+
+def test_command_writes_every_face_of_a_release(release, tmp_path):
+    done = run(f"--manual_dir={release}", f"--out={tmp_path / 'units.csv'}")
+    assert done.returncode == 0 and not done.stderr
+    rows = read(tmp_path / "units.csv")
+    assert list(rows[0]) == ["id", "split", "expression", *(f"AU{u}" for u in UNITS), "residual"]
+    assert [(row["split"], row["id"], row["expression"]) for row in rows] == [
+        ("training", "1/a.jpg", "happiness"),
+        ("training", "1/b.jpg", "neutral"),
+        ("training", "1/a.jpg#2", "non-face"),
+        ("training", "1/c.jpg", "neutral"),
+        ("training", "1/d.jpg", ""),
+        ("validation", "1/a.jpg", "happiness"),
+    ]
+    expected = estimate(np.round(FACES.landmarks[:3], 2))
+    for row, index in ((rows[0], 0), (rows[2], 1), (rows[4], 2), (rows[5], 0)):
+        cells = [float(row[f"AU{unit}"]) for unit in UNITS]
+        np.testing.assert_allclose(cells, expected.intensities[index], atol=6e-5)
+        assert float(row["residual"]) == pytest.approx(expected.residual[index], abs=6e-5)
+    for row in (rows[1], rows[3]):
+        assert {row[name] for name in row if name[:2] == "AU"} | {row["residual"]} == {""}
+    assert "6 faces, 2 of them without usable landmarks; 2 rows" in done.stdout
+    assert "training, 1/c.jpg: facial_landmarks: not 68 points" in done.stdout
+    assert "training, 1/d.jpg: expression: '?' is not a number" in done.stdout
+
+
+def test_command_reads_a_prepared_data_set(tmp_path, capsys):
+    builder = synthetic_faces(
+        data_dir=str(tmp_path), num_training=12, num_validation=8, image_size=32, skew="balanced"
+    )
+    out = tmp_path / "units.csv"
+    assert command.main([f"--prepared={builder.data_path}", f"--out={out}"]) == 0
+    rows = read(out)
+    assert sorted(row["id"] for row in rows if row["split"] == "validation") == [
+        f"validation/{index:07d}" for index in range(8)
+    ]
+    face = sample.sample(0, 3, split="validation", skew="balanced", size=32)
+    [row] = [row for row in rows if row["id"] == "validation/0000003"]
+    assert row["expression"] == "surprise"
+    expected = estimate(face.landmarks[None]).intensities[0]
+    np.testing.assert_allclose([float(row[f"AU{u}"]) for u in UNITS], expected, atol=1e-3)
+    assert "20 faces, 0 of them" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--help lists the flags"),
+        (["--manual_dir=nowhere"], "no such folder"),
+        (["--prepared=nowhere"], "prepared.json is missing"),
+        (["--recovery", "--prepared=nowhere"], "not allowed with"),
+        (["--manual_dir=.", "--variant=third"], "invalid choice"),
+        (["--recovery", "--wrong"], "--wrong"),
+    ],
+)
+def test_command_says_in_one_line_what_is_wrong(arguments, words, capsys):
+    assert command.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("affect_jax: ") and words in said and said.count("\n") == 1
+
+
+def test_command_finds_out_early_that_it_cannot_write(release, tmp_path, capsys):
+    out = tmp_path / "nowhere" / "units.csv"
+    assert command.main([f"--manual_dir={release}", f"--out={out}"]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert command.main([f"--manual_dir={release}", f"--out={tmp_path}"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_command_prints_the_recovery(monkeypatch, capsys):
+    monkeypatch.setattr(recovery, "NOISES", (0.0,))
+    monkeypatch.setattr(recovery, "NUM_FACES", 50)
+    assert command.main(["--recovery"]) == 0
+    header, _, row = capsys.readouterr().out.splitlines()
+    assert "mean absolute error" in header and float(row.split()[1]) < 0.05
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from affect_jax.facs import __main__ as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: print({'numpy', 'jax', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "--manual_dir" in done.stdout and done.stdout.endswith("set()\n")
+
+
+def test_units_separate_expressions_of_real_faces(real_faces, tmp_path):
+    """The areas of the raw distances that were measured first: 0.92, 0.85, 0.82 and 0.69."""
+    out = tmp_path / "units.csv"
+    done = run(f"--manual_dir={real_faces}", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    rows = read(out)
+    expression = np.array([row["expression"] for row in rows])
+    assert len(rows) == 5255 and "5,255 faces, 0 of them without" in done.stdout
+
+    def area(name: str, *units: int) -> float:
+        score = np.array([max(float(row[f"AU{unit}"]) for unit in units) for row in rows])
+        both = np.isin(expression, (name, "neutral"))
+        return float(roc_auc_score(expression[both] == name, score[both]))
+
+    assert area("happiness", 12) >= 0.93
+    assert area("surprise", 25, 26) >= 0.84
+    assert area("disgust", 9) >= 0.80
+    assert area("anger", 4) >= 0.68
+    assert f"{area('happiness', 12):.3f} (2,050 : 2,450)" in done.stdout
