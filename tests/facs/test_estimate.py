@@ -227,6 +227,28 @@ def test_command_writes_every_face_of_a_release(release, tmp_path):
     assert "training, 1/d.jpg: expression: '?' is not a number" in done.stdout
 
 
+def test_command_reads_the_second_release(tmp_path, capsys):
+    for split in ("train_set", "val_set"):
+        folder = tmp_path / split
+        (folder / "annotations").mkdir(parents=True)
+        (folder / "images").mkdir()
+        for number, expression in ((0, "1"), (1, "0")):
+            (folder / "images" / f"{number}.jpg").write_bytes(b"no image")
+            np.save(folder / "annotations" / f"{number}_exp.npy", np.array(expression))
+            np.save(folder / "annotations" / f"{number}_val.npy", np.array("0.5"))
+            np.save(folder / "annotations" / f"{number}_aro.npy", np.array("0.5"))
+        np.save(folder / "annotations" / "0_lnd.npy", FACES.landmarks[0].ravel())
+    out = tmp_path / "units.csv"
+    arguments = [f"--manual_dir={tmp_path}", "--variant=second", f"--out={out}"]
+    assert command.main(arguments) == 0
+    first, second, *others = read(out)
+    assert len(others) == 2 and "4 faces, 2 of them without" in capsys.readouterr().out
+    assert (first["id"], first["expression"]) == ("0.jpg", "happiness")
+    found = [float(first[f"AU{unit}"]) for unit in UNITS]
+    np.testing.assert_allclose(found, estimate(FACES.landmarks[:1]).intensities[0], atol=6e-5)
+    assert second["expression"] == "neutral" and second["residual"] == ""
+
+
 def test_command_reads_a_prepared_data_set(tmp_path, capsys):
     builder = synthetic_faces(
         data_dir=str(tmp_path), num_training=12, num_validation=8, image_size=32, skew="balanced"
