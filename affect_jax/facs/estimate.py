@@ -14,7 +14,7 @@ takes a batch of such problems and solves them exactly; with an upper bound (`ls
 takes fifteen times as long, so intensities above 1 are cut instead.
 
 How noisy the landmarks are is found for each face by Morozov's discrepancy principle (1966): of
-four levels the finest at which what is left is not larger than the noise. So the points of a drawn
+five levels the finest at which what is left is not larger than the noise. So the points of a drawn
 face give its intensities closely, and those of a photograph are not overinterpreted.
 
 What 68 points cannot tell: wrinkles, so AU6 from AU7 only weakly; a person's habitual face from an
