@@ -67,6 +67,8 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
         "checkpoint_step": info["step"],
         "machine": _machine(),
     }
+    if evaluator.told:
+        about["action_units"] = evaluator.told  # annotated, or estimated from landmarks
     out = workdir.path / "evaluation" / data.name
     out.mkdir(parents=True, exist_ok=True)
     tables.write(table, out / "predictions.parquet")

@@ -69,7 +69,7 @@ def _f1(run: Run, published: Mapping[str, float]) -> Drawing:
                 dots(axes, places, numbers, ends, series=series, label=label)
                 shown = [published[n] if n in published else np.nan for n in names]
                 if not np.isnan(shown).all():
-                    label = "paper" if series == 0 else None
+                    label = "paper" if series == 1 else None
                     axes.plot(shown, places, "|", color=MUTED, markersize=11, label=label)
             axes.set_title(naming.RULES[rule])
             rows(axes, list(map(naming.short, classes)))
@@ -90,7 +90,8 @@ def _f1(run: Run, published: Mapping[str, float]) -> Drawing:
         f"Dot plot of F1 by class, top-1 and top-2. Top-1, original: highest {best} "
         f"{defined[best]:.3f}, lowest {worst} {defined[worst]:.3f}. The table has every number.",
         "Dots are scores, lines their 95 % intervals. Circle: faces as they are (Orig); diamond: "
-        "classes made equally frequent (Norm).",
+        "classes made equally frequent (Norm)."
+        + (" Grey ticks: the paper’s AlexNet on AffectNet." if published else ""),
         draw,
     )
 
@@ -149,7 +150,9 @@ def _precision_recall(run: Run, labels: np.ndarray, probabilities: np.ndarray) -
             wide, len(curves), columns=(4, 2), height=205 if wide else 165, sharex=True, sharey=True
         )
         for axes, (name, curve) in zip(all_axes, curves.items(), strict=True):
-            chosen = np.unique(np.linspace(0, len(curve.recall) - 1, POINTS).astype(int))
+            # Evenly over recall: a rare class gains all of it in the first of its thresholds.
+            chosen = np.searchsorted(curve.recall, np.linspace(0, 1, POINTS))
+            chosen = np.unique(np.minimum(chosen, len(curve.recall) - 1))
             recall = np.r_[0, curve.recall[chosen]]
             precision = np.r_[curve.precision[:1], curve.precision[chosen]]
             axes.fill_between(recall, precision, step="pre", color=BLUE, alpha=0.12, linewidth=0)

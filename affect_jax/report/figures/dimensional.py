@@ -172,6 +172,8 @@ def _frame(axes: Axes, title: str) -> None:
 
 
 def _hexagons(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    axes.grid(False)
+    axes.set_facecolor("#ffffff")  # on a dark page too, where the rarest would be the brightest
     shades = {"bins": "log", "mincnt": 1, "cmap": SHADES, "linewidths": 0.1}
     axes.hexbin(x, y, gridsize=26, extent=(-1, 1, -1, 1), **shades)
     _square(axes)
