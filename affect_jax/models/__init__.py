@@ -47,9 +47,10 @@ class Model(nn.Module):
 
         **Returns:** `{head: float32 [b, size]}`.
         """
-        train = train and not self.frozen_trunk
-        features = self.trunk(images.astype(self.dtype), train=train, keys=keys)  # type: ignore
-        if self.frozen_trunk:
+        frozen = train and self.frozen_trunk  # evaluation explains itself by gradients
+        learning = train and not frozen
+        features = self.trunk(images.astype(self.dtype), train=learning, keys=keys)  # type: ignore
+        if frozen:
             features = jax.lax.stop_gradient(features)
         return {name: Head(size, self.dtype, name=name)(features) for name, size in self.sizes}
 

@@ -119,11 +119,11 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
     **Raises:** `Refused` where the file is damaged, of another format, or not weights alone.
     """
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            start = file.read(len(LEGACY_MAGIC))
-        raise Refused(_what_it_is(start))
     try:
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                start = file.read(len(LEGACY_MAGIC))
+            raise Refused(_what_it_is(start))
         with zipfile.ZipFile(path) as archive:
             return _Archive(archive).weights()
     except Refused:
