@@ -221,6 +221,8 @@ def describe(
 class Log:
     """Gathers the steps' metrics and writes their means."""
 
+    IN_FLIGHT = 3
+
     def __init__(
         self,
         writer: writers.MultiWriter,
@@ -237,7 +239,12 @@ class Log:
         self._elsewhere = 0.0  # seconds since the last line that went into evaluating and saving
 
     def add(self, metrics: Any) -> None:
+        """Takes a step's metrics; waits where the devices are more than `IN_FLIGHT` steps behind.
+
+        So a signal is answered after a few steps, not after all that were given out since a line.
+        """
         self._pending.append(metrics)
+        jax.block_until_ready(self._pending[: -self.IN_FLIGHT][-1:])
         self.progress.advance()
 
     def flush(self, step: int, waited_seconds: float) -> None:

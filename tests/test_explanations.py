@@ -33,7 +33,9 @@ def images() -> np.ndarray:
 CHOSEN = np.array([0, 3, 7, 3, 1])
 
 
-@pytest.mark.parametrize("trunk", TRUNKS.names())
+@pytest.mark.parametrize(
+    "trunk", [n for n in TRUNKS.names() if TRUNKS[n].__module__.startswith("affect_jax.")]
+)
 def test_every_trunk_can_be_explained(trunk, images):
     faces, heat = explanations.grad_cam(*network(trunk), images, CHOSEN, crop_size=CROP)
     assert faces.shape == (5, CROP, CROP, 3) and heat.shape == (5, CROP, CROP)
