@@ -81,6 +81,17 @@ def test_nothing_is_wider_than_the_window_and_the_console_is_silent(page, width,
     assert measured["narrow"] == (measured["pictures"] if width == 390 else 0)
 
 
+def test_what_is_wrong_is_seen(tmp_path):
+    """The measure itself: a page too wide, with a broken image and a word to the console."""
+    wide = '<div style="width: 2000px">x</div><img src="data:image/png;base64,AAAA">'
+    (tmp_path / "page.html").write_text(f"{wide}<script>console.error('no')</script>")
+    (tmp_path / "frame.html").write_text(MEASURE.format(width=390))
+    dom, console = browse(tmp_path / "frame.html", tmp_path)
+    measured = json.loads(Page(dom).all("body")[0]["data-measured"])
+    assert measured["scroll"] >= 2000 and len(measured["wide"]) == 1 and measured["broken"] == 1
+    assert len(console) == 1 and "no" in console[0]
+
+
 def test_the_browser_shows_the_numbers_of_scores_json(written, run, tmp_path):
     dom, console = browse(written[0] / "report.html", tmp_path)
     assert console == []
