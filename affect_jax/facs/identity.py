@@ -212,10 +212,10 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     draw = _Chance(rng, 16, 12)
     warmth = draw.around(0.0, 0.35, -1.0, 1.0)
     return Scene(
-        rotation=draw.around(0.0, 0.11, -0.33, 0.33),
-        scale=draw.between(56.0, 68.0),
+        rotation=draw.around(0.0, 0.06, -0.2, 0.2),
+        scale=draw.between(59.0, 65.0),
         centre=(draw.around(127.5, 5.0, 108, 148), draw.around(108.0, 5.0, 92, 120)),
-        yaw=draw.around(0.0, 0.09, -0.22, 0.22),
+        yaw=draw.around(0.0, 0.05, -0.15, 0.15),
         gaze=(draw.around(0.0, 0.035, -0.08, 0.08), draw.around(0.0, 0.012, -0.03, 0.03)),
         light=(draw.around(0.0, 0.5, -1.0, 1.0), draw.around(-0.35, 0.3, -0.9, 0.3), 1.0),
         ambient=draw.between(0.3, 0.55),

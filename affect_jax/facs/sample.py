@@ -100,7 +100,7 @@ def draw_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
     if rng.random() < 0.3:  # something else is going on in the face
         values[rng.integers(len(UNITS))] += rng.uniform(0.05, 0.2)
     values[_PLACE[43]] *= 0.5
-    strength = rng.uniform(0.75, 1.2)
+    strength = rng.uniform(0.85, 1.2)
     core = CORE[expression]
     left_out = (
         tuple(core)[rng.integers(len(core))] if len(core) > 3 and rng.random() < 0.15 else None
