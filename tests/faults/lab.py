@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -22,7 +23,7 @@ from affect_jax import checkpoints
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-PATIENCE = 240  # seconds after which a run of seconds counts as hung
+PATIENCE = 900  # seconds after which a run of seconds counts as hung, on however busy a machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +50,12 @@ def end_of(workdir: pathlib.Path) -> End:
 
 
 class Run:
-    """A training process; a context manager that leaves none behind."""
+    """A training process; a context manager that leaves none behind.
 
-    def __init__(self, command: list[str], environment: dict[str, str]):
+    **Arguments:** `patience`: seconds after which it is killed.
+    """
+
+    def __init__(self, command: list[str], environment: dict[str, str], patience: float):
         self._process = subprocess.Popen(
             command,
             env=environment,
@@ -60,6 +64,9 @@ class Run:
             text=True,
             cwd=REPOSITORY,
         )
+        self._watchdog = threading.Timer(patience, self._process.kill)
+        self._watchdog.daemon = True
+        self._watchdog.start()
         self.said: list[str] = []
         self.step = 0  # the newest that was logged
         self.start = 0  # the one it went on from
@@ -91,7 +98,7 @@ class Run:
         """Its exit code: negative for a signal that killed it."""
         for _ in self.lines():
             pass
-        return self._process.wait(PATIENCE)
+        return self._process.wait()
 
     def send(self, number: int) -> None:
         self._process.send_signal(number)
@@ -108,6 +115,7 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._watchdog.cancel()
         self._process.kill()
         self._process.communicate()
 
@@ -143,11 +151,12 @@ class Lab:
         *flags: str,
         trunk: str = "tiny",
         prefix: Sequence[str] = (),
+        patience: float = PATIENCE,
         **settings: str,
     ) -> Run:
         """**Arguments:** `prefix`: of the command; `settings`: of the environment."""
         command = [*prefix, *self.command(workdir, *flags, trunk=trunk)]
-        return Run(command, {**self._environment, **settings})
+        return Run(command, {**self._environment, **settings}, patience)
 
     @functools.cached_property
     def interrupted(self) -> pathlib.Path:

@@ -19,7 +19,7 @@ def test_memory_threads_and_open_files_stay_as_they_are(lab, tmp_path, outcome):
         "--config.checkpoint.every.steps=500",
         "--config.images_every.steps=500",
     ]
-    with lab.start(tmp_path, *flags) as run:
+    with lab.start(tmp_path, *flags, patience=6 * 3600) as run:
         process = psutil.Process(run.pid)
 
         def sizes() -> tuple[int, int, int]:

