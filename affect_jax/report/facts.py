@@ -119,7 +119,7 @@ def _training(run: Run) -> Pairs:
     duration = config["duration.epochs"] or config["duration.steps"]
     unit = "epochs" if config["duration.epochs"] else "steps"
     pairs = [
-        ("duration", f"{duration:g} {unit}"),
+        ("duration", f"{duration:g} {unit if duration != 1 else unit[:-1]}"),
         ("batch", f"{config['batch_size']:,}"),
         ("learning rate", f"{config['learning_rate']:g}, {config['schedule.name']}"),
         ("optimizer", config["optimizer.name"]),
@@ -140,11 +140,9 @@ def _evaluation(about: Mapping[str, Any]) -> Pairs:
     if "draws" in about:
         pairs.append(("Norm", f"{about['draws']:,} draws"))
         pairs.append(("intervals", f"{about['bootstrap']:,} bootstrap samples"))
-    pairs += [
-        (term, str(about[term]))
-        for term in ("config", "predictions", "sha256", "time")
-        if term in about
-    ]
+    # The table of a checkpoint lies beside the page; another's was somewhere.
+    scored = ("predictions", "sha256") if "sha256" in about else ()
+    pairs += [(k, str(about[k])) for k in ("config", *scored, "time") if k in about]
     return pairs
 
 

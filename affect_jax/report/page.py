@@ -195,7 +195,7 @@ def _kinds(run: Run) -> list[tuple[str, np.ndarray]]:
 _WALLS = {
     "confident_mistakes": (
         "The most confident mistakes",
-        "Wrong, and sure of it. Some of these labels may themselves be wrong.",
+        "Wrong, and sure of it; where a label is itself wrong, it looks the same.",
     ),
     "uncertain_faces": (
         "The least certain faces",

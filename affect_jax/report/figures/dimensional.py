@@ -17,6 +17,8 @@ RING = (("alarmed", 90), ("excited", 50), ("content", -30), ("calm", -60), ("tir
 RING += (("sad", 205), ("tense", 125))
 """Words of Russell's circumplex (1980) with their angles in degrees, roughly: for orientation."""
 
+LINE_HEIGHT = 0.15  # of a name on the circumplex, in units of its axes
+
 
 def drawings(run: Run) -> list[Drawing]:
     """Agreement, densities, errors and the emotions' places."""
@@ -138,27 +140,34 @@ def _mean_errors(
 
 def _circumplex(axes: Axes, means: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     _frame(axes, "Emotions")
-    axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
+    axes.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4))
     for word, angle in RING:
-        x, y = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-        axes.text(1.14 * x, 1.1 * y, word, ha="center", va="center", color=MUTED, fontsize=10)
-    middle = np.mean([label for label, _ in means.values()], axis=0)
-    for name, (label, predicted) in means.items():
+        x, y = 1.2 * np.cos(np.radians(angle)), 1.2 * np.sin(np.radians(angle))
+        axes.text(x, y, word, ha="center", va="center", color=MUTED, fontsize=10)
+    for label, predicted in means.values():
         axes.plot(*zip(label, predicted, strict=True), color=ORANGE, linewidth=1.2)
-        axes.plot(
-            *label, "o", markersize=7, markerfacecolor="none", color=BLUE, markeredgewidth=1.6
-        )
+        ring = {"markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.6}
+        axes.plot(*label, "o", color=BLUE, **ring)
         axes.plot(*predicted, "o", markersize=5, color=ORANGE)
-        side = 1 if label[0] >= middle[0] else -1
-        axes.annotate(
-            naming.short(name),
-            tuple(label),
-            (8 * side, 4 if label[1] >= middle[1] else -4),
-            textcoords="offset points",
-            ha="left" if side > 0 else "right",
-            va="bottom" if label[1] >= middle[1] else "top",
-            color=INK,
-        )
+    middle = np.mean([label[0] for label, _ in means.values()])
+    for side in (-1, 1):
+        names = [name for name, (label, _) in means.items() if (label[0] >= middle) == (side > 0)]
+        places = _apart([float(means[name][0][1]) for name in names], LINE_HEIGHT)
+        for name, height in zip(names, places, strict=True):
+            x, y = means[name][0]
+            axes.plot((x, x + 0.12 * side), (y, height), color=MUTED, linewidth=0.7, zorder=1)
+            where = "left" if side > 0 else "right"
+            text = naming.short(name)
+            axes.text(x + 0.14 * side, height, text, ha=where, va="center", color=INK)
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """The heights, those moved down that are less than `gap` below the next above."""
+    found = list(heights)
+    above = np.inf
+    for i in sorted(range(len(heights)), key=lambda i: -heights[i]):
+        above = found[i] = min(heights[i], above - gap)
+    return found
 
 
 def _frame(axes: Axes, title: str) -> None:
