@@ -214,7 +214,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     return Scene(
         rotation=draw.around(0.0, 0.06, -0.2, 0.2),
         scale=draw.between(59.0, 65.0),
-        centre=(draw.around(127.5, 5.0, 108, 148), draw.around(108.0, 5.0, 92, 120)),
+        centre=(draw.around(127.5, 7.0, 106, 149), draw.around(107.0, 6.0, 90, 120)),
         yaw=draw.around(0.0, 0.05, -0.15, 0.15),
         gaze=(draw.around(0.0, 0.035, -0.08, 0.08), draw.around(0.0, 0.012, -0.03, 0.03)),
         light=(draw.around(0.0, 0.5, -1.0, 1.0), draw.around(-0.35, 0.3, -0.9, 0.3), 1.0),

@@ -74,7 +74,7 @@ def test_prototypes_are_what_a_face_shows(emotion):
     prototype = [unit for unit in PROTOTYPES[emotion] if unit in PLACE]
     others = [unit for unit in UNITS if unit not in (*prototype, 25)]  # 25 goes along with many
     assert min(mean[PLACE[unit]] for unit in prototype) > 0.3
-    assert max(mean[PLACE[unit]] for unit in others) < 0.45
+    assert max(mean[PLACE[unit]] for unit in others) < 0.55
     assert np.mean([mean[PLACE[unit]] for unit in others]) < 0.15
 
 

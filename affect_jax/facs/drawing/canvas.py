@@ -161,10 +161,10 @@ class Canvas:
         return [self.fixed(shape) for shape in shapes]
 
     def warp(self, values: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-        """A map uint8 [h, w] over the box (left, top, right, bottom) of face coordinates, in the
+        """A map uint8 [h, w, ...] over the box (left, top, right, bottom) of face coordinates, in the
         picture's pixels; its edge goes on outside the box."""
         left, top, right, bottom = box
-        height, width = values.shape
+        height, width = values.shape[:2]
         steps = np.array([[(right - left) / (width - 1)], [(bottom - top) / (height - 1)]])
         matrix = np.column_stack([(steps * self.axes).T, self.pixels([(left, top)])[0]])
         return cv2.warpAffine(

@@ -68,7 +68,7 @@ def hairline(head: Head, person: Person) -> np.ndarray:
         edge = edge if side > 0 else [(-u, v) for u, v in edge[::-1]]
     elif style == "receding":
         edge = _both(
-            [(-1.0, 1.35), (-0.97, 0.95), (-0.88, 0.62), (-0.62, 0.16), (-0.3, 0.2), (0, 0.26)]
+            [(-1.0, 1.35), (-0.97, 0.95), (-0.88, 0.62), (-0.62, 0.27), (-0.3, 0.22), (0, 0.26)]
         )
     else:
         edge = _both(

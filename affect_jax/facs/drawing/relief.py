@@ -44,15 +44,16 @@ class Relief:
 
     def __init__(self, jaw: np.ndarray, top: float):
         """A ball that narrows with the jaw [17, 2], up to y = `top`; all in face units."""
-        middle = (jaw[0, 0] + jaw[16, 0]) / 2
+        middle = 0.3 * (jaw[0, 0] + jaw[16, 0])  # a head turns less than its edges move
         half = np.interp(Y, jaw[:8, 1], (jaw[16:8:-1, 0] - jaw[:8, 0]) / 2)
         half = 1.05 * np.cbrt(half**3 + (0.62 * half[0]) ** 3)
-        across = (X - np.float32(0.6 * middle)) / half.astype(np.float32)[:, None]
-        up, down = (Y - 0.3) / (top - 0.65), (Y - 0.3) / (jaw[8, 1] - 0.2)
-        reach = across**2 + np.where(Y < 0.3, up**2, down**4).astype(np.float32)[:, None]
-        ball = np.float32(1.0) - np.float32(0.55) * reach
-        reach *= reach
-        ball -= np.float32(0.45) * reach
+        down = np.where(Y < 0.3, (Y - 0.3) / (top - 0.65), ((Y - 0.3) / (jaw[8, 1] - 0.2)) ** 2)
+        ball = np.multiply.outer((half**-2).astype(np.float32), (X - np.float32(middle)) ** 2)
+        ball += (down**2).astype(np.float32)[:, None]  # 1 where the head ends
+        far = ball * np.float32(-0.45)
+        far -= np.float32(0.55)
+        ball *= far
+        ball += np.float32(1.0)
         np.maximum(ball, np.float32(0.02), out=ball)
         self._ball = np.sqrt(ball, out=ball)
         self._hills: list[Hill] = []

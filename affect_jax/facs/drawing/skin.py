@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -89,9 +91,12 @@ def draw_skin(
     wide = outline * np.where(outline[:, 1:] < 0, 1.04, 1.0)  # no edge of the skull's colour
     cv2.fillPoly(head, [fixed(wide)], (255,), cv2.LINE_AA, c.SHIFT)
     lay(tone, relief.lit(scene, person.gloss), cv2.blur(head, (3, 3)))
-    tone = part.warp(tone, BOX)
+    warped = part.warp(cv2.merge((tone, _blood())), BOX)
+    tone, blood = cv2.split(warped)
     coloured = cv2.applyColorMap(tone, _colours(person.skin))
-    coloured = cv2.subtract(coloured, cv2.applyColorMap(_blood(part, person), _lost(person.skin)))
+    coloured = cv2.subtract(coloured, cv2.applyColorMap(blood, _lost(person)))
+    if person.freckles:
+        _spot(coloured, part, person)
     if person.beard != "none":
         _grow_beard(coloured, tone, part, person)
     _paint_lips(coloured, tone, part, edges, person)
@@ -116,10 +121,19 @@ def _paint_lips(
     c.blend(coloured[window], painted, mask)
 
 
-def _lost(skin: c.Colour) -> np.ndarray:
+def _lost(person: Person) -> np.ndarray:
     """Colour map of the light that blood takes away, by how much of it there is."""
-    _, green, blue = skin
-    return c.ramp((0, (0.0, 0.0, 0.0)), (255, (0.0, 0.19 * green, 0.19 * blue)))
+    _, green, blue = person.skin
+    share = min(1.0, 0.15 + 0.6 * person.blush)
+    return c.ramp((0, (0.0, 0.0, 0.0)), (255, (0.0, 0.19 * share * green, 0.19 * share * blue)))
+
+
+def _spot(coloured: np.ndarray, part: c.Canvas, person: Person) -> None:
+    """Freckles."""
+    places = np.random.default_rng(person.hair_seed).normal((0.0, 0.40), (0.42, 0.13), (44, 2))
+    colour = c.mix(person.skin, (150, 70, 40), 0.45)
+    for place in part.fixed(places).tolist():
+        cv2.circle(coloured, place, 11, colour, -1, cv2.LINE_AA, c.SHIFT)
 
 
 def _grow_beard(coloured: np.ndarray, tone: np.ndarray, part: c.Canvas, person: Person) -> None:
@@ -179,26 +193,16 @@ _SPOTS = (
     (0.68, 0.56, 0.27, 0.18),
     (0.0, 0.62, 0.18, 0.12),
     (0.0, 1.54, 0.16, 0.10),
-)  # where blood shows: centre x and y, half a width, half a height
+)  # where blood shows, cheeks, nose, chin: centre x and y, half a width, half a height
 
 
-def _blood(part: c.Canvas, person: Person) -> np.ndarray:
-    """Where skin is redder uint8 [h, w]: cheeks, nose, chin; freckles."""
-    height, width = part.image.shape[:2]
-    red = np.zeros((height // 2, width // 2), np.uint8)
-    share = (int(255 * min(1.0, 0.15 + 0.6 * person.blush)),)
-    spin, unit = np.degrees(part.turn), part.unit * (1 << c.SHIFT)
-    aside = float(part.points[30, 0])
+@functools.cache
+def _blood() -> np.ndarray:
+    """Where skin is redder, uint8 [ROWS, COLUMNS]."""
+    red = np.zeros((ROWS, COLUMNS), np.float32)
     for x, y, wide, tall in _SPOTS:
-        axes = (round(wide * unit), round(tall * unit))
-        at = part.fine(x + aside, y)
-        cv2.ellipse(red, at, axes, spin, 0, 360, share, -1, cv2.LINE_AA, c.SHIFT + 1)
-    red = cv2.resize(c.softened(red, 0.055 * part.unit), (width, height))
-    if person.freckles:
-        places = np.random.default_rng(person.hair_seed).normal((0.0, 0.40), (0.42, 0.13), (44, 2))
-        for place in part.fixed(places).tolist():
-            cv2.circle(red, place, 12, (200,), -1, cv2.LINE_AA, c.SHIFT)
-    return red
+        cv2.fillPoly(red, [fixed(c.ellipse((x, y), (wide, tall)))], (255,), cv2.LINE_AA, c.SHIFT)
+    return cv2.GaussianBlur(red, (0, 0), 0.09 * PER_UNIT).astype(np.uint8)
 
 
 def _ears(points: np.ndarray, person: Person) -> list[np.ndarray]:
