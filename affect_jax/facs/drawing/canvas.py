@@ -161,8 +161,12 @@ class Canvas:
         return [self.fixed(shape) for shape in shapes]
 
     def warp(self, values: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-        """A map uint8 [h, w, ...] over the box (left, top, right, bottom) of face coordinates, in the
-        picture's pixels; its edge goes on outside the box."""
+        """A map uint8 [h, w, ...] over a box of face coordinates, in the picture's pixels.
+
+        **Arguments:**
+
+        - `box`: left, top, right, bottom; outside of it the map's edge goes on.
+        """
         left, top, right, bottom = box
         height, width = values.shape[:2]
         steps = np.array([[(right - left) / (width - 1)], [(bottom - top) / (height - 1)]])
