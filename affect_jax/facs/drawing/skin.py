@@ -91,10 +91,11 @@ def draw_skin(
     wide = outline * np.where(outline[:, 1:] < 0, 1.04, 1.0)  # no edge of the skull's colour
     cv2.fillPoly(head, [fixed(wide)], (255,), cv2.LINE_AA, c.SHIFT)
     lay(tone, relief.lit(scene, person.gloss), cv2.blur(head, (3, 3)))
-    warped = part.warp(cv2.merge((tone, _blood())), BOX)
-    tone, blood = cv2.split(warped)
     coloured = cv2.applyColorMap(tone, _colours(person.skin))
-    coloured = cv2.subtract(coloured, cv2.applyColorMap(blood, _lost(person)))
+    coloured = cv2.subtract(coloured, cv2.applyColorMap(_blood(), _lost(person)))
+    four = cv2.cvtColor(coloured, cv2.COLOR_RGB2RGBA)  # of four channels OpenCV makes short work
+    warped = part.warp(cv2.insertChannel(tone, four, 3), BOX)
+    coloured, tone = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB), cv2.extractChannel(warped, 3)
     if person.freckles:
         _spot(coloured, part, person)
     if person.beard != "none":
