@@ -27,7 +27,7 @@ __all__ = ["Face", "contact_sheet", "draw", "sample"]
 
 
 def contact_sheet(
-    seed: int = 0, persons: int = 8, size: int = 160, expressions: Sequence[int] = range(8)
+    seed: int = 10, persons: int = 8, size: int = 160, expressions: Sequence[int] = range(8)
 ) -> np.ndarray:
     """Rows of expressions, columns of persons, RGB uint8 [h, w, 3]; names at the rows' left.
 
@@ -59,7 +59,7 @@ def contact_sheet(
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Writes a contact sheet of rendered faces.")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="PNG or JPEG file to write")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=10, help="of the persons")
     parser.add_argument("--persons", type=int, default=8)
     parser.add_argument("--size", type=int, default=160, help="side of one face, pixels")
     options = parser.parse_args(arguments)

@@ -30,7 +30,7 @@ from affect_jax.facs.identity import Person, Scene, draw_person, draw_scene
 
 SPLITS = ("training", "validation")
 SKEWS = ("affectnet", "balanced")
-VERSION = "1"  # of what is drawn: data prepared from another one are refused
+VERSION = "2"  # of what is drawn: data prepared from another one are refused
 _REACHED = tuple(itertools.accumulate(labels.TRAINING_COUNTS))
 AFFECT_NOISE = 0.1  # standard deviation of a person's valence and arousal around the map
 
