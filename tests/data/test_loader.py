@@ -311,8 +311,19 @@ def test_threads_are_limited_by_cores_and_memory(monkeypatch):
     assert loader.num_threads(10 * loader.MAX_BYTES_AHEAD, 0) == 1
 
 
+_EARLIER: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def earlier_threads():
+    """Threads of other tests in the same process, which may still be on their way out."""
+    _EARLIER.clear()
+    _EARLIER.update(threading.enumerate())
+
+
 def prefetch_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "prefetch"]
+    own = set(threading.enumerate()) - _EARLIER
+    return [thread.name for thread in own if thread.name == "prefetch"]
 
 
 def test_prefetch_gives_every_item_placed_and_in_order():
