@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
@@ -26,13 +23,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import psutil
 import simplejpeg
 from tabulate import tabulate
 
 from affect_jax import batch as batches_of
 from affect_jax import registry
 from affect_jax.data import DATASETS, features, loader, sampling
+from benchmarks.machine import installed, machine
 
 LIMIT = "decoder alone"
 PACKAGES = ("numpy", "simplejpeg", "grain", "array-record", "tensorflow-datasets")
@@ -54,7 +51,7 @@ def main() -> None:
     rows = summary(rates)
     print(tabulate(rows, headers="keys", tablefmt="github"))
     result = {"what": "images/s, records to uint8 batches", "options": vars(options)}
-    result |= machine() | {"summary": rows, "runs": rates}
+    result |= machine(PACKAGES + PEERS) | {"summary": rows, "runs": rates}
     path = pathlib.Path(options.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -218,35 +215,6 @@ def summary(rates: dict[str, list[float]]) -> list[dict[str, Any]]:
 
 def cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def machine() -> dict[str, Any]:
-    """Where and when this ran."""
-    model = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-        model = models[0] if models else model
-    versions = {
-        name: importlib.metadata.version(name) for name in PACKAGES + PEERS if installed(name)
-    }
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cpu": model,
-            "cores": cores(),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        },
-        "versions": {"python": platform.python_version(), **versions},
-    }
 
 
 if __name__ == "__main__":

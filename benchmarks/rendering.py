@@ -12,12 +12,8 @@ for action units do to show an estimate. Encoding is what `synthetic_faces` does
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
-import os
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -29,6 +25,7 @@ import simplejpeg
 from tabulate import tabulate
 
 from affect_jax.facs import sample
+from benchmarks.machine import machine
 
 OURS = "affect_jax: a face with its labels"
 PACKAGES = ("numpy", "opencv-python-headless", "simplejpeg", "matplotlib")
@@ -44,7 +41,7 @@ def main() -> None:
     rates = measure(contenders(options.size), options)
     rows = summary(rates)
     print(tabulate(rows, headers="keys", tablefmt="github"))
-    result = {"what": "faces/s on one core", "options": vars(options), **machine()}
+    result = {"what": "faces/s on one core", "options": vars(options), **machine(PACKAGES)}
     path = pathlib.Path(options.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result | {"summary": rows, "runs": rates}, indent=1) + "\n")
@@ -136,22 +133,6 @@ def summary(rates: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
 
 def pairs(ours: list[float], runs: dict[str, list[float]]) -> Any:
     return zip(ours, runs["cpu"], strict=True)
-
-
-def machine() -> dict[str, Any]:
-    """Where and when this ran."""
-    model = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-        model = models[0] if models else model
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": model, "cores used": len(os.sched_getaffinity(0))},
-        "load": round(os.getloadavg()[0], 1),
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
 
 
 if __name__ == "__main__":

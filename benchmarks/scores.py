@@ -16,12 +16,8 @@ their processor time is compared, so other work on the machine does not matter m
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
-import os
 import pathlib
-import platform
 import resource
 import statistics
 import time
@@ -36,6 +32,7 @@ from tabulate import tabulate
 
 from affect_jax.labels import TRAINING_COUNTS, classes
 from affect_jax.metrics import categorical, confusion, intervals, skew
+from benchmarks.machine import machine
 
 CLASSES = classes(8)
 SKEWS = ("equal", "training")
@@ -47,7 +44,7 @@ def main() -> None:
     rows = [measure(n, skewness, options) for skewness in options.skew for n in options.faces]
     print(tabulate(rows, headers="keys", tablefmt="github"))
     result = {"what": "seconds for all categorical scores", "options": vars(options)}
-    result |= machine() | {"summary": rows}
+    result |= machine(PACKAGES) | {"summary": rows}
     path = pathlib.Path(options.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -166,23 +163,6 @@ def once(
         pair = [labels, given]
         found[f"{rule}.alpha"] = krippendorff.alpha(pair, level_of_measurement="nominal")
     return found
-
-
-def machine() -> dict[str, Any]:
-    """Where and when this ran."""
-    model = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-        model = models[0] if models else model
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": model, "cores": len(os.sched_getaffinity(0))},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
-        },
-    }
 
 
 if __name__ == "__main__":

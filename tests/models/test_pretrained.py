@@ -220,7 +220,10 @@ def test_alexnets_weights_say_which_options_they_fit(theirs, options):
 
 @pytest.mark.parametrize("crop", [223, 254])
 def test_alexnets_weights_fit_where_it_is_said(theirs, crop):
-    load(arrays_of(theirs("torchvision alexnet")), "alexnet_one_tower", crop=crop)
+    arrays = arrays_of(theirs("torchvision alexnet"))
+    *_, report = load(arrays, "alexnet_one_tower", crop=crop)
+    trunk = [name for name in report.loaded if ".trunk." in f".{name}"]
+    assert len(trunk) == 2 * 7  # kernel and bias of every layer but the head
 
 
 def test_resnets_weights_say_which_width_they_fit(theirs):
