@@ -18,19 +18,25 @@ from affect_jax.errors import UserError
 from affect_jax.facs import estimate
 
 
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """What stays the same during a run: functions and constants, closed over by the steps."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """What prediction needs of a run; no data are needed to have it, see `create_network`."""
 
     model: Any  # linen module: images -> {head: outputs}
+    heads: tuple[str, ...]
+    crop_size: int  # side of the network's input, pixels
+    dtype: Any  # of the images that enter the network
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program(Network):
+    """What stays the same during a run: functions and constants, closed over by the steps."""
+
     loss: losses.Loss
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule  # step -> learning rate
-    heads: tuple[str, ...]
     seed: int
-    crop_size: int  # side of the network's input, pixels
     mirror: bool  # mirror training images at random
-    dtype: Any  # of the images that enter the network
     ema_decay: float = 0.0
 
 
@@ -84,6 +90,16 @@ def create_program(config: Config, targets: dict[str, np.ndarray], steps_per_epo
         mirror=config.data.mirror,
         dtype=jnp.dtype(config.dtype),
         ema_decay=config.ema_decay,
+    )
+
+
+def create_network(config: Config) -> Network:
+    """The network of a checked config, for prediction alone."""
+    return Network(
+        model=create_model(config),
+        heads=tuple(config.heads),
+        crop_size=config.data.crop_size,
+        dtype=jnp.dtype(config.dtype),
     )
 
 

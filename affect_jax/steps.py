@@ -19,7 +19,7 @@ from affect_jax.data import preprocess
 from affect_jax.metrics import stream
 
 if TYPE_CHECKING:  # state imports steps
-    from affect_jax.program import Program
+    from affect_jax.program import Network, Program
     from affect_jax.state import TrainState
 
 AXIS = "batch"
@@ -101,7 +101,7 @@ def train_step(program: Program, state: TrainState, batch: dict) -> tuple[TrainS
     )
 
 
-def predict_step(program: Program, variables: dict, batch: dict, *, mirror: bool = False) -> dict:
+def predict_step(network: Network, variables: dict, batch: dict, *, mirror: bool = False) -> dict:
     """Predictions in the units of the labels, for every row of the batch, padding included.
 
     **Arguments:**
@@ -114,10 +114,10 @@ def predict_step(program: Program, variables: dict, batch: dict, *, mirror: bool
     float32, as many as there are heads: `expression` [b, C] probabilities, `valence_arousal`
     [b, 2] in [-1, 1], `action_units` [b, A] probabilities.
     """
-    images = preprocess.evaluate(batch["image"], crop_size=program.crop_size, dtype=program.dtype)
-    outputs = probabilities(program.model.apply(variables, images, train=False))
+    images = preprocess.evaluate(batch["image"], crop_size=network.crop_size, dtype=network.dtype)
+    outputs = probabilities(network.model.apply(variables, images, train=False))
     if mirror:
-        other = probabilities(program.model.apply(variables, images[:, :, ::-1], train=False))
+        other = probabilities(network.model.apply(variables, images[:, :, ::-1], train=False))
         outputs = jax.tree.map(lambda a, b: (a + b) / 2, outputs, other)
     return outputs
 

@@ -101,7 +101,7 @@ def flatten(values: jax.Array, crop_size: int) -> jax.Array:
     """[b, h, w, C] -> [b, h * w * C]; a `UserError` where nothing is left of the image."""
     if 0 in values.shape:
         raise UserError(f"data.crop_size = {crop_size}: too small for AlexNet; it needs 63 or more")
-    return values.reshape(len(values), -1)
+    return values.reshape(values.shape[0], -1)  # an export has a batch without a length
 
 
 @TRUNKS.register("alexnet")
