@@ -138,6 +138,11 @@ def read_image(path: str, *, upright: bool = False) -> np.ndarray:
         raise Unusable("file missing") from None
     except OSError as error:  # a loop of links, no permission, a name too long, a failing disk
         raise Unusable(f"file cannot be read: {error.strerror}") from error
+    return decode_image(content, upright=upright)
+
+
+def decode_image(content: bytes, *, upright: bool = False) -> np.ndarray:
+    """`read_image` of a file's bytes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks about metadata
         try:
@@ -175,19 +180,23 @@ def _decode(content: bytes, upright: bool) -> np.ndarray:
             raise Unusable("image has more than 64 megapixels")
         kind = image.format
         image.load()
-        pixels = image
-        if upright:
-            pixels = ImageOps.exif_transpose(image)
-        if pixels.mode.startswith("I"):
-            values = np.asarray(pixels)
-            if values.min() < 0 or values.max() > 65535:
-                raise Unusable("pixels have more than 16 bits")
-            return np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
-        if pixels.mode == "F":
-            raise Unusable("pixels are floating-point numbers")
+        pixels = to_rgb(image, upright=upright)
         if kind in ("JPEG", "MPO"):
             _check_jpeg(content)
-        return np.asarray(pixels.convert("RGB"))
+        return pixels
+
+
+def to_rgb(image: Image.Image, *, upright: bool = False) -> np.ndarray:
+    """The pixels of an image of any mode, as in `read_image`."""
+    pixels = ImageOps.exif_transpose(image) if upright else image
+    if pixels.mode.startswith("I"):
+        values = np.asarray(pixels)
+        if values.min() < 0 or values.max() > 65535:
+            raise Unusable("pixels have more than 16 bits")
+        return np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    if pixels.mode == "F":
+        raise Unusable("pixels are floating-point numbers")
+    return np.asarray(pixels.convert("RGB"))
 
 
 def _check_jpeg(content: bytes) -> None:
