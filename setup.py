@@ -38,8 +38,13 @@ REPORT = [
     "matplotlib>=3.9",  # its figures
 ]
 HUB = ["huggingface_hub>=2.4"]  # weights named hf://owner/name
+EXPORT = [
+    "onnx>=1.23",  # writes and checks the graph
+    "onnxruntime>=1.32",  # runs it, to compare with JAX
+]
 TEST = [
     *HUB,
+    *EXPORT,
     "hypothesis>=6.100",  # laws
     "krippendorff>=0.8",  # reference for alpha
     "pytest>=8.3",
@@ -66,6 +71,7 @@ setup(
         "tensorboard": ["tensorboard>=2.18"],  # to look at what was written
         "test": TEST,
         "hub": HUB,
+        "export": EXPORT,
         "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # peers in tests and benchmarks
         "dev": [
             *TEST,

@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 
@@ -75,6 +76,36 @@ def test_train_then_evaluate(trained):
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "again" / "scores.json").read_text())["scores"] == written["scores"]
+
+
+def test_an_export_predicts_what_evaluation_wrote(trained, monkeypatch):
+    folder, _, _ = trained
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from affect_jax.data import decoding, features
+    from affect_jax.export.__main__ import main as export
+    from affect_jax.program import prepare
+    from affect_jax.trained import load
+
+    monkeypatch.chdir(folder)
+    if not pathlib.Path("run/evaluation/validation").exists():
+        run("--mode=evaluate", "--workdir=run", folder=folder)
+    assert export(["--checkpoint=run", "--format=onnx"]) == 0
+    split = features.open_split(prepare(load("run").config), "validation")
+    faces = np.empty((len(split), 40, 40, 3), np.uint8)
+    for i, face in enumerate(faces):
+        decoding.decode(split.records[i]["image"], face)
+    session = onnxruntime.InferenceSession("run/export/onnx/model.onnx")
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {"image": faces}), strict=True))
+    table = pyarrow.parquet.read_table("run/evaluation/validation/predictions.parquet")
+    assert table["id"].to_pylist() == split.columns()["id"].tolist()
+    columns = [name for name in table.column_names if name.startswith("p_")]
+    wanted = np.stack([table[name].to_numpy() for name in columns], axis=1)
+    np.testing.assert_allclose(found["expression"], wanted, atol=1e-4)
+    axes = [table[f"{axis}_predicted"].to_numpy() for axis in ("valence", "arousal")]
+    np.testing.assert_allclose(found["valence_arousal"], np.stack(axes, axis=1), atol=1e-4)
+    card = pathlib.Path("run/export/onnx/README.md").read_text()
+    assert "faces in AffectNet’s layout" in card and "validation split, 24 faces" in card
 
 
 @pytest.mark.parametrize("checkpoint", ["last", "7"])

@@ -1,0 +1,162 @@
+"""A card says what the run's scores.json says, and nothing that is not known."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from affect_jax import trained
+from affect_jax.export import card, formats
+from affect_jax.predictions import Predictions
+from tests.report.conftest import table, write_run
+from tests.trained_runs import settings, weights
+
+MADE = {"onnx": ["model.onnx"], "safetensors": ["model.safetensors"]}
+NUMBER = re.compile(r"\d\.\d{3}")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """`evaluated(predictions, data=...)`: a run that was scored at step 200, loaded."""
+
+    def make(given: Predictions, *, data: str = "synthetic_faces", step: int = 200, **changes):
+        folder = tmp_path_factory.mktemp("card") / "run"
+        config = settings(**changes)
+        config.data.name = data
+        if data != "synthetic_faces":
+            config.data.options = {}
+        write_run(folder, given, data=data)
+        workdir = trained.Workdir(folder)
+        workdir.save_config(card.configs.plain(config))
+        with trained.Checkpoints.of(config, workdir) as checkpoints:
+            checkpoints.save(step, weights(config, seed=step), {"epoch": 1.0})
+            checkpoints.require(step)
+        return trained.load(folder)
+
+    return make
+
+
+def written(run: trained.Trained, form: str, out: pathlib.Path) -> tuple[dict, str]:
+    card.write(card.create(run, form, {"files": MADE[form]}), out)
+    return json.loads((out / "card.json").read_text()), (out / "README.md").read_text()
+
+
+def test_every_number_is_of_scores_json(evaluated, tmp_path):
+    run = evaluated(table())
+    found, text = written(run, "onnx", tmp_path)
+    scores = json.loads((run.folder / "evaluation/validation/scores.json").read_text())
+    (one,) = found["evaluations"]
+    assert one["scores"] == scores["scores"] and one["intervals"] == scores["intervals"]
+    known = [v for v in scores["scores"].values() if v is not None]
+    known += [end for ends in scores["intervals"].values() for end in ends]
+    allowed = {f"{abs(round(value, 3)):.3f}" for value in known}
+    shown = NUMBER.findall(text.partition("## Scores")[2])
+    assert len(shown) > 100 and set(shown) <= allowed
+    accuracy = scores["scores"]["categorical.top1.original.accuracy"]
+    low, high = scores["intervals"]["categorical.top1.original.accuracy"]
+    assert re.search(rf"Accuracy.*{accuracy:.3f}.*{low:.3f} to {high:.3f}", text)
+    recall = scores["scores"]["categorical.top1.original.recall.contempt"]
+    assert re.search(rf"\| contempt +\| {recall:.3f}", text)
+
+
+def test_other_data_are_not_called_affectnet(evaluated, tmp_path):
+    _, text = written(evaluated(table()), "onnx", tmp_path)
+    assert "AffectNet" not in text and "rendered faces (synthetic_faces)" in text
+    _, text = written(evaluated(table(), data="csv_faces"), "onnx", tmp_path)
+    assert "AffectNet" not in text and "csv_faces" in text
+    _, text = written(evaluated(table(), data="affectnet"), "onnx", tmp_path)
+    assert not re.search("AffectNet(?!’s layout)", text) and "faces in AffectNet’s layout" in text
+
+
+def test_affectnets_own_validation_split_is(evaluated, tmp_path):
+    small = table(count=400)
+    rows = np.concatenate([np.resize(np.flatnonzero(small.expression == c), 500) for c in range(8)])
+    arrays = {
+        field.name: getattr(small, field.name)[rows]
+        for field in dataclasses.fields(Predictions)
+        if isinstance(getattr(small, field.name), np.ndarray)
+    }
+    arrays["id"] = np.array([f"validation/{i:07d}" for i in range(4000)])
+    run = evaluated(dataclasses.replace(small, **arrays), data="affectnet")
+    found, text = written(run, "onnx", tmp_path)
+    assert found["data"] == "AffectNet" and "Trained on AffectNet, its training split." in text
+
+
+def test_a_checkpoint_that_was_not_scored_shows_no_number(evaluated, tmp_path):
+    found, text = written(evaluated(table(), step=100), "onnx", tmp_path)
+    assert found["evaluations"] == []
+    assert "This checkpoint has not been evaluated" in text
+    assert "validation: scored at step 200, this is step 100" in text
+    assert not NUMBER.search(text.partition("## Scores")[2])
+
+
+def test_scores_that_cannot_be_read_are_told(evaluated, tmp_path):
+    run = evaluated(table())
+    (run.folder / "evaluation/validation/scores.json").write_text("{")
+    found, text = written(run, "onnx", tmp_path)
+    assert not found["evaluations"] and "Not shown: validation: " in text
+
+
+def test_a_card_tells_nothing_of_the_machine(evaluated, tmp_path):
+    places = {"data__manual_dir": "/home/anna/faces", "init_from": "/home/anna/start.pth"}
+    found, text = written(evaluated(table(), **places), "onnx", tmp_path)
+    whole = json.dumps(found) + text
+    assert "anna" not in whole and str(tmp_path.parent) not in whole
+    assert "started from the weights of `start.pth`" in text
+    assert "(`start.pth`) have their own licence" in text
+
+
+def test_a_card_says_what_there_is_to_say(evaluated, tmp_path):
+    _, text = written(evaluated(table()), "onnx", tmp_path)
+    headings = re.findall("^## (.+)$", text, re.MULTILINE)
+    assert headings == [
+        "How to run it",
+        "Data",
+        "Scores",
+        "Groups",
+        "Intended use",
+        "Limits",
+        "Licence",
+    ]
+    assert "No group labels in this data set" in text and "of photographs it knows nothing" in text
+    assert "neutral, happiness, sadness" in text and "AU1, AU2" in text and "AU43" in text
+    assert "best on this split: it is no true test set" in text
+    axes = dataclasses.replace(table(), classes=(), expression=None, probabilities=None)
+    run = evaluated(axes, heads=("valence_arousal",), dtype="bfloat16")
+    _, text = written(run, "onnx", tmp_path)
+    assert "| recall" not in text and "this file computes in float32" in text
+    assert "# resnet18 for valence and arousal" in text
+
+
+def test_names_of_classes_cannot_break_a_table(evaluated, tmp_path):
+    run = evaluated(table())
+    run.config.data.options = {"classes": ("a|b", "c", "d", "e", "f", "g", "h", "i")}
+    run = dataclasses.replace(run, classes=trained.class_names(run.config))
+    _, text = written(run, "onnx", tmp_path)
+    rows = [line for line in text.splitlines() if line.startswith("| `expression`")]
+    assert len(rows) == 1 and rows[0].replace("\\|", "").count("|") == 5
+
+
+@pytest.mark.parametrize("form, beside", [("onnx", False), ("stablehlo", True), ("safetensors", 0)])
+def test_the_lines_of_a_card_run(form, beside, run_of, tmp_path, monkeypatch):
+    run = run_of("resnet18")
+    card.write(card.create(run, form, formats.write(run, form, tmp_path, beside=beside)), tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    (code,) = re.findall("```python\n(.+?)```", text, re.DOTALL)
+    face = np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)
+    Image.fromarray(face).save(tmp_path / "face.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    if form == "safetensors":
+        assert not names["weights"].report.fresh
+    else:
+        outputs = names["outputs"]
+        assert set(outputs) == {"expression", "valence_arousal", "action_units"}
+        np.testing.assert_allclose(np.asarray(outputs["expression"]).sum(), 1, atol=1e-5)

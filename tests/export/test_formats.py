@@ -1,0 +1,115 @@
+"""Each format gives what the network gives, at any batch size."""
+
+from __future__ import annotations
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from jax import export as jax_export
+
+from affect_jax import config as configs
+from affect_jax import models, warm_start
+from affect_jax.errors import UserError
+from affect_jax.export import formats
+from affect_jax.models import pretrained
+from tests.export.conftest import faces_for, onnx_session, predicted
+from tests.trained_runs import ALL, SMALL
+
+TOLERANCE = 1e-4
+
+
+def assert_same(found, wanted):
+    assert set(found) == set(wanted) == set(ALL)
+    for head, array in wanted.items():
+        assert found[head].shape == array.shape and found[head].dtype == np.float32
+        np.testing.assert_allclose(found[head], array, rtol=0, atol=TOLERANCE)
+
+
+def test_every_trunk_is_tried():
+    assert set(SMALL) == set(models.TRUNKS.names())
+
+
+@pytest.mark.parametrize("trunk", sorted(SMALL))
+def test_onnx_gives_what_the_network_gives(trunk, run_of, tmp_path):
+    run = run_of(trunk)
+    made = formats.write(run, "onnx", tmp_path)
+    assert made["files"] == ["model.onnx"] == [path.name for path in tmp_path.iterdir()]
+    assert set(made["largest_difference"]) == {"1", "8"}
+    session = onnx_session(tmp_path / "model.onnx")
+    faces = faces_for(run)
+    wanted = predicted(run, faces)
+    assert_same(session(faces), wanted)
+    assert_same(session(faces[:1]), {head: array[:1] for head, array in wanted.items()})
+    spread = np.ptp(wanted["expression"], axis=0)
+    assert spread.max() > 100 * TOLERANCE  # the faces are told apart, so equality says something
+
+
+def test_onnx_averages_with_the_mirror_image_where_evaluation_does(run_of, tmp_path):
+    run, alone = run_of("resnet18", evaluation__mirror=True), run_of("resnet18")
+    formats.write(run, "onnx", tmp_path)
+    faces = faces_for(run)
+    sides = predicted(alone, faces), predicted(alone, faces[:, :, ::-1])
+    wanted = jax.tree.map(lambda one, other: (one + other) / 2, *sides)
+    assert_same(onnx_session(tmp_path / "model.onnx")(faces), wanted)
+    assert np.abs(sides[0]["expression"] - wanted["expression"]).max() > TOLERANCE
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["baked", "beside"])
+def test_stablehlo_gives_what_the_network_gives(beside, run_of, tmp_path):
+    run = run_of("resnet18")
+    made = formats.write(run, "stablehlo", tmp_path, beside=beside)
+    assert set(made["files"]) == {path.name for path in tmp_path.iterdir()}
+    content = (tmp_path / "model.stablehlo").read_bytes()
+    network = jax_export.deserialize(bytearray(content))
+    assert network.platforms == ("cpu", "cuda", "tpu")
+    given = ()
+    if beside:
+        given = (safetensors.numpy.load_file(tmp_path / "model.safetensors"),)
+        kernel = sum(array.nbytes for array in given[0].values())
+        assert len(content) < kernel  # the parameters are not in the program
+    faces = faces_for(run)
+    wanted = predicted(run, faces)
+    assert_same(jax.device_get(network.call(*given, faces)), wanted)
+    # Parameters beside the program are read from there: doubled biases move the outputs.
+    if beside:
+        moved = {n: a * 2 if n.endswith("bias") else a for n, a in given[0].items()}
+        other = network.call(moved, faces)
+        assert np.abs(other["expression"] - wanted["expression"]).max() > TOLERANCE
+
+
+def test_safetensors_is_what_a_run_can_start_from(run_of, tmp_path):
+    run = run_of("resnet18")
+    assert formats.write(run, "safetensors", tmp_path) == {"files": ["model.safetensors"]}
+    config = configs.from_plain(configs.plain(run.config))
+    config.init_from = str(tmp_path / "model.safetensors")
+    read = warm_start.read(config)
+    assert not read.report.fresh and not read.report.unmatched
+    wanted = pretrained.named(run.variables["params"], run.variables["batch_stats"])
+    found = pretrained.named(read.params, read.batch_stats)
+    assert list(found) == list(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_network_of_bfloat16_is_written_in_float32(run_of, tmp_path):
+    run = run_of("resnet18", dtype="bfloat16")
+    formats.write(run, "onnx", tmp_path)
+    faces = faces_for(run)
+    found = onnx_session(tmp_path / "model.onnx")(faces)
+    assert_same(found, predicted(run_of("resnet18"), faces))  # the same weights in float32
+
+
+def test_outputs_that_differ_are_not_kept(run_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "TOLERANCE", 0.0)
+    with pytest.raises(UserError, match=r"--format=onnx: its outputs differ from JAX's by \d"):
+        formats.write(run_of("resnet18"), "onnx", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_named(run_of, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"needs onnxruntime; pip install 'affect_jax\[export\]'"):
+        formats.write(run_of("resnet18"), "onnx", pathlib.Path(tmp_path))
