@@ -35,3 +35,14 @@ class Cadence:
     def due(self, name: str, step: int) -> bool:
         """Whether `log`, `evaluate`, `save` or `images` follows update number `step`."""
         return step == self.total or step % getattr(self, name) == 0
+
+    def undisturbed(self, step: int, most: int) -> int:
+        """How many updates after `step` may go out together: `most`, or 1.
+
+        `most` where that many end at a multiple of `most` or at something that is due, and
+        nothing is due before. Two numbers only, since each is a compilation.
+        """
+        names = ("log", "evaluate", "save", "images")
+        inside = range(step + 1, step + most)
+        due = any(self.due(name, number) for number in inside for name in names)
+        return 1 if due or step % most or step + most > self.total else most

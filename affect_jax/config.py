@@ -55,7 +55,7 @@ def defaults() -> Config:
     config.data.num_classes = 8  # 8, or 7 for the protocol without contempt
     config.data.action_units = "auto"  # annotated; estimated from landmarks; auto: the one there is
     config.data.mirror = True  # random horizontal mirroring in training
-    config.data.cache = "none"  # none: decode each epoch; host: decode once, into memory; auto
+    config.data.cache = "auto"  # none: decode each epoch; else once, into host or device memory
     config.data.num_workers = 0  # processes that decode; 0: threads of the main process
     config.data.prefetch = 2  # batches put on the devices ahead of the step
 
@@ -134,7 +134,9 @@ def _for_minutes(config: Config) -> None:
         config.optimizer, config.learning_rate = {"name": "adam"}, 3e-4
         config.batch_size, config.duration = 32, {"epochs": 3.5, "steps": 0}
     else:
-        config.batch_size, config.duration = 64, {"epochs": 6.0, "steps": 0}
+        config.trunk = {"name": config.trunk.name, "width": 32}  # half of the published one
+        config.optimizer, config.learning_rate = {"name": "adam"}, 1e-3
+        config.batch_size, config.duration = 64, {"epochs": 7.0, "steps": 0}
 
 
 def plain(value: Any) -> Any:
@@ -284,7 +286,7 @@ RULES = (
 CHOICES = (
     ("dtype", ("float32", "bfloat16")),
     ("data.action_units", ("annotated", "estimated", "auto")),
-    ("data.cache", ("none", "host", "auto")),
+    ("data.cache", ("none", "host", "device", "auto")),
 )
 DURATIONS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
 

@@ -60,11 +60,7 @@ class Evaluator:
 
     def faces(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Some faces of the split as they are stored: uint8 [n, S, S, 3]."""
-        size = self._config.data.image_size
-        images = np.empty((len(rows), size, size, 3), np.uint8)
-        for row, image in zip(rows, images, strict=True):
-            decoding.decode(self.split.records[row]["image"], image)
-        return images
+        return decoding.faces(self.split.records, rows, self._config.data.image_size)
 
     def chance(self) -> Predictions:
         """What a network that knows nothing predicts: shows which scores this split can have."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -110,19 +111,64 @@ def shard(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     return jax.device_put(batch, NamedSharding(mesh(), PartitionSpec(AXIS)))
 
 
-def on_devices(step: Callable, *, donate_state: bool = True) -> Callable:
+def on_devices(
+    step: Callable, *, in_axes: tuple[int | None, ...] = (None, 0), donate_state: bool = True
+) -> Callable:
     """`step(state, batch)` on every device: state whole on each, batch split along its first axis.
 
     The step must return the same values on all devices: those of one are kept, unchecked. The
     tests run every step under `vmap(..., out_axes=None)`, which does check.
+
+    **Arguments:**
+
+    - `in_axes`: of each argument: 0 where it is split, None where it is whole on each device.
     """
     donated = 0 if donate_state else ()
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=donated)
+    return jax.pmap(step, axis_name=AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donated)
 
 
 def map_devices(step: Callable) -> Callable:
     """`step(variables, batch)` on every device; results keep the devices' axis: [D, b, ...]."""
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0))
+
+
+def free_bytes() -> int | None:
+    """Memory that is free on all devices together; None on CPUs, whose memory is the machine's."""
+    free = []
+    for device in jax.local_devices():
+        stats = device.memory_stats()
+        if not stats or "bytes_limit" not in stats:
+            return None
+        free.append(stats["bytes_limit"] - stats["bytes_in_use"])
+    return min(free) * num_devices()
+
+
+def fill(shape: tuple[int, ...], parts: Callable[[int], Iterable[tuple[int, np.ndarray]]]) -> Any:
+    """An array [D, *shape], one row a device of this process, filled piece by piece.
+
+    Each piece crosses once and is written in place: neither the host nor a device ever holds
+    more than the array and one piece.
+
+    **Arguments:**
+
+    - `parts`: number of a device among all processes' -> (first index, uint8 [m, ...]) pieces of
+      its row; what no piece covers is zero.
+    """
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def write(row: jax.Array, piece: jax.Array, first: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(row, piece, first, axis=1)
+
+    rows = []
+    for device in jax.local_devices():
+        place = jax.sharding.SingleDeviceSharding(device)
+        row = jnp.zeros((1, *shape), jnp.uint8, device=place)
+        for first, piece in parts(jax.devices().index(device)):
+            row = write(row, jax.device_put(piece[None], place), jax.device_put(first, place))
+        rows.append(row)
+    whole = (len(rows), *shape)
+    sharding = NamedSharding(mesh(), PartitionSpec(AXIS))
+    return jax.make_array_from_single_device_arrays(whole, sharding, rows)
 
 
 def to_host(tree: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard: the confusion matrix, faces and what was said of them, raw ones."""
+"""Pictures for TensorBoard: the confusion matrix, faces and what was said of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from affect_jax import parallel
 from affect_jax.facs.action_units import ACTIVE
 from affect_jax.labels import AXES
 from affect_jax.predictions import Predictions
@@ -100,9 +99,3 @@ def _pixels(figure: Any) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def faces(batch: dict[str, Any], count: int = 16) -> np.ndarray:
-    """The first faces of a batch on the devices, as they are stored: uint8 [n, S, S, 3]."""
-    images = parallel.to_host(batch["image"])
-    return images.reshape(-1, *images.shape[2:])[:count].copy()

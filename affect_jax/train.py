@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 from affect_jax import batch as batches
 from affect_jax import config as configs
 from affect_jax import (
+    feeds,
     inference,
     nonfinite,
     parallel,
@@ -30,7 +30,6 @@ from affect_jax import (
     predictions,
     program,
     scores,
-    steps,
     warm_start,
     writers,
 )
@@ -38,8 +37,9 @@ from affect_jax import state as states
 from affect_jax.cadence import Cadence
 from affect_jax.checkpoints import Checkpoints
 from affect_jax.config import Config
-from affect_jax.data import features, loader, sampling
+from affect_jax.data import decoding, features, sampling
 from affect_jax.errors import UserError
+from affect_jax.metrics import stream
 from affect_jax.signals import StopRequest
 from affect_jax.workdir import Workdir
 
@@ -85,11 +85,12 @@ def fit(config: Config, workdir: Workdir) -> int:
         describe(config, log, state, training, validation, cadence, (told, evaluator.told))
         if given is not None:
             progress.say(given.report.table())
-        data = stack.enter_context(load(config, training.records, targets, rows, start, cadence))
-        run = Run(
-            config, compiled, cadence, checkpoints, evaluator, stop, log, training.fingerprint
+        feed = feeds.create(
+            config, compiled, training.records, targets, rows, start, cadence, progress.say
         )
-        state = run.loop(state, data)
+        stack.enter_context(contextlib.closing(feed))
+        run = Run(config, cadence, checkpoints, evaluator, stop, log, training, rows)
+        state = run.loop(state, feed)
         if parallel.is_main():
             if stop.received is None:
                 run.conclude(state)
@@ -159,41 +160,6 @@ def restore_or_create(
     return state
 
 
-def load(
-    config: Config,
-    records: features.Records,
-    targets: dict[str, np.ndarray],
-    rows: sampling.TrainingRows,
-    start: int,
-    cadence: Cadence,
-) -> loader.Prefetch:
-    """Batches from step `start` on, each already on the devices."""
-    cache, why = loader.choose_cache(config.data.cache, [len(records)], config.data.image_size)
-    images: Any = records
-    if cache == "host":
-        print(why, file=sys.stderr)
-        images = loader.decode_all(
-            records, image_size=config.data.image_size, num_workers=config.data.num_workers
-        )
-    loaded = loader.batches(
-        images,
-        targets,
-        rows,
-        image_size=config.data.image_size,
-        start=start,
-        stop=cadence.total,
-        num_workers=config.data.num_workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    devices = jax.local_device_count()
-
-    def place(batch: batches.Batch) -> Any:
-        return parallel.shard(batches.split(batch, devices))
-
-    return loader.Prefetch(loaded, place, depth=config.data.prefetch)
-
-
 def describe(
     config: Config,
     log: Log,
@@ -238,14 +204,15 @@ class Log:
         self._step, self._time, self._waited = start, time.perf_counter(), 0.0
         self._elsewhere = 0.0  # seconds since the last line that went into evaluating and saving
 
-    def add(self, metrics: Any) -> None:
-        """Takes a step's metrics; waits where the devices are more than `IN_FLIGHT` steps behind.
+    def add(self, metrics: Any, count: int) -> None:
+        """Takes the metrics of an update, or of several that went out together.
 
-        So a signal is answered after a few steps, not after all that were given out since a line.
+        Waits where the devices are more than `IN_FLIGHT` such behind: so a signal is answered
+        after a few, not after all that were given out since a line.
         """
         self._pending.append(metrics)
         jax.block_until_ready(self._pending[: -self.IN_FLIGHT][-1:])
-        self.progress.advance()
+        self.progress.advance(count)
 
     def flush(self, step: int, waited_seconds: float) -> None:
         """Writes the means since the last line.
@@ -254,7 +221,8 @@ class Log:
         """
         if not self._pending:
             return
-        host = parallel.to_host(self._pending)  # waits for the devices, once a line
+        # Waits for the devices, once a line.
+        host = stream.one_a_step(parallel.to_host(self._pending))
         good = self._sieve.sift(self._step + 1, host)
         now = time.perf_counter()
         if good:
@@ -292,36 +260,42 @@ class Run:
     """What the loop needs beside the state: each part is made once, by `fit`."""
 
     config: Config
-    program: program.Program
     cadence: Cadence
     checkpoints: Checkpoints
     evaluator: inference.Evaluator
     stop: StopRequest
     log: Log
-    fingerprint: str
+    training: features.Split
+    rows: sampling.TrainingRows
     scored: tuple[int, scores.Scores] | None = None  # the newest evaluation and its step
 
-    def loop(self, state: states.TrainState, data: loader.Prefetch) -> states.TrainState:
+    def loop(self, state: states.TrainState, feed: feeds.Feed) -> states.TrainState:
         """Updates from the state's step to the last one, or to a signal: the whole of training."""
-        update = parallel.on_devices(functools.partial(steps.train_step, self.program))
-        cadence, start = self.cadence, int(state.step)
+        cadence, step = self.cadence, int(state.step)
         state = parallel.replicate(state)
-        for step in range(start + 1, cadence.total + 1):
-            batch = next(data)
-            state, metrics = update(state, batch)
-            self.log.add(metrics)
+        while step < cadence.total:
+            with jax.transfer_guard("disallow"):  # what crosses to a device is put there
+                state, metrics, count = feed.update(state, step)
+            step += count
+            self.log.add(metrics, count)
             stopping = self.stopping(step)
             evaluating, saving = cadence.due("evaluate", step), cadence.due("save", step)
             if evaluating or saving or stopping or cadence.due("log", step):
-                self.log.flush(step, data.waited_seconds)
+                self.log.flush(step, feed.waited_seconds)
             if cadence.due("images", step):
-                self.log.writer.write_images(step, {"training_faces": pictures.faces(batch)})
+                self.log.writer.write_images(step, {"training_faces": self.faces(step)})
             scored = self.evaluate(step, state) if evaluating and not stopping else None
             if saving or stopping:
                 self.save(step, state, scored)
             if stopping:
                 break
         return state
+
+    def faces(self, step: int) -> np.ndarray:
+        """The first faces of a step's batch, as they are stored: uint8 [n, S, S, 3]."""
+        return decoding.faces(
+            self.training.records, self.rows[step - 1][:PANEL], self.config.data.image_size
+        )
 
     def stopping(self, step: int) -> bool:
         """Whether a signal ends the run after this step: the same answer in every process."""
@@ -375,7 +349,7 @@ class Run:
         with self.log.other_work("save", step):
             info = {
                 "epoch": step / self.cadence.steps_per_epoch,
-                "data": self.fingerprint,
+                "data": self.training.fingerprint,
                 "config": configs.digest(self.config),
             }
             # A copy: on a CPU the host's array may be the device's memory, which is donated.

@@ -286,8 +286,8 @@ class Progress:
             total=total, initial=start, unit="step", disable=not self._watched, dynamic_ncols=True
         )
 
-    def advance(self) -> None:
-        self._bar.update()
+    def advance(self, steps: int = 1) -> None:
+        self._bar.update(steps)
 
     def line(self, step: int, **shown: float) -> None:
         """Shows values by their names: on the bar, or as one line."""

@@ -116,11 +116,18 @@ def test_a_resumed_run_equals_an_undisturbed_one(places, undisturbed, tmp_path, 
     assert whole and all(found[step] == expected[step] for step in whole)
 
 
+@pytest.mark.parametrize("cache", ["host", "device"])
+def test_every_cache_trains_the_same(places, undisturbed, tmp_path, cache):
+    assert fit(places, tmp_path, duration={"steps": 12}, data__cache=cache) == 0
+    assert saved(tmp_path, 12) == saved(undisturbed, 12)
+    assert losses(tmp_path) == losses(undisturbed)
+
+
 def test_a_signal_saves_and_ends_the_run(places, undisturbed, tmp_path, monkeypatch, capfd):
     plain, added = train.Log.add, []
 
-    def add(log, metrics):
-        plain(log, metrics)
+    def add(log, metrics, count):
+        plain(log, metrics, count)
         added.append(metrics)
         if len(added) == 6:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +40,18 @@ def decode(jpeg: bytes, image: np.ndarray) -> None:
     found = simplejpeg.decode_jpeg(jpeg, "RGB", buffer=image).shape
     if found != image.shape:
         raise ValueError(f"it has {found[0]} x {found[1]} pixels, not {len(image)} x {len(image)}")
+
+
+def faces(records: Records, rows: Iterable[int], image_size: int) -> np.ndarray:
+    """Some faces of a split, as they are stored: uint8 [n, S, S, 3].
+
+    **Raises:** `UserError` that names a record which cannot be decoded.
+    """
+    rows = [int(row) for row in rows]
+    images = np.empty((len(rows), image_size, image_size, 3), np.uint8)
+    for row, image in zip(rows, images, strict=True):
+        _read(records, row, image)
+    return images
 
 
 class Buffers:

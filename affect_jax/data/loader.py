@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, TypeVar
 
 import grain
@@ -30,6 +30,8 @@ T = TypeVar("T")
 MAX_BYTES_AHEAD = 1 << 30  # of decoded faces waiting in memory, in each process that decodes
 MAX_THREADS = 16  # more only queue for Python's lock: the decoder itself runs without it
 PATIENCE_SECONDS = 40.0  # without a batch, after which a worker or the disk counts as hung
+SHARE_OF_HOST = 0.5  # of free memory, for `auto`: the rest is the run's and its neighbours'
+SHARE_OF_DEVICES = 0.8  # the rest is the network's
 _ENDLESS = 1 << 48  # steps of an order without an end; Grain wants a length
 
 
@@ -201,29 +203,38 @@ def decode_all(
     return faces
 
 
-def choose_cache(wanted: str, split_sizes: Sequence[int], image_size: int) -> tuple[str, str]:
+def choose_cache(
+    wanted: str, num_faces: int, image_size: int, device_bytes: int | None
+) -> tuple[str, str]:
     """`config.data.cache`, with `auto` decided by the memory that is free now.
 
     **Arguments:**
 
-    - `wanted`: `none`, `host` or `auto`.
-    - `split_sizes`: faces of each split that would be held.
+    - `wanted`: `none`, `host`, `device` or `auto`.
+    - `num_faces`: of the split that would be held.
+    - `device_bytes`: free on all devices together; None where they share the host's memory.
 
     **Returns:**
 
-    `none` or `host`, and a sentence for the log that says why.
+    `none`, `host` or `device`, and a sentence for the log that says why.
 
-    **Raises:** `UserError` for `host` where memory is too small.
+    **Raises:** `UserError` for `host` or `device` where memory is too small.
     """
-    needed, free = sum(split_sizes) * image_size * image_size * 3, free_bytes()
-    sizes = f"{needed / 2**30:.1f} GiB of decoded faces, {free / 2**30:.1f} GiB free"
-    if wanted == "host" and needed > free:
-        raise UserError(f"data.cache = 'host': {sizes}; use none or auto")
+    needed = num_faces * image_size * image_size * 3
+    free = {"host": free_bytes()}
+    free["device"] = free["host"] if device_bytes is None else device_bytes
+    sizes = f"{needed / 2**30:.1f} GiB of decoded faces; free: " + ", ".join(
+        f"{place} {size / 2**30:.1f} GiB" for place, size in free.items()
+    )
+    if wanted in free and needed > free[wanted]:
+        raise UserError(f"data.cache = {wanted!r}: {sizes}; use none or auto")
     if wanted != "auto":
         return wanted, f"cache {wanted}: as configured ({sizes})"
-    if needed <= free / 2:  # the other half is the run's own and its neighbours'
-        return "host", f"cache host: {sizes}, of which at most half is taken"
-    return "none", f"cache none: {sizes}, of which at most half would be taken"
+    if device_bytes is not None and needed <= SHARE_OF_DEVICES * free["device"]:
+        return "device", f"cache device: {sizes}; at most {SHARE_OF_DEVICES:.0%} is taken"
+    if needed <= SHARE_OF_HOST * free["host"]:
+        return "host", f"cache host: {sizes}; at most {SHARE_OF_HOST:.0%} is taken"
+    return "none", f"cache none: {sizes}; decoded faces do not fit"
 
 
 def free_bytes() -> int:

@@ -161,19 +161,19 @@ class TrainingRows:
 
 
 class EveryRow:
-    """All rows once, in order: `rows[step] -> int64 [B]`; the last batch is padded with -1."""
+    """Rows `first` to `stop` once, in order: `rows[step] -> int64 [B]`; -1 pads the last batch."""
 
-    def __init__(self, num_faces: int, batch_size: int):
-        self._num_faces, self._batch_size = num_faces, batch_size
+    def __init__(self, stop: int, batch_size: int, first: int = 0):
+        self._first, self._stop, self._batch_size = first, stop, batch_size
 
     def __len__(self) -> int:
-        return -(-self._num_faces // self._batch_size)
+        return max(0, -(-(self._stop - self._first) // self._batch_size))
 
     def __getitem__(self, step: int) -> np.ndarray:
         if not 0 <= step < len(self):
             raise IndexError(f"step {step} of {len(self)}")
-        rows = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
-        return np.where(rows < self._num_faces, rows, -1)
+        rows = self._first + np.arange(step * self._batch_size, (step + 1) * self._batch_size)
+        return np.where(rows < self._stop, rows, -1)
 
 
 def position(step: int, steps_per_epoch: int) -> tuple[int, int]:

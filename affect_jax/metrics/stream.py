@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from clu import metrics
 
 
@@ -38,6 +39,20 @@ def step_outputs(loss: Any, values: dict, gradient_norm: Any, outputs: dict, bat
     """What a step hands to the collection: scalars, and outputs with the batch they belong to."""
     terms = {f"loss_{name}": value for name, value in values.items()}
     return dict(loss=loss, gradient_norm=gradient_norm, outputs=outputs, batch=batch, **terms)
+
+
+def one_a_step(collections: Sequence[Any]) -> list[Any]:
+    """Collections on the host, one a step: those of several steps, whose arrays have a leading
+    axis, are taken apart."""
+    found = []
+    for collection in collections:
+        leaves = jax.tree.leaves(collection)
+        if np.ndim(leaves[0]) == 0:
+            found.append(collection)
+        else:
+            for step in range(len(leaves[0])):
+                found.append(jax.tree.map(lambda array, step=step: array[step], collection))
+    return found
 
 
 def _expression_hits(outputs: Any, batch: Any, **_: Any) -> dict[str, jax.Array]:

@@ -276,26 +276,35 @@ def test_sources_are_pickled_without_their_memory():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "free", "expected"),
+    ("wanted", "host", "devices", "expected"),
     [
-        ("none", 0, "none"),
-        ("host", 10**6, "host"),
-        ("auto", 10**6, "host"),
-        ("auto", 2 * 100 * 768, "host"),
-        ("auto", 2 * 100 * 768 - 1, "none"),
+        ("none", 0, None, "none"),
+        ("host", 10**6, None, "host"),
+        ("device", 10**6, None, "device"),
+        ("device", 0, 10**6, "device"),
+        ("auto", 10**6, None, "host"),  # devices that share the host's memory
+        ("auto", 2 * 100 * 768, None, "host"),
+        ("auto", 2 * 100 * 768 - 1, None, "none"),
+        ("auto", 0, 125 * 768, "device"),
+        ("auto", 0, 125 * 768 - 1, "none"),
+        ("auto", 10**6, 125 * 768 - 1, "host"),
     ],
 )
-def test_auto_takes_at_most_half_of_free_memory(monkeypatch, wanted, free, expected):
-    monkeypatch.setattr(loader, "free_bytes", lambda: free)
-    mode, why = loader.choose_cache(wanted, [60, 40], SIDE)
+def test_auto_takes_a_share_of_free_memory(monkeypatch, wanted, host, devices, expected):
+    monkeypatch.setattr(loader, "free_bytes", lambda: host)
+    mode, why = loader.choose_cache(wanted, 100, SIDE, devices)
     assert mode == expected
     assert why.startswith(f"cache {expected}")
 
 
-def test_a_cache_larger_than_memory_is_refused(monkeypatch):
-    monkeypatch.setattr(loader, "free_bytes", lambda: 1000)
-    with pytest.raises(UserError, match="data.cache = 'host'"):
-        loader.choose_cache("host", [100], SIDE)
+@pytest.mark.parametrize(
+    ("wanted", "host", "devices"),
+    [("host", 1000, 10**6), ("device", 10**6, 1000), ("device", 1000, None)],
+)
+def test_a_cache_larger_than_memory_is_refused(monkeypatch, wanted, host, devices):
+    monkeypatch.setattr(loader, "free_bytes", lambda: host)
+    with pytest.raises(UserError, match=f"data.cache = '{wanted}'"):
+        loader.choose_cache(wanted, 100, SIDE, devices)
 
 
 def test_free_bytes_is_what_the_machine_has_at_most():
