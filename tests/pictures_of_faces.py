@@ -1,0 +1,43 @@
+"""Pictures with rendered faces in known places: what detectors and commands are tried on."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from affect_jax.facs.sample import sample
+
+BACKGROUND = (96, 112, 128)
+
+
+def scene(
+    faces: list[tuple[int, int, int]], size: tuple[int, int] = (400, 300), first: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of several persons.
+
+    **Arguments:**
+
+    - `faces`: left, top and side of each one's drawing, pixels.
+    - `size`: width and height of the picture.
+    - `first`: number of the first person.
+
+    **Returns:** uint8 [height, width, 3], and the faces' boxes around their landmarks, [n, 4].
+    """
+    width, height = size
+    picture = np.full((height, width, 3), BACKGROUND, np.uint8)
+    boxes = []
+    for number, (left, top, side) in enumerate(faces, first):
+        face = sample(3, number, split="validation", skew="balanced", size=160)
+        drawn = cv2.resize(face.image, (side, side), interpolation=cv2.INTER_AREA)
+        picture[top : top + side, left : left + side] = drawn
+        x, y, box_width, box_height = face.box * side / 160
+        boxes.append((left + x, top + y, box_width, box_height))
+    return picture, np.array(boxes, np.float32).reshape(-1, 4)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection by union of two boxes."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    both = max(0, width) * max(0, height)
+    return both / (a[2] * a[3] + b[2] * b[3] - both)
