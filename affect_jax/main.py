@@ -122,6 +122,7 @@ def _dispatch() -> int:
     config = _CONFIG.value if given else from_plain(workdir.load_config())
     name = _config_name() or str(workdir.path / "config.json")
     registries = program.registries()
+    parallel.remember_compilations()
     parallel.initialize()
     check(config, registries=registries, num_devices=parallel.num_devices(), name=name)
     if _MODE.value == "evaluate":

@@ -8,7 +8,10 @@ which know only the axis name, stay as they are.
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
+import pathlib
+import platform
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,6 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from affect_jax.errors import UserError
 from affect_jax.steps import AXIS
 
+CACHE_BYTES = 2 << 30  # of compiled steps; those used longest ago go first
 SECONDS_TO_MISS = 30  # without a sign of life, after which a process counts as lost to the others
 
 ENVIRONMENT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -56,6 +60,35 @@ def initialize() -> None:
     except (RuntimeError, ValueError) as error:
         line = str(error).strip().splitlines()[0]
         raise UserError(f"the processes of the run do not find one another: {line}") from error
+
+
+def remember_compilations() -> None:
+    """Keeps what XLA compiles in the user's cache folder, so that the next start need not.
+
+    `~/.cache/affect_jax/compiled`, or under `XDG_CACHE_HOME`, at most `CACHE_BYTES`;
+    `JAX_COMPILATION_CACHE_DIR` names another folder, `JAX_ENABLE_COMPILATION_CACHE=false` takes
+    none. Machines that share a home do not share instructions that one of them lacks.
+    """
+    if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    processor = hashlib.sha256(_processor().encode()).hexdigest()[:8]
+    folder = home / "affect_jax" / "compiled" / f"{platform.machine()}-{processor}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # no home to write to: each start compiles
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
+
+
+def _processor() -> str:
+    """What the processor can do: its flags, where the system tells them."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
 
 
 def several() -> bool:

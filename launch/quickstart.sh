@@ -11,3 +11,4 @@ python -m affect_jax.main --mode=evaluate --workdir="$workdir" --checkpoint=best
 echo
 echo "Curves:  $VENV/bin/tensorboard --logdir runs/"
 echo "Scores:  $workdir/evaluation/validation/scores.json"
+echo "Report:  $workdir/evaluation/validation/report.html"

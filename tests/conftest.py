@@ -15,12 +15,13 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_backend_optimization_level=0",
     ]
 )
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+# Commands that the tests start keep their compilations here, not in the user's home.
+os.environ.setdefault("XDG_CACHE_HOME", str(REPOSITORY / ".pytest_cache" / "home"))
 
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 from hypothesis import settings  # noqa: E402
-
-REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tests")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -91,3 +93,41 @@ def test_a_batch_is_split_and_a_state_is_whole_on_every_device():
         np.testing.assert_array_equal(np.ravel(shard.data), 4 * index + np.arange(4))
     assert len(state.addressable_shards) == devices
     assert all(shard.data.shape == (5,) for shard in state.addressable_shards)
+
+
+@pytest.fixture
+def no_cache_yet():
+    names = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size")
+    before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def folder_of_compilations() -> str:
+    return getattr(jax.config, "jax_compilation_cache_dir")  # noqa: B009 (declared at run time)
+
+
+def test_compilations_are_kept_in_the_users_cache(no_cache_yet, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    parallel.remember_compilations()
+    folder = pathlib.Path(folder_of_compilations())
+    assert folder.is_dir() and folder.parent == tmp_path / "affect_jax" / "compiled"
+    monkeypatch.setattr(parallel, "_processor", lambda: "flags: another")
+    jax.config.update("jax_compilation_cache_dir", None)
+    parallel.remember_compilations()
+    assert pathlib.Path(folder_of_compilations()) != folder
+
+
+def test_a_folder_that_was_named_is_left(no_cache_yet, monkeypatch, tmp_path):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
+    parallel.remember_compilations()
+    assert folder_of_compilations() == str(tmp_path / "mine")
+
+
+def test_without_a_home_to_write_to_each_start_compiles(no_cache_yet, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    parallel.remember_compilations()
+    assert not folder_of_compilations()
