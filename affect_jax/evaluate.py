@@ -14,9 +14,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
-import os
 import pathlib
-import platform
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -45,7 +43,7 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
 
     **Raises:** `UserError` where there is no such checkpoint or split.
     """
-    from affect_jax import inference, program
+    from affect_jax import inference, parallel, program
     from affect_jax import state as states
     from affect_jax.checkpoints import Checkpoints
     from affect_jax.data import features
@@ -65,7 +63,8 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
         "fingerprint": data.fingerprint,
         "config": info["config"],
         "checkpoint_step": info["step"],
-        "machine": _machine(),
+        "machine": parallel.machine(),
+        "machine_of_training": info["machine"] if "machine" in info else {},
     }
     if evaluator.told:
         about["action_units"] = evaluator.told  # annotated, or estimated from landmarks
@@ -109,19 +108,6 @@ def _report(
     run = dataclasses.replace(runs.read(out), faces=pictures, explanations=found)
     with contextlib.closing(writers.TensorBoardWriter(out / "tensorboard")) as writer:
         print(f"         {page.write(run, out, writer=writer)}")
-
-
-def _machine() -> dict[str, Any]:
-    """What the checkpoint is scored on."""
-    import jax
-    import psutil
-
-    return {
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "cores": os.cpu_count(),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.machine()}",
-    }
 
 
 def score_file(

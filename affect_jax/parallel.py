@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -127,6 +128,16 @@ def mesh() -> Mesh:
 def num_devices() -> int:
     """Devices of all processes."""
     return jax.device_count()
+
+
+def machine() -> dict[str, Any]:
+    """What computes: of all processes the devices, of this one's machine the rest."""
+    return {
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cores": os.cpu_count(),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def is_main() -> bool:

@@ -351,6 +351,7 @@ class Run:
                 "epoch": step / self.cadence.steps_per_epoch,
                 "data": self.training.fingerprint,
                 "config": configs.digest(self.config),
+                "machine": parallel.machine(),
             }
             # A copy: on a CPU the host's array may be the device's memory, which is donated.
             host = jax.tree.map(np.array, parallel.to_host(state))

@@ -60,6 +60,7 @@ def test_train_then_evaluate(trained):
     written = json.loads((out / "scores.json").read_text())
     accuracy = written["scores"]["categorical.top1.original.accuracy"]
     assert f"{accuracy:.3f}" in scored.stdout
+    assert written["about"]["machine_of_training"] == written["about"]["machine"]
     assert written["about"]["checkpoint_step"] > 0 and written["about"]["data"] == "affectnet"
     table = pyarrow.parquet.read_table(out / "predictions.parquet")
     assert table.num_rows == 24 and len(set(table["id"].to_pylist())) == 24

@@ -27,6 +27,7 @@ def facts(run: Run) -> list[tuple[str, Pairs]]:
         ("Data", _data(run)),
         ("Training", _training(run)),
         ("Evaluation", _evaluation(run.about)),
+        ("Machine of the training", _pairs(run.about, "machine_of_training")),
         ("Machine of the evaluation", _pairs(run.about, "machine")),
         ("Versions", _pairs(run.about, "versions")),
     ]

@@ -95,6 +95,7 @@ def write_run(
         "config": "abcdef012345",
         "checkpoint_step": 200,
         "machine": {"devices": "1 x cpu"},
+        "machine_of_training": {"devices": "4 x accelerator"},
         "action_units": "validation: action units annotated of 240 faces",
         "predictions": str(folder / "predictions.parquet"),
         "faces": len(given),

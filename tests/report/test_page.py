@@ -72,8 +72,8 @@ def test_sections_come_in_the_order_of_reading(read):
 def test_it_says_what_was_run(read):
     for fact in (
         "rendered faces (synthetic_faces)", "validation", "alexnet", "cross_entropy", "step 200",
-        "0123456789ab", "abcdef012345", "3.5 epochs", "1 x cpu", "numpy", "2026-01-02 03:04 UTC",
-        "3 min 00 s", "50 images/s", "learning_rate", "0.01",
+        "0123456789ab", "abcdef012345", "3.5 epochs", "1 x cpu", "4 x accelerator", "numpy",
+        "2026-01-02 03:04 UTC", "3 min 00 s", "50 images/s", "learning_rate", "0.01",
         "Where the labels come from: validation: action units annotated of 240 faces.",
     ):  # fmt: skip
         assert fact in read.text, fact
