@@ -94,7 +94,7 @@ def defaults() -> Config:
     # better (`-dimensional.mean.rmse`).
     config.checkpoint.best = "categorical.top1.original.f1.macro"
 
-    config.log_every = 50  # steps between lines of the log; a loss that is not finite shows here
+    config.log_every = 50  # steps between lines of the log
     config.skip_nonfinite = 0  # steps without a finite loss and gradient that a run may leave out
     config.images_every = ConfigDict({"epochs": 1.0, "steps": 0})  # faces to TensorBoard
     config.profile = False  # write a profile of steps 10 to 20, for TensorBoard

@@ -1,7 +1,7 @@
 """Steps whose loss or gradient is not finite: told with their faces, left out up to a limit.
 
 Such a step changes no parameter (`steps.train_step`), so nothing is poisoned by the time it is
-noticed, when the next line of the log is written.
+noticed: when the devices have done it, a few steps after it was given out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ from affect_jax import parallel
 from affect_jax.errors import UserError
 
 FILE = "nonfinite.json"
+
+
+def finite(metrics: Any) -> bool:
+    """Whether the loss and the gradient of an update, or of several, are finite; waits for them."""
+    return bool(
+        np.isfinite(parallel.to_host([metrics.loss.total, metrics.gradient_norm.total])).all()
+    )
 
 
 class NonFinite:

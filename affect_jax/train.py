@@ -204,15 +204,18 @@ class Log:
         self._step, self._time, self._waited = start, time.perf_counter(), 0.0
         self._elsewhere = 0.0  # seconds since the last line that went into evaluating and saving
 
-    def add(self, metrics: Any, count: int) -> None:
+    def add(self, metrics: Any, count: int) -> bool:
         """Takes the metrics of an update, or of several that went out together.
 
         Waits where the devices are more than `IN_FLIGHT` such behind: so a signal is answered
         after a few, not after all that were given out since a line.
+
+        **Returns:** whether all is well as far as the devices have come; else a line is due.
         """
         self._pending.append(metrics)
-        jax.block_until_ready(self._pending[: -self.IN_FLIGHT][-1:])
         self.progress.advance(count)
+        done = self._pending[: -self.IN_FLIGHT][-1:]
+        return all(map(nonfinite.finite, done))
 
     def flush(self, step: int, waited_seconds: float) -> None:
         """Writes the means since the last line.
@@ -277,10 +280,10 @@ class Run:
             with jax.transfer_guard("disallow"):  # what crosses to a device is put there
                 state, metrics, count = feed.update(state, step)
             step += count
-            self.log.add(metrics, count)
+            well = self.log.add(metrics, count)
             stopping = self.stopping(step)
             evaluating, saving = cadence.due("evaluate", step), cadence.due("save", step)
-            if evaluating or saving or stopping or cadence.due("log", step):
+            if evaluating or saving or stopping or not well or cadence.due("log", step):
                 self.log.flush(step, feed.waited_seconds)
             if cadence.due("images", step):
                 self.log.writer.write_images(step, {"training_faces": self.faces(step)})

@@ -127,10 +127,10 @@ def test_a_signal_saves_and_ends_the_run(places, undisturbed, tmp_path, monkeypa
     plain, added = train.Log.add, []
 
     def add(log, metrics, count):
-        plain(log, metrics, count)
         added.append(metrics)
         if len(added) == 6:
             os.kill(os.getpid(), signal.SIGTERM)
+        return plain(log, metrics, count)
 
     monkeypatch.setattr(train.Log, "add", add)
     assert fit(places, tmp_path, duration={"steps": 12}) == 128 + signal.SIGTERM
@@ -148,10 +148,19 @@ def test_a_finished_run_says_so_again(places, undisturbed, capsys):
     assert saved(undisturbed, 12) == before
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(places, tmp_path):
-    with pytest.raises(UserError, match="not finite"):
-        fit(places, tmp_path, duration={"steps": 12}, learning_rate=1e30)
+def test_a_loss_that_is_not_finite_ends_the_run_as_soon_as_it_is_known(places, tmp_path):
+    """Nothing calls for a line of the log, an evaluation or a checkpoint within these steps."""
+    never = {
+        "log_every": 100,
+        "evaluate_every": {"steps": 100},
+        "checkpoint__every": {"steps": 100},
+    }
+    with pytest.raises(UserError, match=r"^step [2-5]: the loss .* is not finite"):
+        fit(places, tmp_path, duration={"steps": 50}, learning_rate=1e30, **never)
     assert Checkpoints(tmp_path / "checkpoints").steps() == []
+    (found,) = json.loads((tmp_path / "nonfinite.json").read_text())[:1]
+    rest = json.loads((tmp_path / "nonfinite.json").read_text())[-1]["step"]
+    assert rest <= found["step"] + train.Log.IN_FLIGHT
 
 
 def test_an_unknown_best_score_is_told_before_training(places, tmp_path):

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 MAX_BYTES_AHEAD = 1 << 30  # of decoded faces waiting in memory, in each process that decodes
 MAX_THREADS = 16  # more only queue for Python's lock: the decoder itself runs without it
-PATIENCE_SECONDS = 40.0  # without a batch, after which a worker or the disk counts as hung
+PATIENCE_SECONDS = 30.0  # without a batch, after which a worker or the disk counts as hung
 SHARE_OF_HOST = 0.5  # of free memory, for `auto`: the rest is the run's and its neighbours'
 SHARE_OF_DEVICES = 0.8  # the rest is the network's
 _ENDLESS = 1 << 48  # steps of an order without an end; Grain wants a length
