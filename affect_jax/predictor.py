@@ -177,7 +177,7 @@ class Predictor:
         seen = list(self.stream(several, boxes))
         counts = [len(one.found.boxes) for one in seen]
         outputs = {
-            head: np.concatenate([one.outputs[head] for one in seen] or [self._nothing(head)])
+            head: np.concatenate([one.outputs[head] for one in seen] or [self._empty(head)])
             for head in self.heads
         }
         found = [one.found for one in seen]
@@ -236,7 +236,7 @@ class Predictor:
             parts.append((len(some), self._network(self._variables, {"image": padded})))
         return {
             head: np.concatenate(
-                [self._nothing(head), *(np.asarray(part[head])[:count] for count, part in parts)]
+                [self._empty(head), *(np.asarray(part[head])[:count] for count, part in parts)]
             )
             for head in self.heads
         }
@@ -254,11 +254,11 @@ class Predictor:
                 where = detection.Faces(given, np.full(len(given), np.nan, np.float32))
             crops, kept = self._crops(pixels, where.boxes)
         except faces.Unusable as unusable:
-            return self._no_faces(size, str(unusable))
+            return self.nothing(str(unusable), size)
         kept_pixels = pixels if keep else None
         if not kept:
             reason = "no box has a part in the image" if len(where.boxes) else NO_FACE
-            return self._no_faces(size, reason)._replace(pixels=kept_pixels)
+            return self.nothing(reason, size)._replace(pixels=kept_pixels)
         return Found(
             size,
             where.boxes[kept].astype(np.float32),
@@ -279,13 +279,14 @@ class Predictor:
                 kept.append(place)
         return crops[: len(kept)], kept
 
-    def _no_faces(self, size: tuple[int, int], reason: str) -> Found:
+    def nothing(self, reason: str, size: tuple[int, int] = (0, 0)) -> Found:
+        """An image without a face."""
         side = self._image_size
         crops = np.zeros((0, side, side, 3), np.uint8)
         boxes = np.zeros((0, 4), np.float32)
         return Found(size, boxes, boxes[:, 0], crops, reason, None)
 
-    def _nothing(self, head: str) -> np.ndarray:
+    def _empty(self, head: str) -> np.ndarray:
         width = len(self.classes) if head == "expression" else _SHAPES[head]
         return np.zeros((0, width), np.float32)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import cv2
 import numpy as np
 
@@ -41,3 +43,15 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     both = max(0, width) * max(0, height)
     return both / (a[2] * a[3] + b[2] * b[3] - both)
+
+
+def write_film(path: pathlib.Path, frames: list[np.ndarray], rate: float = 10.0) -> pathlib.Path:
+    """An `.avi` of JPEGs, RGB frames of one size."""
+    height, width = frames[0].shape[:2]
+    code = cv2.VideoWriter.fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, (width, height))
+    assert writer.isOpened()
+    for frame in frames:
+        writer.write(frame[:, :, ::-1])
+    writer.release()
+    return path
