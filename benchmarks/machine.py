@@ -10,15 +10,14 @@ import platform
 from collections.abc import Iterable
 from typing import Any
 
-import psutil
 
-
-def machine(packages: Iterable[str]) -> dict[str, Any]:
+def machine(packages: Iterable[str], accelerator: str = "") -> dict[str, Any]:
     """Date, processor, load and versions.
 
     **Arguments:**
 
     - `packages`: whose versions matter; one that is not installed is left out.
+    - `accelerator`: the name of the card, where one was used.
     """
     model = platform.processor()
     if os.path.exists("/proc/cpuinfo"):
@@ -26,16 +25,24 @@ def machine(packages: Iterable[str]) -> dict[str, Any]:
         models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         model = models[0] if models else model
     versions = {name: importlib.metadata.version(name) for name in packages if installed(name)}
+    found = {
+        "cpu": model,
+        "cores": cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "load": round(os.getloadavg()[0], 1),
+    }
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cpu": model,
-            "cores": len(os.sched_getaffinity(0)),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30),
-            "load": round(os.getloadavg()[0], 1),
-        },
+        "machine": found | ({"accelerator": accelerator} if accelerator else {}),
         "versions": {"python": platform.python_version(), **versions},
     }
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def installed(package: str) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tabulate import tabulate
 
 from affect_jax.errors import UserError
 from affect_jax.models.base import PEERS
@@ -45,6 +44,8 @@ class Report:
 
     def table(self) -> str:
         """A row for each part of the model and each layer that was left in the file."""
+        from tabulate import tabulate  # networks can be had where only JAX and flax are
+
         rows = []
         for part in dict.fromkeys(_part(name) for name in (*self.loaded, *self.fresh)):
             loaded = [name for name in self.loaded if _part(name) == part]

@@ -6,7 +6,6 @@ import pathlib
 import re
 
 import numpy as np
-import safetensors
 
 from affect_jax.errors import UserError
 from affect_jax.models import torch_files
@@ -44,6 +43,8 @@ def read(source: str) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    import safetensors  # networks can be had where only JAX and flax are
+
     try:
         with safetensors.safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

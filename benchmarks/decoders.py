@@ -1,0 +1,136 @@
+"""How many 256 x 256 faces a second each decoder turns from JPEG into RGB, on one thread.
+
+    python -m benchmarks.decoders
+
+The JPEGs are those that preparation writes (quality 95, colours at half resolution), of rendered
+faces. Every decoder hands over a NumPy array, or a tensor, uint8 [256, 256, 3]; a decoder that is
+not installed, or does not work here, is left out with its reason. simplejpeg is what the loader
+uses, into memory that is used again, as it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from affect_jax.data import faces
+from affect_jax.facs import sample
+from benchmarks import peers, recording
+
+OURS = "simplejpeg, memory used again"
+PACKAGES = ("simplejpeg", "opencv-python-headless", "pillow", "PyTurboJPEG", "torchvision", "numpy")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    cv2.setNumThreads(1)
+    jpegs = [
+        faces.encode(sample.sample(0, number, size=options.size).image)
+        for number in range(options.different)
+    ]
+    runs = recording.take_turns(
+        {
+            name: lambda decode=decode: rate(decode, jpegs, options)
+            for name, decode in decoders(jpegs[0], options.size).items()
+        },
+        options.rounds,
+    )
+    rows = [
+        {
+            "decoder": name,
+            "faces/s": statistics.median(rates),
+            "the loader's is faster by": recording.ratio(runs[OURS], rates),
+        }
+        for name, rates in runs.items()
+    ]
+    recording.keep(
+        "decoders",
+        what=f"Faces/s of one thread, JPEG to RGB, {options.size} x {options.size}",
+        options=options,
+        rows=rows,
+        runs=runs,
+        packages=PACKAGES,
+    )
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    found = recording.parser(__doc__)
+    found.add_argument("--size", type=int, default=256, help="side of the faces, pixels")
+    found.add_argument("--faces", type=int, default=1000, help="of each decoder, each round")
+    recording.add_clock(found)
+    found.add_argument("--different", type=int, default=64, help="faces that are decoded in turn")
+    return recording.parse(found, arguments, {"faces": 8, "different": 4, "size": 64})
+
+
+def rate(decode: Callable[[bytes], Any], jpegs: list[bytes], options: argparse.Namespace) -> float:
+    def work() -> None:
+        for number in range(options.faces):
+            decode(jpegs[number % len(jpegs)])
+
+    return options.faces / recording.seconds_of(work, options.clock)
+
+
+def decoders(jpeg: bytes, size: int) -> dict[str, Callable[[bytes], Any]]:
+    """Those that work here, by name."""
+    buffer = np.empty((size, size, 3), np.uint8)
+    known: dict[str, Callable[[], Callable[[bytes], Any]]] = {
+        OURS: lambda: lambda content: simplejpeg.decode_jpeg(content, "RGB", buffer=buffer),
+        "simplejpeg": lambda: lambda content: simplejpeg.decode_jpeg(content, "RGB"),
+        "PyTurboJPEG": _turbojpeg,
+        "OpenCV": lambda: _opencv,
+        "Pillow": lambda: _pillow,
+        "torchvision": _torchvision,
+    }
+    working = {}
+    for name, create in known.items():
+        try:
+            decode = create()
+            found = np.asarray(decode(jpeg))
+        except Exception as error:  # each library has its own ways not to be there
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            print(f"left out: {name}: {reason}")
+            continue
+        assert found.shape == (size, size, 3) and found.dtype == np.uint8, name
+        working[name] = decode
+    return working
+
+
+def _opencv(content: bytes) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert image is not None
+    return image
+
+
+def _pillow(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _turbojpeg() -> Callable[[bytes], Any]:
+    import turbojpeg
+
+    decoder = turbojpeg.TurboJPEG()
+    return lambda content: decoder.decode(content, pixel_format=turbojpeg.TJPF_RGB)
+
+
+def _torchvision() -> Callable[[bytes], Any]:
+    torch, torchvision = peers.torch(), peers.torchvision()
+    torch.set_num_threads(1)
+
+    def decode(content: bytes) -> Any:
+        data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        return torchvision.io.decode_jpeg(data).permute(1, 2, 0)
+
+    return decode
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""How fast a network is trained and applied, beside PyTorch and, for ResNet18, Keras on JAX.
+
+    python -m benchmarks.step                                         # batch 32; on a GPU 256
+    python -m benchmarks.step --networks resnet18 --types float32 --rounds 3
+    python -m benchmarks.step --batches 256 512 1024                  # on a GPU
+    taskset -c 0 python -m benchmarks.step --clock processor          # a CPU with other work
+
+Ours are the package's own steps, from uint8 faces to the next state or to probabilities: crop,
+mirroring, normalisation, loss, update, the log's averages and the check for what is not finite are
+inside. The peers get images that are already cut and normalised, and keep no averages. All of a
+step's inputs are in the device's memory, so nothing is loaded. Contenders take turns; ratios are
+of runs in the same round. On a GPU the share of the limit stands beside: operations of the network
+(PyTorch counts them) a second, over those of a large product of bfloat16 matrices measured there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from affect_jax import batch as batches
+from affect_jax import config as configs
+from affect_jax import parallel, program, steps
+from affect_jax import state as states
+from benchmarks import peers, recording
+from benchmarks.machine import installed
+
+OURS, EAGER, COMPILED, KERAS = "affect_jax", "PyTorch", "PyTorch, compiled", "Keras on JAX"
+NETWORKS = ("alexnet", "alexnet_one_tower", "resnet18")
+TYPES = ("float32", "bfloat16")
+KINDS = ("train", "eval")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision", "keras")
+MARGIN = 32  # pixels by which a stored face is larger than its crop
+MATRIX = 8192
+
+Take = Callable[[int], Any]  # does that many steps and waits for them
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    program.registries()
+    accelerator = "" if on_cpu() else jax.devices()[0].device_kind
+    peak = 0.0 if on_cpu() else peak_flops()
+    rows, runs = [], {}
+    for name in options.networks:
+        for dtype in options.types:
+            for size in options.batches or ([32] if on_cpu() else [256]):
+                for kind in options.kinds:
+                    case = (name, dtype, size, kind)
+                    rates = measure(case, options)
+                    runs[", ".join(map(str, case))] = rates
+                    rows.append(row_of(case, rates, options.crop_size, peak))
+                    print(recording.table(rows[-1:]), flush=True)
+    clock = "" if options.clock == "wall" else ", seconds of processor time"
+    recording.keep(
+        "step" if on_cpu() else "step_gpu",
+        what="Images/s of one step" + clock + "; 'to' a peer: how many times its images/s",
+        options=options,
+        rows=rows,
+        runs=runs | ({"bfloat16 product, FLOP/s": peak} if peak else {}),
+        packages=PACKAGES,
+        accelerator=accelerator,
+    )
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    found = recording.parser(__doc__)
+    found.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    found.add_argument("--types", nargs="+", default=list(TYPES), choices=TYPES)
+    found.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    found.add_argument("--batches", nargs="+", type=int, help="default: 32, on a GPU 256")
+    found.add_argument("--crop_size", type=int, default=224)
+    found.add_argument("--steps", type=int, default=5, help="of each contender, each round")
+    recording.add_clock(found)
+    known = [EAGER, COMPILED, KERAS]
+    found.add_argument("--peers", nargs="*", default=known, choices=known)
+    quick = {"networks": ["resnet18"], "types": ["float32"], "batches": [4], "crop_size": 32}
+    return recording.parse(found, arguments, quick | {"steps": 1, "peers": [EAGER]})
+
+
+def on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def measure(case: tuple[str, str, int, str], options: argparse.Namespace) -> recording.Runs:
+    """Images/s of every contender in every round."""
+    takes: dict[str, Take] = {}
+    size = case[2]
+    for contender, create in contenders(case, options.crop_size).items():
+        if contender != OURS and contender not in options.peers:
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the peers' remarks on their own insides
+                take = create()
+                take(2)  # compiles
+        except Exception as error:  # a compiler that is missing, say
+            if contender == OURS:
+                raise
+            print(f"left out: {contender}, {case}: {str(error).strip().splitlines()[0][:200]}")
+            continue
+        takes[contender] = take
+
+    def rate(take: Take) -> float:
+        work = functools.partial(take, options.steps)
+        return size * options.steps / recording.seconds_of(work, options.clock)
+
+    turns = {name: functools.partial(rate, take) for name, take in takes.items()}
+    return recording.take_turns(turns, options.rounds)
+
+
+def contenders(case: tuple[str, str, int, str], crop_size: int) -> dict[str, Callable[[], Take]]:
+    """What makes each contender, by name."""
+    name, dtype, size, kind = case
+    random = np.random.default_rng(0)
+    side = crop_size + MARGIN
+    faces = random.integers(0, 256, (size, side, side, 3), np.uint8)
+    labels = random.integers(0, 8, size)
+    cut = np.ascontiguousarray(faces[:, :crop_size, :crop_size])
+    found: dict[str, Callable[[], Take]] = {
+        OURS: lambda: ours(case, crop_size, faces, labels),
+    }
+    if installed("torch"):
+        for contender, compiled in ((EAGER, False), (COMPILED, True)):
+            create = functools.partial(peers.Side, name, dtype=dtype, crop_size=crop_size)
+            found[contender] = functools.partial(
+                in_torch, functools.partial(create, compiled=compiled), kind, cut, labels
+            )
+    if installed("keras") and name == "resnet18":
+        found[KERAS] = lambda: in_keras(dtype, crop_size, kind, cut, labels)
+    return found
+
+
+def ours(
+    case: tuple[str, str, int, str], crop_size: int, faces: np.ndarray, labels: np.ndarray
+) -> Take:
+    name, dtype, size, kind = case
+    compiled, targets = network(name, dtype, size, crop_size, labels)
+    batch = batches.take(targets, np.arange(size)) | {"image": faces}
+    placed = parallel.shard(batches.split(batch, jax.local_device_count()))
+    state = parallel.replicate(states.create(compiled))
+    if kind == "train":
+        update = parallel.on_devices(functools.partial(steps.train_step, compiled))
+
+        def train(count: int) -> None:
+            nonlocal state
+            for _ in range(count):
+                state, _ = update(state, placed)
+            jax.block_until_ready(state)
+
+        return train
+    predict = parallel.map_devices(functools.partial(steps.predict_step, compiled))
+    variables = states.variables(state)
+    images = {name: placed[name] for name in ("image", "valid")}
+
+    def evaluate(count: int) -> None:
+        jax.block_until_ready([predict(variables, images) for _ in range(count)])
+
+    return evaluate
+
+
+def network(
+    name: str, dtype: str, size: int, crop_size: int, labels: np.ndarray
+) -> tuple[program.Program, batches.Batch]:
+    """The program of the protocol's config with another trunk, and the batch's targets."""
+    config = configs.defaults()
+    config.trunk, config.dtype, config.batch_size = {"name": name}, dtype, size
+    config.data.crop_size = crop_size
+    targets = batches.targets({"expression": labels})
+    return program.create_program(config, targets, steps_per_epoch=1000), targets
+
+
+def in_torch(
+    create: Callable[[], peers.Side], kind: str, cut: np.ndarray, labels: np.ndarray
+) -> Take:
+    side, images = create(), peers.normalized(cut)
+    classes = peers.torch().as_tensor(labels, device=peers.device())
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            side.update(images, classes) if kind == "train" else side.predict(images)
+        peers.synchronize()
+
+    return take
+
+
+def in_keras(dtype: str, crop_size: int, kind: str, cut: np.ndarray, labels: np.ndarray) -> Take:
+    model = peers.keras_resnet18(dtype=dtype, crop_size=crop_size)
+    images, classes = jnp.asarray(peers.float_images(cut)), jnp.asarray(labels)
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            if kind == "train":
+                model.train_on_batch(images, classes)
+            else:
+                model.predict_on_batch(images)
+
+    return take
+
+
+def row_of(
+    case: tuple[str, str, int, str], rates: recording.Runs, crop_size: int, peak: float
+) -> dict[str, Any]:
+    """One row of the table: medians of images/s and of ratios."""
+    name, dtype, size, kind = case
+    row = {"network": name, "type": dtype, "batch": size, "step": kind}
+    row[OURS] = statistics.median(rates[OURS])
+    for peer in (EAGER, COMPILED, KERAS):
+        there = peer in rates
+        row[peer] = statistics.median(rates[peer]) if there else "-"
+        row[f"to {peer}"] = f"{recording.ratio(rates[OURS], rates[peer]):.2f}" if there else "-"
+    if peak and installed("torch"):
+        operations = peers.flops(name, crop_size=crop_size, training=kind == "train")
+        row["of the limit"] = f"{operations * row[OURS] / peak:.1%}"
+    return row
+
+
+def peak_flops() -> float:
+    """FLOP/s of a product of two bfloat16 matrices of 8192 x 8192: the best of ten."""
+    matrix = jax.random.normal(jax.random.key(0), (MATRIX, MATRIX), jnp.bfloat16)
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    seconds = min(
+        recording.seconds_of(lambda: product(matrix, matrix).block_until_ready()) for _ in range(10)
+    )
+    return 2 * MATRIX**3 / seconds
+
+
+if __name__ == "__main__":
+    main()
