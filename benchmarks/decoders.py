@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import statistics
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from affect_jax.facs import sample
 from benchmarks import peers, recording
 
 OURS = "simplejpeg, memory used again"
+Decode = Callable[[bytes], Any]
 PACKAGES = ("simplejpeg", "opencv-python-headless", "pillow", "PyTurboJPEG", "torchvision", "numpy")
 
 
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = recording.take_turns(
         {
             name: lambda decode=decode: rate(decode, jpegs, options)
-            for name, decode in decoders(jpegs[0], options.size).items()
+            for name, decode in working(jpegs[0], list(KNOWN)).items()
         },
         options.rounds,
     )
@@ -78,50 +80,62 @@ def rate(decode: Callable[[bytes], Any], jpegs: list[bytes], options: argparse.N
     return options.faces / recording.seconds_of(work, options.clock)
 
 
-def decoders(jpeg: bytes, size: int) -> dict[str, Callable[[bytes], Any]]:
-    """Those that work here, by name."""
-    buffer = np.empty((size, size, 3), np.uint8)
-    known: dict[str, Callable[[], Callable[[bytes], Any]]] = {
-        OURS: lambda: lambda content: simplejpeg.decode_jpeg(content, "RGB", buffer=buffer),
-        "simplejpeg": lambda: lambda content: simplejpeg.decode_jpeg(content, "RGB"),
-        "PyTurboJPEG": _turbojpeg,
-        "OpenCV": lambda: _opencv,
-        "Pillow": lambda: _pillow,
-        "torchvision": _torchvision,
-    }
-    working = {}
-    for name, create in known.items():
+def working(jpeg: bytes, names: Sequence[str]) -> dict[str, Decode]:
+    """Those decoders of `KNOWN` that work here, by name; of the others it is said why not."""
+    found = {}
+    for name in names:
         try:
-            decode = create()
-            found = np.asarray(decode(jpeg))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what will be deprecated
+                decode = KNOWN[name]()
+                image = np.asarray(decode(jpeg))
         except Exception as error:  # each library has its own ways not to be there
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             print(f"left out: {name}: {reason}")
             continue
-        assert found.shape == (size, size, 3) and found.dtype == np.uint8, name
-        working[name] = decode
-    return working
+        assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8, name
+        found[name] = decode
+    return found
 
 
-def _opencv(content: bytes) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    assert image is not None
-    return image
+def _memory_again() -> Decode:
+    kept: list[np.ndarray] = []
+
+    def decode(content: bytes) -> np.ndarray:
+        if not kept:
+            kept.append(simplejpeg.decode_jpeg(content, "RGB"))
+        return simplejpeg.decode_jpeg(content, "RGB", buffer=kept[0])
+
+    return decode
 
 
-def _pillow(content: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(content)) as image:
-        return np.asarray(image.convert("RGB"))
+def _simplejpeg() -> Decode:
+    return lambda content: simplejpeg.decode_jpeg(content, "RGB")
 
 
-def _turbojpeg() -> Callable[[bytes], Any]:
+def _opencv() -> Decode:
+    def decode(content: bytes) -> Any:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+    return decode
+
+
+def _pillow() -> Decode:
+    def decode(content: bytes) -> np.ndarray:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGB"))
+
+    return decode
+
+
+def _turbojpeg() -> Decode:
     import turbojpeg
 
     decoder = turbojpeg.TurboJPEG()
     return lambda content: decoder.decode(content, pixel_format=turbojpeg.TJPF_RGB)
 
 
-def _torchvision() -> Callable[[bytes], Any]:
+def _torchvision() -> Decode:
     torch, torchvision = peers.torch(), peers.torchvision()
     torch.set_num_threads(1)
 
@@ -130,6 +144,17 @@ def _torchvision() -> Callable[[bytes], Any]:
         return torchvision.io.decode_jpeg(data).permute(1, 2, 0)
 
     return decode
+
+
+KNOWN: dict[str, Callable[[], Decode]] = {
+    OURS: _memory_again,
+    "simplejpeg": _simplejpeg,
+    "PyTurboJPEG": _turbojpeg,
+    "OpenCV": _opencv,
+    "Pillow": _pillow,
+    "torchvision": _torchvision,
+}
+"""Name -> what makes a decoder, in the process that is to use it."""
 
 
 if __name__ == "__main__":

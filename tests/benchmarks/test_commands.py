@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from benchmarks import decoders, recording
+from benchmarks import decoders, loading, recording
 
 
 @pytest.fixture
@@ -31,3 +31,10 @@ def test_decoders(folder):
     kept = ran(decoders.main, folder, "decoders")
     assert {decoders.OURS, "OpenCV", "Pillow"} <= set(kept["runs"])
     assert all(rate > 0 for rates in kept["runs"].values() for rate in rates)
+
+
+def test_loading(folder):
+    kept = ran(loading.main, folder, "loading")
+    assert {loading.LIMIT, "affect_jax, no workers", "affect_jax, cache='host'"} <= set(
+        kept["runs"]
+    )
