@@ -4,6 +4,9 @@
 
 A run must have been scored (`--mode=evaluate`). Every config of configs/ has a row; one without a
 run says what it needs. The table replaces what stands between the markers in README.md.
+
+A run's folder is named after its config; what follows names the data where the config cannot:
+`runs/alexnet_weighted-my-photographs` was trained on "my photographs".
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ import pathlib
 import re
 
 from tabulate import tabulate
+
+from affect_jax import predictions
+from affect_jax.report import paper
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MARKERS = "<!-- results: python -m benchmarks.results RUN... -->", "<!-- end of results -->"
@@ -53,13 +59,25 @@ def row_of(run: pathlib.Path) -> dict[str, str]:
     scored = json.loads((run / "evaluation" / "validation" / "scores.json").read_text())
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     finished = datetime.datetime.fromtimestamp(lines[-1]["time"], datetime.UTC)
-    data = config["data"]["name"]
-    row = {"config": f"`{config_name(run)}`", "data": DATA[data] if data in DATA else run.name}
+    row = {"config": f"`{config_name(run)}`", "data": data_of(run, config, scored)}
+    width = f", width {config['trunk']['width']}" if "width" in config["trunk"] else ""
+    row["network"] = f"{config['trunk']['name']}{width}, {config['data']['crop_size']} px"
     row |= {title: cell(scored, name) for title, name in SHOWN.items()}
     row["epochs"] = f"{config['duration']['epochs']:g}"
     row["minutes"] = f"{seconds_of(lines) / 60:.0f}"
     row["finished"] = f"{finished:%Y-%m-%d}"
     return row
+
+
+def data_of(run: pathlib.Path, config: dict, scored: dict) -> str:
+    """The data set in words; AffectNet only where the scored faces are its validation split."""
+    name = config["data"]["name"]
+    if name in DATA:
+        return DATA[name]
+    table = predictions.read(run / "evaluation" / "validation" / "predictions.parquet")
+    if not paper.why_not_comparable(scored["about"], table):
+        return "AffectNet"
+    return run.name.removeprefix(config_name(run)).strip("-").replace("-", " ") or "not AffectNet"
 
 
 def config_name(run: pathlib.Path) -> str:
