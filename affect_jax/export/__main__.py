@@ -10,18 +10,13 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from affect_jax.command import Parser
 from affect_jax.errors import UserError
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the flags")
-
-
 def parser() -> argparse.ArgumentParser:
-    made = _Parser(
+    made = Parser(
         prog="python -m affect_jax.export",
         description="Writes a trained network as StableHLO, ONNX or safetensors, with its card.",
         allow_abbrev=False,

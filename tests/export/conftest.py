@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import pytest
 
 from affect_jax import steps, trained
+from affect_jax.export import formats
 from tests.trained_runs import settings, write
 
 
@@ -25,6 +26,25 @@ def run_of(tmp_path_factory) -> Callable[..., trained.Trained]:
         return trained.load(write(folder, settings(trunk, **changes)))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def exported(run_of, tmp_path_factory) -> Callable[..., Exported]:
+    """`exported("onnx", "alexnet")`: that run, written in that format; once."""
+
+    @functools.cache
+    def make(form: str, trunk: str = "resnet18", beside: bool = False) -> Exported:
+        folder = tmp_path_factory.mktemp("exported")
+        run = run_of(trunk)
+        return Exported(run, folder, formats.write(run, form, folder, beside=beside))
+
+    return make
+
+
+class Exported(NamedTuple):
+    run: trained.Trained
+    folder: pathlib.Path
+    made: dict[str, Any]
 
 
 FACES = 8

@@ -6,13 +6,14 @@ import dataclasses
 import json
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from affect_jax import trained
-from affect_jax.export import card, formats
+from affect_jax.export import card
 from affect_jax.predictions import Predictions
 from tests.report.conftest import table, write_run
 from tests.trained_runs import settings, weights
@@ -144,9 +145,10 @@ def test_names_of_classes_cannot_break_a_table(evaluated, tmp_path):
 
 
 @pytest.mark.parametrize("form, beside", [("onnx", False), ("stablehlo", True), ("safetensors", 0)])
-def test_the_lines_of_a_card_run(form, beside, run_of, tmp_path, monkeypatch):
-    run = run_of("resnet18")
-    card.write(card.create(run, form, formats.write(run, form, tmp_path, beside=beside)), tmp_path)
+def test_the_lines_of_a_card_run(form, beside, exported, tmp_path, monkeypatch):
+    run, folder, made = exported(form, beside=bool(beside))
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    card.write(card.create(run, form, made), tmp_path)
     text = (tmp_path / "README.md").read_text()
     (code,) = re.findall("```python\n(.+?)```", text, re.DOTALL)
     face = np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from affect_jax.export import formats
 from tests.export.conftest import faces_for, predicted
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "examples" / "onnx_face.py"
@@ -23,10 +22,10 @@ def test_the_example_is_short():
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
 
 
-def test_an_exported_network_runs_without_jax(run_of, tmp_path):
+def test_an_exported_network_runs_without_jax(exported, tmp_path):
     pytest.importorskip("onnxruntime")
-    run = run_of("resnet18")
-    formats.write(run, "onnx", tmp_path)
+    run, folder, _ = exported("onnx")
+    model = str(folder / "model.onnx")
     forbidden = tmp_path / "forbidden"
     forbidden.mkdir()
     for name in ("jax", "jaxlib", "flax", "affect_jax"):
@@ -35,7 +34,7 @@ def test_an_exported_network_runs_without_jax(run_of, tmp_path):
     for name, face in zip(("a.png", "b.png"), faces, strict=True):
         Image.fromarray(face).save(tmp_path / name)
     result = subprocess.run(
-        [sys.executable, EXAMPLE, "model.onnx", "a.png", "b.png"],
+        [sys.executable, EXAMPLE, model, "a.png", "b.png"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

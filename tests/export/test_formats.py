@@ -33,12 +33,11 @@ def test_every_trunk_is_tried():
 
 
 @pytest.mark.parametrize("trunk", sorted(SMALL))
-def test_onnx_gives_what_the_network_gives(trunk, run_of, tmp_path):
-    run = run_of(trunk)
-    made = formats.write(run, "onnx", tmp_path)
-    assert made["files"] == ["model.onnx"] == [path.name for path in tmp_path.iterdir()]
+def test_onnx_gives_what_the_network_gives(trunk, exported):
+    run, folder, made = exported("onnx", trunk)
+    assert made["files"] == ["model.onnx"] == [path.name for path in folder.iterdir()]
     assert set(made["largest_difference"]) == {"1", "8"}
-    session = onnx_session(tmp_path / "model.onnx")
+    session = onnx_session(folder / "model.onnx")
     faces = faces_for(run)
     wanted = predicted(run, faces)
     assert_same(session(faces), wanted)
@@ -58,26 +57,24 @@ def test_onnx_averages_with_the_mirror_image_where_evaluation_does(run_of, tmp_p
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["baked", "beside"])
-def test_stablehlo_gives_what_the_network_gives(beside, run_of, tmp_path):
-    run = run_of("resnet18")
-    made = formats.write(run, "stablehlo", tmp_path, beside=beside)
-    assert set(made["files"]) == {path.name for path in tmp_path.iterdir()}
-    content = (tmp_path / "model.stablehlo").read_bytes()
+def test_stablehlo_gives_what_the_network_gives(beside, exported):
+    run, folder, made = exported("stablehlo", beside=beside)
+    assert set(made["files"]) == {path.name for path in folder.iterdir()}
+    content = (folder / "model.stablehlo").read_bytes()
     network = jax_export.deserialize(bytearray(content))
     assert network.platforms == ("cpu", "cuda", "tpu")
-    given = ()
-    if beside:
-        given = (safetensors.numpy.load_file(tmp_path / "model.safetensors"),)
-        kernel = sum(array.nbytes for array in given[0].values())
-        assert len(content) < kernel  # the parameters are not in the program
     faces = faces_for(run)
     wanted = predicted(run, faces)
-    assert_same(jax.device_get(network.call(*given, faces)), wanted)
-    # Parameters beside the program are read from there: doubled biases move the outputs.
-    if beside:
-        moved = {n: a * 2 if n.endswith("bias") else a for n, a in given[0].items()}
-        other = network.call(moved, faces)
-        assert np.abs(other["expression"] - wanted["expression"]).max() > TOLERANCE
+    if not beside:
+        assert_same(jax.device_get(network.call(faces)), wanted)
+        return
+    parameters = safetensors.numpy.load_file(folder / "model.safetensors")
+    assert len(content) < sum(array.nbytes for array in parameters.values())  # they are not in it
+    call = jax.jit(network.call)
+    assert_same(jax.device_get(call(parameters, faces)), wanted)
+    moved = {n: a * 2 if n.endswith("bias") else a for n, a in parameters.items()}
+    other = call(moved, faces)
+    assert np.abs(other["expression"] - wanted["expression"]).max() > TOLERANCE
 
 
 def test_safetensors_is_what_a_run_can_start_from(run_of, tmp_path):

@@ -1,0 +1,180 @@
+"""Tutorials are walked: what a page shows is taken from it and run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pathlib
+import re
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from affect_jax import config as configs
+from affect_jax import evaluate, program, train, trained
+from affect_jax.export import formats
+from affect_jax.workdir import Workdir
+from tests.docs.conftest import ROOT, blocks
+from tests.releases import shrink
+from tests.trained_runs import settings, write
+
+CLASSES = ("calm", "cheerful", "cross")
+COLOURS = ((40, 60, 200), (230, 220, 60), (200, 40, 40))
+SMALL = [
+    "--config.data.image_size=40", "--config.data.crop_size=32", "--config.trunk.width=8",
+    "--config.batch_size=8", "--config.evaluation.batch_size=8", "--config.evaluation.draws=3",
+    "--config.duration.epochs=1",
+]  # fmt: skip
+"""What makes a tutorial's run one of seconds."""
+
+
+def write_faces(folder: pathlib.Path, header: tuple[str, ...], tables: dict[str, str]) -> None:
+    """A folder as `docs/own_data.md` lays it out: persons' folders, files of several kinds."""
+    random = np.random.default_rng(0)
+    rows = []
+    for i in range(36):
+        person, kind = ("anna", "ben", "cleo")[i // 12], ("jpg", "png", "webp")[i % 3]
+        path = folder / "images" / person / f"{i:04d}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = (40 + i, 50, 3)  # none is a square, no two alike
+        noise = random.integers(-30, 31, shape)
+        pixels = np.clip(np.array(COLOURS[i % 3]) + noise, 0, 255).astype(np.uint8)
+        image = Image.fromarray(pixels)
+        exif = image.getexif()
+        exif[0x0112] = 6  # turned by a quarter, as a telephone writes it
+        image.save(path, **({"exif": exif} if kind == "jpg" else {}))
+        feeling = "" if i == 5 else CLASSES[i % 3]
+        axes = ("", "") if i % 4 == 3 else tuple(random.uniform(-1, 1, 2).round(3))
+        split = "val" if person == "cleo" else "train"
+        rows.append((f"{person}/{path.name}", feeling, *axes, split))
+    for name, only in tables.items():
+        with (folder / name).open("w", newline="") as file:
+            kept = [row for row in rows if only in ("", row[-1])]
+            csv.writer(file).writerows([header, *kept])
+
+
+def run(module: str, *arguments: str, folder: pathlib.Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> pathlib.Path:
+    """A small ResNet18's, in the place of the hub's."""
+    folder = tmp_path_factory.mktemp("weights")
+    found = trained.load(write(folder / "run", settings("resnet18", data__num_classes=7)))
+    formats.write(found, "safetensors", folder)
+    return folder / "model.safetensors"
+
+
+def test_your_own_data_from_folder_to_scores(tmp_path, weights, monkeypatch):
+    page = ROOT / "docs" / "own_data.md"
+    (code,) = blocks(page, "python")
+    (tmp_path / "my_faces.py").write_text(code)
+    header = tuple(re.search(r"^(file,.+)$", page.read_text(), re.MULTILINE)[1].split(","))
+    write_faces(tmp_path / "my_faces", header, {"labels.csv": ""})
+    flags = ["--config=my_faces.py", "--workdir=runs/my_faces", *SMALL]
+    flags += [f"--config.init_from={weights}", "--config.data.options.max_skipped=0.05"]
+    result = run("affect_jax.main", *flags, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "training: 24 read = 24 written + 0 skipped" in result.stderr
+    assert f"Weights of {weights}" in result.stderr + result.stdout
+    monkeypatch.chdir(tmp_path)
+    workdir = Workdir("runs/my_faces")
+    config = configs.from_plain(workdir.load_config())
+    assert evaluate.evaluate(config, workdir, checkpoint="best", split=None) == 0
+    out = tmp_path / "runs" / "my_faces" / "evaluation" / "validation"
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores["about"]["classes"] == list(CLASSES) and scores["about"]["faces"] == 12
+    assert "categorical.top1.original.recall.cheerful" in scores["scores"]
+    assert "dimensional.valence.ccc" in scores["scores"]
+    table = pyarrow.parquet.read_table(out / "predictions.parquet")
+    assert set(table["id"].to_pylist()[0].split("/")) & {"cleo"}
+    report = (out / "report.html").read_text()
+    assert "cheerful" in report and "Not AffectNet" in report
+    assert trained.load("runs/my_faces").classes == CLASSES
+
+
+def test_the_frozen_recipe_runs_on_faces_of_ones_own(tmp_path, weights):
+    name = "frozen_resnet18"  # the other recipe: tests/test_warm_start.py
+    header = ("path", "label", "valence", "arousal", "split")
+    tables = {"training.csv": "train", "validation.csv": "val"}
+    write_faces(tmp_path / "my_faces", header, tables)
+    config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]()
+    config.data.name, config.data.options = "csv_faces", {"image_dir": "images", "classes": CLASSES}
+    shrink(
+        config, tmp_path / "my_faces", tmp_path / "data",
+        data__num_classes=3, init_from=str(weights), ema_decay=0.0, duration={"steps": 3},
+    )  # fmt: skip
+    configs.check(config, registries=program.registries(), num_devices=2, name=name)
+    workdir = Workdir(tmp_path / "run")
+    workdir.create()
+    workdir.save_config(configs.plain(config))
+    assert train.fit(config, workdir) == 0
+    before, after = (
+        trained.load(folder).variables["params"]["trunk"]["stem"]["conv"]["kernel"]
+        for folder in (weights.parent / "run", tmp_path / "run")
+    )
+    np.testing.assert_array_equal(before, after)
+
+
+def test_the_trunk_and_the_loss_of_the_page_work(monkeypatch):
+    import jax
+    import jax.numpy as jnp
+
+    from affect_jax import losses, models, program
+
+    program.registries()
+    for registry in (models.TRUNKS, losses.LOSSES):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    trunk, loss, *_ = blocks(ROOT / "docs" / "extending.md", "python")
+    for name, code in (("three_layers", trunk), ("absolute_error", loss)):
+        module = type(sys)(name)  # dataclasses look their module up
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(compile(code, name, "exec"), module.__dict__)
+    heads = ("expression", "valence_arousal")
+    model = models.create_model({"name": "three_layers", "width": 4}, heads)
+    images = jnp.zeros((2, 32, 32, 3))
+    variables = model.init(jax.random.key(0), images)
+    outputs = model.apply(variables, images)
+    assert outputs["expression"].shape == (2, 8)
+    term = {"name": "absolute_error", "head": "valence_arousal"}
+    made = losses.create_loss([term], class_counts=np.ones(8), unit_frequencies=np.ones(18))
+    batch = {
+        "valence_arousal": jnp.array([[0.5, -0.5], [1.0, 1.0]]),
+        "valence_arousal_mask": jnp.array([True, False]),
+    }
+    zeros = {"valence_arousal": jnp.zeros((2, 2))}
+    total = made.total(made.values(made.sums(zeros, batch)), {})
+    assert float(total) == pytest.approx(0.5)  # the masked face counts for nothing
+
+    pytest.importorskip("onnx")
+    from affect_jax.export import onnx_model
+
+    graph = onnx_model.convert(
+        lambda faces: model.apply(variables, faces.astype(jnp.float32)), (32, 32, 3),
+        name="three_layers", about={},
+    )  # fmt: skip
+    assert {output.name for output in graph.graph.output} == set(heads)
+
+
+def test_the_pictures_of_the_models_page_can_be_drawn_again(tmp_path):
+    result = run("docs.pictures", f"--out={tmp_path}", folder=ROOT)
+    assert result.returncode == 0, result.stderr
+    shown = re.findall(r"images/(\w+\.jpg)", (ROOT / "docs" / "models.md").read_text())
+    assert {path.name for path in tmp_path.iterdir()} == set(shown) and len(shown) == 3
+    for name in shown:
+        with Image.open(tmp_path / name) as drawn, Image.open(ROOT / "docs/images" / name) as kept:
+            assert drawn.size == kept.size
