@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         {
             "decoder": name,
             "faces/s": statistics.median(rates),
-            "the loader's is faster by": recording.ratio(runs[OURS], rates),
+            "the loader's is faster by": recording.times(runs[OURS], rates),
         }
         for name, rates in runs.items()
     ]

@@ -206,7 +206,7 @@ def summary(rates: recording.Runs) -> list[dict[str, Any]]:
     peer = recording.best(rates, [name for name in rates if "Pillow" in name])
 
     def ratio(name: str, other: str | None) -> str:
-        return "-" if other is None else f"{recording.ratio(rates[name], rates[other]):.2f}"
+        return "-" if other is None else recording.times(rates[name], rates[other])
 
     return [
         {

@@ -16,18 +16,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.machine import machine
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 PRIVATE = ("folder", "manual_dir", "data_dir")  # options that tell of one machine alone
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+Measured = TypeVar("Measured")
 Runs = dict[str, list[float]]
 
 
@@ -76,9 +78,11 @@ def seconds_of(work: Callable[[], Any], clock: str = "wall") -> float:
     return now() - begin
 
 
-def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Runs:
+def take_turns(
+    contenders: Mapping[str, Callable[[], Measured]], rounds: int
+) -> dict[str, list[Measured]]:
     """What each contender measures in each round; every second round goes backwards."""
-    runs: Runs = {name: [] for name in contenders}
+    runs: dict[str, list[Measured]] = {name: [] for name in contenders}
     for number in range(rounds):
         names = list(contenders)
         for name in names if number % 2 == 0 else reversed(names):
@@ -86,9 +90,32 @@ def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Ru
     return runs
 
 
+def both_clocks(work: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds of the wall's clock and of processor time, of this process and those it waited for.
+
+    Other work on the machine slows the first, and the second hardly.
+    """
+    before = os.times()
+    seconds = seconds_of(work)
+    return seconds, max(sum(os.times()[:4]) - sum(before[:4]), 0.01)  # it counts hundredths
+
+
+def by_clock(runs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Runs]:
+    """Runs of `both_clocks`, apart: `{"wall": ..., "processor": ...}`."""
+    return {
+        clock: {name: [run[place] for run in several] for name, several in runs.items()}
+        for place, clock in enumerate(CLOCKS)
+    }
+
+
 def ratio(ours: Sequence[float], peers: Sequence[float]) -> float:
     """The median over rounds of ours / the peer's."""
     return statistics.median(a / b for a, b in zip(ours, peers, strict=True))
+
+
+def times(ours: Sequence[float], peers: Sequence[float]) -> str:
+    """`ratio` for a table."""
+    return f"{ratio(ours, peers):.2f}"
 
 
 def best(runs: Runs, names: Iterable[str]) -> str | None:
@@ -151,6 +178,8 @@ def keep(
     print(table(rows))
     if options.folder is None:
         return
+    if "clock" in vars(options) and options.clock == "processor":
+        what += "; seconds are of processor time"
     given = {key: value for key, value in vars(options).items() if key not in PRIVATE}
     result = {"what": what, "note": given.pop("note"), "options": given}
     result |= machine(packages, accelerator) | {"table": list(rows), "runs": runs}
@@ -165,7 +194,8 @@ def source(name: str, result: Mapping[str, Any]) -> str:
     """The line under a table: when and where it was measured, and where the runs are."""
     place = result["machine"]
     words = [f"{place['accelerator']};"] if "accelerator" in place else []
-    words += [f"{place['cpu']}, {place['cores']} cores, load {place['load']},", result["date"][:10]]
+    cores = "1 core" if place["cores"] == 1 else f"{place['cores']} cores"
+    words += [f"{place['cpu']}, {cores}, load {place['load']},", result["date"][:10]]
     note = f"; {result['note']}" if result["note"] else ""
     return f"{result['what']}. {' '.join(words)}{note}. [All runs](results/{name}.json)."
 

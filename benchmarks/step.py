@@ -59,10 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     runs[", ".join(map(str, case))] = rates
                     rows.append(row_of(case, rates, options.crop_size, peak))
                     print(recording.table(rows[-1:]), flush=True)
-    clock = "" if options.clock == "wall" else ", seconds of processor time"
     recording.keep(
         "step" if on_cpu() else "step_gpu",
-        what="Images/s of one step" + clock + "; 'to' a peer: how many times its images/s",
+        what="Images/s of one step; 'to' a peer: how many times its images/s",
         options=options,
         rows=rows,
         runs=runs | ({"bfloat16 product, FLOP/s": peak} if peak else {}),
@@ -82,7 +81,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     recording.add_clock(found)
     known = [EAGER, COMPILED, KERAS]
     found.add_argument("--peers", nargs="*", default=known, choices=known)
-    quick = {"networks": ["resnet18"], "types": ["float32"], "batches": [4], "crop_size": 32}
+    quick = {"networks": ["alexnet"], "types": ["float32"], "batches": [4], "crop_size": 67}
     return recording.parse(found, arguments, quick | {"steps": 1, "peers": [EAGER]})
 
 
@@ -216,7 +215,7 @@ def row_of(
     for peer in (EAGER, COMPILED, KERAS):
         there = peer in rates
         row[peer] = statistics.median(rates[peer]) if there else "-"
-        row[f"to {peer}"] = f"{recording.ratio(rates[OURS], rates[peer]):.2f}" if there else "-"
+        row[f"to {peer}"] = recording.times(rates[OURS], rates[peer]) if there else "-"
     if peak and installed("torch"):
         operations = peers.flops(name, crop_size=crop_size, training=kind == "train")
         row["of the limit"] = f"{operations * row[OURS] / peak:.1%}"
