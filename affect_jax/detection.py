@@ -65,7 +65,7 @@ def whole_image() -> Detector:
 
 @DETECTORS.register("libfacedetection")
 def libfacedetection(threshold: float = 0.7) -> Detector:
-    """A convolutional network: faces of 40 pixels and more, also turned ones.
+    """A convolutional network: faces from 60 pixels on (of 960), also turned ones.
 
     **Arguments:**
 

@@ -21,7 +21,7 @@ FLOORS = {
     " scores report signals trained warm_start nonfinite detection"
     " annotation video sources face_rows",
     4: "export feeds inference explanations train evaluate predictor predict",
-    5: "main",
+    5: "main demo",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 STRANGERS = set(FLOORS[2].split())
