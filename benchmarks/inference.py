@@ -88,8 +88,17 @@ def random_network(name: str, crop_size: int) -> trained.Trained:
     config.data.crop_size, config.data.image_size = crop_size, crop_size + MARGIN
     network = program.create_network(config)
     images = jnp.zeros((1, crop_size, crop_size, 3))
-    made = dict(jax.device_get(jax.jit(network.model.init)(jax.random.key(0), images)))
-    variables = {"params": made["params"], "batch_stats": made.get("batch_stats", {})}
+    shapes = {"batch_stats": {}, **jax.eval_shape(network.model.init, jax.random.key(0), images)}
+    random = np.random.default_rng(0)
+
+    def fill(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
+        """Of a size that keeps the signal: numbers that vanish are slow on some processors."""
+        if len(leaf.shape) == 1:
+            return np.full(leaf.shape, float(path[-1].key in ("scale", "var")), np.float32)
+        deviation = (2 / np.prod(leaf.shape[:-1])) ** 0.5
+        return np.float32(deviation) * random.standard_normal(leaf.shape, np.float32)
+
+    variables = jax.tree_util.tree_map_with_path(fill, shapes)
     classes = trained.class_names(config)
     return trained.Trained(pathlib.Path(name), config, network, variables, classes, 0)
 
