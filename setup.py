@@ -43,6 +43,7 @@ BENCH = [  # peers of benchmarks/, never needed by the package
     "torch>=2.6",
     "torchvision>=0.21",
 ]
+BEAM = ["apache-beam>=2.77"]  # preparation on many machines
 HUB = ["huggingface_hub>=2.4"]  # weights named hf://owner/name
 EXPORT = [
     "onnx>=1.23",  # writes and checks the graph
@@ -62,6 +63,7 @@ DOCS = [
     "zensical>=0.0.73",  # the site
 ]
 TEST = [
+    *BEAM,
     *HUB,
     *EXPORT,
     *DEMO,
@@ -91,6 +93,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "tensorboard": ["tensorboard>=2.18"],  # to look at what was written
         "test": TEST,
+        "beam": BEAM,
         "hub": HUB,
         "export": EXPORT,
         "docs": DOCS,

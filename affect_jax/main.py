@@ -1,4 +1,4 @@
-"""The command: flags in, one of train and evaluate out. Nothing else is decided here.
+"""The command: flags in, one of train, evaluate and prepare out. Nothing else is decided here.
 
 python -m affect_jax.main --config=configs/alexnet_weighted.py --workdir=runs/weighted
 python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=best
@@ -25,7 +25,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: config, checkpoints, logs, scores. Default: runs/NAME."
 )
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", "prepare"],
+    "What to do; prepare writes the records only.",
+)
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "best", "What --mode=evaluate scores: best, last or a step."
 )
@@ -125,6 +130,9 @@ def _dispatch() -> int:
     parallel.remember_compilations()
     parallel.initialize()
     check(config, registries=registries, num_devices=parallel.num_devices(), name=name)
+    if _MODE.value == "prepare":
+        print(f"prepared: {program.prepare(config).data_path}")
+        return 0
     if _MODE.value == "evaluate":
         saved = config if given else from_plain(workdir.load_config())
         return evaluate.evaluate(saved, workdir, checkpoint=_CHECKPOINT.value, split=_SPLIT.value)

@@ -104,6 +104,7 @@ def affectnet(
     margin: float = 0.0,
     max_skipped: float = 0.01,
     num_workers: int | None = None,
+    beam: str = "",
 ) -> FilesBuilder:
     """AffectNet from a release on disk, prepared once.
 
@@ -116,6 +117,8 @@ def affectnet(
     - `margin`: share of the box's width and height added on each of its sides.
     - `max_skipped`: share of a split's rows that may be unusable; each is listed in `skipped.csv`.
     - `num_workers`: processes that read images; None: one a core.
+    - `beam`: options of an Apache Beam pipeline that reads them instead, on this machine or on
+      many: `--runner=FlinkRunner --flink_master=...`; the records are the same.
 
     **Raises:** `UserError` without a release, for too many unusable rows, and for records that
     were made from another release.
@@ -135,6 +138,7 @@ def affectnet(
             manual_dir=manual_dir,
             max_skipped=max_skipped,
             num_workers=num_workers,
+            beam=beam,
         )
     )
 

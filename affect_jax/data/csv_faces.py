@@ -128,6 +128,7 @@ def csv_faces(
     margin: float = 0.0,
     max_skipped: float = 0.01,
     num_workers: int | None = None,
+    beam: str = "",
 ) -> FilesBuilder:
     """A folder of images and one or two CSV files, prepared once.
 
@@ -143,7 +144,7 @@ def csv_faces(
     - `box_columns`: four names: x, y, width, height of the face in pixels of the image.
     - `landmarks_column`: holds `x1;y1;x2;...`, 68 points in pixels of the image.
     - `split_column`: the split of each row of `training_csv`, which then is the only table.
-    - `margin`, `max_skipped`, `num_workers`: as in `affectnet`.
+    - `margin`, `max_skipped`, `num_workers`, `beam`: as in `affectnet`.
 
     **Raises:** `UserError` for files that are not there or not as the options say.
     """
@@ -159,7 +160,7 @@ def csv_faces(
         tables["validation"] = base / validation_csv
     files = {"folder": base / image_dir, "tables": tables, "columns": columns}
     config = _config(image_size, margin, tuple(classes), files)
-    limits = {"max_skipped": max_skipped, "num_workers": num_workers}
+    limits = {"max_skipped": max_skipped, "num_workers": num_workers, "beam": beam}
     return prepare(CsvFaces(config=config, data_dir=data_dir, **files, **limits))
 
 

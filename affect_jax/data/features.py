@@ -151,6 +151,13 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """What the records are made from: file name -> hash; `{}` where that is not at hand."""
         return {}
 
+    def pipeline_options(self) -> Any:
+        """Of the Apache Beam pipeline that makes the records; None where none does."""
+        return None
+
+    def count(self) -> None:
+        """Fills `counts` once the records are written, where that was not possible before."""
+
     def check_source(self) -> None:
         """Raises `UserError` where what the records are made from is not there, before any work."""
 
@@ -171,6 +178,7 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
         """Writes the records and, in the same unfinished folder, what is to lie beside them."""
         super()._download_and_prepare(dl_manager, download_config)
+        self.count()
         files = {}
         for name, split in self.info.splits.items():
             paths = [epath.Path(path) for path in split.filepaths]
@@ -252,7 +260,9 @@ def prepare(builder: Builder) -> Builder:
 
 
 def _write(builder: FacesBuilder) -> None:
-    settings = tfds.download.DownloadConfig(try_download_gcs=False)
+    settings = tfds.download.DownloadConfig(
+        try_download_gcs=False, beam_options=builder.pipeline_options()
+    )
     with _preparation_lock(builder), tempfile.TemporaryDirectory() as no_downloads:
         if builder.is_prepared():  # by another process, in the meantime
             builder.info.read_from_directory(builder.data_path)

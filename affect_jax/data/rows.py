@@ -8,12 +8,13 @@ import dataclasses
 import functools
 import hashlib
 import io
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from affect_jax.data import faces
+from affect_jax.data import faces, pipeline
 from affect_jax.data.features import FacesBuilder, FacesConfig, record
 from affect_jax.data.pool import in_order, num_cores, say, with_progress
 from affect_jax.errors import UserError
@@ -56,6 +57,7 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
 
     - `max_skipped`: share of a split's rows that may be unusable.
     - `num_workers`: processes; None: one a core. The records do not depend on it.
+    - `beam`: options of an Apache Beam pipeline that reads the rows instead, see `pipeline`.
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
         data_dir: str | os.PathLike,
         max_skipped: float = 0.01,
         num_workers: int | None = None,
+        beam: str = "",
     ):
         self._max_skipped = max_skipped
         self._num_workers = num_workers
+        self._beam = beam
         self._skipped: list[tuple[str, int, str, str]] = []
         super().__init__(config=config, data_dir=data_dir)
 
@@ -75,17 +79,45 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
         raise NotImplementedError
 
     def _split_generators(self, dl_manager: Any) -> Any:
-        return {name: self._examples(name, source) for name, source in self.sources().items()}
+        sources = self.sources()
+        for name, source in sources.items():
+            if not source.total:
+                raise UserError(f"{self.name}: {name} has no rows")
+        make = self._pipeline if self._beam else self._examples
+        return {name: make(name, source) for name, source in sources.items()}
 
-    def _examples(self, split: str, source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+    def pipeline_options(self) -> Any:
+        return pipeline.options(self._beam) if self._beam else None
+
+    def _pipeline(self, split: str, source: Source) -> Any:
+        self.counts[split] = {"read": source.total, "skipped": 0}
+        rows = functools.partial(_unique_rows, source)
+        return pipeline.examples(rows, self._settings(source), self._told(split))
+
+    def _told(self, split: str) -> Any:
+        """Where a pipeline's workers write which rows they skipped."""
+        return self.data_path / f"{split}.skipped.json"
+
+    def _settings(self, source: Source) -> faces.Settings:
         config: Any = self.builder_config
-        if not source.total:
-            raise UserError(f"{self.name}: {split} has no rows")
-        settings = faces.Settings(
+        return faces.Settings(
             os.path.realpath(source.folder), config.image_size, config.margin, config.classes
         )
+
+    def count(self) -> None:
+        if not self._beam:
+            return
+        for split, counts in self.counts.items():
+            skipped = json.loads(self._told(split).read_text())
+            self._told(split).unlink()
+            counts["skipped"] = len(skipped)
+            self._skipped += sorted((split, number, id, why) for number, id, why in skipped)
+            if len(skipped) > self._max_skipped * counts["read"]:
+                self._refuse(split, counts, counts["read"])
+
+    def _examples(self, split: str, source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
         found = in_order(
-            functools.partial(faces.read_faces, settings=settings),
+            functools.partial(faces.read_faces, settings=self._settings(source)),
             unique(source.rows()),
             num_workers=self._num_workers or (1 if source.total < FEW_ROWS else num_cores()),
         )
@@ -98,18 +130,7 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
                 if counts["skipped"] > self._max_skipped * source.total:
                     self._refuse(split, counts, source.total)
                 continue
-            yield (
-                face.id,
-                record(
-                    face.id,
-                    face.image,
-                    face.expression,
-                    box=face.box,
-                    valence=face.valence,
-                    arousal=face.arousal,
-                    landmarks=face.landmarks,
-                ),
-            )
+            yield example(face)
         if counts["read"] == counts["skipped"]:
             raise UserError(f"{self.name}: {split}: none of {counts['read']:,} rows can be used")
 
@@ -135,6 +156,26 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
             say(f"{self.name}: skipped {count:,}: {reason}")
         if self._skipped:
             say(f"{self.name}: every skipped row is in {self.data_path / 'skipped.csv'}")
+
+
+def example(face: faces.Face) -> tuple[str, dict[str, Any]]:
+    """What `tfds` writes of a face that has an image."""
+    return (
+        face.id,
+        record(
+            face.id,
+            face.image,
+            face.expression,
+            box=face.box,
+            valence=face.valence,
+            arousal=face.arousal,
+            landmarks=face.landmarks,
+        ),
+    )
+
+
+def _unique_rows(source: Source) -> Iterator[faces.Row]:
+    return unique(source.rows())
 
 
 def write_skipped(path: Any, skipped: Sequence[tuple[str, int, str, str]]) -> None:

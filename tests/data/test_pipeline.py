@@ -1,0 +1,98 @@
+"""Preparation by Apache Beam: the same bytes as without, and never half a data set."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from affect_jax.data import affectnet
+from affect_jax.errors import UserError
+from tests.releases import write_release
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LOCAL = "--runner=DirectRunner --direct_running_mode=multi_threading --direct_num_workers=2"
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> pathlib.Path:
+    """64 and 24 faces; one image is missing, one is text."""
+    folder = tmp_path_factory.mktemp("release")
+    write_release(folder)
+    images = sorted((folder / "Manually_Annotated_Images").rglob("training*.jpg"))
+    images[5].unlink()
+    images[9].write_text("<html>")
+    return folder
+
+
+def prepare(release: pathlib.Path, data: pathlib.Path, **options):
+    return affectnet.affectnet(
+        manual_dir=str(release), data_dir=str(data), image_size=32, **options
+    )
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir()}
+
+
+@pytest.fixture(scope="module")
+def expected(release, tmp_path_factory) -> dict[str, bytes]:
+    """What is written without Beam."""
+    data = tmp_path_factory.mktemp("local")
+    return contents(prepare(release, data, max_skipped=0.1).data_path)
+
+
+def test_every_byte_is_that_of_the_local_way(release, expected, tmp_path):
+    pytest.importorskip("apache_beam")
+    builder = prepare(release, tmp_path, max_skipped=0.1, beam=LOCAL)
+    found = contents(builder.data_path)
+    assert builder.counts["training"] == {"read": 64, "skipped": 2, "written": 62}
+    assert found["skipped.csv"].decode().count("training") >= 2
+    assert set(found) == set(expected)
+    for name, content in expected.items():
+        assert found[name] == content, name
+
+
+def test_too_many_unusable_rows_prepare_nothing(release, tmp_path):
+    pytest.importorskip("apache_beam")
+    with pytest.raises(UserError, match="2 of the first 64 rows.*more than max_skipped"):
+        prepare(release, tmp_path, max_skipped=0.01, beam=LOCAL)
+    assert not list(tmp_path.rglob("*.array_record*"))
+    assert list(tmp_path.rglob("refused.csv"))
+
+
+def test_a_killed_driver_leaves_nothing_that_looks_whole(release, expected, tmp_path):
+    pytest.importorskip("apache_beam")
+    command = [
+        *(sys.executable, "-m", "affect_jax.main", "--mode=prepare"),
+        f"--config={ROOT / 'configs/alexnet_imbalanced.py'}",
+        *("--config.data.image_size=32", "--config.data.crop_size=32"),
+        *(f"--config.data.manual_dir={release}", f"--config.data.data_dir={tmp_path / 'data'}"),
+        *("--config.data.options.max_skipped=0.1", f"--config.data.options.beam={LOCAL}"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "data").rglob("incomplete.*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        os.sched_yield()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    whole = [path for path in tmp_path.rglob("1.0.0") if path.is_dir()]
+    assert not whole
+    again = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    (folder,) = [path for path in tmp_path.rglob("1.0.0") if path.is_dir()]
+    assert again.stdout.strip().endswith(str(folder))
+    assert contents(folder) == expected
+
+
+def test_without_beam_the_error_says_what_to_install(release, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
+    with pytest.raises(UserError, match=r"pip install 'affect_jax\[beam\]'"):
+        prepare(release, tmp_path, beam=LOCAL)
