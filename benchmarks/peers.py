@@ -49,6 +49,11 @@ def torchvision() -> Any:
     return torchvision
 
 
+def trunk(name: str, width: int | None) -> dict[str, Any]:
+    """The spec of our network that `network` has a peer for."""
+    return {"name": name} | ({"width": width} if width else {})
+
+
 def device() -> Any:
     return torch().device("cuda" if torch().cuda.is_available() else "cpu")
 
@@ -59,10 +64,16 @@ def synchronize() -> None:
         torch().cuda.synchronize()
 
 
-def network(name: str, *, num_classes: int = 8, crop_size: int = 224) -> Any:
-    """**Arguments:** `name`: as in the registry of trunks."""
+def network(
+    name: str, *, num_classes: int = 8, crop_size: int = 224, width: int | None = None
+) -> Any:
+    """**Arguments:**
+
+    - `name`: as in the registry of trunks.
+    - `width`: of the fully connected layers of `alexnet`, instead of 4096.
+    """
     if name == "alexnet":
-        return published_alexnet(num_classes, crop_size)
+        return published_alexnet(num_classes, crop_size, width or 4096)
     try:
         models = torchvision().models
     except ImportError:
@@ -72,7 +83,7 @@ def network(name: str, *, num_classes: int = 8, crop_size: int = 224) -> Any:
     return known[name](num_classes=num_classes)
 
 
-def published_alexnet(num_classes: int, crop_size: int = 224) -> Any:
+def published_alexnet(num_classes: int, crop_size: int, width: int) -> Any:
     """Krizhevsky et al. 2012: two towers, response normalisation (PyTorch divides its alpha)."""
     nn = torch().nn
 
@@ -92,9 +103,9 @@ def published_alexnet(num_classes: int, crop_size: int = 224) -> Any:
         *convolution(384, 384, 3, 1, 1, groups=2),
         *convolution(384, 256, 3, 1, 1, groups=2), nn.MaxPool2d(3, 2),
         nn.Flatten(),
-        nn.Linear(256 * side**2, 4096), nn.ReLU(inplace=True), nn.Dropout(),
-        nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(),
-        nn.Linear(4096, num_classes),
+        nn.Linear(256 * side**2, width), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Linear(width, width), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Linear(width, num_classes),
     )  # fmt: skip
 
 
@@ -154,11 +165,20 @@ class Side:
 
     - `dtype`: `float32`, or `bfloat16` for autocast.
     - `compiled`: by `torch.compile`, at the first call.
+    - `crop_size`, `width`: see `network`.
     """
 
-    def __init__(self, name: str, *, dtype: str, crop_size: int, compiled: bool = False):
+    def __init__(
+        self,
+        name: str,
+        *,
+        dtype: str,
+        crop_size: int,
+        compiled: bool = False,
+        width: int | None = None,
+    ):
         place = torch().device(device())
-        self.network = network(name, crop_size=crop_size).to(place)
+        self.network = network(name, crop_size=crop_size, width=width).to(place)
         self.network = self.network.to(memory_format=torch().channels_last)
         self._call = torch().compile(self.network) if compiled else self.network
         options = {"fused": True} if place.type == "cuda" else {}
@@ -197,24 +217,6 @@ def normalized(images: Any) -> Any:
     )
     values = (values - mean) / deviation
     return values.contiguous(memory_format=torch().channels_last)
-
-
-def flops(name: str, *, crop_size: int, training: bool) -> float:
-    """Floating-point operations an image of the network itself: of products and convolutions.
-
-    Two for each multiplication with its addition, counted by PyTorch's own counter; in training
-    forwards and backwards.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch().device("meta"):
-        counted = network(name, crop_size=crop_size)
-        images = torch().empty(2, 3, crop_size, crop_size)
-    with FlopCounterMode(display=False) as counter, torch().set_grad_enabled(training):
-        result = counted(images)
-        if training:
-            result.sum().backward()
-    return counter.get_total_flops() / 2
 
 
 def keras() -> Any:

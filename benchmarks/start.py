@@ -31,6 +31,7 @@ IMPORTS = "import affect_jax.main and all that training needs"
 HELP, COLD, AGAIN = "--help", "first step, cold", "first step, again"
 JAX = "import jax, one device asked for"
 TORCH, TORCH_STEP = "PyTorch: import torch, torchvision", "PyTorch: first step, eager"
+PARTS = ("imports", "steps")  # beside --help
 WANTED = {IMPORTS: 3.0, HELP: 1.5}  # seconds, on a machine without other work
 
 PREPARE = """
@@ -83,8 +84,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found = recording.parser(__doc__)
     found.add_argument("--config", default="configs/resnet18_joint.py:synthetic_faces")
     found.add_argument("--flags", nargs="*", default=[], help="more of the command's, as --a=b")
-    found.add_argument("--no_steps", dest="steps", action="store_false", help="imports alone")
-    return recording.parse(found, arguments, {"steps": False})
+    found.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
+    return recording.parse(found, arguments, {"parts": []})
 
 
 def contenders(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Callable[[], None]]:
@@ -95,13 +96,14 @@ def contenders(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, C
     )
     found = {
         JAX: functools.partial(wait_for, ["-c", "import jax; jax.devices()"]),
-        IMPORTS: functools.partial(wait_for, ["-c", imports]),
         HELP: functools.partial(wait_for, ["-m", "affect_jax.main", "--help"], code=1),
     }
-    if installed("torch"):
+    if "imports" in options.parts:
+        found[IMPORTS] = functools.partial(wait_for, ["-c", imports])
+    if "imports" in options.parts and installed("torch"):
         imports = "from benchmarks import peers; peers.torchvision()"
         found[TORCH] = functools.partial(wait_for, ["-c", imports])
-    if options.steps:
+    if "steps" in options.parts:
         found |= first_steps(options, folder)
     return found
 

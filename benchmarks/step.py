@@ -30,7 +30,7 @@ from affect_jax import batch as batches
 from affect_jax import config as configs
 from affect_jax import parallel, program, steps
 from affect_jax import state as states
-from benchmarks import peers, recording
+from benchmarks import limits, peers, recording
 from benchmarks.machine import installed
 
 OURS, EAGER, COMPILED, KERAS = "affect_jax", "PyTorch", "PyTorch, compiled", "Keras on JAX"
@@ -39,7 +39,6 @@ TYPES = ("float32", "bfloat16")
 KINDS = ("train", "eval")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision", "keras")
 MARGIN = 32  # pixels by which a stored face is larger than its crop
-MATRIX = 8192
 
 Take = Callable[[int], Any]  # does that many steps and waits for them
 
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     program.registries()
     accelerator = "" if on_cpu() else jax.devices()[0].device_kind
-    peak = 0.0 if on_cpu() else peak_flops()
+    peak = 0.0 if on_cpu() else limits.peak()
     rows, runs = [], {}
     for name in options.networks:
         for dtype in options.types:
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     case = (name, dtype, size, kind)
                     rates = measure(case, options)
                     runs[", ".join(map(str, case))] = rates
-                    rows.append(row_of(case, rates, options.crop_size, peak))
+                    rows.append(row_of(case, rates, options, peak))
                     print(recording.table(rows[-1:]), flush=True)
     recording.keep(
         "step" if on_cpu() else "step_gpu",
@@ -77,12 +76,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     found.add_argument("--batches", nargs="+", type=int, help="default: 32, on a GPU 256")
     found.add_argument("--crop_size", type=int, default=224)
+    found.add_argument("--width", type=int, help="of alexnet's classifier, instead of 4096")
     found.add_argument("--steps", type=int, default=5, help="of each contender, each round")
     recording.add_clock(found)
     known = [EAGER, COMPILED, KERAS]
     found.add_argument("--peers", nargs="*", default=known, choices=known)
     quick = {"networks": ["alexnet"], "types": ["float32"], "batches": [4], "crop_size": 67}
-    return recording.parse(found, arguments, quick | {"steps": 1, "peers": [EAGER]})
+    return recording.parse(found, arguments, quick | {"steps": 1, "width": 16, "peers": [EAGER]})
 
 
 def on_cpu() -> bool:
@@ -93,7 +93,7 @@ def measure(case: tuple[str, str, int, str], options: argparse.Namespace) -> rec
     """Images/s of every contender in every round."""
     takes: dict[str, Take] = {}
     size = case[2]
-    for contender, create in contenders(case, options.crop_size).items():
+    for contender, create in contenders(case, options).items():
         if contender != OURS and contender not in options.peers:
             continue
         try:
@@ -116,33 +116,46 @@ def measure(case: tuple[str, str, int, str], options: argparse.Namespace) -> rec
     return recording.take_turns(turns, options.rounds)
 
 
-def contenders(case: tuple[str, str, int, str], crop_size: int) -> dict[str, Callable[[], Take]]:
+def contenders(
+    case: tuple[str, str, int, str], options: argparse.Namespace
+) -> dict[str, Callable[[], Take]]:
     """What makes each contender, by name."""
     name, dtype, size, kind = case
+    crop_size = options.crop_size
     random = np.random.default_rng(0)
     side = crop_size + MARGIN
     faces = random.integers(0, 256, (size, side, side, 3), np.uint8)
     labels = random.integers(0, 8, size)
     cut = np.ascontiguousarray(faces[:, :crop_size, :crop_size])
     found: dict[str, Callable[[], Take]] = {
-        OURS: lambda: ours(case, crop_size, faces, labels),
+        OURS: lambda: ours(case, options, faces, labels),
     }
     if installed("torch"):
         for contender, compiled in ((EAGER, False), (COMPILED, True)):
-            create = functools.partial(peers.Side, name, dtype=dtype, crop_size=crop_size)
-            found[contender] = functools.partial(
-                in_torch, functools.partial(create, compiled=compiled), kind, cut, labels
+            create = functools.partial(
+                peers.Side,
+                name,
+                dtype=dtype,
+                crop_size=crop_size,
+                width=options.width,
+                compiled=compiled,
             )
+            found[contender] = functools.partial(in_torch, create, kind, cut, labels)
     if installed("keras") and name == "resnet18":
         found[KERAS] = lambda: in_keras(dtype, crop_size, kind, cut, labels)
     return found
 
 
 def ours(
-    case: tuple[str, str, int, str], crop_size: int, faces: np.ndarray, labels: np.ndarray
+    case: tuple[str, str, int, str],
+    options: argparse.Namespace,
+    faces: np.ndarray,
+    labels: np.ndarray,
 ) -> Take:
-    name, dtype, size, kind = case
-    compiled, targets = network(name, dtype, size, crop_size, labels)
+    _, _, size, kind = case
+    targets = batches.targets({"expression": labels})
+    config = config_of(case, options)
+    compiled = program.create_program(config, targets, steps_per_epoch=1000)
     batch = batches.take(targets, np.arange(size)) | {"image": faces}
     placed = parallel.shard(batches.split(batch, jax.local_device_count()))
     state = parallel.replicate(states.create(compiled))
@@ -166,15 +179,14 @@ def ours(
     return evaluate
 
 
-def network(
-    name: str, dtype: str, size: int, crop_size: int, labels: np.ndarray
-) -> tuple[program.Program, batches.Batch]:
-    """The program of the protocol's config with another trunk, and the batch's targets."""
+def config_of(case: tuple[str, str, int, str], options: argparse.Namespace) -> configs.Config:
+    """The protocol's config with another network."""
+    name, dtype, size, _ = case
     config = configs.defaults()
-    config.trunk, config.dtype, config.batch_size = {"name": name}, dtype, size
-    config.data.crop_size = crop_size
-    targets = batches.targets({"expression": labels})
-    return program.create_program(config, targets, steps_per_epoch=1000), targets
+    config.trunk = peers.trunk(name, options.width)
+    config.dtype, config.batch_size = dtype, size
+    config.data.crop_size = options.crop_size
+    return config
 
 
 def in_torch(
@@ -206,7 +218,10 @@ def in_keras(dtype: str, crop_size: int, kind: str, cut: np.ndarray, labels: np.
 
 
 def row_of(
-    case: tuple[str, str, int, str], rates: recording.Runs, crop_size: int, peak: float
+    case: tuple[str, str, int, str],
+    rates: recording.Runs,
+    options: argparse.Namespace,
+    peak: float,
 ) -> dict[str, Any]:
     """One row of the table: medians of images/s and of ratios."""
     name, dtype, size, kind = case
@@ -217,20 +232,11 @@ def row_of(
         row[peer] = statistics.median(rates[peer]) if there else "-"
         row[f"to {peer}"] = recording.times(rates[OURS], rates[peer]) if there else "-"
     if peak and installed("torch"):
-        operations = peers.flops(name, crop_size=crop_size, training=kind == "train")
+        operations = limits.operations(
+            name, crop_size=options.crop_size, training=kind == "train", width=options.width
+        )
         row["of the limit"] = f"{operations * row[OURS] / peak:.1%}"
     return row
-
-
-def peak_flops() -> float:
-    """FLOP/s of a product of two bfloat16 matrices of 8192 x 8192: the best of ten."""
-    matrix = jax.random.normal(jax.random.key(0), (MATRIX, MATRIX), jnp.bfloat16)
-    product = jax.jit(jnp.matmul)
-    product(matrix, matrix).block_until_ready()
-    seconds = min(
-        recording.seconds_of(lambda: product(matrix, matrix).block_until_ready()) for _ in range(10)
-    )
-    return 2 * MATRIX**3 / seconds
 
 
 if __name__ == "__main__":

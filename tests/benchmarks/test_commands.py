@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import pathlib
-import shutil
+import types
 
 import pytest
 
-from benchmarks import decoders, loading, preparation, recording, start, step
-
-
-@pytest.fixture
-def folder(tmp_path) -> pathlib.Path:
-    """A copy of the page of benchmarks, whose tables may be replaced."""
-    shutil.copy(recording.FOLDER / "README.md", tmp_path)
-    return tmp_path
+from benchmarks import (
+    decoders,
+    epoch,
+    gpu,
+    growth,
+    loading,
+    preparation,
+    recording,
+    start,
+    step,
+)
 
 
 def ran(main, folder: pathlib.Path, name: str, *arguments: str) -> dict:
@@ -47,7 +52,7 @@ def test_preparation(folder):
 
 def test_start(folder):
     kept = ran(start.main, folder, "start")
-    assert {start.JAX, start.IMPORTS, start.HELP} <= set(kept["runs"]["wall"])
+    assert set(kept["runs"]["wall"]) == {start.JAX, start.HELP}
 
 
 def test_the_first_step_is_waited_for(tmp_path):
@@ -65,9 +70,69 @@ def test_the_first_step_is_waited_for(tmp_path):
         start.wait_for(["-c", "raise SystemExit(3)"])
 
 
-def test_step(folder):
+def test_step(folder, tiny):
     pytest.importorskip("torch").set_num_threads(1)  # else its threads wait for one another
     kept = ran(step.main, folder, "step")
     assert list(kept["runs"]) == ["alexnet, float32, 4, train", "alexnet, float32, 4, eval"]
     for rates in kept["runs"].values():
         assert set(rates) == {step.OURS, step.EAGER} and min(map(min, rates.values())) > 0
+
+
+def test_gpu(folder, tiny):
+    pytest.importorskip("torch").set_num_threads(1)
+    kept = ran(gpu.main, folder, "gpu")
+    parts = [line["part"] for line in kept["runs"]]
+    assert parts == ["device", "schedule", "device", "peak", "steps", "steps"]
+    wanted = {"what", "network", "type", "batch", gpu.OURS, gpu.EAGER}
+    assert all(wanted <= set(row) for row in kept["table"]) and len(kept["table"]) == 3
+
+
+def test_epoch(folder, tiny):
+    """Both sides' time is where it went, to the last second."""
+    pytest.importorskip("torch").set_num_threads(1)
+    kept = ran(epoch.main, folder, "epoch")
+    assert list(kept["runs"]) == ["affect_jax, cache none", epoch.PEER]
+    for (seconds,) in kept["runs"].values():
+        parts = [seconds[part] for part in epoch.PARTS]
+        assert sum(parts) == pytest.approx(seconds["all"]) and min(parts[:-1]) >= 0
+        assert seconds["step"] > 0 and seconds["evaluation"] > 0 and seconds["checkpoint"] > 0
+    assert all(" (" not in row["contender"] for row in kept["table"])
+
+
+def test_the_time_of_a_run_is_taken_apart(tmp_path):
+    """Written by hand: 10 faces a step, the first epoch ends with step 2 at second 100."""
+    lines = [
+        {"step": 2, "time": 90, "train.images_per_second": 1.0, "train.data_wait_share": 0.9},
+        {"step": 2, "time": 95, "time.evaluate_seconds": 5.0},
+        {"step": 2, "time": 100, "time.save_seconds": 5.0},
+        {"step": 3, "time": 110, "train.images_per_second": 1.0, "train.data_wait_share": 0.25},
+        {"step": 4, "time": 115, "train.images_per_second": 2.0, "train.data_wait_share": 0.0},
+        {"step": 4, "time": 119, "time.evaluate_seconds": 3.5},
+        {"step": 4, "time": 121, "time.save_seconds": 1.5},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert epoch.split_of(tmp_path / "metrics.jsonl", 10, end=122) == {
+        "waiting": 2.5,
+        "step": 7.5 + 5,
+        "evaluation": 3.5,
+        "checkpoint": 1.5,
+        "other": 2.0,
+        "all": 22,
+    }
+
+
+def test_growth(folder, tiny, monkeypatch):
+    """Its processes are calls here: to start them takes longer than what they do."""
+
+    def call(command: list[str], **_: object) -> types.SimpleNamespace:
+        assert command[1:3] == ["-m", "benchmarks.growth"]
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told):
+            growth.main(command[3:])
+        return types.SimpleNamespace(stdout=told.getvalue())
+
+    monkeypatch.setattr(growth.subprocess, "run", call)
+    kept = ran(growth.main, folder, "growth")
+    (run,) = kept["runs"]["24"]
+    assert run["seconds_a_thousand_faces"] > 0 and run["peak_mib"] > 100
+    assert kept["table"][0]["to the smallest"] == "1.00"

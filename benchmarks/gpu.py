@@ -1,0 +1,356 @@
+"""A step's speed and the schedule's time on one GPU, where little but JAX and PyTorch is installed.
+
+    python -m benchmarks.gpu            # prints one table; ends within eight minutes
+    python -m benchmarks.gpu --quick    # anywhere, tiny, to see that it runs
+
+It needs jax, flax, optax, numpy and torch: of the package only what imports where nothing else is,
+see `benchmarks.bare`. Steps are measured as in `benchmarks.step`.
+
+The schedule is the protocol's: 20 epochs of 287,651 faces in batches of 256, an evaluation of 4,000
+after each. The faces are random bytes, 256 x 256, all of them in the card's memory (fewer where it
+is too small); batches are drawn by row in another order each epoch and gathered inside the step,
+ten updates a dispatch, the loss read every fifty. One epoch is measured and multiplied. Beside it
+stands PyTorch with images that cost nothing to load: its step alone, as often.
+
+Each part runs in a process of its own, which has the card's memory to itself and is stopped when
+its time is over; what it has measured until then counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from affect_jax.labels import TRAINING_COUNTS
+from benchmarks import limits, peers, recording
+from benchmarks.bare import Ours, compiled
+
+OURS, EAGER, COMPILED = "affect_jax", "PyTorch", "PyTorch, compiled"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision")
+FACES, EVALUATED, EPOCHS = sum(TRAINING_COUNTS[:8]), 4_000, 20
+SIDE, BATCH = 256, 256
+WANTED = {"alexnet": 3.0, "resnet18": 6.0}  # minutes of the schedule on an H100
+TOGETHER = 10  # updates of a dispatch, as in `affect_jax.feeds`
+PIECE = 256  # faces made at once
+CASES = tuple(
+    (name, dtype, size)
+    for dtype, size in (("bfloat16", 256), ("bfloat16", 1024), ("float32", 256))
+    for name in ("alexnet", "resnet18", "alexnet_one_tower")
+)
+PARTS = {  # and the memory that JAX may take: of the steps PyTorch needs half
+    "schedule": {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".95"},
+    "steps": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+}
+Tell = Callable[[dict[str, Any]], Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    if options.part:  # in a process of its own
+        with options.lines.open("a") as file:
+            measure(
+                options.part, options, lambda found: print(json.dumps(found), file=file, flush=True)
+            )
+        return
+    found: list[dict[str, Any]] = []
+    deadline = time.time() + 60 * options.minutes
+    for part in PARTS:
+        if options.quick:
+            options.until = float("inf")
+            measure(part, options, found.append)
+        else:
+            found += measured_apart(part, arguments, deadline)
+    if not any(line["part"] in PARTS for line in found):
+        raise SystemExit("nothing was measured")
+    recording.keep(
+        "gpu",
+        what=f"Steps in images/s; the schedule in minutes, {EPOCHS} epochs of {FACES:,} faces",
+        options=argparse.Namespace(**{k: v for k, v in vars(options).items() if k not in CHILD}),
+        rows=rows_of(found),
+        runs=found,
+        packages=PACKAGES,
+        accelerator=next(line["name"] for line in found if line["part"] == "device"),
+    )
+
+
+CHILD = ("part", "lines", "until")  # options that the script gives to its own processes
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    found = recording.parser(__doc__)
+    found.add_argument("--minutes", type=float, default=7.5, help="after which all parts end")
+    found.add_argument(
+        "--networks", nargs="+", default=["alexnet", "resnet18", "alexnet_one_tower"]
+    )
+    found.add_argument("--faces", type=int, default=FACES, help="held in the card's memory")
+    found.add_argument("--types", nargs="+", default=["bfloat16", "float32"])
+    found.add_argument("--width", type=int, help="of alexnet's classifier, instead of 4096")
+    found.add_argument("--side", type=int, default=SIDE, help="of a face, pixels")
+    found.add_argument("--crop_size", type=int, default=224)
+    found.add_argument("--batch_size", type=int, help="instead of 256 and 1024")
+    found.add_argument("--steps", type=int, default=20, help="of each contender, each round")
+    found.add_argument("--dispatches", type=int, help="of ten updates; default: an epoch's")
+    found.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
+    found.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
+    found.add_argument("--lines", type=pathlib.Path, help=argparse.SUPPRESS)
+    found.add_argument("--until", type=float, default=0.0, help=argparse.SUPPRESS)
+    quick = {"networks": ["alexnet"], "faces": 24, "side": 72, "crop_size": 67, "batch_size": 4}
+    return recording.parse(
+        found,
+        arguments,
+        quick | {"types": ["float32"], "width": 16, "steps": 1, "dispatches": 1, "peers": [EAGER]},
+    )
+
+
+def measured_apart(
+    part: str, arguments: Sequence[str] | None, deadline: float
+) -> list[dict[str, Any]]:
+    """What a part tells before the deadline, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        lines = pathlib.Path(folder) / "lines"
+        command = [sys.executable, "-m", "benchmarks.gpu"]
+        command += sys.argv[1:] if arguments is None else list(arguments)
+        command += [f"--part={part}", f"--lines={lines}", f"--until={deadline}"]
+        try:
+            subprocess.run(
+                command,
+                env=os.environ | PARTS[part],
+                cwd=recording.FOLDER.parent,
+                timeout=max(1.0, deadline - time.time()),
+            )
+        except subprocess.TimeoutExpired:
+            print(f"{part}: stopped, its time is over", file=sys.stderr)
+        return (
+            [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+        )
+
+
+def measure(part: str, options: argparse.Namespace, tell: Tell) -> None:
+    if jax.default_backend() == "cpu" and not options.quick:
+        raise SystemExit("no GPU is seen by JAX; --quick runs anywhere")
+    tell({"part": "device", "name": jax.devices()[0].device_kind})
+    if part == "schedule":
+        for name in options.networks:
+            if name in WANTED:
+                tell({"part": part, "network": name, **schedule(name, options)})
+        return
+    tell({"part": "peak", "flops": limits.peak(256 if options.quick else limits.SIDE)})
+    longest = 0.0
+    for name, dtype, size in cases(options):
+        begin = time.time()
+        if begin + 1.2 * longest > options.until:
+            print(f"left out for want of time: {name}, {dtype}, {size}", file=sys.stderr)
+            continue
+        for kind in ("train", "eval"):
+            rates = step_rates(name, dtype, size, kind, options)
+            found = {"part": part, "network": name, "type": dtype, "batch": size, "step": kind}
+            operations = limits.operations(
+                name, crop_size=options.crop_size, training=kind == "train", width=options.width
+            )
+            tell(found | {"operations": operations, "rates": rates})
+        longest = max(longest, time.time() - begin)
+
+
+def cases(options: argparse.Namespace) -> Iterable[tuple[str, str, int]]:
+    found = [case for case in CASES if case[0] in options.networks and case[1] in options.types]
+    if options.batch_size:
+        found = [(name, dtype, options.batch_size) for name, dtype, size in found if size == BATCH]
+    return found[:1] if options.quick else found
+
+
+def schedule(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of one epoch's updates and of one evaluation, and what they were measured on."""
+    size = options.batch_size or BATCH
+    held = min(options.faces, room(options.side))
+    dtype, trunk = options.types[0], peers.trunk(name, options.width)
+    ours = Ours(trunk, dtype=dtype, crop_size=options.crop_size)
+    faces = random_faces(held, options.side)
+    random = np.random.default_rng(0)
+    labels = jnp.asarray(random.integers(0, 8, held), jnp.int32)
+    run, predict = compiled(ours.updates), jax.jit(ours.predict)
+    dispatches = options.dispatches or FACES // size // TOGETHER
+    drawn = random.permutation(np.resize(np.arange(held), (dispatches + 1) * TOGETHER * size))
+    rows = drawn.astype(np.int32).reshape(-1, TOGETHER, size)
+    state, (loss, _) = run(ours.create(), faces, labels, rows[-1])
+    batch = min(size, held)
+    jax.block_until_ready(predict(state, faces[:batch]))
+
+    def train() -> None:
+        nonlocal state
+        for number in range(dispatches):
+            state, (loss, _) = run(state, faces, labels, rows[number])
+            if number % 5 == 4:
+                np.asarray(loss)
+        jax.block_until_ready(state)
+
+    def evaluate() -> None:
+        starts = (i * batch % (held - batch + 1) for i in range(-(-EVALUATED // batch)))
+        several = [predict(state, faces[first : first + batch]) for first in starts]
+        jax.block_until_ready(several)
+
+    seconds = recording.seconds_of(train) / (dispatches * TOGETHER)
+    evaluation = 0.0 if options.quick else recording.seconds_of(evaluate)
+    epoch = FACES // size * seconds + evaluation
+    found = {"seconds_a_step": seconds, "seconds_an_evaluation": evaluation, "faces_held": held}
+    return found | {
+        "steps": dispatches * TOGETHER,
+        "minutes": EPOCHS * epoch / 60,
+        "batch": size,
+        "type": dtype,
+    }
+
+
+def room(side: int) -> int:
+    """Faces that the first device's memory can hold beside a network, or the machine's half."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:  # AlexNet's and ResNet18's steps of 256 need some 5 GiB
+        free = stats["bytes_limit"] - stats["bytes_in_use"] - (6 << 30)
+    else:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") // 2
+    return max(1, free // (3 * side**2))
+
+
+def random_faces(count: int, side: int) -> jax.Array:
+    """uint8 [count, side, side, 3], made piece by piece where they stay."""
+    piece = min(PIECE, count)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def write(faces: jax.Array, first: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(1), first)
+        made = jax.random.bits(key, (piece, side, side, 3), jnp.uint8)
+        return lax.dynamic_update_slice_in_dim(faces, made, first, axis=0)
+
+    faces = jnp.zeros((count, side, side, 3), jnp.uint8)
+    for first in range(0, count, piece):  # the last piece is moved back to where it fits
+        faces = write(faces, jnp.int32(first))
+    return faces
+
+
+def step_rates(
+    name: str, dtype: str, size: int, kind: str, options: argparse.Namespace
+) -> recording.Runs:
+    """Images/s of every contender in every round."""
+    makers = {OURS: lambda: our_take(name, dtype, size, kind, options)}
+    for peer in options.peers:
+        makers[peer] = functools.partial(
+            torch_take, name, dtype, size, kind, options, peer == COMPILED
+        )
+    turns = {}
+    for contender, make in makers.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the peers' remarks on their own insides
+                take = make()
+                take(1 if options.quick else 5)
+        except Exception as error:  # memory, or a compiler that is missing
+            told = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            print(f"left out: {contender}, {name}, {dtype}, {size}: {told}", file=sys.stderr)
+            continue
+        turns[contender] = functools.partial(rate, take, options.steps, size)
+    rates = recording.take_turns(turns, options.rounds)
+    turns.clear()
+    gc.collect()
+    if peers.device().type == "cuda":
+        peers.torch().cuda.empty_cache()
+    return rates
+
+
+def rate(take: Callable[[int], Any], steps: int, size: int) -> float:
+    return steps * size / recording.seconds_of(lambda: take(steps))
+
+
+def our_take(
+    name: str, dtype: str, size: int, kind: str, options: argparse.Namespace
+) -> Callable[[int], Any]:
+    ours = Ours(peers.trunk(name, options.width), dtype=dtype, crop_size=options.crop_size)
+    images = random_faces(size, options.side)
+    index = jnp.arange(size, dtype=jnp.int32)
+    state = ours.create()
+    if kind == "eval":
+        predict = jax.jit(ours.predict)
+        return lambda count: jax.block_until_ready([predict(state, images) for _ in range(count)])
+    update = compiled(ours.update)
+
+    def train(count: int) -> None:
+        nonlocal state
+        for _ in range(count):
+            state, _ = update(state, images, index % 8, index)
+        jax.block_until_ready(state)
+
+    return train
+
+
+def torch_take(
+    name: str, dtype: str, size: int, kind: str, options: argparse.Namespace, compiled: bool
+) -> Callable[[int], Any]:
+    side = peers.Side(
+        name, dtype=dtype, crop_size=options.crop_size, compiled=compiled, width=options.width
+    )
+    shape = (size, options.crop_size, options.crop_size, 3)
+    images = peers.normalized(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    labels = peers.torch().arange(size, device=peers.device()) % 8
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            side.update(images, labels) if kind == "train" else side.predict(images)
+        peers.synchronize()
+
+    return take
+
+
+def rows_of(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The one table: steps in images/s, schedules in minutes."""
+    peak = next((line["flops"] for line in found if line["part"] == "peak"), 0.0)
+    steps = [line for line in found if line["part"] == "steps" and OURS in line["rates"]]
+    rows = []
+    for line in steps:
+        rates = line["rates"]
+        best = recording.best(rates, [name for name in rates if name != OURS])
+        row = {"what": f"{line['step']}, images/s"}
+        row |= {name: line[name] for name in ("network", "type", "batch")}
+        row |= {
+            name: round(statistics.median(rates[name])) if name in rates else "-"
+            for name in (OURS, EAGER, COMPILED)
+        }
+        row["to PyTorch's best"] = recording.times(rates[OURS], rates[best]) if best else "-"
+        share = line["operations"] * statistics.median(rates[OURS]) / peak if peak else 0.0
+        rows.append(row | {"of the limit": f"{share:.1%}"})
+    for line in (line for line in found if line["part"] == "schedule"):
+        name, size = line["network"], line["batch"]
+        row = {"what": "schedule, minutes", "network": name, "type": line["type"], "batch": size}
+        row[OURS] = f"{line['minutes']:.2f}"
+        same = [
+            other
+            for other in steps
+            if other["step"] == "train"
+            and all(other[key] == line[key] for key in ("network", "type", "batch"))
+        ]
+        for peer in (EAGER, COMPILED):
+            rates = same[0]["rates"] if same else {}
+            there = peer in rates
+            images = EPOCHS * (FACES // size) * size
+            minutes = images / statistics.median(rates[peer]) / 60 if there else 0.0
+            row[peer] = f"{minutes:.2f}" if there else "-"
+        rows.append(row | {"wanted": f"< {WANTED[name]:g}"})
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The step of `benchmarks.bare` is the package's, and needs nothing that may be missing."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from affect_jax import batch as batches
+from affect_jax import config as configs
+from affect_jax import program, steps
+from affect_jax import state as states
+from benchmarks import bare, recording
+
+SIDE, FACES = 32, 6
+
+
+def test_updates_are_those_of_the_package(tiny):
+    """Without what is random, which has other keys there: two updates, one of each dispatch."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (FACES, SIDE, SIDE, 3), np.uint8)
+    labels = random.integers(0, 8, FACES).astype(np.int32)
+    program.registries()
+    config = configs.defaults()
+    config.trunk, config.batch_size = {"name": "alexnet"}, FACES
+    config.data.crop_size, config.data.mirror = SIDE, False
+    targets = batches.targets({"expression": labels})
+    compiled = program.create_program(config, targets, steps_per_epoch=10)
+    first = states.create(compiled)
+    batch = batches.take(targets, np.arange(FACES)) | {"image": images}
+
+    step = functools.partial(steps.train_step, compiled)
+    one_device = jax.vmap(step, in_axes=(None, 0), out_axes=None, axis_name=steps.AXIS, axis_size=1)
+    update, expected = jax.jit(one_device), first
+    for _ in range(2):
+        expected, _ = update(expected, batches.split(batch, 1))
+
+    ours = bare.Ours({"name": "alexnet"}, dtype="float32", crop_size=SIDE, mirror=False)
+    state = ours.create() | {
+        "params": jax.tree.map(jnp.copy, first.params["model"]),
+        "batch_stats": jax.tree.map(jnp.copy, first.batch_stats),
+    }
+    rows = np.stack([np.arange(FACES, dtype=np.int32)] * 2)
+    found, (losses, _) = bare.compiled(ours.updates)(state, images, labels, rows)
+    assert int(found["step"]) == 2 and losses.shape == (2,)
+    pairs = ((found["params"], expected.params["model"]),)
+    pairs += ((found["batch_stats"], expected.batch_stats),)
+    for mine, theirs in pairs:
+        assert jax.tree.structure(mine) == jax.tree.structure(theirs)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), mine, theirs
+        )
+
+
+def test_it_imports_where_little_is_installed():
+    missing = (
+        "clu, ml_collections, tabulate, psutil, grain, tensorflow_datasets, cv2, simplejpeg, PIL, "
+        "safetensors, tqdm, pyarrow, tensorboardX, torchvision, keras"
+    )
+    code = f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in "{missing}".split(", "):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+import benchmarks.gpu
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=recording.FOLDER.parent)
