@@ -6,7 +6,9 @@ python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=b
 
 from __future__ import annotations
 
+import os
 import pathlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -76,7 +78,17 @@ def stop(error: UserError) -> None:
     sys.exit(2)
 
 
+def _interrupted(number: int, _: object) -> None:
+    """Ctrl-C outside the loop, which has its own answer: ends at once, nothing is to be saved.
+
+    A KeyboardInterrupt would be lost where Python ignores exceptions, as when it frees an object.
+    """
+    os.write(2, b"affect_jax: interrupted; the same command goes on\n")
+    os._exit(128 + number)
+
+
 def main(_: Sequence[str]) -> None:
+    signal.signal(signal.SIGINT, _interrupted)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax tells the story of each file
     try:
@@ -87,9 +99,6 @@ def main(_: Sequence[str]) -> None:
     except RuntimeError as error:
         _leave_others(_loss_of_a_process(error))
         raise
-    except KeyboardInterrupt:  # before the loop, which knows what to do
-        print("affect_jax: interrupted; the same command goes on", file=sys.stderr)
-        sys.exit(130)
     else:
         sys.exit(code)
 

@@ -29,7 +29,12 @@ def assert_same(found, wanted):
 
 
 def test_every_trunk_is_tried():
-    assert set(SMALL) == set(models.TRUNKS.names())
+    ours = {
+        name
+        for name in models.TRUNKS.names()
+        if models.TRUNKS[name].__module__.startswith("affect_jax")
+    }
+    assert set(SMALL) == ours  # other tests may have registered one of their own
 
 
 @pytest.mark.parametrize("trunk", sorted(SMALL))

@@ -70,6 +70,7 @@ def get_config(trunk: str = "tiny"):
         {"name": "ccc", "head": "valence_arousal", "weight": "learned"},
     )
     config.batch_size = 8
+    config.data.cache = "none"  # faces are read from the disk, by workers where a test has some
     config.duration = {"steps": STEPS, "epochs": 0.0}
     config.learning_rate = 0.05
     config.schedule = {"name": "cosine", "warmup": {"steps": 4}}
