@@ -177,6 +177,7 @@ def cases(options: argparse.Namespace) -> Iterable[tuple[str, str, int]]:
 
 def schedule(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of one epoch's updates and of one evaluation, and what they were measured on."""
+    gc.collect()  # the faces of the last one
     size = options.batch_size or BATCH
     held = min(options.faces, room(options.side))
     dtype, trunk = options.types[0], peers.trunk(name, options.width)

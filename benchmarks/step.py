@@ -228,9 +228,9 @@ def row_of(
     row = {"network": name, "type": dtype, "batch": size, "step": kind}
     row[OURS] = statistics.median(rates[OURS])
     for peer in (EAGER, COMPILED, KERAS):
-        there = peer in rates
-        row[peer] = statistics.median(rates[peer]) if there else "-"
-        row[f"to {peer}"] = recording.times(rates[OURS], rates[peer]) if there else "-"
+        if peer in rates:
+            row[peer] = statistics.median(rates[peer])
+            row[f"to {peer}"] = recording.times(rates[OURS], rates[peer])
     if peak and installed("torch"):
         operations = limits.operations(
             name, crop_size=options.crop_size, training=kind == "train", width=options.width
