@@ -63,17 +63,19 @@ Tell = Callable[[dict[str, Any]], Any]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    if options.part:  # in a process of its own
-        with options.lines.open("a") as file:
+    if options.child_part:  # in a process of its own
+        with options.child_lines.open("a") as file:
             measure(
-                options.part, options, lambda found: print(json.dumps(found), file=file, flush=True)
+                options.child_part,
+                options,
+                lambda found: print(json.dumps(found), file=file, flush=True),
             )
         return
     found: list[dict[str, Any]] = []
     deadline = time.time() + 60 * options.minutes
     for part in PARTS:
         if options.quick:
-            options.until = float("inf")
+            options.child_until = float("inf")
             measure(part, options, found.append)
         else:
             found += measured_apart(part, arguments, deadline)
@@ -82,15 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recording.keep(
         "gpu",
         what=f"Steps in images/s; the schedule in minutes, {EPOCHS} epochs of {FACES:,} faces",
-        options=argparse.Namespace(**{k: v for k, v in vars(options).items() if k not in CHILD}),
+        options=options,
         rows=rows_of(found),
         runs=found,
         packages=PACKAGES,
         accelerator=next(line["name"] for line in found if line["part"] == "device"),
     )
-
-
-CHILD = ("part", "lines", "until")  # options that the script gives to its own processes
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -108,9 +107,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--steps", type=int, default=20, help="of each contender, each round")
     found.add_argument("--dispatches", type=int, help="of ten updates; default: an epoch's")
     found.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
-    found.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
-    found.add_argument("--lines", type=pathlib.Path, help=argparse.SUPPRESS)
-    found.add_argument("--until", type=float, default=0.0, help=argparse.SUPPRESS)
+    found.add_argument("--child_part", choices=list(PARTS), help=argparse.SUPPRESS)
+    found.add_argument("--child_lines", type=pathlib.Path, help=argparse.SUPPRESS)
+    found.add_argument("--child_until", type=float, default=0.0, help=argparse.SUPPRESS)
     quick = {"networks": ["alexnet"], "faces": 24, "side": 72, "crop_size": 67, "batch_size": 4}
     return recording.parse(
         found,
@@ -127,7 +126,7 @@ def measured_apart(
         lines = pathlib.Path(folder) / "lines"
         command = [sys.executable, "-m", "benchmarks.gpu"]
         command += sys.argv[1:] if arguments is None else list(arguments)
-        command += [f"--part={part}", f"--lines={lines}", f"--until={deadline}"]
+        command += [f"--child_part={part}", f"--child_lines={lines}", f"--child_until={deadline}"]
         try:
             subprocess.run(
                 command,
@@ -155,7 +154,7 @@ def measure(part: str, options: argparse.Namespace, tell: Tell) -> None:
     longest = 0.0
     for name, dtype, size in cases(options):
         begin = time.time()
-        if begin + 1.2 * longest > options.until:
+        if begin + 1.2 * longest > options.child_until:
             print(f"left out for want of time: {name}, {dtype}, {size}", file=sys.stderr)
             continue
         for kind in ("train", "eval"):

@@ -45,7 +45,7 @@ MIB = 1 << 20
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    if options.faces is not None:  # in a process of its own
+    if options.child_faces is not None:  # in a process of its own
         print(json.dumps(measure(options)))
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for count in options.sizes + ([1_000_000] if options.full else [])
         }
         runs = recording.take_turns(work, options.rounds)
-    del options.faces, options.run
     recording.keep(
         "growth",
         what=f"An epoch of streamed {options.image_size} x {options.image_size} faces, "
@@ -75,8 +74,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--width", type=int, default=4)
     found.add_argument("--batch_size", type=int, default=100)
     found.add_argument("--steps", type=int, default=200, help="of a run, or an epoch if longer")
-    found.add_argument("--faces", type=int, help=argparse.SUPPRESS)
-    found.add_argument("--run", type=pathlib.Path, help=argparse.SUPPRESS)
+    found.add_argument("--child_faces", type=int, help=argparse.SUPPRESS)
+    found.add_argument("--child_folder", type=pathlib.Path, help=argparse.SUPPRESS)
     quick = {"sizes": [24], "image_size": 40, "batch_size": 4, "steps": 4}
     return recording.parse(found, arguments, quick)
 
@@ -140,9 +139,16 @@ def apart(count: int, folder: pathlib.Path, options: argparse.Namespace) -> dict
         if part == "prepare" and done.is_dir():
             continue
         steps = ["--steps=0"] if part == "prepare" else []
-        command = [sys.executable, "-m", "benchmarks.growth", f"--faces={count}", *given, *steps]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.growth",
+            f"--child_faces={count}",
+            *given,
+            *steps,
+        ]
         finished = subprocess.run(
-            [*command, f"--run={folder}"],
+            [*command, f"--child_folder={folder}"],
             cwd=recording.FOLDER.parent,
             stdout=subprocess.PIPE,
             text=True,
@@ -161,7 +167,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     program.prepare(config)
     if not options.steps:
         return {}
-    with tempfile.TemporaryDirectory(dir=options.run) as name:
+    with tempfile.TemporaryDirectory(dir=options.child_folder) as name:
         workdir = Workdir(pathlib.Path(name))
         workdir.create()
         with contextlib.redirect_stdout(io.StringIO()):  # the table of its scores
@@ -179,15 +185,15 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 def config_of(options: argparse.Namespace) -> configs.Config:
     """A tiny network, evaluated and saved at its end alone."""
     config = configs.defaults()
-    config.data.name, config.data.data_dir = "repeated_faces", str(options.run / "data")
-    config.data.options = {"count": options.faces}
+    config.data.name, config.data.data_dir = "repeated_faces", str(options.child_folder / "data")
+    config.data.options = {"count": options.child_faces}
     config.data.image_size, config.data.crop_size = options.image_size, options.crop_size
     config.data.cache = "none"
     config.trunk = {"name": "resnet18", "width": options.width}
     config.batch_size = options.batch_size
     config.evaluation.batch_size = VALIDATION
     config.evaluation.draws = 2
-    total = WARM + max(options.steps, options.faces // options.batch_size)
+    total = WARM + max(options.steps, options.child_faces // options.batch_size)
     config.duration = config.evaluate_every = config.checkpoint.every = config.images_every = {
         "steps": total,
         "epochs": 0.0,

@@ -27,7 +27,8 @@ from typing import Any, TypeVar
 from benchmarks.machine import machine
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-PRIVATE = ("folder", "manual_dir", "data_dir")  # options that tell of one machine alone
+# Options that tell of one machine alone, or that a benchmark gives to processes of its own.
+PRIVATE = r"folder|manual_dir|data_dir|child_.*"
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 Measured = TypeVar("Measured")
 Runs = dict[str, list[float]]
@@ -180,7 +181,7 @@ def keep(
         return
     if "clock" in vars(options) and options.clock == "processor":
         what += "; seconds are of processor time"
-    given = {key: value for key, value in vars(options).items() if key not in PRIVATE}
+    given = {key: value for key, value in vars(options).items() if not re.fullmatch(PRIVATE, key)}
     result = {"what": what, "note": given.pop("note"), "options": given}
     result |= machine(packages, accelerator) | {"table": list(rows), "runs": runs}
     path = options.folder / "results" / f"{name}.json"

@@ -34,6 +34,8 @@ TORCH, TORCH_STEP = "PyTorch: import torch, torchvision", "PyTorch: first step, 
 PARTS = ("imports", "steps")  # beside --help
 WANTED = {IMPORTS: 3.0, HELP: 1.5}  # seconds, on a machine without other work
 
+Work = dict[str, Callable[[], None]]  # what is waited for, by name
+
 PREPARE = """
 import sys
 from ml_collections import config_flags
@@ -88,13 +90,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return recording.parse(found, arguments, {"parts": []})
 
 
-def contenders(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Callable[[], None]]:
+def contenders(options: argparse.Namespace, folder: pathlib.Path) -> Work:
     """What is waited for, by name: each starts a process."""
     imports = (
         "import affect_jax.main; from affect_jax import evaluate, parallel, program, train; "
         "program.registries()"
     )
-    found = {
+    found: Work = {
         JAX: functools.partial(wait_for, ["-c", "import jax; jax.devices()"]),
         HELP: functools.partial(wait_for, ["-m", "affect_jax.main", "--help"], code=1),
     }
@@ -124,7 +126,7 @@ def first_steps(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, 
 
     kept = folder / "cache"
     first_step(kept)
-    found = {COLD: cold, AGAIN: functools.partial(first_step, kept)}
+    found: Work = {COLD: cold, AGAIN: functools.partial(first_step, kept)}
     if installed("torch"):
         code = STEP_OF_TORCH.format(**network_of(given))
         found[TORCH_STEP] = functools.partial(wait_for, ["-c", code])
