@@ -162,8 +162,7 @@ class Resident:
         if together is None:
             together = 1 if jax.default_backend() == "cpu" else STEPS_TOGETHER
         self._rows, self._cadence, self._together = rows, cadence, together
-        used = {name: array for name, array in targets.items() if not name.startswith("landmarks")}
-        self._targets = parallel.replicate(used)
+        self._targets = parallel.replicate(targets)
         self._faces = faces_on_devices(records, image_size)
 
         def updates(state: TrainState, faces: Any, targets: Any, rows: Any) -> Any:

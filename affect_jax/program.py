@@ -128,8 +128,9 @@ def load_targets(config: Config, split: features.Split) -> tuple[batches.Batch, 
             else:
                 annotated[:] = False
                 columns["action_units"][:] = np.nan
-            found = estimate.estimate(columns["landmarks"][wanted]).intensities
-            columns["action_units"][wanted] = found
+            found = estimate.estimate(columns["landmarks"][wanted])
+            trusted = found.residual <= estimate.TRUSTED_RESIDUAL
+            columns["action_units"][wanted] = np.where(trusted[:, None], found.intensities, np.nan)
         estimated = np.isfinite(columns["action_units"]).any(axis=1) & ~annotated.any(axis=1)
         told = (
             f"{split.name}: action units annotated of {annotated.any(axis=1).sum():,} faces, "

@@ -16,6 +16,7 @@ from jax import lax
 
 from affect_jax import optimizers
 from affect_jax.data import preprocess
+from affect_jax.facs import rig
 from affect_jax.metrics import stream
 
 if TYPE_CHECKING:  # state imports steps
@@ -55,14 +56,7 @@ def train_step(program: Program, state: TrainState, batch: dict) -> tuple[TrainS
     The next state and a clu collection; every leaf of both is equal on all devices. Where the loss
     or the gradient is not finite the next state is this one, but for its `step`.
     """
-    keys = example_keys(program.seed, "augment", state.step, batch["index"])
-    images = preprocess.train(
-        batch["image"],
-        keys,
-        crop_size=program.crop_size,
-        mirror=program.mirror,
-        dtype=program.dtype,
-    ).images
+    images, batch = augment(program, batch, state.step)
     dropout = example_keys(program.seed, "dropout", state.step, batch["index"])
 
     def objective(params: dict) -> tuple[jax.Array, tuple]:
@@ -99,6 +93,23 @@ def train_step(program: Program, state: TrainState, batch: dict) -> tuple[TrainS
         kept.replace(step=state.step + 1),
         metrics.gather_from_model_output(axis_name=AXIS, **result),
     )
+
+
+def augment(program: Program, batch: dict, step: jax.typing.ArrayLike) -> tuple[jax.Array, dict]:
+    """The batch's faces as the network takes them, and its landmarks in their pixels.
+
+    Where nothing reads the landmarks, XLA leaves them out.
+    """
+    augmented = preprocess.train(
+        batch["image"],
+        example_keys(program.seed, "augment", step, batch["index"]),
+        crop_size=program.crop_size,
+        mirror=program.mirror,
+        dtype=program.dtype,
+    )
+    moved = preprocess.move_points(batch["landmarks"], augmented, program.crop_size, rig.MIRROR)
+    known = batch["landmarks_mask"][:, None, None]
+    return augmented.images, {**batch, "landmarks": jnp.where(known, moved, 0)}
 
 
 def predict_step(network: Network, variables: dict, batch: dict, *, mirror: bool = False) -> dict:

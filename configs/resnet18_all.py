@@ -19,7 +19,13 @@ def get_config(dataset: str = "affectnet"):
     config.losses = (
         {"name": "weighted_cross_entropy", "head": "expression", "weight": "learned"},
         {"name": "ccc", "head": "valence_arousal", "weight": "learned"},
-        {"name": "binary_cross_entropy", "head": "action_units", "weight": "learned"},
+        {
+            "name": "binary_cross_entropy",
+            "head": "action_units",
+            "frequency_weights": True,
+            "max_weight": 10.0,
+            "weight": "learned",
+        },
     )
     config.checkpoint.best = "multitask"
     return variant(config, dataset)

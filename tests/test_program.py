@@ -40,7 +40,7 @@ def columns() -> dict[str, np.ndarray]:
 def load(source: str, heads=("action_units",)):
     config = configs.defaults()
     config.heads, config.data.action_units = heads, source
-    split = types.SimpleNamespace(name="training", columns=columns)
+    split = types.SimpleNamespace(name="training", columns=lambda: columns())
     return program.load_targets(config, split)  # pyright: ignore[reportArgumentType]
 
 
@@ -66,3 +66,12 @@ def test_units_come_from_where_the_config_says(source, annotated, estimated):
 def test_without_a_head_for_units_none_are_estimated():
     targets, told = load("auto", heads=("expression",))
     assert told == "" and targets["action_units_mask"].all(axis=1).sum() == 2
+
+
+def test_landmarks_that_are_no_faces_give_no_targets(monkeypatch):
+    given = columns()
+    given["landmarks"][3] = np.random.default_rng(0).uniform(0, 256, (68, 2))
+    monkeypatch.setitem(globals(), "columns", lambda: given)
+    targets, told = load("auto")
+    assert np.flatnonzero(targets["action_units_mask"].all(axis=1)).tolist() == [0, 1, 2, 4]
+    assert "from landmarks of 2, unknown of the other 2" in told

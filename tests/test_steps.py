@@ -13,6 +13,7 @@ from affect_jax import batch as batches
 from affect_jax import config as configs
 from affect_jax import parallel, program, steps
 from affect_jax import state as states
+from affect_jax.facs import rig
 
 SIZE, CROP, FACES = 40, 32, 8
 
@@ -198,3 +199,31 @@ def test_predictions_are_in_the_labels_units():
     mirrored = {"image": image["image"][:, :, ::-1]}
     for head, value in both(variables, image).items():
         np.testing.assert_allclose(both(variables, mirrored)[head], value, rtol=1e-4, atol=1e-5)
+
+
+def test_landmarks_go_where_their_faces_go():
+    """A bright pixel at the corner of an eye is at the new place of that corner, or the other's."""
+    small = compiled()
+    batch = random_batch(small_config())
+    corner, other = 36, 45
+    assert rig.MIRROR[corner] == other
+    points = np.full((FACES, 68, 2), 20.0, np.float32)
+    points[:, corner] = 14, 17  # x, y
+    mask = np.arange(FACES) != 3
+    points[~mask] = 0
+    image = np.zeros_like(batch["image"])
+    image[:, 17, 14] = 255
+    given = {**batch, "image": image, "landmarks": points, "landmarks_mask": mask}
+    images, moved = jax.jit(functools.partial(steps.augment, small))(given, 0)
+    brightest = np.asarray(images).sum(axis=-1).reshape(FACES, -1).argmax(axis=1)
+    found = np.asarray(moved["landmarks"])
+    mirrored = 0
+    for face, place in enumerate(brightest):
+        y, x = divmod(int(place), CROP)
+        if not mask[face]:
+            assert not found[face].any()
+            continue
+        at = [point for point in (corner, other) if found[face, point].tolist() == [x, y]]
+        assert len(at) == 1
+        mirrored += at == [other]
+    assert 0 < mirrored < FACES - 1

@@ -78,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=pathlib.Path, help="the table, .csv")
     try:
         given = parser.parse_args(arguments)
+        if given.out:
+            check_out(given.out)
+        if given.recovery and given.out:
+            raise UserError("--out: the table of --recovery is printed only")
         if given.recovery:
             return print_recovery()
         if given.manual_dir:
@@ -88,6 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"affect_jax: {error}", file=sys.stderr)
         return 2
+
+
+def check_out(out: pathlib.Path) -> None:
+    """Whether the table can be written there, before any work.
+
+    **Raises:** `UserError` where not.
+    """
+    if out.suffix != ".csv" or out.is_dir():
+        raise UserError(f"--out={out}: name a file that ends in .csv")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out={out}: there is no folder {out.absolute().parent}")
 
 
 def print_recovery() -> int:
@@ -104,8 +119,8 @@ def report(faces: Faces, out: pathlib.Path | None) -> int:
     from affect_jax.facs import separation
     from affect_jax.facs.estimate import estimate
 
-    if out and not out.absolute().parent.is_dir():
-        raise UserError(f"--out={out}: there is no folder {out.absolute().parent}")
+    if not len(faces.ids):
+        raise UserError("the data set has no faces: its tables hold nothing but a header")
     found = estimate(faces.landmarks)
     known = np.isfinite(found.residual)
     print(
@@ -157,7 +172,8 @@ def read_release(folder: pathlib.Path, variant: str) -> Faces:
     from affect_jax.data import affectnet, rows
 
     if not folder.is_dir():
-        raise UserError(f"--manual_dir={folder}: no such folder")
+        what = "a file, name the folder it is in" if folder.exists() else "no such folder"
+        raise UserError(f"--manual_dir={folder}: {what}")
     with tempfile.TemporaryDirectory() as nothing:  # that is prepared
         config = affectnet.CONFIGS[variant]
         builder = affectnet.AffectNet(config=config, data_dir=nothing, manual_dir=folder)

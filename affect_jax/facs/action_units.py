@@ -124,17 +124,19 @@ def explain(
 
     **Returns:** all seven; scores are 0 where nothing fits, for a neutral face everywhere.
 
-    **Raises:** `ValueError` for an unknown unit or an intensity outside [0, 1].
+    **Raises:** `ValueError` for an unknown unit, and for an intensity or threshold outside [0, 1].
     """
     if isinstance(intensities, Mapping):
         unknown = set(intensities) - set(UNITS)
         if unknown:
-            raise ValueError(f"action unit {min(unknown)} is not among {UNITS}")
-        values = np.array([float(intensities.get(unit, 0.0)) for unit in UNITS])
+            raise ValueError(f"action unit {min(unknown, key=str)} is not among {UNITS}")
+        values = np.array([intensities.get(unit, 0.0) for unit in UNITS], float)
     else:
         values = np.asarray(intensities, float)
     if values.shape != (len(UNITS),) or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"intensities must be {len(UNITS)} numbers in [0, 1]")
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold = {threshold}: must be in (0, 1]")
     active = {unit for unit, value in zip(UNITS, values, strict=True) if value >= threshold}
     found = []
     for emotion, prototype in PROTOTYPES.items():

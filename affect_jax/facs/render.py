@@ -63,13 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--persons", type=int, default=8)
     parser.add_argument("--size", type=int, default=160, help="side of one face, pixels")
     options = parser.parse_args(arguments)
+    if options.out.suffix not in (".png", ".jpg", ".jpeg"):
+        parser.error(f"--out={options.out}: name a .png or .jpg file")
+    if options.seed < 0 or options.persons < 1 or not 16 <= options.size <= 1024:
+        parser.error("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
     sheet = contact_sheet(options.seed, options.persons, options.size)
     bgr = cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)
     jpeg = options.out.suffix in (".jpg", ".jpeg")
     quality = (cv2.IMWRITE_JPEG_QUALITY, 85) if jpeg else ()
-    ok, data = cv2.imencode(options.out.suffix, bgr, quality)
-    if not ok:
-        raise ValueError(f"OpenCV cannot write {options.out.suffix} files")
+    _, data = cv2.imencode(options.out.suffix, bgr, quality)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_bytes(data.tobytes())
     print(f"{options.out}: {sheet.shape[1]} x {sheet.shape[0]} pixels")

@@ -75,3 +75,18 @@ def test_what_is_no_intensity_is_refused(wrong):
 
 def test_active_is_an_intensity():
     assert 0 < action_units.ACTIVE < 1
+
+
+@pytest.mark.parametrize(
+    "intensities, options",
+    [
+        ({"AU6": 1, 99: 1}, {}),
+        ({6: None}, {}),
+        ({6: 1.5}, {}),
+        ({6: 1.0}, {"threshold": float("nan")}),
+        ({6: 1.0}, {"threshold": 0.0}),
+    ],
+)
+def test_what_cannot_be_explained_is_an_error(intensities, options):
+    with pytest.raises(ValueError):
+        explain(intensities, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -276,6 +277,9 @@ def test_command_reads_a_prepared_data_set(tmp_path, capsys):
         (["--recovery", "--prepared=nowhere"], "not allowed with"),
         (["--manual_dir=.", "--variant=third"], "invalid choice"),
         (["--recovery", "--wrong"], "--wrong"),
+        (["--recovery", "--out=units.csv"], "printed only"),
+        (["--manual_dir=.", "--out=units.xlsx"], "ends in .csv"),
+        ([f"--manual_dir={__file__}"], "a file, name the folder"),
     ],
 )
 def test_command_says_in_one_line_what_is_wrong(arguments, words, capsys):
@@ -288,8 +292,17 @@ def test_command_finds_out_early_that_it_cannot_write(release, tmp_path, capsys)
     out = tmp_path / "nowhere" / "units.csv"
     assert command.main([f"--manual_dir={release}", f"--out={out}"]) == 2
     assert "there is no folder" in capsys.readouterr().err
-    assert command.main([f"--manual_dir={release}", f"--out={tmp_path}"]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    (tmp_path / "taken.csv").mkdir()
+    assert command.main([f"--manual_dir={release}", f"--out={tmp_path / 'taken.csv'}"]) == 2
+    assert "name a file" in capsys.readouterr().err
+
+
+def test_command_needs_faces(release, tmp_path, capsys):
+    shutil.copytree(release, tmp_path / "empty")
+    for table in (tmp_path / "empty").glob("*.csv"):
+        table.write_text(table.read_text().splitlines()[0] + "\n")
+    assert command.main([f"--manual_dir={tmp_path / 'empty'}"]) == 2
+    assert "no faces" in capsys.readouterr().err
 
 
 def test_command_prints_the_recovery(monkeypatch, capsys):

@@ -171,3 +171,14 @@ def test_contact_sheet_and_command(tmp_path, capsys):
     written = cv2.imread(str(tmp_path / "sheet.png"))
     assert written is not None and written.shape == (8 * 32, 6 + 32, 3)
     assert "38 x 256 pixels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--out=sheet.xyz"], ["--out=a.png", "--seed=-1"], ["--out=a.png", "--persons=0"]]
+)
+def test_command_says_what_is_wrong(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        render.main(arguments)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "must be" in said or "name a .png" in said
