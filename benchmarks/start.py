@@ -37,12 +37,14 @@ WANTED = {IMPORTS: 3.0, HELP: 1.5}  # seconds, on a machine without other work
 Work = dict[str, Callable[[], None]]  # what is waited for, by name
 
 PREPARE = """
-import sys
 from ml_collections import config_flags
 from absl import app
 from affect_jax import program
 config = config_flags.DEFINE_config_file("config", None, "", lock_config=False)
-app.run(lambda _: (program.registries(), program.prepare(config.value)))
+def main(_):
+    program.registries()
+    program.prepare(config.value)
+app.run(main)
 """
 STEP_OF_TORCH = """
 from benchmarks import peers
@@ -85,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found = recording.parser(__doc__)
     found.add_argument("--config", default="configs/resnet18_joint.py:synthetic_faces")
-    found.add_argument("--flags", nargs="*", default=[], help="more of the command's, as --a=b")
+    few = [f"--config.data.options.num_{split}=400" for split in ("training", "validation")]
+    found.add_argument("--flags", nargs="*", default=few, help="more of the command's, as --a=b")
     found.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
     return recording.parse(found, arguments, {"parts": []})
 
