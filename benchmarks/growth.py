@@ -26,12 +26,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import simplejpeg
-
 from affect_jax import config as configs
 from affect_jax import program, train
-from affect_jax.data import DATASETS
-from affect_jax.data.features import FacesBuilder, FacesConfig, prepare, record
+from affect_jax.data import DATASETS, synthetic_faces
+from affect_jax.data.features import FacesBuilder, FacesConfig, prepare
 from affect_jax.facs import sample
 from affect_jax.workdir import Workdir
 from benchmarks import recording
@@ -92,29 +90,17 @@ class RepeatedFaces(FacesBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: Any) -> Any:
         drawn = [
-            sample.sample(0, number, size=self._image_size, skew="balanced")
+            synthetic_faces.drawn_record(
+                sample.sample(0, number, size=self._image_size, skew="balanced"), ""
+            )
             for number in range(DIFFERENT)
-        ]
-        faces = [
-            (face, simplejpeg.encode_jpeg(face.image, quality=90, colorsubsampling="420"))
-            for face in drawn
         ]
 
         def split(name: str, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
             for number in range(count):
-                face, image = faces[number % DIFFERENT]
-                yield (
-                    f"{name}/{number:07d}",
-                    record(
-                        f"{name}/{number:07d}",
-                        image,
-                        face.expression,
-                        box=face.box.tolist(),
-                        valence=face.valence,
-                        arousal=face.arousal,
-                        landmarks=face.landmarks,
-                    ),
-                )
+                face, identifier = drawn[number % DIFFERENT], f"{name}/{number:07d}"
+                image = io.BytesIO(face["image"].getvalue())  # tfds reads one to its end
+                yield identifier, {**face, "image": image, "id": identifier}
 
         return {
             "training": split("training", self._count),

@@ -15,12 +15,11 @@ scored by the project's own commands on the same set:
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -29,11 +28,12 @@ import simplejpeg
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from tabulate import tabulate
 
 from affect_jax.data import features, synthetic_faces
 from affect_jax.facs import sample
+from benchmarks import recording
 
+PACKAGES = ("numpy", "scikit-learn", "opencv-python-headless")
 SIDE = 32
 WANTED = {  # what the set is to be: below or above
     "logistic regression, accuracy": ("<", 0.70),
@@ -52,8 +52,8 @@ SCORES = {
 }
 
 
-def main() -> None:
-    options = parse()
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
     builder = synthetic_faces.synthetic_faces(
         data_dir=options.data_dir,
         image_size=options.image_size,
@@ -63,33 +63,34 @@ def main() -> None:
     )
     splits = {name: pixels(features.open_split(builder, name)) for name in sample.SPLITS}
     runs = linear(splits, options.strengths)
-    print(tabulate(runs, headers="keys", tablefmt="github", floatfmt=".3f"), end="\n\n")
+    print(recording.table(runs), end="\n\n")
     measured = {"logistic regression, accuracy": max(run["accuracy"] for run in runs)}
     if options.run:
         measured |= scores_of(options.run)
     rows = [
-        {"what": what, "measured": value, "wanted": " ".join(map(str, WANTED[what]))}
+        {"what": what, "measured": f"{value:.3f}", "wanted": " ".join(map(str, WANTED[what]))}
         for what, value in measured.items()
     ]
-    print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f"))
-    result = {"what": "difficulty of rendered faces", "options": vars(options) | {"run": ""}}
-    result |= {"date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}", "cores": os.cpu_count()}
-    path = pathlib.Path(options.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result | {"summary": rows, "runs": runs}, indent=1) + "\n")
-    print(f"\nwritten: {path}")
+    recording.keep(
+        "rendered_difficulty",
+        what=f"Scores on {options.num_validation:,} rendered faces",
+        options=options,
+        rows=rows,
+        runs=runs,
+        packages=PACKAGES,
+    )
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data_dir", default="data")
-    parser.add_argument("--image_size", type=int, default=128)
-    parser.add_argument("--num_training", type=int, default=8_000)
-    parser.add_argument("--num_validation", type=int, default=1_000)
-    parser.add_argument("--strengths", type=float, nargs="*", default=[1e-3, 1e-2, 1e-1])
-    parser.add_argument("--run", default="", help="folder of a run that was scored")
-    parser.add_argument("--out", default="benchmarks/results/rendered_difficulty.json")
-    return parser.parse_args()
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    found = recording.parser(__doc__)
+    found.add_argument("--data_dir", default="data")
+    found.add_argument("--image_size", type=int, default=128)
+    found.add_argument("--num_training", type=int, default=8_000)
+    found.add_argument("--num_validation", type=int, default=1_000)
+    found.add_argument("--strengths", type=float, nargs="*", default=[1e-3, 1e-2, 1e-1, 1.0])
+    found.add_argument("--run", default="", help="folder of a run that was scored")
+    quick = {"num_training": 32, "num_validation": 16, "image_size": 32, "strengths": [0.1]}
+    return recording.parse(found, arguments, quick)
 
 
 def pixels(split: features.Split) -> tuple[np.ndarray, np.ndarray]:

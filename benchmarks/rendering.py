@@ -12,20 +12,19 @@ for action units do to show an estimate. Encoding is what `synthetic_faces` does
 from __future__ import annotations
 
 import argparse
-import json
-import pathlib
+import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
-from tabulate import tabulate
 
+from affect_jax.data import synthetic_faces
 from affect_jax.facs import sample
-from benchmarks.machine import machine
+from benchmarks import recording
 
 OURS = "affect_jax: a face with its labels"
 PACKAGES = ("numpy", "opencv-python-headless", "simplejpeg", "matplotlib")
@@ -35,26 +34,26 @@ LINES = (
 )  # fmt: skip
 
 
-def main() -> None:
-    options = parse()
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
     cv2.setNumThreads(1)
-    rates = measure(contenders(options.size), options)
-    rows = summary(rates)
-    print(tabulate(rows, headers="keys", tablefmt="github"))
-    result = {"what": "faces/s on one core", "options": vars(options), **machine(PACKAGES)}
-    path = pathlib.Path(options.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result | {"summary": rows, "runs": rates}, indent=1) + "\n")
-    print(f"\nwritten: {path}")
+    runs = recording.take_turns(timed(contenders(options.size), options.faces), options.rounds)
+    by_clock = recording.by_clock(runs)
+    recording.keep(
+        "rendering",
+        what=f"Faces/s of one core, {options.size} x {options.size}",
+        options=options,
+        rows=summary(by_clock),
+        runs=by_clock,
+        packages=PACKAGES,
+    )
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", type=int, default=256, help="side of the pictures, pixels")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--faces", type=int, default=50, help="of each contender, each round")
-    parser.add_argument("--out", default="benchmarks/results/rendering.json")
-    return parser.parse_args()
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    found = recording.parser(__doc__)
+    found.add_argument("--size", type=int, default=256, help="side of the pictures, pixels")
+    found.add_argument("--faces", type=int, default=100, help="of each contender, each round")
+    return recording.parse(found, arguments, {"faces": 2, "size": 64})
 
 
 def contenders(size: int) -> dict[str, Callable[[int], Any]]:
@@ -63,11 +62,12 @@ def contenders(size: int) -> dict[str, Callable[[int], Any]]:
     plot = matplotlib_lines(size)
 
     def encode(index: int) -> bytes:
-        return simplejpeg.encode_jpeg(faces[index % 64].image, quality=90, colorsubsampling="420")
+        return simplejpeg.encode_jpeg(
+            faces[index % 64].image, quality=synthetic_faces.JPEG_QUALITY, colorsubsampling="420"
+        )
 
-    def draw_and_encode(index: int) -> bytes:
-        face = sample.sample(0, index, size=size)
-        return simplejpeg.encode_jpeg(face.image, quality=90, colorsubsampling="420")
+    def draw_and_encode(index: int) -> dict[str, Any]:
+        return synthetic_faces.drawn_record(sample.sample(0, index, size=size), "")
 
     return {
         OURS: lambda index: sample.sample(0, index, size=size),
@@ -98,41 +98,41 @@ def matplotlib_lines(size: int) -> Callable[[sample.Face], np.ndarray]:
     return plot
 
 
-def measure(
-    found: dict[str, Callable[[int], Any]], options: argparse.Namespace
-) -> dict[str, dict[str, list[float]]]:
-    """Faces/s of every contender in every round: of processor time and of the wall clock."""
-    rates: dict[str, dict[str, list[float]]] = {name: {"cpu": [], "wall": []} for name in found}
-    for contender in found.values():
-        for index in range(20):  # sheets and splines are made once
-            contender(index)
-    for number in range(options.rounds):
-        for name, contender in found.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            for index in range(number * options.faces, (number + 1) * options.faces):
-                contender(index)
-            rates[name]["cpu"].append(options.faces / (time.process_time() - cpu))
-            rates[name]["wall"].append(options.faces / (time.perf_counter() - wall))
-    return rates
+def timed(
+    found: dict[str, Callable[[int], Any]], count: int
+) -> dict[str, Callable[[], tuple[float, float]]]:
+    """Each contender's faces/s, by the wall's clock and of processor time, of its next faces."""
+
+    def one(contender: Callable[[int], Any]) -> Callable[[], tuple[float, float]]:
+        numbers = itertools.count()
+        for _ in range(min(count, 20)):  # sheets and splines are made once
+            contender(0)
+
+        def rates() -> tuple[float, float]:
+            wall, processor = time.perf_counter(), time.process_time()
+            for _ in range(count):
+                contender(next(numbers))
+            processor = max(time.process_time() - processor, 1e-9)
+            return count / (time.perf_counter() - wall), count / processor
+
+        return rates
+
+    return {name: one(contender) for name, contender in found.items()}
 
 
-def summary(rates: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
+def summary(rates: dict[str, recording.Runs]) -> list[dict[str, Any]]:
     """One row a contender: medians, the best round, and how many times as fast ours is."""
-    ours = rates[OURS]["cpu"]
+    ours = rates["processor"][OURS]
     return [
         {
             "contender": name,
-            "faces/s of processor time": round(statistics.median(runs["cpu"])),
-            "best round": round(max(runs["cpu"])),
-            "faces/s of the wall clock": round(statistics.median(runs["wall"])),
-            "ours is faster by": f"{statistics.median(a / b for a, b in pairs(ours, runs)):.2f}",
+            "faces a second of processor time": statistics.median(runs),
+            "best round": max(runs),
+            "faces/s": statistics.median(rates["wall"][name]),
+            "ours is faster by": recording.times(ours, runs),
         }
-        for name, runs in rates.items()
+        for name, runs in rates["processor"].items()
     ]
-
-
-def pairs(ours: list[float], runs: dict[str, list[float]]) -> Any:
-    return zip(ours, runs["cpu"], strict=True)
 
 
 if __name__ == "__main__":

@@ -16,55 +16,58 @@ their processor time is compared, so other work on the machine does not matter m
 from __future__ import annotations
 
 import argparse
-import json
-import pathlib
 import resource
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import krippendorff
 import numpy as np
 from sklearn import metrics as peer
-from tabulate import tabulate
 
 from affect_jax.labels import TRAINING_COUNTS, classes
 from affect_jax.metrics import categorical, confusion, intervals, skew
-from benchmarks.machine import machine
+from benchmarks import recording
 
 CLASSES = classes(8)
 SKEWS = ("equal", "training")
 PACKAGES = ("numpy", "scikit-learn", "scipy", "krippendorff")
 
 
-def main() -> None:
-    options = parse()
-    rows = [measure(n, skewness, options) for skewness in options.skew for n in options.faces]
-    print(tabulate(rows, headers="keys", tablefmt="github"))
-    result = {"what": "seconds for all categorical scores", "options": vars(options)}
-    result |= machine(PACKAGES) | {"summary": rows}
-    path = pathlib.Path(options.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\nwritten: {path}")
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    runs: dict[str, list[tuple[float, float, float]]] = {}
+    rows = [measure(n, skewness, options, runs) for skewness in options.skew for n in options.faces]
+    recording.keep(
+        "scores",
+        what="Seconds for all categorical scores",
+        options=options,
+        rows=rows,
+        runs=runs,
+        packages=PACKAGES,
+    )
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--faces", type=int, nargs="*", default=[4_000, 100_000])
-    parser.add_argument("--skew", nargs="*", default=["equal", "training"], choices=SKEWS)
-    parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--bootstrap", type=int, default=intervals.REPLICATES)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peer_faces", type=int, default=800_000, help="about as many it scores")
-    parser.add_argument("--out", default="benchmarks/results/scores.json")
-    return parser.parse_args()
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    found = recording.parser(__doc__)
+    found.add_argument("--faces", type=int, nargs="*", default=[4_000, 100_000])
+    found.add_argument("--skew", nargs="*", default=["equal", "training"], choices=SKEWS)
+    found.add_argument("--draws", type=int, default=200)
+    found.add_argument("--bootstrap", type=int, default=intervals.REPLICATES)
+    found.add_argument("--peer_faces", type=int, default=800_000, help="about as many it scores")
+    quick = {"faces": [400], "skew": ["equal"], "draws": 2, "bootstrap": 10}
+    return recording.parse(found, arguments, quick)
 
 
-def measure(num_faces: int, skewness: str, options: argparse.Namespace) -> dict[str, Any]:
-    """One row of the table: medians over the rounds, in which both sides take turns."""
+def measure(
+    num_faces: int, skewness: str, options: argparse.Namespace, kept: dict[str, Any]
+) -> dict[str, Any]:
+    """One row of the table: medians over the rounds, in which both sides take turns.
+
+    Every round's (seconds, processor seconds, the peer's processor seconds) go into `kept`.
+    """
     labels, probabilities = faces(num_faces, skewness)
     peer_draws = max(1, min(options.draws, options.peer_faces // num_faces))
     scale = (options.draws + 1) / (peer_draws + 1)  # the undrawn faces are scored too
@@ -77,6 +80,7 @@ def measure(num_faces: int, skewness: str, options: argparse.Namespace) -> dict[
             lambda: by_scikit_learn(labels, probabilities, peer_draws)
         )
         runs.append((seconds, processor, scale * peer_processor))
+    kept[f"{skewness}, {num_faces}"] = runs
     few = categorical.categorical(labels, probabilities, CLASSES, draws=peer_draws)
     worst = max(abs(few.values[name] - value) for name, value in wanted.items())
     assert wanted.keys() <= found.values.keys() and worst < 1e-9, worst

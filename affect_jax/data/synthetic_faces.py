@@ -110,20 +110,23 @@ def draw_faces(indices: list[int], *, settings: Settings) -> list[dict[str, Any]
             skew=settings.skew,
             size=settings.image_size,
         )
-        image = simplejpeg.encode_jpeg(face.image, quality=JPEG_QUALITY, colorsubsampling="420")
-        records.append(
-            record(
-                f"{settings.split}/{index:07d}",
-                image,
-                face.expression,
-                box=face.box.tolist(),
-                valence=face.valence,
-                arousal=face.arousal,
-                landmarks=face.landmarks,
-                action_units=face.action_units,
-            )
-        )
+        records.append(drawn_record(face, f"{settings.split}/{index:07d}"))
     return records
+
+
+def drawn_record(face: sample.Face, identifier: str) -> dict[str, Any]:
+    """One record of a drawn face, with all its labels."""
+    image = simplejpeg.encode_jpeg(face.image, quality=JPEG_QUALITY, colorsubsampling="420")
+    return record(
+        identifier,
+        image,
+        face.expression,
+        box=face.box.tolist(),
+        valence=face.valence,
+        arousal=face.arousal,
+        landmarks=face.landmarks,
+        action_units=face.action_units,
+    )
 
 
 @DATASETS.register("synthetic_faces")

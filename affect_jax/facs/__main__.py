@@ -14,13 +14,13 @@ This module is the way from files to `affect_jax.facs.estimate`, so it alone of 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import pathlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from affect_jax.command import Parser
 from affect_jax.errors import UserError
 
 if TYPE_CHECKING:  # loading takes seconds, --help does not wait for it
@@ -50,13 +50,8 @@ class Faces(NamedTuple):
     unreadable: list[str]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the flags")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m affect_jax.facs",
         description="Estimates action units from 68 landmarks and prints how well they separate"
         " expressions.",

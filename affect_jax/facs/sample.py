@@ -89,8 +89,8 @@ class Face:
 
 def draw_expression(rng: np.random.Generator, index: int, skew: str) -> int:
     """An expression: by AffectNet's training counts, or each of the eight in turn."""
-    if skew not in ("balanced", "affectnet"):
-        raise ValueError(f"skew = {skew!r}: affectnet or balanced")
+    if skew not in SKEWS:
+        raise ValueError(f"skew = {skew!r}: one of {', '.join(SKEWS)}")
     if skew == "balanced":
         return index % labels.NUM_CLASSES
     return bisect.bisect(_REACHED, rng.random() * _REACHED[-1])

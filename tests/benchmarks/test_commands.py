@@ -18,6 +18,9 @@ from benchmarks import (
     loading,
     preparation,
     recording,
+    rendered_difficulty,
+    rendering,
+    scores,
     start,
     step,
 )
@@ -48,6 +51,26 @@ def test_loading(folder):
 def test_preparation(folder):
     kept = ran(preparation.main, folder, "preparation")
     assert set(kept["runs"]["wall"]) == {preparation.LIMIT, "affect_jax, 1 worker"}
+
+
+def test_scores(folder):
+    kept = ran(scores.main, folder, "scores")
+    assert list(kept["runs"]) == ["equal, 400"] and len(kept["table"]) == 1
+    assert float(kept["table"][0]["largest difference"]) < 1e-9
+
+
+def test_rendering(folder):
+    kept = ran(rendering.main, folder, "rendering")
+    assert len(kept["runs"]["processor"]) == len(kept["table"]) == 4
+    assert all(rate > 0 for rates in kept["runs"]["wall"].values() for rate in rates)
+
+
+def test_rendered_difficulty(folder, tmp_path):
+    data = ("--data_dir", str(tmp_path / "data"))
+    kept = ran(rendered_difficulty.main, folder, "rendered_difficulty", *data)
+    assert [run["pixels"] for run in kept["runs"]] == ["grey", "colour"]
+    assert all(0 <= run["accuracy"] <= 1 for run in kept["runs"])
+    assert "data_dir" not in kept["options"]
 
 
 def test_start(folder):
