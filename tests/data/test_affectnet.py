@@ -1,103 +1,33 @@
-"""AffectNet on small releases made here, in both layouts: features, counts, refusals, damage."""
+"""AffectNet on small releases made here, in both layouts: features, counts, refusals."""
 
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
-import multiprocessing
-import os
 import pathlib
 import pickle
-import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import simplejpeg
-from PIL import Image
 
 from affect_jax import labels
-from affect_jax.data import DATASETS, affectnet, faces, pool
+from affect_jax.data import affectnet
 from affect_jax.data.features import open_split
 from affect_jax.data.records import Records
 from affect_jax.errors import UserError
-
-SIZE = 32
-POINTS = ";".join(f"{value:.2f}" for value in np.linspace(4, 30, 136))
-
-
-def picture(seed: int, side: int = 48) -> Image.Image:
-    colours = np.random.default_rng(seed).integers(0, 255, (4, 4, 3), dtype=np.uint8)
-    return Image.fromarray(colours).resize((side, side), Image.Resampling.BICUBIC)
-
-
-def line(path: str, expression=1, valence=0.5, arousal=-0.25, box=(4, 5, 30, 32)) -> list:
-    return [path, *box, POINTS, expression, valence, arousal]
-
-
-def write_csv(path: pathlib.Path, lines: list, header=affectnet.HEADER) -> None:
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([header, *lines] if header else lines)
-
-
-def first_release(
-    base: pathlib.Path,
-    *,
-    training: int = 24,
-    validation: int = 6,
-    tables: str = ".",
-    images: str = "Manually_Annotated_Images",
-    extra: tuple[list, ...] = (),
-) -> pathlib.Path:
-    """A release: labels go round the eleven, every fourth face has no valence and arousal."""
-    folder = base / images
-    (base / tables).mkdir(parents=True, exist_ok=True)
-    for split, total in (("training", training), ("validation", validation)):
-        lines = []
-        for i in range(total):
-            path = f"{i % 3}/{split}{i}.jpg"
-            (folder / str(i % 3)).mkdir(parents=True, exist_ok=True)
-            picture(i).save(folder / path)
-            axes = (-2, -2) if i % 4 == 3 else (i / 100, -i / 100)
-            lines.append(line(path, i % 11, *axes))
-        write_csv(base / tables / f"{split}.csv", lines + list(extra) * (split == "training"))
-    return base
-
-
-def second_release(base: pathlib.Path, *, texts: bool = False, nested: bool = False) -> None:
-    for name, total in (("train_set", 12), ("val_set", 5)):
-        place = base / name / name if nested else base / name
-        (place / "images").mkdir(parents=True)
-        (place / "annotations").mkdir()
-        for i in range(total):
-            picture(i, 24).save(place / "images" / f"{i}.jpg")
-            values = {"exp": i % 8, "val": -2 if i == 3 else i / 50, "aro": -i / 50}
-            for ending, value in values.items():
-                array = np.array(str(value) if texts else value)
-                np.save(place / "annotations" / f"{i}_{ending}.npy", array)
-            points = np.linspace(0, 23, 136)
-            array = points.reshape(68, 2) if i % 2 else points
-            np.save(place / "annotations" / f"{i}_lnd.npy", array)
-
-
-def prepare(base: pathlib.Path, data_dir: pathlib.Path, **options):
-    options = {"image_size": SIZE, "num_workers": 1} | options
-    return DATASETS["affectnet"](manual_dir=str(base), data_dir=str(data_dir), **options)
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory) -> pathlib.Path:
-    return first_release(tmp_path_factory.mktemp("release"))
-
-
-@pytest.fixture(scope="module")
-def builder(release, tmp_path_factory):
-    return prepare(release, tmp_path_factory.mktemp("data"))
+from tests.data.affectnet_releases import (
+    SIZE,
+    first_release,
+    line,
+    picture,
+    prepare,
+    second_release,
+    write_csv,
+)
 
 
 def by_id(split) -> dict[str, int]:
@@ -375,231 +305,6 @@ def test_none_usable_is_an_error_whatever_is_allowed(tmp_path):
     write_csv(base / "validation.csv", [line("0/training0.jpg", "joyful")])
     with pytest.raises(UserError, match="validation: none of 1 rows can be used"):
         prepare(base, tmp_path / "data", max_skipped=1.0)
-
-
-# --- what is not there, or not as it was ---
-
-
-def test_without_the_data_the_error_says_what_to_do(tmp_path):
-    for manual_dir in ("", str(tmp_path / "none"), str(tmp_path)):
-        with pytest.raises(UserError) as caught:
-            DATASETS["affectnet"](manual_dir=manual_dir, data_dir=str(tmp_path / "data"))
-        text = str(caught.value)
-        for words in (
-            "AffectNet is not there",
-            "a million faces",
-            "licence",
-            "University of Denver",
-            "mohammadmahoor.com/affectnet",
-            "training.csv, validation.csv and Manually_Annotated_Images/",
-            "--config.data.manual_dir=",
-            "--config=configs/alexnet_weighted.py:synthetic_faces",
-        ):
-            assert words in text
-    assert not (tmp_path / "data").exists()
-    with pytest.raises(UserError, match="train_set/annotations/ is not in it"):
-        prepare(tmp_path, tmp_path / "data", variant="second")
-
-
-def test_tables_that_are_not_as_published(tmp_path):
-    base = first_release(tmp_path / "r")
-    table = base / "training.csv"
-    good = table.read_text()
-    cases = {
-        "no column valence, arousal": "\n".join(x.rsplit(",", 2)[0] for x in good.splitlines()),
-        "has no rows": good.splitlines()[0] + "\n",
-        "the file is empty": "",
-        "line 2: unexpected end of data": good.splitlines()[0] + '\n"0/training0.jpg,1,2\n',
-        "field larger than field limit": good + '"' + "x" * 200_000 + '"\n',
-        "none of its first 1 images": good.splitlines()[0] + "\nz.jpg,1,1,9,9,,1,0,0\n",
-    }
-    for reason, content in cases.items():
-        table.write_text(content)
-        with pytest.raises(UserError, match=reason):
-            prepare(base, tmp_path / "data")
-    table.write_bytes(good.encode("utf-16"))
-    with pytest.raises(UserError, match="no column subDirectory_filePath"):
-        prepare(base, tmp_path / "data")
-
-
-def test_records_of_another_release_are_not_used_in_silence(release, tmp_path):
-    prepare(release, tmp_path / "data")
-    other = first_release(tmp_path / "other", training=5)
-    with pytest.raises(UserError, match=r"prepared from other files \(training.csv differ"):
-        prepare(other, tmp_path / "data")
-
-
-def test_fingerprint_changes_with_a_label_and_with_a_picture(tmp_path):
-    def fingerprint(name: str, change) -> str:
-        base = first_release(tmp_path / name, training=4)
-        change(base)
-        return open_split(prepare(base, tmp_path / f"{name}_data"), "training").fingerprint
-
-    def relabel(base):
-        table = base / "training.csv"
-        lines = table.read_text().splitlines()
-        lines[1] = lines[1].replace(",0,0.0,", ",5,0.0,")
-        assert lines != table.read_text().splitlines()
-        table.write_text("\n".join(lines))
-
-    found = [
-        fingerprint("same", lambda base: None),
-        fingerprint("again", lambda base: None),
-        fingerprint("label", relabel),
-        fingerprint(
-            "picture",
-            lambda base: picture(9).save(base / "Manually_Annotated_Images/0/training0.jpg"),
-        ),
-    ]
-    assert found[0] == found[1] and len(set(found)) == 3
-
-
-@pytest.fixture
-def copy(builder, tmp_path):
-    """The prepared records, to be damaged."""
-    shutil.copytree(builder.data_path.parents[2], tmp_path / "copy")
-    return prepare(pathlib.Path("nowhere"), tmp_path / "copy")
-
-
-@pytest.mark.parametrize(
-    "name", ["affectnet-training.array_record-00000-of-00001", "training.labels.npz"]
-)
-def test_damaged_files_are_named(copy, name):
-    path = copy.data_path / name
-    content = path.read_bytes()
-    flipped = bytearray(content)
-    flipped[len(content) // 2] ^= 1
-    path.write_bytes(bytes(flipped))
-    split = open_split(copy, "training")
-    with pytest.raises(UserError, match=name):
-        split.verify()
-    with pytest.raises(UserError, match=name):
-        split.columns() if name.endswith("npz") else list(split.records)
-    path.write_bytes(content[:-7])
-    with pytest.raises(UserError, match=rf"{name}: it has [\d,]+ bytes, not"):
-        open_split(copy, "training")
-    path.unlink()
-    with pytest.raises(UserError, match=f"{name}: the file is missing"):
-        open_split(copy, "training")
-    assert len(open_split(copy, "validation")) == 6
-    open_split(copy, "validation").verify()
-
-
-def test_damaged_description_is_named(copy):
-    (copy.data_path / "prepared.json").write_text("{")
-    with pytest.raises(UserError, match="prepared.json: it is not JSON"):
-        open_split(copy, "training")
-
-
-# --- processes ---
-
-
-def test_unwritable_folder_is_named(release, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="choose another folder with --config.data.data_dir"):
-        prepare(release, tmp_path / "file")
-
-
-def kill_oneself(chunk: list) -> list:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return chunk
-
-
-def test_dead_worker_is_an_error():
-    some = [faces.Row(i, str(i), "", {}) for i in range(40)]
-    with pytest.raises(UserError, match="worker process that prepares images died"):
-        list(pool.in_order(kill_oneself, some, num_workers=2))
-    assert not multiprocessing.active_children()
-
-
-def test_order_and_bound_of_the_pool():
-    taken = []
-
-    def source():
-        for i in range(2000):
-            taken.append(i)
-            yield faces.Row(i, str(i), "", {})
-
-    found = pool.in_order(list, source(), num_workers=2)
-    assert next(found).number == 0
-    assert len(taken) < 400  # only what is under way was read
-    assert [row.number for row in found] == list(range(1, 2000))
-
-
-def test_killed_preparation_leaves_nothing_that_looks_whole(tmp_path):
-    """kill -9 in the midst; the next try removes what is left, and workers follow their parent."""
-    base = first_release(tmp_path / "r", training=3, validation=2)
-    lines = [line("0/training0.jpg")] * 20_000
-    write_csv(base / "training.csv", lines)
-    code = (
-        "from affect_jax.data.affectnet import affectnet\n"
-        "if __name__ == '__main__':\n"
-        f"    affectnet(manual_dir={str(base)!r}, data_dir={str(tmp_path / 'data')!r},"
-        f" image_size={SIZE}, num_workers=2)\n"
-    )
-    (tmp_path / "prepare.py").write_text(code)
-    repository = pathlib.Path(__file__).resolve().parents[2]
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "prepare.py")],
-        env=os.environ | {"PYTHONPATH": str(repository)},
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    place = tmp_path / "data" / "affectnet" / f"manual_{SIZE}"
-    limit = time.monotonic() + 30
-    children: set[int] = set()
-    while len(children) < 2 and time.monotonic() < limit:
-        time.sleep(0.05)
-        children = processes_of_group(process.pid) - {process.pid}
-    assert len(children) >= 2 and list(place.glob("incomplete.*"))
-    process.kill()
-    process.communicate()
-    while processes_of_group(process.pid) and time.monotonic() < limit:
-        time.sleep(0.05)
-    assert not processes_of_group(process.pid)  # no orphans
-    assert not (place / "1.0.0").exists()
-    first_release(base, training=3, validation=2)
-    prepared = prepare(base, tmp_path / "data")
-    assert len(open_split(prepared, "training")) == 3
-    assert not list(place.glob("incomplete.*"))
-
-
-def processes_of_group(group: int) -> set[int]:
-    """Living processes of a group, from /proc."""
-    found = set()
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                state, _, member_of = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:3]
-            except OSError:
-                continue  # it ended meanwhile
-            if int(member_of) == group and state != "Z":
-                found.add(int(entry.name))
-    return found
-
-
-def test_two_processes_prepare_once(release, tmp_path):
-    """Both come out with the records; the folder's lock lets one write and one wait."""
-    options = {"image_size": SIZE, "num_workers": 1}
-    task = functools.partial(affectnet.affectnet, manual_dir=str(release), **options)
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=task, kwargs={"data_dir": str(tmp_path)}) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    (prepared,) = (tmp_path / "affectnet" / f"manual_{SIZE}").glob("*1.0.0*")
-    assert (prepared / "prepared.json").is_file()
-
-
-def test_workers_and_the_registry_do_without_tfds():
-    code = (
-        "import sys; import affect_jax.data, affect_jax.data.faces, affect_jax.data.pool;"
-        "sys.exit('tensorflow_datasets' in sys.modules or 'jax' in sys.modules)"
-    )
-    repository = pathlib.Path(__file__).resolve().parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=repository).returncode == 0
 
 
 # --- real photographs ---

@@ -1,0 +1,19 @@
+"""A release and its prepared records, which no test changes."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from tests.data.affectnet_releases import first_release, prepare
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> pathlib.Path:
+    return first_release(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def builder(release, tmp_path_factory):
+    return prepare(release, tmp_path_factory.mktemp("data"))
