@@ -33,13 +33,12 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch share
 
 import jax
 import numpy as np
-from PIL import Image
 
 from affect_jax import config as configs
 from affect_jax import parallel, program, train
 from affect_jax.data import features
 from affect_jax.workdir import Workdir
-from benchmarks import peers, recording
+from benchmarks import peer_data, peers, recording
 from benchmarks.machine import cores, installed
 
 PEER = "PyTorch"
@@ -164,33 +163,6 @@ def split_of(path: pathlib.Path, batch_size: int, end: float) -> Seconds:
     return found
 
 
-class Faces:
-    """PyTorch's data set: JPEG files by Pillow, cut and mirrored at random in training.
-
-    A slice of an array is the cheapest crop there is; the cut faces travel as bytes.
-    """
-
-    def __init__(self, folder: pathlib.Path, labels: np.ndarray, crop_size: int, train: bool):
-        self._folder, self._labels = folder, labels
-        self._crop_size, self._train = crop_size, train
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, place: int) -> Any:
-        torch = peers.torch()
-        with Image.open(self._folder / f"{place}.jpg") as image:
-            pixels = np.asarray(image.convert("RGB"))
-        free = pixels.shape[0] - self._crop_size
-        top = left = free // 2
-        if self._train:
-            top, left, mirrored = torch.randint(0, 1 << 30, (3,)).tolist()
-            top, left = top % (free + 1), left % (free + 1)
-            pixels = pixels[:, ::-1] if mirrored % 2 else pixels
-        cut = pixels[top : top + self._crop_size, left : left + self._crop_size]
-        return torch.from_numpy(np.ascontiguousarray(cut)), int(self._labels[place])
-
-
 class Peer:
     """The same training in PyTorch, with the settings that are fastest here."""
 
@@ -198,27 +170,16 @@ class Peer:
         self._options, self._folder = options, folder
         self._data = {}
         for name, split in splits.items():
-            files = folder / "files" / name
-            files.mkdir(parents=True)
-            for row in range(len(split)):
-                (files / f"{row}.jpg").write_bytes(split.records[row]["image"])
-            labels = split.columns()["expression"]
-            self._data[name] = Faces(files, labels, options.crop_size, name == "training")
+            files, labels = folder / "files" / name, split.columns()["expression"]
+            peer_data.write_files(peer_data.jpegs(split, range(len(split))), files)
+            self._data[name] = peer_data.Faces(
+                files, labels, options.crop_size, train=name == "training"
+            )
         self.settings = {"workers": self._best_workers(), "compiled": self._compiles()}
 
     def _loader(self, name: str, workers: int) -> Any:
-        peers.torch()
-        from torch.utils.data import DataLoader
-
-        return DataLoader(
-            self._data[name],
-            self._options.batch_size,
-            shuffle=name == "training",
-            drop_last=name == "training",
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=peers.device().type == "cuda",
-            multiprocessing_context="spawn" if workers else None,  # JAX has threads
+        return peer_data.loader(
+            self._data[name], self._options.batch_size, workers=workers, train=name == "training"
         )
 
     def _side(self, compiled: bool) -> peers.Side:

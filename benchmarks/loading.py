@@ -29,7 +29,7 @@ import simplejpeg
 from affect_jax import batch as batches_of
 from affect_jax import registry
 from affect_jax.data import DATASETS, features, loader, sampling
-from benchmarks import decoders, peers, recording
+from benchmarks import decoders, peer_data, peers, recording
 from benchmarks.machine import cores, installed
 
 LIMIT = "decoder alone"
@@ -95,7 +95,7 @@ def create(
     stack: contextlib.ExitStack,
 ) -> dict[str, Take]:
     """The contenders by name, each taking batches; `stack` ends what they started."""
-    jpegs = [split.records[row]["image"] for row in range(min(len(split), 4096))]
+    jpegs = list(peer_data.jpegs(split, range(min(len(split), 4096))))
     targets = batches_of.targets(split.columns())
     rows = sampling.TrainingRows(
         sampling.Natural(), targets["expression"], seed=0, batch_size=options.batch_size
@@ -116,7 +116,7 @@ def create(
     decoded = loader.decode_all(split.records, image_size=options.image_size)
     contenders["affect_jax, cache='host'"] = ours(decoded, 0)
     if installed("torch") and options.workers:
-        write_files(jpegs, folder / "files")
+        peer_data.write_files(jpegs, folder / "files")
         for name in decoders.working(jpegs[0], PEER_DECODERS):
             for workers in options.workers if name == "Pillow" else [max(options.workers)]:
                 stream = torch_batches(folder / "files", options.batch_size, name, workers)
@@ -142,12 +142,6 @@ def decode_only(pool: concurrent.futures.Executor, jpegs: list[bytes], count: in
     list(pool.map(some, range(0, count, 64)))
 
 
-def write_files(jpegs: list[bytes], folder: pathlib.Path) -> None:
-    folder.mkdir()
-    for place, jpeg in enumerate(jpegs):
-        (folder / f"{place}.jpg").write_bytes(jpeg)
-
-
 class Files:
     """PyTorch's side: a map-style data set of JPEG files, decoded by one of `decoders.KNOWN`."""
 
@@ -170,18 +164,7 @@ def torch_batches(
     folder: pathlib.Path, batch_size: int, decoder: str, workers: int
 ) -> Iterator[Any]:
     """Batches without end, as PyTorch's documentation would have them loaded."""
-    peers.torch()
-    from torch.utils.data import DataLoader
-
-    data: Any = DataLoader(
-        Files(folder, decoder),  # pyright: ignore[reportArgumentType]
-        batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        multiprocessing_context="spawn" if workers else None,  # a fork copies our threads' locks
-    )
+    data = peer_data.loader(Files(folder, decoder), batch_size, workers=workers, train=True)
     while True:
         yield from data
 

@@ -189,8 +189,8 @@ class Side:
             torch().autocast, place.type, torch().bfloat16, enabled=dtype == "bfloat16"
         )
 
-    def update(self, images: Any, labels: Any) -> None:
-        """One update by a batch that `normalized` returned, and labels int64 [B]."""
+    def update(self, images: Any, labels: Any) -> Any:
+        """One update by a batch that `normalized` returned, and labels int64 [B]; its loss."""
         self.network.train()
         with self._autocast():
             logits = self._call(images)
@@ -198,6 +198,7 @@ class Side:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
 
     def predict(self, images: Any) -> Any:
         """Probabilities [B, C]."""

@@ -28,7 +28,7 @@ from benchmarks.machine import machine
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 # Options that tell of one machine alone, or that a benchmark gives to processes of its own.
-PRIVATE = r"folder|manual_dir|data_dir|run|child_.*"
+PRIVATE = r"folder|manual_dir|data_dir|runs?|child_.*"
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 Measured = TypeVar("Measured")
 Runs = dict[str, list[float]]
