@@ -5,21 +5,21 @@ What then separates its points from the neutral face is, up to noise, a sum of d
 
     points = REST + sum_u intensity_u MOVES_u + sum_k identity_k IDENTITY_k + head's pose + noise
 
-with intensities that are not negative, and priors on everything. The most probable sum is a
-non-negative least squares problem. Only its right-hand side differs between faces, so identity and
-pose, which may have either sign, are eliminated once, by a QR decomposition; for many faces one
-product of matrices leaves problems of 18 rows and 18 unknowns, which SciPy's `nnls` (Lawson and
-Hanson's active sets) solves at about 20 microseconds a face. Kept libraries have no solver that
-takes a batch of such problems and solves them exactly; with an upper bound (`lsq_linear`) a face
-takes fifteen times as long, so intensities above 1 are cut instead.
+with intensities that are not negative, one a side where FACS scores sides, and priors on
+everything. The most probable sum is a non-negative least squares problem. Only its right-hand side
+differs between faces, so identity and pose, which may have either sign, are eliminated once, by a
+QR decomposition; for many faces one product of matrices leaves problems of 30 rows and 30 unknowns,
+which SciPy's `nnls` (Lawson and Hanson's active sets) solves at about 50 microseconds a face. Kept
+libraries have no solver that takes a batch of such problems and solves them exactly; with an upper
+bound (`lsq_linear`) a face takes many times as long, so intensities above 1 are cut instead.
 
 How noisy the landmarks are is found for each face by Morozov's discrepancy principle (1966): of
 five levels the finest at which what is left is not larger than the noise. So the points of a drawn
 face give its intensities closely, and those of a photograph are not overinterpreted.
 
 What 68 points cannot tell: wrinkles, so AU6 from AU7 only weakly; a person's habitual face from an
-expression, so that low brows look like AU4. Both sides are moved alike: of a one-sided unit one
-sees the mean. Intensities of different detectors of landmarks have different offsets.
+expression, so that low brows look like AU4. Intensities of different detectors of landmarks have
+different offsets.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ import numpy as np
 from scipy.optimize import nnls
 
 from affect_jax.facs import rig
-from affect_jax.facs.action_units import UNITS
+from affect_jax.facs.action_units import TABLE, UNITS
 
 CORNERS = ([36, 39], [42, 45])
 """The corners of each eye: no unit moves them much."""
 
 TRUSTED_RESIDUAL = 0.3
-"""Landmarks with a larger residual are no face's: the worst of 5,255 photographs has 0.285, points
+"""Landmarks with a larger residual are no face's: the worst of 5,255 photographs has 0.230, points
 drawn at random have more than 1."""
 
 CHUNK = 8_192  # faces worked on at once: 9 MB for an array of their points
@@ -60,7 +60,8 @@ _NOISE = (
 )
 
 # Standard deviations of the priors, all with mean 0.
-_INTENSITY = 0.4
+_INTENSITY = 0.4  # of a unit, the mean of its sides
+_UNEVEN = 0.12  # of its left side less its right one
 _IDENTITY = {
     **dict.fromkeys(rig.IDENTITY_NAMES, 0.6),
     **dict.fromkeys(("eye_spacing", "eye_size", "eye_slant"), 1.5),
@@ -73,24 +74,32 @@ _POSE = {"x": 1.0, "y": 0.02, "turn": 1.0, "scale": 0.1, "yaw": 0.3, "pitch": 0.
 class Estimate(NamedTuple):
     """Action units of n faces.
 
-    - `intensities`: float [n, 18] in [0, 1], in the order of `action_units.UNITS`.
+    - `intensities`: float [n, 18] in [0, 1], in the order of `action_units.UNITS`: the stronger
+      side's, as FACS scores an action that is uneven.
+    - `sides`: float [n, 2, 18], the picture's left and right; equal for units without sides.
     - `residual`: float [n], the root of the mean square distance between a face's points and those
       that the intensities explain, in face units (1 = the distance between the eyes): below 0.01
       for drawn faces, about 0.03 for photographs; far above, intensities are not to be trusted.
     """
 
     intensities: np.ndarray
+    sides: np.ndarray
     residual: np.ndarray
 
 
 class _Model(NamedTuple):
-    """The least squares problem; rows are points, then priors, each divided by its deviation."""
+    """The least squares problem of K unknown intensities and m unknowns of identity and pose.
 
-    units: np.ndarray  # [136, 18], of intensities divided by their prior's deviation
-    free: np.ndarray  # [136, m], of identity and pose, likewise
+    Unknowns are divided by their prior's deviation. Rows are points, then priors, each divided by
+    its deviation.
+    """
+
+    units: np.ndarray  # [136, K]
+    prior: np.ndarray  # [K, K], of the intensities; that of the others is the identity
+    free: np.ndarray  # [136, m]
     solve_free: np.ndarray  # [m, 136]: the best identity and pose for what is left of the points
-    project: np.ndarray  # [136, 18]: points' right-hand side to the small problem's
-    small: np.ndarray  # [18, 18]: the small problem's matrix
+    project: np.ndarray  # [136, K]: points' right-hand side to the small problem's
+    small: np.ndarray  # [K, K]: the small problem's matrix
 
 
 def estimate(landmarks: np.ndarray) -> Estimate:
@@ -102,12 +111,12 @@ def estimate(landmarks: np.ndarray) -> Estimate:
       without landmarks.
     """
     landmarks = np.asarray(landmarks, np.float64)
-    intensities = np.full((len(landmarks), len(UNITS)), np.nan)
+    sides = np.full((len(landmarks), 2, len(UNITS)), np.nan)
     residual = np.full(len(landmarks), np.nan)
     for start in range(0, len(landmarks), CHUNK):
         part = slice(start, start + CHUNK)
-        intensities[part], residual[part] = _estimate(upright(landmarks[part]))
-    return Estimate(intensities, residual)
+        sides[part], residual[part] = _estimate(upright(landmarks[part]))
+    return Estimate(sides.max(axis=1), sides, residual)
 
 
 def upright(landmarks: np.ndarray) -> np.ndarray:
@@ -129,10 +138,23 @@ REST = upright(rig.NEUTRAL[None])[0]
 """float [68, 2]: the neutral face, its eyes' corners in their place."""
 
 
+def _sides() -> np.ndarray:
+    """float [K, 2, 18]: 1 where an unknown intensity is that of a side's unit."""
+    unknowns = []
+    for unit, sided in enumerate(one.sided for one in TABLE):
+        for wanted in ((0,), (1,)) if sided else ((0, 1),):
+            unknowns.append(np.zeros((2, len(UNITS))))
+            unknowns[-1][list(wanted), unit] = 1
+    return np.stack(unknowns)
+
+
+SIDES = _sides()
+
+
 def _estimate(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intensities [n, 18] and residuals [n] of upright points [n, 68, 2]."""
+    """Intensities [n, 2, 18] and residuals [n] of upright points [n, 68, 2]."""
     offsets = (points - REST).reshape(len(points), -1)
-    intensities = np.full((len(points), len(UNITS)), np.nan)
+    intensities = np.full((len(points), len(SIDES)), np.nan)
     residual = np.full(len(points), np.nan)
     rows = np.flatnonzero(np.isfinite(offsets).all(axis=1))
     for level in LEVELS:
@@ -142,16 +164,16 @@ def _estimate(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         intensities[rows[fits]] = found[fits]
         residual[rows[fits]] = np.sqrt(np.sum(left[fits] ** 2, axis=1) / rig.NUM_POINTS)
         rows = rows[misfit <= 0.5]  # only these can fit where the noise is less than half as large
-    return intensities, residual
+    return np.tensordot(intensities, SIDES, 1), residual
 
 
 def _fit(offsets: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable intensities [n, 18] of points' offsets from `REST` [n, 136], and what is
+    """The most probable intensities [n, K] of points' offsets from `REST` [n, 136], and what is
     left of the offsets [n, 136]."""
     model, deviation = _model(level), level * _deviation()
     scaled = offsets / deviation
     solved = [nnls(model.small, target)[0] for target in scaled @ model.project]
-    intensities = np.minimum(np.reshape(solved, (-1, len(UNITS))), 1 / _INTENSITY)
+    intensities = np.minimum(np.reshape(solved, (-1, len(SIDES))), 1 / _INTENSITY)
     left = scaled - intensities @ model.units.T
     left -= left @ model.solve_free.T @ model.free.T
     return intensities * _INTENSITY, left * deviation
@@ -190,13 +212,26 @@ def _model(level: float) -> _Model:
     ]
     free += [_POSE[name] * poses[name] for name in _POSE]
     deviation = level * _deviation()[:, None]
-    units = _INTENSITY * rig.MOVES.reshape(len(UNITS), -1).T / deviation
+    units = np.tensordot(SIDES, rig.SIDE_MOVES, 2).reshape(len(SIDES), -1).T
+    units = _INTENSITY * units / deviation
     others = np.stack(free).reshape(len(free), -1).T / deviation
     # A prior is a row that wants its unknown to be 0.
+    prior = _prior()
     num_units, num_others = units.shape[1], others.shape[1]
-    units_rows = np.concatenate([units, np.eye(num_units), np.zeros((num_others, num_units))])
+    units_rows = np.concatenate([units, prior, np.zeros((num_others, num_units))])
     others_rows = np.concatenate([others, np.zeros((num_units, num_others)), np.eye(num_others)])
     basis, triangle = np.linalg.qr(others_rows)
     rest_basis, small = np.linalg.qr(units_rows - basis @ (basis.T @ units_rows))
     solve_free = np.linalg.solve(triangle, basis.T)[:, : len(units)]
-    return _Model(units, others, solve_free, rest_basis[: len(units)], small)
+    return _Model(units, prior, others, solve_free, rest_basis[: len(units)], small)
+
+
+def _prior() -> np.ndarray:
+    """Rows [K, K] that want a unit's mean over its sides, and its sides' difference, to be 0."""
+    rows = []
+    for unit, one in enumerate(TABLE):
+        left, right = SIDES[:, 0, unit], SIDES[:, 1, unit]
+        rows.append((left + right) / 2)
+        if one.sided:
+            rows.append((left - right) * _INTENSITY / _UNEVEN)
+    return np.stack(rows)

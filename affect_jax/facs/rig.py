@@ -240,25 +240,47 @@ _UPPER, _LOWER = [37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]
 """Upper lids and inner upper lip, and what lies below each."""
 
 
+SHARE = np.clip(2 * NEUTRAL[:, 0] + 0.5, 0.0, 1.0)
+"""float [68]: how much of the picture's right side moves each point; the rest is the left's. It
+passes from 0 to 1 between the eyes' inner halves, as skin and lips have no seam."""
+
+SIDE_MOVES = np.stack([1 - SHARE, SHARE])[:, None, :, None] * MOVES
+"""float [2, 18, 68, 2]: what each unit at intensity 1 does on the picture's left and right side."""
+
+
 def landmarks(
     intensities: np.ndarray,
     identity: np.ndarray,
     scale: np.ndarray,
     rotation: np.ndarray,
     translation: np.ndarray,
+    yaw: np.ndarray | float = 0.0,
+    pitch: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """The points of n faces in a picture [n, 68, 2], pixels.
-
-    Both sides of a face move alike. Lids that close, and lips that are pressed, meet: where the
-    sum of displacements would let an upper edge pass the lower one, both lie midway.
+    """The points of n faces in a picture [n, 68, 2], pixels; the projection is orthographic.
 
     **Arguments:**
 
-    - `intensities`: [n, 18] in [0, 1], in the order of `action_units.UNITS`.
+    - `intensities`: [n, 18] in [0, 1], in the order of `action_units.UNITS`; or [n, 2, 18] of the
+      picture's left and right side.
     - `identity`: [n, K] coefficients of `IDENTITY`, standard normal over people.
     - `scale`: [n], pixels a face unit.
     - `rotation`: [n] in the picture's plane, radians, clockwise as one sees it.
     - `translation`: [n, 2], where midway between the neutral face's eyes lies, pixels.
+    - `yaw`, `pitch`: of the head, radians, [n] or one number: the nose goes to the picture's right,
+      and down.
+    """
+    points = (
+        even(intensities, identity) if intensities.ndim == 2 else uneven(intensities, identity)[0]
+    )
+    return placed(turned(points, yaw, pitch), scale, rotation, translation)
+
+
+def even(intensities: np.ndarray, identity: np.ndarray) -> np.ndarray:
+    """Faces seen from the front [n, 68, 2], in face units; both sides move alike.
+
+    Lids that close, and lips that are pressed, meet: where the sum of displacements would let an
+    upper edge pass the lower one, both lie midway. Arguments as of `landmarks`.
     """
     points = NEUTRAL + np.tensordot(intensities, MOVES, 1) + np.tensordot(identity, IDENTITY, 1)
     upper, lower = points[:, _UPPER, 1], points[:, _LOWER, 1]
@@ -267,7 +289,36 @@ def landmarks(
         np.minimum(upper, middle),
         np.maximum(lower, middle),
     )
-    return placed(points, scale, rotation, translation)
+    return points
+
+
+def uneven(sides: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Faces whose sides move apart, and the same faces at rest, as of `even`.
+
+    Each point takes the face of its own side; near the middle the two are mixed, as `SHARE` has it
+    for the mean face.
+
+    **Arguments:**
+
+    - `sides`: [n, 2, 18], the picture's left and right.
+    """
+    num_faces = len(sides)
+    every = np.concatenate([np.zeros_like(sides[:, 0]), sides[:, 0], sides[:, 1]])
+    rest, left, right = even(every, np.tile(identity, (3, 1))).reshape(3, num_faces, NUM_POINTS, 2)
+    first, second = rest[:, 36:42, 0].mean(axis=1), rest[:, 42:48, 0].mean(axis=1)
+    middle, across = ((first + second) / 2)[:, None], (second - first)[:, None]
+    share = np.minimum(np.maximum((rest[..., 0] - middle) * (2 / across) + 0.5, 0.0), 1.0)
+    return left + share[..., None] * (right - left), rest
+
+
+def turned(
+    points: np.ndarray, yaw: np.ndarray | float, pitch: np.ndarray | float, depth=DEPTH
+) -> np.ndarray:
+    """Points [n, 68, 2] of heads that were seen from the front; see `landmarks`, `DEPTH`."""
+    yaw, pitch = (np.asarray(angle, float).reshape(-1, 1) for angle in (yaw, pitch))
+    x, y = points[..., 0], points[..., 1]
+    x, z = x * np.cos(yaw) + depth * np.sin(yaw), depth * np.cos(yaw) - x * np.sin(yaw)
+    return np.stack([x, y * np.cos(pitch) + z * np.sin(pitch)], axis=-1)
 
 
 def placed(

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 from sklearn.metrics import roc_auc_score
 
+from affect_jax import labels
 from affect_jax.data.affectnet import HEADER
 from affect_jax.data.synthetic_faces import synthetic_faces
 from affect_jax.facs import __main__ as command
 from affect_jax.facs import estimate as module
 from affect_jax.facs import recovery, rig, sample, separation
-from affect_jax.facs.action_units import UNITS
+from affect_jax.facs.action_units import TABLE, UNITS
 from affect_jax.facs.estimate import estimate, upright
 
 FACES = recovery.draw(400)
@@ -49,12 +50,32 @@ def test_upright_eyes_are_in_their_place():
         np.testing.assert_allclose(corners.mean(axis=1), [[x, 0]] * len(points), atol=1e-12)
 
 
-def test_a_mirrored_face_has_the_same_units():
+def test_a_mirrored_face_has_the_same_units_on_the_other_sides():
     points = noisy(0.01)
     mirrored = points[:, rig.MIRROR] * (-1, 1) + (255, 0)
     found, other = estimate(points), estimate(mirrored)
     np.testing.assert_allclose(found.intensities, other.intensities, atol=1e-8)
+    np.testing.assert_allclose(found.sides, other.sides[:, ::-1], atol=1e-8)
+    np.testing.assert_array_equal(found.intensities, found.sides.max(axis=1))
     np.testing.assert_allclose(found.residual, other.residual, atol=1e-8)
+    assert np.abs(found.sides[:, 0] - found.sides[:, 1]).max() > 0.01
+
+
+def test_units_of_one_side_are_found_there():
+    """Each sided unit in turn, on the left of even faces and on the right of odd ones."""
+    sided = [place for place, unit in enumerate(TABLE) if unit.sided]
+    sides = np.zeros((2 * len(sided), 2, len(UNITS)))
+    for face, unit in enumerate(np.repeat(sided, 2)):
+        sides[face, face % 2, unit] = 0.7
+    num = len(sides)
+    found = estimate(
+        rig.landmarks(sides, np.zeros((num, rig.NUM_IDENTITY)), np.full(num, 60.0),
+                      np.full(num, 0.1), np.full((num, 2), 128.0))
+    )  # fmt: skip
+    np.testing.assert_allclose(found.sides, sides, atol=0.12)
+    assert np.abs(found.sides - sides).mean() < 0.01
+    one = np.array([unit.sided for unit in TABLE])
+    np.testing.assert_array_equal(found.sides[:, 0, ~one], found.sides[:, 1, ~one])
 
 
 def test_intensities_are_recovered():
@@ -62,7 +83,7 @@ def test_intensities_are_recovered():
     found = [recovery.recovery(FACES, noise) for noise in (0.0, 0.005, 0.01, 0.02, 0.05)]
     errors = [one.errors.mean() for one in found]
     assert errors[0] < 0.03 and found[0].errors.max() < 0.08
-    assert errors[1] < 0.09 and errors[2] < 0.105
+    assert errors[1] < 0.09 and errors[2] < 0.11
     assert errors == sorted(errors)
     residuals = [one.residual for one in found]
     assert residuals == sorted(residuals) and residuals[0] < 0.002 < 0.05 < residuals[-1]
@@ -87,15 +108,19 @@ def test_the_solution_is_that_of_the_whole_problem():
     model, deviation = module._model(1.0), module._deviation()
     matrix = np.concatenate([model.units, model.free], axis=1)
     num = matrix.shape[1]
-    matrix = np.concatenate([matrix, np.eye(num)])
-    lower = np.where(np.arange(num) < len(UNITS), 0.0, -np.inf)
+    count = len(module.SIDES)
+    prior = np.eye(num)
+    prior[:count, :count] = module._prior()
+    matrix = np.concatenate([matrix, prior])
+    lower = np.where(np.arange(num) < count, 0.0, -np.inf)
     offsets = (upright(points) - module.REST).reshape(len(points), -1) / deviation
-    found = estimate(points).intensities
-    for offset, intensities in zip(offsets, found, strict=True):
+    found = estimate(points).sides
+    for offset, sides in zip(offsets, found, strict=True):
         target = np.concatenate([offset, np.zeros(num)])
-        solved = lsq_linear(matrix, target, (lower, np.full(num, np.inf)), tol=1e-13)
-        expected = np.clip(module._INTENSITY * solved.x[: len(UNITS)], 0, 1)
-        np.testing.assert_allclose(intensities, expected, atol=1e-4)
+        bounds = (lower, np.full(num, np.inf))
+        solved = lsq_linear(matrix, target, bounds, method="bvls", tol=1e-13)
+        expected = np.clip(module._INTENSITY * solved.x[:count], 0, 1)
+        np.testing.assert_allclose(sides, np.tensordot(expected, module.SIDES, 1), atol=1e-4)
 
 
 def test_a_face_does_not_depend_on_the_others(monkeypatch):
@@ -135,7 +160,10 @@ def test_rendered_faces_give_back_their_units():
     faces = [sample.sample(0, index, skew="balanced", size=64) for index in range(64)]
     found = estimate(np.stack([face.landmarks for face in faces]))
     truth = np.stack([face.action_units for face in faces])
-    assert np.abs(found.intensities - truth).mean() < 0.1
+    errors = np.abs(found.intensities - truth)
+    assert errors.mean() < 0.05
+    contempt = np.array([face.expression for face in faces]) == labels.EXPRESSIONS.index("contempt")
+    assert errors[contempt][:, [UNITS.index(12), UNITS.index(14)]].mean() < 0.15
     active = (truth >= 0.5).any(axis=0) & (truth < 0.5).any(axis=0)
     areas = [
         roc_auc_score(truth[:, unit] >= 0.5, found.intensities[:, unit])
@@ -339,6 +367,6 @@ def test_units_separate_expressions_of_real_faces(real_faces, tmp_path):
 
     assert area("happiness", 12) >= 0.93
     assert area("surprise", 25, 26) >= 0.84
-    assert area("disgust", 9) >= 0.80
-    assert area("anger", 4) >= 0.68
+    assert area("disgust", 9) >= 0.83 and area("disgust", 9, 10) >= 0.80
+    assert area("anger", 4) >= 0.70
     assert f"{area('happiness', 12):.3f} (2,050 : 2,450)" in done.stdout

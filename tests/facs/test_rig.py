@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial.transform import Rotation
 
 from affect_jax.facs import rig
 from affect_jax.facs.action_units import UNITS
 
 K = rig.NUM_IDENTITY
 INTENSITIES = arrays(float, (3, len(UNITS)), elements=st.floats(0, 1))
+SIDES = arrays(float, (3, 2, len(UNITS)), elements=st.floats(0, 1))
 IDENTITIES = arrays(float, (3, K), elements=st.floats(-2, 2))
 ROTATIONS = arrays(float, 3, elements=st.floats(-3, 3))
 UPPER, LOWER = [37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]
@@ -94,6 +96,50 @@ def test_pose_is_a_similarity(intensities, rotation, size):
         cross = edges[1:, 0] * edges[:-1, 1] - edges[1:, 1] * edges[:-1, 0]
         turned = seen[1:, 0] * seen[:-1, 1] - seen[1:, 1] * seen[:-1, 0]
         np.testing.assert_allclose(turned, size**2 * cross, atol=1e-6)
+
+
+def test_sides_that_are_equal_are_those_of_an_even_face():
+    rng = np.random.default_rng(0)
+    intensities, identity = rng.uniform(0, 1, (5, len(UNITS))), rng.standard_normal((5, K))
+    even = rig.even(intensities, identity)
+    points, rest = rig.uneven(np.stack([intensities, intensities], axis=1), identity)
+    np.testing.assert_allclose(points, even, atol=1e-12)
+    np.testing.assert_allclose(rest, rig.even(np.zeros_like(intensities), identity), atol=1e-12)
+
+
+@given(SIDES, IDENTITIES)
+def test_mirroring_swaps_sides(sides, identity):
+    points, _ = rig.uneven(sides, identity)
+    other, _ = rig.uneven(sides[:, ::-1], identity)
+    np.testing.assert_allclose(points[:, rig.MIRROR] * (-1, 1), other, atol=1e-9)
+
+
+def test_a_side_moves_its_own_half():
+    sides = np.zeros((1, 2, len(UNITS)))
+    sides[0, 0, UNITS.index(12)] = 1
+    points, rest = rig.uneven(sides, np.zeros((1, K)))
+    moved = np.linalg.norm(points - rest, axis=2)[0]
+    assert moved[48] > 0.15 and moved[54] == 0
+    assert moved[51] == pytest.approx(np.linalg.norm(rig.MOVES[UNITS.index(12), 51]) / 2)
+    np.testing.assert_allclose(points - rest, rig.SIDE_MOVES[0, None, UNITS.index(12)], atol=1e-12)
+
+
+@given(INTENSITIES, st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
+def test_a_turned_head_is_a_rotation_in_space_seen_from_afar(intensities, yaw, pitch):
+    """SciPy's rotation of points with their depth, without it afterwards."""
+    identity, place = np.zeros((3, K)), (np.ones(3), np.zeros(3), np.zeros((3, 2)))
+    front = rig.landmarks(intensities, identity, *place)
+    solid = np.concatenate([front, np.tile(rig.DEPTH[None, :, None], (3, 1, 1))], axis=2)
+    turn = Rotation.from_euler("yx", (yaw, -pitch))
+    expected = np.stack([turn.apply(points) for points in solid])[..., :2]
+    found = rig.landmarks(intensities, identity, *place, yaw, np.full(3, pitch))
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_yaw_takes_the_nose_to_the_right_and_pitch_takes_it_down():
+    points = rig.NEUTRAL[None]
+    assert (rig.turned(points, 0.3, 0.0) - points)[0, 30, 0] > 0.05
+    assert (rig.turned(points, 0.0, 0.3) - points)[0, 30, 1] > 0.05
 
 
 def test_rotation_is_clockwise_as_one_sees_it():

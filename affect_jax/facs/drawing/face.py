@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from affect_jax.facs import rig
-from affect_jax.facs.action_units import UNITS
 from affect_jax.facs.drawing import canvas as c
 from affect_jax.facs.drawing import eyes, hair, mouth, nose, scenery, skin, worn, wrinkles
 from affect_jax.facs.identity import Person, Scene, Units
@@ -32,24 +31,15 @@ def pose_points(
 
     **Arguments:**
 
-    - `intensities`: [2, 18] of the picture's left and right side, in [0, 1]. The rig moves both
-      sides alike, so each point takes the face of its own side; near the middle the two are mixed.
+    - `intensities`: [2, 18] of the picture's left and right side, in [0, 1].
     """
-    every = np.concatenate([_REST, intensities])
-    identity = np.repeat(person.shape[None], 3, axis=0)
-    rest, left, right = rig.landmarks(every, identity, *_UNPLACED)
+    both = np.concatenate(rig.uneven(intensities[None], person.shape[None]))
+    rest = both[1]
     first, second = rest[36:42, 0].tolist(), rest[42:48, 0].tolist()
-    middle, across = (sum(first) + sum(second)) / 12, (sum(second) - sum(first)) / 6
-    share = np.minimum(np.maximum((rest[:, :1] - middle) * (2 / across) + 0.5, 0.0), 1.0)
-    both = np.stack([left + share * (right - left), rest])
-    both -= (middle, sum(rest[36:48, 1].tolist()) / 12)
-    both /= across
+    both -= ((sum(first) + sum(second)) / 12, sum(rest[36:48, 1].tolist()) / 12)
+    both /= (sum(second) - sum(first)) / 6
     both[..., 0] = both[..., 0] * math.cos(scene.yaw) + _DEPTH * math.sin(scene.yaw)
     return both[0], both[1]
-
-
-_REST = np.zeros((1, len(UNITS)))
-_UNPLACED = (np.ones(3), np.zeros(3), np.zeros((3, 2)))  # scale, rotation, translation
 
 
 def draw(
