@@ -8,10 +8,11 @@
 | `expression` | int32 | [B] | class, 0 where masked |
 | `valence_arousal` | float32 | [B, 2] | in [-1, 1], 0 where masked |
 | `action_units` | float32 | [B, 18] | intensities in [0, 1], 0 where masked |
+| `action_unit_sides` | float32 | [B, 2, 18] | of the picture's left and right, 0 where masked |
 | `landmarks` | float32 | [B, 68, 2] | (x, y), pixels of `image`, 0 where masked |
 
-and `<target>_mask`, bool: [B], for action units [B, 18]. A mask is True where there is an
-annotation on a face that is no padding. On the host a batch is global, [B, ...]; `split` gives
+and `<target>_mask`, bool: [B], for action units of their own shape. A mask is True where there is
+an annotation on a face that is no padding. On the host a batch is global, [B, ...]; `split` gives
 each device its row of [D, b, ...]; inside a step a batch is [b, ...].
 """
 
@@ -29,6 +30,7 @@ TARGETS: dict[str, tuple[type[np.generic], tuple[int, ...], tuple[int, ...]]] = 
     "expression": (np.int32, (), ()),
     "valence_arousal": (np.float32, (2,), ()),
     "action_units": (np.float32, (18,), (18,)),
+    "action_unit_sides": (np.float32, (2, 18), (2, 18)),
     "landmarks": (np.float32, (68, 2), ()),
 }
 """Target -> dtype, shape and its mask's shape, each of one face."""
@@ -40,8 +42,8 @@ def targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASSES) -
     **Arguments:**
 
     - `columns`: `expression` int [N], ids of `labels.EXPRESSIONS`; and, where the data set has
-      them, `valence`, `arousal` [N], `action_units` [N, 18] and `landmarks` [N, 68, 2], NaN where
-      there is none.
+      them, `valence`, `arousal` [N], `action_units` [N, 18], `action_unit_sides` [N, 2, 18] and
+      `landmarks` [N, 68, 2], NaN where there is none.
     - `num_classes`: ids from here on are no class: none, uncertain and non-face; of 7 classes
       contempt too.
 
@@ -58,17 +60,20 @@ def targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASSES) -
         return np.asarray(columns[name], np.float32).reshape(num_faces, *shape)
 
     axes = np.stack([column("valence", ()), column("arousal", ())], axis=-1)
-    units, points = column("action_units", (18,)), column("landmarks", (68, 2))
+    units, sides = column("action_units", (18,)), column("action_unit_sides", (2, 18))
+    points = column("landmarks", (68, 2))
     masks = {
         "expression": (expression >= 0) & (expression < num_classes),
         "valence_arousal": np.isfinite(axes).all(axis=-1),
         "action_units": np.isfinite(units),
+        "action_unit_sides": np.isfinite(sides),
         "landmarks": np.isfinite(points).all(axis=(-1, -2)),
     }
     values = {
         "expression": expression,
         "valence_arousal": axes,
         "action_units": units,
+        "action_unit_sides": sides,
         "landmarks": points,
     }
     result = {}

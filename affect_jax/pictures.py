@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def confusion(table: Predictions, size: float = 5.0) -> np.ndarray:
 def panel(
     images: np.ndarray,
     landmarks: np.ndarray,
+    sides: np.ndarray,
     table: Predictions,
     rows: np.ndarray,
     columns: int = 4,
@@ -43,13 +45,16 @@ def panel(
 
     - `images`: uint8 [n, S, S, 3].
     - `landmarks`: float [n, 68, 2], pixels of `images`; zeros where a face has none.
+    - `sides`: float [n, 2, 18], true intensities of the picture's left and right side; zeros where
+      they are unknown.
     - `rows`: int [n], the faces' places in `table`.
 
     **Returns:** uint8 [H, W, 3].
     """
     lines = -(-len(rows) // columns)
     figure = _figure(2.2 * columns, 2.9 * lines)
-    for place, (row, image, points) in enumerate(zip(rows, images, landmarks, strict=True)):
+    faces = zip(rows, images, landmarks, sides, strict=True)
+    for place, (row, image, points, uneven) in enumerate(faces):
         axes = figure.add_subplot(lines, columns, place + 1)
         axes.imshow(image)
         if points.any():
@@ -57,11 +62,11 @@ def panel(
         axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_xlabel("\n".join(_said(table, row)), fontsize=7, family="monospace")
+        axes.set_xlabel("\n".join(_said(table, row, uneven)), fontsize=7, family="monospace")
     return _pixels(figure)
 
 
-def _said(table: Predictions, row: int) -> list[str]:
+def _said(table: Predictions, row: int, sides: np.ndarray) -> list[str]:
     """Lines like `happiness: neutral .61` or `valence +.40: +.33`: the label first."""
     lines = []
     if table.probabilities is not None and table.expression is not None:
@@ -73,13 +78,29 @@ def _said(table: Predictions, row: int) -> list[str]:
         true, said = table.valence_arousal[row], table.valence_arousal_predicted[row]
         lines += [f"{axis} {_number(true[i])}: {said[i]:+.2f}" for i, axis in enumerate(AXES)]
     if table.action_units is not None and table.action_units_predicted is not None:
-        for name, values in (
-            ("AU", table.action_units[row]),
-            ("->", table.action_units_predicted[row]),
-        ):
-            active = [str(unit) for unit, v in zip(table.units, values, strict=True) if v >= ACTIVE]
-            lines.append(f"{name} {'+'.join(active) or 'none'}")
+        true, said = table.action_units[row], table.action_units_predicted[row]
+        letters = [one_side(*pair) for pair in sides.T]
+        names = [f"{letter}{unit}" for letter, unit in zip(letters, table.units, strict=True)]
+        lines += [f"AU {_active(names, true)}", f"-> {_active(table.units, said)}"]
     return lines
+
+
+def one_side(left: float, right: float) -> str:
+    """FACS's letter of a unit that is active on one side of the person alone: `L`, `R`, else none.
+
+    **Arguments:**
+
+    - `left`, `right`: intensities on the picture's sides, which are the person's right and left.
+    """
+    strong, weak = max(left, right), min(left, right)
+    if strong < ACTIVE or weak >= ACTIVE / 2:
+        return ""
+    return "R" if left == strong else "L"
+
+
+def _active(names: Sequence[object], values: np.ndarray) -> str:
+    active = [str(name) for name, value in zip(names, values, strict=True) if value >= ACTIVE]
+    return "+".join(active) or "none"
 
 
 def _number(value: float) -> str:

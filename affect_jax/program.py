@@ -127,10 +127,11 @@ def load_targets(config: Config, split: features.Split) -> tuple[batches.Batch, 
                 wanted &= ~annotated.any(axis=1)
             else:
                 annotated[:] = False
-                columns["action_units"][:] = np.nan
+                columns["action_units"][:] = columns["action_unit_sides"][:] = np.nan
             found = estimate.estimate(columns["landmarks"][wanted])
-            trusted = found.residual <= estimate.TRUSTED_RESIDUAL
-            columns["action_units"][wanted] = np.where(trusted[:, None], found.intensities, np.nan)
+            trusted = (found.residual <= estimate.TRUSTED_RESIDUAL)[:, None]
+            columns["action_units"][wanted] = np.where(trusted, found.intensities, np.nan)
+            columns["action_unit_sides"][wanted] = np.where(trusted[..., None], found.sides, np.nan)
         estimated = np.isfinite(columns["action_units"]).any(axis=1) & ~annotated.any(axis=1)
         told = (
             f"{split.name}: action units annotated of {annotated.any(axis=1).sum():,} faces, "

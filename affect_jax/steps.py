@@ -96,9 +96,9 @@ def train_step(program: Program, state: TrainState, batch: dict) -> tuple[TrainS
 
 
 def augment(program: Program, batch: dict, step: jax.typing.ArrayLike) -> tuple[jax.Array, dict]:
-    """The batch's faces as the network takes them, and its landmarks in their pixels.
+    """The batch's faces as the network takes them; its landmarks and sides are theirs.
 
-    Where nothing reads the landmarks, XLA leaves them out.
+    What nothing reads, XLA leaves out.
     """
     augmented = preprocess.train(
         batch["image"],
@@ -109,7 +109,10 @@ def augment(program: Program, batch: dict, step: jax.typing.ArrayLike) -> tuple[
     )
     moved = preprocess.move_points(batch["landmarks"], augmented, program.crop_size, rig.MIRROR)
     known = batch["landmarks_mask"][:, None, None]
-    return augmented.images, {**batch, "landmarks": jnp.where(known, moved, 0)}
+    changed = {"landmarks": jnp.where(known, moved, 0)}
+    for name in ("action_unit_sides", "action_unit_sides_mask"):
+        changed[name] = preprocess.swap_sides(batch[name], augmented)
+    return augmented.images, {**batch, **changed}
 
 
 def predict_step(network: Network, variables: dict, batch: dict, *, mirror: bool = False) -> dict:

@@ -339,8 +339,11 @@ class Run:
         """What an evaluation shows: confusions, and faces with their labels and predictions."""
         # Evenly spaced over the split, whose records are in no order: faces of many classes.
         rows = np.linspace(0, len(table) - 1, min(PANEL, len(table))).astype(int)
-        landmarks = self.evaluator.targets["landmarks"][rows]
-        shown = {"faces": pictures.panel(self.evaluator.faces(rows), landmarks, table, rows)}
+        faces = self.evaluator.faces(rows)
+        points, sides = (
+            self.evaluator.targets[name][rows] for name in ("landmarks", "action_unit_sides")
+        )
+        shown = {"faces": pictures.panel(faces, points, sides, table, rows)}
         if table.expression is not None:
             shown["confusion"] = pictures.confusion(table)
         return shown

@@ -19,7 +19,8 @@ def columns(num_faces: int = 22, seed: int = 0) -> dict[str, np.ndarray]:
 
     result = {"expression": np.arange(num_faces) % 12 - 1}
     result |= {"valence": some(()), "arousal": some(())}
-    return result | {"action_units": some((18,)), "landmarks": some((68, 2))}
+    result |= {"action_units": some((18,)), "action_unit_sides": some((2, 18))}
+    return result | {"landmarks": some((68, 2))}
 
 
 def whole_batch(rows: np.ndarray, side: int = 4) -> batches.Batch:
@@ -44,7 +45,7 @@ def test_targets_mask_what_is_not_annotated():
     found = batches.targets(data)
     assert not found["valence_arousal_mask"][0]
     assert found["action_units_mask"][1].sum() == 17
-    for name in ("valence_arousal", "action_units", "landmarks"):
+    for name in ("valence_arousal", "action_units", "action_unit_sides", "landmarks"):
         mask = found[f"{name}_mask"]
         source = {"valence_arousal": np.stack([data["valence"], data["arousal"]], -1)}.get(name)
         source = data[name] if source is None else source

@@ -33,6 +33,7 @@ def columns() -> dict[str, np.ndarray]:
         "valence": np.zeros(FACES, np.float32),
         "arousal": np.zeros(FACES, np.float32),
         "action_units": units,
+        "action_unit_sides": np.full((FACES, 2, 18), np.nan, np.float32),
         "landmarks": points,
     }
 
@@ -55,9 +56,12 @@ def test_units_come_from_where_the_config_says(source, annotated, estimated):
     assert not np.delete(targets["action_units_mask"], known, axis=0).any()
     for face in annotated:
         np.testing.assert_array_equal(targets["action_units"][face], np.float32(0.25))
-    found = estimate.estimate(columns()["landmarks"]).intensities
+    found = estimate.estimate(columns()["landmarks"])
     for face in estimated:
-        np.testing.assert_allclose(targets["action_units"][face], found[face], rtol=1e-5)
+        np.testing.assert_allclose(targets["action_units"][face], found.intensities[face], 1e-5)
+        np.testing.assert_allclose(targets["action_unit_sides"][face], found.sides[face], 1e-5)
+    known_sides = targets["action_unit_sides_mask"].all(axis=(1, 2))
+    assert np.flatnonzero(known_sides).tolist() == list(estimated)
     unknown = FACES - len(known)
     assert f"annotated of {len(annotated)} faces" in told
     assert f"from landmarks of {len(estimated)}, unknown of the other {unknown}" in told

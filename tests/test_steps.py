@@ -201,6 +201,24 @@ def test_predictions_are_in_the_labels_units():
         np.testing.assert_allclose(both(variables, mirrored)[head], value, rtol=1e-4, atol=1e-5)
 
 
+def test_the_sides_of_units_are_swapped_where_faces_are_mirrored():
+    """The left half of each face is bright, and so is the left side of its units."""
+    small = compiled()
+    batch = random_batch(small_config())
+    image = np.zeros_like(batch["image"])
+    image[:, :, : image.shape[2] // 2] = 255
+    sides, mask = np.zeros((FACES, 2, 18), np.float32), np.zeros((FACES, 2, 18), bool)
+    sides[:, 0], mask[:, 0, :9] = 0.75, True
+    given = {**batch, "image": image, "action_unit_sides": sides, "action_unit_sides_mask": mask}
+    images, found = jax.jit(functools.partial(steps.augment, small))(given, 0)
+    columns = np.asarray(images).sum(axis=(1, 3))
+    mirrored = columns[:, : CROP // 2].sum(axis=1) < columns[:, CROP // 2 :].sum(axis=1)
+    assert 0 < mirrored.sum() < FACES
+    for name, values in (("action_unit_sides", sides), ("action_unit_sides_mask", mask)):
+        swapped = np.where(mirrored[:, None, None], values[:, ::-1], values)
+        np.testing.assert_array_equal(np.asarray(found[name]), swapped)
+
+
 def test_landmarks_go_where_their_faces_go():
     """A bright pixel at the corner of an eye is at the new place of that corner, or the other's."""
     small = compiled()

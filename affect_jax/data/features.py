@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import io
 import json
 import os
@@ -60,7 +59,8 @@ def features(
     - `landmarks`: float32 [68, 2], x and y in pixels of `image`, (0, 0) being the centre of its
       first pixel; NaN: none.
     - `action_units`: float32 [18], intensities in [0, 1] in the order of
-      `facs.action_units.UNITS`; NaN: none.
+      `facs.action_units.UNITS`, the stronger side's; NaN: none.
+    - `action_unit_sides`: float32 [2, 18], of the picture's left and right side; NaN: unknown.
     - `box`: float32 [4], x, y, width and height of the face in pixels of the source image.
     - `id`: text, unique within a split: where the face came from.
     """
@@ -73,6 +73,7 @@ def features(
             "arousal": tfds.features.Scalar(np.float32),
             "landmarks": tfds.features.Tensor(shape=(NUM_LANDMARKS, 2), dtype=np.float32),
             "action_units": tfds.features.Tensor(shape=(len(UNITS),), dtype=np.float32),
+            "action_unit_sides": tfds.features.Tensor(shape=(2, len(UNITS)), dtype=np.float32),
             "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
             "id": tfds.features.Text(),
         }
@@ -89,6 +90,7 @@ def record(
     arousal: float = np.nan,
     landmarks: np.ndarray | None = None,
     action_units: np.ndarray | None = None,
+    action_unit_sides: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """One record of `features`; what is not given is NaN.
 
@@ -96,16 +98,18 @@ def record(
 
     - `image`: an encoded JPEG file of the builder's image size.
     """
-    missing = functools.partial(np.full, fill_value=np.nan, dtype=np.float32)
-    points = missing((NUM_LANDMARKS, 2)) if landmarks is None else np.asarray(landmarks, np.float32)
-    units = missing((len(UNITS),)) if action_units is None else np.asarray(action_units, np.float32)
+
+    def given(values: np.ndarray | None, *shape: int) -> np.ndarray:
+        return np.asarray(np.full(shape, np.nan) if values is None else values, np.float32)
+
     return {
         "image": io.BytesIO(image),  # a file is passed through, an array would be encoded
         "expression": int(expression),
         "valence": np.float32(valence),
         "arousal": np.float32(arousal),
-        "landmarks": points,
-        "action_units": units,
+        "landmarks": given(landmarks, NUM_LANDMARKS, 2),
+        "action_units": given(action_units, len(UNITS)),
+        "action_unit_sides": given(action_unit_sides, 2, len(UNITS)),
         "box": np.asarray(box, np.float32),
         "id": identifier,
     }
@@ -135,7 +139,7 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     A subclass may fill `counts[split]` with `read`, `written` and `skipped`, and override `source`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     # Nothing is downloaded. tfds would look for a list of checksums with importlib_resources, which
     # it does not install.
     url_infos = None

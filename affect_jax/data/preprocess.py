@@ -113,13 +113,16 @@ def mirror_points(points: jax.Array, width: int, swap: np.ndarray) -> jax.Array:
 def move_points(
     points: jax.Array, augmented: Augmented, crop_size: int, swap: np.ndarray
 ) -> jax.Array:
-    """Landmarks of the faces of `train`: [b, 68, 2] in stored pixels -> in the crop's pixels.
-
-    Action units have no sides here (`batch.TARGETS`): mirroring leaves them as they are.
-    """
+    """Landmarks of the faces of `train`: [b, 68, 2] in stored pixels -> in the crop's pixels."""
     moved = points - augmented.offsets[:, None, ::-1].astype(points.dtype)
     mirrored = mirror_points(moved, crop_size, swap)
     return jnp.where(augmented.mirrored[:, None, None], mirrored, moved)
+
+
+def swap_sides(sides: jax.Array, augmented: Augmented) -> jax.Array:
+    """What belongs to the picture's left and right side [b, 2, ...], of the faces of `train`."""
+    mirrored = augmented.mirrored.reshape(-1, *[1] * (sides.ndim - 1))
+    return jnp.where(mirrored, sides[:, ::-1], sides)
 
 
 def _named(key: jax.Array, name: str) -> jax.Array:

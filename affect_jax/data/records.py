@@ -21,7 +21,9 @@ from affect_jax.registry import unknown
 
 PREPARED = "prepared.json"
 DECODERS = {"image": tfds.decode.SkipDecoding()}
-COLUMNS = ("expression", "valence", "arousal", "action_units", "landmarks", "id")
+COLUMNS = (
+    "expression", "valence", "arousal", "action_units", "action_unit_sides", "landmarks", "id",
+)  # fmt: skip
 
 
 class Records(Sequence):
@@ -98,7 +100,8 @@ class Split:
         """The labels of all records, in their order, without reading an image.
 
         **Returns:** `expression` int64 [N], `valence` and `arousal` float32 [N], `action_units`
-        float32 [N, 18], `landmarks` float32 [N, 68, 2], `id` str [N]; NaN as in `features`.
+        float32 [N, 18], `action_unit_sides` float32 [N, 2, 18], `landmarks` float32 [N, 68, 2],
+        `id` str [N]; NaN as in `features`.
 
         **Raises:** `UserError` when the file was damaged since it was written.
         """

@@ -126,6 +126,7 @@ def drawn_record(face: sample.Face, identifier: str) -> dict[str, Any]:
         arousal=face.arousal,
         landmarks=face.landmarks,
         action_units=face.action_units,
+        action_unit_sides=face.sides,
     )
 
 

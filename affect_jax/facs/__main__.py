@@ -1,7 +1,7 @@
 """Action units of every face of a data set, estimated from its landmarks; no pixel is read.
 
     python -m affect_jax.facs --manual_dir=/path/to/AffectNet --out=units.csv
-    python -m affect_jax.facs --prepared=data/affectnet/manual_256/1.0.0 --out=units.csv
+    python -m affect_jax.facs --prepared=data/affectnet/manual_256/1.1.0 --out=units.csv
     python -m affect_jax.facs --recovery
 
 The table has the columns id (the path in the source), split, expression, AU1, AU2, ..., AU43 and
@@ -130,7 +130,7 @@ def report(faces: Faces, out: pathlib.Path | None) -> int:
     if len(splits) > 1:
         splits["all"] = np.full(len(known), True)
     print("Area under the ROC curve (faces : neutral faces); 0.5 is chance.")
-    print(separation.table(found.intensities, faces.expression, splits))
+    print(separation.table(found.intensities, faces.landmarks, faces.expression, splits))
     if out:
         write(faces, found, out)
         print(f"\nwritten: {out}")

@@ -82,9 +82,14 @@ class Face:
     expression: int  # 0 to 7
     valence: float  # [-1, 1]
     arousal: float
-    action_units: np.ndarray  # float32 [18], the stronger side's intensity
+    sides: np.ndarray  # float32 [2, 18], intensities of the picture's left and right side
     landmarks: np.ndarray  # float32 [68, 2], pixels of `image`
     box: np.ndarray  # float32 [4], x, y, width, height around the landmarks, pixels
+
+    @property
+    def action_units(self) -> np.ndarray:
+        """float32 [18]: the stronger side's intensity, as FACS scores an uneven action."""
+        return self.sides.max(axis=0)
 
 
 def draw_expression(rng: np.random.Generator, index: int, skew: str) -> int:
@@ -147,7 +152,7 @@ def draw_face(
         expression=expression,
         valence=valence,
         arousal=arousal,
-        action_units=intensities.max(axis=0).astype(np.float32),
+        sides=intensities.astype(np.float32),
         landmarks=landmarks.astype(np.float32),
         box=np.concatenate([corner, end - corner]).astype(np.float32),
     )

@@ -117,7 +117,7 @@ def test_preparing_twice_and_with_more_workers_gives_the_same_files(release, bui
     repository = pathlib.Path(__file__).resolve().parents[2]
     there = str(tmp_path / "there")
     subprocess.run([sys.executable, "-c", task, str(release), there], cwd=repository, check=True)
-    places = [pathlib.Path(there) / "affectnet" / f"manual_{SIZE}" / "1.0.0"]
+    places = [pathlib.Path(there) / "affectnet" / f"manual_{SIZE}" / "1.1.0"]
     places += [prepare(release, tmp_path / str(n), num_workers=n).data_path for n in (1, 2)]
     names = {path.name for path in builder.data_path.iterdir()}
     for place in places:
@@ -136,7 +136,7 @@ def test_three_configs_are_known_to_tfds():
 
 def test_options_have_folders_of_their_own(release, builder, tmp_path):
     wide = prepare(release, tmp_path, margin=0.25)
-    assert wide.data_path.parts[-3:] == ("affectnet", f"manual_{SIZE}_margin_0.25", "1.0.0")
+    assert wide.data_path.parts[-3:] == ("affectnet", f"manual_{SIZE}_margin_0.25", "1.1.0")
     split, narrow = open_split(wide, "training"), open_split(builder, "training")
     assert split.fingerprint != narrow.fingerprint
     np.testing.assert_array_equal(split.records[0]["box"], [4, 5, 30, 32])
@@ -291,7 +291,7 @@ def test_too_many_skipped_rows_are_an_error_and_leave_nothing(tmp_path):
     refused = tmp_path / "data" / "affectnet" / f"manual_{SIZE}" / "refused.csv"
     assert str(refused) in str(caught.value)
     assert len(refused.read_text().splitlines()) == 18
-    assert not list(refused.parent.glob("*1.0.0*"))
+    assert not list(refused.parent.glob("*1.1.0*"))
 
 
 def test_one_skipped_row_of_few_is_an_error_by_default(tmp_path):

@@ -206,7 +206,7 @@ def test_killed_preparation_leaves_nothing_that_looks_whole(tmp_path):
     while processes_of_group(process.pid) and time.monotonic() < limit:
         time.sleep(0.05)
     assert not processes_of_group(process.pid)  # no orphans
-    assert not (place / "1.0.0").exists()
+    assert not (place / "1.1.0").exists()
     first_release(base, training=3, validation=2)
     prepared = prepare(base, tmp_path / "data")
     assert len(open_split(prepared, "training")) == 3
@@ -238,7 +238,7 @@ def test_two_processes_prepare_once(release, tmp_path):
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
-    (prepared,) = (tmp_path / "affectnet" / f"manual_{SIZE}").glob("*1.0.0*")
+    (prepared,) = (tmp_path / "affectnet" / f"manual_{SIZE}").glob("*1.1.0*")
     assert (prepared / "prepared.json").is_file()
 
 

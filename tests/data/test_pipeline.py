@@ -83,11 +83,11 @@ def test_a_killed_driver_leaves_nothing_that_looks_whole(release, expected, tmp_
         os.sched_yield()
     process.send_signal(signal.SIGKILL)
     process.wait()
-    whole = [path for path in tmp_path.rglob("1.0.0") if path.is_dir()]
+    whole = [path for path in tmp_path.rglob("1.1.0") if path.is_dir()]
     assert not whole
     again = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    (folder,) = [path for path in tmp_path.rglob("1.0.0") if path.is_dir()]
+    (folder,) = [path for path in tmp_path.rglob("1.1.0") if path.is_dir()]
     assert again.stdout.strip().endswith(str(folder))
     assert contents(folder) == expected
 

@@ -38,6 +38,8 @@ def test_records_are_the_samples(builder):
         np.testing.assert_allclose(record["arousal"], face.arousal, rtol=1e-6)
         for key in ("action_units", "landmarks", "box"):
             np.testing.assert_array_equal(record[key], getattr(face, key))
+        np.testing.assert_array_equal(record["action_unit_sides"], face.sides)
+        np.testing.assert_array_equal(record["action_units"], face.sides.max(axis=0))
         image = simplejpeg.decode_jpeg(record["image"], "RGB")
         assert image.shape == (SIZE, SIZE, 3)
         assert np.abs(image.astype(int) - face.image).mean() < 8  # but for JPEG's loss

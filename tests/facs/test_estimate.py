@@ -193,8 +193,31 @@ def test_separation_leaves_unknown_faces_out():
     assert found["happiness", (12,)] == (0.5, 2, 1)
     area, shown, calm = found["surprise", (25, 26)]
     assert np.isnan(area) and (shown, calm) == (0, 1)
-    table = separation.table(intensities, names, {"training": np.full(5, True)})
-    assert "0.500 (2 : 1)" in table and "- (0 : 1)" in table
+    points = np.tile(rig.NEUTRAL, (5, 1, 1))
+    points[0, 54, 0] += 0.2  # a wide mouth
+    points[3] = np.nan
+    table = separation.table(intensities, points, names, {"training": np.full(5, True)})
+    smiles = [line.split(maxsplit=2) for line in table.splitlines() if "happiness" in line]
+    assert smiles == [
+        ["happiness", "AU12", "0.500 (2 : 1)"],
+        ["happiness", "distance", "0.750 (2 : 1)"],
+    ]
+    assert "- (0 : 1)" in table
+
+
+def test_distances_grow_with_their_expression():
+    """The rig's own faces, at rest and with each unit; size and place do not matter."""
+    moved = np.zeros((5, 18))
+    for face, unit in enumerate((12, 26, 10, 4), 1):
+        moved[face, UNITS.index(unit)] = 1
+    place = np.full(5, 50.0), np.full(5, 0.2), np.full((5, 2), 100.0)
+    points = rig.landmarks(moved, np.zeros((5, rig.NUM_IDENTITY)), *place)
+    found = separation.distances(points)
+    assert list(found) == list(separation.CONTRASTS)
+    for face, (name, values) in enumerate(found.items(), 1):
+        assert values[face] > values[0] + 0.05, name
+    for name, values in separation.distances(3 * points + 7).items():
+        np.testing.assert_allclose(values, found[name], atol=1e-9)
 
 
 # The command.
@@ -352,7 +375,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_units_separate_expressions_of_real_faces(real_faces, tmp_path):
-    """The areas of the raw distances that were measured first: 0.92, 0.85, 0.82 and 0.69."""
+    """Better than one distance between landmarks does."""
     out = tmp_path / "units.csv"
     done = run(f"--manual_dir={real_faces}", f"--out={out}")
     assert done.returncode == 0, done.stderr
@@ -370,3 +393,7 @@ def test_units_separate_expressions_of_real_faces(real_faces, tmp_path):
     assert area("disgust", 9) >= 0.83 and area("disgust", 9, 10) >= 0.80
     assert area("anger", 4) >= 0.70
     assert f"{area('happiness', 12):.3f} (2,050 : 2,450)" in done.stdout
+    raw = [line.split() for line in done.stdout.splitlines() if " distance " in line]
+    best = {"happiness": (12,), "surprise": (25, 26), "disgust": (9,), "anger": (4,)}
+    for words in raw:  # of all faces, the last column
+        assert area(words[0], *best[words[0]]) > float(words[-4]), words

@@ -133,17 +133,18 @@ def test_landmarks_are_the_rigs_own(seed):
 
 
 def test_the_rigs_estimate_is_exact_up_to_its_stated_error():
-    """A mean absolute error of 0.1, on turned heads of different proportions.
-
-    A face that moves one side only is estimated to move both, by the mean.
-    """
+    """A mean absolute error of 0.05, on turned heads of different proportions; contempt's side too,
+    which is found at all but one in twenty."""
     faces = [sample.sample(8, index, skew="balanced", size=64) for index in range(160)]
     found = estimate(np.stack([face.landmarks for face in faces]))
     error = np.abs(found.intensities - np.stack([face.action_units for face in faces]))
-    even = np.array([face.expression != EXPRESSION["contempt"] for face in faces])
-    assert error.mean() < 0.07 and error[even].mean() < 0.06
-    assert error[even].mean(axis=0).max() < 0.12
+    assert error.mean() < 0.05 and error.mean(axis=0).max() < 0.1
     assert np.median(found.residual) < 0.01
+    contempt = [face for face in range(160) if faces[face].expression == EXPRESSION["contempt"]]
+    dimple = UNITS.index(14)
+    assert error[contempt, dimple].mean() < 0.15
+    stronger = np.stack([faces[face].sides[:, dimple] for face in contempt]).argmax(axis=1)
+    assert np.mean(found.sides[contempt, :, dimple].argmax(axis=1) == stronger) >= 0.95
 
 
 def test_mirrored_intensities_mirror_the_face():
