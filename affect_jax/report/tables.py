@@ -15,6 +15,7 @@ import argparse
 import csv
 import dataclasses
 import io
+import itertools
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,12 +45,18 @@ class Column:
     - `run`: whose scores; None: the paper's.
     - `names`: of the scores, one a row.
     - `papers`: published numbers by name.
+    - `group`: what stands above the heads of neighbours that share it, where a format can.
     """
 
     head: str
     run: Run | None
     names: Sequence[str]
     papers: Mapping[str, float]
+    group: str = ""
+
+    @property
+    def whole_head(self) -> str:
+        return f"{self.group} {self.head}".strip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,13 +107,13 @@ def _categorical(
     for strategy in paper.STRATEGIES:
         for rule, skew in paper.COLUMNS:
             names = [f"categorical.{rule}.{skew}.{pattern.format(kind)}" for kind in kinds]
-            head = f"{strategy} {naming.RULES[rule]} {naming.SKEWS[skew]}"
+            head = f"{naming.RULES[rule]} {naming.SKEWS[skew]}"
             numbers = paper.categorical(strategy)
-            papers.append(Column(head, None, names, numbers))
+            papers.append(Column(head, None, names, numbers, strategy))
             if strategy in strategies:
                 run = strategies[strategy]
                 reason = reason or paper.why_not_comparable(run.about, run.table)
-                columns.append(Column(head, run, names, {} if reason else numbers))
+                columns.append(Column(head, run, names, {} if reason else numbers, strategy))
     first = next(iter(strategies.values()))
     found = [Table(f"{title}. {_where(first)}", rows, columns)]
     if reason and published:
@@ -166,7 +173,7 @@ def cells(table: Table) -> list[list[str]]:
 def markdown(several: Sequence[Table]) -> str:
     parts = []
     for table in several:
-        heads = ["", *(column.head for column in table.columns)]
+        heads = ["", *(column.whole_head for column in table.columns)]
         body = [[text.replace("|", "\\|") for text in row] for row in cells(table)]
         align = ["left", *["right"] * len(table.columns)]
         shown = tabulate.tabulate(
@@ -190,12 +197,26 @@ def latex(several: Sequence[Table]) -> str:
         shown = tabulate.tabulate(
             cells(table), heads, tablefmt="latex_booktabs", disable_numparse=True, colalign=align
         ).replace("−", "$-$")
+        shown = shown.replace("\\toprule", "\\toprule" + _groups(table.columns), 1)
         parts.append(
             "\\begin{table}\n\\centering\n"
             f"\\caption{{{table.title.translate(str.maketrans(_LATEX))}}}\n"
             f"\\resizebox{{\\textwidth}}{{!}}{{%\n{shown}}}\n\\end{{table}}\n"
         )
     return "\n".join(parts)
+
+
+def _groups(columns: Sequence[Column]) -> str:
+    """The line of LaTeX above the heads, with a rule below each group; "" where there are none."""
+    if not any(column.group for column in columns):
+        return ""
+    cells, rules, first = [], [], 2
+    for name, group in itertools.groupby(column.group for column in columns):
+        count = len(list(group))
+        cells.append(f"\\multicolumn{{{count}}}{{c}}{{{name}}}")
+        rules.append(f"\\cmidrule(lr){{{first}-{first + count - 1}}}")
+        first += count
+    return f"\n & {' & '.join(cells)} \\\\\n{' '.join(rules)}"
 
 
 def comma_separated(several: Sequence[Table]) -> str:
@@ -209,10 +230,10 @@ def comma_separated(several: Sequence[Table]) -> str:
                 if column.run is not None:
                     scores = column.run.scores
                     low, high = scores.intervals[name] if name in scores.intervals else ("", "")
-                    about = (facts.data_name(column.run), column.run.name, column.head, row)
+                    about = (facts.data_name(column.run), column.run.name, column.whole_head, row)
                     writer.writerow([*about, name, scores.values[name], low, high])
                 if name in column.papers:
-                    about = ("AffectNet", "paper", column.head, row)
+                    about = ("AffectNet", "paper", column.whole_head, row)
                     writer.writerow([*about, name, column.papers[name], "", ""])
     return buffer.getvalue()
 

@@ -32,7 +32,7 @@ def numbers(text: str) -> list[str]:
 def test_table7_has_rows_of_classes_and_columns_of_strategies(found):
     ours, papers = found[0]["table7"]
     assert ours.rows == [*found[1].table.classes, "macro"]
-    assert [column.head for column in ours.columns] == [
+    assert [column.whole_head for column in ours.columns] == [
         f"{strategy} {rule} {skew}"
         for strategy in ("imbalanced", "weighted-loss")
         for rule in ("top-1", "top-2")
@@ -50,6 +50,31 @@ def test_all_formats_have_the_same_numbers(found):
             for convert in (tables.markdown, tables.latex):
                 body = convert([one]).split("\n\n" if convert is tables.markdown else "midrule")[1]
                 assert numbers(body) == wanted
+
+
+def test_latex_has_the_strategies_above_their_columns(found):
+    ours, papers = found[0]["table7"]
+    text = tables.latex([ours])
+    assert r" & \multicolumn{4}{c}{imbalanced} & \multicolumn{4}{c}{weighted-loss} \\" in text
+    assert r"\cmidrule(lr){2-5} \cmidrule(lr){6-9}" in text
+    assert tables.latex([papers]).count(r"\multicolumn{4}{c}") == 4
+    assert r"\multicolumn" not in tables.latex(found[0]["dimensional"])
+    for line in text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines():
+        assert line.count("&") == 8 and line.endswith(r"\\")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+def test_latex_compiles(found, tmp_path):
+    body = "".join(tables.latex(several) for several in found[0].values())
+    text = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n"
+    text += f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    (tmp_path / "tables.tex").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout and (tmp_path / "tables.pdf").stat().st_size > 10_000
 
 
 def test_cells_are_the_scores_with_their_intervals(found):
