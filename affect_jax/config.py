@@ -267,8 +267,17 @@ def _same_type(value: Any, default: Any) -> bool:
     return isinstance(value, type(default))
 
 
+def local(path: str) -> bool:
+    """Whether a path is one of this machine's; `gs://...` and the like are none."""
+    return "://" not in path
+
+
+MOUNT = "a folder of this machine: mount the bucket (docs/hosts.md, 'Object stores')"
+
 # Each rule: key, condition, what must hold.
 RULES = (
+    ("data.manual_dir", local, MOUNT),
+    ("data.data_dir", local, MOUNT),
     ("seed", lambda v: 0 <= v < 2**32, "0 <= seed < 2^32"),
     ("data.image_size", lambda v: 16 <= v <= 1024, "between 16 and 1024"),
     ("data.num_classes", lambda v: v >= 2, "at least 2"),

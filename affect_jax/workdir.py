@@ -12,14 +12,20 @@ from typing import Any
 
 import filelock
 
-from affect_jax.config import completed, flatten
+from affect_jax.config import MOUNT, completed, flatten, local
 from affect_jax.errors import UserError
 
 
 class Workdir:
-    """**Arguments:** `path`: the folder; `create` makes it."""
+    """**Arguments:** `path`: the folder; `create` makes it.
+
+    **Raises:** `UserError` for `gs://...` and the like, of which a `pathlib.Path` would be a folder
+    of that name.
+    """
 
     def __init__(self, path: str | os.PathLike):
+        if not local(os.fspath(path)):
+            raise UserError(f"--workdir={path}: must be {MOUNT}")
         self.path = pathlib.Path(path)
         self.config_path = self.path / "config.json"
 

@@ -47,6 +47,16 @@ def test_the_protocols_numbers_are_the_defaults():
         ("data.cache", "hots", "data.cache = 'hots': unknown; did you mean 'host'?"),
         ("data.crop_size", 300, "data.crop_size = 300: must be between 16 and image_size 256"),
         ("data.num_classes", 9, "data.num_classes = 9: must be 7 or 8 on AffectNet"),
+        (
+            "data.manual_dir",
+            "gs://b/faces",
+            "data.manual_dir = 'gs://b/faces': must be a folder of",
+        ),
+        (
+            "data.data_dir",
+            "s3://b/records",
+            "data.data_dir = 's3://b/records': must be a folder of",
+        ),
         ("data.mirror", 1, "data.mirror = 1: must be bool, not int"),
         ("data.name", "afectnet", "data.name = 'afectnet': unknown; did you mean 'affectnet'?"),
         ("data.options", {"marign": 0.1}, "data.marign: affectnet has no such option"),

@@ -41,6 +41,15 @@ def hold_lock(path: pathlib.Path) -> subprocess.Popen:
     return holder
 
 
+@pytest.mark.parametrize("path", ["gs://bucket/run", "s3://bucket/run"])
+def test_a_bucket_is_no_folder(path, tmp_path, monkeypatch):
+    """A `pathlib.Path` of it would be a folder `gs:` here."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"--workdir={path}: .* mount the bucket"):
+        Workdir(path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_second_run_is_refused_until_the_first_ends_or_dies(workdir):
     for end in ("kill", "leave"):
         with hold_lock(workdir.path) as holder:

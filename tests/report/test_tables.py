@@ -48,7 +48,9 @@ def test_all_formats_have_the_same_numbers(found):
             wanted = numbers(" ".join(cells))
             assert wanted
             for convert in (tables.markdown, tables.latex):
-                body = convert([one]).split("\n\n" if convert is tables.markdown else "\\midrule")[1]
+                body = convert([one]).split("\n\n" if convert is tables.markdown else "\\midrule")[
+                    1
+                ]
                 assert numbers(body) == wanted
 
 
