@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import jax
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from affect_jax import parallel
+from affect_jax.data import loader
 from affect_jax.errors import UserError
 
+SHARE = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 WHOLE = dict(zip(parallel.ENVIRONMENT, ("127.0.0.1:1", "2", "0"), strict=True))
 
 
@@ -21,8 +24,9 @@ def environment(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda **options: joined.append(options))
 
     def give(variables: dict[str, str]) -> list[dict]:
-        for name in (*parallel.ENVIRONMENT, "AFFECT_JAX_CLUSTER"):
-            monkeypatch.delenv(name, raising=False)
+        for name in (*parallel.ENVIRONMENT, "AFFECT_JAX_CLUSTER", SHARE):
+            monkeypatch.setenv(name, "")  # so that it is put back as it was
+            monkeypatch.delenv(name)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         return joined
@@ -34,6 +38,19 @@ def test_without_variables_there_is_one_process(environment):
     joined = environment({})
     parallel.initialize()
     assert not joined and not parallel.several() and parallel.is_main()
+
+
+def test_a_card_of_80_gb_has_room_for_affectnet(environment):
+    environment({})
+    parallel.initialize()
+    share = float(os.environ[SHARE])
+    assert 287_651 * 256 * 256 * 3 < loader.SHARE_OF_DEVICES * share * 80e9 and share < 0.95
+
+
+def test_the_share_of_a_card_may_be_given(environment):
+    environment({SHARE: ".5"})
+    parallel.initialize()
+    assert os.environ[SHARE] == ".5"
 
 
 def test_the_variables_are_handed_over(environment):
