@@ -13,7 +13,7 @@ from affect_jax import batch as batches
 from affect_jax import config as configs
 from affect_jax import data, losses, models, optimizers, registry
 from affect_jax.config import Config
-from affect_jax.data import features, sampling
+from affect_jax.data import features, records, sampling
 from affect_jax.errors import UserError
 from affect_jax.facs import estimate
 
@@ -128,7 +128,8 @@ def load_targets(config: Config, split: features.Split) -> tuple[batches.Batch, 
             else:
                 annotated[:] = False
                 columns["action_units"][:] = columns["action_unit_sides"][:] = np.nan
-            found = estimate.estimate(columns["landmarks"][wanted])
+            points = records.unsquared(columns["landmarks"], columns["aspect"])
+            found = estimate.estimate(points[wanted])
             trusted = (found.residual <= estimate.TRUSTED_RESIDUAL)[:, None]
             columns["action_units"][wanted] = np.where(trusted, found.intensities, np.nan)
             columns["action_unit_sides"][wanted] = np.where(trusted[..., None], found.sides, np.nan)

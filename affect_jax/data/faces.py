@@ -83,6 +83,7 @@ class Face(NamedTuple):
     arousal: float = math.nan
     landmarks: np.ndarray | None = None
     box: tuple[float, ...] = ()
+    aspect: float = 1.0  # of what was cut out, its width over its height
 
 
 def read_faces(rows: Sequence[Row], settings: Settings) -> list[Face]:
@@ -108,7 +109,8 @@ def read_face(row: Row, settings: Settings) -> Face:
         content = encode(image)
     except Unusable as unusable:
         return Face(row.number, row.id, str(unusable))
-    return Face(row.number, row.id, "", content, expression, valence, arousal, points, box or whole)
+    labels, aspect = (expression, valence, arousal, points), frame[2] / frame[3]
+    return Face(row.number, row.id, "", content, *labels, box or whole, aspect)
 
 
 def path_below(folder: str, name: str) -> str:

@@ -58,6 +58,8 @@ def features(
     - `valence`, `arousal`: float32 in [-1, 1]; NaN: not annotated.
     - `landmarks`: float32 [68, 2], x and y in pixels of `image`, (0, 0) being the centre of its
       first pixel; NaN: none.
+    - `aspect`: float32, width over height of what was cut from the source: `image` and `landmarks`
+      show it made square.
     - `action_units`: float32 [18], intensities in [0, 1] in the order of
       `facs.action_units.UNITS`, the stronger side's; NaN: none.
     - `action_unit_sides`: float32 [2, 18], of the picture's left and right side; NaN: unknown.
@@ -72,6 +74,7 @@ def features(
             "valence": tfds.features.Scalar(np.float32),
             "arousal": tfds.features.Scalar(np.float32),
             "landmarks": tfds.features.Tensor(shape=(NUM_LANDMARKS, 2), dtype=np.float32),
+            "aspect": tfds.features.Scalar(np.float32),
             "action_units": tfds.features.Tensor(shape=(len(UNITS),), dtype=np.float32),
             "action_unit_sides": tfds.features.Tensor(shape=(2, len(UNITS)), dtype=np.float32),
             "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
@@ -89,6 +92,7 @@ def record(
     valence: float = np.nan,
     arousal: float = np.nan,
     landmarks: np.ndarray | None = None,
+    aspect: float = 1.0,
     action_units: np.ndarray | None = None,
     action_unit_sides: np.ndarray | None = None,
 ) -> dict[str, Any]:
@@ -108,6 +112,7 @@ def record(
         "valence": np.float32(valence),
         "arousal": np.float32(arousal),
         "landmarks": given(landmarks, NUM_LANDMARKS, 2),
+        "aspect": np.float32(aspect),
         "action_units": given(action_units, len(UNITS)),
         "action_unit_sides": given(action_unit_sides, 2, len(UNITS)),
         "box": np.asarray(box, np.float32),

@@ -22,7 +22,8 @@ from affect_jax.registry import unknown
 PREPARED = "prepared.json"
 DECODERS = {"image": tfds.decode.SkipDecoding()}
 COLUMNS = (
-    "expression", "valence", "arousal", "action_units", "action_unit_sides", "landmarks", "id",
+    "expression", "valence", "arousal", "action_units", "action_unit_sides", "landmarks", "aspect",
+    "id",
 )  # fmt: skip
 
 
@@ -101,7 +102,7 @@ class Split:
 
         **Returns:** `expression` int64 [N], `valence` and `arousal` float32 [N], `action_units`
         float32 [N, 18], `action_unit_sides` float32 [N, 2, 18], `landmarks` float32 [N, 68, 2],
-        `id` str [N]; NaN as in `features`.
+        `aspect` float32 [N], `id` str [N]; NaN as in `features`.
 
         **Raises:** `UserError` when the file was damaged since it was written.
         """
@@ -110,6 +111,9 @@ class Split:
         if hashlib.sha256(content).hexdigest() != self.files[path.name]["sha256"]:
             raise _damaged(path, "its bytes are not those that were written")
         with np.load(io.BytesIO(content), allow_pickle=False) as table:
+            missing = set(COLUMNS) - set(table.files)
+            if missing:
+                raise _damaged(path, f"an earlier version wrote it, without {min(missing)!r}")
             columns = {key: table[key] for key in COLUMNS}
         return columns | {"id": np.char.decode(columns["id"], "utf-8")}
 
@@ -155,17 +159,25 @@ def open_split(builder: Any, name: str) -> Split:
 def read_prepared(builder: Any) -> dict[str, Any]:
     path = builder.data_path / PREPARED
     try:
-        return json.loads(path.read_text())
+        prepared = json.loads(path.read_text())
     except FileNotFoundError:
         raise _damaged(path, "the file is missing") from None
     except ValueError:
         raise _damaged(path, "it is not JSON") from None
+    if not isinstance(prepared, dict) or "files" not in prepared:
+        raise _damaged(path, "it names no files")
+    return prepared
 
 
 def _damaged(path: epath.Path, what: str) -> UserError:
     return UserError(
         f"{path}: {what}; delete the folder {path.parent} to prepare the data set again"
     )
+
+
+def unsquared(landmarks: np.ndarray, aspect: np.ndarray) -> np.ndarray:
+    """Landmarks [N, 68, 2] of square images, with one scale for x and y again: heights are kept."""
+    return landmarks * np.stack([aspect, np.ones_like(aspect)], axis=-1)[:, None]
 
 
 def encode_columns(records: Records) -> bytes:

@@ -170,6 +170,7 @@ def example(face: faces.Face) -> tuple[str, dict[str, Any]]:
             valence=face.valence,
             arousal=face.arousal,
             landmarks=face.landmarks,
+            aspect=face.aspect,
         ),
     )
 

@@ -15,6 +15,7 @@ This module is the way from files to `affect_jax.facs.estimate`, so it alone of 
 from __future__ import annotations
 
 import csv
+import os
 import pathlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source.add_argument(
         "--prepared",
         type=pathlib.Path,
-        help="folder of a prepared data set, which holds prepared.json; its landmarks are in the"
-        " square pixels of its images, so a release is the better source",
+        help="folder of a prepared data set, which holds prepared.json",
     )
     source.add_argument(
         "--recovery",
@@ -83,10 +83,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             faces = read_release(given.manual_dir, given.variant)
         else:
             faces = read_prepared(given.prepared)
-        return report(faces, given.out)
+        code = report(faces, given.out)
+        sys.stdout.flush()  # a reader that is gone shows here, not at the end of the process
+        return code
     except UserError as error:
         print(f"affect_jax: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def check_out(out: pathlib.Path) -> None:
@@ -117,6 +122,8 @@ def report(faces: Faces, out: pathlib.Path | None) -> int:
     if not len(faces.ids):
         raise UserError("the data set has no faces: its tables hold nothing but a header")
     found = estimate(faces.landmarks)
+    if out:  # before a word is said, whose reader may be gone
+        write(faces, found, out)
     known = np.isfinite(found.residual)
     print(
         f"{len(known):,} faces, {np.sum(~known):,} of them without usable landmarks;"
@@ -132,7 +139,6 @@ def report(faces: Faces, out: pathlib.Path | None) -> int:
     print("Area under the ROC curve (faces : neutral faces); 0.5 is chance.")
     print(separation.table(found.intensities, faces.landmarks, faces.expression, splits))
     if out:
-        write(faces, found, out)
         print(f"\nwritten: {out}")
     return 0
 
@@ -230,7 +236,11 @@ def read_prepared(folder: pathlib.Path) -> Faces:
 
     if not (folder / records.PREPARED).is_file():
         raise UserError(f"--prepared={folder}: no prepared data set, {records.PREPARED} is missing")
-    builder = tfds.builder_from_directory(str(folder))
+    try:
+        builder = tfds.builder_from_directory(str(folder))
+    except Exception as error:  # each file that is missing or damaged has one of its own
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"--prepared={folder}: its description cannot be read: {line}") from error
     parts = []
     for name in builder.info.splits:
         split = records.open_split(builder, name)
@@ -241,7 +251,7 @@ def read_prepared(folder: pathlib.Path) -> Faces:
                 columns["id"],
                 np.full(len(split), name),
                 names[columns["expression"]],
-                columns["landmarks"].astype(np.float64),
+                records.unsquared(columns["landmarks"].astype(np.float64), columns["aspect"]),
                 [],
             )
         )

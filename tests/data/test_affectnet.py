@@ -17,7 +17,7 @@ import simplejpeg
 from affect_jax import labels
 from affect_jax.data import affectnet
 from affect_jax.data.features import open_split
-from affect_jax.data.records import Records
+from affect_jax.data.records import Records, unsquared
 from affect_jax.errors import UserError
 from tests.data.affectnet_releases import (
     SIZE,
@@ -77,7 +77,9 @@ def test_columns_have_the_records_types_and_landmarks(builder):
         "valence": (6,),
         "arousal": (6,),
         "action_units": (6, 18),
+        "action_unit_sides": (6, 2, 18),
         "landmarks": (6, 68, 2),
+        "aspect": (6,),
         "id": (6,),
     }
     assert columns["expression"].dtype == np.int64 and columns["valence"].dtype == np.float32
@@ -86,6 +88,11 @@ def test_columns_have_the_records_types_and_landmarks(builder):
     first = np.array([4.0, 4 + 26 / 135])  # of POINTS, mapped from the box into the face
     expected = (first - (4, 5) + 0.5) * (SIZE / 30, SIZE / 32) - 0.5
     np.testing.assert_allclose(columns["landmarks"][at][0], expected, atol=0.01)
+    np.testing.assert_allclose(columns["aspect"], 30 / 32)
+    # One scale for both axes again, that of the box's height: pixels of the source by SIZE / 32.
+    source = unsquared(columns["landmarks"], columns["aspect"])[at]
+    np.testing.assert_allclose(source[0] + (0.5 * 30 / 32, 0.5), (first - (4, 5) + 0.5) * SIZE / 32,
+                               atol=0.01)  # fmt: skip
 
 
 def test_records_travel_to_other_processes(builder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import pathlib
 import shutil
 import subprocess
@@ -354,6 +355,37 @@ def test_command_needs_faces(release, tmp_path, capsys):
         table.write_text(table.read_text().splitlines()[0] + "\n")
     assert command.main([f"--manual_dir={tmp_path / 'empty'}"]) == 2
     assert "no faces" in capsys.readouterr().err
+
+
+def test_a_reader_that_is_gone_costs_nothing(release, tmp_path):
+    """As of `... | head`: the table is written, and no traceback."""
+    out = tmp_path / "units.csv"
+    read, write = os.pipe()
+    os.close(read)
+    parts = [
+        sys.executable,
+        "-u",
+        "-m",
+        "affect_jax.facs",
+        f"--manual_dir={release}",
+        f"--out={out}",
+    ]
+    done = subprocess.run(parts, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(write)
+    assert done.returncode == 0 and done.stderr == "" and out.stat().st_size > 100
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "prepared.json"])
+def test_a_damaged_prepared_set_is_said_in_one_line(name, tmp_path, capsys):
+    builder = synthetic_faces(
+        data_dir=str(tmp_path), image_size=32, num_training=8, num_validation=8
+    )
+    folder = pathlib.Path(builder.data_path)
+    (folder / name).write_text("{}" if name == "prepared.json" else "not JSON")
+    capsys.readouterr()
+    assert command.main([f"--prepared={folder}"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("affect_jax: ") and "\n" not in said
 
 
 def test_command_prints_the_recovery(monkeypatch, capsys):

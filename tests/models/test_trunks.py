@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import pytest
 
@@ -123,6 +124,12 @@ def test_every_parameter_gets_a_gradient(name):
         assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
 
 
+@pytest.mark.xfail(
+    jaxlib.__version__.startswith("0.12.0") and jax.default_backend() == "cpu",
+    reason="jaxlib 0.12.0 computes a mean of bfloat16 wrongly on CPUs when it fuses reductions "
+    "(2026-11-24: NaN; right with --xla_cpu_experimental_ynn_fusion_type=dot)",
+    strict=False,
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_computes_near_float32_and_keeps_float32_outside(name):
     exact, rounded = made(name), made(name, "bfloat16")
