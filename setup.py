@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "affect_jax/__init__.py").r
 
 REQUIRED = [
     "absl-py>=2.1",  # flags
-    "array-record>=0.8",  # random access to prepared faces
+    "array-record>=0.8.3",  # random access to prepared faces
     "clu>=0.0.12",  # metrics inside the step
     "filelock>=3.16",  # one run a workdir; the lock dies with its process
     "flax>=0.12",  # networks
@@ -19,7 +19,7 @@ REQUIRED = [
     "ml-collections>=1.1",  # configs
     "ml-dtypes>=0.5",  # bfloat16 in files of weights; JAX has it
     "numpy>=2.0",
-    "opencv-python-headless>=4.10",  # resizing and drawing
+    "opencv-python-headless>=4.10.0.84",  # resizing and drawing
     "optax>=0.2.6",
     "orbax-checkpoint>=0.12",  # asynchronous checkpoints
     "pillow>=11.0",  # strict decoding of a release's images, whatever their kind
@@ -29,8 +29,8 @@ REQUIRED = [
     "scipy>=1.14",  # non-negative least squares of the rig
     "simplejpeg>=1.8",  # the fastest decoder measured, see benchmarks/README.md
     "tabulate>=0.9",  # tables for the terminal, Markdown and LaTeX
-    "tensorboardX>=2.6.2",  # TensorBoard events without TensorFlow
-    "tensorflow-datasets>=4.9.9",  # builders; TensorFlow itself is not needed
+    "tensorboardX>=2.6.2.2",  # TensorBoard events without TensorFlow
+    "tensorflow-datasets>=4.9.10",  # builders; TensorFlow itself is not needed
     "tqdm>=4.66",  # progress bars
 ]
 REPORT = [

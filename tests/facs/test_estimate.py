@@ -375,17 +375,20 @@ def test_a_reader_that_is_gone_costs_nothing(release, tmp_path):
     assert done.returncode == 0 and done.stderr == "" and out.stat().st_size > 100
 
 
-@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "prepared.json"])
-def test_a_damaged_prepared_set_is_said_in_one_line(name, tmp_path, capsys):
+def test_a_damaged_prepared_set_is_said_in_one_line(tmp_path, capsys):
     builder = synthetic_faces(
-        data_dir=str(tmp_path), image_size=32, num_training=8, num_validation=8
+        data_dir=str(tmp_path), image_size=32, num_training=8, num_validation=8, num_workers=0
     )
     folder = pathlib.Path(builder.data_path)
-    (folder / name).write_text("{}" if name == "prepared.json" else "not JSON")
-    capsys.readouterr()
-    assert command.main([f"--prepared={folder}"]) == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("affect_jax: ") and "\n" not in said
+    for name in ("dataset_info.json", "features.json", "prepared.json"):
+        whole = (folder / name).read_text()
+        (folder / name).write_text("{}" if name == "prepared.json" else "not JSON")
+        capsys.readouterr()
+        assert command.main([f"--prepared={folder}"]) == 2
+        said = capsys.readouterr().err.strip()
+        assert said.startswith("affect_jax: ") and "\n" not in said, name
+        (folder / name).write_text(whole)
+    assert command.main([f"--prepared={folder}"]) == 0
 
 
 def test_command_prints_the_recovery(monkeypatch, capsys):
