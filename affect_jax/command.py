@@ -1,8 +1,10 @@
-"""Flags of the commands that are no experiments: what is wrong with them fits in one line."""
+"""What the commands that are no experiments do alike: flags, and a reader that goes away."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import NoReturn
 
 from affect_jax.errors import UserError
@@ -13,3 +15,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists the flags")
+
+
+def without_reader() -> int:
+    """The answer to a `BrokenPipeError`: `... | head` has seen enough, which is no failure.
+
+    **Returns:** the exit code. What is still buffered goes nowhere.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -137,6 +137,7 @@ def _dispatch() -> int:
     name = _config_name() or str(workdir.path / "config.json")
     registries = program.registries()
     parallel.remember_compilations()
+    parallel.claim_memory()
     parallel.initialize()
     check(config, registries=registries, num_devices=parallel.num_devices(), name=name)
     if _MODE.value == "prepare":

@@ -37,16 +37,19 @@ ENVIRONMENT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """`host:port` of process 0, the number of processes, and which of them this is."""
 
 
-def initialize() -> None:
-    """Takes the GPU's memory, and joins the processes of a run where there are several.
+def claim_memory() -> None:
+    """Lets JAX take `SHARE_OF_CARD` of a GPU's memory. Call it before anything else of JAX's."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", SHARE_OF_CARD)
 
-    The environment says so, by the three variables of `ENVIRONMENT`, or by
-    `AFFECT_JAX_CLUSTER=auto` on a cluster that JAX recognises (TPU pods, SLURM, Open MPI). Call it
-    before anything else of JAX's.
+
+def initialize() -> None:
+    """Joins the processes of a run, where the environment says that there are several.
+
+    It says so by the three variables of `ENVIRONMENT`, or by `AFFECT_JAX_CLUSTER=auto` on a cluster
+    that JAX recognises (TPU pods, SLURM, Open MPI). Call it before anything else of JAX's.
 
     **Raises:** `UserError` where the variables are wrong or the others are not to be found.
     """
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", SHARE_OF_CARD)
     given = [name for name in ENVIRONMENT if name in os.environ]
     options: dict[str, Any] = {}
     if given:

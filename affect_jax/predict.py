@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from affect_jax.command import Parser
+from affect_jax.command import Parser, without_reader
 from affect_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,9 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"affect_jax: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return without_reader()
 
 
 def _predict(given: argparse.Namespace) -> int:

@@ -5,8 +5,9 @@
 The run's network is trained again by PyTorch: torchvision's, with its own initialisation, loading,
 cropping and mirroring, on the run's records, for as many epochs, with the same batch size, learning
 rate, momentum and weight decay. What the two have in common is the data and the protocol's scores.
-A difference that its interval sets apart from zero says that preprocessing, initialisation,
-normalisation or the optimizer differ.
+Where preprocessing, initialisation, normalisation or the optimizer differ, they part from epoch to
+epoch, in `results/learning.json`. An interval is of the choice of test faces alone: with another
+seed, or an epoch later, either side's scores move by as much as neighbouring epochs differ.
 
 The run must be of the categorical model with `natural` sampling, plain cross entropy and a constant
 rate; otherwise the peer would train something else, and the command says so.
@@ -43,10 +44,12 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "torchvision", "pillow")
 
 @dataclasses.dataclass
 class Learned:
-    """One side: its scores after each epoch, and the predictions of its best one.
+    """One side.
 
     - `epochs`: of each epoch, scores by the names of `SHOWN`.
+    - `losses`: of each epoch, the mean of its training steps.
     - `best`: the epoch whose checkpoint the run's config would keep, from 0.
+    - `predictions`: of that epoch.
     """
 
     epochs: list[dict[str, float]]
@@ -114,14 +117,16 @@ def of_run(run: pathlib.Path, config: configs.Config) -> Learned:
     evaluated = [line for line in lines if SHOWN["accuracy"] in line]
     epochs = [{name: line[key] for name, key in SHOWN.items()} for line in evaluated]
     edges = [0, *(line["step"] for line in evaluated)]
-    losses = [
-        float(np.mean([line["train.loss"] for line in lines
-                       if "train.loss" in line and begin < line["step"] <= end]))
-        for begin, end in itertools.pairwise(edges)
-    ]  # fmt: skip
+    losses = [mean_loss(lines, *steps) for steps in itertools.pairwise(edges)]
     chosen = [line[config.checkpoint.best] for line in evaluated]
     table = predictions.read(run / "evaluation" / config.evaluation.split / "predictions.parquet")
     return Learned(epochs, losses, int(np.argmax(chosen)), table)
+
+
+def mean_loss(lines: list[dict[str, Any]], begin: int, end: int) -> float:
+    """Of the log's lines after step `begin` and up to `end`."""
+    trained = [line for line in lines if "train.loss" in line]
+    return float(np.mean([line["train.loss"] for line in trained if begin < line["step"] <= end]))
 
 
 def of_peer(config: configs.Config, table: Predictions) -> Learned:

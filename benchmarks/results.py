@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
 import pathlib
 import re
@@ -64,7 +65,7 @@ def row_of(run: pathlib.Path) -> dict[str, str]:
     row["network"] = f"{config['trunk']['name']}{width}, {config['data']['crop_size']} px"
     row |= {title: cell(scored, name) for title, name in SHOWN.items()}
     row["epochs"] = f"{config['duration']['epochs']:g}"
-    row["minutes"] = f"{seconds_of(lines) / 60:.0f}"
+    row["minutes"] = f"{seconds_of(lines, config['batch_size']) / 60:.0f}"
     row["finished"] = f"{finished:%Y-%m-%d}"
     return row
 
@@ -99,12 +100,16 @@ def cell(scored: dict, name: str) -> str:
     return text
 
 
-def seconds_of(lines: list[dict]) -> float:
-    """Training, evaluation and saving, without the pauses of an interrupted run."""
+def seconds_of(lines: list[dict], batch_size: int) -> float:
+    """Training, evaluation and saving, without the pauses of an interrupted run.
+
+    What came before the first line of the log, that line's rate tells.
+    """
     times = [line["time"] for line in lines]
-    gaps = sorted(b - a for a, b in zip(times, times[1:], strict=False))
+    gaps = sorted(b - a for a, b in itertools.pairwise(times))
     longest = 20 * gaps[len(gaps) // 2] + 60
-    return sum(min(gap, longest) for gap in gaps)
+    before = lines[0]["step"] * batch_size / lines[0]["train.images_per_second"]
+    return before + sum(gap for gap in gaps if gap <= longest)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,11 @@ PACKAGES = ("numpy", "scikit-learn", "scipy", "krippendorff")
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     runs: dict[str, list[tuple[float, float, float]]] = {}
-    rows = [measure(n, skewness, options, runs) for skewness in options.skew for n in options.faces]
+    rows = []
+    for skewness in options.skew:
+        for num_faces in options.faces:
+            row, runs[f"{skewness}, {num_faces}"] = measure(num_faces, skewness, options)
+            rows.append(row)
     recording.keep(
         "scores",
         what="Seconds for all categorical scores",
@@ -62,11 +66,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measure(
-    num_faces: int, skewness: str, options: argparse.Namespace, kept: dict[str, Any]
-) -> dict[str, Any]:
+    num_faces: int, skewness: str, options: argparse.Namespace
+) -> tuple[dict[str, Any], list[tuple[float, float, float]]]:
     """One row of the table: medians over the rounds, in which both sides take turns.
 
-    Every round's (seconds, processor seconds, the peer's processor seconds) go into `kept`.
+    **Returns:** the row, and each round's seconds, processor seconds and the peer's processor
+    seconds.
     """
     labels, probabilities = faces(num_faces, skewness)
     peer_draws = max(1, min(options.draws, options.peer_faces // num_faces))
@@ -80,7 +85,6 @@ def measure(
             lambda: by_scikit_learn(labels, probabilities, peer_draws)
         )
         runs.append((seconds, processor, scale * peer_processor))
-    kept[f"{skewness}, {num_faces}"] = runs
     few = categorical.categorical(labels, probabilities, CLASSES, draws=peer_draws)
     worst = max(abs(few.values[name] - value) for name, value in wanted.items())
     assert wanted.keys() <= found.values.keys() and worst < 1e-9, worst
@@ -89,7 +93,7 @@ def measure(
         lambda: intervals.samples(score, num_faces, replicates=options.bootstrap)
     )
     seconds, processor, peer_processor = (statistics.median(one) for one in zip(*runs, strict=True))
-    return {
+    row = {
         "classes": skewness,
         "faces": num_faces,
         "draws": options.draws,
@@ -102,6 +106,7 @@ def measure(
         f"{options.bootstrap} bootstrap samples, CPU s": round(resampling, 1),
         "peak memory so far, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
+    return row, runs
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:

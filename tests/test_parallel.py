@@ -42,14 +42,14 @@ def test_without_variables_there_is_one_process(environment):
 
 def test_a_card_of_80_gb_has_room_for_affectnet(environment):
     environment({})
-    parallel.initialize()
+    parallel.claim_memory()
     share = float(os.environ[SHARE])
     assert 287_651 * 256 * 256 * 3 < loader.SHARE_OF_DEVICES * share * 80e9 and share < 0.95
 
 
 def test_the_share_of_a_card_may_be_given(environment):
     environment({SHARE: ".5"})
-    parallel.initialize()
+    parallel.claim_memory()
     assert os.environ[SHARE] == ".5"
 
 

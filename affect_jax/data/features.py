@@ -96,7 +96,7 @@ def record(
     action_units: np.ndarray | None = None,
     action_unit_sides: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """One record of `features`; what is not given is NaN.
+    """One record of `features`; labels that are not given are NaN.
 
     **Arguments:**
 

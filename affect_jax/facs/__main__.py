@@ -15,13 +15,12 @@ This module is the way from files to `affect_jax.facs.estimate`, so it alone of 
 from __future__ import annotations
 
 import csv
-import os
 import pathlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from affect_jax.command import Parser
+from affect_jax.command import Parser, without_reader
 from affect_jax.errors import UserError
 
 if TYPE_CHECKING:  # loading takes seconds, --help does not wait for it
@@ -78,20 +77,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.recovery and given.out:
             raise UserError("--out: the table of --recovery is printed only")
         if given.recovery:
-            return print_recovery()
-        if given.manual_dir:
-            faces = read_release(given.manual_dir, given.variant)
+            print_recovery()
+        elif given.manual_dir:
+            report(read_release(given.manual_dir, given.variant), given.out)
         else:
-            faces = read_prepared(given.prepared)
-        code = report(faces, given.out)
+            report(read_prepared(given.prepared), given.out)
         sys.stdout.flush()  # a reader that is gone shows here, not at the end of the process
-        return code
+        return 0
     except UserError as error:
         print(f"affect_jax: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return without_reader()
 
 
 def check_out(out: pathlib.Path) -> None:
@@ -105,14 +102,13 @@ def check_out(out: pathlib.Path) -> None:
         raise UserError(f"--out={out}: there is no folder {out.absolute().parent}")
 
 
-def print_recovery() -> int:
+def print_recovery() -> None:
     from affect_jax.facs import recovery
 
     print(recovery.table())
-    return 0
 
 
-def report(faces: Faces, out: pathlib.Path | None) -> int:
+def report(faces: Faces, out: pathlib.Path | None) -> None:
     """Estimates, prints what was found, and writes the table where `out` is given."""
     import numpy as np
 
@@ -140,7 +136,6 @@ def report(faces: Faces, out: pathlib.Path | None) -> int:
     print(separation.table(found.intensities, faces.landmarks, faces.expression, splits))
     if out:
         print(f"\nwritten: {out}")
-    return 0
 
 
 def write(faces: Faces, found: Estimate, out: pathlib.Path) -> None:

@@ -312,7 +312,10 @@ def uneven(sides: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def turned(
-    points: np.ndarray, yaw: np.ndarray | float, pitch: np.ndarray | float, depth=DEPTH
+    points: np.ndarray,
+    yaw: np.ndarray | float,
+    pitch: np.ndarray | float,
+    depth: np.ndarray = DEPTH,
 ) -> np.ndarray:
     """Points [n, 68, 2] of heads that were seen from the front; see `landmarks`, `DEPTH`."""
     yaw, pitch = (np.asarray(angle, float).reshape(-1, 1) for angle in (yaw, pitch))

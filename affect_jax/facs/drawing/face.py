@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 
@@ -38,8 +36,8 @@ def pose_points(
     first, second = rest[36:42, 0].tolist(), rest[42:48, 0].tolist()
     both -= ((sum(first) + sum(second)) / 12, sum(rest[36:48, 1].tolist()) / 12)
     both /= (sum(second) - sum(first)) / 6
-    both[..., 0] = both[..., 0] * math.cos(scene.yaw) + _DEPTH * math.sin(scene.yaw)
-    return both[0], both[1]
+    points, rest = rig.turned(both, scene.yaw, 0.0, _DEPTH)
+    return points, rest
 
 
 def draw(
