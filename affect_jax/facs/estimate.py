@@ -78,7 +78,7 @@ class Estimate(NamedTuple):
       side's, as FACS scores an action that is uneven.
     - `sides`: float [n, 2, 18], the picture's left and right; equal for units without sides.
     - `residual`: float [n], the root of the mean square distance between a face's points and those
-      that the intensities explain, in face units (1 = the distance between the eyes): about 0.002
+      that the intensities explain, in face units (1 = the distance between the eyes): below 0.001
       for drawn faces, about 0.03 for photographs; far above, intensities are not to be trusted.
     """
 

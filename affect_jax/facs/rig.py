@@ -311,16 +311,11 @@ def uneven(sides: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndar
     return left + share[..., None] * (right - left), rest
 
 
-def turned(
-    points: np.ndarray,
-    yaw: np.ndarray | float,
-    pitch: np.ndarray | float,
-    depth: np.ndarray = DEPTH,
-) -> np.ndarray:
+def turned(points: np.ndarray, yaw: np.ndarray | float, pitch: np.ndarray | float) -> np.ndarray:
     """Points [n, 68, 2] of heads that were seen from the front; see `landmarks`, `DEPTH`."""
     yaw, pitch = (np.asarray(angle, float).reshape(-1, 1) for angle in (yaw, pitch))
     x, y = points[..., 0], points[..., 1]
-    x, z = x * np.cos(yaw) + depth * np.sin(yaw), depth * np.cos(yaw) - x * np.sin(yaw)
+    x, z = x * np.cos(yaw) + DEPTH * np.sin(yaw), DEPTH * np.cos(yaw) - x * np.sin(yaw)
     return np.stack([x, y * np.cos(pitch) + z * np.sin(pitch)], axis=-1)
 
 

@@ -24,16 +24,17 @@ import numpy as np
 
 from affect_jax import labels
 from affect_jax.facs import rig
-from affect_jax.facs.action_units import UNITS
+from affect_jax.facs.action_units import TABLE, UNITS
 from affect_jax.facs.drawing import face as drawing
 from affect_jax.facs.identity import Person, Scene, draw_person, draw_scene
 
 SPLITS = ("training", "validation")
 SKEWS = ("affectnet", "balanced")
-VERSION = "2"  # of what is drawn: data prepared from another one are refused
+VERSION = "3"  # of what is drawn: data prepared from another one are refused
 _REACHED = tuple(itertools.accumulate(labels.TRAINING_COUNTS))
 AFFECT_NOISE = 0.1  # standard deviation of a person's valence and arousal around the map
 
+_SIDED = np.array([unit.sided for unit in TABLE])
 _PLACE = {unit: place for place, unit in enumerate(UNITS)}
 
 # Of each expression: units of the prototype with their mean intensity, and companions with the
@@ -49,15 +50,16 @@ CORE: tuple[dict[int, float], ...] = (
     {12: 0.75, 14: 0.9},
 )
 COMPANIONS: tuple[dict[int, tuple[float, float]], ...] = (
-    {},
-    {25: (0.65, 0.7), 26: (0.2, 0.35), 7: (0.2, 0.3), 2: (0.1, 0.3)},
-    {17: (0.5, 0.5), 43: (0.15, 0.4), 7: (0.15, 0.3)},
+    {43: (0.04, 0.8)},
+    {25: (0.65, 0.7), 26: (0.2, 0.35), 7: (0.2, 0.3), 2: (0.1, 0.3), 43: (0.08, 0.7)},
+    {17: (0.5, 0.5), 43: (0.2, 0.7), 7: (0.15, 0.3)},
     {25: (0.9, 0.8)},
     {25: (0.9, 0.7)},
-    {10: (0.75, 0.65), 4: (0.35, 0.35), 17: (0.4, 0.5), 25: (0.3, 0.4), 7: (0.4, 0.5)},
+    {10: (0.75, 0.65), 4: (0.35, 0.35), 17: (0.4, 0.5), 25: (0.3, 0.4), 7: (0.4, 0.5),
+     43: (0.15, 0.7)},
     {24: (0.6, 0.7), 17: (0.3, 0.4), 10: (0.1, 0.3)},
     {2: (0.15, 0.3), 7: (0.15, 0.25), 43: (0.1, 0.25)},
-)
+)  # fmt: skip
 
 # Of valence and arousal, per unit; the last row is `one_sided`.
 WEIGHTS: dict[int | str, tuple[float, float]] = {
@@ -119,7 +121,7 @@ def draw_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
         if rng.random() < chance:
             values[_PLACE[unit]] = mean * strength + 0.1 * rng.standard_normal()
     values = np.clip(values, 0.0, 1.0)
-    sides = values * (1 + 0.05 * rng.standard_normal((2, len(UNITS))))
+    sides = values * np.where(_SIDED, 1 + 0.05 * rng.standard_normal((2, len(UNITS))), 1.0)
     if labels.EXPRESSIONS[expression] == "contempt":
         weak = int(rng.integers(2))
         for unit in (12, 14):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from affect_jax import labels
 from affect_jax.facs import rig, sample
-from affect_jax.facs.action_units import PROTOTYPES, UNITS
+from affect_jax.facs.action_units import ACTIVE, PROTOTYPES, TABLE, UNITS
 from affect_jax.facs.drawing import face as drawing
 from affect_jax.facs.estimate import estimate
 from affect_jax.facs.identity import draw_person, draw_scene
@@ -79,9 +79,27 @@ def test_prototypes_are_what_a_face_shows(emotion):
 
 
 def test_a_neutral_face_is_at_rest():
+    """But for its lids, as people blink."""
     rng = np.random.default_rng(0)
     drawn = np.stack([sample.draw_intensities(rng, 0) for _ in range(300)])
-    assert drawn.mean() < 0.06 and drawn.max() < 0.45
+    others = np.delete(drawn, PLACE[43], axis=-1)
+    assert others.mean() < 0.06 and others.max() < 0.45
+    assert 0.01 < np.mean(drawn[:, 0, PLACE[43]] > ACTIVE) < 0.08
+
+
+def test_a_unit_without_sides_is_even():
+    rng = np.random.default_rng(1)
+    drawn = np.stack([sample.draw_intensities(rng, index % 8) for index in range(200)])
+    sided = np.array([unit.sided for unit in TABLE])
+    np.testing.assert_array_equal(drawn[:, 0, ~sided], drawn[:, 1, ~sided])
+    assert (drawn[:, 0, sided] != drawn[:, 1, sided]).mean() > 0.5
+
+
+def test_every_unit_is_active_in_some_faces():
+    """Two in a hundred at least of equally frequent expressions: a unit's F1 and AUC need both."""
+    rng = np.random.default_rng(2)
+    drawn = np.stack([sample.draw_intensities(rng, index % 8).max(axis=0) for index in range(800)])
+    assert np.mean(drawn > ACTIVE, axis=0).min() > 0.02
 
 
 def test_valence_and_arousal_follow_the_documented_map():
@@ -133,16 +151,16 @@ def test_landmarks_are_the_rigs_own(seed):
 
 
 def test_the_rigs_estimate_is_exact_up_to_its_stated_error():
-    """A mean absolute error of 0.05, on turned heads of different proportions; contempt's side too,
+    """A mean absolute error of 0.03, on turned heads of different proportions; contempt's side too,
     which is found at all but one in twenty."""
     faces = [sample.sample(8, index, skew="balanced", size=64) for index in range(160)]
     found = estimate(np.stack([face.landmarks for face in faces]))
     error = np.abs(found.intensities - np.stack([face.action_units for face in faces]))
-    assert error.mean() < 0.05 and error.mean(axis=0).max() < 0.1
+    assert error.mean() < 0.03 and error.mean(axis=0).max() < 0.1
     assert np.median(found.residual) < 0.01
     contempt = [face for face in range(160) if faces[face].expression == EXPRESSION["contempt"]]
     dimple = UNITS.index(14)
-    assert error[contempt, dimple].mean() < 0.15
+    assert error[contempt, dimple].mean() < 0.1
     stronger = np.stack([faces[face].sides[:, dimple] for face in contempt]).argmax(axis=1)
     assert np.mean(found.sides[contempt, :, dimple].argmax(axis=1) == stronger) >= 0.95
 

@@ -11,15 +11,6 @@ from affect_jax.facs.drawing import eyes, hair, mouth, nose, scenery, skin, worn
 from affect_jax.facs.identity import Person, Scene, Units
 
 SIZE = c.SIZE
-# How far a landmark stands out of the plane of the eyes, in face units, for turning the head.
-_DEPTH = np.concatenate([
-    np.interp(np.arange(17), (0, 3, 8, 13, 16), (-0.7, -0.45, 0.1, -0.45, -0.7)),
-    [-0.1, 0.02, 0.08, 0.12, 0.13, 0.13, 0.12, 0.08, 0.02, -0.1],
-    [0.14, 0.22, 0.32, 0.42], [0.18, 0.26, 0.32, 0.26, 0.18],
-    [-0.1, 0.0, 0.0, -0.02, 0.0, 0.0], [-0.02, 0.0, 0.0, -0.1, 0.0, 0.0],
-    [0.05, 0.16, 0.22, 0.24, 0.22, 0.16, 0.05, 0.16, 0.21, 0.22, 0.21, 0.16],
-    [0.06, 0.18, 0.2, 0.18, 0.06, 0.18, 0.2, 0.18],
-])  # fmt: skip
 
 
 def pose_points(
@@ -36,7 +27,7 @@ def pose_points(
     first, second = rest[36:42, 0].tolist(), rest[42:48, 0].tolist()
     both -= ((sum(first) + sum(second)) / 12, sum(rest[36:48, 1].tolist()) / 12)
     both /= (sum(second) - sum(first)) / 6
-    points, rest = rig.turned(both, scene.yaw, 0.0, _DEPTH)
+    points, rest = rig.turned(both, scene.yaw, 0.0)
     return points, rest
 
 
