@@ -6,6 +6,7 @@ import collections
 import functools
 import hashlib
 import json
+import math
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from affect_jax.data import DATASETS, faces
 from affect_jax.data.features import prepare
 from affect_jax.data.rows import FilesBuilder, FilesConfig, Source, file_hash, read_csv
 from affect_jax.errors import UserError
+from affect_jax.facs.action_units import UNITS
 
 MAX_SPLITS = 10
 SPLIT_NAMES = {"train": "training", "val": "validation", "valid": "validation"}
@@ -123,6 +125,8 @@ def csv_faces(
     valence_column: str = "",
     arousal_column: str = "",
     landmarks_column: str = "",
+    action_unit_columns: Sequence[str] = (),
+    action_unit_scale: float = 1.0,
     split_column: str = "",
     classes: Sequence[str] = labels.EXPRESSIONS,
     margin: float = 0.0,
@@ -143,6 +147,9 @@ def csv_faces(
     - `label_column`: holds the class's name or its place in `classes`.
     - `box_columns`: four names: x, y, width, height of the face in pixels of the image.
     - `landmarks_column`: holds `x1;y1;x2;...`, 68 points in pixels of the image.
+    - `action_unit_columns`: names that begin with a unit's number, one of
+      `facs.action_units.UNITS` (`AU12`, `AU04_r`): how strong it is. Others stay unknown.
+    - `action_unit_scale`: how the strongest is written: 1, or 5 for grades A to E as numbers.
     - `split_column`: the split of each row of `training_csv`, which then is the only table.
     - `margin`, `max_skipped`, `num_workers`, `beam`: as in `affectnet`.
 
@@ -154,21 +161,44 @@ def csv_faces(
     columns |= {"valence": valence_column, "arousal": arousal_column}
     columns |= {"facial_landmarks": landmarks_column}
     columns |= dict(zip(faces.BOX, box_columns, strict=False))
+    columns |= _unit_columns(action_unit_columns, action_unit_scale)
     base = pathlib.Path(manual_dir).expanduser()
     tables = {"all" if split_column else "training": base / training_csv}
     if validation_csv and not split_column:
         tables["validation"] = base / validation_csv
     files = {"folder": base / image_dir, "tables": tables, "columns": columns}
-    config = _config(image_size, margin, tuple(classes), files)
+    config = _config(image_size, margin, tuple(classes), action_unit_scale, files)
     limits = {"max_skipped": max_skipped, "num_workers": num_workers, "beam": beam}
     return prepare(CsvFaces(config=config, data_dir=data_dir, **files, **limits))
 
 
+def _unit_columns(names: Sequence[str], scale: float) -> dict[str, str]:
+    """`{"AU12": "AU12_r", ...}`: the column of each unit."""
+    if not 0 < scale < math.inf:
+        raise UserError(f"csv_faces: action_unit_scale = {scale}: must be above 0")
+    columns: dict[str, str] = {}
+    for name in names:
+        match = re.match(r"\s*AU[ _]?0*([1-9]\d*)(?!\d)", name, re.IGNORECASE)
+        unit = f"AU{match[1]}" if match else ""
+        if not match or int(match[1]) not in UNITS:
+            known = ", ".join(f"AU{unit}" for unit in UNITS)
+            raise UserError(f"csv_faces: action_unit_columns: {name!r} is none of {known}")
+        if unit in columns:
+            raise UserError(f"csv_faces: action_unit_columns: two columns of {unit}")
+        columns[unit] = name
+    return columns
+
+
 def _config(
-    image_size: int, margin: float, classes: tuple[str, ...], files: dict[str, Any]
+    image_size: int, margin: float, classes: tuple[str, ...], scale: float, files: dict[str, Any]
 ) -> FilesConfig:
     """Its name, which is the folder's, changes with every option that changes the records."""
-    text = json.dumps([image_size, margin, classes, files], default=str, sort_keys=True)
+    text = json.dumps([image_size, margin, classes, scale, files], default=str, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    name = f"{image_size}_{digest}"
-    return FilesConfig(name=name, image_size=image_size, margin=margin, classes=classes)
+    return FilesConfig(
+        name=f"{image_size}_{digest}",
+        image_size=image_size,
+        margin=margin,
+        classes=classes,
+        unit_scale=scale,
+    )

@@ -19,6 +19,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from affect_jax.facs.action_units import UNITS
 from affect_jax.labels import NOT_ANNOTATED
 
 MAX_PIXELS = 64 * 2**20
@@ -44,8 +45,9 @@ class Row(NamedTuple):
     - `number`: its line in the CSV, or the face's number in a release without one.
     - `id`: unique within the split.
     - `image`: path below the image folder.
-    - `values`: texts by name: `expression`, `valence`, `arousal`, `facial_landmarks`, and the four
-      of `BOX`. What is absent was not annotated; without a box the whole image is the face.
+    - `values`: texts by name: `expression`, `valence`, `arousal`, `facial_landmarks`, `AU1`, `AU2`,
+      ..., and the four of `BOX`. What is absent was not annotated; without a box the whole image is
+      the face.
     - `annotations`: beginning of the paths of its `.npy` files, which then hold the values.
     """
 
@@ -63,12 +65,14 @@ class Settings(NamedTuple):
     - `image_size`: side of the written face, pixels.
     - `margin`: share of the box's width and height added on each of its sides.
     - `classes`: names of the expressions; a label is one of them or its place.
+    - `unit_scale`: how the greatest intensity of an action unit is written.
     """
 
     folder: str
     image_size: int
     margin: float
     classes: Sequence[str]
+    unit_scale: float = 1.0
 
 
 class Face(NamedTuple):
@@ -84,6 +88,7 @@ class Face(NamedTuple):
     landmarks: np.ndarray | None = None
     box: tuple[float, ...] = ()
     aspect: float = 1.0  # of what was cut out, its width over its height
+    action_units: np.ndarray | None = None
 
 
 def read_faces(rows: Sequence[Row], settings: Settings) -> list[Face]:
@@ -100,6 +105,7 @@ def read_face(row: Row, settings: Settings) -> Face:
         expression = parse_expression(values, settings.classes)
         valence, arousal = (parse_axis(values, name) for name in ("valence", "arousal"))
         points = parse_landmarks(values)
+        units = parse_action_units(values, settings.unit_scale)
         box = parse_box(values)
         image = read_image(path_below(settings.folder, row.image), upright=box is None)
         whole = (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
@@ -110,7 +116,7 @@ def read_face(row: Row, settings: Settings) -> Face:
     except Unusable as unusable:
         return Face(row.number, row.id, str(unusable))
     labels, aspect = (expression, valence, arousal, points), frame[2] / frame[3]
-    return Face(row.number, row.id, "", content, *labels, box or whole, aspect)
+    return Face(row.number, row.id, "", content, *labels, box or whole, aspect, units)
 
 
 def path_below(folder: str, name: str) -> str:
@@ -317,6 +323,25 @@ def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
     if not np.isfinite(points).all():
         raise Unusable("facial_landmarks: not all are numbers")
     return points
+
+
+def parse_action_units(values: Mapping[str, Any], scale: float) -> np.ndarray | None:
+    """float32 [18] in [0, 1], NaN for a unit that was not annotated; None: none was.
+
+    **Arguments:**
+
+    - `scale`: by which what is written is divided.
+    """
+    names = [f"AU{unit}" for unit in UNITS]
+    if not any(name in values for name in names):
+        return None
+    found = np.full(len(UNITS), np.nan, np.float32)
+    for place, name in enumerate(names):
+        if name in values:
+            found[place] = parse_number(values[name], name) / scale
+            if not 0 <= found[place] <= 1:
+                raise Unusable(f"{name}: {_short(values[name])} is outside 0..{scale:g}")
+    return found
 
 
 ANNOTATIONS = {"exp": "expression", "val": "valence", "aro": "arousal", "lnd": "facial_landmarks"}

@@ -30,9 +30,11 @@ class FilesConfig(FacesConfig):
     **Arguments:**
 
     - `margin`: share of the annotated box added on each of its sides before cropping.
+    - `unit_scale`: how the greatest intensity of an action unit is written.
     """
 
     margin: float = 0.0
+    unit_scale: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +103,11 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
     def _settings(self, source: Source) -> faces.Settings:
         config: Any = self.builder_config
         return faces.Settings(
-            os.path.realpath(source.folder), config.image_size, config.margin, config.classes
+            os.path.realpath(source.folder),
+            config.image_size,
+            config.margin,
+            config.classes,
+            config.unit_scale,
         )
 
     def count(self) -> None:
@@ -171,6 +177,7 @@ def example(face: faces.Face) -> tuple[str, dict[str, Any]]:
             arousal=face.arousal,
             landmarks=face.landmarks,
             aspect=face.aspect,
+            action_units=face.action_units,
         ),
     )
 

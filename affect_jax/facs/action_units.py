@@ -87,9 +87,13 @@ PROTOTYPES: dict[str, tuple[int, ...]] = {
     "fear": (1, 2, 4, 5, 7, 20, 26),
     "disgust": (9, 15, 16),
     "anger": (4, 5, 7, 23),
-    "contempt": (12, 14),  # on one side
+    "contempt": (12, 14),
 }
 """EMFACS; AU16, lower lip depressor, is not among `UNITS`: 68 points do not tell it from AU25."""
+
+
+ONE_SIDED = "contempt"
+"""The emotion whose units move one side of the face; which, does not matter."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Compatibility:
 
     - `emotion`: one of `PROTOTYPES`.
     - `score`: in [0, 1], the cosine between intensities and prototype: 1 when exactly its units
-      are active, equally.
+      are active, equally; where sides are known, on the sides that it moves.
     - `present`, `missing`: the prototype's units at `threshold` or above, and the others.
     - `extra`: active units that the prototype does not have.
     """
@@ -119,38 +123,58 @@ def explain(
 
     **Arguments:**
 
-    - `intensities`: [18] in the order of `UNITS`, or `{number: intensity}`; in [0, 1].
-    - `threshold`: from here on a unit counts as active.
+    - `intensities`: [18] in the order of `UNITS`, or `{number: intensity}`; in [0, 1]. Or [2, 18]
+      of the two sides, which tells contempt, on one side, from a smile.
+    - `threshold`: from here on a unit counts as active, on either side.
 
     **Returns:** all seven; scores are 0 where nothing fits, for a neutral face everywhere.
 
     **Raises:** `ValueError` for an unknown unit, and for an intensity or threshold outside [0, 1].
     """
-    if isinstance(intensities, Mapping):
-        unknown = set(intensities) - set(UNITS)
-        if unknown:
-            raise ValueError(f"action unit {min(unknown, key=str)} is not among {UNITS}")
-        values = np.array([intensities.get(unit, 0.0) for unit in UNITS], float)
-    else:
-        values = np.asarray(intensities, float)
-    if values.shape != (len(UNITS),) or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"intensities must be {len(UNITS)} numbers in [0, 1]")
+    values = _checked(intensities)
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold = {threshold}: must be in (0, 1]")
-    active = {unit for unit, value in zip(UNITS, values, strict=True) if value >= threshold}
+    stronger = np.atleast_2d(values).max(axis=0)
+    active = {unit for unit, value in zip(UNITS, stronger, strict=True) if value >= threshold}
     found = []
     for emotion, prototype in PROTOTYPES.items():
         known = [unit for unit in prototype if unit in UNITS]
         pattern = np.isin(UNITS, known).astype(float)
-        norms = np.linalg.norm(values) * np.linalg.norm(pattern)
-        score = float(values @ pattern / norms) if active and norms else 0.0
+        patterns = [pattern] if values.ndim == 1 else _on_sides(emotion, pattern)
         found.append(
             Compatibility(
                 emotion,
-                score,
+                max(_cosine(values, one) for one in patterns) if active else 0.0,
                 present=tuple(unit for unit in known if unit in active),
                 missing=tuple(unit for unit in prototype if unit not in active),
                 extra=tuple(sorted(active - set(known))),
             )
         )
     return sorted(found, key=lambda one: -one.score)
+
+
+def _checked(intensities: Mapping[int, float] | Sequence[float] | np.ndarray) -> np.ndarray:
+    """float64 [18] or [2, 18], in [0, 1]."""
+    if isinstance(intensities, Mapping):
+        unknown = [unit for unit in intensities if isinstance(unit, bool) or unit not in UNITS]
+        if unknown:
+            raise ValueError(f"action unit {min(unknown, key=str)} is not among {UNITS}")
+        intensities = [intensities.get(unit, 0.0) for unit in UNITS]
+    values = np.asarray(intensities)
+    fits = values.shape in ((len(UNITS),), (2, len(UNITS))) and values.dtype.kind in "biuf"
+    if not fits or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"intensities must be {len(UNITS)} numbers in [0, 1], or two rows of them")
+    return values.astype(float)
+
+
+def _on_sides(emotion: str, pattern: np.ndarray) -> list[np.ndarray]:
+    """What the prototype looks like on two sides [2, 18], either way round."""
+    if emotion != ONE_SIDED:
+        return [np.stack([pattern, pattern])]
+    rest = np.zeros_like(pattern)
+    return [np.stack([pattern, rest]), np.stack([rest, pattern])]
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    norms = np.linalg.norm(one) * np.linalg.norm(other)
+    return min(float(np.sum(one * other) / norms), 1.0)  # rounding may pass 1

@@ -9,15 +9,17 @@ persons and scenes in `facs.identity`, labels in `facs.sample`.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from affect_jax import labels
+from affect_jax.command import Parser, without_reader
+from affect_jax.errors import UserError
 from affect_jax.facs import rig
 from affect_jax.facs.drawing.face import draw
 from affect_jax.facs.identity import draw_person, draw_scene
@@ -56,26 +58,44 @@ def contact_sheet(
     return np.vstack([np.hstack(row) for row in rows])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Writes a contact sheet of rendered faces.")
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = Parser(
+        prog="python -m affect_jax.facs.render", description="Writes a sheet of rendered faces."
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="PNG or JPEG file to write")
     parser.add_argument("--seed", type=int, default=10, help="of the persons")
     parser.add_argument("--persons", type=int, default=8)
     parser.add_argument("--size", type=int, default=160, help="side of one face, pixels")
-    options = parser.parse_args(arguments)
-    if options.out.suffix not in (".png", ".jpg", ".jpeg"):
-        parser.error(f"--out={options.out}: name a .png or .jpg file")
-    if options.seed < 0 or options.persons < 1 or not 16 <= options.size <= 1024:
-        parser.error("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
-    sheet = contact_sheet(options.seed, options.persons, options.size)
-    bgr = cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)
-    jpeg = options.out.suffix in (".jpg", ".jpeg")
-    quality = (cv2.IMWRITE_JPEG_QUALITY, 85) if jpeg else ()
-    _, data = cv2.imencode(options.out.suffix, bgr, quality)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_bytes(data.tobytes())
-    print(f"{options.out}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
+    try:
+        given = parser.parse_args(arguments)
+        if given.out.suffix not in (".png", ".jpg", ".jpeg"):
+            raise UserError(f"--out={given.out}: name a .png or .jpg file")
+        if given.seed < 0 or given.persons < 1 or not 16 <= given.size <= 1024:
+            raise UserError("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
+        write(contact_sheet(given.seed, given.persons, given.size), given.out)
+        sys.stdout.flush()  # a reader that is gone shows here, not at the end of the process
+        return 0
+    except UserError as error:
+        print(f"affect_jax: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return without_reader()
+
+
+def write(sheet: np.ndarray, out: pathlib.Path) -> None:
+    """An RGB picture, as PNG or JPEG by the file's ending; missing folders are made.
+
+    **Raises:** `UserError` where it cannot be written.
+    """
+    quality = () if out.suffix == ".png" else (cv2.IMWRITE_JPEG_QUALITY, 85)
+    _, data = cv2.imencode(out.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), quality)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(data.tobytes())
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
+    print(f"{out}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

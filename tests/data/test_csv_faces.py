@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from affect_jax import labels
+from affect_jax import batch, labels
 from affect_jax.data.csv_faces import csv_faces
 from affect_jax.data.features import open_split
 from affect_jax.data.rows import read_csv
 from affect_jax.errors import UserError
+from affect_jax.facs.action_units import UNITS
 
 POINTS = ";".join(str(value) for value in range(136))
 
@@ -99,6 +100,40 @@ def test_columns_boxes_classes_and_a_split_column(folder):
     assert list(columns_by_id(builder, "test")) == ["3.png"]
 
 
+def test_action_units(folder):
+    """Named as other programs name them; what is empty or has no column stays unknown."""
+    write(
+        folder / "training.csv",
+        ("path", "label", " AU04_r", "AU12R"),
+        ("0.png", "anger", "5", "0"),
+        ("1.png", "anger", "", "2.5"),
+        ("2.png", "anger", "", ""),
+    )
+    units = {"action_unit_columns": (" AU04_r", "AU12R"), "action_unit_scale": 5.0}
+    builder = prepare(folder, validation_csv="", **units)
+    found = columns_by_id(builder, "training")
+    expected = np.full((3, len(UNITS)), np.nan)
+    expected[0, UNITS.index(4)], expected[0, UNITS.index(12)] = 1.0, 0.0
+    expected[1, UNITS.index(12)] = 0.5
+    np.testing.assert_array_equal([found[f"{i}.png"]["action_units"] for i in range(3)], expected)
+    columns = open_split(builder, "training").columns()
+    rows = [columns["id"].tolist().index(f"{i}.png") for i in range(3)]
+    mask = batch.targets(columns, 8)["action_units_mask"][rows]
+    np.testing.assert_array_equal(mask, np.isfinite(expected))
+    other = prepare(folder, validation_csv="", **units | {"action_unit_scale": 10.0})
+    assert columns_by_id(other, "training")["0.png"]["action_units"][UNITS.index(4)] == 0.5
+
+
+def test_an_intensity_beyond_the_scale_is_skipped(folder):
+    lines = [(f"{i}.png", "anger", value) for i, value in enumerate(("0.5", "3", "-1", "x"))]
+    write(folder / "training.csv", ("path", "label", "AU4"), *lines)
+    options = {"validation_csv": "", "action_unit_columns": ("AU4",), "max_skipped": 1.0}
+    skipped = (prepare(folder, **options).data_path / "skipped.csv").read_text()
+    assert [line.split(",")[-1] for line in skipped.splitlines()[1:]] == [
+        "AU4: '3' is outside 0..1", "AU4: '-1' is outside 0..1", "AU4: 'x' is not a number"
+    ]  # fmt: skip
+
+
 def test_without_a_validation_file(folder):
     write(folder / "training.csv", ("path", "label"), ("0.png", 0))
     builder = prepare(folder, validation_csv="")
@@ -152,6 +187,11 @@ def test_skipped_rows_are_listed(folder):
         ({"image_dir": "none"}, "image folder .*none: no such folder"),
         ({"split_column": "path"}, "is no name for a split"),
         ({"split_column": "label"}, "names 12 splits"),
+        ({"action_unit_columns": ("AU12",)}, "no column AU12"),
+        ({"action_unit_columns": ("AU3",)}, "'AU3' is none of AU1, AU2"),
+        ({"action_unit_columns": ("smile",)}, "'smile' is none of"),
+        ({"action_unit_columns": ("AU12", "AU12_r")}, "two columns of AU12"),
+        ({"action_unit_scale": 0.0}, "must be above 0"),
     ],
 )
 def test_options_that_do_not_fit_the_files(folder, options, message):
