@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import signal
+import types
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 
 from affect_jax import batch as batches
 from affect_jax import config as configs
-from affect_jax import program, steps, train
+from affect_jax import predictions, program, steps, train
 from affect_jax import state as states
 from affect_jax.checkpoints import Checkpoints
 from affect_jax.data import features
@@ -173,6 +174,25 @@ def test_other_data_than_the_runs_are_refused(places, undisturbed, tmp_path):
     write_release(tmp_path / "other", training=56)
     with pytest.raises(UserError, match="trained on other prepared data"):
         fit((tmp_path / "other", tmp_path / "data"), undisturbed, duration={"steps": 14})
+
+
+def test_the_panel_shows_each_faces_own_points_and_sides(monkeypatch):
+    points, sides = np.random.default_rng(0).random((50, 68, 2)), np.arange(50)
+    shown = {}
+
+    def panel(images, landmarks, action_unit_sides, table, rows):
+        shown.update(images=images, points=landmarks, sides=action_unit_sides, rows=rows)
+
+    monkeypatch.setattr(train.pictures, "panel", panel)
+    targets = {"landmarks": points, "action_unit_sides": sides}
+    evaluator = types.SimpleNamespace(faces=lambda rows: 2 * rows, targets=targets)
+    table = predictions.Predictions(id=np.array([f"{i}" for i in range(50)]), classes=("neutral",))
+    train.Run.pictures(types.SimpleNamespace(evaluator=evaluator), table)
+    rows = shown["rows"]
+    assert rows[0] == 0 and rows[-1] == 49 and len(rows) == train.PANEL
+    np.testing.assert_array_equal(shown["images"], 2 * rows)
+    np.testing.assert_array_equal(shown["points"], points[rows])
+    np.testing.assert_array_equal(shown["sides"], rows)
 
 
 @pytest.mark.parametrize("strategy, counts", [("natural", None), ("down", 5), ("up", 7)])
