@@ -96,12 +96,13 @@ class Video:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without OpenCV's own words about what cannot be opened."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    log: Any = getattr(cv2.utils, "logging", cv2)  # where OpenCV 5 has them, and where 4 did
+    level = log.getLogLevel()
+    log.setLogLevel(0)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        log.setLogLevel(level)
 
 
 class Tracks:

@@ -376,6 +376,8 @@ def read_npy(path: str) -> Any:
         raise
     except Exception as error:  # its header is parsed as an expression, and may be anything
         raise Unusable(f"{name}: not an array of numbers") from error
+    if not array.size:  # NumPy 2.0 also reads "-1 numbers" so
+        raise Unusable(f"{name}: not an array of numbers")
     return array.reshape(-1)[0].item() if array.size == 1 else array
 
 
