@@ -102,7 +102,7 @@ def _walk(graph: Graph, jaxpr: Any, consts: Sequence[Any], given: list[Operand])
     return [read(atom) for atom in jaxpr.outvars]
 
 
-INLINED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr"}
+INLINED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 """Primitives that are a function of their own, and the parameter that holds it."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -99,7 +100,53 @@ def grouped_convolution(
     return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def max_pool(values: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
-    """Maximum over windows; padding counts as minus infinity."""
+    """Maximum over windows [b, h, w, C]; padding counts as minus infinity.
+
+    The gradient goes to a window's first largest value, as PyTorch's does. It is written out, as
+    XLA's own scatters: on a CPU it took 6 to 16 times as long, an eighth of a training step.
+    """
     pad = ((padding, padding), (padding, padding))
     return nn.max_pool(values, (size, size), (stride, stride), pad)  # pyright: ignore  # not only str
+
+
+def _max_pool_forward(
+    values: jax.Array, size: int, stride: int, padding: int
+) -> tuple[jax.Array, tuple[jax.Array, tuple[int, ...]]]:
+    """The maxima, and at which place of its window each is: uint8."""
+    around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(values, around, constant_values=-jnp.inf)
+    ends = [stride * ((side - size) // stride) + 1 for side in padded.shape[1:3]]
+    best, place = padded[:, : ends[0] : stride, : ends[1] : stride], jnp.zeros((), jnp.uint8)
+    for number in range(1, size**2):
+        row, column = divmod(number, size)
+        other = padded[:, row : row + ends[0] : stride, column : column + ends[1] : stride]
+        place = jnp.where(other > best, jnp.uint8(number), place)
+        best = jnp.maximum(best, other)
+    return best, (place, padded.shape)
+
+
+def _max_pool_backward(
+    size: int,
+    stride: int,
+    padding: int,
+    kept: tuple[jax.Array, tuple[int, ...]],
+    gradient: jax.Array,
+) -> tuple[jax.Array]:
+    place, shape = kept
+    zero = jnp.zeros((), gradient.dtype)
+    total = jnp.zeros(shape, gradient.dtype)
+    ends = [stride * (side - 1) + 1 for side in gradient.shape[1:3]]
+    for number in range(size**2):
+        starts = divmod(number, size)
+        where = [
+            (a, n - a - end, stride - 1) for a, n, end in zip(starts, shape[1:3], ends, strict=True)
+        ]
+        part = jnp.where(place == number, gradient, zero)
+        total += lax.pad(part, zero, [(0, 0, 0), *where, (0, 0, 0)])
+    height, width = (side - padding for side in shape[1:3])
+    return (total[:, padding:height, padding:width],)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -63,6 +64,43 @@ def test_pooling_equals_torch_on_negative_values_too(size, stride, padding):
     expected = torch.nn.functional.max_pool2d(tensor, size, stride, padding)
     found = layers.max_pool(jnp.asarray(values), size, stride, padding)
     np.testing.assert_array_equal(found, expected.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 0)]
+)
+def test_the_gradient_of_pooling_equals_torchs(size, stride, padding, ties):
+    """Sides that the windows fill and sides that they do not; of equal values the first has it."""
+    torch = pytest.importorskip("torch")
+    for sides in ((13, 10), (12, 11)):
+        values = random_values(2, *sides, 3, scale=1.0)
+        values = np.maximum(values, 0) if ties else values
+        tensor = torch.tensor(values, requires_grad=True)
+        pooled = torch.nn.functional.max_pool2d(tensor.permute(0, 3, 1, 2), size, stride, padding)
+        expected = pooled.permute(0, 2, 3, 1)
+        weights = random_values(*expected.shape, scale=1.0)
+        (expected * torch.tensor(weights)).sum().backward()
+        found, pull = jax.vjp(lambda x: layers.max_pool(x, size, stride, padding), values)
+        np.testing.assert_array_equal(found, expected.detach())
+        np.testing.assert_allclose(pull(jnp.asarray(weights))[0], tensor.grad, atol=1e-6)
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.booleans(), st.integers(0, 2**31))
+def test_pooling_and_its_gradient_equal_xlas(size, stride, padded, seed):
+    padding = size // 2 if padded else 0
+    draw = np.random.default_rng(seed)
+    values = draw.normal(size=(2, *draw.integers(size, size + 9, 2), 3)).astype(np.float32)
+
+    def xlas(values):
+        pad = ((padding, padding), (padding, padding))
+        return nn.max_pool(values, (size, size), (stride, stride), pad)
+
+    expected, theirs = jax.vjp(xlas, values)
+    found, ours = jax.vjp(lambda x: layers.max_pool(x, size, stride, padding), values)
+    np.testing.assert_array_equal(found, expected)
+    weights = jnp.asarray(draw.normal(size=expected.shape), jnp.float32)
+    np.testing.assert_allclose(ours(weights)[0], theirs(weights)[0], atol=1e-5)
 
 
 def dropped(rate: float, layer: int = 1, seed: int = 0, examples: int = 16) -> np.ndarray:
