@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from affect_jax import labels
@@ -238,9 +240,10 @@ def check(
     if not problems:  # ranges make sense only of values that are there and of the right type
         problems = list(_value_problems(config, num_devices))
         problems += list(_registry_problems(config, registries))
+    if len(problems) == 1:
+        raise UserError(f"{name}: {problems[0]}")
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UserError(f"{name} has {count}", problems)
+        raise UserError(f"{name} has {len(problems)} problems", problems)
 
 
 def _shape_problems(given: dict, known: dict, prefix: str) -> Iterator[str]:
@@ -283,7 +286,7 @@ RULES = (
     ("data.num_classes", lambda v: v >= 2, "at least 2"),
     ("data.num_workers", lambda v: v >= 0, "0 or more"),
     ("data.prefetch", lambda v: v >= 1, "1 or more"),
-    ("learning_rate", lambda v: v > 0, "positive"),
+    ("learning_rate", lambda v: 0 < v < math.inf, "positive, and finite"),
     ("ema_decay", lambda v: 0 <= v < 1, "in [0, 1)"),
     ("batch_size", lambda v: v >= 1, "1 or more"),
     ("evaluation.batch_size", lambda v: v >= 1, "1 or more"),
@@ -336,15 +339,16 @@ def division_problem(batch_size: int, num_devices: int) -> str | None:
     return f"must be a multiple of {num_devices} devices; {are} {' and '.join(near)}"
 
 
-FIXED_OPTIONS = {
-    "dataset": ("manual_dir", "data_dir", "image_size"),
-    "sampling": (),
-    "trunk": ("dtype",),
-    "loss": ("class_counts", "unit_frequencies"),
-    "schedule": ("learning_rate", "steps_per_epoch", "total_steps"),
-    "optimizer": ("schedule",),
+SUPPLIED: dict[str, dict[str, Any]] = {
+    "dataset": {"manual_dir": "", "data_dir": "", "image_size": 256},
+    "sampling": {},
+    "trunk": {"dtype": "float32"},
+    "loss": {"class_counts": np.ones(8), "unit_frequencies": np.full(1, 0.5)},
+    "schedule": {"learning_rate": 0.1, "steps_per_epoch": 1, "total_steps": 10**9},
+    "optimizer": {"schedule": lambda step: 0.1},
 }
-"""Keyword arguments that code supplies and a spec may not, by kind of registry."""
+"""Keyword arguments that code supplies and a spec may not, by kind of registry; with values that
+serve to see whether the others can be."""
 
 
 def _registry_problems(config: Config, registries: Mapping[str, Registry]) -> Iterator[str]:
@@ -352,9 +356,22 @@ def _registry_problems(config: Config, registries: Mapping[str, Registry]) -> It
     specs += [(f"losses[{i}]", "loss", plain(term)) for i, term in enumerate(config.losses)]
     dataset = {"name": config.data.name, **plain(config.data.options)}
     for path, kind, spec in [*specs, ("data", "dataset", dataset)]:
-        for problem in registries[kind].problems(spec, FIXED_OPTIONS[kind]):
-            yield f"{path}.{problem}"
+        known = registries[kind]
+        found = known.problems(spec, SUPPLIED[kind]) or known.mistyped(spec)
+        if not found and kind != "dataset":  # that one would be prepared; it looks before it does
+            found = _option_problems(known, spec, SUPPLIED[kind])
+        for problem in found:
+            yield f"{path}.{problem.removeprefix(f'{kind}.')}"
     yield from _head_problems(config.heads, config.losses, registries["head"])
+
+
+def _option_problems(known: Registry, spec: dict, supplied: dict[str, Any]) -> list[str]:
+    """What an entry itself says to its options."""
+    try:
+        known.create(spec, **supplied)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _head_problems(heads: Sequence[str], terms: Sequence[Config], known: Registry) -> Iterator[str]:

@@ -6,8 +6,9 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, get_args, get_origin
 
 from affect_jax.errors import UserError
 
@@ -84,6 +85,53 @@ class Registry:
         ]
         found += [f"{key}: missing" for key in known if key in required and key not in given]
         return found
+
+    def mistyped(self, spec: Mapping[str, Any]) -> list[str]:
+        """Options of a spec without `problems` whose values are of another type than declared."""
+        parameters = inspect.signature(self[spec["name"]], eval_str=True).parameters
+        return [
+            f"{key} = {value!r}: must be {wanted(parameters[key].annotation)}"
+            for key, value in spec.items()
+            if key != "name" and not fits(value, parameters[key].annotation)
+        ]
+
+
+_PLAIN = {"bool": bool, "int": int, "float": float, "str": str}  # linen leaves them as text
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value from a config is of an option's type; types that no config holds, fit."""
+    hint = _PLAIN.get(hint, hint) if isinstance(hint, str) else hint
+    if isinstance(hint, types.UnionType):
+        return any(fits(value, one) for one in get_args(hint))
+    if hint in (None, types.NoneType):
+        return value is None
+    if hint in (bool, str):
+        return isinstance(value, hint)
+    if hint in (int, float):
+        number = (int,) if hint is int else (int, float)
+        return isinstance(value, number) and not isinstance(value, bool)
+    if get_origin(hint) is Sequence:
+        return isinstance(value, (list, tuple)) and all(fits(one, *get_args(hint)) for one in value)
+    if get_origin(hint) is Mapping:
+        hold = get_args(hint)[1]
+        return isinstance(value, Mapping) and all(fits(one, hold) for one in value.values())
+    return True
+
+
+def wanted(hint: Any) -> str:
+    """`float or None`, `a tuple of str`: an option's type in words."""
+    if isinstance(hint, types.UnionType):
+        return " or ".join(wanted(one) for one in get_args(hint))
+    if get_origin(hint) is Sequence:
+        return f"a tuple of {wanted(*get_args(hint))}"
+    if get_origin(hint) is Mapping:
+        return (
+            "a mapping"
+            if get_args(hint)[1] is Any
+            else f"a mapping to {get_args(hint)[1].__name__}"
+        )
+    return "None" if hint is types.NoneType else hint if isinstance(hint, str) else hint.__name__
 
 
 def unknown(name: object, known: Iterable[str]) -> str:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from affect_jax import config as configs
-from affect_jax import program
+from affect_jax import program, registry
 from affect_jax.errors import UserError
 
 
@@ -40,7 +42,8 @@ def test_the_protocols_numbers_are_the_defaults():
         ("learning_rat", 0.1, "learning_rat = 0.1: no such key; did you mean 'learning_rate'?"),
         ("batch_size", "64", "batch_size = '64': must be int, not str"),
         ("batch_size", 0, "batch_size = 0: must be 1 or more"),
-        ("learning_rate", -1.0, "learning_rate = -1.0: must be positive"),
+        ("learning_rate", -1.0, "learning_rate = -1.0: must be positive, and finite"),
+        ("learning_rate", float("inf"), "learning_rate = inf: must be positive, and finite"),
         ("seed", -1, "seed = -1: must be 0 <= seed < 2^32"),
         ("ema_decay", 1.0, "ema_decay = 1.0: must be in [0, 1)"),
         ("dtype", "float16", "dtype = 'float16': unknown; did you mean 'bfloat16'?"),
@@ -65,6 +68,23 @@ def test_the_protocols_numbers_are_the_defaults():
         ("sampling", {"name": "donw"}, "sampling.name = 'donw': unknown; did you mean 'down'?"),
         ("optimizer", {"name": "sdg"}, "optimizer.name = 'sdg': unknown; did you mean 'sgd'?"),
         ("schedule", {"name": "cosin"}, "schedule.name = 'cosin': unknown; did you mean 'cosine'"),
+        ("data.options", {"margin": "abc"}, "data.margin = 'abc': must be float"),
+        ("trunk", {"name": "resnet18", "width": -4}, "trunk.width = -4: must be a whole number"),
+        ("trunk", {"name": "resnet18", "width": "8"}, "trunk.width = '8': must be int"),
+        ("sampling", {"name": "down", "cap": 0}, "sampling.cap = 0: must be"),
+        ("optimizer", {"name": "sgd", "momentum": 2}, "optimizer.momentum = 2: must be in [0, 1)"),
+        ("optimizer", {"name": "sgd", "rates": 5}, "optimizer.rates = 5: must be a mapping"),
+        ("schedule", {"name": "step", "decay": -1.0}, "schedule.decay = -1.0: must be in (0, 1]"),
+        (
+            "losses",
+            ({"name": "focal", "head": "expression", "gamma": -1.0},),
+            "losses[0].gamma = -1.0: must be",
+        ),
+        (
+            "losses",
+            ({"name": "ccc", "head": "expression"},),
+            "losses[0].head = 'expression': unknown",
+        ),
         ("heads", ("expresion",), "did you mean 'expression'?"),
         ("heads", (), "heads = (): name at least one"),
         ("losses", (), "losses = (): a run needs at least one term"),
@@ -85,6 +105,35 @@ def test_a_wrong_value_is_named_with_the_nearest_right_one(registries, key, valu
     with target.unlocked():
         target[place] = value
     assert message in problems(config, registries)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "sampling", "trunk", "loss", "schedule", "optimizer"])
+def test_an_option_of_a_wrong_type_is_told_before_anything_is_built(registries, kind):
+    """Every option of every entry: given what no option is, and what each is by default."""
+    place = {"dataset": "data.options", "loss": "losses"}.get(kind, kind)
+    for name in registries[kind].names():
+        parameters = inspect.signature(registries[kind][name]).parameters.values()
+        supplied = {"self", "parent", "name", *configs.SUPPLIED[kind]}
+        for parameter in [p for p in parameters if p.name not in supplied]:
+            config = configs.ConfigDict(configs.plain(configs.defaults()), type_safe=False)
+            spec = {"name": name} | ({"head": "expression"} if kind == "loss" else {})
+            spec[parameter.name] = {1, 2}
+            if kind == "dataset":
+                config.data.name = spec.pop("name")
+                config.data.options = spec
+            else:
+                config[place] = (spec,) if kind == "loss" else spec
+            text = problems(config, registries)
+            assert f"{parameter.name} = {{1, 2}}" in text and "must be" in text
+
+
+def test_options_that_fit_are_options():
+    assert registry.fits(1, float) and not registry.fits(True, float)
+    assert registry.fits((1, 2.5), Sequence[float]) and not registry.fits("ab", Sequence[str])
+    assert registry.fits({"trunk": 0.1}, Mapping[str, float] | None)
+    assert not registry.fits({"trunk": "0.1"}, Mapping[str, float] | None)
+    assert registry.fits(None, int | None) and not registry.fits(None, int)
+    assert registry.wanted(Sequence[str] | None) == "a tuple of str or None"
 
 
 def test_all_problems_are_said_at_once(registries):
