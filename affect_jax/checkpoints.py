@@ -250,7 +250,9 @@ class Checkpoints:
         if not steps:
             raise UserError(f"{self.directory}: no checkpoint; train first")
         step = self.best() if which == "best" else steps[-1] if which == "last" else _as_step(which)
-        step = steps[-1] if step is None else step
+        if step is None:
+            step = steps[-1]
+            logging.warning("no checkpoint has a score yet: the last one, step %d, is taken", step)
         if step not in steps:
             known = ", ".join(map(str, steps))
             raise UserError(f"--checkpoint={which}: {self.directory} holds steps {known}")

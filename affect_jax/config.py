@@ -1,4 +1,4 @@
-"""Every key of a run, with its default and its meaning; and the checks of a whole config at once.
+"""Every key of a run, with its default and its meaning.
 
 A config file starts from `defaults()` and changes a few lines. Nothing is computed in a config:
 what depends on the data or the devices (steps an epoch, class weights) is derived in code.
@@ -7,24 +7,26 @@ A *spec* is a mapping with a `name` from a registry; its other keys are that ent
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from affect_jax import labels
 from affect_jax.errors import UserError
-from affect_jax.registry import Registry, nearest, unknown
+from affect_jax.registry import unknown
 
 Config: TypeAlias = Any
 """A `ConfigDict`; its fields are declared while the program runs, so type checkers see anything."""
 
 SPECS = ("sampling", "trunk", "schedule", "optimizer")
 """Keys whose value is a spec: one registry entry and its options."""
+
+PLACES = ("data_dir", "manual_dir")
+"""Of `data`: where files lie, which says nothing of what is in them."""
 
 MAY_CHANGE = (
     "checkpoint.keep_last",
@@ -85,7 +87,7 @@ def defaults() -> Config:
     config.evaluate_every = ConfigDict({"epochs": 1.0, "steps": 0})
     config.evaluation = ConfigDict()
     config.evaluation.split = "validation"
-    config.evaluation.batch_size = 256
+    config.evaluation.batch_size = 256  # rounded up to what the devices divide
     config.evaluation.mirror = False  # average each face's prediction with its mirror image's
     config.evaluation.draws = 200  # of the skew-normalised scores
 
@@ -150,10 +152,20 @@ def plain(value: Any) -> Any:
     return value
 
 
+def located(config: Config) -> Config:
+    """The same config with absolute paths: its run is scored and goes on from any folder."""
+    found = copy.deepcopy(config)
+    for key in [key for key in PLACES if config.data[key]]:
+        found.data[key] = os.path.abspath(os.path.expanduser(config.data[key]))
+    return found
+
+
 def digest(config: Config) -> str:
-    """Twelve hexadecimal digits that change with any value of the config."""
-    text = json.dumps(plain(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    """Twelve hexadecimal digits that change with any value of the config, but for `PLACES`."""
+    values = {
+        key: v for key, v in flatten(config).items() if key.removeprefix("data.") not in PLACES
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
@@ -219,171 +231,9 @@ def duration_problem(duration: Any) -> str | None:
     return None
 
 
-def check(
-    config: Config,
-    *,
-    registries: Mapping[str, Registry],
-    num_devices: int = 1,
-    name: str = "config",
-) -> None:
-    """Checks a config before any device, data or file is touched.
-
-    **Arguments:**
-
-    - `registries`: what can be named, see `program.registries`.
-    - `num_devices`: devices of all processes, over which a batch is split.
-    - `name`: what the message calls the config: its file's name.
-
-    **Raises:** `UserError` with every problem found, one a line.
-    """
-    problems = list(_shape_problems(plain(config), plain(defaults()), ""))
-    if not problems:  # ranges make sense only of values that are there and of the right type
-        problems = list(_value_problems(config, num_devices))
-        problems += list(_registry_problems(config, registries))
-    if len(problems) == 1:
-        raise UserError(f"{name}: {problems[0]}")
-    if problems:
-        raise UserError(f"{name} has {len(problems)} problems", problems)
-
-
-def _shape_problems(given: dict, known: dict, prefix: str) -> Iterator[str]:
-    """Unknown and missing keys, and wrong types."""
-    for key in sorted(set(given) - set(known)):
-        yield f"{prefix}{key} = {given[key]!r}: no such key; {nearest(key, known)}"
-    for key in sorted(set(known) - set(given)):
-        yield f"{prefix}{key}: missing"
-    for key in sorted(set(known) & set(given)):
-        value, default, path = given[key], known[key], prefix + key
-        if not _same_type(value, default):
-            wanted = {dict: "a mapping", list: "a tuple"}.get(type(default), type(default).__name__)
-            yield f"{path} = {value!r}: must be {wanted}, not {type(value).__name__}"
-        elif isinstance(default, dict) and key not in SPECS and path != "data.options":
-            optional = {"epochs": 0.0, "steps": 0} if set(default) == {"epochs", "steps"} else {}
-            yield from _shape_problems({**optional, **value}, default, f"{path}.")
-
-
-def _same_type(value: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, (int, float))
-    return isinstance(value, type(default))
-
-
 def local(path: str) -> bool:
     """Whether a path is one of this machine's; `gs://...` and the like are none."""
     return "://" not in path
 
 
 MOUNT = "a folder of this machine: mount the bucket (docs/hosts.md, 'Object stores')"
-
-# Each rule: key, condition, what must hold.
-RULES = (
-    ("data.manual_dir", local, MOUNT),
-    ("data.data_dir", local, MOUNT),
-    ("seed", lambda v: 0 <= v < 2**32, "0 <= seed < 2^32"),
-    ("data.image_size", lambda v: 16 <= v <= 1024, "between 16 and 1024"),
-    ("data.num_classes", lambda v: v >= 2, "at least 2"),
-    ("data.num_workers", lambda v: v >= 0, "0 or more"),
-    ("data.prefetch", lambda v: v >= 1, "1 or more"),
-    ("learning_rate", lambda v: 0 < v < math.inf, "positive, and finite"),
-    ("ema_decay", lambda v: 0 <= v < 1, "in [0, 1)"),
-    ("batch_size", lambda v: v >= 1, "1 or more"),
-    ("evaluation.batch_size", lambda v: v >= 1, "1 or more"),
-    ("evaluation.draws", lambda v: v >= 1, "1 or more"),
-    ("checkpoint.keep_last", lambda v: v >= 1, "1 or more"),
-    ("log_every", lambda v: v >= 1, "1 or more"),
-    ("skip_nonfinite", lambda v: v >= 0, "0 or more"),
-)
-CHOICES = (
-    ("dtype", ("float32", "bfloat16")),
-    ("data.action_units", ("annotated", "estimated", "auto")),
-    ("data.cache", ("none", "host", "device", "auto")),
-)
-DURATIONS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
-
-
-def _value_problems(config: Config, num_devices: int) -> Iterator[str]:
-    flat = flatten(config)
-    for key, holds, wanted in RULES:
-        if not holds(flat[key]):
-            yield f"{key} = {flat[key]!r}: must be {wanted}"
-    for key, choices in CHOICES:
-        if flat[key] not in choices:
-            yield f"{key} = {unknown(flat[key], choices)}"
-    if config.data.name == "affectnet" and config.data.num_classes not in labels.CLASS_COUNTS:
-        yield f"data.num_classes = {config.data.num_classes}: must be 7 or 8 on AffectNet"
-    if not 16 <= config.data.crop_size <= config.data.image_size:
-        limit = config.data.image_size
-        yield f"data.crop_size = {config.data.crop_size}: must be between 16 and image_size {limit}"
-    for path in DURATIONS:
-        duration: Any = config
-        for key in path.split("."):
-            duration = duration[key]
-        found = duration_problem(duration)
-        if found:
-            yield f"{path}: {found}"
-    for key in ("batch_size", "evaluation.batch_size"):
-        found = flat[key] > 0 and division_problem(flat[key], num_devices)
-        if found:
-            yield f"{key} = {flat[key]}: {found}"
-
-
-def division_problem(batch_size: int, num_devices: int) -> str | None:
-    """Why a batch cannot be split evenly, with the nearest sizes that can; or None."""
-    if batch_size % num_devices == 0:
-        return None
-    below = batch_size // num_devices * num_devices
-    near = [str(size) for size in (below, below + num_devices) if size > 0]
-    are = "nearest are" if len(near) == 2 else "nearest is"
-    return f"must be a multiple of {num_devices} devices; {are} {' and '.join(near)}"
-
-
-SUPPLIED: dict[str, dict[str, Any]] = {
-    "dataset": {"manual_dir": "", "data_dir": "", "image_size": 256},
-    "sampling": {},
-    "trunk": {"dtype": "float32"},
-    "loss": {"class_counts": np.ones(8), "unit_frequencies": np.full(1, 0.5)},
-    "schedule": {"learning_rate": 0.1, "steps_per_epoch": 1, "total_steps": 10**9},
-    "optimizer": {"schedule": lambda step: 0.1},
-}
-"""Keyword arguments that code supplies and a spec may not, by kind of registry; with values that
-serve to see whether the others can be."""
-
-
-def _registry_problems(config: Config, registries: Mapping[str, Registry]) -> Iterator[str]:
-    specs = [(key, key, plain(config[key])) for key in SPECS]
-    specs += [(f"losses[{i}]", "loss", plain(term)) for i, term in enumerate(config.losses)]
-    dataset = {"name": config.data.name, **plain(config.data.options)}
-    for path, kind, spec in [*specs, ("data", "dataset", dataset)]:
-        known = registries[kind]
-        found = known.problems(spec, SUPPLIED[kind]) or known.mistyped(spec)
-        if not found and kind != "dataset":  # that one would be prepared; it looks before it does
-            found = _option_problems(known, spec, SUPPLIED[kind])
-        for problem in found:
-            yield f"{path}.{problem.removeprefix(f'{kind}.')}"
-    yield from _head_problems(config.heads, config.losses, registries["head"])
-
-
-def _option_problems(known: Registry, spec: dict, supplied: dict[str, Any]) -> list[str]:
-    """What an entry itself says to its options."""
-    try:
-        known.create(spec, **supplied)
-    except UserError as error:
-        return [str(error)]
-    return []
-
-
-def _head_problems(heads: Sequence[str], terms: Sequence[Config], known: Registry) -> Iterator[str]:
-    if not heads:
-        yield f"heads = (): name at least one of {', '.join(known.names())}"
-    if len(set(heads)) < len(heads):
-        yield f"heads = {tuple(heads)}: one is named twice"
-    for head in heads:
-        if head not in known:
-            yield f"heads: {unknown(head, known.names())}"
-    if not terms:
-        yield "losses = (): a run needs at least one term"
-    for i, term in enumerate(terms):
-        if "head" in term and term["head"] not in heads:
-            yield f"losses[{i}].head = {term['head']!r}: not among heads {tuple(heads)}"

@@ -70,8 +70,12 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
     if evaluator.told:
         about["action_units"] = evaluator.told  # annotated, or estimated from landmarks
     out = workdir.path / "evaluation" / data.name
-    out.mkdir(parents=True, exist_ok=True)
-    tables.write(table, out / "predictions.parquet")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tables.write(table, out / "predictions.parquet")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
+    print(f"step {info['step']:,}, {data.name} split, {len(table):,} faces\n")
     about["predictions"] = str(out / "predictions.parquet")
     _score(table, out, about, config.evaluation.draws, intervals.REPLICATES)
     _report(evaluator, compiled, variables, table, out)

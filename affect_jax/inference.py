@@ -44,7 +44,8 @@ class Evaluator:
 
     def __call__(self, variables: dict[str, Any]) -> Predictions:
         """**Arguments:** `variables`: the network's `{"params": ..., "batch_stats": ...}`."""
-        size = self._config.evaluation.batch_size
+        devices = jax.local_device_count()  # each process scores the whole split
+        size = -(-self._config.evaluation.batch_size // devices) * devices
         loaded = loader.batches(
             self.split.records,
             self.targets,

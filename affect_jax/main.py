@@ -21,7 +21,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
     "The experiment: a file of configs/, or file.py:variant. --config.KEY=VALUE changes a key.",
-    lock_config=False,  # a wrong key is reported by config.check, together with all others
+    lock_config=False,  # a wrong key is reported by checks.check, together with all others
     accept_new_attributes=True,
 )
 _WORKDIR = flags.DEFINE_string(
@@ -126,9 +126,9 @@ def _leave_others(error: UserError | None) -> None:
 
 def _dispatch() -> int:
     # The libraries load once the flags are known to be right.
-    from affect_jax import evaluate, parallel, program, train
+    from affect_jax import checks, evaluate, parallel, program, train
     from affect_jax.checkpoints import Checkpoints
-    from affect_jax.config import MAY_CHANGE, check, from_plain, plain
+    from affect_jax.config import MAY_CHANGE, from_plain, located, plain
     from affect_jax.workdir import Workdir
 
     given = flags.FLAGS["config"].present
@@ -139,7 +139,8 @@ def _dispatch() -> int:
     parallel.remember_compilations()
     parallel.claim_memory()
     parallel.initialize()
-    check(config, registries=registries, num_devices=parallel.num_devices(), name=name)
+    devices = parallel.num_devices() if _MODE.value == "train" else 1  # others split no batch
+    checks.check(config, registries=registries, num_devices=devices, name=name)
     if _MODE.value == "prepare":
         print(f"prepared: {program.prepare(config).data_path}")
         return 0
@@ -152,7 +153,7 @@ def _dispatch() -> int:
     with workdir.lock():
         if Checkpoints.of(config, workdir).steps():  # without one there is nothing to go on with
             workdir.check_config(plain(config), MAY_CHANGE)
-        workdir.save_config(plain(config))
+        workdir.save_config(plain(located(config)))
         return train.fit(config, workdir)
 
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from affect_jax import checks, labels, program
 from affect_jax import config as configs
-from affect_jax import labels, program
 from affect_jax.checkpoints import Checkpoints
 from affect_jax.config import Config
 from affect_jax.errors import UserError
@@ -54,7 +54,7 @@ def load(folder: str | pathlib.Path, which: str = "best") -> Trained:
     workdir = Workdir(folder)
     config = configs.from_plain(workdir.load_config())
     registries = program.registries()
-    configs.check(config, registries=registries, name=str(workdir.config_path))
+    checks.check(config, registries=registries, name=str(workdir.config_path))
     network = program.create_network(config)
     used = "ema." if config.ema_decay else "params.model."
     with Checkpoints.of(config, workdir) as checkpoints:

@@ -109,21 +109,25 @@ def test_an_export_predicts_what_evaluation_wrote(trained, monkeypatch):
     assert "faces in AffectNet’s layout" in card and "validation split, 24 faces" in card
 
 
-@pytest.mark.parametrize("checkpoint", ["last", "7"])
-def test_evaluate_takes_a_checkpoint_by_name_or_step(trained, checkpoint):
+@pytest.mark.parametrize("checkpoint", ["last", "7", "8"])
+def test_evaluate_takes_a_checkpoint_by_name_or_step(trained, tmp_path, checkpoint):
+    """From another folder: the run knows where its faces are."""
     folder, _, _ = trained
     steps = sorted(int(p.name) for p in (folder / "run/checkpoints").iterdir() if p.name.isdigit())
     result = run(
-        "--mode=evaluate", "--workdir=run", f"--checkpoint={checkpoint}", "--split=training",
-        folder=folder,
+        "--mode=evaluate", f"--workdir={folder / 'run'}", f"--checkpoint={checkpoint}",
+        "--split=training", folder=tmp_path,
     )  # fmt: skip
-    if checkpoint == "last" or int(checkpoint) in steps:
-        assert result.returncode == 0, result.stderr
-        written = json.loads((folder / "run/evaluation/training/scores.json").read_text())
-        expected = steps[-1] if checkpoint == "last" else int(checkpoint)
-        assert written["about"]["checkpoint_step"] == expected
-    else:
-        assert "holds steps" in told(result)
+    assert steps == [7, 14]
+    if checkpoint == "8":
+        assert "holds steps 7, 14" in told(result)
+        return
+    assert result.returncode == 0, result.stderr
+    written = json.loads((folder / "run/evaluation/training/scores.json").read_text())
+    expected = 14 if checkpoint == "last" else 7
+    assert written["about"]["checkpoint_step"] == expected
+    assert f"step {expected}, training split, 64 faces" in result.stdout
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(

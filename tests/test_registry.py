@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 
+from affect_jax import registry
 from affect_jax.errors import UserError
 from affect_jax.registry import Registry
 
@@ -60,3 +63,12 @@ def test_problems_names_the_option(trunks, spec, problem):
 
 def test_no_problem_in_a_right_spec(trunks):
     assert trunks.problems({"name": "resnet18", "depth": 18}, fixed=("dtype",)) == []
+
+
+def test_options_that_fit_are_options():
+    assert registry.fits(1, float) and not registry.fits(True, float)
+    assert registry.fits((1, 2.5), Sequence[float]) and not registry.fits("ab", Sequence[str])
+    assert registry.fits({"trunk": 0.1}, Mapping[str, float] | None)
+    assert not registry.fits({"trunk": "0.1"}, Mapping[str, float] | None)
+    assert registry.fits(None, int | None) and not registry.fits(None, int)
+    assert registry.wanted(Sequence[str] | None) == "a tuple of str or None"

@@ -15,7 +15,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 FLOORS = {
     0: "errors registry labels command",
-    1: "batch config facs",
+    1: "batch config checks facs",
     2: "data models losses optimizers metrics",
     3: "cadence program state steps parallel checkpoints workdir writers pictures predictions"
     " scores report signals trained warm_start nonfinite detection"

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from affect_jax import batch as batches
+from affect_jax import checks, predictions, program, steps, train
 from affect_jax import config as configs
-from affect_jax import predictions, program, steps, train
 from affect_jax import state as states
 from affect_jax.checkpoints import Checkpoints
 from affect_jax.data import features
@@ -228,7 +228,7 @@ def test_every_config_overfits_sixteen_faces(path, places):
     config.schedule = {"name": "constant"}
     config.learning_rate, config.data.mirror, config.batch_size = 2e-3, False, 16
     registries = program.registries()
-    configs.check(config, registries=registries, name=path.name)
+    checks.check(config, registries=registries, name=path.name)
     random = np.random.default_rng(0)
     targets = batches.targets(
         {

@@ -16,8 +16,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from affect_jax import checks, evaluate, program, train, trained
 from affect_jax import config as configs
-from affect_jax import evaluate, program, train, trained
 from affect_jax.export import formats
 from affect_jax.workdir import Workdir
 from tests.docs.conftest import ROOT, blocks
@@ -118,7 +118,7 @@ def test_the_frozen_recipe_runs_on_faces_of_ones_own(tmp_path, weights):
         config, tmp_path / "my_faces", tmp_path / "data",
         data__num_classes=3, init_from=str(weights), ema_decay=0.0, duration={"steps": 3},
     )  # fmt: skip
-    configs.check(config, registries=program.registries(), num_devices=2, name=name)
+    checks.check(config, registries=program.registries(), num_devices=2, name=name)
     workdir = Workdir(tmp_path / "run")
     workdir.create()
     workdir.save_config(configs.plain(config))
