@@ -182,11 +182,16 @@ def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
 def from_plain(values: Mapping[str, Any]) -> Config:
     """A config from the JSON that a workdir holds: `plain`'s inverse.
 
-    Keys that a run of an earlier version does not have get their default: what it did then.
+    Keys that a run of an earlier version does not have get their default: what it did then. Heads
+    and losses that are no lists stay what they are, for `checks.check` to name.
     """
     config: Config = ConfigDict(completed(values))
-    config.heads = tuple(config.heads)
-    config.losses = tuple(ConfigDict(term) for term in config.losses)
+    if isinstance(config.heads, (list, tuple)):
+        config.heads = tuple(config.heads)
+    if isinstance(config.losses, (list, tuple)):
+        config.losses = tuple(
+            ConfigDict(term) if isinstance(term, Mapping) else term for term in config.losses
+        )
     return config
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from affect_jax.errors import UserError
+from affect_jax.registry import nearest
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -48,6 +50,8 @@ def parse(argv: Sequence[str]) -> list[str]:
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} is not a flag; --help lists them")
         if flags.FLAGS["config"].present:
+            if _CONFIG.value is None:
+                raise UserError("--config: its get_config() returned nothing")
             _ = _CONFIG.value.seed  # a file that cannot be read shows itself on the first access
     except UserError as error:
         stop(error)
@@ -62,10 +66,22 @@ def _flag_error(error: Exception) -> UserError:
     """The line that matters of what absl and config_flags print."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     path = config_flags.get_config_filename(flags.FLAGS["config"]) if _has_config() else ""
-    missing = isinstance(error, FileNotFoundError) or "Failed loading config" in str(error)
-    if missing:
+    last = lines[-1] if lines else type(error).__name__
+    if isinstance(error, FileNotFoundError) or "Failed loading config" in str(error):
         return UserError(f"--config={path}: no such file; configs/ holds the experiments")
-    return UserError(f"flags: {lines[-1] if lines else type(error).__name__}")
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return UserError(
+            f"--{error.flagname}: no such flag; {nearest(error.flagname, flags.FLAGS)}"
+        )
+    if re.fullmatch(r"['\"]*\w+['\"]*", last):  # a key, from ConfigDict
+        whole = "--config.losses=\"({'name': ..., 'head': ...},)\""
+        key = last.strip("'\"")
+        return UserError(f"--config: no key {key!r} there; a tuple is given as a whole: {whole}")
+    if "as a ConfigDict" in last:
+        return UserError(
+            f"flags: {last.split(' as a Conf')[0]}: name its key: --config.trunk.name="
+        )
+    return UserError(f"flags: {last}")
 
 
 def _has_config() -> bool:

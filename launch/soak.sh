@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Does the damage that the project promises to survive, and prints the README's table `Reliability`:
+# Does the damage that the project promises to survive, and writes the README's table `Reliability`:
 # kills training again and again (50 times unless said otherwise), fills disks, flips bits, stops
 # workers. Half an hour on two cores; nothing outside a temporary folder is touched.
 #   bash launch/soak.sh [KILLS] [options of pytest]

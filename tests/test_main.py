@@ -134,6 +134,9 @@ def test_evaluate_takes_a_checkpoint_by_name_or_step(trained, tmp_path, checkpoi
     "flags, message",
     [
         (["--config.learning_rat=0.1"], "did you mean 'learning_rate'"),
+        (["--config.losses[0].gama=2"], "no key 'gama' there; a tuple is given as a whole"),
+        (["--workdri=x"], "--workdri: no such flag; did you mean 'workdir'?"),
+        (["--config.trunk=resnet18"], "name its key: --config.trunk.name="),
         (["--config.trunk.name=alexnt"], "did you mean 'alexnet'"),
         (["--config.batch_size=0"], "batch_size = 0: must be 1 or more"),
         (["--checkpoint"], "checkpoint"),

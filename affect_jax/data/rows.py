@@ -19,6 +19,7 @@ from affect_jax.data.features import FacesBuilder, FacesConfig, record
 from affect_jax.data.pool import in_order, num_cores, say, with_progress
 from affect_jax.errors import UserError
 
+SHOWN = 10  # skipped rows in the message when they are too many
 FEW_ROWS = 400
 """Below this many rows starting processes takes longer than the rows."""
 
@@ -71,6 +72,9 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
         num_workers: int | None = None,
         beam: str = "",
     ):
+        _check("max_skipped", max_skipped, 0 <= max_skipped <= 1, "in [0, 1]")
+        _check("num_workers", num_workers, num_workers is None or num_workers >= 1, "1 or more")
+        _check("margin", config.margin, 0 <= config.margin <= 10, "in [0, 10]")
         self._max_skipped = max_skipped
         self._num_workers = num_workers
         self._beam = beam
@@ -133,10 +137,13 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
             if face.reason:
                 counts["skipped"] += 1
                 self._skipped.append((split, face.number, face.id, face.reason))
-                if counts["skipped"] > self._max_skipped * source.total:
+                many = counts["skipped"] > self._max_skipped * source.total
+                if many and counts["skipped"] >= SHOWN:
                     self._refuse(split, counts, source.total)
                 continue
             yield example(face)
+        if SHOWN > counts["skipped"] > self._max_skipped * source.total:
+            self._refuse(split, counts, source.total)
         if counts["read"] == counts["skipped"]:
             raise UserError(f"{self.name}: {split}: none of {counts['read']:,} rows can be used")
 
@@ -148,7 +155,7 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
             f"{self.name}: {split}: {counts['skipped']:,} of the first {counts['read']:,} rows (of"
             f" {total:,}) cannot be used, more than max_skipped = {self._max_skipped:g} of all;"
             f" nothing was prepared. They are listed in {path}; the first are",
-            lines[:10],
+            lines[:SHOWN],
         )
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
@@ -162,6 +169,11 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
             say(f"{self.name}: skipped {count:,}: {reason}")
         if self._skipped:
             say(f"{self.name}: every skipped row is in {self.data_path / 'skipped.csv'}")
+
+
+def _check(option: str, value: Any, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise UserError(f"data.options.{option} = {value!r}: must be {wanted}")
 
 
 def example(face: faces.Face) -> tuple[str, dict[str, Any]]:

@@ -301,6 +301,14 @@ def test_too_many_skipped_rows_are_an_error_and_leave_nothing(tmp_path):
     assert not list(refused.parent.glob("*1.1.0*"))
 
 
+def test_an_error_of_too_many_shows_ten_wherever_they_are(tmp_path):
+    extra = tuple(line(f"no{i}.jpg") for i in range(12))
+    base = first_release(tmp_path / "r", extra=extra)
+    with pytest.raises(UserError, match="10 of the first 34 rows") as caught:
+        prepare(base, tmp_path / "data")
+    assert len(caught.value.problems) == 10
+
+
 def test_one_skipped_row_of_few_is_an_error_by_default(tmp_path):
     base = first_release(tmp_path / "r", extra=(line("no.jpg"),))
     with pytest.raises(UserError, match="max_skipped = 0.01"):

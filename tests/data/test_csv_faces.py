@@ -192,6 +192,9 @@ def test_skipped_rows_are_listed(folder):
         ({"action_unit_columns": ("smile",)}, "'smile' is none of"),
         ({"action_unit_columns": ("AU12", "AU12_r")}, "two columns of AU12"),
         ({"action_unit_scale": 0.0}, "must be above 0"),
+        ({"max_skipped": 2.0}, r"data.options.max_skipped = 2.0: must be in \[0, 1\]"),
+        ({"num_workers": 0}, "num_workers = 0: must be 1 or more"),
+        ({"margin": -1.0}, r"margin = -1.0: must be in \[0, 10\]"),
     ],
 )
 def test_options_that_do_not_fit_the_files(folder, options, message):

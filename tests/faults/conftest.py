@@ -10,10 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
+from benchmarks import recording
 from tests.faults.lab import REPOSITORY, Lab
 
 SOAK = int(os.environ["AFFECT_JAX_SOAK"]) if "AFFECT_JAX_SOAK" in os.environ else 0
 """Kills to do; 0: the quick subset of the faults."""
+
+WHOLE = 50  # kills that make a table for the README
 
 soak_only = pytest.mark.skipif(not SOAK, reason="launch/soak.sh runs it")
 
@@ -36,18 +39,20 @@ def outcome() -> Callable[[str, str, int], None]:
     return note
 
 
-def pytest_terminal_summary(terminalreporter) -> None:
-    """The table `Reliability` of the README."""
+def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
+    """The table `Reliability`: printed, and put into the README when everything was done."""
     if not SOAK:
         return
     command = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
-    write = terminalreporter.write_line
-    write(f"\n{time.strftime('%Y-%m-%d')}, commit {commit}\n")
-    write("| fault | tries | outcome | lost steps, at most |\n|---|---|---|---|")
+    lines = ["| fault | tries | outcome | lost steps, at most |", "|---|---|---|---|"]
     for fault, found in _OUTCOMES.items():
         counted = collections.Counter(what for what, _ in found)
         what = "; ".join(
             f"{text} ({n})" if len(counted) > 1 else text for text, n in counted.items()
         )
-        write(f"| {fault} | {len(found)} | {what} | {max(lost for _, lost in found)} |")
+        lines.append(f"| {fault} | {len(found)} | {what} | {max(lost for _, lost in found)} |")
+    text = "\n".join([*lines, "", f"{time.strftime('%Y-%m-%d')}, commit {commit}."])
+    terminalreporter.write_line(f"\n{text}")
+    if SOAK >= WHOLE and exitstatus == 0 and not config.option.keyword:
+        recording.replace_table(REPOSITORY / "README.md", "reliability", text)
