@@ -1,4 +1,4 @@
-"""Packaging. Each dependency says why it is here; lower bounds are what the tests ran with."""
+"""Packaging. Each dependency says why it is here; `launch/lowest.sh` tests the lower bounds."""
 
 import pathlib
 import re
@@ -72,7 +72,7 @@ TEST = [
     "krippendorff>=0.8",  # reference for alpha
     "playwright>=1.65",  # uses the demo's page as a person does, in a Chromium that is there
     "pytest>=8.3",
-    "pytest-xdist>=3.6",  # both cores
+    "pytest-xdist>=3.6.1",  # both cores
     "pyyaml>=6.0",  # reads the manifests of launch/
     "scikit-learn>=1.5",  # reference for the scores
     "tensorboard>=2.18",  # reads back what was written

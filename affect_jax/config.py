@@ -41,7 +41,8 @@ MAY_CHANGE = (
     "profile",
     "skip_nonfinite",
 )
-"""Keys that may differ when a run goes on: they change no number that the run computes."""
+"""Keys that may differ when a run goes on: they change no number that the run computes, but that a
+cosine schedule ends where the run does."""
 
 
 def defaults() -> Config:

@@ -16,8 +16,9 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from affect_jax import checks, evaluate, program, train, trained
+from affect_jax import checks, data, evaluate, program, train, trained
 from affect_jax import config as configs
+from affect_jax.data import features
 from affect_jax.export import formats
 from affect_jax.workdir import Workdir
 from tests.docs.conftest import ROOT, blocks
@@ -139,7 +140,7 @@ def test_the_trunk_and_the_loss_of_the_page_work(monkeypatch):
     program.registries()
     for registry in (models.TRUNKS, losses.LOSSES):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    trunk, loss, *_ = blocks(ROOT / "docs" / "extending.md", "python")
+    trunk, loss, _, _ = blocks(ROOT / "docs" / "extending.md", "python")
     for name, code in (("three_layers", trunk), ("absolute_error", loss)):
         module = type(sys)(name)  # dataclasses look their module up
         monkeypatch.setitem(sys.modules, name, module)
@@ -168,6 +169,20 @@ def test_the_trunk_and_the_loss_of_the_page_work(monkeypatch):
         name="three_layers", about={},
     )  # fmt: skip
     assert {output.name for output in graph.graph.output} == set(heads)
+
+
+def test_the_data_set_of_the_page_on_extending_is_prepared(tmp_path, monkeypatch):
+    program.registries()
+    monkeypatch.setattr(data.DATASETS, "_entries", dict(data.DATASETS._entries))
+    code = blocks(ROOT / "docs" / "extending.md", "python")[-1]
+    exec(compile(code, "grey_faces", "exec"), {"__name__": "grey_faces"})
+    spec = {"name": "grey_faces"}
+    assert not data.DATASETS.problems(spec, checks.SUPPLIED["dataset"])
+    builder = data.DATASETS.create(spec, manual_dir="", data_dir=str(tmp_path), image_size=32)
+    for name in ("training", "validation"):
+        split = features.open_split(builder, name)
+        assert sorted(split.columns()["expression"]) == list(range(8))
+        assert np.isnan(split.columns()["valence"]).all()
 
 
 def test_the_pictures_of_the_models_page_can_be_drawn_again(tmp_path):
