@@ -8,7 +8,8 @@ lowest=$(python - <<'END'
 import importlib.metadata, re
 
 installed = {re.sub(r"[-_.]+", "-", d.name).lower() for d in importlib.metadata.distributions()}
-for name, bound in re.findall(r'^ +\*?"([\w.-]+)>=([\d.]+)[";]', open("setup.py").read(), re.M):
+installed -= {"apache-beam"}  # wants newer libraries than the package does
+for name, bound in re.findall(r'"([\w.-]+)>=([\d.]+)[";]', open("setup.py").read()):
     if re.sub(r"[-_.]+", "-", name).lower() in installed:
         print(f"{name}=={bound}")
 END
