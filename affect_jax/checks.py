@@ -24,7 +24,7 @@ from affect_jax.config import (
     plain,
 )
 from affect_jax.errors import UserError
-from affect_jax.registry import Registry, nearest, unknown
+from affect_jax.registry import Registry, fits, nearest, unknown
 
 
 def check(
@@ -62,20 +62,12 @@ def _shape_problems(given: dict, known: dict, prefix: str) -> Iterator[str]:
         yield f"{prefix}{key}: missing"
     for key in sorted(set(known) & set(given)):
         value, default, path = given[key], known[key], prefix + key
-        if not _same_type(value, default):
+        if not fits(value, type(default)):
             wanted = {dict: "a mapping", list: "a tuple"}.get(type(default), type(default).__name__)
             yield f"{path} = {value!r}: must be {wanted}, not {type(value).__name__}"
         elif isinstance(default, dict) and key not in SPECS and path != "data.options":
             optional = {"epochs": 0.0, "steps": 0} if set(default) == {"epochs", "steps"} else {}
             yield from _shape_problems({**optional, **value}, default, f"{path}.")
-
-
-def _same_type(value: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, (int, float))
-    return isinstance(value, type(default))
 
 
 # Each rule: key, condition, what must hold.

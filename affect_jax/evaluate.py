@@ -16,11 +16,12 @@ import datetime
 import hashlib
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from affect_jax import predictions as tables
 from affect_jax import scores
+from affect_jax.command import answering
 from affect_jax.errors import UserError
 from affect_jax.metrics import intervals
 
@@ -70,11 +71,8 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
     if evaluator.told:
         about["action_units"] = evaluator.told  # annotated, or estimated from landmarks
     out = workdir.path / "evaluation" / data.name
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with _writing(out):
         tables.write(table, out / "predictions.parquet")
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     print(f"step {info['step']:,}, {data.name} split, {len(table):,} faces\n")
     about["predictions"] = str(out / "predictions.parquet")
     _score(table, out, about, config.evaluation.draws, intervals.REPLICATES)
@@ -160,13 +158,20 @@ def _score(
         raise UserError(
             f"{about['predictions']}: no face has a label to score a prediction against"
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with _writing(out):
         scores.write(result, out / "scores.json", about | _protocol(table, draws, bootstrap))
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     print(scores.summary(result))
     print(f"\nwritten: {out / 'scores.json'}")
+
+
+@contextlib.contextmanager
+def _writing(out: pathlib.Path) -> Iterator[None]:
+    """Makes the folder; where it or what is written there fails, a `UserError` says so."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
 
 
 def _protocol(table: tables.Predictions, draws: int, bootstrap: int) -> dict[str, Any]:
@@ -182,6 +187,7 @@ def _protocol(table: tables.Predictions, draws: int, bootstrap: int) -> dict[str
     }
 
 
+@answering
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m affect_jax.evaluate", description="Scores a table of predictions."
@@ -200,18 +206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--report", action=argparse.BooleanOptionalAction, default=True, help="write report.html"
     )
     given = parser.parse_args(arguments)
-    try:
-        return score_file(
-            given.predictions,
-            given.out,
-            given.draws,
-            given.bootstrap,
-            data=given.data,
-            report=given.report,
-        )
-    except UserError as error:
-        print(f"affect_jax: {error}", file=sys.stderr)
-        return 2
+    return score_file(
+        given.predictions,
+        given.out,
+        given.draws,
+        given.bootstrap,
+        data=given.data,
+        report=given.report,
+    )
 
 
 if __name__ == "__main__":

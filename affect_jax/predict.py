@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from affect_jax.command import Parser, without_reader
+from affect_jax.command import Parser, answering
 from affect_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -109,19 +109,14 @@ def load(given: argparse.Namespace, batch_size: int) -> Predictor:
     return predictor
 
 
+@answering
 def main(arguments: Sequence[str] | None = None) -> int:
-    try:
-        given = parser().parse_args(arguments)
-        if given.smooth < 0:
-            raise UserError(f"--smooth={given.smooth:g}: must be 0 or more seconds")
-        if given.batch_size < 1:
-            raise UserError(f"--batch_size={given.batch_size}: must be 1 or more")
-        return _predict(given)
-    except UserError as error:
-        print(f"affect_jax: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        return without_reader()
+    given = parser().parse_args(arguments)
+    if given.smooth < 0:
+        raise UserError(f"--smooth={given.smooth:g}: must be 0 or more seconds")
+    if given.batch_size < 1:
+        raise UserError(f"--batch_size={given.batch_size}: must be 1 or more")
+    return _predict(given)
 
 
 def _predict(given: argparse.Namespace) -> int:

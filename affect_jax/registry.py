@@ -106,11 +106,10 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, one) for one in get_args(hint))
     if hint in (None, types.NoneType):
         return value is None
-    if hint in (bool, str):
+    if hint in (bool, str, list, dict):
         return isinstance(value, hint)
     if hint in (int, float):
-        number = (int,) if hint is int else (int, float)
-        return isinstance(value, number) and not isinstance(value, bool)
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
     if get_origin(hint) is Sequence:
         return isinstance(value, (list, tuple)) and all(fits(one, *get_args(hint)) for one in value)
     if get_origin(hint) is Mapping:
@@ -126,11 +125,7 @@ def wanted(hint: Any) -> str:
     if get_origin(hint) is Sequence:
         return f"a tuple of {wanted(*get_args(hint))}"
     if get_origin(hint) is Mapping:
-        return (
-            "a mapping"
-            if get_args(hint)[1] is Any
-            else f"a mapping to {get_args(hint)[1].__name__}"
-        )
+        return "a mapping"
     return "None" if hint is types.NoneType else hint if isinstance(hint, str) else hint.__name__
 
 

@@ -89,6 +89,20 @@ def run(trunk: str, heads: tuple[str, ...], devices: int, count: int = 3):
     return losses, state
 
 
+def run_on_two(trunk: str, count: int):
+    """`run` on two devices of this machine, by `pmap`."""
+    if jax.local_device_count() < 2:
+        pytest.skip("one device: XLA_FLAGS was set before the tests could ask for two")
+    made = compiled(trunk)
+    step = parallel.on_devices(functools.partial(steps.train_step, made))
+    state, losses = parallel.replicate(states.create(made)), []
+    for i in range(count):
+        batch = batches.split(random_batch(small_config(trunk), seed=i), 2)
+        state, metrics = jax.block_until_ready(step(state, parallel.shard(batch)))
+        losses.append(float(metrics.compute()["loss"]))
+    return losses, state
+
+
 ALL_HEADS = ("expression", "valence_arousal", "action_units")
 
 
@@ -126,30 +140,14 @@ def test_any_number_of_devices_makes_the_same_update_of_a_normalised_network(hea
 @pytest.mark.parametrize("trunk", ["alexnet", "alexnet_one_tower"])
 def test_two_devices_train_to_the_losses_of_one(trunk):
     """The real thing, `pmap`, over 50 steps."""
-    if jax.local_device_count() < 2:
-        pytest.skip("one device: XLA_FLAGS was set before the tests could ask for two")
-    made = compiled(trunk)
-    step = parallel.on_devices(functools.partial(steps.train_step, made))
-    state, losses = parallel.replicate(states.create(made)), []
-    for i in range(50):
-        batch = batches.split(random_batch(small_config(trunk), seed=i), 2)
-        state, metrics = jax.block_until_ready(step(state, parallel.shard(batch)))
-        losses.append(float(metrics.compute()["loss"]))
+    losses, _ = run_on_two(trunk, count=50)
     expected, _ = run(trunk, ("expression",), 1, count=50)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 def test_pmap_equals_vmap():
-    if jax.local_device_count() < 2:
-        pytest.skip("one device: XLA_FLAGS was set before the tests could ask for two")
-    made = compiled()
-    step = parallel.on_devices(functools.partial(steps.train_step, made))
+    losses, state = run_on_two("resnet18", count=3)
     expected, _ = run("resnet18", ("expression",), 2)
-    state, losses = parallel.replicate(states.create(made)), []
-    for i in range(3):
-        batch = batches.split(random_batch(small_config(), seed=i), 2)
-        state, metrics = jax.block_until_ready(step(state, parallel.shard(batch)))
-        losses.append(float(metrics.compute()["loss"]))
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
     for leaf in jax.tree.leaves(state):
         shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]

@@ -142,7 +142,7 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
                     self._refuse(split, counts, source.total)
                 continue
             yield example(face)
-        if SHOWN > counts["skipped"] > self._max_skipped * source.total:
+        if counts["skipped"] > self._max_skipped * source.total:
             self._refuse(split, counts, source.total)
         if counts["read"] == counts["skipped"]:
             raise UserError(f"{self.name}: {split}: none of {counts['read']:,} rows can be used")

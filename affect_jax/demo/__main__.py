@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from affect_jax.command import Parser
+from affect_jax.command import Parser, answering
 from affect_jax.errors import UserError
 from affect_jax.predict import add_network_flags, load
 
@@ -31,14 +31,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@answering
 def main(arguments: Sequence[str] | None = None) -> int:
-    try:
-        given = parser().parse_args(arguments)
-        with contextlib.closing(listen(given.port)) as listening:
-            return serve(given, listening)
-    except UserError as error:
-        print(f"affect_jax: {error}", file=sys.stderr)
-        return 2
+    given = parser().parse_args(arguments)
+    with contextlib.closing(listen(given.port)) as listening:
+        return serve(given, listening)
 
 
 def listen(port: int) -> socket.socket:

@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.command import Parser
+from affect_jax.command import Parser, answering
 from affect_jax.errors import UserError
 
 
@@ -34,16 +34,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@answering
 def main(arguments: Sequence[str] | None = None) -> int:
-    try:
-        given = parser().parse_args(arguments)
-        if given.params == "beside" and given.format != "stablehlo":
-            raise UserError("--params=beside: goes with --format=stablehlo only")
-        out = given.out or pathlib.Path(given.checkpoint) / "export" / given.format
-        return _export(given.checkpoint, given.step, given.format, out, given.params == "beside")
-    except UserError as error:
-        print(f"affect_jax: {error}", file=sys.stderr)
-        return 2
+    given = parser().parse_args(arguments)
+    if given.params == "beside" and given.format != "stablehlo":
+        raise UserError("--params=beside: goes with --format=stablehlo only")
+    out = given.out or pathlib.Path(given.checkpoint) / "export" / given.format
+    return _export(given.checkpoint, given.step, given.format, out, given.params == "beside")
 
 
 def _export(run: str, step: str, form: str, out: pathlib.Path, beside: bool) -> int:

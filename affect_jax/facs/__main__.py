@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from affect_jax.command import Parser, without_reader
+from affect_jax.command import Parser, answering
 from affect_jax.errors import UserError
 
 if TYPE_CHECKING:  # loading takes seconds, --help does not wait for it
@@ -50,6 +50,7 @@ class Faces(NamedTuple):
     unreadable: list[str]
 
 
+@answering
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m affect_jax.facs",
@@ -70,25 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--variant", choices=VARIANTS, default="manual", help="of the release")
     parser.add_argument("--out", type=pathlib.Path, help="the table, .csv")
-    try:
-        given = parser.parse_args(arguments)
-        if given.out:
-            check_out(given.out)
-        if given.recovery and given.out:
-            raise UserError("--out: the table of --recovery is printed only")
-        if given.recovery:
-            print_recovery()
-        elif given.manual_dir:
-            report(read_release(given.manual_dir, given.variant), given.out)
-        else:
-            report(read_prepared(given.prepared), given.out)
-        sys.stdout.flush()  # a reader that is gone shows here, not at the end of the process
-        return 0
-    except UserError as error:
-        print(f"affect_jax: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        return without_reader()
+    given = parser.parse_args(arguments)
+    if given.out:
+        check_out(given.out)
+    if given.recovery and given.out:
+        raise UserError("--out: the table of --recovery is printed only")
+    if given.recovery:
+        print_recovery()
+    elif given.manual_dir:
+        report(read_release(given.manual_dir, given.variant), given.out)
+    else:
+        report(read_prepared(given.prepared), given.out)
+    return 0
 
 
 def check_out(out: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from affect_jax import labels
-from affect_jax.command import Parser, without_reader
+from affect_jax.command import Parser, answering
 from affect_jax.errors import UserError
 from affect_jax.facs import rig
 from affect_jax.facs.drawing.face import draw
@@ -58,6 +58,7 @@ def contact_sheet(
     return np.vstack([np.hstack(row) for row in rows])
 
 
+@answering
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m affect_jax.facs.render", description="Writes a sheet of rendered faces."
@@ -66,20 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=10, help="of the persons")
     parser.add_argument("--persons", type=int, default=8)
     parser.add_argument("--size", type=int, default=160, help="side of one face, pixels")
-    try:
-        given = parser.parse_args(arguments)
-        if given.out.suffix not in (".png", ".jpg", ".jpeg"):
-            raise UserError(f"--out={given.out}: name a .png or .jpg file")
-        if given.seed < 0 or given.persons < 1 or not 16 <= given.size <= 1024:
-            raise UserError("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
-        write(contact_sheet(given.seed, given.persons, given.size), given.out)
-        sys.stdout.flush()  # a reader that is gone shows here, not at the end of the process
-        return 0
-    except UserError as error:
-        print(f"affect_jax: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        return without_reader()
+    given = parser.parse_args(arguments)
+    if given.out.suffix not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"--out={given.out}: name a .png or .jpg file")
+    if given.seed < 0 or given.persons < 1 or not 16 <= given.size <= 1024:
+        raise UserError("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
+    write(contact_sheet(given.seed, given.persons, given.size), given.out)
+    return 0
 
 
 def write(sheet: np.ndarray, out: pathlib.Path) -> None:

@@ -14,10 +14,11 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.errors import UserError
+from affect_jax.command import answering
 from affect_jax.report import comparison, page
 
 
+@answering
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m affect_jax.report", description="A page of one run, or of several compared."
@@ -27,15 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the page, .html")
     given = parser.parse_args(arguments)
-    try:
-        found = comparison.read(given.runs)
-        if len(found) == 1:
-            page.write(found[0], given.out.parent, page=given.out.name)
-        else:
-            comparison.write(found, given.out)
-    except UserError as error:
-        print(f"affect_jax: {error}", file=sys.stderr)
-        return 2
+    found = comparison.read(given.runs)
+    if len(found) == 1:
+        page.write(found[0], given.out.parent, page=given.out.name)
+    else:
+        comparison.write(found, given.out)
     print(f"written: {given.out}")
     return 0
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 
 import tabulate
 
+from affect_jax.command import answering
 from affect_jax.errors import UserError
 from affect_jax.labels import AXES
 from affect_jax.registry import unknown
@@ -281,6 +282,7 @@ def read(given: Sequence[str]) -> tuple[dict[str, Run], Run | None]:
     return found, dimensional
 
 
+@answering
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m affect_jax.report.tables", description="The paper's tables from runs."
@@ -289,12 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help=f"NAME is one of {names}")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")
     given = parser.parse_args(arguments)
-    try:
-        found = tables(*read(given.runs))
-        paths = write(found, given.out)
-    except UserError as error:
-        print(f"affect_jax: {error}", file=sys.stderr)
-        return 2
+    found = tables(*read(given.runs))
+    paths = write(found, given.out)
     print("\n".join(markdown(several) for several in found.values()))
     print("\n".join(f"written: {path}" for path in paths))
     return 0

@@ -16,7 +16,8 @@ from tests.faults.lab import REPOSITORY, Lab
 SOAK = int(os.environ["AFFECT_JAX_SOAK"]) if "AFFECT_JAX_SOAK" in os.environ else 0
 """Kills to do; 0: the quick subset of the faults."""
 
-WHOLE = 50  # kills that make a table for the README
+TABLE = os.environ["AFFECT_JAX_RELIABILITY"] if "AFFECT_JAX_RELIABILITY" in os.environ else ""
+"""The file between whose markers the table goes, if all was well."""
 
 soak_only = pytest.mark.skipif(not SOAK, reason="launch/soak.sh runs it")
 
@@ -39,7 +40,7 @@ def outcome() -> Callable[[str, str, int], None]:
     return note
 
 
-def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
+def pytest_terminal_summary(terminalreporter, exitstatus) -> None:
     """The table `Reliability`: printed, and put into the README when everything was done."""
     if not SOAK:
         return
@@ -54,5 +55,5 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
         lines.append(f"| {fault} | {len(found)} | {what} | {max(lost for _, lost in found)} |")
     text = "\n".join([*lines, "", f"{time.strftime('%Y-%m-%d')}, commit {commit}."])
     terminalreporter.write_line(f"\n{text}")
-    if SOAK >= WHOLE and exitstatus == 0 and not config.option.keyword:
-        recording.replace_table(REPOSITORY / "README.md", "reliability", text)
+    if TABLE and exitstatus == 0:
+        recording.replace_table(REPOSITORY / TABLE, "reliability", text)
