@@ -129,7 +129,7 @@ class Checkpoints:
         **Arguments:**
 
         - `state`: pytree of NumPy arrays that nobody changes afterwards.
-        - `info`: what JSON can hold: epoch, hashes of config and data.
+        - `info`: what JSON can hold: epoch, config, hash of the data, machine.
         - `scores`: of this state, where it was evaluated.
         """
         leaves = _named_leaves(state)

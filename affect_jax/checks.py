@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from affect_jax import labels
+from affect_jax import labels, scores
 from affect_jax.config import (
     MOUNT,
     SPECS,
@@ -93,6 +93,9 @@ CHOICES = (
     ("data.action_units", ("annotated", "estimated", "auto")),
     ("data.cache", ("none", "host", "device", "auto")),
 )
+SPLITS = ("training", "validation")
+OWN = ("affectnet", "synthetic_faces")
+"""Data sets whose splits and classes are known before they are prepared."""
 DURATIONS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
 
 
@@ -153,7 +156,8 @@ def _registry_problems(config: Config, registries: Mapping[str, Registry]) -> It
         if not found and kind != "dataset":  # that one would be prepared; it looks before it does
             found = _option_problems(known, spec, SUPPLIED[kind])
         yield from (f"{path}.{problem.removeprefix(f'{kind}.')}" for problem in found)
-    yield from _head_problems(config.heads, config.losses, registries["head"])
+    found = list(_head_problems(config.heads, config.losses, registries["head"]))
+    yield from found or _evaluation_problems(config)
 
 
 def _option_problems(known: Registry, spec: dict, supplied: dict[str, Any]) -> list[str]:
@@ -178,3 +182,16 @@ def _head_problems(heads: Sequence[str], terms: Sequence[Config], known: Registr
     for i, term in enumerate(terms):
         if "head" in term and term["head"] not in heads:
             yield f"losses[{i}].head = {term['head']!r}: not among heads {tuple(heads)}"
+
+
+def _evaluation_problems(config: Config) -> Iterator[str]:
+    """What is evaluated and what is kept, as far as no data are needed to know."""
+    if config.data.name not in OWN:
+        return
+    if config.evaluation.split not in SPLITS:
+        yield f"evaluation.split = {unknown(config.evaluation.split, SPLITS)}"
+    best = config.checkpoint.best.removeprefix("-")
+    known = scores.names(config.heads, labels.EXPRESSIONS[: config.data.num_classes])
+    if best and best not in known:
+        likely = [name for name in scores.HEADLINES if name in known]
+        yield f"checkpoint.best = {unknown(config.checkpoint.best, likely)}"

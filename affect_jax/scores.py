@@ -19,6 +19,7 @@ import tabulate
 
 import affect_jax
 from affect_jax.errors import UserError
+from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics import action_units, categorical, dimensional, intervals
 from affect_jax.metrics.base import Scorer, Scores, prefixed
 from affect_jax.predictions import Predictions
@@ -82,6 +83,21 @@ def score(
         )
         result.intervals.update(intervals.intervals(result.values, sampled))
     return result
+
+
+def names(heads: Sequence[str], classes: Sequence[str]) -> set[str]:
+    """The names of all scores that a model with these heads can have, on faces with all labels."""
+    count, units = len(classes), tuple(UNITS)
+    columns: dict[str, Any] = {"id": np.arange(count).astype(str), "classes": tuple(classes)}
+    if "expression" in heads:
+        columns["expression"] = np.arange(count)
+        columns["probabilities"] = np.full((count, count), 1 / count)
+    if "valence_arousal" in heads:
+        columns["valence_arousal"] = columns["valence_arousal_predicted"] = np.zeros((count, 2))
+    if "action_units" in heads:
+        columns["units"] = units
+        columns["action_units"] = columns["action_units_predicted"] = np.zeros((count, len(units)))
+    return set(score(Predictions(**columns), draws=1).values)
 
 
 def compare(

@@ -356,7 +356,7 @@ class Run:
             info = {
                 "epoch": step / self.cadence.steps_per_epoch,
                 "data": self.training.fingerprint,
-                "config": configs.digest(self.config),
+                "config": configs.plain(configs.located(self.config)),
                 "machine": parallel.machine(),
             }
             # A copy: on a CPU the host's array may be the device's memory, which is donated.

@@ -53,6 +53,9 @@ def test_the_defaults_are_right(registries):
             "data.data_dir = 's3://b/records': must be a folder of",
         ),
         ("data.mirror", 1, "data.mirror = 1: must be bool, not int"),
+        ("evaluation.split", "validaton", "unknown; did you mean 'validation'?"),
+        ("checkpoint.best", "f1", "checkpoint.best = 'f1': unknown; "),
+        ("checkpoint.best", "-dimensional.mean.rmse", "unknown; "),  # of a head it does not have
         ("data.name", "afectnet", "data.name = 'afectnet': unknown; did you mean 'affectnet'?"),
         ("data.options", {"marign": 0.1}, "data.marign: affectnet has no such option"),
         ("trunk", {"name": "alexnt"}, "trunk.name = 'alexnt': unknown; did you mean 'alexnet'?"),
@@ -117,6 +120,16 @@ def test_an_option_of_a_wrong_type_is_told_before_anything_is_built(registries, 
                 config[place] = (spec,) if kind == "loss" else spec
             text = problems(config, registries)
             assert f"{parameter.name} = {{1, 2}}" in text and "must be" in text
+
+
+def test_what_a_head_is_scored_by_may_choose_the_best(registries):
+    config = configs.defaults()
+    config.heads = ("expression", "valence_arousal", "action_units")
+    for name in ("-dimensional.mean.rmse", "action_units.AU12.auc", "multitask"):
+        config.checkpoint.best = name
+        assert checks.check(config, registries=registries) is None
+    config.data.name, config.checkpoint.best = "csv_faces", "categorical.top1.original.f1.smile"
+    assert checks.check(config, registries=registries) is None  # its classes are in its table
 
 
 def test_all_problems_are_said_at_once(registries):

@@ -51,8 +51,10 @@ def random_batch(config, seed: int = 0) -> batches.Batch:
 
 
 @functools.cache
-def compiled(trunk: str = "resnet18", heads: tuple[str, ...] = ("expression",)) -> program.Program:
-    config = small_config(trunk)
+def compiled(
+    trunk: str = "resnet18", heads: tuple[str, ...] = ("expression",), learning_rate: float = 0.01
+) -> program.Program:
+    config = small_config(trunk, learning_rate=learning_rate)
     config.heads = heads
     terms = {
         "expression": {"name": "weighted_cross_entropy", "head": "expression"},
@@ -65,11 +67,11 @@ def compiled(trunk: str = "resnet18", heads: tuple[str, ...] = ("expression",)) 
 
 
 @functools.cache
-def simulated_step(trunk: str, heads: tuple[str, ...]):
+def simulated_step(trunk: str, heads: tuple[str, ...], learning_rate: float = 0.01):
     """The step on as many simulated devices as the batch's first axis has."""
     return jax.jit(
         jax.vmap(
-            functools.partial(steps.train_step, compiled(trunk, heads)),
+            functools.partial(steps.train_step, compiled(trunk, heads, learning_rate)),
             axis_name=steps.AXIS,
             in_axes=(None, 0),
             out_axes=None,  # raises on any leaf that is not equal on all devices
@@ -78,10 +80,16 @@ def simulated_step(trunk: str, heads: tuple[str, ...]):
 
 
 @functools.cache
-def run(trunk: str, heads: tuple[str, ...], devices: int, count: int = 3):
+def run(
+    trunk: str,
+    heads: tuple[str, ...],
+    devices: int,
+    count: int = 3,
+    learning_rate: float = 0.01,
+):
     """`count` updates on `devices` simulated devices; the losses and the last state."""
-    step = simulated_step(trunk, heads)
-    state, losses = states.create(compiled(trunk, heads)), []
+    step = simulated_step(trunk, heads, learning_rate)
+    state, losses = states.create(compiled(trunk, heads, learning_rate)), []
     for i in range(count):
         batch = random_batch(small_config(trunk), seed=i)
         state, metrics = step(state, batches.split(batch, devices))
@@ -106,25 +114,27 @@ def run_on_two(trunk: str, count: int):
 ALL_HEADS = ("expression", "valence_arousal", "action_units")
 
 
-@pytest.mark.parametrize("trunk", ["alexnet", "alexnet_one_tower"])
+# Batch normalisation of a network that trains makes 1e-7 in its parameters 1e-1 in its loss within
+# ten updates at a rate of 0.01, on one device as on many: over 50 updates it is followed at a rate
+# that leaves rounding small, and at the usual one update by update, below.
+RATES = {"alexnet": 0.01, "alexnet_one_tower": 0.01, "resnet18": 1e-5}
+
+
+@pytest.mark.parametrize("trunk", RATES)
 @pytest.mark.parametrize("devices", [2, 4])
 def test_any_number_of_devices_trains_to_the_same_losses(trunk, devices):
-    losses, state = run(trunk, ("expression",), 1, count=50)
-    split_losses, split_state = run(trunk, ("expression",), devices, count=50)
+    training = {"count": 50, "learning_rate": RATES[trunk]}
+    losses, state = run(trunk, ("expression",), 1, **training)
+    split_losses, split_state = run(trunk, ("expression",), devices, **training)
     np.testing.assert_allclose(split_losses, losses, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(split_state), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("heads", [("expression",), ALL_HEADS], ids=["categorical", "all"])
-def test_any_number_of_devices_makes_the_same_update_of_a_normalised_network(heads):
-    """Each of 50 updates from one and the same state.
-
-    Batch normalisation of a network that trains makes 1e-7 in its parameters 1e-1 in its loss
-    within ten updates, on one device as on many: what can be equal is each update.
-    """
-    step = simulated_step("resnet18", heads)
-    state = states.create(compiled("resnet18", heads))
+def test_any_number_of_devices_makes_the_same_update_of_a_normalised_network():
+    """Each of 50 updates from one and the same state."""
+    step = simulated_step("resnet18", ALL_HEADS)
+    state = states.create(compiled("resnet18", ALL_HEADS))
     for i in range(50):
         batch = random_batch(small_config(), seed=i)
         results = [step(state, batches.split(batch, devices)) for devices in (1, 2, 4)]
@@ -141,7 +151,7 @@ def test_any_number_of_devices_makes_the_same_update_of_a_normalised_network(hea
 def test_two_devices_train_to_the_losses_of_one(trunk):
     """The real thing, `pmap`, over 50 steps."""
     losses, _ = run_on_two(trunk, count=50)
-    expected, _ = run(trunk, ("expression",), 1, count=50)
+    expected, _ = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 

@@ -55,10 +55,15 @@ def fit(places, folder: pathlib.Path, name: str = "alexnet_joint", **changes) ->
     return train.fit(config, workdir)
 
 
+def saved_info(folder: pathlib.Path, step: int) -> dict:
+    """What lies beside a checkpoint's arrays."""
+    sealed = json.loads((folder / "checkpoints" / str(step) / "info" / "metadata").read_text())
+    return json.loads(sealed["body"])
+
+
 def saved(folder: pathlib.Path, step: int) -> dict:
     """SHA-256 of every array of a checkpoint, by name: parameters, optimizer, average, step."""
-    sealed = json.loads((folder / "checkpoints" / str(step) / "info" / "metadata").read_text())
-    return {k: v["sha256"] for k, v in json.loads(sealed["body"])["arrays"].items()}
+    return {k: v["sha256"] for k, v in saved_info(folder, step)["arrays"].items()}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,10 @@ def losses(folder: pathlib.Path) -> dict[int, float]:
 def test_a_run_writes_what_it_promises(undisturbed):
     steps = Checkpoints(undisturbed / "checkpoints").steps()
     assert 12 in steps and len(steps) <= 3  # the last two and the best
+    info = saved_info(undisturbed, 12)
+    config = configs.from_plain(info["config"])
+    assert config.trunk.name == "resnet18" and config.duration.steps == 12
+    assert info["epoch"] == pytest.approx(12 / 7)
     assert sorted(losses(undisturbed)) == [3, 4, 6, 8, 9, 12]
     evaluated = [row for row in logged(undisturbed) if "multitask" in row]
     assert [row["step"] for row in evaluated] == [4, 8, 12]
