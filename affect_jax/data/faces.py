@@ -182,6 +182,9 @@ def _content(path: str) -> bytes:
 
 
 def _decode(content: bytes, upright: bool) -> np.ndarray:
+    pixels = None if upright and b"Exif" in content else _usual_jpeg(content)
+    if pixels is not None:
+        return pixels
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
@@ -192,6 +195,18 @@ def _decode(content: bytes, upright: bool) -> np.ndarray:
         if kind in ("JPEG", "MPO"):
             _check_jpeg(content)
         return pixels
+
+
+def _usual_jpeg(content: bytes) -> np.ndarray | None:
+    """What nearly every file is, in half of Pillow's time; None: it tells what else the file is."""
+    try:
+        height, width, colours, sampling = simplejpeg.decode_jpeg_header(content)
+        usual = colours in ("YCbCr", "Gray") and sampling in ("420", "444", "Gray")
+        if not usual or width * height > MAX_PIXELS:
+            return None
+        return simplejpeg.decode_jpeg(content, "RGB", strict=True)
+    except ValueError:
+        return None
 
 
 def to_rgb(image: Image.Image, *, upright: bool = False) -> np.ndarray:

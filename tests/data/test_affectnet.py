@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import simplejpeg
+from PIL import Image
 
 from affect_jax import labels
 from affect_jax.data import affectnet
@@ -326,6 +327,7 @@ def test_none_usable_is_an_error_whatever_is_allowed(tmp_path):
 
 
 def test_real_faces_are_prepared_whole(real_faces, tmp_path):
+    """Beside a peer that cuts the same boxes out with Pillow and reads the table by itself."""
     prepared = prepare(real_faces, tmp_path, image_size=64, num_workers=2)
     counts = np.bincount(open_split(prepared, "training").columns()["expression"]).tolist()
     assert counts == [2200, 1800, 146, 214, 10, 102, 148, 5]
@@ -336,3 +338,18 @@ def test_real_faces_are_prepared_whole(real_faces, tmp_path):
     inside = (columns["landmarks"] > -8) & (columns["landmarks"] < 72)
     assert inside.mean() > 0.99  # the boxes are around the landmarks
     assert (prepared.data_path / "skipped.csv").read_text() == "split,row,id,reason\n"
+    with open(real_faces / "validation.csv", newline="") as file:
+        rows = {row["subDirectory_filePath"]: row for row in csv.DictReader(file)}
+    for place in range(0, 630, 21):
+        record = split.records[place]
+        row = rows[columns["id"][place]]
+        assert columns["expression"][place] == int(row["expression"])
+        x, y, width, height = (int(row[name]) for name in affectnet.faces.BOX)
+        [path] = real_faces.glob(f"*/{row['subDirectory_filePath']}")
+        with Image.open(path) as photograph:
+            frame = (x, y, min(x + width, photograph.width), min(y + height, photograph.height))
+            peer = photograph.convert("RGB").crop(frame).resize((64, 64), Image.Resampling.BOX)
+        face = simplejpeg.decode_jpeg(record["image"]).astype(int)
+        peers = (peer, np.roll(peer, 2, axis=1), np.roll(peer, 2, axis=0), np.flip(peer, 1))
+        right, *wrong = (np.abs(face - one).mean() for one in peers)
+        assert right < 5 and right + 2 < min(wrong)  # JPEG's own loss, and less than a shift's

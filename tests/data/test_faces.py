@@ -217,6 +217,18 @@ def test_any_bytes_give_a_picture_or_a_reason(tmp_path):
     check()
 
 
+@pytest.mark.parametrize("sampling", [0, 1, 2])  # 4:4:4, 4:2:2, 4:2:0
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_jpeg_has_the_pixels_that_pillow_sees(sampling, progressive, grey):
+    image = np.random.default_rng(0).integers(0, 256, (41, 67, 3), np.uint8)
+    given = image[:, :, 0] if grey else image
+    content = content_of(given, subsampling=sampling, progressive=progressive)
+    with Image.open(io.BytesIO(content)) as peer:
+        expected = np.asarray(peer.convert("RGB"))
+    np.testing.assert_array_equal(faces.decode_image(content), expected)
+
+
 # --- the crop ---
 
 
