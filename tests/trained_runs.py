@@ -32,6 +32,8 @@ def settings(trunk: str = "resnet18", heads: tuple[str, ...] = ALL, **changes: A
     config = configs.variant(configs.defaults(), "synthetic_faces")
     config.trunk = SMALL[trunk]
     config.heads = heads
+    if "expression" not in heads:
+        config.checkpoint.best = ""
     config.losses = tuple({"name": TERMS[head], "head": head} for head in heads)
     config.data.image_size, config.data.crop_size = (72, 64) if "alexnet" in trunk else (40, 32)
     for key, value in changes.items():
