@@ -153,6 +153,7 @@ def _dispatch() -> int:
     name = _config_name() or str(workdir.path / "config.json")
     registries = program.registries()
     parallel.remember_compilations()
+    parallel.choose_fusions()
     parallel.claim_memory()
     parallel.initialize()
     devices = parallel.num_devices() if _MODE.value == "train" else 1  # others split no batch

@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     program.registries()
     parallel.remember_compilations()
+    parallel.choose_fusions()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         config = config_of(options, folder)

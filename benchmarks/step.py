@@ -45,6 +45,7 @@ Take = Callable[[int], Any]  # does that many steps and waits for them
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
+    parallel.choose_fusions()  # as every run does; Keras on JAX has the same then
     program.registries()
     accelerator = "" if on_cpu() else jax.devices()[0].device_kind
     peak = 0.0 if on_cpu() else limits.peak()
