@@ -2,8 +2,9 @@
 
     python -m benchmarks.results runs/alexnet_weighted-synthetic_faces runs/resnet18_joint ...
 
-A run must have been scored (`--mode=evaluate`). Every config of configs/ has a row; one without a
-run says what it needs. The table replaces what stands between the markers in README.md.
+A run must have been scored (`--mode=evaluate`). Its row takes the place of that of the same config,
+data and network, between the markers in README.md, where the others stay. Every config of configs/
+has a row; one without a run says what it needs.
 
 A run's folder is named after its config; what follows names the data where the config cannot:
 `runs/alexnet_weighted-my-photographs` was trained on "my photographs".
@@ -40,18 +41,34 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=pathlib.Path)
     parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md")
     options = parser.parse_args()
-    rows = [row_of(run) for run in options.runs]
-    names = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
-    missing = [name for name in names if all(row["config"] != f"`{name}`" for row in rows)]
-    rows += [{"config": f"`{name}`", "data": "needs AffectNet"} for name in missing]
-    table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
     text = options.readme.read_text()
     begin, end = MARKERS
     if begin not in text or end not in text:
         raise SystemExit(f"{options.readme}: the markers of the table are missing")
     before, rest = text.split(begin)
-    options.readme.write_text(f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}")
+    standing, after = rest.split(end)
+    found = {of_what(row): row for row in rows_in(standing)}
+    found |= {of_what(row): row for row in map(row_of, options.runs)}
+    rows = list(found.values())
+    names = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    missing = [name for name in names if all(row["config"] != f"`{name}`" for row in rows)]
+    rows += [{"config": f"`{name}`", "data": "needs AffectNet"} for name in missing]
+    table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    options.readme.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}")
     print(table)
+
+
+def of_what(row: dict[str, str]) -> tuple[str, ...]:
+    """What a row is of: another of the same is its successor."""
+    return tuple(row[title] for title in ("config", "data", "network"))
+
+
+def rows_in(text: str) -> list[dict[str, str]]:
+    """The rows of a table that this command wrote, but those of configs without a run."""
+    lines = [line.strip("| ") for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines]
+    rows = [dict(itertools.zip_longest(cells[0], row, fillvalue="")) for row in cells[2:]]
+    return [row for row in rows if row["data"] != "needs AffectNet"]
 
 
 def row_of(run: pathlib.Path) -> dict[str, str]:

@@ -153,31 +153,39 @@ def ours(
     faces: np.ndarray,
     labels: np.ndarray,
 ) -> Take:
-    _, _, size, kind = case
-    targets = batches.targets({"expression": labels})
-    config = config_of(case, options)
-    compiled = program.create_program(config, targets, steps_per_epoch=1000)
-    batch = batches.take(targets, np.arange(size)) | {"image": faces}
-    placed = parallel.shard(batches.split(batch, jax.local_device_count()))
-    state = parallel.replicate(states.create(compiled))
-    if kind == "train":
+    compiled, state, batch = placed(case, options, faces, labels)
+    if case[3] == "train":
         update = parallel.on_devices(functools.partial(steps.train_step, compiled))
 
         def train(count: int) -> None:
             nonlocal state
             for _ in range(count):
-                state, _ = update(state, placed)
+                state, _ = update(state, batch)
             jax.block_until_ready(state)
 
         return train
     predict = parallel.map_devices(functools.partial(steps.predict_step, compiled))
     variables = states.variables(state)
-    images = {name: placed[name] for name in ("image", "valid")}
+    images = {name: batch[name] for name in ("image", "valid")}
 
     def evaluate(count: int) -> None:
         jax.block_until_ready([predict(variables, images) for _ in range(count)])
 
     return evaluate
+
+
+def placed(
+    case: tuple[str, str, int, str],
+    options: argparse.Namespace,
+    faces: np.ndarray,
+    labels: np.ndarray,
+) -> tuple[program.Program, states.TrainState, dict[str, jax.Array]]:
+    """A program, and a fresh state and a batch in the devices' memory."""
+    targets = batches.targets({"expression": labels})
+    compiled = program.create_program(config_of(case, options), targets, steps_per_epoch=1000)
+    batch = batches.take(targets, np.arange(case[2])) | {"image": faces}
+    split = parallel.shard(batches.split(batch, jax.local_device_count()))
+    return compiled, parallel.replicate(states.create(compiled)), split
 
 
 def config_of(case: tuple[str, str, int, str], options: argparse.Namespace) -> configs.Config:

@@ -116,6 +116,7 @@ def _max_pool(values: jax.Array, size: int, stride: int, padding: int) -> jax.Ar
     return nn.max_pool(values, (size, size), (stride, stride), pad)  # pyright: ignore  # not only str
 
 
+@jax.named_scope("max_pool")  # so that a profile tells what it is
 def _max_pool_forward(
     values: jax.Array, size: int, stride: int, padding: int
 ) -> tuple[jax.Array, tuple[jax.Array, tuple[int, ...]]]:
@@ -132,6 +133,7 @@ def _max_pool_forward(
     return best, (place, padded.shape)
 
 
+@jax.named_scope("max_pool")
 def _max_pool_backward(
     size: int,
     stride: int,

@@ -16,6 +16,7 @@ from benchmarks import (
     gpu,
     growth,
     loading,
+    operations,
     preparation,
     recording,
     rendered_difficulty,
@@ -71,6 +72,37 @@ def test_rendered_difficulty(folder, tmp_path):
     assert [run["pixels"] for run in kept["runs"]] == ["grey", "colour"]
     assert all(0 <= run["accuracy"] <= 1 for run in kept["runs"])
     assert "data_dir" not in kept["options"]
+
+
+def test_operations(folder):
+    pytest.importorskip("torch")
+    kept = ran(operations.main, folder, "operations")
+    assert [row["operations"] for row in kept["table"]] == [*operations.KINDS, "sum"]
+    total = {row["operations"]: row for row in kept["table"]}
+    for side in (operations.OURS, operations.PEER):
+        found = [total[kind][side] for kind in operations.KINDS if kind not in operations.PARTS]
+        assert total["sum"][side] == pytest.approx(sum(found)) and found[0] > 0
+    parts = [total[part][operations.OURS] for part in operations.PARTS]
+    assert total[operations.BACKWARD][operations.OURS] == pytest.approx(sum(parts))
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ('%c.1 = f32[64,3,3,64]{3,2,1,0} convolution(%a, %b)', operations.WEIGHTS),
+        ('%c.2 = f32[8,7,7,64]{3,2,1,0} convolution(%a), metadata={op_name="jvp(M)/c"}', "FORWARD"),
+        ('%c.3 = f32[8,7,7,64]{3,2,1,0} convolution(%a), metadata={op_name="transpose(jvp(M))/c"}',
+         "INPUTS"),
+        ('ROOT %f.1 = f32[8,8]{1,0} fusion(%a), metadata={op_name="jvp(M)/dot_general"}', "DENSE"),
+        ('%r = f32[64]{0} fusion(%a), metadata={op_name="jvp(M)/stem/norm/reduce_sum"}', "NORM"),
+        ('%t.3 = f32[8,8]{0,1} fusion(%a), metadata={op_name="max_pool/add"}', "POOL"),
+        ("%transpose_copy_fusion.3 = f32[8,8]{0,1} fusion(%a)", "MOVED"),
+        ("%add.3 = f32[8,8]{0,1} add(%a, %b)", "REST"),
+    ],
+)  # fmt: skip
+def test_an_operation_has_a_kind(line, kind):
+    found = operations.kinds_of(line, {(3, 3, 64, 64)})
+    assert list(found.values()) == [getattr(operations, kind, kind)]
 
 
 def test_start(folder):
