@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -19,7 +20,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 import psutil
 from jax.experimental import multihost_utils
@@ -57,7 +57,7 @@ def choose_fusions() -> None:
     Only where CPUs alone compute: the compilers of accelerators read the same variable.
     """
     given = os.environ.get("XLA_FLAGS", "")
-    version = ".".join(jaxlib.__version__.split(".")[:2])
+    version = ".".join(importlib.metadata.version("jaxlib").split(".")[:2])
     alone = os.environ.get("JAX_PLATFORMS") == "cpu" or not any(
         importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu")
     )

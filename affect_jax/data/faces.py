@@ -202,7 +202,7 @@ def _usual_jpeg(content: bytes) -> np.ndarray | None:
     try:
         height, width, colours, sampling = simplejpeg.decode_jpeg_header(content)
         usual = colours in ("YCbCr", "Gray") and sampling in ("420", "444", "Gray")
-        if not usual or width * height > MAX_PIXELS:
+        if not usual or int(width) * int(height) > MAX_PIXELS:
             return None
         return simplejpeg.decode_jpeg(content, "RGB", strict=True)
     except ValueError:
