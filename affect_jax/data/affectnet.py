@@ -53,12 +53,14 @@ class AffectNet(FilesBuilder):
     **Arguments:**
 
     - `manual_dir`: the folder with the release, one level of nesting more or less.
+    - `images`: False where only labels are read: the photographs need not be there.
     """
 
     name = "affectnet"
     BUILDER_CONFIGS = list(CONFIGS.values())
 
-    def __init__(self, *, manual_dir: str | os.PathLike = "", **options: Any):
+    def __init__(self, *, manual_dir: str | os.PathLike = "", images: bool = True, **options: Any):
+        self._images = images
         self._folder = pathlib.Path(manual_dir).expanduser() if manual_dir else None
         super().__init__(**options)
 
@@ -73,7 +75,7 @@ class AffectNet(FilesBuilder):
             raise no_release(self._folder, self._variant, "no such folder")
         if self._variant == "second":
             return find_second_release(self._folder)
-        return find_first_release(self._folder, self._variant)
+        return find_first_release(self._folder, self._variant, images=self._images)
 
     def check_source(self) -> None:
         _ = self._found  # finds the files, or says what to do
@@ -168,15 +170,24 @@ def no_release(folder: pathlib.Path | None, variant: str, what: str) -> UserErro
 
 
 def find_first_release(
-    folder: pathlib.Path, variant: str
+    folder: pathlib.Path, variant: str, *, images: bool = True
 ) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
-    """The tables and image folders of the first release, wherever its archives were unpacked."""
+    """The tables and image folders of the first release, wherever its archives were unpacked.
+
+    **Arguments:**
+
+    - `images`: False: the folders are not looked for, the tables' own stand in their place.
+    """
+
+    def place(table: pathlib.Path, name: str) -> pathlib.Path:
+        return _find_images(folder, table, name) if images else table.parent
+
     if variant == "automatic":
         table = _find_table(folder, "automatically_annotated.csv", variant)
-        found = {"training": (table, _find_images(folder, table, "Automatically_Annotated"))}
+        found = {"training": (table, place(table, "Automatically_Annotated"))}
         try:
             table = _find_table(folder, "validation.csv", variant)
-            found["validation"] = (table, _find_images(folder, table, "Manually_Annotated"))
+            found["validation"] = (table, place(table, "Manually_Annotated"))
         except UserError as error:
             missing = str(error).splitlines()[0]
             say(f"affectnet: the automatic set stays without a validation split: {missing}")
@@ -184,7 +195,7 @@ def find_first_release(
     found = {}
     for split in ("training", "validation"):
         table = _find_table(folder, f"{split}.csv", variant)
-        found[split] = (table, _find_images(folder, table, "Manually_Annotated"))
+        found[split] = (table, place(table, "Manually_Annotated"))
     return found
 
 
@@ -268,7 +279,8 @@ def _source_of_csv(table: pathlib.Path, images: pathlib.Path) -> Source:
 def _source_of_arrays(annotations: pathlib.Path, images: pathlib.Path) -> Source:
     """A row for every number that has an image or an annotation."""
     numbers = {name.split("_")[0] for name in os.listdir(annotations) if name.endswith("_exp.npy")}
-    files = {os.path.splitext(name)[0]: name for name in os.listdir(images)}
+    listed = os.listdir(images) if images.is_dir() else []
+    files = {os.path.splitext(name)[0]: name for name in listed}
     names = sorted(numbers | set(files), key=lambda name: (len(name), name))
 
     def rows() -> Iterable[faces.Row]:

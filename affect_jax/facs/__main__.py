@@ -153,7 +153,7 @@ def write(faces: Faces, found: Estimate, out: pathlib.Path) -> None:
 
 
 def read_release(folder: pathlib.Path, variant: str) -> Faces:
-    """The tables of a release; landmarks are in the pixels of its photographs.
+    """The tables of a release; landmarks are in the pixels of its photographs, which may be away.
 
     **Raises:** `UserError` where the release is not there or is none.
     """
@@ -166,7 +166,9 @@ def read_release(folder: pathlib.Path, variant: str) -> Faces:
         raise UserError(f"--manual_dir={folder}: {what}")
     with tempfile.TemporaryDirectory() as nothing:  # that is prepared
         config = affectnet.CONFIGS[variant]
-        builder = affectnet.AffectNet(config=config, data_dir=nothing, manual_dir=folder)
+        builder = affectnet.AffectNet(
+            config=config, data_dir=nothing, manual_dir=folder, images=False
+        )
         sources = builder.sources()
     parts = [
         _read_rows(split, rows.unique(source.rows()), source.total)

@@ -248,10 +248,9 @@ def read(path: pathlib.Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def release(tmp_path) -> pathlib.Path:
-    """A release whose images are no images: they are not to be read."""
+    """A release without its photographs: no pixel is read."""
     folder = tmp_path / "release"
-    (folder / "Manually_Annotated_Images" / "1").mkdir(parents=True)
-    (folder / "Manually_Annotated_Images" / "1" / "a.jpg").write_bytes(b"no image")
+    folder.mkdir()
     rows = [["1/a.jpg", points(0), 1], ["1/b.jpg", "", 0], ["1/a.jpg", points(1), 10]]
     rows += [["1/c.jpg", "1;2;3", 0], ["1/d.jpg", points(2), "?"]]
     for name, some in (("training", rows), ("validation", rows[:1])):
@@ -296,9 +295,7 @@ def test_command_reads_the_second_release(tmp_path, capsys):
     for split in ("train_set", "val_set"):
         folder = tmp_path / split
         (folder / "annotations").mkdir(parents=True)
-        (folder / "images").mkdir()
         for number, expression in ((0, "1"), (1, "0")):
-            (folder / "images" / f"{number}.jpg").write_bytes(b"no image")
             np.save(folder / "annotations" / f"{number}_exp.npy", np.array(expression))
             np.save(folder / "annotations" / f"{number}_val.npy", np.array("0.5"))
             np.save(folder / "annotations" / f"{number}_aro.npy", np.array("0.5"))
