@@ -182,9 +182,8 @@ def _content(path: str) -> bytes:
 
 
 def _decode(content: bytes, upright: bool) -> np.ndarray:
-    pixels = None if upright and b"Exif" in content else _usual_jpeg(content)
-    if pixels is not None:
-        return pixels
+    if not (upright and b"Exif" in content) and (usual := _usual_jpeg(content)) is not None:
+        return usual
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
@@ -202,11 +201,11 @@ def _usual_jpeg(content: bytes) -> np.ndarray | None:
     try:
         height, width, colours, sampling = simplejpeg.decode_jpeg_header(content)
         usual = colours in ("YCbCr", "Gray") and sampling in ("420", "444", "Gray")
-        if not usual or int(width) * int(height) > MAX_PIXELS:
-            return None
-        return simplejpeg.decode_jpeg(content, "RGB", strict=True)
+        if usual and int(width) * int(height) <= MAX_PIXELS:
+            return simplejpeg.decode_jpeg(content, "RGB", strict=True)
     except ValueError:
-        return None
+        pass
+    return None
 
 
 def to_rgb(image: Image.Image, *, upright: bool = False) -> np.ndarray:
