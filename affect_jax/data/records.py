@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.proto import tf_example_pb2
 
 from affect_jax.errors import UserError
 from affect_jax.registry import unknown
 
 PREPARED = "prepared.json"
+_Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 DECODERS = {"image": tfds.decode.SkipDecoding()}
 COLUMNS = (
     "expression", "valence", "arousal", "action_units", "action_unit_sides", "landmarks", "aspect",
@@ -62,16 +64,23 @@ class Records(Sequence):
         return int(self._ends[-1])
 
     def __getitem__(self, index: Any) -> dict[str, Any]:
+        return self._features.deserialize_example_np(self._example(index), decoders=DECODERS)
+
+    def image(self, index: Any) -> bytes:
+        """The JPEG file of a record; its labels, which take longer to read, are left alone."""
+        example: Any = _Example.FromString(self._example(index))
+        return example.features.feature["image"].bytes_list.value[0]
+
+    def _example(self, index: Any) -> Any:
         index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         index %= len(self)
         try:
-            example: Any = self._source[index]
+            return self._source[index]
         except RuntimeError as error:  # how array_record reports damage
             path = self._paths[int(np.searchsorted(self._ends, index, side="right"))]
             raise _damaged(epath.Path(path), f"record {index} cannot be read") from error
-        return self._features.deserialize_example_np(example, decoders=DECODERS)
 
 
 @dataclasses.dataclass(frozen=True)

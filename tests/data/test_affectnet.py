@@ -44,6 +44,7 @@ def test_splits_and_features(builder):
     split = open_split(builder, "training")
     assert len(split) == 24 and split.classes == labels.EXPRESSIONS
     record = split.records[0]
+    assert [split.records.image(row) for row in range(24)] == [r["image"] for r in split.records]
     assert set(record) == set(builder.info.features)
     assert simplejpeg.decode_jpeg(record["image"]).shape == (SIZE, SIZE, 3)
     assert simplejpeg.decode_jpeg_header(record["image"])[3] == "420"
