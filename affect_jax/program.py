@@ -11,7 +11,7 @@ import optax
 
 from affect_jax import batch as batches
 from affect_jax import config as configs
-from affect_jax import data, losses, models, optimizers, registry
+from affect_jax import data, labels, losses, models, optimizers, registry
 from affect_jax.config import Config
 from affect_jax.data import features, records, sampling
 from affect_jax.errors import UserError
@@ -120,9 +120,13 @@ def load_targets(config: Config, split: features.Split) -> tuple[batches.Batch, 
     """
     columns, told = split.columns(), ""
     if "action_units" in config.heads:
+        known = np.full(len(columns["expression"]), True)
+        if labels.NON_FACE in split.classes:  # what moves there is no muscle
+            known = columns["expression"] != split.classes.index(labels.NON_FACE)
+        columns["action_units"][~known] = columns["action_unit_sides"][~known] = np.nan
         annotated = np.isfinite(columns["action_units"])
         if config.data.action_units != "annotated":
-            wanted = np.isfinite(columns["landmarks"]).all(axis=(1, 2))
+            wanted = known & np.isfinite(columns["landmarks"]).all(axis=(1, 2))
             if config.data.action_units == "auto":
                 wanted &= ~annotated.any(axis=1)
             else:
@@ -144,8 +148,8 @@ def load_targets(config: Config, split: features.Split) -> tuple[batches.Batch, 
 
 def class_counts(targets: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
     """Faces of each class, int64 [num_classes]."""
-    labels = targets["expression"][targets["expression_mask"]]
-    return np.bincount(labels, minlength=num_classes)
+    given = targets["expression"][targets["expression_mask"]]
+    return np.bincount(given, minlength=num_classes)
 
 
 def prepare(config: Config) -> features.FacesBuilder:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from affect_jax import config as configs
-from affect_jax import program
+from affect_jax import labels, program
 from affect_jax.facs import estimate, rig
 
 FACES = 6
@@ -43,7 +43,8 @@ def columns() -> dict[str, np.ndarray]:
 def load(source: str, heads=("action_units",)):
     config = configs.defaults()
     config.heads, config.data.action_units = heads, source
-    split = types.SimpleNamespace(name="training", columns=lambda: columns())
+    classes = labels.EXPRESSIONS
+    split = types.SimpleNamespace(name="training", classes=classes, columns=lambda: columns())
     return program.load_targets(config, split)  # pyright: ignore[reportArgumentType]
 
 
@@ -74,6 +75,19 @@ def test_units_come_from_where_the_config_says(source, annotated, estimated):
 def test_without_a_head_for_units_none_are_estimated():
     targets, told = load("auto", heads=("expression",))
     assert told == "" and targets["action_units_mask"].all(axis=1).sum() == 2
+
+
+@pytest.mark.parametrize("source", ["annotated", "auto", "estimated"])
+def test_a_non_face_has_no_units(monkeypatch, source):
+    given, whole = columns(), load(source)[0]["action_units_mask"]
+    given["expression"][[1, 3]] = labels.EXPRESSIONS.index("non-face")
+    given["expression"][[0, 2]] = [labels.EXPRESSIONS.index(n) for n in ("none", "uncertain")]
+    monkeypatch.setitem(globals(), "columns", lambda: given)
+    targets, _ = load(source)
+    assert not targets["action_units_mask"][[1, 3]].any()
+    assert not targets["action_unit_sides_mask"][[1, 3]].any()
+    others = [0, 2, 4, 5]
+    np.testing.assert_array_equal(targets["action_units_mask"][others], whole[others])
 
 
 def test_landmarks_that_are_no_faces_give_no_targets(monkeypatch):

@@ -120,7 +120,7 @@ def report(faces: Faces, out: pathlib.Path | None) -> None:
         f" {len(faces.unreadable):,} rows with something unreadable"
     )
     for line in faces.unreadable[:MAX_REASONS]:
-        print(f"  {line}")
+        print(f"  {' '.join(line.split())}")  # an id may hold the end of a line
     if known.any():
         print(f"median residual: {np.median(found.residual[known]):.3f} of the eyes' distance\n")
     splits = {name: faces.splits == name for name in dict.fromkeys(faces.splits.tolist())}

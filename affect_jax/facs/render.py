@@ -82,13 +82,16 @@ def write(sheet: np.ndarray, out: pathlib.Path) -> None:
     **Raises:** `UserError` where it cannot be written.
     """
     quality = () if out.suffix == ".png" else (cv2.IMWRITE_JPEG_QUALITY, 85)
-    _, data = cv2.imencode(out.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), quality)
+    done, data = cv2.imencode(out.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), quality)
+    height, width = sheet.shape[:2]
+    if not done:
+        raise UserError(f"--out={out}: {width} x {height} pixels are too many for its kind of file")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(data.tobytes())
     except OSError as error:
         raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
-    print(f"{out}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
+    print(f"{out}: {width} x {height} pixels")
 
 
 if __name__ == "__main__":

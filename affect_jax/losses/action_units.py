@@ -62,7 +62,7 @@ class BinaryCrossEntropy(Term):
             raise UserError("frequency_weights needs a training split with action units")
         frequencies = np.asarray(self.unit_frequencies, np.float64)
         never = np.flatnonzero(frequencies == 0)
-        if len(never) and (not self.max_weight or len(never) == len(frequencies)):
+        if len(never) and (not self.max_weight or len(never) == np.isfinite(frequencies).sum()):
             raise UserError(
                 f"frequency_weights: unit at place {', '.join(map(str, never))} is never active in "
                 "the training split; set max_weight (10, say) or frequency_weights = False"
@@ -91,7 +91,7 @@ class Asymmetric(Term):
     **Arguments:**
 
     - `gamma_neg`, `gamma_pos`: focusing of absent and of present units, 0 or more.
-    - `clip`: probability below which an absent unit costs nothing, in [0, 1).
+    - `clip`: probability below which an absent unit costs nothing: 0, or in [1e-6, 1).
     """
 
     gamma_neg: float = 4.0
@@ -103,7 +103,8 @@ class Asymmetric(Term):
         super().__post_init__()
         self.require("gamma_neg", lambda v: v >= 0, "0 or more")
         self.require("gamma_pos", lambda v: v >= 0, "0 or more")
-        self.require("clip", lambda v: 0 <= v < 1, "in [0, 1)")
+        # Less would be lost in float32, where p may round to 1.
+        self.require("clip", lambda v: v == 0 or 1e-6 <= v < 1, "0, or in [1e-6, 1)")
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         log_p, log_not_p = jax.nn.log_sigmoid(outputs), jax.nn.log_sigmoid(-outputs)

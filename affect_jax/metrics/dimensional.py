@@ -41,7 +41,7 @@ def dimensional(
     score = scorer(labels, predicted, expression, classes)
     found = Scores({name: float(a[0]) for name, a in score(np.ones((1, len(labels)))).items()})
     for name, value in found.values.items():
-        axis, kind, *within = name.split(".")
+        axis, kind, *within = name.split(".", 2)  # a class's name may have dots
         if np.isnan(value):
             empty = within and not np.any(np.asarray(expression) == list(classes).index(within[0]))
             no_face = f"no face is labelled {within[0]}" if within else ""

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 from sklearn.metrics import roc_auc_score
@@ -101,6 +101,20 @@ def test_intensities_are_recovered():
     residuals = [one.residual for one in found]
     assert residuals == sorted(residuals) and residuals[0] < 0.002 < 0.05 < residuals[-1]
     assert found[0].correlations.min() > 0.9 and found[2].correlations.mean() > 0.7
+
+
+@settings(max_examples=25)
+@given(
+    active=st.dictionaries(st.sampled_from(UNITS), st.floats(0.2, 1), max_size=4),
+    degrees=st.floats(-20, 20),
+    scale=st.floats(20, 200),
+)
+def test_what_moved_is_found(active, degrees, scale):
+    """Forward, then inverse, of any few units under any turn in the plane."""
+    moved = np.array([[active.get(unit, 0.0) for unit in UNITS]])
+    place = np.array([scale]), np.deg2rad([degrees]), np.array([[128.0, 120.0]])
+    found = estimate(rig.landmarks(moved, np.zeros((1, rig.NUM_IDENTITY)), *place))
+    assert np.abs(found.intensities - moved).mean() < 0.05 and found.residual[0] < 0.02
 
 
 def test_all_units_at_once_are_recovered_too(monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from affect_jax import labels
+from affect_jax.errors import UserError
 from affect_jax.facs import render, rig, sample
 from affect_jax.facs.action_units import UNITS
 from affect_jax.facs.identity import draw_person, draw_scene
@@ -172,6 +173,11 @@ def test_contact_sheet_and_command(tmp_path, capsys):
     written = cv2.imread(str(tmp_path / "sheet.png"))
     assert written is not None and written.shape == (8 * 32, 6 + 32, 3)
     assert "38 x 256 pixels" in capsys.readouterr().out
+
+
+def test_a_sheet_that_no_jpeg_can_hold_is_said_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="66000 x 2 pixels are too many"):
+        render.write(np.zeros((2, 66_000, 3), np.uint8), tmp_path / "sheet.jpg")
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ REFUSED = [
     ([{"name": "balanced_softmax", "head": "expression", "tau": "1"}], "tau = '1'"),
     ([{"name": "focal", "head": "expression", "gamma": -1}], "gamma = -1"),
     ([{"name": "asymmetric", "head": "action_units", "clip": 1}], "clip = 1"),
+    ([{"name": "asymmetric", "head": "action_units", "clip": 1e-9}], "clip = 1e-09"),
     ([{"name": "asymmetric", "head": "action_units", "gamma_neg": -1}], "gamma_neg = -1"),
     ([{**BINARY, "max_weight": -2}], "max_weight = -2"),
 ]
@@ -122,6 +123,9 @@ def test_unit_never_active_is_refused_or_capped():
     for nothing in (None, np.full(18, np.nan)):
         with pytest.raises(UserError, match="needs a training split with action units"):
             losses.create_loss([spec], None, nothing)
+    never = np.array([np.nan, 0.0, 0.0])  # of all that are annotated none
+    with pytest.raises(UserError, match="place 1, 2 is never active"):
+        losses.create_loss([{**spec, "max_weight": 10}], None, never)
     with pytest.raises(UserError, match="place 1, 3 is never active.*set max_weight"):
         losses.create_loss([spec], None, np.array([0.5, 0.0, 0.1, 0.0]))
     frequencies = np.array([0.5, 0.0, np.nan, 0.25])

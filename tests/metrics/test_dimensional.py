@@ -155,3 +155,11 @@ def test_nan_is_named_with_its_place(which):
 def test_numbers_of_faces_that_do_not_match_are_an_error(labels, predicted):
     with pytest.raises(ValueError, match="one each"):
         dimensional(np.zeros((labels, 2)), np.zeros((predicted, 2)), None, CLASSES)
+
+
+def test_a_class_may_have_a_dot_in_its_name():
+    labels = np.random.default_rng(0).uniform(-1, 1, (5, 2))
+    found = dimensional(labels, 0.9 * labels, np.array([0, 0, 0, 0, 1]), ("a", "b.1", "c.2"))
+    assert found.values["valence.rmse.b.1"] == pytest.approx(0.1 * abs(labels[4, 0]))
+    assert found.reasons["valence.corr.b.1"] == "labels or predictions do not vary"
+    assert found.reasons["valence.rmse.c.2"] == "no face is labelled c.2"
