@@ -93,7 +93,6 @@ CHOICES = (
     ("data.action_units", ("annotated", "estimated", "auto")),
     ("data.cache", ("none", "host", "device", "auto")),
 )
-SPLITS = ("training", "validation")
 OWN = ("affectnet", "synthetic_faces")
 """Data sets whose splits and classes are known before they are prepared."""
 DURATIONS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
@@ -188,8 +187,8 @@ def _evaluation_problems(config: Config) -> Iterator[str]:
     """What is evaluated and what is kept, as far as no data are needed to know."""
     if config.data.name not in OWN:
         return
-    if config.evaluation.split not in SPLITS:
-        yield f"evaluation.split = {unknown(config.evaluation.split, SPLITS)}"
+    if config.evaluation.split not in labels.SPLITS:
+        yield f"evaluation.split = {unknown(config.evaluation.split, labels.SPLITS)}"
     best = config.checkpoint.best.removeprefix("-")
     known = scores.names(config.heads, labels.EXPRESSIONS[: config.data.num_classes])
     if best and best not in known:

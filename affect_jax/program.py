@@ -120,13 +120,13 @@ def load_targets(config: Config, split: features.Split) -> tuple[batches.Batch, 
     """
     columns, told = split.columns(), ""
     if "action_units" in config.heads:
-        known = np.full(len(columns["expression"]), True)
         if labels.NON_FACE in split.classes:  # what moves there is no muscle
-            known = columns["expression"] != split.classes.index(labels.NON_FACE)
-        columns["action_units"][~known] = columns["action_unit_sides"][~known] = np.nan
+            empty = columns["expression"] == split.classes.index(labels.NON_FACE)
+            for name in ("landmarks", "action_units", "action_unit_sides"):
+                columns[name][empty] = np.nan
         annotated = np.isfinite(columns["action_units"])
         if config.data.action_units != "annotated":
-            wanted = known & np.isfinite(columns["landmarks"]).all(axis=(1, 2))
+            wanted = np.isfinite(columns["landmarks"]).all(axis=(1, 2))
             if config.data.action_units == "auto":
                 wanted &= ~annotated.any(axis=1)
             else:

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from affect_jax import config as configs
-from affect_jax import program, train
+from affect_jax import parallel, program, train
 from affect_jax.data import DATASETS, synthetic_faces
 from affect_jax.data.features import FacesBuilder, FacesConfig, prepare
 from affect_jax.facs import sample
@@ -44,6 +44,7 @@ MIB = 1 << 20
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     if options.child_faces is not None:  # in a process of its own
+        parallel.choose_fusions()
         print(json.dumps(measure(options)))
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from affect_jax import parallel, program, steps
 from benchmarks import peers, recording, step
@@ -83,16 +82,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return recording.parse(found, arguments, quick)
 
 
-def batch_of(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Faces uint8 [B, S, S, 3] and labels [B]."""
-    random, side = np.random.default_rng(0), options.crop_size + step.MARGIN
-    faces = random.integers(0, 256, (options.batch, side, side, 3), np.uint8)
-    return faces, random.integers(0, 8, options.batch)
-
-
 def ours(name: str, options: argparse.Namespace) -> Callable[[], Milliseconds]:
     case = (name, "float32", options.batch, "train")
-    compiled, state, placed = step.placed(case, options, *batch_of(options))
+    faces, labels, _ = step.random_batch(options.batch, options.crop_size)
+    compiled, state, placed = step.placed(case, options, faces, labels)
     update = parallel.on_devices(functools.partial(steps.train_step, compiled))
     kernels = {
         tuple(sorted(leaf.shape))
@@ -160,8 +153,7 @@ def kind_of(name: str, shape: str, opcode: str, source: str, kernels: set[tuple[
 def in_torch(name: str, options: argparse.Namespace) -> Callable[[], Milliseconds]:
     torch = peers.torch()
     side = peers.Side(name, dtype="float32", crop_size=options.crop_size)
-    faces, labels = batch_of(options)
-    cut = np.ascontiguousarray(faces[:, : options.crop_size, : options.crop_size])
+    _, labels, cut = step.random_batch(options.batch, options.crop_size)
     images, classes = peers.normalized(cut), torch.as_tensor(labels)
     side.update(images, classes)
 

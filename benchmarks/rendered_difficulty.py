@@ -29,8 +29,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from affect_jax import labels
 from affect_jax.data import features, synthetic_faces
-from affect_jax.facs import sample
 from benchmarks import recording
 
 PACKAGES = ("numpy", "scikit-learn", "opencv-python-headless")
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         num_validation=options.num_validation,
         skew="balanced",
     )
-    splits = {name: pixels(features.open_split(builder, name)) for name in sample.SPLITS}
+    splits = {name: pixels(features.open_split(builder, name)) for name in labels.SPLITS}
     runs = linear(splits, options.strengths)
     print(recording.table(runs), end="\n\n")
     measured = {"logistic regression, accuracy": max(run["accuracy"] for run in runs)}

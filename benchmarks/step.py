@@ -123,11 +123,7 @@ def contenders(
     """What makes each contender, by name."""
     name, dtype, size, kind = case
     crop_size = options.crop_size
-    random = np.random.default_rng(0)
-    side = crop_size + MARGIN
-    faces = random.integers(0, 256, (size, side, side, 3), np.uint8)
-    labels = random.integers(0, 8, size)
-    cut = np.ascontiguousarray(faces[:, :crop_size, :crop_size])
+    faces, labels, cut = random_batch(size, crop_size)
     found: dict[str, Callable[[], Take]] = {
         OURS: lambda: ours(case, options, faces, labels),
     }
@@ -145,6 +141,14 @@ def contenders(
     if installed("keras") and name == "resnet18":
         found[KERAS] = lambda: in_keras(dtype, crop_size, kind, cut, labels)
     return found
+
+
+def random_batch(size: int, crop_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stored faces uint8 [B, S, S, 3], labels [B], and the faces as the peers get them."""
+    random, side = np.random.default_rng(0), crop_size + MARGIN
+    faces = random.integers(0, 256, (size, side, side, 3), np.uint8)
+    labels = random.integers(0, 8, size)
+    return faces, labels, np.ascontiguousarray(faces[:, :crop_size, :crop_size])
 
 
 def ours(

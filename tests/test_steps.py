@@ -118,6 +118,7 @@ ALL_HEADS = ("expression", "valence_arousal", "action_units")
 # ten updates at a rate of 0.01, on one device as on many: over 50 updates it is followed at a rate
 # that leaves rounding small, and at the usual one update by update, below.
 RATES = {"alexnet": 0.01, "alexnet_one_tower": 0.01, "resnet18": 1e-5}
+TOLERANCE = {"alexnet": 1e-5, "alexnet_one_tower": 1e-5, "resnet18": 1e-4}
 
 
 @pytest.mark.parametrize("trunk", RATES)
@@ -128,13 +129,14 @@ def test_any_number_of_devices_trains_to_the_same_losses(trunk, devices):
     split_losses, split_state = run(trunk, ("expression",), devices, **training)
     np.testing.assert_allclose(split_losses, losses, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(split_state), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=TOLERANCE[trunk])
 
 
-def test_any_number_of_devices_makes_the_same_update_of_a_normalised_network():
+@pytest.mark.parametrize("heads", [("expression",), ALL_HEADS], ids=["categorical", "all"])
+def test_any_number_of_devices_makes_the_same_update_of_a_normalised_network(heads):
     """Each of 50 updates from one and the same state."""
-    step = simulated_step("resnet18", ALL_HEADS)
-    state = states.create(compiled("resnet18", ALL_HEADS))
+    step = simulated_step("resnet18", heads)
+    state = states.create(compiled("resnet18", heads))
     for i in range(50):
         batch = random_batch(small_config(), seed=i)
         results = [step(state, batches.split(batch, devices)) for devices in (1, 2, 4)]

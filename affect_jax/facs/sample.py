@@ -28,7 +28,6 @@ from affect_jax.facs.action_units import TABLE, UNITS
 from affect_jax.facs.drawing import face as drawing
 from affect_jax.facs.identity import Person, Scene, draw_person, draw_scene
 
-SPLITS = ("training", "validation")
 SKEWS = ("affectnet", "balanced")
 VERSION = "3"  # of what is drawn: data prepared from another one are refused
 _REACHED = tuple(itertools.accumulate(labels.TRAINING_COUNTS))
@@ -137,7 +136,7 @@ def affect(intensities: np.ndarray) -> np.ndarray:
 
 
 def _generator(seed: int, split: str, index: int) -> np.random.Generator:
-    return np.random.default_rng([seed, SPLITS.index(split), index])
+    return np.random.default_rng([seed, labels.SPLITS.index(split), index])
 
 
 def draw_face(
