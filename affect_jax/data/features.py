@@ -35,7 +35,6 @@ from affect_jax.data.records import (
     PREPARED,
     Records,
     Split,
-    encode_columns,
     open_split,
     read_prepared,
     size_and_hash,
@@ -193,7 +192,9 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             paths = [epath.Path(path) for path in split.filepaths]
             table = self.data_path / f"{name}.labels.npz"
             records = Records(paths, split.shard_lengths, self.info.features)
-            table.write_bytes(encode_columns(records))
+            columns: Any = records.columns()  # read back, so that both must agree
+            with table.open("wb") as file:
+                np.savez(file, **columns)
             files[name] = {path.name: size_and_hash(path) for path in (*paths, table)}
             written = split.num_examples
             counts = self.counts.setdefault(name, {"read": written, "skipped": 0})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import operator
 import os
@@ -71,6 +70,18 @@ class Records(Sequence):
         example: Any = _Example.FromString(self._example(index))
         return example.features.feature["image"].bytes_list.value[0]
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """All labels, as of `Split.columns` but with ids in bytes; it reads every record."""
+        columns: dict[str, Any] = {}
+        for key in COLUMNS[:-1]:
+            feature = self._features[key]
+            columns[key] = np.empty((len(self), *feature.shape), feature.np_dtype)
+        columns["id"] = [b""] * len(self)
+        for row, example in enumerate(self):
+            for key, column in columns.items():
+                column[row] = example[key]
+        return columns | {"id": np.array(columns["id"], np.bytes_)}
+
     def _example(self, index: Any) -> Any:
         index = operator.index(index)
         if not -len(self) <= index < len(self):
@@ -116,10 +127,9 @@ class Split:
         **Raises:** `UserError` when the file was damaged since it was written.
         """
         path = self.folder / f"{self.name}.labels.npz"
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != self.files[path.name]["sha256"]:
+        if size_and_hash(path) != self.files[path.name]:
             raise _damaged(path, "its bytes are not those that were written")
-        with np.load(io.BytesIO(content), allow_pickle=False) as table:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as table:
             missing = set(COLUMNS) - set(table.files)
             if missing:
                 raise _damaged(path, f"an earlier version wrote it, without {min(missing)!r}")
@@ -187,21 +197,6 @@ def _damaged(path: epath.Path, what: str) -> UserError:
 def unsquared(landmarks: np.ndarray, aspect: np.ndarray) -> np.ndarray:
     """Landmarks [N, 68, 2] of square images, with one scale for x and y again: heights are kept."""
     return landmarks * np.stack([aspect, np.ones_like(aspect)], axis=-1)[:, None]
-
-
-def encode_columns(records: Records) -> bytes:
-    """The `.npz` of `Split.columns`, read back from the records, so that both must agree."""
-    columns: dict[str, Any] = {key: [] for key in COLUMNS}
-    for example in records:
-        for key, values in columns.items():
-            values.append(example[key])
-    dtypes = {"expression": np.int64, "id": np.bytes_}
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {
-        key: np.asarray(v, dtypes.get(key, np.float32)) for key, v in columns.items()
-    }
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def size_and_hash(path: epath.Path) -> dict[str, Any]:

@@ -238,7 +238,7 @@ class Canvas:
         if soft > 0:
             mask = softened(mask, soft * self.unit)
         above = np.empty_like(region)
-        above[...] = colour
+        flood(above, colour)
         blend(region, above, mask)
 
 
@@ -256,6 +256,13 @@ def softened(mask: np.ndarray, deviation: float) -> np.ndarray:
     if side <= 1:
         return mask
     return cv2.blur(cv2.blur(mask, (side, side)), (side, side))
+
+
+def flood(image: np.ndarray, colour: Colour) -> None:
+    """Fills a picture [h, w, 3]; NumPy takes ten times as long over the three channels."""
+    red, green, blue = colour
+    end = image.shape[1::-1]
+    cv2.rectangle(image, (0, 0), end, (int(red), int(green), int(blue)), cv2.FILLED)
 
 
 def shaded(image: np.ndarray, light: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ def _draw_balls(
     if window is None:
         return
     part = canvas.within(window)
-    part.image[...] = np.array(c.mix(c.scaled(WHITE, 0.74), person.skin, 0.25), np.uint8)
+    c.flood(part.image, c.mix(c.scaled(WHITE, 0.74), person.skin, 0.25))
     places = []
     for outline, place in zip(outlines, shown, strict=True):
         (outer, _), (inner, height) = outline[0].tolist(), outline[15].tolist()
@@ -159,5 +159,5 @@ def draw_brows(canvas: c.Canvas, person: Person) -> None:
     mask = cv2.blur(mask, (3, 3))
     hairs = part.fixed(np.stack([roots, tips], axis=2)).reshape(-1, 2, 2)
     cv2.polylines(mask, list(hairs), False, (220,), 1, cv2.LINE_AA, c.SHIFT)
-    part.image[...] = np.array(person.brow, np.uint8)
+    c.flood(part.image, person.brow)
     c.blend(canvas.image[window], part.image, cv2.blur(mask, (2, 2)))

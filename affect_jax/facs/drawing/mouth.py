@@ -88,7 +88,7 @@ def _draw_inside(canvas: c.Canvas, inner: np.ndarray, gap: float, units: list[Un
     if window is None:
         return
     part = canvas.within(window)
-    part.image[...] = np.array(DEEP, np.uint8)
+    c.flood(part.image, DEEP)
     jaw = max(own.jaw for own in units)
     bare = max(max(own.smile, own.stretch, own.upper_lip) for own in units)
     if gap > 0.16:

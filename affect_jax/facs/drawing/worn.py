@@ -79,7 +79,7 @@ def _draw_headscarf(canvas: c.Canvas, head: Head, outline: np.ndarray, person: P
     if window is None:
         return
     part = canvas.within(window)
-    part.image[...] = np.array(cloth, np.uint8)
+    c.flood(part.image, cloth)
     part.glaze(
         [c.ellipse(head.at(-0.2, 0.15), (0.5, 0.16))], c.scaled(cloth, 1.35), 0.45, soft=0.16
     )
