@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -132,8 +133,8 @@ def explain(
     **Raises:** `ValueError` for an unknown unit, and for an intensity or threshold outside [0, 1].
     """
     values = _checked(intensities)
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold = {threshold}: must be in (0, 1]")
+    if not (isinstance(threshold, Real) and 0 < threshold <= 1):
+        raise ValueError(f"threshold = {threshold!r}: must be a number in (0, 1]")
     stronger = np.atleast_2d(values).max(axis=0)
     active = {unit for unit, value in zip(UNITS, stronger, strict=True) if value >= threshold}
     found = []

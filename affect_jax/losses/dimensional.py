@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import ClassVar
 
 import jax
@@ -17,14 +18,17 @@ from affect_jax.losses.base import LOSSES, Sums, Term, masked
 
 def checked_axis_weights(weights: Sequence[float]) -> np.ndarray:
     """Weights of valence and arousal, float64 [2] with sum 1."""
-    values = np.asarray(weights)
-    numbers = values.shape == (2,) and values.dtype.kind in "iuf"
-    if not (numbers and np.all(np.isfinite(values) & (values >= 0)) and values.any()):
+    given = tuple(weights) if isinstance(weights, Sequence | np.ndarray) else ()
+    numbers = len(given) == 2 and all(
+        isinstance(weight, Real) and not isinstance(weight, bool) and 0 <= weight < np.inf
+        for weight in given
+    )
+    if not numbers or not any(given):
         raise UserError(
             f"axis_weights = {weights!r}: must be two numbers (valence, arousal), 0 or more, "
             "not both 0"
         )
-    return values / np.sum(values)
+    return np.array(given, float) / sum(given)
 
 
 @LOSSES.register("squared_error")

@@ -121,6 +121,7 @@ def test_active_is_an_intensity():
         ({6: 1.5}, {}),
         ({6: 1.0}, {"threshold": float("nan")}),
         ({6: 1.0}, {"threshold": 0.0}),
+        ({6: 1.0}, {"threshold": "0.2"}),
     ],
 )
 def test_what_cannot_be_explained_is_an_error(intensities, options):
