@@ -7,6 +7,7 @@ which know only the axis name, stay as they are.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import importlib.metadata
@@ -14,6 +15,7 @@ import importlib.util
 import os
 import pathlib
 import platform
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -89,6 +91,7 @@ def initialize() -> None:
     elif "AFFECT_JAX_CLUSTER" not in os.environ:
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # only CPUs ask for it
+    jax.config.update("jax_enable_preemption_service", True)  # `agreed_to_stop` needs it
     try:
         jax.distributed.initialize(heartbeat_timeout_seconds=SECONDS_TO_MISS, **options)
     except (RuntimeError, ValueError) as error:
@@ -142,6 +145,30 @@ def largest(value: int) -> int:
     if not several():
         return value
     return int(multihost_utils.process_allgather(np.int32(value)).max())
+
+
+def announcer() -> Callable[[], None]:
+    """What tells all processes that this one was told to end; `agreed_to_stop` is their answer.
+
+    JAX counts a preemption when its own handler of SIGTERM runs. It is taken out of its place here,
+    for a handler in Python that announces by calling it. Of one process nobody is told.
+    """
+    if not several():
+        return lambda: None
+    system = ctypes.CDLL(None)  # Python's `signal` knows only handlers in Python
+    system.signal.argtypes, system.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    theirs = system.signal(signal.SIGTERM, None)
+    return functools.partial(ctypes.CFUNCTYPE(None, ctypes.c_int)(theirs), int(signal.SIGTERM))
+
+
+def agreed_to_stop(updates: int) -> bool:
+    """Whether a process announced that it is to end, and all have come as far as this one.
+
+    Every process must ask after each update, with the number of updates since it began. The
+    devices are not waited for: the processes agree by JAX's coordination service, on the update
+    after the furthest one's, within a second or two.
+    """
+    return multihost_utils.reached_preemption_sync_point(updates)
 
 
 def leave(code: int) -> None:

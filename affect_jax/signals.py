@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
@@ -12,11 +13,16 @@ class StopRequest:
 
     `received` is None, or the number of the first signal. The exit code that belongs to it is
     128 + number: 143 for SIGTERM, 130 for Ctrl-C.
+
+    **Arguments:**
+
+    - `announce`: called at the first signal; it tells the run's other processes.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self) -> None:
+    def __init__(self, announce: Callable[[], None] = lambda: None) -> None:
+        self._announce = announce
         self.received: int | None = None
         self._previous: dict[int, object] = {}
 
@@ -45,3 +51,4 @@ class StopRequest:
         name = signal.Signals(number).name
         # Not `print`: the signal may have come in the middle of another one.
         os.write(2, f"{name}: finishing the step and saving; again to leave at once\n".encode())
+        self._announce()

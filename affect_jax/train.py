@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import signal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +45,6 @@ from affect_jax.signals import StopRequest
 from affect_jax.workdir import Workdir
 
 PANEL = 12  # faces in the panel of an evaluation
-AGREE_EVERY = 10  # steps, after which several processes ask each other whether a signal came
 
 
 def fit(config: Config, workdir: Workdir) -> int:
@@ -73,7 +73,7 @@ def fit(config: Config, workdir: Workdir) -> int:
         stack.enter_context(checkpoints)
         state = everywhere(compiled, checkpoints, training.fingerprint, given)
         start = int(state.step)
-        stop = stack.enter_context(StopRequest())
+        stop = stack.enter_context(StopRequest(parallel.announcer()))
         writer = stack.enter_context(writers.create_writer(workdir.path, start))
         progress = stack.enter_context(
             writers.Progress(cadence.total, start, cadence.steps_per_epoch)
@@ -271,6 +271,7 @@ class Run:
     training: features.Split
     rows: sampling.TrainingRows
     scored: tuple[int, scores.Scores] | None = None  # the newest evaluation and its step
+    updates: int = 0  # given out since this process began
 
     def loop(self, state: states.TrainState, feed: feeds.Feed) -> states.TrainState:
         """Updates from the state's step to the last one, or to a signal: the whole of training."""
@@ -281,7 +282,7 @@ class Run:
                 state, metrics, count = feed.update(state, step)
             step += count
             well = self.log.add(metrics, count)
-            stopping = self.stopping(step)
+            stopping = self.stopping()
             evaluating, saving = cadence.due("evaluate", step), cadence.due("save", step)
             if evaluating or saving or stopping or not well or cadence.due("log", step):
                 self.log.flush(step, feed.waited_seconds)
@@ -300,13 +301,15 @@ class Run:
             self.training.records, self.rows[step - 1][:PANEL], self.config.data.image_size
         )
 
-    def stopping(self, step: int) -> bool:
-        """Whether a signal ends the run after this step: the same answer in every process."""
-        if parallel.several() and step % AGREE_EVERY:
-            return False  # to ask the others takes waiting for the devices
-        received = parallel.largest(self.stop.received or 0)
-        self.stop.received = received or self.stop.received
-        return received > 0
+    def stopping(self) -> bool:
+        """Whether a signal ends the run after this update: the same answer in every process."""
+        self.updates += 1
+        if not parallel.several():
+            return self.stop.received is not None
+        agreed = parallel.agreed_to_stop(self.updates)
+        if agreed and self.stop.received is None:  # another process was told
+            self.stop.received = signal.SIGTERM
+        return agreed
 
     def conclude(self, state: states.TrainState) -> None:
         """The last word of a run that came to its end: a table of its scores."""

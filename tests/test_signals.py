@@ -23,6 +23,13 @@ def test_a_signal_is_remembered_with_its_exit_code(number, capfd):
     assert said == f"{number.name}: finishing the step and saving; again to leave at once\n"
 
 
+def test_the_first_signal_is_announced_once():
+    told = []
+    with StopRequest(announce=lambda: told.append("told")):
+        signal.raise_signal(signal.SIGTERM)
+    assert told == ["told"]
+
+
 def test_the_handlers_that_were_there_come_back():
     before = [signal.getsignal(number) for number in CODES]
     with StopRequest():
