@@ -44,6 +44,7 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
 
     **Raises:** `UserError` where there is no such checkpoint or split.
     """
+    from affect_jax import config as configs
     from affect_jax import inference, parallel, program, train
     from affect_jax import state as states
     from affect_jax.checkpoints import Checkpoints
@@ -63,7 +64,7 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
         "data": config.data.name,
         "split": data.name,
         "fingerprint": data.fingerprint,
-        "config": info["config"],
+        "config": configs.digest(config),
         "checkpoint_step": info["step"],
         "machine": parallel.machine(),
         "machine_of_training": info["machine"] if "machine" in info else {},
@@ -158,9 +159,14 @@ def _score(
         raise UserError(
             f"{about['predictions']}: no face has a label to score a prediction against"
         )
+    left_out = scores.not_scored(table)
+    if left_out:
+        about = about | {"not_scored": left_out}
     with _writing(out):
         scores.write(result, out / "scores.json", about | _protocol(table, draws, bootstrap))
     print(scores.summary(result))
+    if left_out:
+        print(f"\nnot scored: {'; '.join(left_out)}")
     print(f"\nwritten: {out / 'scores.json'}")
 
 

@@ -105,13 +105,11 @@ class Evaluator:
     def _table(self, outputs: dict[str, np.ndarray]) -> Predictions:
         """Outputs and labels side by side."""
         targets: dict[str, np.ndarray] = self.targets
-        columns: dict[str, Any] = {"id": self._ids}
+        labels = np.where(targets["expression_mask"], targets["expression"], -1).astype(np.int64)
+        columns: dict[str, Any] = {"id": self._ids, "classes": self.classes, "expression": labels}
         if "expression" in outputs:
             probabilities = outputs["expression"].astype(np.float64)
             probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32's rounding
-            labels = np.where(targets["expression_mask"], targets["expression"], -1)
-            columns["classes"] = self.classes
-            columns["expression"] = labels.astype(np.int64)
             columns["probabilities"] = probabilities
         for head in ("valence_arousal", "action_units"):
             if head in outputs:

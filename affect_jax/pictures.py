@@ -9,17 +9,21 @@ import numpy as np
 
 from affect_jax.facs.action_units import ACTIVE
 from affect_jax.labels import AXES
+from affect_jax.metrics.confusion import shares
 from affect_jax.predictions import Predictions
 
 
 def confusion(table: Predictions, size: float = 5.0) -> np.ndarray:
-    """The confusion matrix of the annotated faces, rows sum to one: uint8 [H, W, 3]."""
+    """The confusion matrix of the annotated faces, rows sum to one: uint8 [H, W, 3].
+
+    A row without faces is empty.
+    """
     assert table.expression is not None and table.probabilities is not None
     rows = table.expression >= 0
     count = len(table.classes)
     cells = table.expression[rows] * count + table.probabilities[rows].argmax(axis=1)
     matrix = np.bincount(cells, minlength=count**2).reshape(count, count)
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    share = shares(matrix)
     figure = _figure(size, size)
     axes = figure.add_subplot(xlabel="predicted", ylabel="label")
     axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
@@ -27,7 +31,8 @@ def confusion(table: Predictions, size: float = 5.0) -> np.ndarray:
     axes.set_yticks(range(count), table.classes)
     for i, j in np.ndindex(count, count):
         shade = "black" if share[i, j] > 0.5 else "white"
-        axes.text(j, i, f"{share[i, j]:.2f}", ha="center", va="center", color=shade, fontsize=8)
+        if matrix[i].any():
+            axes.text(j, i, f"{share[i, j]:.2f}", ha="center", va="center", color=shade, fontsize=8)
     return _pixels(figure)
 
 

@@ -3,12 +3,13 @@
 One row a face. Columns: `id`; `expression` (label id, empty where there is none) with `p_neutral`,
 `p_happiness`, ... (probabilities that sum to one); `valence`, `arousal` (labels, empty where there
 are none) with `valence_predicted`, `arousal_predicted`; `AU1`, ... (intensities in [0, 1], empty
-where there are none) with `AU1_predicted`, ... (probabilities). A model brings only its own; other
-columns are not read.
+where there are none) with `AU1_predicted`, ... (probabilities). A model brings only its own, and
+`expression` where scores within expressions are wanted; other columns are not read.
 
-Label i is the class of the i-th `p_` column. AffectNet's classes have their own ids (neutral 0 to
-contempt 7), so a column with such a name in another place is an error, not another numbering: most
-likely the columns are in alphabetical order, and every score would be wrong without a word.
+Label i is the class of the i-th `p_` column, and AffectNet's where there are none. AffectNet's
+classes have their own ids (neutral 0 to contempt 7), so a column with such a name in another place
+is an error, not another numbering: most likely the columns are in alphabetical order, and every
+score would be wrong without a word.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from affect_jax.labels import AXES, EXPRESSIONS
 from affect_jax.metrics.base import LARGEST
 
 MAX_BYTES = 4 << 30  # a larger file is not a table of faces
+EMPTY = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
+"""What programs write into the cell of a CSV for a number that is not there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Predictions:
     **Arguments:**
 
     - `id`: str [N], unique.
-    - `expression`: int64 [N], -1 where there is no label; `probabilities`: float64 [N, C].
+    - `expression`: int64 [N], -1 where there is no label, of models without probabilities too;
+      `probabilities`: float64 [N, C].
     - `classes`: the C names.
     - `valence_arousal`, `valence_arousal_predicted`: float64 [N, 2]; labels NaN where none.
     - `units`: the A numbers of the action units.
@@ -119,9 +123,7 @@ def _read_csv(path: pathlib.Path) -> pyarrow.Table:
     """All columns as text: types would be guessed from the file's start, and 007 is not 7."""
     with pyarrow.csv.open_csv(path) as start:
         names = start.schema.names
-    options = pyarrow.csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=True
-    )
+    options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()))
     table = pyarrow.csv.read_csv(path, convert_options=options)
     return table.rename_columns([column.strip() for column in table.column_names])
 
@@ -144,17 +146,23 @@ def from_table(table: pyarrow.Table, name: str) -> Predictions:
     units = [re.fullmatch(r"AU([1-9]\d*)_predicted", column) for column in columns]
     numbers = tuple(int(unit[1]) for unit in units if unit)
     has_axes = any(f"{axis}_predicted" in columns for axis in AXES)
+    _check_spelling(columns, name)
     if not (classes or numbers or has_axes):
+        separator = next((mark for mark in ";\t" if len(columns) == 1 and mark in columns[0]), "")
+        hint = f"; it is separated by {separator!r}, write commas" if separator else ""
         raise UserError(
             f"{name}: no predictions; give p_<class> columns, valence_predicted and "
-            f"arousal_predicted, or AU<n>_predicted. Columns: {', '.join(columns)[:80]}"
+            f"arousal_predicted, or AU<n>_predicted. Columns: {', '.join(columns)[:80]}{hint}"
         )
     ids = _ids(table, name)
     expression = probabilities = None
     if classes:
         _check_classes(classes, name)
         probabilities = np.stack([_numbers(table, f"p_{c}", name) for c in classes], axis=1)
-        _check_probabilities(probabilities, ids, name)
+        _check_probabilities(probabilities, ids, classes, name)
+        expression = _expressions(table, len(classes), name)
+    elif "expression" in columns:
+        classes = EXPRESSIONS[:8]
         expression = _expressions(table, len(classes), name)
     axes = units_labels = units_predicted = predicted = None
     if has_axes:
@@ -181,6 +189,18 @@ def _column(table: pyarrow.Table, column: str, name: str) -> pyarrow.ChunkedArra
     if column not in table.column_names:
         raise UserError(f"{name}: column {column!r} is missing")
     return table[column]
+
+
+def _check_spelling(columns: list[str], name: str) -> None:
+    """Raises where a column is ours but for its spelling: it would be left out in silence."""
+    for column in columns:
+        match = re.fullmatch(r"(valence|arousal|au0*(\d+))_predicted", column, re.IGNORECASE)
+        if match:
+            wanted = f"AU{match[2]}" if match[2] else match[1].lower()
+            if column != f"{wanted}_predicted":
+                raise UserError(
+                    f"{name}: column {column!r}: write {wanted}_predicted (labels: {wanted})"
+                )
 
 
 def _check_classes(classes: tuple[str, ...], name: str) -> None:
@@ -217,10 +237,10 @@ def _ids(table: pyarrow.Table, name: str) -> np.ndarray:
 
 def _numbers(table: pyarrow.Table, column: str, name: str, empty: bool = False) -> np.ndarray:
     """A column as float64 [N]; empty cells are NaN where allowed."""
+    values = _column(table, column, name)
+    if pyarrow.types.is_string(values.type):  # of a CSV
+        values = _parsed(values, column, name)
     try:
-        values = _column(table, column, name)
-        if pyarrow.types.is_string(values.type):  # of a CSV
-            values = pyarrow.compute.call_function("utf8_trim_whitespace", [values])
         values = values.cast(pyarrow.float64())
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
         line = str(error).splitlines()[0]
@@ -234,6 +254,33 @@ def _numbers(table: pyarrow.Table, column: str, name: str, empty: bool = False) 
         found = f"{array[row]}, no usable number" if values[row].is_valid else "empty"
         raise UserError(f"{name}: column {column!r}, row {row + 1}: {found}")
     return array
+
+
+def _parsed(texts: pyarrow.ChunkedArray, column: str, name: str) -> pyarrow.ChunkedArray:
+    """Numbers of a column of text, null where a cell is one of `EMPTY`."""
+    call = pyarrow.compute.call_function
+    texts = call("utf8_trim_whitespace", [texts])
+    known = pyarrow.compute.SetLookupOptions(pyarrow.array(EMPTY))
+    missing = call("is_in", [texts], known)
+    texts = call("if_else", [missing, pyarrow.scalar(None, pyarrow.string()), texts])
+    try:
+        return texts.cast(pyarrow.float64())
+    except pyarrow.ArrowInvalid:
+        row, text = next((i, one) for i, one in enumerate(texts.to_pylist()) if not _number(one))
+        what = "unknown label" if column == "expression" else "no number:"
+        hint = "; write its number" if text in EXPRESSIONS else ""
+        raise UserError(
+            f"{name}: column {column!r}, row {row + 1}: {what} {text[:40]!r}{hint}"
+        ) from None
+
+
+def _number(text: str | None) -> bool:
+    """Whether Arrow takes a text for a number, or it is none at all."""
+    try:
+        pyarrow.scalar(text, pyarrow.string()).cast(pyarrow.float64())
+    except pyarrow.ArrowInvalid:
+        return False
+    return True
 
 
 def _columns(table, columns, name: str, empty: bool = False, low: float = -np.inf) -> np.ndarray:
@@ -264,12 +311,21 @@ def _expressions(table: pyarrow.Table, num_classes: int, name: str) -> np.ndarra
     return labels.astype(np.int64)
 
 
-def _check_probabilities(probabilities: np.ndarray, ids: np.ndarray, name: str) -> None:
+def _check_probabilities(
+    probabilities: np.ndarray, ids: np.ndarray, classes: tuple[str, ...], name: str
+) -> None:
     sums = probabilities.sum(axis=1)
-    bad = np.flatnonzero((np.abs(sums - 1) > 1e-3) | (probabilities < 0).any(axis=1))
+    negative = probabilities.min(axis=1) < 0
+    bad = np.flatnonzero((np.abs(sums - 1) > 1e-3) | negative)
     if len(bad):
         row = bad[0]
+        least = int(probabilities[row].argmin())
+        found = (
+            f"p_{classes[least]} is {probabilities[row, least]:g}"
+            if negative[row]
+            else f"p_{', p_'.join(classes)} sum to {sums[row]:.4f}"
+        )
         raise UserError(
             f"{name}: row {row + 1} (id {ids[row]}): probabilities must be 0 or more and sum to 1; "
-            f"they sum to {sums[row]:.4f}"
+            f"{found}"
         )

@@ -89,8 +89,8 @@ def names(heads: Sequence[str], classes: Sequence[str]) -> set[str]:
     """The names of all scores that a model with these heads can have, on faces with all labels."""
     count, units = len(classes), tuple(UNITS)
     columns: dict[str, Any] = {"id": np.arange(count).astype(str), "classes": tuple(classes)}
+    columns["expression"] = np.arange(count)
     if "expression" in heads:
-        columns["expression"] = np.arange(count)
         columns["probabilities"] = np.full((count, count), 1 / count)
     if "valence_arousal" in heads:
         columns["valence_arousal"] = columns["valence_arousal_predicted"] = np.zeros((count, 2))
@@ -98,6 +98,31 @@ def names(heads: Sequence[str], classes: Sequence[str]) -> set[str]:
         columns["units"] = units
         columns["action_units"] = columns["action_units_predicted"] = np.zeros((count, len(units)))
     return set(score(Predictions(**columns), draws=1).values)
+
+
+def not_scored(p: Predictions) -> list[str]:
+    """Sentences on what was predicted and is in no score, for want of labels."""
+    found = []
+    if p.probabilities is not None and not np.any(_given(p.expression) >= 0):
+        found.append("expressions: no face has a label")
+    if p.valence_arousal_predicted is not None:
+        known = np.isfinite(_given(p.valence_arousal, 2))
+        if not known.all(axis=1).any():
+            found.append("valence and arousal: no face has labels of both")
+        elif half := int((known.any(axis=1) & ~known.all(axis=1)).sum()):
+            found.append(f"valence and arousal of {half:,} faces with a label of one of them alone")
+    if p.action_units_predicted is not None:
+        labels = _given(p.action_units, len(p.units)).T
+        pairs = zip(p.units, labels, strict=True)
+        names = [f"AU{unit}" for unit, one in pairs if not np.isfinite(one).any()]
+        if names:
+            found.append(f"{', '.join(names)}: no face has a label")
+    return found
+
+
+def _given(labels: np.ndarray | None, *shape: int) -> np.ndarray:
+    """The labels, or as many NaN as one face has."""
+    return np.full((1, *shape), np.nan) if labels is None else labels
 
 
 def compare(
@@ -119,7 +144,7 @@ def compare(
 
     **Raises:** `UserError` where faces, classes or labels differ.
     """
-    second = _aligned(first, second)
+    second = aligned(first, second)
     a, b = (score(one, draws=draws, seed=seed) for one in (first, second))
     names = [name for name in a.values if name in b.values]
     if a.counts.get("multitask") != b.counts.get("multitask"):
@@ -198,8 +223,11 @@ def _joint(models: Sequence[_Model]) -> Scorer:
     return joint
 
 
-def _aligned(first: Predictions, second: Predictions) -> Predictions:
-    """The second table with its faces in the order of the first."""
+def aligned(first: Predictions, second: Predictions) -> Predictions:
+    """The second table with its faces in the order of the first.
+
+    **Raises:** `UserError` where faces, classes or labels differ.
+    """
     place = {name: row for row, name in enumerate(second.id.tolist())}
     missing = [name for name in first.id.tolist() if name not in place]
     if missing or len(first) != len(second):
@@ -259,9 +287,10 @@ def headlines(scores: Scores) -> dict[str, float]:
 def summary(scores: Scores) -> str:
     """Tables for the terminal: headlines, F1 of each class, and what is undefined."""
     rows = [
-        (name, _number(value), _interval(scores, name)) for name, value in headlines(scores).items()
+        (name, _number(value), _interval(scores, name), fewer(scores, name))
+        for name, value in headlines(scores).items()
     ]
-    headers = ("score", "value", "95 % interval")
+    headers = ("score", "value", "95 % interval", "")
     tables = [tabulate.tabulate(rows, headers=headers, disable_numparse=True)]
     prefix = "categorical.top1.original.f1."
     classes = [name.removeprefix(prefix) for name in scores.values if name.startswith(prefix)]
@@ -291,6 +320,12 @@ def _interval(scores: Scores, name: str) -> str:
         return ""
     low, high = scores.intervals[name]
     return f"{low:.3f} to {high:.3f}"
+
+
+def fewer(scores: Scores, name: str) -> str:
+    """`over 7 of 8` of a mean that leaves out what is undefined; else nothing."""
+    taken, whole = scores.counts.get(name, (0, 0))
+    return f"over {taken} of {whole}" if taken < whole else ""
 
 
 def as_json(scores: Scores, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -347,7 +347,7 @@ class Run:
             self.evaluator.targets[name][rows] for name in ("landmarks", "action_unit_sides")
         )
         shown = {"faces": pictures.panel(faces, points, sides, table, rows)}
-        if table.expression is not None:
+        if table.probabilities is not None:
             shown["confusion"] = pictures.confusion(table)
         return shown
 

@@ -8,20 +8,23 @@
 set -euo pipefail
 source "$(dirname "$0")/environment.sh" tensorboard
 data=affectnet
-case ${1:-} in --data=*) data=${1#--data=} && shift ;; esac
+given=()
+for option; do
+  case $option in --data=*) data=${option#--data=} ;; *) given+=("$option") ;; esac
+done
 runs=${RUNS:-runs/table7-$data}
 tables=() compared=()
 for model in ${MODELS:-imbalanced downsampling upsampling weighted dimensional}; do
   workdir=$runs/$model
-  options=("$@")
+  options=("${given[@]}")
   case $model in
     downsampling) name=down-sampling && options+=(${CAP:+--config.sampling.cap="$CAP"}) ;;
     upsampling) name=up-sampling ;;
     weighted) name=weighted-loss ;;
     *) name=$model ;;
   esac
-  if [ "$workdir/evaluation/validation/scores.json" -nt "$workdir/checkpoints" ]; then
-    echo "$workdir: done"
+  if [ "$workdir/evaluation/validation/report.html" -nt "$workdir/checkpoints" ]; then
+    echo "$workdir: done, as its config.json says; delete the folder to train it otherwise"
   else
     python -m affect_jax.main --config="configs/alexnet_$model.py:$data" --workdir="$workdir" \
       "${options[@]}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -73,6 +74,26 @@ def test_an_undefined_score_is_null_with_its_reason(tmp_path):
     assert written["intervals"] == {}
     nulls = {name for name, value in written["scores"].items() if value is None}
     assert nulls == written["undefined"].keys()
+
+
+def test_what_has_no_labels_is_said(table, tmp_path, capsys):
+    axes = table.valence_arousal.copy()
+    axes[:, 1] = np.nan
+    units = table.action_units.copy()
+    units[:, 1] = np.nan
+    given = dataclasses.replace(table, valence_arousal=axes, action_units=units)
+    predictions.write(given, tmp_path / "t.parquet")
+    assert run("--predictions", tmp_path / "t.parquet", "--out", tmp_path, "--bootstrap=0") == 0
+    told = json.loads((tmp_path / "scores.json").read_text())["about"]["not_scored"]
+    assert told == ["valence and arousal: no face has labels of both", "AU12: no face has a label"]
+    assert f"not scored: {'; '.join(told)}" in capsys.readouterr().out
+    axes[:10] = table.valence_arousal[:10]
+    assert scores.not_scored(dataclasses.replace(table, valence_arousal=axes)) == [
+        "valence and arousal of 50 faces with a label of one of them alone"
+    ]
+    bare = dataclasses.replace(table, expression=np.full(60, -1))
+    assert scores.not_scored(bare) == ["expressions: no face has a label"]
+    assert scores.not_scored(table) == []
 
 
 def test_nothing_but_scores_is_written(path, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -126,6 +127,7 @@ def test_evaluate_takes_a_checkpoint_by_name_or_step(trained, tmp_path, checkpoi
     written = json.loads((folder / "run/evaluation/training/scores.json").read_text())
     expected = 14 if checkpoint == "last" else 7
     assert written["about"]["checkpoint_step"] == expected
+    assert re.fullmatch("[0-9a-f]{12}", written["about"]["config"])  # a digest, not all of it
     assert f"step {expected}, training split, 64 faces" in result.stdout
     assert not (tmp_path / "data").exists()
 

@@ -62,11 +62,12 @@ BAD_VALUES = [
     (
         "expression",
         ["fear", "1", "2", "3", "4"],
-        "'expression' holds something not a number: .*fear",
+        "'expression', row 1: unknown label 'fear'; write its number",
     ),
     ("p_fear", [2.0, 0, 0, 0, 0], r"row 1 \(id face/0.jpg\).*sum to 1"),
-    ("p_fear", [-0.5, 0, 0, 0, 0], "row 1 .*0 or more"),
-    ("p_fear", ["x", "0", "0", "0", "0"], "'p_fear' holds something not a number"),
+    ("p_fear", [-0.5, 0, 0, 0, 0], "row 1 .*0 or more and sum to 1; p_fear is -0.5"),
+    ("p_fear", ["0", "x", "0", "0", "0"], "'p_fear', row 2: no number: 'x'"),
+    ("p_fear", ["0", " ", "0", "0", "0"], "'p_fear', row 2: empty"),
     ("p_fear", [0.1, None, 0.1, 0.1, 0.1], "'p_fear', row 2: empty"),
     ("p_fear", [0.1, 0.1, float("nan"), 0.1, 0.1], "'p_fear', row 3: nan, no usable number"),
     ("p_fear", [[0.1], [0.1], [0.1], [0.1], [0.1]], "'p_fear' holds something not a number"),
@@ -127,6 +128,37 @@ def test_other_classes_are_numbered_by_their_columns(names):
     assert predictions.from_table(pyarrow.table(columns), "mine.csv").classes == names
 
 
+def test_expressions_come_with_models_that_do_not_predict_them(table, tmp_path):
+    """For scores within expressions, and for knowing which faces these are."""
+    for name in ("t.csv", "t.parquet"):
+        axes = dataclasses.replace(table, probabilities=None, units=(), action_units=None,
+                                   action_units_predicted=None)  # fmt: skip
+        predictions.write(axes, tmp_path / name)
+        back = predictions.read(tmp_path / name)
+        np.testing.assert_array_equal(back.expression, table.expression)
+        assert back.classes == classes(8) and back.probabilities is None
+
+
+@pytest.mark.parametrize(
+    "column, wanted",
+    [("AU02_predicted", "AU2"), ("Valence_Predicted", "valence"), ("au12_PREDICTED", "AU12")],
+)
+def test_a_prediction_in_another_spelling_is_not_left_out_in_silence(table, column, wanted):
+    columns = predictions.to_table(table).append_column(column, pyarrow.array([0.0] * 5))
+    with pytest.raises(UserError, match=f"column '{column}': write {wanted}_predicted"):
+        predictions.from_table(columns, "mine.csv")
+    spare = predictions.to_table(table).append_column("age_predicted", pyarrow.array([0.0] * 5))
+    assert len(predictions.from_table(spare, "mine.csv")) == 5
+
+
+@pytest.mark.parametrize("empty", ["", " ", "NA", "nan", "null", "#N/A"])
+def test_what_programs_write_for_nothing_is_nothing_but_in_an_id(tmp_path, empty):
+    path = write_csv(tmp_path / "t.csv", [("NA", empty, "0.25", "0.75"), ("null", "1", "1", "0")])
+    back = predictions.read(path)
+    assert back.id.tolist() == ["NA", "null"]
+    np.testing.assert_array_equal(back.expression, [-1, 1])
+
+
 def test_one_class_is_no_choice():
     columns = pyarrow.table({"id": ["a"], "expression": [0], "p_neutral": [1.0]})
     with pytest.raises(UserError, match="p_neutral alone"):
@@ -178,7 +210,9 @@ def test_files_that_are_no_tables(tmp_path):
     refused("empty.csv", b"", "cannot be read as csv")
     refused("head_only.csv", b"id,p_neutral,p_happiness\n", "no rows")
     refused("other.csv", b"id,name\n1,a\n", "no predictions.*Columns: id, name")
-    refused("semicolons.csv", b"id;p_neutral\n1;1\n", "no predictions.*Columns: id;p_neutral")
+    refused(
+        "semicolons.csv", b"id;p_neutral\n1;1\n", "no predictions.*separated by ';', write commas"
+    )
     refused("twice.csv", b"id,id\n1,2\n", "'id' is there twice")
     refused("ragged.csv", b"id,p_neutral\n1\n", "cannot be read as csv")
     refused("binary.csv", b"id,p_neutral,p_happiness\n\xff\xfe,1,0\n", "cannot be read as csv")

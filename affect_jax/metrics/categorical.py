@@ -51,6 +51,8 @@ def categorical(
 
     **Raises:** `UserError` that names the face whose label or probability is not one.
     """
+    if draws < 1:
+        raise ValueError(f"draws = {draws}: must be 1 or more")
     score = scorer(labels, probabilities, classes)
     once = score(np.ones((1, len(labels))))
     drawn = skew.normalised(score, np.asarray(labels), draws, seed)

@@ -31,6 +31,11 @@ def top2(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where((best == labels[:, None]).any(axis=1), labels, best[:, 0])
 
 
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Each row of a confusion matrix [C, C] by its sum; NaN where no face has that label."""
+    return divide(counts, counts.sum(axis=1, keepdims=True))
+
+
 def matrices(
     labels: np.ndarray, predicted: np.ndarray, num_classes: int, weights: np.ndarray
 ) -> np.ndarray:

@@ -73,19 +73,22 @@ def html(found: Sequence[Run], changes: Sequence[Scores]) -> str:
     """
     first = found[0]
     reasons = [paper.why_not_comparable(run.about, run.table) for run in found]
+    # The same faces may have been scored under different names of their data set.
+    telling = next((run for run, reason in zip(found, reasons, strict=True) if reason), first)
     names = [name for name in scores.HEADLINES if any(name in run.scores.values for run in found)]
     classes = first.table.classes if first.table.probabilities is not None else ()
     others = list(zip(found[1:], changes, strict=True))
     context: dict[str, Any] = {
-        "heading": f"{len(found)} runs on {facts.data_name(first)}",
+        "heading": f"{len(found)} runs on {facts.data_name(telling)}",
         "lead": f"{', '.join(run.name for run in found[1:])} against {first.name}, "
         f"scored on the same {len(first.table):,} faces.",
         "comparable": not any(reasons),
-        "origin": _origin(found, reasons),
+        "origin": _origin(telling),
         "runs": found,
         "others": others,
         "columns": [(first, None), *others],
         "settings": settings(found),
+        "configs_known": all(run.config for run in found),
         "names": names,
         "classes": classes,
         "f1_columns": [f"categorical.top1.{skew}.f1" for skew in naming.SKEWS],
@@ -121,14 +124,9 @@ def _about(run: Run, key: str) -> str:
     return str(run.about[key]) if key in run.about else ""
 
 
-def _origin(found: Sequence[Run], reasons: Sequence[str]) -> list[str]:
-    if not any(reasons):
-        return ["AffectNet, validation split."]
-    reason = next(reason for reason in reasons if reason)
-    return [
-        f"Not AffectNet: {facts.data_name(found[0])}.",
-        f"{reason} No number on this page may be compared with one published on AffectNet.",
-    ]
+def _origin(telling: Run) -> list[str]:
+    comparable, lines = facts.origin(telling)
+    return lines[:1] if comparable else lines  # no published number stands on this page
 
 
 def _pictures(

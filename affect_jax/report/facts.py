@@ -67,12 +67,20 @@ def origin(run: Run) -> tuple[bool, list[str]]:
             f"Not AffectNet: {data_name(run)}.",
             f"{reason} No number on this page may be compared with one published on AffectNet.",
         ]
-    return True, [
-        "AffectNet, validation split.",
-        "Published numbers beside it are the paper’s AlexNet on the paper’s own test split, which "
-        "was not released and is skewed. The validation split has 500 faces of each expression, so "
-        "here Orig and Norm are the same: compare with the paper’s Norm.",
-    ]
+    lines = ["AffectNet, validation split."]
+    if run.table.probabilities is not None and paper.eight(run.table.classes):
+        lines.append(
+            "Published F1 beside it are the paper’s AlexNet, "
+            f"{paper.strategy_of(run.config)}, on {paper.TEST}, which was not released and is "
+            "skewed. The validation split has 500 faces of each expression, so here Orig and Norm "
+            "are the same: compare with the paper’s Norm."
+        )
+    if run.table.valence_arousal_predicted is not None:
+        lines.append(
+            "Published scores of valence and arousal are the paper’s AlexNet on "
+            f"{paper.VALIDATION}, as later work cites them."
+        )
+    return True, lines
 
 
 def _model(config: Mapping[str, Any]) -> Pairs:
@@ -108,6 +116,8 @@ def _data(run: Run) -> Pairs:
     if table.valence_arousal is not None:
         known = np.isfinite(table.valence_arousal).all(axis=1)
         pairs.append(("with both axes", f"{int(known.sum()):,}"))
+    if "not_scored" in about:
+        pairs.append(("not scored", "; ".join(about["not_scored"])))
     if "fingerprint" in about:
         pairs.append(("fingerprint", str(about["fingerprint"])[:12]))
     return pairs
@@ -143,7 +153,9 @@ def _evaluation(about: Mapping[str, Any]) -> Pairs:
         pairs.append(("intervals", f"{about['bootstrap']:,} bootstrap samples"))
     # The table of a checkpoint lies beside the page; another's was somewhere.
     scored = ("predictions", "sha256") if "sha256" in about else ()
-    pairs += [(k, str(about[k])) for k in ("config", *scored, "time") if k in about]
+    pairs += [(k, str(about[k])) for k in (*scored, "time") if k in about]
+    if "config" in about:
+        pairs.append(("config’s digest", str(about["config"])))
     return pairs
 
 

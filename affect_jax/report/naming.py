@@ -76,8 +76,14 @@ def number(value: float | None) -> str:
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")  # a zero has no sign
 
 
+def share(value: float, digits: int = 2) -> str:
+    """`0.25`; a dash for NaN, of a row without faces."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
 def signed(value: float, digits: int = 3) -> str:
-    """With its sign, `+0.012`; a zero has none."""
+    """With its sign, `+0.012`; a zero has none. What would be shown as zero gets a digit more."""
+    digits += abs(value) >= 0.5 * 10 ** -(digits + 1) and not round(value, digits)
     rounded = round(value, digits)
     text = f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
     return text.replace("-", "−")

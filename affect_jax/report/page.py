@@ -97,7 +97,6 @@ def html(run: Run, pictures: Mapping[str, Sequence[Picture]]) -> str:
         "facts": facts.facts(run),
         "config": facts.config_rows(run),
         "papers": papers,
-        "strategy": paper.strategy_of(run.config),
         "cards": [name for name in CARDS if name in run.scores.values],
         "headlines": _headlines(run),
         "pictures": pictures,
@@ -164,7 +163,7 @@ def _matrix(run: Run) -> list[tuple[str, list[tuple[int, float]]]]:
     rows = table.expression >= 0
     predicted = confusion.top1(table.probabilities[rows])
     counts = confusion.matrix(table.expression[rows], predicted, len(table.classes))
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = confusion.shares(counts)
     return [
         (name, list(zip(row.tolist(), share.tolist(), strict=True)))
         for name, row, share in zip(table.classes, counts, shares, strict=True)

@@ -87,6 +87,8 @@ def read(path: pathlib.Path) -> Run:
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
     table = tables.read(_table_path(folder, about))
+    if table.probabilities is None and "classes" in about:  # their names are no columns
+        table = dataclasses.replace(table, classes=tuple(about["classes"]))
     workdir = folder.parents[1] if folder.parent.name == "evaluation" else folder
     config, curves, seconds = training(workdir)
     name = workdir.resolve().name

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 
 import tabulate
 
+from affect_jax import scores
 from affect_jax.command import answering
 from affect_jax.errors import UserError
 from affect_jax.labels import AXES
@@ -33,7 +34,7 @@ from affect_jax.report.templating import write_text
 DIMENSIONAL = "dimensional"
 KINDS = ("accuracy", "f1.macro", "kappa", "alpha", "auc.macro", "auc_pr.macro")
 AXIS_KINDS = ("rmse", "corr", "sagr", "ccc")
-INTERVAL, PAPER = "95 % interval", "paper, AffectNet"
+INTERVAL, FEWER = "95 % interval", "mean over"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Column:
     - `head`: what stands above.
     - `run`: whose scores; None: the paper's.
     - `names`: of the scores, one a row.
-    - `papers`: published numbers by name.
+    - `papers`: published numbers by name; `papers_on`: which faces of AffectNet they are of.
     - `group`: what stands above the heads of neighbours that share it, where a format can.
     """
 
@@ -53,6 +54,7 @@ class Column:
     run: Run | None
     names: Sequence[str]
     papers: Mapping[str, float]
+    papers_on: str
     group: str = ""
 
     @property
@@ -86,8 +88,11 @@ def tables(strategies: Mapping[str, Run], dimensional: Run | None) -> dict[str, 
     if strategies:
         first = next(iter(strategies.values()))
         for name, run in strategies.items():
-            if run.table.probabilities is None or run.table.classes != first.table.classes:
-                raise UserError(f"{name}={run.name}: no categorical model of the same classes")
+            _check(name, run, "categorical.top1.original.accuracy")
+            try:
+                scores.aligned(first.table, run.table)
+            except UserError as error:
+                raise UserError(f"{first.name} and {run.name}: {error}") from None
         classes = [*first.table.classes, "macro"]
         found["table7"] = _categorical(strategies, "F1 of each class", classes, "f1.{}", True)
         titles = [naming.title(f"categorical.top1.original.{k}").split(" · ")[0] for k in KINDS]
@@ -104,37 +109,50 @@ def _categorical(
 ) -> list[Table]:
     kinds = rows if pattern == "f1.{}" else KINDS
     columns, papers = [], []
-    reason = ""
+    telling = _telling(list(strategies.values()))
+    comparable = not paper.why_not_comparable(telling.about, telling.table)
+    eight = paper.eight(telling.table.classes)  # F1 among others is another task
     for strategy in paper.STRATEGIES:
         for rule, skew in paper.COLUMNS:
             names = [f"categorical.{rule}.{skew}.{pattern.format(kind)}" for kind in kinds]
             head = f"{naming.RULES[rule]} {naming.SKEWS[skew]}"
             numbers = paper.categorical(strategy)
-            papers.append(Column(head, None, names, numbers, strategy))
+            papers.append(Column(head, None, names, numbers, paper.TEST, strategy))
             if strategy in strategies:
+                beside = numbers if comparable and eight else {}
                 run = strategies[strategy]
-                reason = reason or paper.why_not_comparable(run.about, run.table)
-                columns.append(Column(head, run, names, {} if reason else numbers, strategy))
-    first = next(iter(strategies.values()))
-    found = [Table(f"{title}. {_where(first)}", rows, columns)]
-    if reason and published:
+                columns.append(Column(head, run, names, beside, paper.TEST, strategy))
+    found = [Table(f"{title}. {_where(telling)}", rows, columns)]
+    if published and eight and not comparable:
         found.append(
             _published(f"{title}: the paper’s Table 7, macro its columns’ means", rows, papers)
         )
     return found
 
 
+def _check(name: str, run: Run, score: str) -> None:
+    if score not in run.scores.values:
+        raise UserError(f"{name}={run.name}: it has no {naming.model_of(score).lower()} to show")
+
+
+def _telling(several: Sequence[Run]) -> Run:
+    """One that may not stand beside the paper, where there is one."""
+    reasons = [paper.why_not_comparable(run.about, run.table) for run in several]
+    return next((run for run, why in zip(several, reasons, strict=True) if why), several[0])
+
+
 def _dimensional(run: Run) -> list[Table]:
-    if run.table.valence_arousal_predicted is None:
-        raise UserError(f"dimensional={run.name}: no valence and arousal")
+    _check("dimensional", run, "dimensional.valence.rmse")
     reason = paper.why_not_comparable(run.about, run.table)
     names = {axis: [f"dimensional.{axis}.{kind}" for kind in AXIS_KINDS] for axis in AXES}
     rows = [naming.MEASURES[kind] for kind in AXIS_KINDS]
     numbers = {} if reason else paper.DIMENSIONAL
-    columns = [Column(axis, run, names[axis], numbers) for axis in AXES]
+    columns = [Column(axis, run, names[axis], numbers, paper.VALIDATION) for axis in AXES]
     found = [Table(f"Valence and arousal. {_where(run)}", rows, columns)]
     if reason:
-        papers = [Column(axis, None, names[axis], paper.DIMENSIONAL) for axis in AXES]
+        papers = [
+            Column(axis, None, names[axis], paper.DIMENSIONAL, paper.VALIDATION) for axis in AXES
+        ]
         found.append(_published("Valence and arousal: the paper’s AlexNet", rows, papers))
     return found
 
@@ -148,25 +166,28 @@ def _where(run: Run) -> str:
 
 
 def _published(title: str, rows: Sequence[str], columns: Sequence[Column]) -> Table:
-    where = "Data: AffectNet, the paper’s own test split: another data set than above."
+    where = f"Data: AffectNet, {columns[0].papers_on}: another data set than above."
     return Table(f"{title}. {where}", rows, columns)
 
 
 def cells(table: Table) -> list[list[str]]:
-    """The rows as text: a score's number, its interval below, the paper's below that."""
+    """The rows as text: a score's number; below it its interval, how many classes a mean is over
+    where not all, and the paper's number."""
     found = []
     for i, row in enumerate(table.rows):
-        lines = {row: [], INTERVAL: [], PAPER: []}
+        published = f"paper, {table.columns[0].papers_on}"
+        lines = {row: [], INTERVAL: [], FEWER: [], published: []}
         for column in table.columns:
             name = column.names[i]
             known = f"{column.papers[name]:.2f}" if name in column.papers else ""
             if column.run is None:
                 lines[row].append(known)
                 continue
-            scores = column.run.scores
-            lines[row].append(naming.number(scores.values[name]))
-            lines[INTERVAL].append(naming.interval(scores.intervals, name))
-            lines[PAPER].append(known)
+            own = column.run.scores
+            lines[row].append(naming.number(own.values[name]))
+            lines[INTERVAL].append(naming.interval(own.intervals, name))
+            lines[FEWER].append(scores.fewer(own, name).removeprefix("over "))
+            lines[published].append(known)
         found += [[head, *texts] for head, texts in lines.items() if head == row or any(texts)]
     return found
 
@@ -224,18 +245,19 @@ def comma_separated(several: Sequence[Table]) -> str:
     """One line a number, so that no number is without its data set."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["data", "source", "column", "row", "score", "value", "low", "high"])
+    head = ("data", "source", "column", "row", "score", "value", "low", "high", "mean over", "of")
+    writer.writerow(head)
     for table in several:
         for column in table.columns:
             for row, name in zip(table.rows, column.names, strict=True):
                 if column.run is not None:
-                    scores = column.run.scores
-                    low, high = scores.intervals[name] if name in scores.intervals else ("", "")
+                    own = column.run.scores
+                    ends, counts = own.intervals.get(name, ("", "")), own.counts.get(name, ("", ""))
                     about = (facts.data_name(column.run), column.run.name, column.whole_head, row)
-                    writer.writerow([*about, name, scores.values[name], low, high])
+                    writer.writerow([*about, name, own.values[name], *ends, *counts])
                 if name in column.papers:
-                    about = ("AffectNet", "paper", column.whole_head, row)
-                    writer.writerow([*about, name, column.papers[name], "", ""])
+                    about = (f"AffectNet, {column.papers_on}", "paper", column.whole_head, row)
+                    writer.writerow([*about, name, column.papers[name], "", "", "", ""])
     return buffer.getvalue()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 import affect_jax
+from affect_jax import scores
 from affect_jax.report import naming
 
 
@@ -41,7 +42,9 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "exact": repr,
+        "fewer": scores.fewer,
         "number": naming.number,
+        "share": functools.partial(naming.share, digits=3),
         "signed": naming.signed,
         "thousands": "{:,}".format,
         "title": naming.title,

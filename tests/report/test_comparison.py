@@ -13,6 +13,7 @@ from affect_jax.report import __main__ as command
 from affect_jax.report import comparison
 from tests.report.conftest import table, write_run
 from tests.report.reading import Page
+from tests.report.test_page import of, released
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,17 @@ def test_intervals_are_those_of_the_paired_bootstrap(three, changes):
     low, high = changes[0].intervals[name]
     own = [high - low for low, high in (run.scores.intervals[name] for run in three[:2])]
     assert high - low < sum(own)
+
+
+def test_one_run_on_other_data_speaks_for_all():
+    """The same faces, scored once under AffectNet's name and once under none."""
+    faces = released(table())
+    both = [of(faces), dataclasses.replace(of(faces, ""), name="other")]
+    for found in (both, both[::-1]):
+        text = Page(comparison.html(found, [Scores()])).text
+        assert "2 runs on data of unknown origin" in text
+        assert "Not AffectNet: data of unknown origin." in text
+        assert "everything else in their configs" not in text  # which nobody knows
 
 
 def test_the_page_has_every_runs_numbers_and_differences(page, three, changes):

@@ -50,6 +50,12 @@ def test_what_is_undefined_says_so():
     )
 
 
+def test_an_end_that_is_not_zero_is_not_shown_as_zero():
+    """`−0.004 to 0.000, worse` would contradict itself."""
+    assert naming.signed(-0.0004) == "−0.0004" and naming.signed(0.0006) == "+0.001"
+    assert naming.signed(-0.00004) == "0.000"
+
+
 def test_only_errors_are_better_when_smaller():
     smaller = {n for n in scores.score(table(60), draws=1).values if naming.smaller_is_better(n)}
     assert smaller and all({"rmse", "mae", "calibration_error"} & {*n.split(".")} for n in smaller)

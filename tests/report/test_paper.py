@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import pathlib
 
@@ -78,3 +79,7 @@ def test_only_affectnet_may_be_compared():
     assert "not named" in paper.why_not_comparable({}, given)
     assert "synthetic_faces, not" in paper.why_not_comparable({"data": "synthetic_faces"}, given)
     assert "500 of each" in paper.why_not_comparable({"data": "affectnet"}, given)
+    training = {"data": "affectnet", "split": "training"}
+    assert "training split" in paper.why_not_comparable(training, given)
+    unlabelled = dataclasses.replace(given, expression=None)
+    assert "without labels" in paper.why_not_comparable({"data": "affectnet"}, unlabelled)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 from affect_jax.errors import UserError
@@ -95,21 +97,27 @@ def test_every_line_of_the_csv_says_whose_number_it_is(found):
     for several in tables_.values():
         for line in csv.DictReader(tables.comma_separated(several).splitlines()):
             if line["source"] == "paper":
-                assert line["data"] == "AffectNet" and line["low"] == ""
+                assert line["data"].startswith("AffectNet, the ") and line["low"] == ""
+                own = "test split" if line["score"].startswith("categorical") else "validation"
+                assert own in line["data"]
             else:
                 assert line["data"] == "rendered faces (synthetic_faces)"
                 assert float(line["value"]) == run.scores.values[line["score"]]
                 assert (float(line["low"]), float(line["high"])) == run.scores.intervals[
                     line["score"]
                 ]
+                if line["score"] in run.scores.counts:
+                    counted = (int(line["mean over"]), int(line["of"]))
+                    assert counted == run.scores.counts[line["score"]]
 
 
 def test_on_other_data_the_paper_has_a_table_of_its_own(found):
     for name, several in found[0].items():
         text = tables.markdown(several)
         ours = text.split("**F1 of each class: the paper")[0].split("**Valence and arousal: ")[0]
-        assert "NOT AffectNet" in ours and tables.PAPER not in ours
-        assert ("the paper’s own test split" in text) == (name != "strategies")
+        assert "NOT AffectNet" in ours and "paper, " not in ours
+        splits = {"table7": paper.TEST, "dimensional": paper.VALIDATION}
+        assert name not in splits or f"AffectNet, {splits[name]}" in text
 
 
 def test_on_affectnet_the_papers_numbers_stand_below():
@@ -118,10 +126,63 @@ def test_on_affectnet_the_papers_numbers_stand_below():
     assert "NOT" not in one.title
     rows = tables.cells(one)
     place = next(i for i, row in enumerate(rows) if row[0] == "contempt")
-    assert [row[0] for row in rows[place : place + 2]] == ["contempt", tables.PAPER]  # no interval
+    assert [row[0] for row in rows[place : place + 2]] == [
+        "contempt",
+        f"paper, {paper.TEST}",
+    ]  # no interval
     assert rows[place + 1][1:] == ["0.27", "0.59", "0.58", "0.79"]
     wanted = paper.categorical("weighted-loss")["categorical.top1.original.f1.macro"]
     assert rows[-1][1] == f"{wanted:.2f}"
+
+
+def test_one_run_on_other_data_is_enough_to_say_so():
+    """The same faces, scored once under AffectNet's name and once under none."""
+    faces = released(table())
+    named, unnamed = of(faces), of(faces, "")
+    for several in tables.tables({"imbalanced": named, "weighted-loss": unnamed}, None).values():
+        assert "Data: data of unknown origin" in several[0].title
+        assert not any(column.papers for column in several[0].columns)
+
+
+def test_strategies_are_scored_on_the_same_faces():
+    with pytest.raises(UserError, match="compared on the same faces: 4000 and 240"):
+        tables.tables({"imbalanced": of(released(table())), "weighted-loss": of(table())}, None)
+
+
+def test_the_papers_f1_are_no_peer_of_seven_classes():
+    seven = dataclasses.replace(
+        (faces := released(table())),
+        classes=faces.classes[:7],
+        probabilities=faces.probabilities[:, :7] / faces.probabilities[:, :7].sum(1, keepdims=True),
+        expression=np.where(faces.expression < 7, faces.expression, -1),
+    )
+    run = of(seven)
+    assert not paper.why_not_comparable(run.about, run.table)
+    (one,) = tables.tables({"weighted-loss": run}, None)["table7"]
+    assert len(one.rows) == 8 and not any(column.papers for column in one.columns)
+
+
+def test_a_mean_over_fewer_classes_says_so():
+    faces = dataclasses.replace(table(), probabilities=np.tile(np.eye(8)[1], (240, 1)))
+    one = tables.tables({"weighted-loss": of(faces)}, None)["strategies"][0]
+    rows = tables.cells(one)
+    assert [row[0] for row in rows].count(tables.FEWER) == 0  # all these are defined
+    column = dataclasses.replace(
+        one.columns[0], names=["categorical.top1.original.precision.macro"]
+    )
+    rows = tables.cells(dataclasses.replace(one, rows=["precision"], columns=[column]))
+    assert rows[-1] == [tables.FEWER, "1 of 8"]
+
+
+@pytest.mark.parametrize("name, other", [("weighted-loss", "axes"), ("dimensional", "classes")])
+def test_a_run_without_the_scores_of_its_table_is_one_line(name, other, tmp_path, capsys):
+    whole = table(40)
+    axes = ("valence_arousal", "valence_arousal_predicted")
+    absent = ("probabilities", "classes") if other == "axes" else axes
+    given = dataclasses.replace(whole, **{key: () if key == "classes" else None for key in absent})
+    run = write_run(tmp_path / "run", given)
+    assert tables.main([f"{name}={run}", "--out", str(tmp_path / "out")]) == 2
+    assert "to show" in capsys.readouterr().err
 
 
 def test_the_command_writes_all_files(workdir, tmp_path, capsys):
@@ -163,7 +224,7 @@ echo "$*" >>"$RUNS.calls"
 for word in "$@"; do case $word in --workdir=*) workdir=${word#*=} ;; esac; done
 case $* in
   *--mode=evaluate*) mkdir -p "$workdir/evaluation/validation"
-    touch -d "+1 hour" "$workdir/evaluation/validation/scores.json" ;;
+    touch -d "+1 hour" "$workdir/evaluation/validation/report.html" ;;
   *affect_jax.main*) mkdir -p "$workdir/checkpoints" ;;
 esac
 """
@@ -178,7 +239,7 @@ def test_table7_trains_what_is_not_done_and_makes_the_tables(tmp_path):
     (tmp_path / "python").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "CAP": "7"}
     environment |= {"RUNS": str(tmp_path / "runs"), "MODELS": "downsampling weighted dimensional"}
-    command = [str(tmp_path / "launch/table7.sh"), "--data=synthetic_faces", "--config.seed=3"]
+    command = [str(tmp_path / "launch/table7.sh"), "--config.seed=3", "--data=synthetic_faces"]
 
     def calls() -> list[str]:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
@@ -206,5 +267,5 @@ def test_table7_trains_what_is_not_done_and_makes_the_tables(tmp_path):
     compared = f"{folders['downsampling']} {folders['weighted']}"
     assert first[-1] == f"report {compared} --out=R/comparison.html"
     assert calls() == first[-2:]  # all done
-    shutil.rmtree(tmp_path / "runs/weighted/evaluation")
+    (tmp_path / "runs/weighted/evaluation/validation/report.html").unlink()  # killed before it
     assert [call.split()[0] for call in calls()] == ["main", "main", "report.tables", "report"]

@@ -99,14 +99,14 @@ def _f1(run: Run, published: Mapping[str, float]) -> Drawing:
 def _confusion(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> Drawing:
     classes = run.table.classes
     counts = confusion.matrix(labels, confusion.top1(probabilities), len(classes))
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = confusion.shares(counts)
 
     def draw(wide: bool) -> Figure:
         figure, both = panels(wide, 2, columns=(2, 1), height=430 if wide else 375)
         size = (10 if wide else 8.5) * min(1, 8 / len(classes)) ** 0.5
-        texts = (np.vectorize("{:,}".format)(counts), np.vectorize("{:.2f}".format)(shares))
+        texts = (np.vectorize("{:,}".format)(counts), np.vectorize(naming.share)(shares))
         for axes, title, text in zip(both, ("Counts", "Shares of each row"), texts, strict=True):
-            cells(axes, shares, text, size)
+            cells(axes, np.nan_to_num(shares), text, size)
             axes.set_title(title)
             names = list(map(naming.short, classes))
             axes.set_xticks(np.arange(len(classes)) + 0.5, names, rotation=45, ha="right")

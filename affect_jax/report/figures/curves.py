@@ -96,7 +96,8 @@ def _line(
     axes: Axes, curve: Curve, series: int, label: str, title: str, *, marked: bool = False
 ) -> None:
     colour, marker = SERIES[series % len(SERIES)]
-    options = {"marker": marker, "markersize": 5} if marked else {}
+    alone = len(curve.steps) == 1  # a line of one point is not seen
+    options = {"marker": marker, "markersize": 5} if marked or alone else {}
     axes.plot(curve.steps, curve.values, color=colour, label=label, **options)
     axes.set(title=title, xlabel="step")
     axes.ticklabel_format(axis="x", style="plain")

@@ -17,6 +17,10 @@ RING = (("alarmed", 90), ("excited", 50), ("content", -30), ("calm", -60), ("tir
 RING += (("sad", 205), ("tense", 125))
 """Words of Russell's circumplex (1980) with their angles in degrees, roughly: for orientation."""
 
+EMOTIONS = (
+    " Emotions: the mean label (ring) and mean prediction (dot) of each on the circumplex; the "
+    "grey words are Russell’s, for orientation."
+)
 LINE_HEIGHT = 0.15  # of a name on the circumplex, in units of its axes
 
 
@@ -115,12 +119,11 @@ def _plane(
     places = f" Mean valence and arousal by emotion, label to prediction: {where}." if means else ""
     return Drawing(
         "plane",
-        "Errors, and the emotions’ places",
+        "Errors, and the emotions’ places" if means else "Errors",
         f"Arrows from labels to mean predictions over the plane, {length:.2f} long on average."
         f"{places}",
-        "Left: where faces of about the same label are put on average; thicker means more faces. "
-        "Right: each emotion’s mean label (ring) and mean prediction (dot) on the circumplex; the "
-        "grey words are Russell’s, for orientation.",
+        "Arrows: where faces of about the same label are put on average; thicker means more faces."
+        + (EMOTIONS if means else ""),
         draw,
     )
 
