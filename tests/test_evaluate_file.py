@@ -128,7 +128,7 @@ def test_a_bad_file_is_one_line_and_exit_2(tmp_path, capsys):
     assert run("--predictions", bad, "--out", tmp_path / "out") == 2
     assert one_line(capsys) == (
         f"affect_jax: {bad}: row 1 (id a): probabilities must be 0 or more and sum to 1; "
-        "they sum to 1.1000\n"
+        "p_neutral, p_happiness sum to 1.1000\n"
     )
     assert not (tmp_path / "out").exists()
 
