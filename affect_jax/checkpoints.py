@@ -255,7 +255,7 @@ class Checkpoints:
             logging.warning("no checkpoint has a score yet: the last one, step %d, is taken", step)
         if step not in steps:
             known = ", ".join(map(str, steps))
-            raise UserError(f"--checkpoint={which}: {self.directory} holds steps {known}")
+            raise UserError(f"checkpoint {which}: {self.directory} holds steps {known}")
         return step
 
     def _cannot(self, step: int, error: Damaged) -> UserError:
@@ -306,7 +306,7 @@ def _as_step(which: str) -> int:
     try:
         return int(which)
     except ValueError:
-        raise UserError(f"--checkpoint={which}: must be best, last or a step") from None
+        raise UserError(f"checkpoint {which!r}: must be best, last or a step") from None
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from affect_jax.sources import Source
     from affect_jax.video import Frame
 
+MAX_SMOOTH = 3600  # seconds: beyond, nothing would move
+
 
 def parser() -> argparse.ArgumentParser:
     made = Parser(
@@ -112,8 +114,8 @@ def load(given: argparse.Namespace, batch_size: int) -> Predictor:
 @answering
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
-    if given.smooth < 0:
-        raise UserError(f"--smooth={given.smooth:g}: must be 0 or more seconds")
+    if not 0 <= given.smooth <= MAX_SMOOTH:
+        raise UserError(f"--smooth={given.smooth:g}: must be 0 to {MAX_SMOOTH} seconds")
     if given.batch_size < 1:
         raise UserError(f"--batch_size={given.batch_size}: must be 1 or more")
     return _predict(given)

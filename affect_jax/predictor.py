@@ -37,13 +37,15 @@ from affect_jax.errors import UserError
 from affect_jax.facs.action_units import UNITS
 
 Picture: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image
-"""A file, RGB pixels uint8 [height, width, 3] (grey: [height, width]), or an image of Pillow's."""
+"""A file, RGB pixels uint8 [height, width, 3] (grey: [height, width]), or an image of Pillow's.
+Pixels may be JAX's or another library's that NumPy reads."""
 
 RENDERED_MARGIN = 0.22
 """Rendered faces are drawn with this share of a detected box around it, on each side (the mean of
 120 of them): a network that learned from them wants it of photographs too."""
 
 NO_FACE = "no face found"
+TINY = 20  # pixels: no detector finds a face in a smaller image
 KEPT_PIXELS = 48 * 2**20  # of images that wait for their faces' predictions: 144 MiB
 
 
@@ -127,6 +129,8 @@ class Predictor:
         config = trained.config
         if batch_size < 1:
             raise UserError(f"batch_size = {batch_size}: must be 1 or more")
+        if margin is not None and not 0 <= margin <= 2:
+            raise UserError(f"margin = {margin:g}: must be between 0 and 2")
         self.heads: tuple[str, ...] = tuple(config.heads)
         self.classes = trained.classes
         self.units = tuple(UNITS) if "action_units" in self.heads else ()
@@ -251,13 +255,17 @@ class Predictor:
                 where = self._detector(pixels)
             else:
                 given = np.asarray(boxes, np.float64).reshape(-1, 4)
+                if not np.isfinite(given).all():
+                    raise faces.Unusable("a box has a number that is not finite")
                 where = detection.Faces(given, np.full(len(given), np.nan, np.float32))
             crops, kept = self._crops(pixels, where.boxes)
         except faces.Unusable as unusable:
             return self.nothing(str(unusable), size)
         kept_pixels = pixels if keep else None
         if not kept:
-            reason = "no box has a part in the image" if len(where.boxes) else NO_FACE
+            small = f", the image has only {size[0]} x {size[1]} pixels" if min(size) < TINY else ""
+            nothing = NO_FACE + small
+            reason = "no box has a part in the image" if len(where.boxes) else nothing
             return self.nothing(reason, size)._replace(pixels=kept_pixels)
         return Found(
             size,
@@ -331,9 +339,9 @@ def _margin(config: Config) -> float:
 
 
 def _is_one(images: Any) -> bool:
-    if isinstance(images, np.ndarray):
+    if hasattr(images, "__array__") and not isinstance(images, Image.Image):
         return images.ndim < 4
-    return isinstance(images, (str, os.PathLike, Image.Image))
+    return isinstance(images, (str, bytes, os.PathLike, Image.Image))
 
 
 def _pixels(image: Picture, *, upright: bool) -> np.ndarray:
@@ -348,8 +356,11 @@ def _pixels(image: Picture, *, upright: bool) -> np.ndarray:
             raise faces.Unusable("image has more than 64 megapixels")
         try:
             return faces.to_rgb(image, upright=upright)
-        except OSError as error:  # Pillow reads a file when its pixels are asked for
+        except (OSError, ValueError) as error:  # Pillow reads a file when its pixels are asked for
             raise faces.Unusable(f"broken image: {error}") from error
+    if not hasattr(image, "__array__"):
+        raise faces.Unusable(f"{type(image).__name__}: not a path, pixels or an image of Pillow's")
+    image = np.asarray(image)  # of JAX's or PyTorch's arrays too
     if image.ndim == 2:
         image = np.repeat(image[:, :, None], 3, axis=2)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:

@@ -60,7 +60,8 @@ def expand(inputs: Sequence[str]) -> list[Source]:
     found: dict[str | int, Source] = {}
     for text in inputs:
         for source in _of_input(text):
-            found.setdefault(source.place, source)
+            place = source.place
+            found.setdefault(place if isinstance(place, int) else os.path.realpath(place), source)
     return list(found.values())
 
 

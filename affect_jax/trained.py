@@ -52,6 +52,8 @@ def load(folder: str | pathlib.Path, which: str = "best") -> Trained:
     **Raises:** `UserError` where there is no run, no such checkpoint, or it is damaged.
     """
     workdir = Workdir(folder)
+    if not workdir.config_path.is_file():
+        raise UserError(f"{folder}: no run here (no config.json)")
     config = configs.from_plain(workdir.load_config())
     registries = program.registries()
     checks.check(config, registries=registries, name=str(workdir.config_path))

@@ -66,7 +66,8 @@ def read(config: Config) -> WarmStart | None:
     model = program.create_model(config)
     images = jnp.zeros((1, config.data.crop_size, config.data.crop_size, 3))
     shapes = dict(jax.eval_shape(model.init, jax.random.key(0), images))
-    arrays = _of_run(source) if Workdir(source).config_path.is_file() else weight_files.read(source)
+    is_run = configs.local(source) and Workdir(source).config_path.is_file()
+    arrays = _of_run(source) if is_run else weight_files.read(source)
     loaded = pretrained.load(
         arrays,
         shapes["params"],

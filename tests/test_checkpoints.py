@@ -175,7 +175,7 @@ def test_without_scores_the_best_is_the_last(two_steps):
 
 @pytest.mark.parametrize(
     ("which", "message"),
-    [("30", r"--checkpoint=30: .* holds steps 10, 20"), ("new", "must be best, last or a step")],
+    [("30", r"checkpoint 30: .* holds steps 10, 20"), ("new", "must be best, last or a step")],
 )
 def test_an_unknown_checkpoint_is_an_error(two_steps, which, message):
     with Checkpoints(two_steps) as checkpoints, pytest.raises(UserError, match=message):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -192,6 +193,8 @@ def test_what_cannot_be_predicted_is_said_and_the_rest_is_predicted(whole, tmp_p
     Image.fromarray(NOISE).save(tmp_path / "whole.jpg")
     content = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "half.jpg").write_bytes(content[: len(content) // 2])
+    closed = Image.open(tmp_path / "whole.jpg")
+    closed.close()
     images = [
         NOISE,
         tmp_path / "nothing.jpg",
@@ -202,6 +205,10 @@ def test_what_cannot_be_predicted_is_said_and_the_rest_is_predicted(whole, tmp_p
         np.zeros((0, 5, 3), np.uint8),
         np.broadcast_to(np.uint8(0), (9000, 9000, 3)),
         np.zeros((1, 1, 3), np.uint8),
+        None,
+        b"bytes",
+        [[0, 1], [2, 3]],
+        closed,
     ]
     found = whole.predict(images)
     assert found.image.tolist() == [0, 8]
@@ -215,7 +222,21 @@ def test_what_cannot_be_predicted_is_said_and_the_rest_is_predicted(whole, tmp_p
         "pixels are uint8 [0, 5, 3], not uint8 [height, width, 3]",
         "image has more than 64 megapixels",
         "",
+        "NoneType",
+        "bytes",
+        "list",
+        "broken image",
     ]
+    assert whole.predict(b"bytes").reasons == ("bytes: not a path, pixels or an image of Pillow's",)
+
+
+def test_pixels_of_other_libraries_are_pixels(whole):
+    assert_same(whole.predict(jax.numpy.asarray(NOISE)), whole.predict(NOISE))
+
+
+def test_an_image_too_small_for_any_face_says_so(finding):
+    found = finding.predict([np.zeros((8, 12, 3), np.uint8)])
+    assert found.reasons == ("no face found, the image has only 12 x 8 pixels",)
 
 
 def test_given_boxes_outside_the_image_are_left_out(whole):
@@ -223,6 +244,9 @@ def test_given_boxes_outside_the_image_are_left_out(whole):
     found = whole.predict([NOISE, NOISE], boxes)
     assert found.box.tolist() == [[10, 10, 50, 50]]
     assert found.reasons == ("", "no box has a part in the image")
+    for bad in (np.nan, np.inf):
+        found = whole.predict([NOISE, NOISE], [[(bad, 0, 9, 9)], [(0, 0, 50, 50)]])
+        assert found.reasons == ("a box has a number that is not finite", "")
     with pytest.raises(ValueError, match="1 images, but boxes for 2"):
         whole.predict([NOISE], boxes)
 
@@ -275,6 +299,11 @@ def test_a_run_and_a_detector_that_are_not_there(run, tmp_path):
         Predictor.load(tmp_path)
     with pytest.raises(UserError, match="did you mean 'dlib'"):
         Predictor.load(run, detector="dlibb")
+    for margin in (-1, float("nan"), 3):
+        with pytest.raises(UserError, match="must be between 0 and 2"):
+            Predictor.load(run, detector="none", margin=margin)
+    with pytest.raises(UserError, match="checkpoint 'nope': must be best, last or a step"):
+        Predictor.load(run, step="nope")
     with pytest.raises(UserError, match="batch_size = 0: must be 1 or more"):
         Predictor.load(run, detector="none", batch_size=0)
 

@@ -43,6 +43,7 @@ def test_patterns_and_files_come_in_the_order_of_the_inputs_each_once(folder):
         ("shots/b.jpg", "b.jpg"),
         ("shots/film.avi", "film.avi"),
     ]
+    assert names("shots/b.jpg", "shots/../shots/b.jpg") == [("shots/b.jpg", "b.jpg")]
     assert names("shots/*") == [("shots/b.jpg", "b.jpg"), ("shots/film.avi", "film.avi")]
 
 

@@ -93,6 +93,20 @@ def test_a_files_weights_fill_network_statistics_and_average(tmp_path, ema):
     assert len({leaf.ctypes.data for leaf in arrays}) == len(arrays), "one is donated twice"
 
 
+def test_an_address_on_the_hub_is_no_folder_of_a_run(monkeypatch):
+    params, batch_stats = weights()
+    asked = []
+
+    def read(source):
+        asked.append(source)
+        return pretrained.named(params, batch_stats)
+
+    monkeypatch.setattr(warm_start.weight_files, "read", read)
+    state = start(config_of("hf://owner/faces")).into(fresh_state())
+    assert asked == ["hf://owner/faces"]
+    assert_trees_equal(state.params["model"], params)
+
+
 def test_a_head_of_other_classes_stays_as_initialised(tmp_path):
     params, batch_stats = weights(classes=5)
     path = write_file(tmp_path / "w.safetensors", params, batch_stats)

@@ -173,6 +173,8 @@ def _decode(content: bytes) -> np.ndarray:
             warnings.simplefilter("ignore")  # of Pillow about large images: they are refused here
             with Image.open(io.BytesIO(content), formats=tuple(TYPES)) as image:
                 width, height = image.size  # of the header: nothing is decoded yet
+    except Image.DecompressionBombError:  # Pillow opens none of more than 179 megapixels
+        width = height = MAX_PIXELS
     except Exception:  # fed with a stranger's bytes, a decoder raises anything
         raise Refused(422, f"not an image: {', '.join(TYPES)} can be read") from None
     if width * height > MAX_PIXELS:

@@ -185,8 +185,16 @@ def _data(card: Mapping[str, Any]) -> str:
     if config["init_from"]:
         lines.append(f"It started from the weights of `{config['init_from']}`.")
     if "action_units" in config["heads"]:
-        lines.append(f"Its action units were {_UNITS[config['data']['action_units']]}.")
+        drawn = card["data"] == facts.DATA["synthetic_faces"] and not _estimated(card)
+        how = "drawn, so that they are exact" if drawn else _UNITS[config["data"]["action_units"]]
+        lines.append(f"Its action units were {how}.")
     return " ".join(lines)
+
+
+def _estimated(card: Mapping[str, Any]) -> bool:
+    """Whether units may have been estimated from landmarks; every drawn face has its own."""
+    how = card["config"]["data"]["action_units"]
+    return how == "estimated" or (how == "auto" and card["data"] != facts.DATA["synthetic_faces"])
 
 
 def _scores(card: Mapping[str, Any], one: Mapping[str, Any]) -> str:
@@ -258,7 +266,7 @@ def _limits(card: Mapping[str, Any]) -> Iterable[str]:
     yield "A probability is a network's opinion; the calibration error says how far it is off."
     if card["data"] == facts.DATA["synthetic_faces"]:
         yield "Trained on drawings: of photographs it knows nothing."
-    if "action_units" in card["outputs"] and card["config"]["data"]["action_units"] != "annotated":
+    if "action_units" in card["outputs"] and _estimated(card):
         yield "Of action units estimated from landmarks a network learns what that estimate sees."
     if card["config"]["dtype"] != "float32":
         yield f"Trained and scored in {card['config']['dtype']}; this file computes in float32."

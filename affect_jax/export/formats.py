@@ -90,7 +90,7 @@ def outputs(trained: Trained) -> dict[str, dict[str, Any]]:
         "valence_arousal": (AXES, "in [-1, 1]"),
         "action_units": (
             tuple(f"AU{unit}" for unit in UNITS),
-            "estimated intensity of each facial action unit, in [0, 1]",
+            "probability that each facial action unit is active",
         ),
     }
     return {

@@ -7,8 +7,10 @@ import io
 import json
 import pickle
 import socket
+import struct
 import sys
 import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -88,6 +90,14 @@ def test_of_many_faces_the_largest_are_told_and_the_others_counted(ask, monkeypa
     assert len(found["faces"]) == 1 and found["left_out"] == 1 and found["faces"][0]["box"][0] > 100
 
 
+def bomb(side: int) -> bytes:
+    """A PNG whose header tells of `side` x `side` pixels, and that has none."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    parts = [struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one))
+             for one in (header, b"IDAT")]  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 HTML = b"<!doctype html><script>alert(1)</script>" * 20
 
 
@@ -105,6 +115,7 @@ HTML = b"<!doctype html><script>alert(1)</script>" * 20
         (encoded(NOISE), "multipart/form-data; boundary=x", 415, "send one of BMP"),
         (encoded(NOISE), "image/svg+xml", 415, "send one of BMP"),
         (encoded(np.zeros((5000, 5000), np.uint8)), "image/png", 422, "more than 24 megapixels"),
+        (bomb(20_000), "image/png", 422, "more than 24 megapixels"),
     ],
 )
 def test_what_is_no_image_is_refused(ask, body, kind, status, reason):

@@ -45,6 +45,10 @@ def test_every_page_is_built(site):
         assert (folder / "index.html").is_file(), place
 
 
+def test_the_example_is_on_its_page(site):
+    assert "InferenceSession" in (site / "export" / "index.html").read_text(encoding="utf-8")
+
+
 def test_every_link_resolves(pages, site):
     checked = 0
     for path, page in pages.items():
