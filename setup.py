@@ -21,7 +21,7 @@ REQUIRED = [
     "numpy>=2.0",
     "opencv-python-headless>=4.11.0.86",  # resizing and drawing
     "optax>=0.2.6",
-    "orbax-checkpoint>=0.12",  # asynchronous checkpoints
+    "orbax-checkpoint>=0.11.36",  # asynchronous checkpoints; jax2onnx wants no newer one
     "pillow>=11.0",  # strict decoding of a release's images, whatever their kind
     "psutil>=6.0",  # free memory, for the choice of a cache
     "pyarrow>=18.0",  # predictions.parquet
@@ -46,7 +46,8 @@ BENCH = [  # peers of benchmarks/, never needed by the package
 BEAM = ["apache-beam>=2.77"]  # preparation on many machines
 HUB = ["huggingface_hub>=2.4"]  # weights named hf://owner/name
 EXPORT = [
-    "onnx>=1.23",  # writes and checks the graph
+    "jax2onnx>=0.17.1",  # converts a network of JAX's
+    "onnx>=1.23",  # checks the graph
     "onnxruntime>=1.32",  # runs it, to compare with JAX
 ]
 PREDICT = [

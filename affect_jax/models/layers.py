@@ -112,8 +112,11 @@ def max_pool(values: jax.Array, size: int, stride: int, padding: int = 0) -> jax
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(values: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
-    pad = ((padding, padding), (padding, padding))
-    return nn.max_pool(values, (size, size), (stride, stride), pad)  # pyright: ignore  # not only str
+    # Padded before, and by names: jax2onnx 0.17.1 leaves the padding of a pooling out.
+    if padding:
+        around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+        values = jnp.pad(values, around, constant_values=-jnp.inf)
+    return nn.max_pool(values, window_shape=(size, size), strides=(stride, stride), padding="VALID")
 
 
 @jax.named_scope("max_pool")  # so that a profile tells what it is

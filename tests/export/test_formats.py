@@ -61,6 +61,24 @@ def test_onnx_averages_with_the_mirror_image_where_evaluation_does(run_of, tmp_p
     assert np.abs(sides[0]["expression"] - wanted["expression"]).max() > TOLERANCE
 
 
+def test_the_mirror_images_weights_are_stored_once(run_of, exported, tmp_path):
+    _, folder, _ = exported("onnx", "resnet18")
+    formats.write(run_of("resnet18", evaluation__mirror=True), "onnx", tmp_path)
+    once, both = ((path / "model.onnx").stat().st_size for path in (folder, tmp_path))
+    assert both < 1.2 * once
+
+
+def test_what_cannot_be_converted_is_one_line():
+    from affect_jax.export import onnx_model
+
+    def strange(images):
+        return {"result": jax.pure_callback(lambda x: x, images, images)}
+
+    with pytest.raises(UserError, match="jax2onnx cannot convert this network .*stablehlo") as told:
+        onnx_model.convert(strange, (4, 4, 3), name="case", about={})
+    assert "\n" not in str(told.value)
+
+
 @pytest.mark.parametrize("beside", [False, True], ids=["baked", "beside"])
 def test_stablehlo_gives_what_the_network_gives(beside, exported):
     run, folder, made = exported("stablehlo", beside=beside)
