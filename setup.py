@@ -14,6 +14,7 @@ REQUIRED = [
     "clu>=0.0.12",  # metrics inside the step
     "filelock>=3.16",  # one run a workdir; the lock dies with its process
     "flax>=0.12",  # networks
+    "fsspec>=2025.3",  # prepared data in object stores; tensorflow-datasets has it
     "grain>=0.2.16",  # random-access loading with workers
     "jax>=0.10",
     "ml-collections>=1.1",  # configs
@@ -96,6 +97,7 @@ setup(
         "tensorboard": ["tensorboard>=2.18"],  # to look at what was written
         "test": TEST,
         "beam": BEAM,
+        "cloud": ["gcsfs>=2025.3", "s3fs>=2025.3"],  # fsspec's gs:// and s3://
         "hub": HUB,
         "export": EXPORT,
         "docs": DOCS,

@@ -73,7 +73,6 @@ def _shape_problems(given: dict, known: dict, prefix: str) -> Iterator[str]:
 # Each rule: key, condition, what must hold.
 RULES = (
     ("data.manual_dir", local, MOUNT),
-    ("data.data_dir", local, MOUNT),
     ("seed", lambda v: 0 <= v < 2**32, "0 <= seed < 2^32"),
     ("data.image_size", lambda v: 16 <= v <= 1024, "between 16 and 1024"),
     ("data.num_classes", lambda v: v >= 2, "at least 2"),

@@ -53,7 +53,7 @@ def defaults() -> Config:
     config.data = ConfigDict()
     config.data.name = "affectnet"  # registry `data.DATASETS`
     config.data.manual_dir = ""  # where the licensed release lies; embedded sets need none
-    config.data.data_dir = "data"  # where prepared records are written, once
+    config.data.data_dir = "data"  # where prepared records are written, once; or gs://..., s3://...
     config.data.options = ConfigDict()  # the data set's own options, see its docstring
     config.data.image_size = 256  # side of the stored faces, pixels
     config.data.crop_size = 224  # side of the network's input, pixels
@@ -156,7 +156,7 @@ def plain(value: Any) -> Any:
 def located(config: Config) -> Config:
     """The same config with absolute paths: its run is scored and goes on from any folder."""
     found = copy.deepcopy(config)
-    for key in [key for key in PLACES if config.data[key]]:
+    for key in [key for key in PLACES if config.data[key] and local(config.data[key])]:
         found.data[key] = os.path.abspath(os.path.expanduser(config.data[key]))
     return found
 

@@ -47,11 +47,6 @@ def test_the_defaults_are_right(registries):
             "gs://b/faces",
             "data.manual_dir = 'gs://b/faces': must be a folder of",
         ),
-        (
-            "data.data_dir",
-            "s3://b/records",
-            "data.data_dir = 's3://b/records': must be a folder of",
-        ),
         ("data.mirror", 1, "data.mirror = 1: must be bool, not int"),
         ("evaluation.split", "validaton", "unknown; did you mean 'validation'?"),
         ("checkpoint.best", "f1", "checkpoint.best = 'f1': unknown; "),

@@ -16,6 +16,7 @@ import dataclasses
 import io
 import json
 import os
+import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from tensorflow_datasets.core import writer
 from tensorflow_datasets.proto import tf_example_pb2
 
 from affect_jax import labels
+from affect_jax.config import local
 from affect_jax.data import sorting
 from affect_jax.data.pool import say
 from affect_jax.data.records import (
@@ -39,6 +41,7 @@ from affect_jax.data.records import (
     read_prepared,
     size_and_hash,
 )
+from affect_jax.data.store import Store
 from affect_jax.errors import UserError
 from affect_jax.facs.action_units import UNITS
 
@@ -150,9 +153,13 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def __init__(self, *, config: FacesConfig, data_dir: str | os.PathLike):
         self.counts: dict[str, dict[str, int]] = {}
+        place = os.fspath(data_dir)
+        self.store = None if local(place) else Store(place)
         with quiet():  # tfds warns of every config that is not in a list of its own
             super().__init__(
-                config=config, data_dir=os.fspath(data_dir), file_format="array_record"
+                config=config,
+                data_dir=os.fspath(self.store.folder) if self.store else place,
+                file_format="array_record",
             )
 
     def source(self) -> dict[str, str]:
@@ -242,7 +249,8 @@ def prepare(builder: Builder) -> Builder:
     """Writes a builder's records unless they are there; downloads nothing. Returns the builder.
 
     Records appear under their name only when all are written; of several processes that share the
-    folder one writes and the others wait.
+    folder one writes and the others wait. Of an object store what is there is copied here first,
+    and what is written here is copied there; see `data.store`.
 
     **Raises:** `UserError` when records are there that were made from other files, or when they
     cannot be written.
@@ -250,7 +258,8 @@ def prepare(builder: Builder) -> Builder:
     with quiet():
         try:
             if not builder.is_prepared():
-                builder.check_source()
+                if not builder.store:
+                    builder.check_source()
                 _write(builder)
         except OSError as error:
             reason = error.strerror or str(error)
@@ -273,12 +282,23 @@ def _write(builder: FacesBuilder) -> None:
     settings = tfds.download.DownloadConfig(
         try_download_gcs=False, beam_options=builder.pipeline_options()
     )
+    store, place = builder.store, pathlib.Path(builder.data_path_final)
+    if store and settings.beam_options is not None:
+        raise UserError(
+            f"{store.url}: the workers of a pipeline write into a folder that all of them see; "
+            "prepare into one with --config.data.data_dir, then copy it to the store"
+        )
     with _preparation_lock(builder), tempfile.TemporaryDirectory() as no_downloads:
-        if builder.is_prepared():  # by another process, in the meantime
+        # By another process in the meantime, or by another machine.
+        if builder.is_prepared() or (store and store.fetch(place)):
             builder.info.read_from_directory(builder.data_path)
-        else:
-            with sorting.plain_files():
-                builder.download_and_prepare(download_dir=no_downloads, download_config=settings)
+            return
+        if store:
+            builder.check_source()
+        with sorting.plain_files():
+            builder.download_and_prepare(download_dir=no_downloads, download_config=settings)
+        if store:
+            store.send(place)
 
 
 @contextlib.contextmanager
@@ -297,9 +317,6 @@ def quiet() -> Iterator[None]:
 def _preparation_lock(builder: FacesBuilder) -> Iterator[None]:
     """One process prepares; what a killed one left unfinished is removed."""
     folder = builder.data_path.parent
-    if "://" in os.fspath(folder):  # an object store has no locks: prepare it from one process
-        yield
-        return
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / "preparing.lock")  # freed when its process dies
     try:

@@ -59,7 +59,9 @@ def convert(
             return_mode="ir",
         )
         assert isinstance(model, onnx_ir.Model)
-        DeduplicateInitializersPass(size_limit=2**31)(model)  # a mirrored pass has the same weights again
+        DeduplicateInitializersPass(size_limit=2**31)(
+            model
+        )  # a mirrored pass has the same weights again
         proto = onnx_ir.to_proto(model)
         # Notes on shapes in between, some of which jax2onnx 0.17.1 gets wrong; readers infer them.
         del proto.graph.value_info[:]
