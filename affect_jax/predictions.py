@@ -61,6 +61,15 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.id)
 
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The table of some of its faces: int [n]."""
+        arrays = {
+            field.name: getattr(self, field.name)[rows]
+            for field in dataclasses.fields(self)
+            if isinstance(getattr(self, field.name), np.ndarray)
+        }
+        return dataclasses.replace(self, **arrays)
+
 
 def to_table(predictions: Predictions) -> pyarrow.Table:
     """The predictions as an Arrow table with the columns above."""

@@ -236,12 +236,7 @@ def aligned(first: Predictions, second: Predictions) -> Predictions:
             f"two models are compared on the same faces: {len(first)} and {len(second)} given{only}"
         )
     rows = np.array([place[name] for name in first.id.tolist()])
-    arrays = {
-        field.name: getattr(second, field.name)[rows]
-        for field in dataclasses.fields(Predictions)
-        if isinstance(getattr(second, field.name), np.ndarray)
-    }
-    second = dataclasses.replace(second, **arrays)
+    second = second.take(rows)
     for name in ("classes", "units", "expression", "valence_arousal", "action_units"):
         one, other = getattr(first, name), getattr(second, name)
         if one is None or other is None or not (len(one) and len(other)):

@@ -31,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
         choices=("baked", "beside"),
         help="of StableHLO: in the program, or in a file beside it",
     )
+    made.add_argument(
+        "--groups", type=pathlib.Path, help="CSV of id and groups of people: scores of each"
+    )
     return made
 
 
@@ -40,19 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.params == "beside" and given.format != "stablehlo":
         raise UserError("--params=beside: goes with --format=stablehlo only")
     out = given.out or pathlib.Path(given.checkpoint) / "export" / given.format
-    return _export(given.checkpoint, given.step, given.format, out, given.params == "beside")
+    return _export(given, out)
 
 
-def _export(run: str, step: str, form: str, out: pathlib.Path, beside: bool) -> int:
+def _export(given: argparse.Namespace, out: pathlib.Path) -> int:
     # The libraries load once the flags are known to be right.
     from affect_jax import trained
-    from affect_jax.export import card, formats
+    from affect_jax.export import card, formats, groups
 
-    found = trained.load(run, step)
+    groupings = groups.read(given.groups) if given.groups else {}
+    found = trained.load(given.checkpoint, given.step)
+    form, beside = given.format, given.params == "beside"
     try:
         out.mkdir(parents=True, exist_ok=True)
         made = formats.write(found, form, out, beside=beside)
-        card.write(card.create(found, form, made), out)
+        card.write(card.create(found, form, made, groupings), out)
     except OSError as error:
         raise UserError(f"--out={out}: cannot be written: {error.strerror or error}") from error
     for size, difference in made.get("largest_difference", {}).items():

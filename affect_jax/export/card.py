@@ -19,7 +19,7 @@ import affect_jax
 from affect_jax import config as configs
 from affect_jax.data import preprocess
 from affect_jax.errors import UserError
-from affect_jax.export import formats, usage
+from affect_jax.export import formats, groups, usage
 from affect_jax.report import facts, naming, paper, runs
 from affect_jax.scores import HEADLINES
 from affect_jax.trained import Trained
@@ -28,15 +28,26 @@ LOCAL = ("manual_dir", "data_dir")
 """Keys of `config.data` that are paths on the machine of the run: no business of others."""
 
 
-def create(trained: Trained, form: str, made: Mapping[str, Any]) -> dict[str, Any]:
+def create(
+    trained: Trained,
+    form: str,
+    made: Mapping[str, Any],
+    groupings: groups.Groupings | None = None,
+) -> dict[str, Any]:
     """What `card.json` holds.
 
     **Arguments:**
 
     - `form`: one of `formats.FORMATS`.
     - `made`: what `formats.write` returned.
+    - `groupings`: of people, as `groups.read` gives them.
+
+    **Raises:** `UserError` where no face that was scored is in any of the groups.
     """
     evaluations, missing = _evaluations(trained)
+    scored = [_numbers(split, run, groupings or {}) for split, run in evaluations]
+    if groupings and not any(one["groupings"] for one in scored):
+        raise UserError("--groups: no id is a face that this checkpoint was scored on")
     size, _, _ = formats.image_shape(trained)
     return {
         "title": f"{trained.config.trunk.name} for {_told(trained.network.heads)}",
@@ -53,7 +64,7 @@ def create(trained: Trained, form: str, made: Mapping[str, Any]) -> dict[str, An
         "mean": list(preprocess.MEAN),
         "deviation": list(preprocess.DEVIATION),
         "outputs": formats.outputs(trained),
-        "evaluations": [_numbers(split, run) for split, run in evaluations],
+        "evaluations": scored,
         "choosing_split": trained.config.evaluation.split if trained.config.checkpoint.best else "",
         "not_shown": missing,
         "config": _public(trained),
@@ -107,7 +118,7 @@ def _data_name(trained: Trained, evaluated: Sequence[runs.Run]) -> str:
     return facts.DATA[name] if name in facts.DATA else name
 
 
-def _numbers(split: str, run: runs.Run) -> dict[str, Any]:
+def _numbers(split: str, run: runs.Run, groupings: groups.Groupings) -> dict[str, Any]:
     """One `scores.json`, without what is of the machine it was made on."""
     kept = ("fingerprint", "faces", "draws", "bootstrap", "interval", "time", "action_units")
     return {
@@ -117,6 +128,7 @@ def _numbers(split: str, run: runs.Run) -> dict[str, Any]:
         "scores": {n: None if math.isnan(v) else v for n, v in run.scores.values.items()},
         "intervals": {name: list(ends) for name, ends in run.scores.intervals.items()},
         "undefined": dict(run.scores.reasons),
+        "groupings": [one for one in groups.scored(run.table, groupings) if one["groups"]],
     }
 
 
@@ -143,7 +155,8 @@ def markdown(card: Mapping[str, Any]) -> str:
         *_without_scores(card),
         "## Groups",
         *(_by_class(one) for one in card["evaluations"]),
-        GROUPS,
+        *(_by_group(one, part) for one in card["evaluations"] for part in one["groupings"]),
+        SERVED if any(one["groupings"] for one in card["evaluations"]) else GROUPS,
         "## Intended use",
         INTENDED,
         "## Limits",
@@ -247,10 +260,34 @@ def _by_class(one: Mapping[str, Any]) -> str:
     return f"By expression, {one['split']} split:\n\n" + _table(rows, headers)
 
 
+def _by_group(one: Mapping[str, Any], grouping: Mapping[str, Any]) -> str:
+    """Scores of each group of one grouping."""
+    names = list(grouping["groups"][0]["scores"])
+    titles = [naming.title(name).split(" · ")[0] for name in names]
+    rows = [
+        (part["group"], f"{part['faces']:,}", *(" ".join(_bracketed(part, n)) for n in names))
+        for part in grouping["groups"]
+    ]
+    unknown = f"; {grouping['unknown']:,} faces are in none" if grouping["unknown"] else ""
+    head = f"By {grouping['name']}, {one['split']} split{unknown}:"
+    return f"{head}\n\n" + _table(rows, (grouping["name"], "faces", *titles))
+
+
+def _bracketed(part: Mapping[str, Any], name: str) -> Iterable[str]:
+    yield naming.number(part["scores"][name])
+    if name in part["intervals"]:
+        yield f"({naming.interval(part['intervals'], name)})"
+
+
+SERVED = (
+    "In brackets: 95 % intervals, by bootstrap over the group's faces. Macro-F1 of a group is over "
+    "the expressions that it has faces of. A group that is served worse here is to be expected to "
+    "be served worse elsewhere; of groups that are not listed nothing is known."
+)
 GROUPS = (
     "No group labels in this data set: nothing is known of how predictions differ between ages, "
-    "genders, skin colours or cultures. Measure that on faces of your own before any use: "
-    "`python -m affect_jax.evaluate` scores a table of predictions, so give it one for each group."
+    "genders, skin colours or cultures. Measure that before any use: `--groups=FILE.csv`, a column "
+    "`id` and one a grouping, puts the scores of each group here."
 )
 INTENDED = (
     "Research on facial expressions: what a face shows, as people who looked at the picture named "

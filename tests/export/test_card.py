@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from affect_jax import trained
-from affect_jax.export import card
+from affect_jax import scores, trained
+from affect_jax.errors import UserError
+from affect_jax.export import card, groups
 from affect_jax.predictions import Predictions
 from tests.report.conftest import table, write_run
 from tests.trained_runs import settings, weights
@@ -133,6 +134,69 @@ def test_a_card_says_what_there_is_to_say(evaluated, tmp_path):
     _, text = written(run, "onnx", tmp_path)
     assert "| recall" not in text and "this file computes in float32" in text
     assert "# resnet18 for valence and arousal" in text
+
+
+def write_groups(path: pathlib.Path, given: Predictions) -> pathlib.Path:
+    """Women get the labels as predictions, men what the model said; every tenth is unknown."""
+    lines = ["id,gender,age"]
+    for row, name in enumerate(given.id.tolist()):
+        gender = "" if row % 10 == 0 else ("woman", "man")[row % 2]
+        quoted = name.replace('"', '""')
+        lines.append(f'"{quoted}",{gender},{"old" if row % 3 else "young"}')
+    path.write_text("\n".join([*lines, "elsewhere.jpg,woman,old"]) + "\n")
+    return path
+
+
+def test_groups_have_the_scores_of_their_faces(evaluated, tmp_path):
+    given = table()
+    run = evaluated(given)
+    groupings = groups.read(write_groups(tmp_path / "g.csv", given))
+    made = card.create(run, "onnx", {"files": MADE["onnx"]}, groupings)
+    card.write(made, tmp_path)
+    gender, age = made["evaluations"][0]["groupings"]
+    assert (gender["name"], age["name"], gender["unknown"]) == ("gender", "age", 24)
+    for one, rows in (("woman", range(0, 240, 2)), ("man", range(1, 240, 2))):
+        rows = np.array([row for row in rows if row % 10])
+        (found,) = [part for part in gender["groups"] if part["group"] == one]
+        wanted = scores.score(given.take(rows), draws=1)
+        assert found["faces"] == len(rows)
+        assert found["scores"].keys() == set(groups.SHOWN)
+        for name, value in found["scores"].items():
+            assert value == wanted.values[name]
+            low, high = found["intervals"][name]
+            assert low <= value <= high
+    text = (tmp_path / "README.md").read_text()
+    accuracy = gender["groups"][0]["scores"]["categorical.top1.original.accuracy"]
+    assert "By gender, validation split; 24 faces are in none:" in text
+    assert f"{accuracy:.3f} (" in text
+    assert "No group labels" not in text and "No group labels" in written(run, "onnx", tmp_path)[1]
+
+
+def test_groups_of_other_faces_are_an_error(evaluated, tmp_path):
+    (tmp_path / "g.csv").write_text("id,gender\nx,man\ny,woman\n")
+    with pytest.raises(UserError, match="no id is a face that this checkpoint was scored on"):
+        card.create(evaluated(table()), "onnx", {"files": []}, groups.read(tmp_path / "g.csv"))
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "needs rows, a column 'id'"),
+        ("id\na\n", "needs rows, a column 'id'"),
+        ("name,gender\na,man\n", "needs rows, a column 'id'"),
+        ("id,gender\na,man\na,woman\n", "id 'a' is there 2 times"),
+        ("id,gender\na,man\nb,\n", "column 'gender' has 1 different values"),
+        ("id,n\n" + "".join(f"{i},{i}\n" for i in range(60)), "column 'n' has 60 different"),
+        ('id,gender\n"a,man\n', "cannot be read"),
+    ],
+)
+def test_a_bad_file_of_groups_is_one_line(content, message, tmp_path):
+    (tmp_path / "g.csv").write_text(content)
+    with pytest.raises(UserError, match=message) as told:
+        groups.read(tmp_path / "g.csv")
+    assert "\n" not in str(told.value)
+    with pytest.raises(UserError, match="No such file"):
+        groups.read(tmp_path / "absent.csv")
 
 
 def test_names_of_classes_cannot_break_a_table(evaluated, tmp_path):
