@@ -70,7 +70,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,  # of runs that were killed while they wrote
             multiprocessing_options=_ALONE,
         )
-        self._opened: ocp.CheckpointManager | None = None
+        self._opened: _Manager | None = None
 
     @classmethod
     def of(cls, config: Config, workdir: Workdir) -> Checkpoints:
@@ -82,11 +82,11 @@ class Checkpoints:
         )
 
     @property
-    def _manager(self) -> ocp.CheckpointManager:
+    def _manager(self) -> _Manager:
         if self._opened is None:
             self.directory.mkdir(parents=True, exist_ok=True)
             logging.get_absl_logger().addFilter(self._no_traceback)
-            self._opened = ocp.CheckpointManager(self.directory, options=self._options)
+            self._opened = _Manager(self.directory, options=self._options)
         return self._opened
 
     def __enter__(self) -> Checkpoints:
@@ -300,6 +300,17 @@ class Checkpoints:
                 raise Damaged(f"the bytes of {name} are not those that were saved")
             arrays[name] = value
         return arrays
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, that leaves JAX's preemption service alone.
+
+    At each save it would ask whether the run is to end, with the number of the step; the processes
+    of a run agree on a number of updates (`parallel.agreed_to_stop`), and only one of them saves.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
 
 
 def _as_step(which: str) -> int:
