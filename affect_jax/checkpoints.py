@@ -10,14 +10,15 @@ damaged; a fresh start only where there is no checkpoint at all.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
-import hashlib
-import json
 import logging as logging_records
+import os
 import pathlib
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,21 +27,17 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
+from affect_jax import sealed
 from affect_jax.config import Config
 from affect_jax.errors import UserError
 from affect_jax.workdir import Workdir
 
-FORMAT = 1
-"""Layout of a checkpoint; a larger number was written by a newer affect_jax."""
+_STEP = re.compile("0|[1-9][0-9]*")  # how Orbax names a checkpoint's folder
 
 _ALONE = ocp.options.MultiprocessingOptions(
     primary_host=0, active_processes={0}, barrier_sync_key_prefix="affect_jax"
 )
 """Process 0 writes and reads for all: a state is whole on every device."""
-
-
-class Damaged(Exception):
-    """A checkpoint that cannot be restored; the message says why."""
 
 
 class Checkpoints:
@@ -59,18 +56,15 @@ class Checkpoints:
         self._score, self._smaller = best_score.removeprefix("-"), best_score.startswith("-")
         keep: list[policies.PreservationPolicy] = [policies.LatestN(keep_last)]
         if best_score:
-            best = policies.BestN(
-                get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False
-            )
-            keep.append(best)
+            keep.append(_Chosen(self.best))
         self._options = ocp.CheckpointManagerOptions(
             create=False,
             preservation_policy=policies.AnyPreservationPolicy(keep),
-            best_fn=self._rank if best_score else None,  # without one Orbax keeps no scores
             cleanup_tmp_directories=True,  # of runs that were killed while they wrote
             multiprocessing_options=_ALONE,
         )
         self._opened: _Manager | None = None
+        self._scores_of: dict[int, dict[str, float]] = {}  # of steps that may not be on disk yet
 
     @classmethod
     def of(cls, config: Config, workdir: Workdir) -> Checkpoints:
@@ -103,23 +97,31 @@ class Checkpoints:
         return -value if self._smaller else value
 
     def steps(self) -> list[int]:
-        """Steps of all checkpoints that were written to the end, ascending."""
-        if not self.directory.is_dir():
-            return []
-        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
+        """Steps of all checkpoints that were written to the end, ascending.
 
-    def best(self) -> int | None:
-        """The step with the best score, None where no checkpoint has one."""
-        scored = {step: self._scores(step) for step in self.steps()}
+        **Raises:** `UserError` where their folder is something else: a run would start anew.
+        """
+        if not self.directory.is_dir():
+            if os.path.lexists(self.directory):
+                raise UserError(f"{self.directory}: no folder, or a link to one that is not there")
+            return []
+        names = [path.name for path in self.directory.iterdir()]
+        return sorted(int(name) for name in names if _STEP.fullmatch(name))
+
+    def best(self, steps: Sequence[int] | None = None) -> int | None:
+        """The step with the best score, None where none of them (of all) has one."""
+        scored = {step: self._scores(step) for step in (self.steps() if steps is None else steps)}
         ranked = [(self._rank(scores), step) for step, scores in scored.items() if scores]
         return max(ranked)[1] if ranked else None
 
     def _scores(self, step: int) -> dict[str, float]:
-        path = self.directory / str(step) / "metrics" / "metrics"
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError):
-            return {}
+        if step not in self._scores_of:
+            try:
+                info = sealed.open_info(self.directory / str(step))
+            except sealed.Damaged:
+                return {}
+            self._scores_of[step] = info["scores"] if "scores" in info else {}
+        return self._scores_of[step]
 
     def save(
         self, step: int, state: Any, info: dict[str, Any], scores: dict[str, float] | None = None
@@ -133,18 +135,17 @@ class Checkpoints:
         - `scores`: of this state, where it was evaluated.
         """
         leaves = _named_leaves(state)
-        body = {"format": FORMAT, "step": step, "arrays": _describe(leaves), **info}
-        text = json.dumps(body, sort_keys=True)
-        sealed = {"body": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-        metrics = {name: float(value) for name, value in (scores or {}).items()}
+        # Sealed with the rest: Orbax's own file of scores has no checksum, and stops it if damaged.
+        self._scores_of[step] = {name: float(value) for name, value in (scores or {}).items()}
+        own = {"format": sealed.FORMAT, "step": step, "scores": self._scores_of[step]}
+        body = {**own, "arrays": sealed.describe(leaves), **info}
         try:
             self._check_room(sum(leaf.nbytes for leaf in leaves.values()))
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(leaves), info=ocp.args.JsonSave(sealed)
+                    state=ocp.args.StandardSave(leaves), info=ocp.args.JsonSave(sealed.seal(body))
                 ),
-                metrics=metrics,
             )
         except (OSError, ValueError) as error:  # also what an earlier save met in its thread
             self._warn(step, error)
@@ -220,7 +221,7 @@ class Checkpoints:
         step = self._chosen(which)
         try:
             return self._read(template, step)
-        except Damaged as error:
+        except sealed.Damaged as error:
             raise self._cannot(step, error) from error
 
     def arrays(self, which: str, beginnings: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -235,14 +236,14 @@ class Checkpoints:
         """
         step = self._chosen(which)
         try:
-            info = _open_info(self.directory / str(step))
+            info = sealed.open_info(self.directory / str(step))
             wanted = {
                 name: jax.ShapeDtypeStruct(saved["shape"], np.dtype(saved["dtype"]))
                 for name, saved in info["arrays"].items()
                 if name.startswith(beginnings)
             }
             return self._whole(step, info, wanted)
-        except Damaged as error:
+        except sealed.Damaged as error:
             raise self._cannot(step, error) from error
 
     def _chosen(self, which: str) -> int:
@@ -258,7 +259,7 @@ class Checkpoints:
             raise UserError(f"checkpoint {which}: {self.directory} holds steps {known}")
         return step
 
-    def _cannot(self, step: int, error: Damaged) -> UserError:
+    def _cannot(self, step: int, error: sealed.Damaged) -> UserError:
         return UserError(f"checkpoint {self.directory / str(step)} cannot be restored: {error}")
 
     def _newest_whole(self, template: Any, steps: list[int]) -> tuple[Any, dict[str, Any]]:
@@ -266,7 +267,7 @@ class Checkpoints:
         for step in reversed(steps):
             try:
                 state, info = self._read(template, step)
-            except Damaged as error:
+            except sealed.Damaged as error:
                 reasons.append(f"{step}: {error}")
                 continue
             for reason in reasons:
@@ -275,31 +276,54 @@ class Checkpoints:
         raise UserError(f"{self.directory}: no checkpoint can be restored", reasons)
 
     def set_aside(self, after: int) -> None:
-        """Moves checkpoints newer than step `after`, which `restore` passed over, to `damaged/`."""
+        """Moves checkpoints newer than step `after`, which `restore` passed over, to `damaged/`.
+
+        **Raises:** `UserError` where they cannot be moved.
+        """
+        target = self.directory / "damaged"
         for step in self.steps():
             if step > after:
-                target = self.directory / "damaged"
-                target.mkdir(exist_ok=True)
-                shutil.rmtree(target / str(step), ignore_errors=True)
-                (self.directory / str(step)).rename(target / str(step))
+                try:
+                    target.mkdir(exist_ok=True)
+                    shutil.rmtree(target / str(step), ignore_errors=True)
+                    (self.directory / str(step)).rename(target / str(step))
+                except OSError as error:
+                    raise UserError(
+                        f"{self.directory / str(step)}: damaged, and cannot be moved to {target}: "
+                        f"{error.strerror}"
+                    ) from error
 
     def _read(self, template: Any, step: int) -> tuple[Any, dict[str, Any]]:
-        info = _open_info(self.directory / str(step))
+        info = sealed.open_info(self.directory / str(step))
         wanted = _named_leaves(template)
-        _check_arrays(info["arrays"], wanted)
+        sealed.check_arrays(info["arrays"], wanted)
         leaves = list(self._whole(step, info, wanted).values())
         return jax.tree.unflatten(jax.tree.structure(template), leaves), info
 
     def _whole(
         self, step: int, info: dict[str, Any], wanted: dict[str, Any]
     ) -> dict[str, np.ndarray]:
-        """The arrays of a step, each with the bytes that were saved; else `Damaged`."""
+        """The arrays of a step, each with the bytes that were saved; else `sealed.Damaged`."""
         arrays = {}
         for name, value in _read_arrays(self.directory / str(step) / "state", wanted):
-            if _hash(value) != info["arrays"][name]["sha256"]:
-                raise Damaged(f"the bytes of {name} are not those that were saved")
+            if sealed.hash_of(value) != info["arrays"][name]["sha256"]:
+                raise sealed.Damaged(f"the bytes of {name} are not those that were saved")
             arrays[name] = value
         return arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen(policies.PreservationPolicy):
+    """Keeps one of the checkpoints.
+
+    **Arguments:** `choose`: from all their steps to the one, or None.
+    """
+
+    choose: Callable[[Sequence[int]], int | None]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        chosen = self.choose([one.step for one in checkpoints])
+        return [one.step == chosen for one in checkpoints]
 
 
 class _Manager(ocp.CheckpointManager):
@@ -326,13 +350,6 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
 
 
-def _describe(leaves: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "sha256": _hash(leaf)}
-        for name, leaf in leaves.items()
-    }
-
-
 def _read_arrays(folder: pathlib.Path, wanted: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
     """One after the other: of several at once, those under way when one fails print tracebacks."""
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE)
@@ -347,43 +364,7 @@ def _read_arrays(folder: pathlib.Path, wanted: dict[str, Any]) -> Iterator[tuple
             try:
                 found = reader.restore(folder, args=request)
             except Exception as error:  # tensorstore, zarr, JSON and Orbax have each their own
-                raise Damaged(f"its arrays cannot be read ({_first_line(error)})") from error
+                raise sealed.Damaged(
+                    f"its arrays cannot be read ({sealed.first_line(error)})"
+                ) from error
             yield name, np.asarray(found[name])
-
-
-def _hash(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
-
-
-def _open_info(folder: pathlib.Path) -> dict[str, Any]:
-    try:
-        sealed = json.loads((folder / "info" / "metadata").read_text())
-        body = sealed["body"]
-        if hashlib.sha256(body.encode()).hexdigest() != sealed["sha256"]:
-            raise Damaged("its info is not what was saved")
-        info = json.loads(body)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"its info cannot be read ({_first_line(error)})") from error
-    if info["format"] > FORMAT:
-        raise Damaged("it was written by a newer affect_jax; update to read it")
-    return info
-
-
-def _check_arrays(saved: dict[str, dict[str, Any]], wanted: dict[str, Any]) -> None:
-    """A checkpoint of another model is told by names, shapes and types, before anything is read."""
-    differing = sorted(set(saved) ^ set(wanted))
-    if differing:
-        where = "the checkpoint" if differing[0] in saved else "the config's model"
-        raise Damaged(f"it is of another model: only {where} has {differing[0]}")
-    for name, leaf in wanted.items():
-        shape, dtype = saved[name]["shape"], saved[name]["dtype"]
-        if list(leaf.shape) != shape or str(leaf.dtype) != dtype:
-            raise Damaged(
-                f"it is of another model: {name} is {dtype} {shape}, "
-                f"not {leaf.dtype} {list(leaf.shape)}"
-            )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -48,7 +48,7 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
     from affect_jax import inference, parallel, program, train
     from affect_jax import state as states
     from affect_jax.checkpoints import Checkpoints
-    from affect_jax.data import features
+    from affect_jax.data import features, records
 
     builder = program.prepare(config)
     data = features.open_split(builder, split or config.evaluation.split)
@@ -59,7 +59,9 @@ def evaluate(config: Config, workdir: Workdir, *, checkpoint: str, split: str | 
     with Checkpoints.of(config, workdir) as checkpoints:
         state, info = checkpoints.restore(states.template(compiled), checkpoint)
     evaluator, variables = inference.Evaluator(config, compiled, data), states.variables(state)
-    table = evaluator(variables)
+    with records.Verification([data]) as verification:
+        table = evaluator(variables)
+        verification.check()
     about = {
         "data": config.data.name,
         "split": data.name,

@@ -97,6 +97,7 @@ def initialize() -> None:
     except (RuntimeError, ValueError) as error:
         line = str(error).strip().splitlines()[0]
         raise UserError(f"the processes of the run do not find one another: {line}") from error
+    _take_signals()
 
 
 def remember_compilations() -> None:
@@ -147,18 +148,26 @@ def largest(value: int) -> int:
     return int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
-def announcer() -> Callable[[], None]:
-    """What tells all processes that this one was told to end; `agreed_to_stop` is their answer.
+def announce() -> None:
+    """Tells all processes that this one was told to end; `agreed_to_stop` is their answer."""
+    if several() and _theirs:
+        ctypes.CFUNCTYPE(None, ctypes.c_int)(_theirs[0])(signal.SIGTERM)
 
-    JAX counts a preemption when its own handler of SIGTERM runs. It is taken out of its place here,
-    for a handler in Python that announces by calling it. Of one process nobody is told.
+
+_theirs: list[int] = []  # where JAX's handler of SIGTERM begins
+
+
+def _take_signals() -> None:
+    """Puts JAX's handler of SIGTERM, by which it counts a preemption, out of its place.
+
+    It would swallow the signal, also where nobody asks it. Until a run takes signals the process
+    ends with one, as one process does; then `announce` calls it.
     """
-    if not several():
-        return lambda: None
     system = ctypes.CDLL(None)  # Python's `signal` knows only handlers in Python
     system.signal.argtypes, system.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
     theirs = system.signal(signal.SIGTERM, None)
-    return functools.partial(ctypes.CFUNCTYPE(None, ctypes.c_int)(theirs), int(signal.SIGTERM))
+    if theirs:
+        _theirs[:] = [theirs]
 
 
 def agreed_to_stop(updates: int) -> bool:

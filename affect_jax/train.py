@@ -38,7 +38,7 @@ from affect_jax import state as states
 from affect_jax.cadence import Cadence
 from affect_jax.checkpoints import Checkpoints
 from affect_jax.config import Config
-from affect_jax.data import decoding, features, sampling
+from affect_jax.data import decoding, features, records, sampling
 from affect_jax.errors import UserError
 from affect_jax.metrics import stream
 from affect_jax.signals import StopRequest
@@ -70,10 +70,10 @@ def fit(config: Config, workdir: Workdir) -> int:
     evaluator = inference.Evaluator(config, compiled, validation)
     check_best_score(config.checkpoint.best, evaluator)
     with contextlib.ExitStack() as stack:
+        verification = stack.enter_context(records.Verification([training, validation]))
         stack.enter_context(checkpoints)
         state = everywhere(compiled, checkpoints, training.fingerprint, given)
         start = int(state.step)
-        stop = stack.enter_context(StopRequest(parallel.announcer()))
         writer = stack.enter_context(writers.create_writer(workdir.path, start))
         progress = stack.enter_context(
             writers.Progress(cadence.total, start, cadence.steps_per_epoch)
@@ -89,7 +89,9 @@ def fit(config: Config, workdir: Workdir) -> int:
             config, compiled, training.records, targets, rows, start, cadence, progress.say
         )
         stack.enter_context(contextlib.closing(feed))
-        run = Run(config, cadence, checkpoints, evaluator, stop, log, training, rows)
+        # Not before: a signal that comes while faces are decoded has nothing to save.
+        stop = stack.enter_context(StopRequest(parallel.announce))
+        run = Run(config, cadence, checkpoints, evaluator, stop, log, training, rows, verification)
         state = run.loop(state, feed)
         if parallel.is_main():
             if stop.received is None:
@@ -270,6 +272,7 @@ class Run:
     log: Log
     training: features.Split
     rows: sampling.TrainingRows
+    verification: records.Verification
     scored: tuple[int, scores.Scores] | None = None  # the newest evaluation and its step
     updates: int = 0  # given out since this process began
 
@@ -352,7 +355,11 @@ class Run:
         return shown
 
     def save(self, step: int, state: states.TrainState, scored: scores.Scores | None) -> None:
-        """One checkpoint, written while training goes on, by one process."""
+        """One checkpoint, written while training goes on, by one process.
+
+        **Raises:** `UserError` where the data are not those that were prepared.
+        """
+        self.verification.check()
         if not parallel.is_main():
             return
         with self.log.other_work("save", step):

@@ -8,6 +8,7 @@
 # Process 0 alone writes the workdir: checkpoints, metrics, TensorBoard.
 # To resume: the same command, with the same or another N. When a process dies the others end
 #   within a minute, and so does this script, with an exit code that is not 0.
+# To stop: Ctrl-C or SIGTERM to this script: all finish the same step, save and exit with 143.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh" "${EXTRA:-tensorboard}"
 count=${1:?usage: launch/multiprocess.sh N --config=... --workdir=...}
@@ -21,7 +22,9 @@ for ((i = 0; i < count; i++)); do
     CUDA_VISIBLE_DEVICES=$(seq -s, "$first" $((first + DEVICES_PER_PROCESS - 1)))
     export CUDA_VISIBLE_DEVICES
   fi
-  JAX_PROCESS_ID=$i python -m affect_jax.main "$@" &
+  # In a session of its own: Ctrl-C comes to every process of a terminal, and from the trap once
+  # more, which would be the second signal that ends a run at once.
+  JAX_PROCESS_ID=$i setsid python -m affect_jax.main "$@" &
   pids+=($!)
 done
 code=0

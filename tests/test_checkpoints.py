@@ -15,7 +15,7 @@ import pytest
 from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from affect_jax import checkpoints as room
+from affect_jax import sealed
 from affect_jax.checkpoints import Checkpoints
 from affect_jax.errors import UserError
 
@@ -167,6 +167,43 @@ def test_an_undefined_score_is_never_the_best(folder):
         assert checkpoints.best() == 2
 
 
+def test_a_damaged_checkpoints_score_neither_counts_nor_stops_the_others(folder):
+    scores = {1: 0.2, 2: 0.9, 3: 0.5}
+    options = {"keep_last": 2, "best_score": "f1"}
+    save(folder, *scores, **options, scores=lambda step: {"f1": scores[step]})
+    path = folder / "2" / "info" / "metadata"
+    whole = path.read_text()
+    for damaged in (whole.replace("0.9", "0.1"), ""):
+        assert damaged != whole
+        path.write_text(damaged)
+        with Checkpoints(folder, **options) as checkpoints:
+            assert checkpoints.best() == 3
+    save(folder, 4, **options, scores=lambda step: {"f1": 0.1})
+    with Checkpoints(folder, **options) as checkpoints:
+        assert checkpoints.steps() == [3, 4] and checkpoints.best() == 3
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_something_else_in_the_folders_place_is_no_fresh_start(folder, kind):
+    folder.write_text("") if kind == "file" else folder.symlink_to("nowhere")
+    with pytest.raises(UserError, match="no folder, or a link to one that is not there"):
+        Checkpoints(folder).steps()
+
+
+def test_only_orbaxs_own_names_are_checkpoints(damaged):
+    for name in ("\u00b2", "\u0665", "020", "30.orbax-checkpoint-tmp-1", "-5", "x"):
+        shutil.copytree(damaged / "20", damaged / name)
+    with Checkpoints(damaged) as checkpoints:
+        assert checkpoints.steps() == [10, 20]
+
+
+def test_what_cannot_be_set_aside_is_one_line(damaged, warnings):
+    (damaged / "damaged").write_text("a file")
+    (damaged / "20" / "info" / "metadata").write_text("")
+    with Checkpoints(damaged) as checkpoints, pytest.raises(UserError, match="cannot be moved to"):
+        checkpoints.set_aside(after=10)
+
+
 def test_without_scores_the_best_is_the_last(two_steps):
     with Checkpoints(two_steps, best_score="f1") as checkpoints:
         assert checkpoints.best() is None
@@ -257,8 +294,18 @@ def seal(step: pathlib.Path, **changes) -> None:
     path.write_text(json.dumps({"body": text, "sha256": digest}))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"format": "1"}, {"format": None}, {"arrays": []}, {"arrays": {"step": {}}}]
+)
+def test_an_info_that_was_sealed_in_another_form_is_passed_over(damaged, warnings, changes):
+    seal(damaged / "20", **changes)
+    with Checkpoints(damaged) as checkpoints:
+        assert checkpoints.restore(TEMPLATE, "last")[1]["step"] == 10
+    assert "its info cannot be read" in warnings[0]
+
+
 def test_a_newer_version_is_passed_over(damaged, warnings):
-    seal(damaged / "20", format=room.FORMAT + 1)
+    seal(damaged / "20", format=sealed.FORMAT + 1)
     with Checkpoints(damaged) as checkpoints:
         state, _ = checkpoints.restore(TEMPLATE, "last")
     assert_same(state, state_of(10))

@@ -155,7 +155,7 @@ def test_one_process_agrees_with_itself():
     tree = {"a": np.arange(3), "b": jax.numpy.ones(2)}
     assert parallel.from_main(tree) is tree
     assert parallel.largest(15) == 15
-    parallel.announcer()()  # nor one to tell
+    parallel.announce()  # nor one to tell
     parallel.leave(3)  # there is no one to leave
 
 

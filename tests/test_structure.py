@@ -17,7 +17,7 @@ FLOORS = {
     0: "errors registry labels command",
     1: "batch config facs",
     2: "data models losses optimizers metrics",
-    3: "cadence checks program state steps parallel checkpoints workdir writers pictures"
+    3: "cadence checks program state steps parallel checkpoints sealed workdir writers pictures"
     " predictions scores report signals trained warm_start nonfinite detection"
     " annotation video sources face_rows",
     4: "export feeds inference explanations train evaluate predictor predict",

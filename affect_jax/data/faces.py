@@ -28,6 +28,7 @@ MAX_PIXELS = 64 * 2**20
 MAX_FILE_BYTES = 256 * 2**20
 MAX_ANNOTATION_BYTES = 64 * 2**10
 JPEG_QUALITY = 95
+FARTHEST = 1e6  # pixels from the image's corner
 
 # Pillow knows more, some of which start other programs (EPS); a face comes as one of these.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
@@ -279,14 +280,14 @@ def encode(image: np.ndarray) -> bytes:
     return simplejpeg.encode_jpeg(content, JPEG_QUALITY, "RGB", colorsubsampling="420")
 
 
-def parse_number(value: Any, name: str) -> float:
-    """A finite number from a text or a scalar."""
+def parse_number(value: Any, name: str, largest: float = 1e300) -> float:
+    """A finite number, within +-`largest`, from a text or a scalar."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise Unusable(f"{name}: {_short(value)} is not a number") from None
-    if not math.isfinite(number):
-        raise Unusable(f"{name}: {_short(value)} is not a number")
+    if not abs(number) <= largest:
+        raise Unusable(f"{name}: {_short(value)} is no usable number")
     return number
 
 
@@ -317,9 +318,8 @@ def parse_axis(values: Mapping[str, Any], name: str) -> float:
 
 def parse_box(values: Mapping[str, Any]) -> tuple[float, ...] | None:
     """x, y, width, height in pixels of the stored image; None: the whole image."""
-    if not any(name in values for name in BOX):
-        return None
-    return tuple(parse_number(values.get(name), name) for name in BOX)
+    given = any(name in values for name in BOX)
+    return tuple(parse_number(values.get(n), n, FARTHEST) for n in BOX) if given else None
 
 
 def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
@@ -334,8 +334,8 @@ def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
         points = np.asarray(value, dtype=np.float64).reshape(68, 2)
     except (TypeError, ValueError):
         raise Unusable("facial_landmarks: not 68 points") from None
-    if not np.isfinite(points).all():
-        raise Unusable("facial_landmarks: not all are numbers")
+    if not (np.abs(points) <= FARTHEST).all():
+        raise Unusable("facial_landmarks: not all are places in an image")
     return points
 
 

@@ -37,6 +37,7 @@ from affect_jax.data.records import (
     PREPARED,
     Records,
     Split,
+    damaged,
     open_split,
     read_prepared,
     size_and_hash,
@@ -155,12 +156,22 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.counts: dict[str, dict[str, int]] = {}
         place = os.fspath(data_dir)
         self.store = None if local(place) else Store(place)
-        with quiet():  # tfds warns of every config that is not in a list of its own
-            super().__init__(
-                config=config,
-                data_dir=os.fspath(self.store.folder) if self.store else place,
-                file_format="array_record",
-            )
+        try:
+            with quiet():  # tfds warns of every config that is not in a list of its own
+                super().__init__(
+                    config=config,
+                    data_dir=os.fspath(self.store.folder) if self.store else place,
+                    file_format="array_record",
+                )
+        except UserError:
+            raise
+        except Exception as error:  # of a damaged file tfds lets anything through
+            folder = epath.Path(self.store.folder if self.store else place) / self.name
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{folder / config.name}: what describes its records cannot be read ({line[:99]}); "
+                "delete that folder to prepare the data set again"
+            ) from error
 
     def source(self) -> dict[str, str]:
         """What the records are made from: file name -> hash; `{}` where that is not at hand."""
@@ -258,6 +269,8 @@ def prepare(builder: Builder) -> Builder:
     with quiet():
         try:
             if not builder.is_prepared():
+                if builder.data_path.exists():  # tfds would take it as it is
+                    raise damaged(builder.data_path / "dataset_info.json", "the file is missing")
                 if not builder.store:
                     builder.check_source()
                 _write(builder)

@@ -9,6 +9,7 @@ import json
 import operator
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class Records(Sequence):
             return self._source[index]
         except RuntimeError as error:  # how array_record reports damage
             path = self._paths[int(np.searchsorted(self._ends, index, side="right"))]
-            raise _damaged(epath.Path(path), f"record {index} cannot be read") from error
+            raise damaged(epath.Path(path), f"record {index} cannot be read") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,12 +136,15 @@ class Split:
         """
         path = self.folder / f"{self.name}.labels.npz"
         if size_and_hash(path) != self.files[path.name]:
-            raise _damaged(path, "its bytes are not those that were written")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as table:
-            missing = set(COLUMNS) - set(table.files)
-            if missing:
-                raise _damaged(path, f"an earlier version wrote it, without {min(missing)!r}")
-            columns = {key: table[key] for key in COLUMNS}
+            raise damaged(path, "its bytes are not those that were written")
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as table:
+                missing = set(COLUMNS) - set(table.files)
+                columns = {key: table[key] for key in set(COLUMNS) - missing}
+        except ValueError as error:  # not even what the hash was made of is a table
+            raise damaged(path, f"it holds no table: {error}") from error
+        if missing:
+            raise damaged(path, f"an earlier version wrote it, without {min(missing)!r}")
         return columns | {"id": np.char.decode(columns["id"], "utf-8")}
 
     def verify(self) -> None:
@@ -150,7 +154,7 @@ class Split:
         """
         for name, expected in self.files.items():
             if size_and_hash(self.folder / name) != expected:
-                raise _damaged(self.folder / name, "its bytes are not those that were written")
+                raise damaged(self.folder / name, "its bytes are not those that were written")
 
 
 def open_split(builder: Any, name: str) -> Split:
@@ -165,13 +169,17 @@ def open_split(builder: Any, name: str) -> Split:
     for file, expected in files.items():
         path = builder.data_path / file
         if not path.exists():
-            raise _damaged(path, "the file is missing")
+            raise damaged(path, "the file is missing")
         size = path.stat().length
         if size != expected["bytes"]:
-            raise _damaged(path, f"it has {size:,} bytes, not {expected['bytes']:,}")
+            raise damaged(path, f"it has {size:,} bytes, not {expected['bytes']:,}")
     classes = tuple(builder.info.features["expression"].names)
     text = json.dumps([classes, files], sort_keys=True)
     info = builder.info.splits[name]
+    told, written = sum(info.shard_lengths), prepared["counts"][name]["written"]
+    if told != written:
+        description = builder.data_path / "dataset_info.json"
+        raise damaged(description, f"it tells of {told:,} records, not {written:,}")
     return Split(
         name=name,
         records=Records(info.filepaths, info.shard_lengths, builder.info.features),
@@ -187,15 +195,47 @@ def read_prepared(builder: Any) -> dict[str, Any]:
     try:
         prepared = json.loads(path.read_text())
     except FileNotFoundError:
-        raise _damaged(path, "the file is missing") from None
+        raise damaged(path, "the file is missing") from None
     except ValueError:
-        raise _damaged(path, "it is not JSON") from None
-    if not isinstance(prepared, dict) or "files" not in prepared:
-        raise _damaged(path, "it names no files")
+        raise damaged(path, "it is not JSON") from None
+    except OSError as error:
+        raise damaged(path, f"it cannot be read ({error.strerror})") from error
+    try:
+        _ = prepared["source"].items()
+        for split, files in prepared["files"].items():
+            _ = prepared["counts"][split]["written"] + 0
+            for entry in files.values():
+                _ = entry["bytes"] + 0, entry["sha256"].encode()
+    except (TypeError, KeyError, AttributeError):
+        raise damaged(path, "it names no files with their hashes") from None
     return prepared
 
 
-def _damaged(path: epath.Path, what: str) -> UserError:
+class Verification:
+    """Splits' hashes, compared in a thread while something else is done. A context manager.
+
+    Opening a split compares sizes, but shards of another preparation may be as large. What was
+    made of a split is to be kept only once `check` has returned.
+    """
+
+    def __init__(self, splits: Sequence[Split]):
+        self._pool = ThreadPoolExecutor(1)  # hashing lets other threads run
+        self._found = [self._pool.submit(split.verify) for split in splits]
+
+    def check(self) -> None:
+        """**Raises:** `UserError` that names the first damaged file. Waits for the hashes."""
+        for found in self._found:
+            found.result()
+
+    def __enter__(self) -> Verification:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def damaged(path: epath.Path, what: str) -> UserError:
+    """What is wrong with a file of a prepared data set, and what to do about it."""
     return UserError(
         f"{path}: {what}; delete the folder {path.parent} to prepare the data set again"
     )

@@ -16,6 +16,7 @@ import pytest
 
 from affect_jax.data import DATASETS, affectnet, faces, pool
 from affect_jax.data.features import open_split
+from affect_jax.data.records import Verification
 from affect_jax.errors import UserError
 from tests.data.affectnet_releases import (
     SIZE,
@@ -138,6 +139,59 @@ def test_damaged_description_is_named(copy):
     (copy.data_path / "prepared.json").write_text("{")
     with pytest.raises(UserError, match="prepared.json: it is not JSON"):
         open_split(copy, "training")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '{"files": {}}',
+        '{"files": null, "source": {}, "counts": {}}',
+        '{"files": {"training": {"a": {"sha256": "0"}}}, "source": {}, "counts": {"training": {}}}',
+    ],
+)
+def test_a_description_in_another_form_is_named(copy, content):
+    (copy.data_path / "prepared.json").write_text(content)
+    with pytest.raises(UserError, match="prepared.json: it names no files with their hashes"):
+        open_split(copy, "training")
+    (copy.data_path / "prepared.json").unlink()
+    (copy.data_path / "prepared.json").mkdir()
+    with pytest.raises(UserError, match="prepared.json: it cannot be read"):
+        open_split(copy, "training")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "\x00\xff", '{"splits": 3}', '{"name": []}'])
+def test_what_describes_the_records_is_not_believed(copy, content):
+    path = copy.data_path / "dataset_info.json"
+    path.unlink() if content is None else path.write_bytes(content.encode("latin-1"))
+    message = "(describes its records cannot be read|file is missing).*to prepare"
+    with pytest.raises(UserError, match=message) as told:
+        prepare(pathlib.Path("nowhere"), copy.data_path.parents[2])
+    assert "\n" not in str(told.value)
+
+
+def test_another_number_of_records_is_noticed(copy):
+    path = copy.data_path / "dataset_info.json"
+    text = path.read_text()
+    assert text.count('"24"') == 1
+    path.write_text(text.replace('"24"', '"23"'))
+    again = prepare(pathlib.Path("nowhere"), copy.data_path.parents[2])
+    with pytest.raises(UserError, match="it tells of 23 records, not 24"):
+        open_split(again, "training")
+
+
+def test_a_shard_of_another_preparation_is_noticed_before_anything_is_kept(copy):
+    """It is as large as the right one: ArrayRecord pads its files."""
+    name = "affectnet-training.array_record-00000-of-00001"
+    path = copy.data_path / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + content[len(content) // 2 :][::-1])
+    splits = [open_split(copy, split) for split in ("validation", "training")]
+    with Verification(splits) as verification, pytest.raises(UserError, match=name):
+        verification.check()
+    path.write_bytes(content)
+    with Verification(splits) as verification:
+        verification.check()
 
 
 # --- processes ---

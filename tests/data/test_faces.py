@@ -393,3 +393,13 @@ def test_any_npy_gives_a_face_or_a_reason(tmp_path):
         assert face.reason.startswith(("1_exp.npy", "expression")) or 0 <= face.expression <= 10
 
     check()
+
+
+@pytest.mark.parametrize("far", ["1e308", "-1e7"])
+def test_places_beyond_any_image_are_refused(far):
+    """Their products would be infinite."""
+    box = dict(zip(faces.BOX, (far, "0", "5", "5"), strict=True))
+    with pytest.raises(faces.Unusable, match="face_x: .* is no usable number"):
+        faces.parse_box(box)
+    with pytest.raises(faces.Unusable, match="not all are places in an image"):
+        faces.parse_landmarks({"facial_landmarks": ";".join([far] * 136)})

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from affect_jax import checkpoints
+from affect_jax import sealed
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -38,9 +38,8 @@ class End:
 def end_of(workdir: pathlib.Path) -> End:
     step = steps_of(workdir)[-1]
     path = workdir / "checkpoints" / str(step) / "info" / "metadata"
-    sealed = json.loads(path.read_text())
-    body = json.loads(sealed["body"])
-    assert body["format"] == checkpoints.FORMAT
+    body = json.loads(json.loads(path.read_text())["body"])
+    assert body["format"] == sealed.FORMAT
     arrays = {name: entry["sha256"] for name, entry in body["arrays"].items()}
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "train.loss" in line]

@@ -97,12 +97,23 @@ def remove_shard(folder: pathlib.Path) -> None:
     path.unlink()
 
 
+def change_what_nobody_reads(folder: pathlib.Path) -> None:
+    """As a shard of another preparation would be: whole, as large, and not the one that was."""
+    (path,) = folder.rglob("*training.array_record*")
+    content = bytearray(path.read_bytes())
+    place = content.rindex(bytes(4096))  # ArrayRecord pads its files
+    content[place] = 1
+    path.write_bytes(content)
+
+
 def damage_labels(folder: pathlib.Path) -> None:
     (path,) = folder.rglob("training.labels.npz")
     flip(path)
 
 
-@pytest.mark.parametrize("damage", [damage_shard, truncate_shard, remove_shard, damage_labels])
+@pytest.mark.parametrize(
+    "damage", [damage_shard, truncate_shard, remove_shard, change_what_nobody_reads, damage_labels]
+)
 def test_damaged_data_are_an_error_that_names_the_file(lab, workdir, tmp_path, damage, outcome):
     data = tmp_path / "data"
     shutil.copytree(lab.folder / "data", data)
