@@ -131,7 +131,7 @@ def predict_step(network: Network, variables: dict, batch: dict, *, mirror: bool
     images = preprocess.evaluate(batch["image"], crop_size=network.crop_size, dtype=network.dtype)
     outputs = probabilities(network.model.apply(variables, images, train=False))
     if mirror:
-        other = probabilities(network.model.apply(variables, jnp.flip(images, 2), train=False))
+        other = probabilities(network.model.apply(variables, lax.rev(images, (2,)), train=False))
         outputs = jax.tree.map(lambda a, b: (a + b) / 2, outputs, other)
     return outputs
 
