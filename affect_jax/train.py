@@ -91,7 +91,8 @@ def fit(config: Config, workdir: Workdir) -> int:
         stack.enter_context(contextlib.closing(feed))
         # Not before: a signal that comes while faces are decoded has nothing to save.
         stop = stack.enter_context(StopRequest(parallel.announce))
-        run = Run(config, cadence, checkpoints, evaluator, stop, log, training, rows, verification)
+        parts = (cadence, checkpoints, evaluator, stop, log, training, rows, verification)
+        run = Run(config, workdir, *parts)
         state = run.loop(state, feed)
         if parallel.is_main():
             if stop.received is None:
@@ -265,6 +266,7 @@ class Run:
     """What the loop needs beside the state: each part is made once, by `fit`."""
 
     config: Config
+    workdir: Workdir
     cadence: Cadence
     checkpoints: Checkpoints
     evaluator: inference.Evaluator
@@ -362,6 +364,13 @@ class Run:
         self.verification.check()
         if not parallel.is_main():
             return
+        if self.workdir.hold_again():
+            self.workdir.save_config(configs.plain(configs.located(self.config)))
+            self.log.writer.open()
+            self.log.progress.say(
+                f"{self.workdir.path} was deleted or moved during the run; a new one holds what "
+                "comes from here on"
+            )
         with self.log.other_work("save", step):
             info = {
                 "epoch": step / self.cadence.steps_per_epoch,

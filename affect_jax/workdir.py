@@ -28,6 +28,8 @@ class Workdir:
             raise UserError(f"--workdir={path}: must be {MOUNT}")
         self.path = pathlib.Path(path)
         self.config_path = self.path / "config.json"
+        self._held: contextlib.ExitStack | None = None
+        self._inode = 0  # of the lock's file
 
     def create(self) -> None:
         """**Raises:** `UserError` where the folder cannot be made or written."""
@@ -44,6 +46,29 @@ class Workdir:
 
         **Raises:** `UserError` that names the run that holds it.
         """
+        with contextlib.ExitStack() as self._held:
+            self._hold(self._held)
+            yield
+        self._held = None
+
+    def hold_again(self) -> bool:
+        """Where the locked folder was deleted or moved: makes and locks a new one in its place.
+
+        **Returns:** whether that was so.
+
+        **Raises:** `UserError` where a new one cannot be made, or another run has done so.
+        """
+        if self._held is None:
+            return False
+        with contextlib.suppress(OSError):
+            if (self.path / "running.lock").stat().st_ino == self._inode:
+                return False
+        self.create()
+        self._hold(self._held)
+        return True
+
+    def _hold(self, held: contextlib.ExitStack) -> None:
+        """Locks the folder until `held` is left."""
         holder = self.path / "running.json"
         lock = filelock.FileLock(self.path / "running.lock")
         try:
@@ -52,12 +77,10 @@ class Workdir:
             raise UserError(f"{self.path}: another run is using it{_describe(holder)}") from None
         except OSError as error:
             raise UserError(f"{self.path}: cannot be locked: {error.strerror}") from error
-        try:
-            _write(holder, {"pid": os.getpid(), "host": socket.gethostname()})
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
+        held.callback(lock.release)
+        held.callback(holder.unlink, missing_ok=True)
+        self._inode = os.stat(lock.lock_file).st_ino
+        _write(holder, {"pid": os.getpid(), "host": socket.gethostname()})
 
     def load_config(self) -> dict[str, Any]:
         """The config as it was saved.

@@ -207,9 +207,15 @@ class MultiWriter:
     """
 
     def __init__(self, create: Sequence[Callable[[], Writer]]):
+        self._create, self._writers = create, []
+        self.open()
+
+    def open(self) -> None:
+        """Makes the writers, or makes them anew where their files are gone."""
+        self.close()
         self._writers: list[Writer] = []
         self._warned = False
-        for make in create:
+        for make in self._create:
             with self._warning():
                 self._writers.append(make())
 

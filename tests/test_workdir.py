@@ -50,6 +50,23 @@ def test_a_bucket_is_no_folder(path, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_is_gone_is_made_and_locked_again(workdir):
+    with workdir.lock():
+        assert not workdir.hold_again()
+        workdir.path.rename(workdir.path.with_name("gone"))
+        assert workdir.hold_again() and not workdir.hold_again()
+        with pytest.raises(UserError, match="another run is using it"):
+            with Workdir(workdir.path).lock():
+                pass
+    assert not (workdir.path / "running.json").exists()
+    assert not workdir.hold_again()  # nothing is held
+    with workdir.lock():
+        workdir.path.rename(workdir.path.with_name("gone too"))
+        workdir.create()
+        with hold_lock(workdir.path), pytest.raises(UserError, match="another run is using it"):
+            workdir.hold_again()
+
+
 def test_a_second_run_is_refused_until_the_first_ends_or_dies(workdir):
     for end in ("kill", "leave"):
         with hold_lock(workdir.path) as holder:

@@ -116,7 +116,11 @@ def test_a_workdir_deleted_during_the_run_is_made_again(lab, tmp_path, outcome):
     arrays = json.loads(json.loads(body)["body"])["arrays"]
     hashes = {name: entry["sha256"] for name, entry in arrays.items()}
     assert hashes == lab.undisturbed()[0].arrays
-    outcome("workdir deleted during the run", "the next checkpoints are written anew", 0)
+    assert any("was deleted or moved during the run" in line for line in run.said)
+    logged = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").open()]
+    assert logged and logged[-1] == STEPS and (workdir / "config.json").is_file()
+    what = "said; config, log and checkpoints from there on lie in a new one"
+    outcome("workdir deleted during the run", what, 0)
 
 
 @soak_only
