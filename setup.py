@@ -72,6 +72,7 @@ TEST = [
     *DEMO,
     "hypothesis>=6.100",  # laws
     "krippendorff>=0.8",  # reference for alpha
+    "kubernetes-validate>=1.31",  # the schemas of what launch/k8s.yaml holds
     "playwright>=1.65",  # uses the demo's page as a person does, in a Chromium that is there
     "pytest>=8.3",
     "pytest-xdist>=3.6.1",  # both cores

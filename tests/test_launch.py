@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -78,6 +79,18 @@ def test_the_job_set_agrees_with_itself():
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
     assert all(isinstance(word, str) for word in [*container["command"], *container["args"]])
+
+
+def test_what_the_job_set_repeats_is_a_job_by_kubernetes_schema():
+    """JobSet's own schema is in no package; what it holds is nearly all of the manifest."""
+    manifest = yaml.safe_load((LAUNCH / "k8s.yaml").read_text())
+    template = manifest["spec"]["replicatedJobs"][0]["template"]
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train"}, **template}
+    version = kubernetes_validate.latest_version()
+    kubernetes_validate.validate(job, version, strict=True)
+    job["spec"]["template"]["spec"]["containers"][0]["imag"] = "misspelt"
+    with pytest.raises(kubernetes_validate.ValidationError, match="imag"):
+        kubernetes_validate.validate(job, version, strict=True)
 
 
 def test_the_job_set_starts_the_program_with_its_number():

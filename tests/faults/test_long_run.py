@@ -34,5 +34,6 @@ def test_memory_threads_and_open_files_stay_as_they_are(lab, tmp_path, outcome):
     assert after[0] <= 1.05 * before[0], f"memory grew from {before[0]} to {after[0]} MiB"
     assert after[1] <= before[1] + 2, f"threads: {before[1]}, then {after[1]}"
     assert after[2] <= before[2] + 4, f"open files: {before[2]}, then {after[2]}"
-    what = f"{before[0]} MiB at step 2,000, {after[0]} at the end"
+    what = f"{before[0]} MiB at step 2,000, {after[0]} at the end; threads {before[1]}, {after[1]}"
+    what += f"; open files {before[2]}, {after[2]}"
     outcome("20,000 steps", what, 0)

@@ -52,22 +52,24 @@ def assert_same_losses(found: dict[int, float], expected: dict[int, float]) -> N
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=soak_only)])
-def test_any_number_of_processes_trains_to_the_same_losses(lab, tmp_path, count):
+def test_any_number_of_processes_trains_to_the_same_losses(lab, tmp_path, count, outcome):
     """Every face is noise of its own: a face seen twice or not at all would show in the loss."""
     runs = finish(lab, tmp_path, count)
     assert_same_losses(end_of(tmp_path).losses, lab.undisturbed()[0].losses)
     assert end_of(tmp_path).arrays.keys() == lab.undisturbed()[0].arrays.keys()
     for run in runs[1:]:  # only process 0 says and writes something
         assert not [line for line in run.said if "step" in line]
+    outcome("2 and 4 processes instead of 1", "the same losses to 1e-5, one log", 0)
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=soak_only)])
-def test_a_checkpoint_is_restored_by_another_number_of_processes(lab, tmp_path, count):
+def test_a_checkpoint_is_restored_by_another_number_of_processes(lab, tmp_path, count, outcome):
     workdir = tmp_path / "run"
     shutil.copytree(lab.interrupted, workdir)  # one process wrote it
     runs = finish(lab, workdir, count)
     assert runs[0].start == steps_of(lab.interrupted)[-1]
     assert_same_losses(end_of(workdir).losses, lab.undisturbed()[0].losses)
+    outcome("a checkpoint of 1 process in 2 and 4", "they end with the same losses", 0)
 
 
 @pytest.mark.parametrize("told", [pytest.param(0, marks=soak_only), 1])
