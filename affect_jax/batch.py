@@ -78,7 +78,7 @@ def targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASSES) -
     }
     result = {}
     for name, (dtype, _, _) in TARGETS.items():
-        result[name] = _masked(values[name], masks[name]).astype(dtype)
+        result[name] = _masked(values[name], masks[name]).astype(dtype, copy=False)
         result[f"{name}_mask"] = masks[name]
     return result
 

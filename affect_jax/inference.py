@@ -31,11 +31,10 @@ class Evaluator:
     """
 
     def __init__(self, config: Config, program: Program, split: features.Split):
-        columns = split.columns()
         self.split = split
         self.classes = class_names(split, config.data.num_classes)
         self.targets, self.told = load_targets(config, split)
-        self._ids = columns["id"]
+        self._ids = split.columns("id")["id"]
         self._config = config
         self._heads = program.heads
         self._predict = parallel.map_devices(

@@ -125,8 +125,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.records)
 
-    def columns(self) -> dict[str, np.ndarray]:
+    def columns(self, *names: str) -> dict[str, np.ndarray]:
         """The labels of all records, in their order, without reading an image.
+
+        **Arguments:**
+
+        - `names`: which of them; none: all.
 
         **Returns:** `expression` int64 [N], `valence` and `arousal` float32 [N], `action_units`
         float32 [N, 18], `action_unit_sides` float32 [N, 2, 18], `landmarks` float32 [N, 68, 2],
@@ -140,12 +144,13 @@ class Split:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as table:
                 missing = set(COLUMNS) - set(table.files)
-                columns = {key: table[key] for key in set(COLUMNS) - missing}
+                columns = {key: table[key] for key in set(names or COLUMNS) - missing}
         except ValueError as error:  # not even what the hash was made of is a table
             raise damaged(path, f"it holds no table: {error}") from error
         if missing:
             raise damaged(path, f"an earlier version wrote it, without {min(missing)!r}")
-        return columns | {"id": np.char.decode(columns["id"], "utf-8")}
+        ids = {"id": np.char.decode(columns["id"], "utf-8")} if "id" in columns else {}
+        return columns | ids
 
     def verify(self) -> None:
         """Reads every file of the split and compares its hash; opening compares sizes only.
