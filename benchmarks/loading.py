@@ -157,7 +157,8 @@ class Files:
         content = self.paths[place].read_bytes()
         if self._decode is None:  # in the worker
             self._decode = decoders.KNOWN[self._decoder]()
-        return peers.torch().as_tensor(np.array(self._decode(content)))
+        face, torch = self._decode(content), peers.torch()
+        return face if isinstance(face, torch.Tensor) else torch.as_tensor(np.array(face))
 
 
 def torch_batches(
