@@ -62,6 +62,7 @@ class Run:
             stderr=subprocess.PIPE,
             text=True,
             cwd=REPOSITORY,
+            start_new_session=True,  # as a terminal gives a command
         )
         self._watchdog = threading.Timer(patience, self._process.kill)
         self._watchdog.daemon = True
@@ -101,6 +102,10 @@ class Run:
 
     def send(self, number: int) -> None:
         self._process.send_signal(number)
+
+    def send_to_all(self, number: int) -> None:
+        """To it and what it started, as Ctrl-C in a terminal does."""
+        os.killpg(self._process.pid, number)
 
     def kill(self) -> bool:
         """Whether it was still there to be killed."""
@@ -151,11 +156,13 @@ class Lab:
         *flags: str,
         trunk: str = "tiny",
         prefix: Sequence[str] = (),
+        drop: int = 0,
         patience: float = PATIENCE,
         **settings: str,
     ) -> Run:
-        """**Arguments:** `prefix`: of the command; `settings`: of the environment."""
-        command = [*prefix, *self.command(workdir, *flags, trunk=trunk)]
+        """**Arguments:** `prefix`: of the command; `drop`: words of it that the prefix says itself;
+        `settings`: of the environment."""
+        command = [*prefix, *self.command(workdir, *flags, trunk=trunk)[drop:]]
         return Run(command, {**self._environment, **settings}, patience)
 
     @functools.cached_property

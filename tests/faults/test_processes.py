@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pathlib
 import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 
@@ -13,7 +16,9 @@ import numpy as np
 import pytest
 
 from tests.faults.conftest import SOAK, soak_only
-from tests.faults.lab import Run, end_of, steps_of
+from tests.faults.lab import REPOSITORY, Run, end_of, steps_of
+
+SCRIPT = REPOSITORY / "launch" / "multiprocess.sh"
 
 
 @contextlib.contextmanager
@@ -86,6 +91,26 @@ def test_a_signal_to_one_of_them_saves_and_ends_all(lab, tmp_path, told, outcome
         alone.until(1)
     assert alone.start == saved
     outcome("SIGTERM to one of two processes", "both save and exit 143", 0)
+
+
+@soak_only
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_control_c_in_the_terminal_of_several_saves_and_ends_all(lab, tmp_path, number, outcome):
+    """It comes to all of them, and once more from the script: no second signal."""
+    for name, text in (("environment.sh", ""), ("multiprocess.sh", SCRIPT.read_text())):
+        (tmp_path / name).write_text(text)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+    workdir, long = tmp_path / "run", "--config.duration={'steps': 3000, 'epochs': 0.0}"
+    prefix = ("bash", str(tmp_path / "multiprocess.sh"), "2")
+    with lab.start(workdir, long, prefix=prefix, drop=3, PORT=port, PATH=path) as run:
+        run.until(5)
+        run.send_to_all(number)
+        assert run.wait() == 143
+    assert steps_of(workdir)[-1] == run.step
+    outcome("Ctrl-C, or SIGTERM, to a whole launch/multiprocess.sh", "exit 143 after a save", 0)
 
 
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=soak_only), 1])
