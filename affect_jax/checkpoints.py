@@ -29,7 +29,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from affect_jax import sealed
 from affect_jax.config import Config
-from affect_jax.errors import UserError
+from affect_jax.errors import UserError, first_line
 from affect_jax.workdir import Workdir
 
 _STEP = re.compile("0|[1-9][0-9]*")  # how Orbax names a checkpoint's folder
@@ -194,7 +194,7 @@ class Checkpoints:
         return not (record.exc_info and "orbax" in record.pathname)
 
     def _warn(self, step: int | None, error: Exception) -> None:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         logging.warning(
             "checkpoint%s could not be written to %s: %s; earlier ones are whole, training goes "
             "on; free space or mend the folder before the next save",
@@ -364,7 +364,5 @@ def _read_arrays(folder: pathlib.Path, wanted: dict[str, Any]) -> Iterator[tuple
             try:
                 found = reader.restore(folder, args=request)
             except Exception as error:  # tensorstore, zarr, JSON and Orbax have each their own
-                raise sealed.Damaged(
-                    f"its arrays cannot be read ({sealed.first_line(error)})"
-                ) from error
+                raise sealed.Damaged(f"its arrays cannot be read ({first_line(error)})") from error
             yield name, np.asarray(found[name])

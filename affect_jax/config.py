@@ -11,6 +11,7 @@ import copy
 import hashlib
 import json
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -235,6 +236,12 @@ def duration_problem(duration: Any) -> str | None:
     if key == "steps" and value != int(value):
         return f"steps = {value}: must be a whole number"
     return None
+
+
+def cache_folder(name: str) -> pathlib.Path:
+    """`~/.cache/affect_jax/NAME`, or under `XDG_CACHE_HOME`; not made."""
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return home / "affect_jax" / name
 
 
 def local(path: str) -> bool:

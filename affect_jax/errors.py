@@ -19,3 +19,9 @@ class UserError(Exception):
     def __init__(self, message: str, problems: Sequence[str] = ()):
         self.problems = tuple(problems)
         super().__init__("\n  ".join((message, *self.problems)))
+
+
+def first_line(error: BaseException, length: int = 200) -> str:
+    """What an error of a library says, as part of a line: its first, else its kind."""
+    text = str(error).strip()
+    return text.splitlines()[0][:length] if text else type(error).__name__

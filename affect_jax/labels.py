@@ -34,11 +34,13 @@ NOT_ANNOTATED = -2.0
 
 AXES = ("valence", "arousal")
 
-# The 7-class protocol drops contempt; its classes are the first seven ids, so no id changes.
 SPLITS = ("training", "validation")
 """Of AffectNet and of the rendered faces."""
+
 NON_FACE = "non-face"
 """What an annotator says of a picture without a face."""
+
+# The 7-class protocol drops contempt; its classes are the first seven ids, so no id changes.
 CLASS_COUNTS = (7, 8)
 
 

@@ -27,6 +27,7 @@ import psutil
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from affect_jax.config import cache_folder
 from affect_jax.errors import UserError
 from affect_jax.steps import AXIS
 
@@ -109,9 +110,8 @@ def remember_compilations() -> None:
     """
     if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         return
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     processor = hashlib.sha256(_processor().encode()).hexdigest()[:8]
-    folder = home / "affect_jax" / "compiled" / f"{platform.machine()}-{processor}"
+    folder = cache_folder("compiled") / f"{platform.machine()}-{processor}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # no home to write to: each start compiles

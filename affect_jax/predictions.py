@@ -24,7 +24,7 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
-from affect_jax.errors import UserError
+from affect_jax.errors import UserError, first_line
 from affect_jax.labels import AXES, EXPRESSIONS
 from affect_jax.metrics.base import LARGEST
 
@@ -123,7 +123,7 @@ def read(path: pathlib.Path) -> Predictions:
     try:
         table = reader(path)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        line = first_line(error)
         raise UserError(f"{path}: cannot be read as {path.suffix[1:]}: {line}") from error
     return from_table(table, str(path))
 
@@ -252,7 +252,7 @@ def _numbers(table: pyarrow.Table, column: str, name: str, empty: bool = False) 
     try:
         values = values.cast(pyarrow.float64())
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
-        line = str(error).splitlines()[0]
+        line = first_line(error)
         raise UserError(
             f"{name}: column {column!r} holds something not a number: {line}"
         ) from error

@@ -263,9 +263,9 @@ class Predictor:
             return self.nothing(str(unusable), size)
         kept_pixels = pixels if keep else None
         if not kept:
-            small = f", the image has only {size[0]} x {size[1]} pixels" if min(size) < TINY else ""
-            nothing = NO_FACE + small
-            reason = "no box has a part in the image" if len(where.boxes) else nothing
+            reason = "no box has a part in the image" if len(where.boxes) else NO_FACE
+            if not len(where.boxes) and min(size) < TINY:
+                reason += f", the image has only {size[0]} x {size[1]} pixels"
             return self.nothing(reason, size)._replace(pixels=kept_pixels)
         return Found(
             size,

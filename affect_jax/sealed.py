@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from affect_jax.errors import first_line
+
 FORMAT = 1
 """Layout of a checkpoint; a larger number was written by a newer affect_jax."""
 
@@ -70,8 +72,3 @@ def check_arrays(saved: dict[str, dict[str, Any]], wanted: dict[str, Any]) -> No
                 f"it is of another model: {name} is {dtype} {shape}, "
                 f"not {leaf.dtype} {list(leaf.shape)}"
             )
-
-
-def first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -46,24 +46,33 @@ class Workdir:
 
         **Raises:** `UserError` that names the run that holds it.
         """
-        with contextlib.ExitStack() as self._held:
-            self._hold(self._held)
-            yield
-        self._held = None
+        try:
+            with contextlib.ExitStack() as self._held:
+                self._hold(self._held)
+                yield
+        finally:
+            self._held = None
 
     def hold_again(self) -> bool:
         """Where the locked folder was deleted or moved: makes and locks a new one in its place.
 
-        **Returns:** whether that was so.
+        **Returns:** whether that was done; a disk that is away may come back.
 
-        **Raises:** `UserError` where a new one cannot be made, or another run has done so.
+        **Raises:** `UserError` where another run has made one.
         """
         if self._held is None:
             return False
-        with contextlib.suppress(OSError):
+        try:
             if (self.path / "running.lock").stat().st_ino == self._inode:
                 return False
-        self.create()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+        try:
+            self.create()
+        except UserError:
+            return False
         self._hold(self._held)
         return True
 

@@ -16,7 +16,7 @@ runs=${RUNS:-runs/table7-$data}
 tables=() compared=()
 for model in ${MODELS:-imbalanced downsampling upsampling weighted dimensional}; do
   workdir=$runs/$model
-  options=("${given[@]}")
+  options=(${given[@]+"${given[@]}"})  # bash before 4.4 takes an empty array for unset
   case $model in
     downsampling) name=down-sampling && options+=(${CAP:+--config.sampling.cap="$CAP"}) ;;
     upsampling) name=up-sampling ;;

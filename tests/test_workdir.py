@@ -61,6 +61,14 @@ def test_a_folder_that_is_gone_is_made_and_locked_again(workdir):
     assert not (workdir.path / "running.json").exists()
     assert not workdir.hold_again()  # nothing is held
     with workdir.lock():
+        parent = workdir.path.parent
+        parent.rename(parent.with_name("away"))
+        parent.write_text("no folder can be made here")
+        assert not workdir.hold_again()  # a disk that is away may come back
+        parent.unlink()
+        parent.with_name("away").rename(parent)
+        assert not workdir.hold_again()
+    with workdir.lock():
         workdir.path.rename(workdir.path.with_name("gone too"))
         workdir.create()
         with hold_lock(workdir.path), pytest.raises(UserError, match="another run is using it"):

@@ -43,7 +43,7 @@ from affect_jax.data.records import (
     size_and_hash,
 )
 from affect_jax.data.store import Store
-from affect_jax.errors import UserError
+from affect_jax.errors import UserError, first_line
 from affect_jax.facs.action_units import UNITS
 
 __all__ = ["FacesBuilder", "FacesConfig", "Split", "features", "open_split", "prepare", "record"]
@@ -163,14 +163,13 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     data_dir=os.fspath(self.store.folder) if self.store else place,
                     file_format="array_record",
                 )
-        except UserError:
-            raise
         except Exception as error:  # of a damaged file tfds lets anything through
             folder = epath.Path(self.store.folder if self.store else place) / self.name
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if isinstance(error, UserError) or not (folder / config.name).exists():
+                raise
             raise UserError(
-                f"{folder / config.name}: what describes its records cannot be read ({line[:99]}); "
-                "delete that folder to prepare the data set again"
+                f"{folder / config.name}: what describes its records cannot be read "
+                f"({first_line(error, 99)}); delete that folder to prepare the data set again"
             ) from error
 
     def source(self) -> dict[str, str]:

@@ -23,9 +23,10 @@ from typing import Any
 import fsspec
 from etils import epath
 
+from affect_jax.config import cache_folder
 from affect_jax.data.pool import say
 from affect_jax.data.records import PREPARED, size_and_hash
-from affect_jax.errors import UserError
+from affect_jax.errors import UserError, first_line
 
 
 class Store:
@@ -36,9 +37,8 @@ class Store:
 
     def __init__(self, url: str):
         self.url = url.rstrip("/")
-        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         digest = hashlib.sha256(self.url.encode()).hexdigest()[:12]
-        self.folder = home / "affect_jax" / "records" / digest
+        self.folder = cache_folder("records") / digest
 
     def fetch(self, place: pathlib.Path) -> bool:
         """Copies a data set to its place below `folder`, whole or not at all.
@@ -91,7 +91,7 @@ def _reached(url: str) -> Iterator[tuple[Any, str]]:
     except Exception as error:  # each store's library has errors of its own
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of this machine's disk
             raise
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        line = first_line(error)
         raise UserError(f"{url}: {line}; are the address and your credentials right?") from error
 
 

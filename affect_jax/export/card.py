@@ -24,9 +24,6 @@ from affect_jax.report import facts, naming, paper, runs
 from affect_jax.scores import HEADLINES
 from affect_jax.trained import Trained
 
-LOCAL = ("manual_dir", "data_dir")
-"""Keys of `config.data` that are paths on the machine of the run: no business of others."""
-
 
 def create(
     trained: Trained,
@@ -135,7 +132,7 @@ def _numbers(split: str, run: runs.Run, groupings: groups.Groupings) -> dict[str
 def _public(trained: Trained) -> dict[str, Any]:
     """The config without paths of the machine it ran on."""
     config = configs.plain(trained.config)
-    config["data"] |= dict.fromkeys(LOCAL, "")
+    config["data"] |= dict.fromkeys(configs.PLACES, "")
     if not config["init_from"].startswith("hf://"):
         config["init_from"] = pathlib.PurePath(config["init_from"]).name
     return config

@@ -13,6 +13,7 @@ import collections
 import csv
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,27 +70,27 @@ def scored(table: Predictions, groupings: Groupings) -> list[dict[str, Any]]:
     """Each grouping's groups with their scores, the largest group first.
 
     **Returns:** `{"name": column, "unknown": faces, "groups": [{"group", "faces", "scores",
-    "intervals"}]}` of every grouping; scores are some of `SHOWN`, None where undefined.
+    "intervals"}]}` of every grouping; scores are those of `SHOWN` that the whole table has, None
+    where a group leaves them undefined.
     """
     found = []
+    known = [name for name in SHOWN if name in scores.score(table, draws=1).values]
     for column, group_of in groupings.items():
         groups = np.array([group_of.get(id, "") for id in table.id.tolist()])
         names = collections.Counter(groups[groups != ""].tolist())
-        entries = [
-            {"group": name, "faces": count, **_scores(table.take(np.flatnonzero(groups == name)))}
-            for name, count in names.most_common()
-        ]
+        entries = []
+        for name, count in names.most_common():
+            part = table.take(np.flatnonzero(groups == name))
+            entries.append({"group": name, "faces": count, **_scores(part, known)})
         unknown = int(np.sum(groups == ""))
         found.append({"name": column, "unknown": unknown, "groups": entries})
     return found
 
 
-def _scores(table: Predictions) -> dict[str, dict[str, Any]]:
+def _scores(table: Predictions, known: Sequence[str]) -> dict[str, dict[str, Any]]:
     result = scores.score(table, draws=1, bootstrap=intervals.REPLICATES)
-    known = [name for name in SHOWN if name in result.values]
+    values = {name: result.values.get(name, math.nan) for name in known}
     return {
-        "scores": {
-            name: None if math.isnan(result.values[name]) else result.values[name] for name in known
-        },
+        "scores": {name: None if math.isnan(value) else value for name, value in values.items()},
         "intervals": {n: list(result.intervals[n]) for n in known if n in result.intervals},
     }

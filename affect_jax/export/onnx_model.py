@@ -13,7 +13,7 @@ from jax2onnx import to_onnx
 from onnx import helper
 from onnx_ir.passes.common import DeduplicateInitializersPass
 
-from affect_jax.errors import UserError
+from affect_jax.errors import UserError, first_line
 
 OPSET = 18
 IR_VERSION = 8
@@ -59,9 +59,8 @@ def convert(
             return_mode="ir",
         )
         assert isinstance(model, onnx_ir.Model)
-        DeduplicateInitializersPass(size_limit=2**31)(
-            model
-        )  # a mirrored pass has the same weights again
+        # A mirrored pass has the same weights again.
+        DeduplicateInitializersPass(size_limit=2**31)(model)
         proto = onnx_ir.to_proto(model)
         # Notes on shapes in between, some of which jax2onnx 0.17.1 gets wrong; readers infer them.
         del proto.graph.value_info[:]
@@ -69,9 +68,8 @@ def convert(
         helper.set_model_props(proto, dict(about))
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:  # of a primitive that it does not know anything may be raised
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"--format=onnx: jax2onnx cannot convert this network ({line}); "
+            f"--format=onnx: jax2onnx cannot convert this network ({first_line(error)}); "
             "--format=stablehlo has all of JAX"
         ) from error
     return proto

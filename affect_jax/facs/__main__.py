@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from affect_jax.command import Parser, answering
-from affect_jax.errors import UserError
+from affect_jax.errors import UserError, first_line
 
 if TYPE_CHECKING:  # loading takes seconds, --help does not wait for it
     import numpy as np
@@ -230,7 +230,7 @@ def read_prepared(folder: pathlib.Path) -> Faces:
     try:
         builder = tfds.builder_from_directory(str(folder))
     except Exception as error:  # each file that is missing or damaged has one of its own
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        line = first_line(error)
         raise UserError(f"--prepared={folder}: its description cannot be read: {line}") from error
     parts = []
     for name in builder.info.splits:

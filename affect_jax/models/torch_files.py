@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from affect_jax.errors import first_line
+
 DTYPES = {
     "FloatStorage": np.dtype("float32"),
     "DoubleStorage": np.dtype("float64"),
@@ -129,7 +131,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     except Refused:
         raise
     except Exception as error:  # a damaged zip or pickle can raise almost anything
-        text = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
+        text = first_line(error, 150)
         raise Refused(f"it is damaged ({text})") from error
 
 

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from affect_jax.errors import UserError
+from affect_jax.errors import UserError, first_line
 from affect_jax.models import torch_files
 
 HUB = "hf://"
@@ -49,7 +49,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         with safetensors.safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, TypeError, ValueError) as error:
-        text = str(error).splitlines()[0][:150]
+        text = first_line(error, 150)
         raise torch_files.Refused(f"it is damaged, or no safetensors file ({text})") from error
 
 

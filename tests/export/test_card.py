@@ -172,6 +172,22 @@ def test_groups_have_the_scores_of_their_faces(evaluated, tmp_path):
     assert "No group labels" not in text and "No group labels" in written(run, "onnx", tmp_path)[1]
 
 
+def test_a_group_without_labels_of_a_model_has_no_score_of_it(evaluated, tmp_path):
+    given = table()
+    expression = np.where(np.arange(240) % 2, given.expression, -1)
+    given = dataclasses.replace(given, expression=expression)
+    groupings = groups.read(write_groups(tmp_path / "g.csv", given))
+    made = card.create(evaluated(given), "onnx", {"files": MADE["onnx"]}, groupings)
+    (women,) = [
+        part
+        for part in made["evaluations"][0]["groupings"][0]["groups"]
+        if part["group"] == "woman"
+    ]
+    assert women["scores"]["categorical.top1.original.accuracy"] is None
+    assert women["scores"]["dimensional.valence.ccc"] is not None
+    assert "undefined" in card.markdown(made)
+
+
 def test_groups_of_other_faces_are_an_error(evaluated, tmp_path):
     (tmp_path / "g.csv").write_text("id,gender\nx,man\ny,woman\n")
     with pytest.raises(UserError, match="no id is a face that this checkpoint was scored on"):
