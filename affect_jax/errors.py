@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 
@@ -25,3 +26,16 @@ def first_line(error: BaseException, length: int = 200) -> str:
     """What an error of a library says, as part of a line: its first, else its kind."""
     text = str(error).strip()
     return text.splitlines()[0][:length] if text else type(error).__name__
+
+
+_NO_MEMORY = ("out of memory", "insufficient memory", "memory allocation", "resource_exhausted")
+
+
+def for_want_of_memory(error: BaseException) -> bool:
+    """Whether memory was short: Python, the system, decoders and XLA each say it in their way."""
+    said = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or any(words in said for words in _NO_MEMORY)
+    )

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from affect_jax.errors import UserError
+from affect_jax.errors import UserError, first_line, for_want_of_memory
 from affect_jax.registry import nearest
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -112,14 +112,26 @@ def main(_: Sequence[str]) -> None:
     except UserError as error:
         _leave_others(error)
         stop(error)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, OSError) as error:
+        if for_want_of_memory(error):
+            shortage = _shortage(error)
+            _leave_others(shortage)
+            stop(shortage)
         _leave_others(_loss_of_a_process(error))
         raise
     else:
         sys.exit(code)
 
 
-def _loss_of_a_process(error: RuntimeError) -> UserError | None:
+def _shortage(error: BaseException) -> UserError:
+    return UserError(
+        f"no memory is left ({first_line(error)}); with data.cache = 'none' or fewer "
+        "data.num_workers a run goes on from its last checkpoint, a smaller batch_size needs "
+        "another --workdir"
+    )
+
+
+def _loss_of_a_process(error: BaseException) -> UserError | None:
     from jax.errors import JaxRuntimeError
 
     if not isinstance(error, JaxRuntimeError):

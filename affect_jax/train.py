@@ -94,6 +94,8 @@ def fit(config: Config, workdir: Workdir) -> int:
         parts = (cadence, checkpoints, evaluator, stop, log, training, rows, verification)
         run = Run(config, workdir, *parts)
         state = run.loop(state, feed)
+        # A signal that one of several got in the last steps, too late to agree on an earlier one.
+        stop.received = parallel.largest(stop.received or 0) or None
         if parallel.is_main():
             if stop.received is None:
                 run.conclude(state)

@@ -8,4 +8,4 @@ source "$(dirname "$0")/environment.sh" test,tensorboard
 export AFFECT_JAX_SOAK=${1:-50}
 shift || true
 [ $# -gt 0 ] || export AFFECT_JAX_RELIABILITY=README.md  # what is left out is not in the table
-exec python -m pytest tests/faults -n 0 -p no:cacheprovider "$@"
+exec python -m pytest tests -m "fault or bad_input" -n 0 -p no:cacheprovider "$@"

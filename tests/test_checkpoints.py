@@ -183,6 +183,7 @@ def test_a_damaged_checkpoints_score_neither_counts_nor_stops_the_others(folder)
         assert checkpoints.steps() == [3, 4] and checkpoints.best() == 3
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_something_else_in_the_folders_place_is_no_fresh_start(folder, kind):
     folder.write_text("") if kind == "file" else folder.symlink_to("nowhere")
@@ -294,6 +295,7 @@ def seal(step: pathlib.Path, **changes) -> None:
     path.write_text(json.dumps({"body": text, "sha256": digest}))
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "changes", [{"format": "1"}, {"format": None}, {"arrays": []}, {"arrays": {"step": {}}}]
 )
@@ -334,6 +336,7 @@ OTHER_MODELS = {
 }
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("message", OTHER_MODELS)
 def test_a_checkpoint_of_another_model_is_told_by_name(two_steps, message):
     template = TEMPLATE | {"params": OTHER_MODELS[message](TEMPLATE["params"])}

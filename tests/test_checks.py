@@ -28,6 +28,7 @@ def test_the_defaults_are_right(registries):
     assert checks.check(configs.defaults(), registries=registries) is None
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -97,6 +98,7 @@ def test_a_wrong_value_is_named_with_the_nearest_right_one(registries, key, valu
     assert message in problems(config, registries)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("kind", ["dataset", "sampling", "trunk", "loss", "schedule", "optimizer"])
 def test_an_option_of_a_wrong_type_is_told_before_anything_is_built(registries, kind):
     """Every option of every entry: given what no option is, and what each is by default."""

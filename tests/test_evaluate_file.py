@@ -122,6 +122,7 @@ def one_line(capsys) -> str:
     return shown.err
 
 
+@pytest.mark.bad_input
 def test_a_bad_file_is_one_line_and_exit_2(tmp_path, capsys):
     bad = tmp_path / "mine.csv"
     bad.write_text("id,expression,p_neutral,p_happiness\na,0,0.5,0.6\n")
@@ -133,12 +134,14 @@ def test_a_bad_file_is_one_line_and_exit_2(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.bad_input
 def test_a_file_without_any_label_is_refused(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("id,expression,p_neutral,p_happiness\na,,0.5,0.5\n")
     assert run("--predictions", tmp_path / "t.csv", "--out", tmp_path) == 2
     assert "no face has a label" in one_line(capsys)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("flag", ["--draws=0", "--bootstrap=-1"])
 def test_bad_numbers_are_refused(path, tmp_path, capsys, flag):
     assert run("--predictions", path, "--out", tmp_path, flag) == 2

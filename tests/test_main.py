@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -12,7 +13,9 @@ import sys
 import numpy as np
 import pyarrow.parquet
 import pytest
+from jax.errors import JaxRuntimeError
 
+from affect_jax import main
 from tests.releases import as_flags, write_release
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -132,6 +135,7 @@ def test_evaluate_takes_a_checkpoint_by_name_or_step(trained, tmp_path, checkpoi
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "flags, message",
     [
@@ -169,6 +173,27 @@ def test_without_affectnet_it_says_what_to_do(tmp_path):
     for part in ("AffectNet", "licen", "--config.data.manual_dir", "synthetic_faces"):
         assert part in message
     assert not (tmp_path / "data" / "affectnet").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 7 GiB"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes"),
+    ],
+)
+def test_want_of_memory_is_one_line(monkeypatch, capsys, error):
+    def dispatch() -> int:
+        raise error
+
+    monkeypatch.setattr(main, "_dispatch", dispatch)
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as end:
+        main.main([])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("affect_jax: no memory is left (") and "batch_size" in line
 
 
 def test_evaluating_a_folder_without_a_run(tmp_path):

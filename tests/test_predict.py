@@ -218,6 +218,7 @@ def test_an_interruption_ends_the_files_and_is_told_by_the_exit_code(
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -81,6 +81,7 @@ BAD_VALUES = [
 BAD_CELLS = [case for case in BAD_VALUES if not isinstance(case[1][0], list)]  # CSV has no lists
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(("column", "values", "message"), BAD_VALUES)
 def test_bad_values_are_named_with_their_row(table, column, values, message):
     with pytest.raises(UserError, match=message) as error:
@@ -88,6 +89,7 @@ def test_bad_values_are_named_with_their_row(table, column, values, message):
     assert str(error.value).startswith("mine.csv: ") and "\n" not in str(error.value)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(("column", "values", "message"), BAD_CELLS)
 def test_bad_values_are_named_alike_in_either_kind_of_file(
     tmp_path, table, column, values, message
@@ -102,6 +104,7 @@ def test_bad_values_are_named_alike_in_either_kind_of_file(
             predictions.read(tmp_path / name)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "column",
     ["id", "expression", "p_fear", "valence", "arousal", "arousal_predicted", "AU1"],
@@ -194,6 +197,7 @@ def test_csv_of_spreadsheets_is_read(tmp_path):
     assert predictions.read(path).classes == ("neutral", "happiness")
 
 
+@pytest.mark.bad_input
 def test_files_that_are_no_tables(tmp_path):
     def refused(name: str, content: bytes, message: str) -> None:
         (tmp_path / name).write_bytes(content)
@@ -219,6 +223,7 @@ def test_files_that_are_no_tables(tmp_path):
     refused("table.xlsx", b"PK", r"read from .parquet or .csv")
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
 def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, table, name):
     """Bytes changed, cut off: never a traceback, never a hang."""

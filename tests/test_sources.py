@@ -60,6 +60,7 @@ def test_a_damaged_image_is_an_image_whose_row_will_say_so(folder):
     assert names("half.jpg") == [("half.jpg", "half.jpg")]
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "text, message",
     [

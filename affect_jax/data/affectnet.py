@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from affect_jax.data import DATASETS, faces
+from affect_jax.data import DATASETS, faces, fields
 from affect_jax.data.features import prepare
 from affect_jax.data.pool import say
 from affect_jax.data.rows import FilesBuilder, FilesConfig, Source, file_hash, read_csv
@@ -22,7 +22,7 @@ from affect_jax.registry import unknown
 
 HEADER = (
     "subDirectory_filePath",
-    *faces.BOX,
+    *fields.BOX,
     "facial_landmarks",
     "expression",
     "valence",

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from affect_jax import labels
-from affect_jax.data import DATASETS, faces
+from affect_jax.data import DATASETS, faces, fields
 from affect_jax.data.features import prepare
 from affect_jax.data.rows import FilesBuilder, FilesConfig, Source, file_hash, read_csv
 from affect_jax.errors import UserError
@@ -160,7 +160,7 @@ def csv_faces(
     columns = {"path": path_column, "split": split_column, "expression": label_column}
     columns |= {"valence": valence_column, "arousal": arousal_column}
     columns |= {"facial_landmarks": landmarks_column}
-    columns |= dict(zip(faces.BOX, box_columns, strict=False))
+    columns |= dict(zip(fields.BOX, box_columns, strict=False))
     columns |= _unit_columns(action_unit_columns, action_unit_scale)
     base = pathlib.Path(manual_dir).expanduser()
     tables = {"all" if split_column else "training": base / training_csv}

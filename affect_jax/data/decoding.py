@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 
 from affect_jax.data import sampling
-from affect_jax.errors import UserError
+from affect_jax.errors import UserError, for_want_of_memory
 
 
 class Records(Protocol):
@@ -120,6 +120,8 @@ def _read(records: Records, row: int, image: np.ndarray) -> None:
         read = getattr(records, "image", None)
         decode(records[row]["image"] if read is None else read(row), image)
     except ValueError as error:
+        if for_want_of_memory(error):
+            raise MemoryError(str(error)) from error
         name = records[row]["id"]
         name = name.decode() if isinstance(name, bytes) else name
         raise UserError(

@@ -1,8 +1,8 @@
 """One face: from a row of a release to a square JPEG, or the reason why that cannot be.
 
 This module runs in worker processes, so it imports little. Everything it reads is a stranger's:
-images are checked before they are decoded, `.npy` files are never unpickled, paths must stay below
-the image folder, and whatever is wrong becomes an `Unusable` with a reason for `skipped.csv`.
+images are checked before they are decoded, paths must stay below the image folder, and whatever is
+wrong becomes an `Unusable` with a reason for `skipped.csv`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,18 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from affect_jax.facs.action_units import UNITS
-from affect_jax.labels import NOT_ANNOTATED
+from affect_jax.data import fields
+from affect_jax.data.fields import Unusable
+from affect_jax.errors import UserError, first_line, for_want_of_memory
 
 MAX_PIXELS = 64 * 2**20
 """A larger image is not decoded: 64 megapixels are 192 MiB in memory."""
 
 MAX_FILE_BYTES = 256 * 2**20
-MAX_ANNOTATION_BYTES = 64 * 2**10
 JPEG_QUALITY = 95
-FARTHEST = 1e6  # pixels from the image's corner
 
 # Pillow knows more, some of which start other programs (EPS); a face comes as one of these.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
-
-BOX = ("face_x", "face_y", "face_width", "face_height")
-
-
-class Unusable(Exception):
-    """Why a row cannot be used; the message goes into `skipped.csv`."""
 
 
 class Row(NamedTuple):
@@ -47,8 +40,8 @@ class Row(NamedTuple):
     - `id`: unique within the split.
     - `image`: path below the image folder.
     - `values`: texts by name: `expression`, `valence`, `arousal`, `facial_landmarks`, `AU1`, `AU2`,
-      ..., and the four of `BOX`. What is absent was not annotated; without a box the whole image is
-      the face.
+      ..., and the four of `fields.BOX`. What is absent was not annotated; without a box the whole
+      image is the face.
     - `annotations`: beginning of the paths of its `.npy` files, which then hold the values.
     """
 
@@ -98,16 +91,19 @@ def read_faces(rows: Sequence[Row], settings: Settings) -> list[Face]:
 
 
 def read_face(row: Row, settings: Settings) -> Face:
-    """Reads, crops, resizes and encodes one face. Never raises for what the files contain."""
+    """Reads, crops, resizes and encodes one face. Never raises for what the files contain.
+
+    **Raises:** `UserError` where memory is short: which faces are kept must not depend on that.
+    """
     try:
         values: Mapping[str, Any] = row.values or {}
         if row.annotations:
-            values = read_annotations(row.annotations)
-        expression = parse_expression(values, settings.classes)
-        valence, arousal = (parse_axis(values, name) for name in ("valence", "arousal"))
-        points = parse_landmarks(values)
-        units = parse_action_units(values, settings.unit_scale)
-        box = parse_box(values)
+            values = fields.read_annotations(row.annotations)
+        expression = fields.parse_expression(values, settings.classes)
+        valence, arousal = (fields.parse_axis(values, name) for name in ("valence", "arousal"))
+        points = fields.parse_landmarks(values)
+        units = fields.parse_action_units(values, settings.unit_scale)
+        box = fields.parse_box(values)
         image = read_image(path_below(settings.folder, row.image), upright=box is None)
         whole = (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
         image, frame = crop(image, box or whole, settings.margin, settings.image_size)
@@ -116,6 +112,13 @@ def read_face(row: Row, settings: Settings) -> Face:
         content = encode(image)
     except Unusable as unusable:
         return Face(row.number, row.id, str(unusable))
+    except Exception as error:
+        if not for_want_of_memory(error):
+            raise
+        raise UserError(
+            f"{row.image}: no memory is left to decode it ({first_line(error)}); take fewer "
+            "workers: num_workers = 1 needs the least"
+        ) from error
     labels, aspect = (expression, valence, arousal, points), frame[2] / frame[3]
     return Face(row.number, row.id, "", content, *labels, box or whole, aspect, units)
 
@@ -163,6 +166,9 @@ def decode_image(content: bytes, *, upright: bool = False) -> np.ndarray:
         except Image.DecompressionBombError:
             raise Unusable("image has more than 64 megapixels") from None
         except Exception as error:  # fed with a stranger's bytes, a decoder raises anything
+            if for_want_of_memory(error):
+                raise
+            np.empty(4 * MAX_PIXELS, np.uint8)  # raises where libwebp, which says nothing, had none
             if "truncated" in str(error).lower():
                 raise Unusable("image is truncated") from error
             raise Unusable(f"broken image: {type(error).__name__}: {error}") from error
@@ -278,123 +284,3 @@ def encode(image: np.ndarray) -> bytes:
     """uint8 RGB [S, S, 3] as a JPEG file with halved colour resolution, quality 95."""
     content = np.ascontiguousarray(image)
     return simplejpeg.encode_jpeg(content, JPEG_QUALITY, "RGB", colorsubsampling="420")
-
-
-def parse_number(value: Any, name: str, largest: float = 1e300) -> float:
-    """A finite number, within +-`largest`, from a text or a scalar."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise Unusable(f"{name}: {_short(value)} is not a number") from None
-    if not abs(number) <= largest:
-        raise Unusable(f"{name}: {_short(value)} is no usable number")
-    return number
-
-
-def parse_expression(values: Mapping[str, Any], classes: Sequence[str]) -> int:
-    """The place of the label in `classes`, given by name or number; -1 where there is none."""
-    if "expression" not in values:
-        return -1
-    value = values["expression"]
-    if isinstance(value, str) and value.strip() in classes:
-        return list(classes).index(value.strip())
-    number = parse_number(value, "expression")
-    if number != int(number) or not 0 <= number < len(classes):
-        raise Unusable(f"expression: {_short(value)} is outside 0..{len(classes) - 1}")
-    return int(number)
-
-
-def parse_axis(values: Mapping[str, Any], name: str) -> float:
-    """Valence or arousal, in [-1, 1]; NaN where there is none or the mark -2."""
-    if name not in values:
-        return math.nan
-    number = parse_number(values[name], name)
-    if number == NOT_ANNOTATED:
-        return math.nan
-    if not -1 <= number <= 1:
-        raise Unusable(f"{name}: {_short(values[name])} is outside -1..1")
-    return number
-
-
-def parse_box(values: Mapping[str, Any]) -> tuple[float, ...] | None:
-    """x, y, width, height in pixels of the stored image; None: the whole image."""
-    given = any(name in values for name in BOX)
-    return tuple(parse_number(values.get(n), n, FARTHEST) for n in BOX) if given else None
-
-
-def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
-    """float64 [68, 2] from `x1;y1;x2;...` or from an array of 136 numbers; None: there are none."""
-    value = values.get("facial_landmarks", "")
-    if isinstance(value, str):
-        value = value.strip().strip(";")
-        if not value:
-            return None
-        value = value.split(";")
-    try:
-        points = np.asarray(value, dtype=np.float64).reshape(68, 2)
-    except (TypeError, ValueError):
-        raise Unusable("facial_landmarks: not 68 points") from None
-    if not (np.abs(points) <= FARTHEST).all():
-        raise Unusable("facial_landmarks: not all are places in an image")
-    return points
-
-
-def parse_action_units(values: Mapping[str, Any], scale: float) -> np.ndarray | None:
-    """float32 [18] in [0, 1], NaN for a unit that was not annotated; None: none was.
-
-    **Arguments:**
-
-    - `scale`: by which what is written is divided.
-    """
-    names = [f"AU{unit}" for unit in UNITS]
-    if not any(name in values for name in names):
-        return None
-    found = np.full(len(UNITS), np.nan, np.float32)
-    for place, name in enumerate(names):
-        if name in values:
-            found[place] = parse_number(values[name], name) / scale
-            if not 0 <= found[place] <= 1:
-                raise Unusable(f"{name}: {_short(values[name])} is outside 0..{scale:g}")
-    return found
-
-
-ANNOTATIONS = {"exp": "expression", "val": "valence", "aro": "arousal", "lnd": "facial_landmarks"}
-
-
-def read_annotations(beginning: str) -> dict[str, Any]:
-    """The second release's `N_exp.npy`, `N_val.npy`, `N_aro.npy` and, if there, `N_lnd.npy`."""
-    values: dict[str, Any] = {}
-    for ending, name in ANNOTATIONS.items():
-        path = f"{beginning}{ending}.npy"
-        if ending == "lnd" and not os.path.exists(path):
-            continue
-        values[name] = read_npy(path)
-    return values
-
-
-def read_npy(path: str) -> Any:
-    """A small `.npy` array of numbers or strings, never unpickled; a single value as a scalar."""
-    name = os.path.basename(path)
-    try:
-        size = os.path.getsize(path)
-        if size > MAX_ANNOTATION_BYTES:
-            raise Unusable(f"{name}: more than {MAX_ANNOTATION_BYTES >> 10} KiB")
-        with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy's remarks about old headers
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise Unusable(f"{name}: file missing") from None
-    except OSError as error:
-        raise Unusable(f"{name}: cannot be read: {error.strerror}") from error
-    except Unusable:
-        raise
-    except Exception as error:  # its header is parsed as an expression, and may be anything
-        raise Unusable(f"{name}: not an array of numbers") from error
-    if not array.size:  # NumPy 2.0 also reads "-1 numbers" so
-        raise Unusable(f"{name}: not an array of numbers")
-    return array.reshape(-1)[0].item() if array.size == 1 else array
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -31,7 +32,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from affect_jax import labels
 from affect_jax.config import local
-from affect_jax.data import sorting
+from affect_jax.data import pipeline, sorting
 from affect_jax.data.pool import say
 from affect_jax.data.records import (
     PREPARED,
@@ -307,8 +308,11 @@ def _write(builder: FacesBuilder) -> None:
             return
         if store:
             builder.check_source()
+        write = functools.partial(
+            builder.download_and_prepare, download_dir=no_downloads, download_config=settings
+        )
         with sorting.plain_files():
-            builder.download_and_prepare(download_dir=no_downloads, download_config=settings)
+            write() if settings.beam_options is None else pipeline.run(write)
         if store:
             store.send(place)
 

@@ -23,7 +23,7 @@ from absl import flags
 
 from affect_jax import batch as batches_of
 from affect_jax.data import decoding, sampling
-from affect_jax.errors import UserError
+from affect_jax.errors import UserError, first_line, for_want_of_memory
 
 T = TypeVar("T")
 
@@ -52,8 +52,14 @@ class Batches:
             raise StopIteration
         try:
             element = next(self._iterator)
-        except RuntimeError as error:
-            if not self._num_workers:
+        except Exception as error:
+            if for_want_of_memory(error):
+                raise UserError(
+                    f"data.num_workers = {self._num_workers}: no memory is left to decode faces "
+                    f"({first_line(error)}); take fewer workers, or 0; the run goes on from "
+                    "its last checkpoint"
+                ) from error
+            if not (self._num_workers and isinstance(error, RuntimeError)):
                 raise
             raise UserError(
                 f"data.num_workers = {self._num_workers}: {error} Workers are mostly killed for "

@@ -7,10 +7,15 @@ or worker leaves never looks like a data set.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
 import shlex
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
+
+import psutil
 
 from affect_jax.data import faces
 from affect_jax.errors import UserError
@@ -67,3 +72,54 @@ def examples(
             )
 
     return ReadFaces()
+
+
+def run(work: Callable[[], None]) -> None:
+    """Does what runs a pipeline, and ends with the first of Beam's local workers that dies.
+
+    Beam itself would wait for that worker's answer for ever: the thread that started it is the one
+    that hears of its death.
+
+    **Raises:** what `work` raises; `UserError` where a worker died.
+    """
+    ends: queue.Queue[BaseException | None] = queue.Queue()
+
+    def whole() -> None:
+        try:
+            work()
+            ends.put(None)
+        except BaseException as error:  # handed to the caller, whatever it is
+            ends.put(error)
+
+    def of_a_thread(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread is not None and failure.thread.name == "run_worker":
+            ends.put(
+                UserError(
+                    "data.options.beam: a worker process died, perhaps for want of memory "
+                    f"({failure.exc_value}); nothing was prepared: start again, with fewer workers"
+                )
+            )
+        else:
+            usual(failure)
+
+    usual, threading.excepthook = threading.excepthook, of_a_thread
+    try:
+        threading.Thread(target=whole, name="pipeline", daemon=True).start()
+        end = ends.get()
+    finally:
+        _end_workers()
+        threading.excepthook = usual
+    if end is not None:
+        raise end
+
+
+def _end_workers() -> None:
+    """Ends the local workers, and what waits for them; one that starts meanwhile as well."""
+    waiting = [thread for thread in threading.enumerate() if thread.name == "run_worker"]
+    for thread in waiting:
+        for what in ("suspend", "kill"):  # stopped first, a shell starts no worker behind our back
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # it may end by itself
+                    if any("sdk_worker" in word for word in process.cmdline()):
+                        getattr(process, what)()
+        thread.join(timeout=5)

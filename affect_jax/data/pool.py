@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ CHUNK = 16
 """Items handed to a worker at once."""
 
 SECONDS_BETWEEN_LINES = 30
+PATIENCE_SECONDS = 50.0  # without a chunk, after which a worker or the disk counts as hung
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,7 +48,7 @@ def in_order(
 
     - `function`: of a module's top level, or a partial of one; a result for each item.
 
-    **Raises:** `UserError` when a worker dies.
+    **Raises:** `UserError` when a worker dies or hangs.
     """
     chunks = chunked(items, CHUNK)
     if num_workers == 1:
@@ -56,14 +58,22 @@ def in_order(
     # Spawned, not forked: a fork copies the locks of threads that JAX or a progress bar holds.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
+    others = set(multiprocessing.active_children())
     pending = collections.deque()
     try:
         for chunk in chunks:
             pending.append(pool.submit(function, chunk))
             if len(pending) > 4 * num_workers:
-                yield from pending.popleft().result()
+                yield from _result(pending.popleft())
         while pending:
-            yield from pending.popleft().result()
+            yield from _result(pending.popleft())
+    except TimeoutError:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()  # else the pool would wait for it without end
+        raise UserError(
+            f"no face in {PATIENCE_SECONDS:g} seconds: a worker process that prepares images, or "
+            "the disk that they are read from, hangs; nothing was prepared: start again"
+        ) from None
     except BrokenProcessPool:
         raise UserError(
             "a worker process that prepares images died, perhaps for want of memory; "
@@ -71,6 +81,15 @@ def in_order(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _result(chunk: Future[list[Result]]) -> list[Result]:
+    # In turns of a second: a process stopped by Ctrl-Z wakes up with one turn gone, not all.
+    turn = min(1.0, PATIENCE_SECONDS)
+    for _ in range(max(1, round(PATIENCE_SECONDS / turn))):
+        with contextlib.suppress(TimeoutError):
+            return chunk.result(timeout=turn)
+    raise TimeoutError
 
 
 def _start_worker() -> None:

@@ -197,20 +197,20 @@ def _read_rows(split: str, found: Iterable[Row], total: int) -> Faces:
 def _read_row(row: Row) -> tuple[str, np.ndarray | None, list[str]]:
     """Expression, landmarks, and why either cannot be read."""
     from affect_jax import labels
-    from affect_jax.data import faces
+    from affect_jax.data import fields
 
     name, points, reasons = "", None, []
     values: Mapping[str, Any] = row.values or {}
     try:
         if row.annotations:
-            values = faces.read_annotations(row.annotations)
-        expression = faces.parse_expression(values, labels.EXPRESSIONS)
+            values = fields.read_annotations(row.annotations)
+        expression = fields.parse_expression(values, labels.EXPRESSIONS)
         name = labels.EXPRESSIONS[expression] if expression >= 0 else ""
-    except faces.Unusable as reason:
+    except fields.Unusable as reason:
         reasons.append(str(reason))
     try:
-        points = faces.parse_landmarks(values)
-    except faces.Unusable as reason:
+        points = fields.parse_landmarks(values)
+    except fields.Unusable as reason:
         reasons.append(str(reason))
     return name, points, reasons
 

@@ -345,7 +345,7 @@ def test_real_faces_are_prepared_whole(real_faces, tmp_path):
         record = split.records[place]
         row = rows[columns["id"][place]]
         assert columns["expression"][place] == int(row["expression"])
-        x, y, width, height = (int(row[name]) for name in affectnet.faces.BOX)
+        x, y, width, height = (int(row[name]) for name in affectnet.fields.BOX)
         [path] = real_faces.glob(f"*/{row['subDirectory_filePath']}")
         with Image.open(path) as photograph:
             frame = (x, y, min(x + width, photograph.width), min(y + height, photograph.height))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -21,10 +18,8 @@ from affect_jax.errors import UserError
 from tests.data.affectnet_releases import (
     SIZE,
     first_release,
-    line,
     picture,
     prepare,
-    write_csv,
 )
 
 # --- what is not there, or not as it was ---
@@ -51,6 +46,7 @@ def test_without_the_data_the_error_says_what_to_do(tmp_path):
         prepare(tmp_path, tmp_path / "data", variant="second")
 
 
+@pytest.mark.bad_input
 def test_tables_that_are_not_as_published(tmp_path):
     base = first_release(tmp_path / "r")
     table = base / "training.csv"
@@ -111,6 +107,7 @@ def copy(builder, tmp_path):
     return prepare(pathlib.Path("nowhere"), tmp_path / "copy")
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "name", ["affectnet-training.array_record-00000-of-00001", "training.labels.npz"]
 )
@@ -141,6 +138,7 @@ def test_damaged_description_is_named(copy):
         open_split(copy, "training")
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "content",
     [
@@ -160,6 +158,7 @@ def test_a_description_in_another_form_is_named(copy, content):
         open_split(copy, "training")
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("content", [None, "", "{", "\x00\xff", '{"splits": 3}', '{"name": []}'])
 def test_what_describes_the_records_is_not_believed(copy, content):
     path = copy.data_path / "dataset_info.json"
@@ -203,18 +202,6 @@ def test_unwritable_folder_is_named(release, tmp_path):
         prepare(release, tmp_path / "file")
 
 
-def kill_oneself(chunk: list) -> list:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return chunk
-
-
-def test_dead_worker_is_an_error():
-    some = [faces.Row(i, str(i), "", {}) for i in range(40)]
-    with pytest.raises(UserError, match="worker process that prepares images died"):
-        list(pool.in_order(kill_oneself, some, num_workers=2))
-    assert not multiprocessing.active_children()
-
-
 def test_order_and_bound_of_the_pool():
     taken = []
 
@@ -227,58 +214,6 @@ def test_order_and_bound_of_the_pool():
     assert next(found).number == 0
     assert len(taken) < 400  # only what is under way was read
     assert [row.number for row in found] == list(range(1, 2000))
-
-
-def test_killed_preparation_leaves_nothing_that_looks_whole(tmp_path):
-    """kill -9 in the midst; the next try removes what is left, and workers follow their parent."""
-    base = first_release(tmp_path / "r", training=3, validation=2)
-    lines = [line("0/training0.jpg")] * 20_000
-    write_csv(base / "training.csv", lines)
-    code = (
-        "from affect_jax.data.affectnet import affectnet\n"
-        "if __name__ == '__main__':\n"
-        f"    affectnet(manual_dir={str(base)!r}, data_dir={str(tmp_path / 'data')!r},"
-        f" image_size={SIZE}, num_workers=2)\n"
-    )
-    (tmp_path / "prepare.py").write_text(code)
-    repository = pathlib.Path(__file__).resolve().parents[2]
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "prepare.py")],
-        env=os.environ | {"PYTHONPATH": str(repository)},
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    place = tmp_path / "data" / "affectnet" / f"manual_{SIZE}"
-    limit = time.monotonic() + 30
-    children: set[int] = set()
-    while len(children) < 2 and time.monotonic() < limit:
-        time.sleep(0.05)
-        children = processes_of_group(process.pid) - {process.pid}
-    assert len(children) >= 2 and list(place.glob("incomplete.*"))
-    process.kill()
-    process.communicate()
-    while processes_of_group(process.pid) and time.monotonic() < limit:
-        time.sleep(0.05)
-    assert not processes_of_group(process.pid)  # no orphans
-    assert not (place / "1.1.0").exists()
-    first_release(base, training=3, validation=2)
-    prepared = prepare(base, tmp_path / "data")
-    assert len(open_split(prepared, "training")) == 3
-    assert not list(place.glob("incomplete.*"))
-
-
-def processes_of_group(group: int) -> set[int]:
-    """Living processes of a group, from /proc."""
-    found = set()
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                state, _, member_of = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:3]
-            except OSError:
-                continue  # it ended meanwhile
-            if int(member_of) == group and state != "Z":
-                found.add(int(entry.name))
-    return found
 
 
 def test_two_processes_prepare_once(release, tmp_path):

@@ -177,6 +177,7 @@ def test_skipped_rows_are_listed(folder):
     ]
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -212,6 +213,7 @@ def test_names_that_are_not_utf_8(folder):
     assert list(columns_by_id(builder, "training")) == ["gr\\udcfc\\udcdf.png"]
 
 
+@pytest.mark.bad_input
 def test_any_bytes_are_rows_or_an_error(tmp_path):
     path = tmp_path / "a.csv"
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import signal
-import subprocess
 import sys
-import time
 
 import pytest
 
@@ -64,32 +60,6 @@ def test_too_many_unusable_rows_prepare_nothing(release, tmp_path):
         prepare(release, tmp_path, max_skipped=0.01, beam=LOCAL)
     assert not list(tmp_path.rglob("*.array_record*"))
     assert list(tmp_path.rglob("refused.csv"))
-
-
-def test_a_killed_driver_leaves_nothing_that_looks_whole(release, expected, tmp_path):
-    pytest.importorskip("apache_beam")
-    command = [
-        *(sys.executable, "-m", "affect_jax.main", "--mode=prepare"),
-        f"--config={ROOT / 'configs/alexnet_imbalanced.py'}",
-        *("--config.data.image_size=32", "--config.data.crop_size=32"),
-        *(f"--config.data.manual_dir={release}", f"--config.data.data_dir={tmp_path / 'data'}"),
-        *("--config.data.options.max_skipped=0.1", f"--config.data.options.beam={LOCAL}"),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not list((tmp_path / "data").rglob("incomplete.*")):
-        assert process.poll() is None and time.monotonic() < deadline
-        os.sched_yield()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    whole = [path for path in tmp_path.rglob("1.1.0") if path.is_dir()]
-    assert not whole
-    again = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    (folder,) = [path for path in tmp_path.rglob("1.1.0") if path.is_dir()]
-    assert again.stdout.strip().endswith(str(folder))
-    assert contents(folder) == expected
 
 
 def test_without_beam_the_error_says_what_to_install(release, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks import recording
-from tests.faults.lab import REPOSITORY, Lab
+from tests.faults.lab import HERE, REPOSITORY, Lab
 
 SOAK = int(os.environ["AFFECT_JAX_SOAK"]) if "AFFECT_JAX_SOAK" in os.environ else 0
 """Kills to do; 0: the quick subset of the faults."""
@@ -20,6 +20,8 @@ TABLE = os.environ["AFFECT_JAX_RELIABILITY"] if "AFFECT_JAX_RELIABILITY" in os.e
 """The file between whose markers the table goes, if all was well."""
 
 soak_only = pytest.mark.skipif(not SOAK, reason="launch/soak.sh runs it")
+
+BAD_INPUT = "bad input: tables, annotations, images, configs, checkpoints, predictions"
 
 _OUTCOMES: dict[str, list[tuple[str, int]]] = collections.defaultdict(list)
 
@@ -38,6 +40,19 @@ def outcome() -> Callable[[str, str, int], None]:
         _OUTCOMES[fault].append((what, lost_steps))
 
     return note
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All that is in this folder is a fault: launch/soak.sh selects by that mark."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("fault")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed and "bad_input" in report.keywords:
+        _OUTCOMES[BAD_INPUT].append(("one line, or a row skipped with its reason", 0))
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus) -> None:

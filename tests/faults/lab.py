@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from affect_jax import sealed
@@ -196,6 +197,13 @@ def steps_of(workdir: pathlib.Path) -> list[int]:
     """Steps of the checkpoints in a workdir, ascending."""
     folder = workdir / "checkpoints"
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def write_faces(folder: pathlib.Path, *, training: int = 60, validation: int = 16) -> None:

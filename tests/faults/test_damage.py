@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import signal
 
 import pytest
 
+from affect_jax import sealed
+from tests.faults.conftest import soak_only
 from tests.faults.lab import Lab, end_of, steps_of
 
 
@@ -17,7 +20,7 @@ def workdir(lab, tmp_path) -> pathlib.Path:
     return tmp_path / "run"
 
 
-def refused(lab: Lab, workdir: pathlib.Path, *flags: str) -> str:
+def refused(lab: Lab, workdir: pathlib.Path, *flags: str, trunk: str = "tiny") -> str:
     """The one line with which a command ends that touches no checkpoint."""
 
     def content() -> dict[pathlib.Path, bytes]:
@@ -25,7 +28,7 @@ def refused(lab: Lab, workdir: pathlib.Path, *flags: str) -> str:
         return {path: path.read_bytes() for path in files if path.is_file()}
 
     before = content()
-    with lab.start(workdir, *flags) as run:
+    with lab.start(workdir, *flags, trunk=trunk) as run:
         assert run.wait() == 2, "\n".join(run.said)
     assert content() == before
     assert "Traceback" not in "\n".join(run.said)
@@ -44,9 +47,50 @@ def flip(path: pathlib.Path) -> None:
     path.write_bytes(content)
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over(lab, workdir, outcome):
+def flip_bits(step: pathlib.Path) -> None:
+    flip(largest(step / "state"))
+
+
+def truncate(step: pathlib.Path) -> None:
+    path = largest(step / "state")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(step: pathlib.Path) -> None:
+    largest(step / "state").write_bytes(b"")
+
+
+def take_a_file_away(step: pathlib.Path) -> None:
+    largest(step / "state").unlink()
+
+
+def take_all_away(step: pathlib.Path) -> None:
+    shutil.rmtree(step)
+    step.mkdir()
+
+
+def put_anothers_arrays(step: pathlib.Path) -> None:
+    """A whole state, of another step."""
+    (older,) = (path for path in step.parent.iterdir() if path != step)
+    shutil.rmtree(step / "state")
+    shutil.copytree(older / "state", step / "state")
+
+
+def make_newer(step: pathlib.Path) -> None:
+    path = step / "info" / "metadata"
+    info = json.loads(json.loads(path.read_text())["body"]) | {"format": sealed.FORMAT + 1}
+    path.write_text(json.dumps(sealed.seal(info)))
+
+
+DAMAGES = [flip_bits, truncate, empty, take_a_file_away, take_all_away, put_anothers_arrays]
+
+
+@pytest.mark.parametrize(
+    "damage", [DAMAGES[0], *(pytest.param(d, marks=soak_only) for d in [*DAMAGES[1:], make_newer])]
+)
+def test_a_damaged_newest_checkpoint_is_passed_over(lab, workdir, outcome, damage):
     older, newest = steps_of(workdir)
-    flip(largest(workdir / "checkpoints" / str(newest) / "state"))
+    damage(workdir / "checkpoints" / str(newest))
     run = lab.finish(workdir)
     (warning,) = [line for line in run.said if f"checkpoint {newest}: " in line]
     assert f"going on from {older} instead" in warning
@@ -54,7 +98,28 @@ def test_a_damaged_newest_checkpoint_is_passed_over(lab, workdir, outcome):
     assert "Traceback" not in "\n".join(run.said)
     assert end_of(workdir) == lab.undisturbed()[0]
     what = "warning, the one before is taken; ends with the same bits"
-    outcome("newest checkpoint damaged", what, newest - older)
+    outcome("newest checkpoint damaged, in seven ways", what, newest - older)
+
+
+@soak_only
+def test_what_an_interrupted_save_leaves_is_no_checkpoint(lab, workdir, outcome):
+    newest = steps_of(workdir)[-1]
+    folder = workdir / "checkpoints"
+    shutil.copytree(
+        folder / str(newest), folder / f"{newest + 1}.orbax-checkpoint-tmp-1700000000000000"
+    )
+    run = lab.finish(workdir)
+    assert run.start == newest
+    assert end_of(workdir) == lab.undisturbed()[0]
+    outcome("leftover of an interrupted save", "no checkpoint; ends with the same bits", 0)
+
+
+@soak_only
+def test_checkpoints_of_another_model_are_refused(lab, workdir, outcome):
+    """Without the config that would tell the same at once."""
+    (workdir / "config.json").unlink()
+    assert "no checkpoint can be restored" in refused(lab, workdir, trunk="resnet18")
+    outcome("every checkpoint of another model", "one error, exit 2", 0)
 
 
 def test_without_a_whole_checkpoint_there_is_an_error_and_no_fresh_start(lab, workdir, outcome):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.faults.conftest import SOAK, soak_only
+from tests.faults.experiment import STEPS
 from tests.faults.lab import REPOSITORY, Run, end_of, steps_of
 
 SCRIPT = REPOSITORY / "launch" / "multiprocess.sh"
@@ -91,6 +92,20 @@ def test_a_signal_to_one_of_them_saves_and_ends_all(lab, tmp_path, told, outcome
         alone.until(1)
     assert alone.start == saved
     outcome("SIGTERM to one of two processes", "both save and exit 143", 0)
+
+
+@soak_only
+@pytest.mark.parametrize("told", [0, 1, 1])
+def test_a_signal_in_the_last_steps_is_the_same_to_all(lab, tmp_path, told, outcome):
+    """Whether it came in time to be agreed on or not; the run's last step is saved either way."""
+    with processes(lab, tmp_path, 2) as runs:
+        runs[0].until(STEPS - 2)
+        runs[told].send(signal.SIGTERM)
+        codes = [run.wait() for run in runs]
+    assert codes in ([0, 0], [143, 143])
+    finish(lab, tmp_path, 2)
+    assert_same_losses(end_of(tmp_path).losses, lab.undisturbed()[0].losses)
+    outcome("SIGTERM to one of two in the last steps", "one exit code, 0 or 143", 0)
 
 
 @soak_only

@@ -17,7 +17,7 @@ import pytest
 
 from tests.faults.conftest import SOAK, soak_only
 from tests.faults.experiment import STEPS
-from tests.faults.lab import end_of, steps_of
+from tests.faults.lab import end_of, lives, steps_of
 
 
 class SmallDisk:
@@ -131,16 +131,9 @@ def test_a_clock_that_jumps_changes_nothing(lab, tmp_path, outcome):
     outcome("clock jumps by a day", "the same bits", 0)
 
 
-def lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 @pytest.mark.parametrize("name", ["SIGKILL", pytest.param("SIGSTOP", marks=soak_only)])
 def test_a_worker_that_dies_or_hangs_ends_the_run_within_a_minute(lab, tmp_path, name, outcome):
-    """Killed is also what becomes of a worker that takes too much memory."""
+    """Killed is also what becomes of a worker where the machine has no memory left."""
     with lab.start(tmp_path, "--config.data.num_workers=1") as run:
         run.until(2)
         children = psutil.Process(run.pid).children(recursive=True)
@@ -160,6 +153,25 @@ def test_a_worker_that_dies_or_hangs_ends_the_run_within_a_minute(lab, tmp_path,
     if run.step < STEPS:
         assert run.said[-1].startswith("affect_jax: ") and "worker" in run.said[-1]
     outcome("a loading worker dies or hangs", "an error within a minute, exit 2, no orphans", 0)
+
+
+def test_a_worker_that_gets_no_more_memory_ends_the_run_with_one_line(lab, tmp_path, outcome):
+    flags = "--config.data.image_size=400", "--config.duration={'steps': 3000, 'epochs': 0.0}"
+    with lab.start(tmp_path, *flags, "--config.data.num_workers=1") as run:
+        run.until(2)
+        children = psutil.Process(run.pid).children(recursive=True)
+        for child in children:
+            if "multiprocessing.spawn" in str(child.cmdline()):
+                limit = child.memory_info().vms - (1 << 20)
+                child.rlimit(psutil.RLIMIT_AS, (limit, limit))
+        assert run.wait() == 2
+    (message,) = [line for line in run.said if line.startswith("affect_jax: ")]
+    assert message.startswith("affect_jax: data.num_workers = 1: ") and "memory" in message
+    # What lent memory between processes may complain of what the worker could not give back.
+    assert not re.search(r'affect_jax/\S+\.py", line', "\n".join(run.said))
+    outcome(
+        "a loading worker gets no more memory", "one error, exit 2", run.step - run.step // 5 * 5
+    )
 
 
 def test_an_exploding_loss_stops_the_run_and_may_be_left_out(lab, tmp_path, outcome):
