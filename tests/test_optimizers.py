@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from affect_jax import optimizers
 from affect_jax.errors import UserError
+
+torch = pytest.importorskip("torch")
 
 STEPS = 20
 INTERVAL = 7

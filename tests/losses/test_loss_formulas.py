@@ -7,9 +7,10 @@ import functools
 import jax
 import numpy as np
 import pytest
-import torch
 
 from affect_jax import losses
+
+torch = pytest.importorskip("torch")
 
 COUNTS = np.array([700, 1300, 250, 140, 60, 40, 250, 3])
 FREQUENCIES = np.linspace(0.02, 0.7, 18)
