@@ -27,12 +27,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
-from tensorflow_datasets.core import writer
-from tensorflow_datasets.proto import tf_example_pb2
 
 from affect_jax import labels
 from affect_jax.config import local
-from affect_jax.data import pipeline, sorting
+from affect_jax.data import pipeline, writing
 from affect_jax.data.pool import say
 from affect_jax.data.records import (
     PREPARED,
@@ -199,7 +197,7 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return examples
 
     def _example_writer(self) -> Any:
-        return _SortingWriter(tfds.core.FileFormat.ARRAY_RECORD)
+        return writing.Writer(in_order=self.pipeline_options() is None)
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
         """Writes the records and, in the same unfinished folder, what is to lie beside them."""
@@ -238,22 +236,6 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return os.path.join(
             self._data_dir_root, self.name, str(self.builder_config_name), str(self.version)
         )
-
-
-class _SortingWriter(writer.ExampleWriter):
-    """Writes the features of a record in the order of their names.
-
-    A protocol buffer's map has another order in every process, so that the same faces prepared
-    twice would differ in their bytes.
-    """
-
-    def write(self, path: Any, examples: Any) -> Any:
-        example = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]
-        ordered = (
-            (key, example(content).SerializeToString(deterministic=True))
-            for key, content in examples
-        )
-        return super().write(path, ordered)
 
 
 def prepare(builder: Builder) -> Builder:
@@ -311,7 +293,7 @@ def _write(builder: FacesBuilder) -> None:
         write = functools.partial(
             builder.download_and_prepare, download_dir=no_downloads, download_config=settings
         )
-        with sorting.plain_files():
+        with writing.ours():
             write() if settings.beam_options is None else pipeline.run(write)
         if store:
             store.send(place)

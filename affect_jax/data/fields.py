@@ -77,9 +77,9 @@ def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
         value = value.strip().strip(";")
         if not value:
             return None
-        value = value.split(";")
     try:
-        points = np.asarray(value, dtype=np.float64).reshape(68, 2)
+        numbers = list(map(float, value.split(";"))) if isinstance(value, str) else value
+        points = np.asarray(numbers, dtype=np.float64).reshape(68, 2)
     except (TypeError, ValueError):
         raise Unusable("facial_landmarks: not 68 points") from None
     if not (np.abs(points) <= FARTHEST).all():

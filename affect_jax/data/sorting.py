@@ -64,14 +64,3 @@ def _read_run(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     while head := file.read(_HEAD.size):
         high, low, length = _HEAD.unpack(head)
         yield high << 64 | low, file.read(length)
-
-
-@contextlib.contextmanager
-def plain_files() -> Iterator[None]:
-    """`tfds` sorts with `Sorter` as long as this lasts."""
-    theirs = shuffle.Shuffler
-    shuffle.Shuffler = Sorter
-    try:
-        yield
-    finally:
-        shuffle.Shuffler = theirs

@@ -56,11 +56,3 @@ def test_prepared_files_are_equal_byte_for_byte(tmp_path, monkeypatch):
         assert not [path for path in builder.data_path.iterdir() if path.suffix == ".tmp"]
         found.append({path.name: path.read_bytes() for path in files})
     assert found[0] == found[1] and found[0]
-
-
-def test_the_library_is_left_as_it_was():
-    before = shuffle.Shuffler
-    with pytest.raises(KeyError), sorting.plain_files():
-        assert shuffle.Shuffler is sorting.Sorter
-        raise KeyError
-    assert shuffle.Shuffler is before

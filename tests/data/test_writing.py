@@ -1,0 +1,72 @@
+"""What is written is what `tfds` would write, to a reader; and to itself, byte for byte."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from tensorflow_datasets.core import example_serializer, shuffle
+from tensorflow_datasets.proto import tf_example_pb2
+
+from affect_jax.data import features, sorting, synthetic_faces, writing
+
+FEATURES = features.features(32)
+THEIRS = example_serializer.ExampleSerializer(FEATURES.get_serialized_info())
+OURS = writing.Serializer(FEATURES.get_serialized_info())
+FLOAT = st.floats(width=32)
+
+
+def ordered(content: bytes) -> bytes:
+    return tf_example_pb2.Example.FromString(content).SerializeToString(deterministic=True)
+
+
+@given(
+    image=st.binary(min_size=1, max_size=60),
+    identifier=st.text(st.characters(codec="utf-8"), max_size=20),
+    expression=st.integers(-1, 10),
+    valence=FLOAT,
+    landmarks=st.none() | arrays.arrays(np.float32, (68, 2), elements=FLOAT),
+    units=st.none() | arrays.arrays(np.float32, (18,), elements=FLOAT),
+    box=arrays.arrays(np.float64, (4,), elements=FLOAT),
+)
+def test_a_record_is_the_one_of_tfds(image, identifier, expression, valence, landmarks, units, box):
+    """Also where a file ends in zero bytes, which NumPy's strings lose."""
+    record = features.record(
+        identifier,
+        image + b"\0",
+        expression,
+        box=box,
+        valence=valence,
+        landmarks=landmarks,
+        action_units=units,
+    )
+    encoded = FEATURES.encode_example(record)
+    found = OURS.serialize_example(encoded)
+    assert found == ordered(THEIRS.serialize_example(encoded))
+    assert found == ordered(found)
+
+
+def test_a_builder_writes_the_same_with_the_serializer_of_tfds(tmp_path, monkeypatch):
+    """As the workers of a pipeline do, which are other processes."""
+    found = []
+    for name in ("ours", "theirs"):
+        if name == "theirs":
+            monkeypatch.setattr(writing, "Serializer", example_serializer.ExampleSerializer)
+            unordered = writing.Writer(in_order=False)
+            monkeypatch.setattr(writing, "Writer", lambda in_order, given=unordered: given)
+        builder = synthetic_faces.synthetic_faces(
+            data_dir=str(tmp_path / name), image_size=32, num_training=20, num_validation=8
+        )
+        found.append({path.name: path.read_bytes() for path in builder.data_path.iterdir()})
+    assert found[0] == found[1] and len(found[0]) > 4
+
+
+def test_the_library_is_left_as_it_was():
+    before = shuffle.Shuffler, example_serializer.ExampleSerializer
+    with pytest.raises(KeyError), writing.ours():
+        assert shuffle.Shuffler is sorting.Sorter
+        assert example_serializer.ExampleSerializer is writing.Serializer
+        raise KeyError
+    assert (shuffle.Shuffler, example_serializer.ExampleSerializer) == before
