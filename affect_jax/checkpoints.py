@@ -34,6 +34,8 @@ from affect_jax.workdir import Workdir
 
 _STEP = re.compile("0|[1-9][0-9]*")  # how Orbax names a checkpoint's folder
 
+# Orbax measures by a clock that may be set: a day's jump would be a save that took a day.
+_NO_TIMEOUT = 30 * 365 * 86_400  # seconds
 _ALONE = ocp.options.MultiprocessingOptions(
     primary_host=0, active_processes={0}, barrier_sync_key_prefix="affect_jax"
 )
@@ -61,6 +63,7 @@ class Checkpoints:
             create=False,
             preservation_policy=policies.AnyPreservationPolicy(keep),
             cleanup_tmp_directories=True,  # of runs that were killed while they wrote
+            async_options=ocp.AsyncOptions(timeout_secs=_NO_TIMEOUT),
             multiprocessing_options=_ALONE,
         )
         self._opened: _Manager | None = None

@@ -99,7 +99,7 @@ def fit(config: Config, workdir: Workdir) -> int:
         if parallel.is_main():
             if stop.received is None:
                 run.conclude(state)
-            checkpoints.require(int(state.step))
+            run.secure(state)
         return stop.exit_code
 
 
@@ -330,6 +330,19 @@ class Run:
         print(scores.summary(self.scored[1]))
         if best is not None:
             print(f"\nbest {self.config.checkpoint.best}: step {best:,}; --mode=evaluate scores it")
+
+    def secure(self, state: states.TrainState) -> None:
+        """Returns when the last checkpoint is on disk; it is tried twice, for a fault that passes.
+
+        **Raises:** `UserError` where it cannot be written.
+        """
+        step = int(state.step)
+        self.checkpoints.wait()
+        if step not in self.checkpoints.steps():
+            self.checkpoints.close()  # what failed in Orbax's threads is over with them
+            scored = self.scored[1] if self.scored and self.scored[0] == step else None
+            self.save(step, state, scored)
+        self.checkpoints.require(step)
 
     def evaluate(self, step: int, state: states.TrainState) -> scores.Scores:
         """Scores of the evaluation split, written to the log; by each process for itself."""

@@ -151,6 +151,21 @@ def test_a_signal_saves_and_ends_the_run(places, undisturbed, tmp_path, monkeypa
     assert saved(tmp_path, 12) == saved(undisturbed, 12)
 
 
+def test_a_last_checkpoint_that_failed_is_written_again(places, undisturbed, tmp_path, monkeypatch):
+    """A clock that jumps in its midst is over when it is tried again."""
+    tries, save = [], Checkpoints.save
+
+    def failing_once(self, step: int, *rest):
+        tries.append(step)
+        if tries.count(12) != 1:
+            save(self, step, *rest)
+
+    monkeypatch.setattr(Checkpoints, "save", failing_once)
+    assert fit(places, tmp_path, duration={"steps": 12}) == 0
+    assert tries == [4, 8, 12, 12]
+    assert saved(tmp_path, 12) == saved(undisturbed, 12)
+
+
 def test_a_finished_run_says_so_again(places, undisturbed, capsys):
     before = saved(undisturbed, 12)
     assert fit(places, undisturbed, duration={"steps": 12}) == 0

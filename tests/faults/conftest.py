@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -24,6 +25,10 @@ soak_only = pytest.mark.skipif(not SOAK, reason="launch/soak.sh runs it")
 BAD_INPUT = "bad input: tables, annotations, images, configs, checkpoints, predictions"
 
 _OUTCOMES: dict[str, list[tuple[str, int]]] = collections.defaultdict(list)
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a shell starts with &
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # runs are to hear it
 
 
 @pytest.fixture(scope="session")
