@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tensorflow_datasets.core import example_serializer, file_adapters, shuffle, writer
@@ -29,10 +29,10 @@ class Serializer(example_serializer.ExampleSerializer):
 
     def serialize_example(self, example: Mapping[str, Any]) -> bytes:
         """Bytes of a flat record whose values `tfds` has checked and encoded."""
-        stored = _Example()
+        stored, specs = _Example(), cast(Mapping[str, Any], self.example_specs)
         for name, value in example.items():
             feature = stored.features.feature[name]
-            kind = np.dtype(self.example_specs[name].np_dtype).kind
+            kind = np.dtype(specs[name].np_dtype).kind
             if kind == "f":
                 feature.float_list.value.extend(np.ravel(value).tolist())
             elif kind == "i":

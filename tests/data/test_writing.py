@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from tensorflow_datasets.core import example_serializer, shuffle
 from tensorflow_datasets.proto import tf_example_pb2
 
-from affect_jax.data import features, sorting, synthetic_faces, writing
+from affect_jax.data import features, records, sorting, synthetic_faces, writing
 
 FEATURES = features.features(32)
 THEIRS = example_serializer.ExampleSerializer(FEATURES.get_serialized_info())
@@ -46,6 +46,22 @@ def test_a_record_is_the_one_of_tfds(image, identifier, expression, valence, lan
     found = OURS.serialize_example(encoded)
     assert found == ordered(THEIRS.serialize_example(encoded))
     assert found == ordered(found)
+    assert records._file_in(found) == image + b"\0"
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=9), st.binary(min_size=1, max_size=300))
+def test_an_id_that_looks_like_an_image_is_not_taken_for_one(text, image):
+    """Where the bytes are not those of one image, the record is parsed."""
+    record = features.record(f"{text}\n\x05image\x12{text}", image, 1, box=(0, 0, 1, 1))
+    found = records._file_in(OURS.serialize_example(FEATURES.encode_example(record)))
+    assert found in (None, image)
+
+
+@given(st.binary(max_size=40), st.integers(0, 40))
+def test_any_bytes_are_an_image_or_none(content, place):
+    mixed = content[:place] + records._IMAGE + content[place:]
+    found = records._file_in(mixed)
+    assert found is None or found in mixed
 
 
 def test_a_builder_writes_the_same_with_the_serializer_of_tfds(tmp_path, monkeypatch):
