@@ -28,14 +28,20 @@ def first_line(error: BaseException, length: int = 200) -> str:
     return text.splitlines()[0][:length] if text else type(error).__name__
 
 
-_NO_MEMORY = ("out of memory", "insufficient memory", "memory allocation", "resource_exhausted")
+_NO_MEMORY = (
+    "out of memory",
+    "insufficient memory",
+    "memory allocation",
+    "no memory is left",
+    "resource_exhausted",
+)
 
 
 def for_want_of_memory(error: BaseException) -> bool:
     """Whether memory was short: Python, the system, decoders and XLA each say it in their way."""
-    said = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        or any(words in said for words in _NO_MEMORY)
-    )
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have none
+        return error.errno == errno.ENOMEM
+    said = "" if isinstance(error, UserError) else str(error).lower()
+    return any(words in said for words in _NO_MEMORY)

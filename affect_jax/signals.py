@@ -11,8 +11,7 @@ from types import FrameType, TracebackType
 class StopRequest:
     """Context in which the two signals are remembered instead of ending the process.
 
-    `received` is None, or the number of the first signal. The exit code that belongs to it is
-    128 + number: 143 for SIGTERM, 130 for Ctrl-C.
+    `received` is None, or the number of the first signal.
 
     **Arguments:**
 
@@ -25,10 +24,6 @@ class StopRequest:
         self._announce = announce
         self.received: int | None = None
         self._previous: dict[int, object] = {}
-
-    @property
-    def exit_code(self) -> int:
-        return 128 + self.received if self.received else 0
 
     def __enter__(self) -> StopRequest:
         for number in self.SIGNALS:

@@ -94,13 +94,12 @@ def fit(config: Config, workdir: Workdir) -> int:
         parts = (cadence, checkpoints, evaluator, stop, log, training, rows, verification)
         run = Run(config, workdir, *parts)
         state = run.loop(state, feed)
-        # A signal that one of several got in the last steps, too late to agree on an earlier one.
-        stop.received = parallel.largest(stop.received or 0) or None
+        code = run.exit_code(state)
         if parallel.is_main():
-            if stop.received is None:
+            if not code:
                 run.conclude(state)
             run.secure(state)
-        return stop.exit_code
+        return code
 
 
 def training_rows(config: Config, targets: dict[str, np.ndarray]) -> sampling.TrainingRows:
@@ -313,10 +312,14 @@ class Run:
         self.updates += 1
         if not parallel.several():
             return self.stop.received is not None
-        agreed = parallel.agreed_to_stop(self.updates)
-        if agreed and self.stop.received is None:  # another process was told
-            self.stop.received = signal.SIGTERM
-        return agreed
+        return parallel.agreed_to_stop(self.updates)
+
+    def exit_code(self, state: states.TrainState) -> int:
+        """0, or 128 + the number of the signal that ended the run: the same in every process."""
+        number = parallel.largest(self.stop.received or 0)  # one may have come too late to agree
+        if not number and int(state.step) < self.cadence.total:  # a cluster's own notice
+            number = int(signal.SIGTERM)
+        return 128 + number if number else 0
 
     def conclude(self, state: states.TrainState) -> None:
         """The last word of a run that came to its end: a table of its scores."""
@@ -332,10 +335,7 @@ class Run:
             print(f"\nbest {self.config.checkpoint.best}: step {best:,}; --mode=evaluate scores it")
 
     def secure(self, state: states.TrainState) -> None:
-        """Returns when the last checkpoint is on disk; it is tried twice, for a fault that passes.
-
-        **Raises:** `UserError` where it cannot be written.
-        """
+        """Returns when the last checkpoint is on disk, or raises `UserError`; it is tried twice."""
         step = int(state.step)
         self.checkpoints.wait()
         if step not in self.checkpoints.steps():

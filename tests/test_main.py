@@ -16,6 +16,7 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from affect_jax import main
+from affect_jax.errors import UserError, for_want_of_memory
 from tests.releases import as_flags, write_release
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -194,6 +195,18 @@ def test_want_of_memory_is_one_line(monkeypatch, capsys, error):
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("affect_jax: no memory is left (") and "batch_size" in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOENT, "no", "out of memory.csv"),
+        UserError("out of memory.csv"),
+        ValueError(),
+    ],
+)
+def test_other_errors_are_no_want_of_memory(error):
+    assert not for_want_of_memory(error)
 
 
 def test_evaluating_a_folder_without_a_run(tmp_path):

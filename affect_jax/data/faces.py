@@ -116,8 +116,8 @@ def read_face(row: Row, settings: Settings) -> Face:
         if not for_want_of_memory(error):
             raise
         raise UserError(
-            f"{row.image}: no memory is left to decode it ({first_line(error)}); take fewer "
-            "workers: num_workers = 1 needs the least"
+            f"{row.image}: no memory is left to decode it ({first_line(error)}); one worker "
+            "needs the least"
         ) from error
     labels, aspect = (expression, valence, arousal, points), frame[2] / frame[3]
     return Face(row.number, row.id, "", content, *labels, box or whole, aspect, units)
@@ -149,6 +149,8 @@ def read_image(path: str, *, upright: bool = False) -> np.ndarray:
     except (FileNotFoundError, NotADirectoryError):
         raise Unusable("file missing") from None
     except OSError as error:  # a loop of links, no permission, a name too long, a failing disk
+        if for_want_of_memory(error):
+            raise
         raise Unusable(f"file cannot be read: {error.strerror}") from error
     return decode_image(content, upright=upright)
 

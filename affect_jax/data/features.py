@@ -197,7 +197,7 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return examples
 
     def _example_writer(self) -> Any:
-        return writing.Writer(in_order=self.pipeline_options() is None)
+        return writing.Writer()
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
         """Writes the records and, in the same unfinished folder, what is to lie beside them."""
@@ -294,7 +294,10 @@ def _write(builder: FacesBuilder) -> None:
             builder.download_and_prepare, download_dir=no_downloads, download_config=settings
         )
         with writing.ours():
-            write() if settings.beam_options is None else pipeline.run(write)
+            if settings.beam_options is None:
+                write()
+            else:
+                pipeline.run(write, settings.beam_options)
         if store:
             store.send(place)
 

@@ -56,8 +56,9 @@ class Batches:
             if for_want_of_memory(error):
                 raise UserError(
                     f"data.num_workers = {self._num_workers}: no memory is left to decode faces "
-                    f"({first_line(error)}); take fewer workers, or 0; the run goes on from "
-                    "its last checkpoint"
+                    f"({first_line(error)}); "
+                    + ("take fewer workers, or 0" if self._num_workers else "free some")
+                    + "; the run goes on from its last checkpoint"
                 ) from error
             if not (self._num_workers and isinstance(error, RuntimeError)):
                 raise

@@ -20,6 +20,12 @@ import psutil
 from affect_jax.data import faces
 from affect_jax.errors import UserError
 
+SECONDS_TO_END = 5.0  # that a pipeline has once a worker is gone
+
+
+class WorkerDied(UserError):
+    """One of the local processes of a pipeline is no more."""
+
 
 def options(text: str) -> Any:
     """Beam's pipeline options from the text of a command line.
@@ -74,14 +80,21 @@ def examples(
     return ReadFaces()
 
 
-def run(work: Callable[[], None]) -> None:
-    """Does what runs a pipeline, and ends with the first of Beam's local workers that dies.
+def run(work: Callable[[], None], options: Any) -> None:
+    """Does what runs a pipeline, and ends with the first of Beam's local processes that dies.
 
     Beam itself would wait for that worker's answer for ever: the thread that started it is the one
     that hears of its death.
 
+    **Arguments:** `options`: the pipeline's, as from `options`.
+
     **Raises:** what `work` raises; `UserError` where a worker died.
     """
+    from apache_beam.options.pipeline_options import DirectOptions
+
+    if options.view_as(DirectOptions).direct_running_mode != "multi_processing":
+        work()  # runners of clusters want the main thread
+        return
     ends: queue.Queue[BaseException | None] = queue.Queue()
 
     def whole() -> None:
@@ -94,7 +107,7 @@ def run(work: Callable[[], None]) -> None:
     def of_a_thread(failure: threading.ExceptHookArgs) -> None:
         if failure.thread is not None and failure.thread.name == "run_worker":
             ends.put(
-                UserError(
+                WorkerDied(
                     "data.options.beam: a worker process died, perhaps for want of memory "
                     f"({failure.exc_value}); nothing was prepared: start again, with fewer workers"
                 )
@@ -106,6 +119,8 @@ def run(work: Callable[[], None]) -> None:
     try:
         threading.Thread(target=whole, name="pipeline", daemon=True).start()
         end = ends.get()
+        with contextlib.suppress(queue.Empty):  # one that dies after the last record is no loss
+            end = ends.get(timeout=SECONDS_TO_END) if isinstance(end, WorkerDied) else end
     finally:
         _end_workers()
         threading.excepthook = usual

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -11,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -25,6 +24,7 @@ CHUNK = 16
 
 SECONDS_BETWEEN_LINES = 30
 PATIENCE_SECONDS = 50.0  # without a chunk, after which a worker or the disk counts as hung
+STARTING_SECONDS = 300.0  # the same until the first, in which workers start and import
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -59,15 +59,18 @@ def in_order(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
     others = set(multiprocessing.active_children())
-    pending = collections.deque()
+    pending: collections.deque[Future[list[Result]]] = collections.deque()
+    started = False
     try:
         for chunk in chunks:
             pending.append(pool.submit(function, chunk))
             if len(pending) > 4 * num_workers:
-                yield from _result(pending.popleft())
+                yield from _first(pending, started)
+                started = True
         while pending:
-            yield from _result(pending.popleft())
-    except TimeoutError:
+            yield from _first(pending, started)
+            started = True
+    except _Hangs:
         for process in set(multiprocessing.active_children()) - others:
             process.kill()  # else the pool would wait for it without end
         raise UserError(
@@ -83,13 +86,21 @@ def in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def _result(chunk: Future[list[Result]]) -> list[Result]:
+class _Hangs(Exception):
+    """No chunk was done for as long as patience lasts."""
+
+
+def _first(pending: collections.deque[Future[list[Result]]], started: bool) -> list[Result]:
+    """The first chunk's results. While others are done, all is well: it may be a heavy one."""
+    first, done, waited = pending.popleft(), 0, 0.0
     # In turns of a second: a process stopped by Ctrl-Z wakes up with one turn gone, not all.
     turn = min(1.0, PATIENCE_SECONDS)
-    for _ in range(max(1, round(PATIENCE_SECONDS / turn))):
-        with contextlib.suppress(TimeoutError):
-            return chunk.result(timeout=turn)
-    raise TimeoutError
+    while not wait([first], timeout=turn).done:
+        done, before = sum(chunk.done() for chunk in pending), done
+        waited = 0.0 if done > before else waited + turn
+        if waited >= (PATIENCE_SECONDS if started else STARTING_SECONDS):
+            raise _Hangs
+    return first.result()
 
 
 def _start_worker() -> None:

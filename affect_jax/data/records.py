@@ -116,7 +116,10 @@ def _file_in(example: bytes) -> bytes | None:
     value lies in three messages (Feature, BytesList, bytes), each its length and content, that end
     together (protobuf.dev, "Encoding").
     """
-    at = example.find(_IMAGE) + len(_IMAGE)
+    begin = example.find(_IMAGE)
+    at = begin + len(_IMAGE)
+    if begin < 0 or example.find(_IMAGE, at) >= 0:  # an id, too, may hold these bytes
+        return None
     ends = []
     try:
         for tag in (None, 0x0A, 0x0A):

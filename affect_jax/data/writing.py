@@ -16,6 +16,7 @@ from tensorflow_datasets.core import example_serializer, file_adapters, shuffle,
 from tensorflow_datasets.proto import tf_example_pb2
 
 from affect_jax.data.sorting import Sorter
+from affect_jax.errors import first_line
 
 _Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -44,27 +45,26 @@ class Serializer(example_serializer.ExampleSerializer):
 
 
 class Writer(writer.ExampleWriter):
-    """ArrayRecord files of one record a block, uncompressed: of a JPEG nothing would be gained.
+    """ArrayRecord files of one record a block, uncompressed: of a JPEG nothing would be gained."""
 
-    **Arguments:**
-
-    - `in_order`: whether the records' features come in order, as from `Serializer`; the workers of
-      a pipeline, which are other processes, have that of `tfds`.
-    """
-
-    def __init__(self, in_order: bool):
+    def __init__(self):
         super().__init__(file_adapters.FileFormat.ARRAY_RECORD)
-        self._in_order = in_order
 
     def write(self, path: Any, examples: Any) -> None:
+        """**Raises:** `OSError` where the disk takes no more."""
         from array_record.python.array_record_module import ArrayRecordWriter
 
         file = ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
         for _, content in examples:
-            if not self._in_order:
-                content = _Example.FromString(content).SerializeToString(deterministic=True)
-            file.write(content)
-        file.close()
+            _complaining_as_usual(file.write, content)
+        _complaining_as_usual(file.close)
+
+
+def _complaining_as_usual(write: Any, *content: bytes) -> None:
+    try:
+        write(*content)
+    except RuntimeError as error:  # how array_record reports a full disk
+        raise OSError(first_line(error)) from error
 
 
 @contextlib.contextmanager

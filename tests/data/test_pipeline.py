@@ -43,9 +43,12 @@ def expected(release, tmp_path_factory) -> dict[str, bytes]:
     return contents(prepare(release, data, max_skipped=0.1).data_path)
 
 
-def test_every_byte_is_that_of_the_local_way(release, expected, tmp_path):
+@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
+def test_every_byte_is_that_of_the_local_way(release, expected, tmp_path, mode):
+    """By two workers, in threads and in processes of their own."""
     pytest.importorskip("apache_beam")
-    builder = prepare(release, tmp_path, max_skipped=0.1, beam=LOCAL)
+    options = LOCAL.replace("multi_threading", mode)
+    builder = prepare(release, tmp_path, max_skipped=0.1, beam=options)
     found = contents(builder.data_path)
     assert builder.counts["training"] == {"read": 64, "skipped": 2, "written": 62}
     assert found["skipped.csv"].decode().count("training") >= 2

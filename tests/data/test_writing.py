@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tensorflow_datasets.core import example_serializer, shuffle
 from tensorflow_datasets.proto import tf_example_pb2
 
-from affect_jax.data import features, records, sorting, synthetic_faces, writing
+from affect_jax.data import features, records, sorting, writing
 
 FEATURES = features.features(32)
 THEIRS = example_serializer.ExampleSerializer(FEATURES.get_serialized_info())
@@ -50,33 +50,26 @@ def test_a_record_is_the_one_of_tfds(image, identifier, expression, valence, lan
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=9), st.binary(min_size=1, max_size=300))
+@example("\x05\n\x03\n\x01x", b"y")
 def test_an_id_that_looks_like_an_image_is_not_taken_for_one(text, image):
     """Where the bytes are not those of one image, the record is parsed."""
-    record = features.record(f"{text}\n\x05image\x12{text}", image, 1, box=(0, 0, 1, 1))
+    record = features.record(f"\n\x05image\x12{text}", image, 1, box=(0, 0, 1, 1))
     found = records._file_in(OURS.serialize_example(FEATURES.encode_example(record)))
     assert found in (None, image)
 
 
 @given(st.binary(max_size=40), st.integers(0, 40))
+@example(b"1234567\x05\n\x03\n\x01x", 0)
 def test_any_bytes_are_an_image_or_none(content, place):
     mixed = content[:place] + records._IMAGE + content[place:]
     found = records._file_in(mixed)
     assert found is None or found in mixed
+    assert records._file_in(content) is None or records._IMAGE in content
 
 
-def test_a_builder_writes_the_same_with_the_serializer_of_tfds(tmp_path, monkeypatch):
-    """As the workers of a pipeline do, which are other processes."""
-    found = []
-    for name in ("ours", "theirs"):
-        if name == "theirs":
-            monkeypatch.setattr(writing, "Serializer", example_serializer.ExampleSerializer)
-            unordered = writing.Writer(in_order=False)
-            monkeypatch.setattr(writing, "Writer", lambda in_order, given=unordered: given)
-        builder = synthetic_faces.synthetic_faces(
-            data_dir=str(tmp_path / name), image_size=32, num_training=20, num_validation=8
-        )
-        found.append({path.name: path.read_bytes() for path in builder.data_path.iterdir()})
-    assert found[0] == found[1] and len(found[0]) > 4
+def test_a_full_disk_is_an_error_of_the_system():
+    with pytest.raises(OSError, match="No space left"):
+        writing.Writer().write("/dev/full", [(0, bytes(10_000))])
 
 
 def test_the_library_is_left_as_it_was():

@@ -36,8 +36,9 @@ def refused(lab: Lab, workdir: pathlib.Path, *flags: str, trunk: str = "tiny") -
     return message
 
 
-def largest(folder: pathlib.Path) -> pathlib.Path:
-    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+def data_of(step: pathlib.Path) -> list[pathlib.Path]:
+    """All files with arrays: what one of them loses, another may still hold."""
+    return [path for path in step.glob("state/**/d/*") if path.is_file()]
 
 
 def flip(path: pathlib.Path) -> None:
@@ -48,20 +49,22 @@ def flip(path: pathlib.Path) -> None:
 
 
 def flip_bits(step: pathlib.Path) -> None:
-    flip(largest(step / "state"))
+    for path in data_of(step):
+        flip(path)
 
 
 def truncate(step: pathlib.Path) -> None:
-    path = largest(step / "state")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for path in data_of(step):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def empty(step: pathlib.Path) -> None:
-    largest(step / "state").write_bytes(b"")
+    for path in data_of(step):
+        path.write_bytes(b"")
 
 
 def take_a_file_away(step: pathlib.Path) -> None:
-    largest(step / "state").unlink()
+    (step / "info" / "metadata").unlink()
 
 
 def take_all_away(step: pathlib.Path) -> None:
