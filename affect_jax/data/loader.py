@@ -23,6 +23,7 @@ from absl import flags
 
 from affect_jax import batch as batches_of
 from affect_jax.data import decoding, sampling
+from affect_jax.data.pool import end_with_parent, num_cores
 from affect_jax.errors import UserError, first_line, for_want_of_memory
 
 T = TypeVar("T")
@@ -144,27 +145,17 @@ def batches(
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
         sharing = grain.experimental.DatasetOptions(min_shm_size=1 << 16)  # not for a few rows
         pipeline = grain.experimental.WithOptionsIterDataset(pipeline, sharing)
-        pipeline = pipeline.mp_prefetch(options, worker_init_fn=_end_with_parent)
+        pipeline = pipeline.mp_prefetch(options, worker_init_fn=_start_worker)
     return Batches(iter(pipeline), targets, workers)
 
 
-def _end_with_parent(_index: int, _count: int) -> None:
-    """In a worker: ends it with the process that started it, even where that one was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+def _start_worker(_index: int, _count: int) -> None:
+    end_with_parent()
 
 
 def num_threads(batch_bytes: int, workers: int) -> int:
     """Decoding threads of each process: one a core, as far as memory goes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = -(-(cores or 1) // max(1, workers))
+    wanted = -(-num_cores() // max(1, workers))
     return max(1, min(wanted, MAX_THREADS, MAX_BYTES_AHEAD // batch_bytes))
 
 

@@ -107,14 +107,20 @@ def _start_worker() -> None:
     """Ctrl-C is the parent's to handle; a worker ends when its parent does, however that died."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """In a worker: ends it with the process that started it, even where that one was killed."""
     parent = multiprocessing.parent_process()
+    if parent is None:
+        return
 
     def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
+        parent.join()
+        os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=follow, name="parent", daemon=True).start()
 
 
 def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -21,7 +21,7 @@ from affect_jax.errors import UserError
 from affect_jax.registry import unknown
 
 PREPARED = "prepared.json"
-_Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 DECODERS = {"image": tfds.decode.SkipDecoding()}
 COLUMNS = (
     "expression", "valence", "arousal", "action_units", "action_unit_sides", "landmarks", "aspect",
@@ -71,7 +71,7 @@ class Records(Sequence):
         content = self._example(index)
         found = _file_in(content)
         if found is None:  # not as `writing.Serializer` has it
-            found = _Example.FromString(content).features.feature["image"].bytes_list.value[0]
+            found = Example.FromString(content).features.feature["image"].bytes_list.value[0]
         return found
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -92,7 +92,7 @@ class Records(Sequence):
 
     def _parsed(self, index: Any) -> Any:
         """A record as it is stored: reading it as features takes several times as long."""
-        return _Example.FromString(self._example(index)).features.feature
+        return Example.FromString(self._example(index)).features.feature
 
     def _example(self, index: Any) -> Any:
         index = operator.index(index)
@@ -122,11 +122,10 @@ def _file_in(example: bytes) -> bytes | None:
         return None
     ends = []
     try:
-        for tag in (None, 0x0A, 0x0A):
-            if tag is not None:
-                if example[at] != tag:
-                    return None
-                at += 1
+        for tag in (b"", b"\n", b"\n"):
+            if not example.startswith(tag, at):
+                return None
+            at += len(tag)
             length = shift = 0
             while (byte := example[at]) > 0x7F:
                 length, shift, at = length | (byte & 0x7F) << shift, shift + 7, at + 1

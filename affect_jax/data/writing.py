@@ -13,12 +13,10 @@ from typing import Any, cast
 
 import numpy as np
 from tensorflow_datasets.core import example_serializer, file_adapters, shuffle, writer
-from tensorflow_datasets.proto import tf_example_pb2
 
+from affect_jax.data.records import Example
 from affect_jax.data.sorting import Sorter
 from affect_jax.errors import first_line
-
-_Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Serializer(example_serializer.ExampleSerializer):
@@ -30,7 +28,7 @@ class Serializer(example_serializer.ExampleSerializer):
 
     def serialize_example(self, example: Mapping[str, Any]) -> bytes:
         """Bytes of a flat record whose values `tfds` has checked and encoded."""
-        stored, specs = _Example(), cast(Mapping[str, Any], self.example_specs)
+        stored, specs = Example(), cast(Mapping[str, Any], self.example_specs)
         for name, value in example.items():
             feature = stored.features.feature[name]
             kind = np.dtype(specs[name].np_dtype).kind
