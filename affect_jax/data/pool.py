@@ -70,11 +70,11 @@ def in_order(
         while pending:
             yield from _first(pending, started)
             started = True
-    except _Hangs:
+    except _Hangs as hangs:
         for process in set(multiprocessing.active_children()) - others:
             process.kill()  # else the pool would wait for it without end
         raise UserError(
-            f"no face in {PATIENCE_SECONDS:g} seconds: a worker process that prepares images, or "
+            f"no face in {hangs} seconds: a worker process that prepares images, or "
             "the disk that they are read from, hangs; nothing was prepared: start again"
         ) from None
     except BrokenProcessPool:
@@ -87,19 +87,20 @@ def in_order(
 
 
 class _Hangs(Exception):
-    """No chunk was done for as long as patience lasts."""
+    """No chunk was done in so many seconds."""
 
 
 def _first(pending: collections.deque[Future[list[Result]]], started: bool) -> list[Result]:
     """The first chunk's results. While others are done, all is well: it may be a heavy one."""
     first, done, waited = pending.popleft(), 0, 0.0
     # In turns of a second: a process stopped by Ctrl-Z wakes up with one turn gone, not all.
-    turn = min(1.0, PATIENCE_SECONDS)
+    patience = PATIENCE_SECONDS if started else STARTING_SECONDS
+    turn = min(1.0, patience)
     while not wait([first], timeout=turn).done:
         done, before = sum(chunk.done() for chunk in pending), done
         waited = 0.0 if done > before else waited + turn
-        if waited >= (PATIENCE_SECONDS if started else STARTING_SECONDS):
-            raise _Hangs
+        if waited >= patience:
+            raise _Hangs(f"{patience:g}")
     return first.result()
 
 
