@@ -95,6 +95,17 @@ def test_a_signal_to_one_of_them_saves_and_ends_all(lab, tmp_path, told, outcome
 
 
 @soak_only
+def test_control_c_to_each_of_them_ends_all_with_its_code(lab, tmp_path, outcome):
+    with processes(lab, tmp_path, 2, "--config.duration={'steps': 3000, 'epochs': 0.0}") as runs:
+        runs[0].until(3)
+        for run in runs:
+            run.send(signal.SIGINT)
+        assert [run.wait() for run in runs] == [130, 130]
+    assert steps_of(tmp_path)[-1] == runs[0].step
+    outcome("Ctrl-C to each of two processes", "both exit 130 after a save", 0)
+
+
+@soak_only
 @pytest.mark.parametrize("told", [0, 1, 1])
 def test_a_signal_in_the_last_steps_is_the_same_to_all(lab, tmp_path, told, outcome):
     """Whether it came in time to be agreed on or not; the run's last step is saved either way."""
