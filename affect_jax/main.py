@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from affect_jax import environment
 from affect_jax.errors import UserError, first_line, for_want_of_memory
 from affect_jax.registry import nearest
 
@@ -165,8 +166,8 @@ def _dispatch() -> int:
     name = _config_name() or str(workdir.path / "config.json")
     registries = program.registries()
     parallel.remember_compilations()
-    parallel.choose_fusions()
-    parallel.claim_memory()
+    environment.choose_fusions()
+    environment.claim_memory()
     parallel.initialize()
     devices = parallel.num_devices() if _MODE.value == "train" else 1  # others split no batch
     checks.check(config, registries=registries, num_devices=devices, name=name)
@@ -201,4 +202,5 @@ def _config_name() -> str:
 
 
 if __name__ == "__main__":
+    environment.use_huge_pages()
     app.run(main, flags_parser=parse)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import importlib.metadata
-import importlib.util
 import os
 import pathlib
 import platform
@@ -31,42 +29,11 @@ from affect_jax.config import cache_folder
 from affect_jax.errors import UserError
 from affect_jax.steps import AXIS
 
-SHARE_OF_CARD = ".92"
-"""How much of a GPU's memory JAX takes. Its own 75% would leave no room for AffectNet's 287,651
-decoded faces (56.6 GB, of which `data.cache` may take 80%) on a card of 80 GB; the rest is for CUDA
-itself. The variable `XLA_PYTHON_CLIENT_MEM_FRACTION` says otherwise."""
 CACHE_BYTES = 2 << 30  # of compiled steps; those used longest ago go first
 SECONDS_TO_MISS = 30  # without a sign of life, after which a process counts as lost to the others
 
-FUSIONS = {"0.10": "dot,reduce", "0.11": "dot,reduce", "0.12": "dot"}
-"""What XLA gives to its library of fused operations on a CPU, by jaxlib's version: not
-convolutions, whose weight gradients its own code has in two thirds of the time
-(benchmarks/README.md, "What a step consists of"), nor reductions where those of bfloat16 are wrong
-(0.12.0). Other versions, which nobody measured, do as they do: a flag that one does not know would
-end the process."""
-
 ENVIRONMENT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """`host:port` of process 0, the number of processes, and which of them this is."""
-
-
-def claim_memory() -> None:
-    """Lets JAX take `SHARE_OF_CARD` of a GPU's memory. Call it before anything else of JAX's."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", SHARE_OF_CARD)
-
-
-def choose_fusions() -> None:
-    """Sets `FUSIONS`, unless `XLA_FLAGS` says what to fuse. Call it before anything else of JAX's.
-
-    Only where CPUs alone compute: the compilers of accelerators read the same variable.
-    """
-    given = os.environ.get("XLA_FLAGS", "")
-    version = ".".join(importlib.metadata.version("jaxlib").split(".")[:2])
-    alone = os.environ.get("JAX_PLATFORMS") == "cpu" or not any(
-        importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu")
-    )
-    if alone and version in FUSIONS and "fusion_type" not in given:
-        flag = f"--xla_cpu_experimental_ynn_fusion_type={FUSIONS[version]}"
-        os.environ["XLA_FLAGS"] = f"{given} {flag}".strip()
 
 
 def initialize() -> None:

@@ -35,7 +35,7 @@ import jax
 import numpy as np
 
 from affect_jax import config as configs
-from affect_jax import parallel, program, train
+from affect_jax import environment, parallel, program, train
 from affect_jax.data import features
 from affect_jax.workdir import Workdir
 from benchmarks import peer_data, peers, recording
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     program.registries()
     parallel.remember_compilations()
-    parallel.choose_fusions()
+    environment.choose_fusions()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         config = config_of(options, folder)
@@ -288,4 +288,5 @@ def summary(runs: dict[str, list[Seconds]], epochs: int, faces: int) -> list[dic
 
 
 if __name__ == "__main__":
+    environment.use_huge_pages()
     main()

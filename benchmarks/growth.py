@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from affect_jax import config as configs
-from affect_jax import parallel, program, train
+from affect_jax import environment, program, train
 from affect_jax.data import DATASETS, synthetic_faces
 from affect_jax.data.features import FacesBuilder, FacesConfig, prepare
 from affect_jax.facs import sample
@@ -44,7 +44,7 @@ MIB = 1 << 20
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     if options.child_faces is not None:  # in a process of its own
-        parallel.choose_fusions()
+        environment.choose_fusions()
         print(json.dumps(measure(options)))
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -212,4 +212,5 @@ def summary(runs: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    environment.use_huge_pages()
     main()

@@ -23,16 +23,16 @@ from typing import Any
 
 import jax
 
-from affect_jax import parallel, program, steps
+from affect_jax import environment, parallel, program, steps
 from benchmarks import peers, recording, step
 
 OURS, PEER = step.OURS, step.EAGER
 FORWARD, BACKWARD = "convolutions", "convolutions' gradients"
-WEIGHTS, INPUTS = "to weights", "to inputs"
+WEIGHTS, INPUTS, FEWER = "to weights", "to inputs", "to both, by fewer products"
 DENSE, NORM, POOL = "dense layers", "normalisation", "pooling"
 MOVED, REST = "copies and transpositions", "other"
-KINDS = (FORWARD, BACKWARD, WEIGHTS, INPUTS, DENSE, NORM, POOL, MOVED, REST)
-PARTS = (WEIGHTS, INPUTS)  # of BACKWARD; PyTorch has one operation for both
+KINDS = (FORWARD, BACKWARD, WEIGHTS, INPUTS, FEWER, DENSE, NORM, POOL, MOVED, REST)
+PARTS = (WEIGHTS, INPUTS, FEWER)  # of BACKWARD; PyTorch has one operation for both
 NETWORKS = ("alexnet_one_tower", "resnet18")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "torchvision")
 INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (\S+) ([\w\-]+)\(")
@@ -50,7 +50,7 @@ Milliseconds = dict[str, float]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    parallel.choose_fusions()
+    environment.choose_fusions()
     program.registries()
     rows, runs = [], {}
     for name in options.networks:
@@ -136,6 +136,8 @@ def kinds_of(text: str, kernels: set[tuple[int, ...]]) -> dict[str, str]:
 
 
 def kind_of(name: str, shape: str, opcode: str, source: str, kernels: set[tuple[int, ...]]) -> str:
+    if "winograd" in source:
+        return FEWER if "transpose(" in source else FORWARD
     if opcode == "convolution" or source.endswith("conv_general_dilated"):
         sides = tuple(sorted(int(side) for side in re.findall(r"\d+", shape.split("]")[0][4:])))
         if sides in kernels:
@@ -192,4 +194,5 @@ def complete(run: Milliseconds) -> Milliseconds:
 
 
 if __name__ == "__main__":
+    environment.use_huge_pages()
     main()

@@ -28,7 +28,7 @@ import numpy as np
 
 from affect_jax import batch as batches
 from affect_jax import config as configs
-from affect_jax import parallel, program, steps
+from affect_jax import environment, parallel, program, steps
 from affect_jax import state as states
 from benchmarks import limits, peers, recording
 from benchmarks.machine import installed
@@ -45,7 +45,7 @@ Take = Callable[[int], Any]  # does that many steps and waits for them
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    parallel.choose_fusions()  # as every run does; Keras on JAX has the same then
+    environment.choose_fusions()  # as every run does; Keras on JAX has the same then
     program.registries()
     accelerator = "" if on_cpu() else jax.devices()[0].device_kind
     peak = 0.0 if on_cpu() else limits.peak()
@@ -253,4 +253,5 @@ def row_of(
 
 
 if __name__ == "__main__":
+    environment.use_huge_pages()
     main()

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 
 from affect_jax import parallel
-from affect_jax.data import loader
 from affect_jax.errors import UserError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-SHARE = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 WHOLE = dict(zip(parallel.ENVIRONMENT, ("127.0.0.1:1", "2", "0"), strict=True))
 
 
@@ -28,7 +22,7 @@ def environment(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda **options: joined.append(options))
 
     def give(variables: dict[str, str]) -> list[dict]:
-        for name in (*parallel.ENVIRONMENT, "AFFECT_JAX_CLUSTER", SHARE, "XLA_FLAGS"):
+        for name in (*parallel.ENVIRONMENT, "AFFECT_JAX_CLUSTER"):
             monkeypatch.setenv(name, "")  # so that it is put back as it was
             monkeypatch.delenv(name)
         for name, value in variables.items():
@@ -42,71 +36,6 @@ def test_without_variables_there_is_one_process(environment):
     joined = environment({})
     parallel.initialize()
     assert not joined and not parallel.several() and parallel.is_main()
-
-
-def test_a_card_of_80_gb_has_room_for_affectnet(environment):
-    environment({})
-    parallel.claim_memory()
-    share = float(os.environ[SHARE])
-    assert 287_651 * 256 * 256 * 3 < loader.SHARE_OF_DEVICES * share * 80e9 and share < 0.95
-
-
-def test_the_share_of_a_card_may_be_given(environment):
-    environment({SHARE: ".5"})
-    parallel.claim_memory()
-    assert os.environ[SHARE] == ".5"
-
-
-@pytest.mark.parametrize(("version", "fused"), [("0.10.2", "dot,reduce"), ("0.12.0.1", "dot")])
-def test_a_measured_jaxlib_is_told_what_to_fuse(environment, monkeypatch, version, fused):
-    environment({"XLA_FLAGS": "--xla_other=1", "JAX_PLATFORMS": "cpu"})
-    monkeypatch.setattr(parallel.importlib.metadata, "version", {"jaxlib": version}.get)
-    parallel.choose_fusions()
-    parallel.choose_fusions()  # once is enough
-    flag = f"--xla_cpu_experimental_ynn_fusion_type={fused}"
-    assert os.environ["XLA_FLAGS"] == f"--xla_other=1 {flag}"
-
-
-@pytest.mark.parametrize(
-    ("version", "flags", "platforms"),
-    [
-        ("0.9.2", "", "cpu"),
-        ("0.13.0", "", "cpu"),  # a flag that it may not know would end the process
-        ("0.10.2", "--xla_cpu_experimental_ynn_fusion_type=", "cpu"),
-        ("0.10.2", "", "cuda,cpu"),
-    ],
-)
-def test_others_fuse_what_they_do(environment, monkeypatch, version, flags, platforms):
-    environment({"XLA_FLAGS": flags, "JAX_PLATFORMS": platforms})
-    monkeypatch.setattr(parallel.importlib.metadata, "version", {"jaxlib": version}.get)
-    monkeypatch.setattr(parallel.importlib.util, "find_spec", lambda name: name == "jax_plugins")
-    parallel.choose_fusions()
-    assert os.environ["XLA_FLAGS"] == flags
-
-
-def test_what_is_fused_changes_no_loss():
-    """Over 50 steps, in two processes, as flags are read once."""
-    if not importlib.metadata.version("jaxlib").startswith(tuple(parallel.FUSIONS)):
-        pytest.skip("a jaxlib that was not measured: runs change nothing")
-    program = """if True:
-        import os
-        from affect_jax import parallel
-        if os.environ["FUSED"]:
-            parallel.choose_fusions()
-            assert "fusion_type" in os.environ["XLA_FLAGS"]
-        from tests import test_steps
-        print(*test_steps.run("alexnet_one_tower", ("expression",), 1, count=50)[0])
-    """
-    losses = []
-    for fused in ("", "1"):
-        variables = {"FUSED": fused, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-        command = [sys.executable, "-c", program]
-        found = subprocess.run(
-            command, env=os.environ | variables, cwd=REPOSITORY, capture_output=True, check=True
-        )
-        losses.append([float(loss) for loss in found.stdout.split()])
-    assert len(losses[0]) == 50
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 def test_the_variables_are_handed_over(environment):

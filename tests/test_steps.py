@@ -14,6 +14,7 @@ from affect_jax import config as configs
 from affect_jax import parallel, program, steps
 from affect_jax import state as states
 from affect_jax.facs import rig
+from affect_jax.models import winograd
 
 SIZE, CROP, FACES = 40, 32, 8
 
@@ -130,6 +131,17 @@ def test_any_number_of_devices_trains_to_the_same_losses(trunk, devices):
     np.testing.assert_allclose(split_losses, losses, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(split_state), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=TOLERANCE[trunk])
+
+
+@pytest.mark.parametrize("trunk", RATES)
+def test_convolutions_of_fewer_products_train_to_the_same_losses(trunk, monkeypatch):
+    plain = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0]
+    asked = []
+    monkeypatch.setattr(winograd, "pays", lambda *shapes: not asked.append(shapes))
+    monkeypatch.setitem(globals(), "simulated_step", simulated_step.__wrapped__)  # traced anew
+    again = run.__wrapped__(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0]
+    assert asked
+    np.testing.assert_allclose(again, plain, rtol=1e-5)
 
 
 @pytest.mark.parametrize("heads", [("expression",), ALL_HEADS], ids=["categorical", "all"])

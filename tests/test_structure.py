@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 FLOORS = {
-    0: "errors registry labels command",
+    0: "environment errors registry labels command",
     1: "batch config facs",
     2: "data models losses optimizers metrics",
     3: "cadence checks program state steps parallel checkpoints sealed workdir writers pictures"

@@ -13,7 +13,7 @@ from affect_jax.errors import UserError
 from affect_jax.models.base import PEERS, TRUNKS, Peer, require, require_width
 from affect_jax.models.layers import (
     Dropout,
-    grouped_convolution,
+    convolution,
     local_response_normalisation,
     max_pool,
     uniform_bias,
@@ -44,7 +44,7 @@ class Convolution(nn.Module):
             strides=self.stride,
             padding=self.padding,
             feature_group_count=self.groups,
-            conv_general_dilated=grouped_convolution,
+            conv_general_dilated=convolution,
             kernel_init=kernel_init,
             bias_init=bias_init,
             dtype=self.dtype,
@@ -136,7 +136,7 @@ class AlexNet(nn.Module):
     ) -> jax.Array:
         """[b, c, c, 3] -> features [b, width]."""
 
-        def convolution(name: str, *shape: int, bias: float, **options: int) -> Convolution:
+        def layer(name: str, *shape: int, bias: float, **options: int) -> Convolution:
             return Convolution(
                 *shape,
                 init_bias=bias,
@@ -146,13 +146,13 @@ class AlexNet(nn.Module):
                 **options,
             )
 
-        x = nn.relu(convolution("conv1", 96, 11, 4, 2, bias=0)(images))
+        x = nn.relu(layer("conv1", 96, 11, 4, 2, bias=0)(images))
         x = max_pool(local_response_normalisation(x), 3, 2)
-        x = nn.relu(convolution("conv2", 256, 5, 1, 2, bias=1, groups=2)(x))
+        x = nn.relu(layer("conv2", 256, 5, 1, 2, bias=1, groups=2)(x))
         x = max_pool(local_response_normalisation(x), 3, 2)
-        x = nn.relu(convolution("conv3", 384, 3, 1, 1, bias=0)(x))
-        x = nn.relu(convolution("conv4", 384, 3, 1, 1, bias=1, groups=2)(x))
-        x = nn.relu(convolution("conv5", 256, 3, 1, 1, bias=1, groups=2)(x))
+        x = nn.relu(layer("conv3", 384, 3, 1, 1, bias=0)(x))
+        x = nn.relu(layer("conv4", 384, 3, 1, 1, bias=1, groups=2)(x))
+        x = nn.relu(layer("conv5", 256, 3, 1, 1, bias=1, groups=2)(x))
         x = flatten(max_pool(x, 3, 2), images.shape[1])
         return Classifier(
             self.width, self.dropout, False, self.initialisation, self.dtype, name="classifier"

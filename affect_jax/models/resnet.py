@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from affect_jax.models.base import PEERS, TRUNKS, Peer, require_width
-from affect_jax.models.layers import max_pool
+from affect_jax.models.layers import convolution, max_pool
 
 AXIS = "batch"  # over which training averages the statistics of batch normalisation
 
@@ -36,6 +36,7 @@ class ConvNorm(nn.Module):
             strides=self.stride,
             padding=self.kernel // 2,
             use_bias=False,
+            conv_general_dilated=convolution,
             kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
             dtype=self.dtype,
             name="conv",
