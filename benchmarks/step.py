@@ -110,6 +110,7 @@ def measure(case: tuple[str, str, int, str], options: argparse.Namespace) -> rec
         takes[contender] = take
 
     def rate(take: Take) -> float:
+        take(1)  # the other's turn took the caches, and let the system take the freed memory
         work = functools.partial(take, options.steps)
         return size * options.steps / recording.seconds_of(work, options.clock)
 
