@@ -48,9 +48,9 @@ def use_huge_pages() -> None:
     """Starts this very command anew with huge pages for large arrays, where that helps.
 
     XLA takes fresh memory for a step's arrays each time, a gigabyte or more on a CPU; in pages of
-    4 KiB Linux spends a fifth of the step on handing it out. Only CPUs that compute themselves
-    have such arrays; only glibc asks for huge pages, and only as it starts. Where Linux gives them
-    to all, or to nobody, there is nothing to ask for.
+    4 KiB Linux spends up to a fifth of the step on handing it out. Only CPUs that compute
+    themselves have such arrays; only glibc asks for huge pages, and only as it starts. Where Linux
+    gives them to all, or to nobody, there is nothing to ask for.
     """
     given = os.environ.get("GLIBC_TUNABLES", "")
     if TUNABLE in given or not (_only_cpus() and _asks_for_huge_pages()):
