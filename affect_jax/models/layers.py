@@ -101,7 +101,7 @@ def convolution(
     """
 
     def one(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
-        if _is_3x3(inputs, kernel, strides, padding) and winograd.pays(inputs.shape, kernel.shape):
+        if winograd.fits(inputs, kernel, strides, padding):
             return winograd.convolution(inputs, kernel)
         return lax.conv_general_dilated(inputs, kernel, strides, padding, **options)
 
@@ -109,21 +109,6 @@ def convolution(
         return one(inputs, kernel)
     parts = (jnp.split(array, feature_group_count, axis=-1) for array in (inputs, kernel))
     return jnp.concatenate([one(*pair) for pair in zip(*parts, strict=True)], axis=-1)
-
-
-def _is_3x3(
-    inputs: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-) -> bool:
-    """Whether it is what `winograd` computes, on a CPU and in the type that it is meant for."""
-    return (
-        jax.default_backend() == "cpu"
-        and inputs.dtype == jnp.float32
-        and kernel.shape[:2] == (3, 3)
-        and (*strides, *padding) == (1, 1, (1, 1), (1, 1))
-    )
 
 
 def max_pool(values: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:

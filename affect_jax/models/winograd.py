@@ -24,6 +24,22 @@ TILES = 256
 """With fewer in a batch, the kernels' transform takes as long as the products that it saves."""
 
 
+def fits(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> bool:
+    """Whether `convolution` computes this one, and on this machine faster than XLA does."""
+    return (
+        jax.default_backend() == "cpu"
+        and inputs.dtype == jnp.float32
+        and kernel.shape[:2] == (3, 3)
+        and (*strides, *padding) == (1, 1, (1, 1), (1, 1))
+        and pays(inputs.shape, kernel.shape)
+    )
+
+
 def pays(inputs: Sequence[int], kernel: Sequence[int]) -> bool:
     """Whether `convolution` is faster on a CPU than the definition, by the shapes.
 
@@ -61,7 +77,7 @@ def _backward(
     tiles = _both(_from_tile, _grid(to_tiles, inputs))
     to_inputs = _both(lambda *line: _overlap(line, 1), tiles, lambda *line: _overlap(line, 2))
     to_matrices = [tiles.T @ part for tiles, part in zip(_tiles(inputs), gradients, strict=True)]
-    to_kernel = _both(_from_matrix, [to_matrices[i : i + 4] for i in range(0, 16, 4)])
+    to_kernel = _both(_from_matrix, _in_rows(to_matrices))
     return _interleave(to_inputs, inputs), jnp.stack([jnp.stack(row) for row in to_kernel])
 
 
@@ -142,8 +158,11 @@ def _rows(grid: Grid) -> list[jax.Array]:
 def _grid(places: Sequence[jax.Array], inputs: jax.Array) -> Grid:
     """16 of [tiles, C] -> a grid of 4 x 4 of [b, h / 2, w / 2, C]."""
     batch, height, width, _ = inputs.shape
-    shaped = [place.reshape(batch, _half(height), _half(width), -1) for place in places]
-    return [shaped[i : i + 4] for i in range(0, 16, 4)]
+    return _in_rows([place.reshape(batch, _half(height), _half(width), -1) for place in places])
+
+
+def _in_rows(places: Sequence[jax.Array]) -> Grid:
+    return [places[i : i + 4] for i in range(0, 16, 4)]
 
 
 def _overlap(line: Sequence[jax.Array], axis: int) -> tuple[jax.Array, jax.Array]:
