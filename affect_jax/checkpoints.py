@@ -83,7 +83,9 @@ class Checkpoints:
         if self._opened is None:
             self.directory.mkdir(parents=True, exist_ok=True)
             logging.get_absl_logger().addFilter(self._no_traceback)
-            self._opened = _Manager(self.directory, options=self._options)
+            self._opened = _Manager(
+                self.directory, options=self._options, item_handlers=_handlers()
+            )
         return self._opened
 
     def __enter__(self) -> Checkpoints:
@@ -147,7 +149,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(leaves), info=ocp.args.JsonSave(sealed.seal(body))
+                    state=ocp.args.PyTreeSave(leaves), info=ocp.args.JsonSave(sealed.seal(body))
                 ),
             )
         except (OSError, ValueError) as error:  # also what an earlier save met in its thread
@@ -338,6 +340,14 @@ class _Manager(ocp.CheckpointManager):
 
     def reached_preemption(self, step: int) -> bool:
         return False
+
+
+def _handlers() -> dict[str, ocp.CheckpointHandler]:
+    """Uncompressed: of float weights 8% would be saved, by three times a save's processor time."""
+    return {
+        "state": ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=_ALONE),
+        "info": ocp.JsonCheckpointHandler(multiprocessing_options=_ALONE),
+    }
 
 
 def _as_step(which: str) -> int:

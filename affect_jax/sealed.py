@@ -6,6 +6,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ class Damaged(Exception):
 
 def describe(leaves: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     """`{name: {"shape", "dtype", "sha256"}}` of arrays by name."""
-    return {
-        name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "sha256": hash_of(leaf)}
-        for name, leaf in leaves.items()
-    }
+    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        hashes = pool.map(hash_of, leaves.values())
+        return {
+            name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "sha256": digest}
+            for (name, leaf), digest in zip(leaves.items(), hashes, strict=True)
+        }
 
 
 def seal(info: Mapping[str, Any]) -> dict[str, str]:

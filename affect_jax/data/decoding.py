@@ -18,7 +18,7 @@ from affect_jax.errors import UserError, for_want_of_memory
 class Records(Protocol):
     """Random access to a split's records; picklable where worker processes are used.
 
-    A method `image(row) -> bytes`, where there is one, gives the JPEG without the rest: the rest
+    A method `image(row)`, where there is one, gives the JPEG without the rest: the rest
     costs half as much as decoding, and holds Python's lock.
     """
 
@@ -32,7 +32,7 @@ class Rows(Protocol):
     def __getitem__(self, step: int, /) -> np.ndarray: ...
 
 
-def decode(jpeg: bytes, image: np.ndarray) -> None:
+def decode(jpeg: bytes | memoryview, image: np.ndarray) -> None:
     """Decodes a JPEG as RGB into `image`, uint8 [S, S, 3].
 
     **Raises:** `ValueError` for anything but a whole JPEG of S x S pixels.
@@ -49,8 +49,7 @@ def faces(records: Records, rows: Iterable[int], image_size: int) -> np.ndarray:
     """
     rows = [int(row) for row in rows]
     images = np.empty((len(rows), image_size, image_size, 3), np.uint8)
-    for row, image in zip(rows, images, strict=True):
-        _read(records, row, image)
+    _read(records, rows, images)
     return images
 
 
@@ -101,9 +100,7 @@ class Source:
         if isinstance(self._images, np.ndarray):  # "clip": with "raise" NumPy copies twice
             np.take(self._images, np.maximum(rows, 0), axis=0, out=images, mode="clip")
         else:
-            for image, row in zip(images, rows.tolist(), strict=True):
-                if row >= 0:
-                    _read(self._images, row, image)
+            _read(self._images, rows.tolist(), images)
         images[rows < 0] = 0
         return {"rows": rows, "image": images}
 
@@ -115,16 +112,20 @@ class Source:
         self._buffers = Buffers()
 
 
-def _read(records: Records, row: int, image: np.ndarray) -> None:
-    try:
-        read = getattr(records, "image", None)
-        decode(records[row]["image"] if read is None else read(row), image)
-    except ValueError as error:
-        if for_want_of_memory(error):
-            raise MemoryError(str(error)) from error
-        name = records[row]["id"]
-        name = name.decode() if isinstance(name, bytes) else name
-        raise UserError(
-            f"record {row} ({name}): its image cannot be decoded: {error}; delete the prepared "
-            "records and prepare them again"
-        ) from error
+def _read(records: Records, rows: Iterable[int], images: np.ndarray) -> None:
+    """Decodes the faces of some rows into `images`, uint8 [n, S, S, 3]; those of -1 are left."""
+    read: Any = getattr(records, "image", None) or (lambda row: records[row]["image"])
+    for row, image in zip(rows, images, strict=True):
+        if row < 0:
+            continue
+        try:
+            decode(read(row), image)
+        except ValueError as error:
+            if for_want_of_memory(error):
+                raise MemoryError(str(error)) from error
+            name = records[row]["id"]
+            name = name.decode() if isinstance(name, bytes) else name
+            raise UserError(
+                f"record {row} ({name}): its image cannot be decoded: {error}; delete the prepared "
+                "records and prepare them again"
+            ) from error
