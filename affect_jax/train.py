@@ -293,7 +293,7 @@ class Run:
             if evaluating or saving or stopping or not well or cadence.due("log", step):
                 self.log.flush(step, feed.waited_seconds)
             if cadence.due("images", step):
-                self.log.writer.write_images(step, {"training_faces": self.faces(step)})
+                self.log.writer.draw_images(step, functools.partial(self.faces, step))
             scored = self.evaluate(step, state) if evaluating and not stopping else None
             if saving or stopping:
                 self.save(step, state, scored)
@@ -301,11 +301,10 @@ class Run:
                 break
         return state
 
-    def faces(self, step: int) -> np.ndarray:
+    def faces(self, step: int) -> dict[str, np.ndarray]:
         """The first faces of a step's batch, as they are stored: uint8 [n, S, S, 3]."""
-        return decoding.faces(
-            self.training.records, self.rows[step - 1][:PANEL], self.config.data.image_size
-        )
+        rows, size = self.rows[step - 1][:PANEL], self.config.data.image_size
+        return {"training_faces": decoding.faces(self.training.records, rows, size)}
 
     def stopping(self) -> bool:
         """Whether a signal ends the run after this update: the same answer in every process."""
@@ -350,7 +349,7 @@ class Run:
             table = self.evaluator(states.variables(state))
             found = scores.score(table, draws=self.config.evaluation.draws)
             self.log.writer.write_scalars(step, found.values)
-            self.log.writer.write_images(step, self.pictures(table))
+            self.log.writer.draw_images(step, functools.partial(self.pictures, table))
         self.scored = step, found
         shown = list(scores.headlines(found).items())[:2]
         self.log.progress.say(

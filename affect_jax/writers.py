@@ -15,6 +15,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any, Protocol
 
 import numpy as np
@@ -208,6 +209,8 @@ class MultiWriter:
 
     def __init__(self, create: Sequence[Callable[[], Writer]]):
         self._create, self._writers = create, []
+        self._thread = futures.ThreadPoolExecutor(1, "pictures")
+        self._drawn: futures.Future[None] | None = None
         self.open()
 
     def open(self) -> None:
@@ -241,6 +244,21 @@ class MultiWriter:
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         self._each("write_images", step, images)
 
+    def draw_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
+        """Writes the pictures that `draw` returns, both in a thread: the run goes on meanwhile.
+
+        Waits for those before.
+        """
+        self._wait_for_pictures()
+        if self._writers:
+            self._drawn = self._thread.submit(lambda: self.write_images(step, draw()))
+
+    def _wait_for_pictures(self) -> None:
+        """Raises what went wrong with them, but for what could not be written."""
+        drawn, self._drawn = self._drawn, None
+        if drawn is not None:
+            drawn.result()
+
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
         self._each("write_texts", step, texts)
 
@@ -248,9 +266,11 @@ class MultiWriter:
         self._each("write_hparams", hparams)
 
     def flush(self) -> None:
+        self._wait_for_pictures()
         self._each("flush")
 
     def close(self) -> None:
+        self._wait_for_pictures()
         self._each("close")
 
     def __enter__(self) -> MultiWriter:

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import pathlib
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from affect_jax import writers
+from affect_jax.errors import UserError
 
 
 @pytest.fixture
@@ -64,6 +66,39 @@ def test_images_and_texts_are_read_back(tmp_path):
     assert (shown.step, shown.width, shown.height) == (3, 4, 4)
     (note,) = [tag for tag in found.Tags()["tensors"] if tag.startswith("note")]
     assert found.Tensors(note)[0].tensor_proto.string_val[0] == b"a line"
+
+
+def test_pictures_are_drawn_while_the_run_goes_on(tmp_path):
+    went_on = threading.Event()
+
+    def draw():
+        assert went_on.wait(timeout=60)
+        return {"drawn": np.zeros((4, 4, 3), np.uint8)}
+
+    with writers.create_writer(tmp_path) as writer:
+        writer.draw_images(1, draw)
+        writer.write_scalars(2, {"train.loss": 0.5})
+        went_on.set()
+        writer.draw_images(3, draw)
+    assert [shown.step for shown in read_back(tmp_path).Images("drawn")] == [1, 3]
+    assert points(tmp_path, "train/loss") == [(2, 0.5)]
+
+
+def test_what_goes_wrong_while_drawing_is_raised(tmp_path):
+    def draw():
+        raise UserError("record 3 is damaged")
+
+    with writers.create_writer(tmp_path) as writer:
+        writer.draw_images(1, draw)
+        with pytest.raises(UserError, match="record 3"):
+            writer.flush()
+
+
+def test_nothing_is_drawn_where_nothing_is_written():
+    drawn = []
+    with writers.MultiWriter([]) as writer:
+        writer.draw_images(1, lambda: drawn.append(1) or {})
+    assert not drawn
 
 
 def test_hparams_are_read_back_beside_scalars_of_the_same_second(tmp_path):
