@@ -8,7 +8,8 @@ the decoder alone: threads, one a core, decode JPEGs that are in memory and drop
 the limit. PyTorch's loader reads files by Pillow, as its documentation has it; with the most
 workers also by torchvision's decoder, where that works, and by ours. Contenders take turns, and
 ratios are of runs in the same round, so that a busy machine slows all. What is in a pipeline's
-buffers when its turn comes is taken out before the clock starts.
+buffers when its turn comes is taken out before the clock starts, and nobody fills his for a turn to
+come while the clock runs for another.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import functools
 import pathlib
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 import simplejpeg
 
 from affect_jax import batch as batches_of
@@ -72,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--image_size", type=int, default=256)
     found.add_argument("--batch_size", type=int, default=256)
     found.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2])
-    found.add_argument("--batches", type=int, default=8, help="of each contender, each round")
+    found.add_argument("--batches", type=int, default=32, help="of each contender, each round")
     quick = {"num_faces": 16, "image_size": 32, "batch_size": 4, "workers": [0], "batches": 1}
     return recording.parse(found, arguments, quick)
 
@@ -170,11 +173,28 @@ def torch_batches(
         yield from data
 
 
+def settle() -> None:
+    """Returns when no thread or process of this benchmark loads ahead any more."""
+    process = psutil.Process()
+
+    def used() -> float:
+        several = [process, *process.children(recursive=True)]
+        return sum(sum(one.cpu_times()[:2]) for one in several)
+
+    before = used()
+    while True:
+        time.sleep(0.1)
+        before, last = used(), before
+        if before - last < 0.02:  # it counts hundredths
+            return
+
+
 def measure(contenders: dict[str, Take], options: argparse.Namespace) -> recording.Runs:
     """Images/s of every contender in every round."""
     buffered = 2 * max([cores(), *options.workers]) + 2
 
     def rate(take: Take) -> float:
+        settle()
         take(buffered)
         seconds = recording.seconds_of(functools.partial(take, options.batches))
         return options.batches * options.batch_size / seconds
