@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import math
+import mmap
+import time
 import weakref
 from collections.abc import Iterable, Mapping
+from multiprocessing import shared_memory
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,8 +80,82 @@ class Buffers:
         return np.frombuffer(lender, np.uint8).reshape(shape)
 
 
+class Slots:
+    """Memory for batches that worker processes fill and one process empties, used in turn.
+
+    Fresh shared memory costs as much as decoding into it: the kernel clears every page, and every
+    process maps it anew. Batch i lies in slot i % count. For each slot there is the number of the
+    batch that may be put there: a worker waits for its own, and who empties a slot lets the next
+    one in.
+
+    **Arguments:**
+
+    - `count`: of the slots; with fewer than batches under way, workers wait.
+    - `shape`: of a batch.
+
+    **Raises:** `OSError` where there is no shared memory.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...]):
+        self.shape, self._count = shape, count
+        self._header = _whole_pages(8 * (count + 1))
+        self._each = _whole_pages(math.prod(shape))
+        size = self._header + count * self._each
+        self._memory = shared_memory.SharedMemory(create=True, size=size)
+        self._array(np.int64, count + 1, 0)[:] = range(count + 1)
+
+    def _array(self, dtype: type, count: int, begin: int) -> np.ndarray:
+        # Made for each use: an array that stays would keep the memory open.
+        memory = self._memory.buf
+        assert memory is not None
+        return np.frombuffer(memory, dtype, count, begin)
+
+    @property
+    def _turns(self) -> np.ndarray:
+        return self._array(np.int64, self._count, 0)
+
+    @property
+    def _open(self) -> np.ndarray:
+        """One number, 0 after `close`."""
+        return self._array(np.int64, 1, 8 * self._count)
+
+    def _slot(self, batch: int) -> np.ndarray:
+        begin = self._header + batch % self._count * self._each
+        return self._array(np.uint8, math.prod(self.shape), begin).reshape(self.shape)
+
+    def fill(self, batch: int) -> np.ndarray:
+        """The slot of a batch, uint8 of unknown content, once the one before it was emptied.
+
+        **Raises:** `RuntimeError` after `close`.
+        """
+        while self._turns[batch % self._count] != batch:
+            if not self._open[0]:
+                raise RuntimeError("the loader was closed")
+            time.sleep(0.001)
+        return self._slot(batch)
+
+    def empty(self, batch: int, images: np.ndarray) -> None:
+        """Copies a batch into `images` and lets the next one into its slot."""
+        images[:] = self._slot(batch)
+        self._turns[batch % self._count] = batch + self._count
+
+    def close(self) -> None:
+        """Ends the workers' waiting; the memory goes when the last process has let go of it."""
+        self._open[0] = 0
+        self._memory.unlink()
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
 class Source:
-    """Grain's data source: element i is this process's share of global batch `start + i`."""
+    """Grain's data source: element i is this process's share of global batch `start + i`.
+
+    **Arguments:**
+
+    - `slots`: for worker processes; element i has no image but lies there as batch i.
+    """
 
     def __init__(
         self,
@@ -86,9 +164,10 @@ class Source:
         image_size: int,
         steps: range,
         process: tuple[int, int],
+        slots: Slots | None = None,
     ):
         self._images, self._rows, self._image_size = images, rows, image_size
-        self._steps, self._process = steps, process
+        self._steps, self._process, self._slots = steps, process, slots
         self._buffers = Buffers()
 
     def __len__(self) -> int:
@@ -96,13 +175,18 @@ class Source:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         rows = sampling.process_rows(self._rows[self._steps[index]], *self._process)
-        images = self._buffers.take((len(rows), self._image_size, self._image_size, 3))
+        shape = (len(rows), self._image_size, self._image_size, 3)
+        images = self._slots.fill(index) if self._slots else self._buffers.take(shape)
         if isinstance(self._images, np.ndarray):  # "clip": with "raise" NumPy copies twice
             np.take(self._images, np.maximum(rows, 0), axis=0, out=images, mode="clip")
         else:
             _read(self._images, rows.tolist(), images)
         images[rows < 0] = 0
-        return {"rows": rows, "image": images}
+        return (
+            {"rows": rows, "batch": np.array(index)}
+            if self._slots
+            else {"rows": rows, "image": images}
+        )
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "_buffers"}

@@ -8,6 +8,7 @@ the split's columns, which are read once.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import queue
@@ -39,8 +40,15 @@ _ENDLESS = 1 << 48  # steps of an order without an end; Grain wants a length
 class Batches:
     """Iterator over a process's batches, see `batches`. Close it: it owns threads or processes."""
 
-    def __init__(self, iterator: Any, targets: Mapping[str, np.ndarray], num_workers: int):
+    def __init__(
+        self,
+        iterator: Any,
+        targets: Mapping[str, np.ndarray],
+        num_workers: int,
+        slots: decoding.Slots | None,
+    ):
         self._iterator: Any = iterator
+        self._slots = slots
         self._targets, self._num_workers = targets, num_workers
         self._others = set(multiprocessing.active_children())
         self._buffers = decoding.Buffers()
@@ -67,18 +75,20 @@ class Batches:
                 f"data.num_workers = {self._num_workers}: {error} Workers are mostly killed for "
                 "want of memory: take fewer, or 0; the run goes on from its last checkpoint"
             ) from error
-        rows, image = element["rows"], element["image"]
-        if self._num_workers:  # copied, so that shared memory never outlives its workers
-            rows = np.array(rows)
-            image = self._buffers.take(image.shape)
-            image[:] = element["image"]
-        return {**batches_of.take(self._targets, rows), "image": image}
+        if self._slots is None:
+            image = element["image"]
+        else:
+            image = self._buffers.take(self._slots.shape)
+            self._slots.empty(int(element["batch"]), image)
+        return {**batches_of.take(self._targets, element["rows"]), "image": image}
 
     def close(self) -> None:
         """Ends the threads and worker processes; may be called from another thread, and twice."""
         iterator, self._iterator = self._iterator, None
         if iterator is None:
             return
+        if self._slots is not None:
+            self._slots.close()
         closing = threading.Thread(target=iterator.close, daemon=True)
         closing.start()
         closing.join(PATIENCE_SECONDS / 10)
@@ -129,24 +139,26 @@ def batches(
     process = (process_index, process_count)
     if start < stop:
         sampling.process_rows(rows[start], *process)  # the error before any process starts
-    source = decoding.Source(images, rows, image_size, range(start, stop), process)
     in_memory = isinstance(images, np.ndarray)
     workers = 0 if in_memory else num_workers
     share = len(rows[start]) // process_count if start < stop else 1
     batch_bytes = share * image_size * image_size * 3
     threads = num_threads(batch_bytes, workers)
+    slots = None
+    if workers:  # as many as decode at once, and for each worker one that waits to be taken
+        slots = _shared(workers, workers * (threads + 1), (share, image_size, image_size, 3))
+    source = decoding.Source(images, rows, image_size, range(start, stop), process, slots)
     pipeline = grain.MapDataset.source(source).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     )
     if workers:
-        _check_shared_memory(batch_bytes, workers)
         if not flags.FLAGS.is_parsed():  # Grain's workers read its flags
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
         sharing = grain.experimental.DatasetOptions(min_shm_size=1 << 16)  # not for a few rows
         pipeline = grain.experimental.WithOptionsIterDataset(pipeline, sharing)
         pipeline = pipeline.mp_prefetch(options, worker_init_fn=_start_worker)
-    return Batches(iter(pipeline), targets, workers)
+    return Batches(iter(pipeline), targets, workers, slots)
 
 
 def _start_worker(_index: int, _count: int) -> None:
@@ -159,15 +171,20 @@ def num_threads(batch_bytes: int, workers: int) -> int:
     return max(1, min(wanted, MAX_THREADS, MAX_BYTES_AHEAD // batch_bytes))
 
 
-def _check_shared_memory(batch_bytes: int, workers: int) -> None:
-    """Workers hand batches over in shared memory; without room they would die of a bus error."""
-    folder = "/dev/shm"
-    needed = batch_bytes * (2 * workers + 2)
+def _shared(workers: int, count: int, shape: tuple[int, ...]) -> decoding.Slots:
+    """Memory that workers hand batches over in; without room they would die of a bus error."""
+    folder, needed = "/dev/shm", count * math.prod(shape)
     if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed:
         raise UserError(
             f"data.num_workers = {workers}: needs {needed >> 20} MiB in {folder}, which has "
             f"{psutil.disk_usage(folder).free >> 20}; use 0 (threads), or docker's --shm-size"
         )
+    try:
+        return decoding.Slots(count, shape)
+    except OSError as error:
+        raise UserError(
+            f"data.num_workers = {workers}: no shared memory ({error}); use 0 (threads)"
+        ) from error
 
 
 def decode_all(

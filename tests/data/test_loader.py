@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 import types
+from multiprocessing import shared_memory
 
 import jax
 import numpy as np
@@ -207,6 +209,40 @@ def test_workers_need_shared_memory(monkeypatch):
         collect(training_rows(), num_workers=2, stop=1)
 
 
+def test_workers_need_a_system_that_shares_memory(monkeypatch):
+    def create(*_, **__):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(shared_memory, "SharedMemory", create)
+    with pytest.raises(UserError, match=r"num_workers = 2: no shared memory .*; use 0"):
+        collect(training_rows(), num_workers=2, stop=1)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 40, 40, 3)])
+def test_a_slot_is_filled_again_only_when_it_was_emptied(shape):
+    slots = decoding.Slots(3, shape)
+    filled = threading.Semaphore(0)
+
+    def work():
+        with contextlib.suppress(RuntimeError):
+            for batch in range(1000):
+                slots.fill(batch)[:] = batch
+                filled.release()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    image = np.empty(shape, np.uint8)
+    for batch in range(20):
+        assert filled.acquire(timeout=60)
+        slots.empty(batch, image)
+        assert (image == batch).all()
+    slots.close()  # where it waits for its turn
+    worker.join(timeout=60)
+    assert not worker.is_alive()
+    with pytest.raises(FileNotFoundError):
+        shared_memory.SharedMemory(slots._memory.name)
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
 def test_a_worker_that_dies_or_hangs_is_an_error(name):
     loaded = loader.batches(Faces(), targets(), training_rows(), image_size=SIDE, num_workers=1)
@@ -234,6 +270,7 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path):
         "    rows = sampling.TrainingRows(sampling.Natural(), np.zeros(8), seed=0, batch_size=2)\n"
         "    loaded = loader.batches(faces, {}, rows, image_size=16, num_workers=1)\n"
         "    next(loaded)\n"
+        "    print(loaded._slots._memory.name)\n"
         "    print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -243,6 +280,7 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path):
         command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}, text=True
     )
     assert process.stdout is not None
+    memory = process.stdout.readline().strip()
     workers = [int(pid) for pid in process.stdout.readline().split()]
     process.wait(timeout=20)
     process.stdout.close()
@@ -251,6 +289,9 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path):
     while psutil.pid_exists(workers[0]) and time.monotonic() < deadline:
         if psutil.Process(workers[0]).status() == psutil.STATUS_ZOMBIE:
             break
+        time.sleep(0.05)
+    # On Linux shared memory is a file; Python's own watch removes it.
+    while os.path.exists(f"/dev/shm/{memory}") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert time.monotonic() < deadline
 
