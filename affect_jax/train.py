@@ -302,7 +302,7 @@ class Run:
         return state
 
     def faces(self, step: int) -> dict[str, np.ndarray]:
-        """The first faces of a step's batch, as they are stored: uint8 [n, S, S, 3]."""
+        """The picture of a step: its batch's first faces as they are stored, uint8 [n, S, S, 3]."""
         rows, size = self.rows[step - 1][:PANEL], self.config.data.image_size
         return {"training_faces": decoding.faces(self.training.records, rows, size)}
 

@@ -270,8 +270,10 @@ class MultiWriter:
         self._each("flush")
 
     def close(self) -> None:
-        self._wait_for_pictures()
-        self._each("close")
+        try:
+            self._wait_for_pictures()
+        finally:
+            self._each("close")
 
     def __enter__(self) -> MultiWriter:
         return self

@@ -11,12 +11,13 @@ import types
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from affect_jax import sealed
-from affect_jax.checkpoints import Checkpoints
+from affect_jax.checkpoints import _ALONE, Checkpoints
 from affect_jax.errors import UserError
 
 TEMPLATE = {
@@ -89,6 +90,22 @@ def test_what_is_saved_comes_back_bit_for_bit(two_steps):
         assert INFO.items() <= info.items()
         older, _ = checkpoints.restore(TEMPLATE, "10")
         assert_same(older, state_of(10))
+
+
+def test_a_compressed_one_of_earlier_versions_is_read(folder, monkeypatch):
+    def compressed():
+        return {
+            "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE),
+            "info": ocp.JsonCheckpointHandler(multiprocessing_options=_ALONE),
+        }
+
+    monkeypatch.setattr("affect_jax.checkpoints._handlers", compressed)
+    save(folder, 10)
+    monkeypatch.undo()
+    save(folder, 20)
+    with Checkpoints(folder) as opened:
+        for step in (10, 20):
+            assert_same(opened.restore(TEMPLATE, str(step))[0], state_of(step))
 
 
 def test_reading_changes_nothing_on_disk(two_steps):

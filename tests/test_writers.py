@@ -94,6 +94,16 @@ def test_what_goes_wrong_while_drawing_is_raised(tmp_path):
             writer.flush()
 
 
+def test_what_goes_wrong_at_the_end_loses_no_number(tmp_path):
+    def draw():
+        raise UserError("record 3 is damaged")
+
+    with pytest.raises(UserError), writers.create_writer(tmp_path) as writer:
+        writer.write_scalars(1, {"train.loss": 0.5})
+        writer.draw_images(1, draw)
+    assert points(tmp_path, "train/loss") == [(1, 0.5)]
+
+
 def test_nothing_is_drawn_where_nothing_is_written():
     drawn = []
     with writers.MultiWriter([]) as writer:

@@ -23,7 +23,7 @@ import psutil
 from absl import flags
 
 from affect_jax import batch as batches_of
-from affect_jax.data import decoding, sampling
+from affect_jax.data import decoding, memory, sampling
 from affect_jax.data.pool import end_with_parent, num_cores
 from affect_jax.errors import UserError, first_line, for_want_of_memory
 
@@ -45,13 +45,13 @@ class Batches:
         iterator: Any,
         targets: Mapping[str, np.ndarray],
         num_workers: int,
-        slots: decoding.Slots | None,
+        slots: memory.Slots | None,
     ):
         self._iterator: Any = iterator
         self._slots = slots
         self._targets, self._num_workers = targets, num_workers
         self._others = set(multiprocessing.active_children())
-        self._buffers = decoding.Buffers()
+        self._buffers = memory.Buffers()
 
     def __iter__(self) -> Batches:
         return self
@@ -79,7 +79,7 @@ class Batches:
             image = element["image"]
         else:
             image = self._buffers.take(self._slots.shape)
-            self._slots.empty(int(element["batch"]), image)
+            self._slots.empty(element["batch"], image)
         return {**batches_of.take(self._targets, element["rows"]), "image": image}
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ def batches(
         if not flags.FLAGS.is_parsed():  # Grain's workers read its flags
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        sharing = grain.experimental.DatasetOptions(min_shm_size=1 << 16)  # not for a few rows
+        sharing = grain.experimental.DatasetOptions(min_shm_size=1 << 62)  # `Slots` is what shares
         pipeline = grain.experimental.WithOptionsIterDataset(pipeline, sharing)
         pipeline = pipeline.mp_prefetch(options, worker_init_fn=_start_worker)
     return Batches(iter(pipeline), targets, workers, slots)
@@ -171,7 +171,7 @@ def num_threads(batch_bytes: int, workers: int) -> int:
     return max(1, min(wanted, MAX_THREADS, MAX_BYTES_AHEAD // batch_bytes))
 
 
-def _shared(workers: int, count: int, shape: tuple[int, ...]) -> decoding.Slots:
+def _shared(workers: int, count: int, shape: tuple[int, ...]) -> memory.Slots:
     """Memory that workers hand batches over in; without room they would die of a bus error."""
     folder, needed = "/dev/shm", count * math.prod(shape)
     if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed:
@@ -180,7 +180,7 @@ def _shared(workers: int, count: int, shape: tuple[int, ...]) -> decoding.Slots:
             f"{psutil.disk_usage(folder).free >> 20}; use 0 (threads), or docker's --shm-size"
         )
     try:
-        return decoding.Slots(count, shape)
+        return memory.Slots(count, shape)
     except OSError as error:
         raise UserError(
             f"data.num_workers = {workers}: no shared memory ({error}); use 0 (threads)"

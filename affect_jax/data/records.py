@@ -8,7 +8,6 @@ import hashlib
 import json
 import operator
 import os
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -67,13 +66,9 @@ class Records(Sequence):
     def __getitem__(self, index: Any) -> dict[str, Any]:
         return self._features.deserialize_example_np(self._example(index), decoders=DECODERS)
 
-    def image(self, index: Any) -> bytes | memoryview:
+    def image(self, index: Any) -> bytes:
         """The JPEG file of a record; its labels, which take longer to read, are left alone."""
-        content = self._example(index)
-        found = _jpeg_in(content)
-        if found is None:  # not as `writing.Serializer` has it
-            found = Example.FromString(content).features.feature["image"].bytes_list.value[0]
-        return found
+        return self._parsed(index)["image"].bytes_list.value[0]
 
     def columns(self) -> dict[str, np.ndarray]:
         """All labels, as of `Split.columns` but with ids in bytes; it reads every record."""
@@ -105,31 +100,6 @@ class Records(Sequence):
         except RuntimeError as error:  # how array_record reports damage
             path = self._paths[int(np.searchsorted(self._ends, index, side="right"))]
             raise damaged(epath.Path(path), f"record {index} cannot be read") from error
-
-
-_JPEG = re.compile(
-    rb"\n\x05image\x12"
-    + 2 * rb"[\x80-\xff]*[\x00-\x7f]\n"
-    + rb"([\x80-\xff]*[\x00-\x7f])(?=\xff\xd8)"
-)
-"""How the feature `image` begins in an Example's map: its name, and three messages one in another
-(Feature, BytesList, bytes), each with its length (protobuf.dev, "Encoding"). The innermost is a
-JPEG file: its first byte is in no text of UTF-8, so that no id is taken for one."""
-
-
-def _jpeg_in(example: bytes) -> memoryview | None:
-    """The file of the feature `image`; None where it does not lie as it should.
-
-    A tenth of a face's decoding is saved: to parse an Example is to make all its numbers.
-    """
-    found = _JPEG.search(example)
-    if found is None:
-        return None
-    length = 0
-    for byte in reversed(found[1]):
-        length = length << 7 | byte & 0x7F
-    end = found.end() + length
-    return memoryview(example)[found.end() : end] if end <= len(example) else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import pickle
@@ -216,31 +215,6 @@ def test_workers_need_a_system_that_shares_memory(monkeypatch):
     monkeypatch.setattr(shared_memory, "SharedMemory", create)
     with pytest.raises(UserError, match=r"num_workers = 2: no shared memory .*; use 0"):
         collect(training_rows(), num_workers=2, stop=1)
-
-
-@pytest.mark.parametrize("shape", [(2, 3), (3, 40, 40, 3)])
-def test_a_slot_is_filled_again_only_when_it_was_emptied(shape):
-    slots = decoding.Slots(3, shape)
-    filled = threading.Semaphore(0)
-
-    def work():
-        with contextlib.suppress(RuntimeError):
-            for batch in range(1000):
-                slots.fill(batch)[:] = batch
-                filled.release()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    image = np.empty(shape, np.uint8)
-    for batch in range(20):
-        assert filled.acquire(timeout=60)
-        slots.empty(batch, image)
-        assert (image == batch).all()
-    slots.close()  # where it waits for its turn
-    worker.join(timeout=60)
-    assert not worker.is_alive()
-    with pytest.raises(FileNotFoundError):
-        shared_memory.SharedMemory(slots._memory.name)
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
