@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import queue
 import shlex
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,7 +22,7 @@ import psutil
 from affect_jax.data import faces
 from affect_jax.errors import UserError
 
-SECONDS_TO_END = 5.0  # that a pipeline has once a worker is gone
+SECONDS_TO_END = 5.0  # for a worker's end, and for its being known after what it broke
 
 
 class WorkerDied(UserError):
@@ -84,18 +86,21 @@ def run(work: Callable[[], None], options: Any) -> None:
     """Does what runs a pipeline, and ends with the first of Beam's local processes that dies.
 
     Beam itself would wait for that worker's answer for ever: the thread that started it is the one
-    that hears of its death.
+    that hears of its death. Others hear of lost connections; they are told of only where no worker
+    died.
 
     **Arguments:** `options`: the pipeline's, as from `options`.
 
     **Raises:** what `work` raises; `UserError` where a worker died.
     """
-    from apache_beam.options.pipeline_options import DirectOptions
+    from apache_beam.options.pipeline_options import DirectOptions, WorkerOptions
 
     if options.view_as(DirectOptions).direct_running_mode != "multi_processing":
         work()  # runners of clusters want the main thread
         return
     ends: queue.Queue[BaseException | None] = queue.Queue()
+    others: list[threading.ExceptHookArgs] = []
+    before, usual = set(threading.enumerate()), threading.excepthook
 
     def whole() -> None:
         try:
@@ -105,7 +110,9 @@ def run(work: Callable[[], None], options: Any) -> None:
             ends.put(error)
 
     def of_a_thread(failure: threading.ExceptHookArgs) -> None:
-        if failure.thread is not None and failure.thread.name == "run_worker":
+        if failure.thread in before:
+            usual(failure)
+        elif failure.thread is not None and failure.thread.name == "run_worker":
             ends.put(
                 WorkerDied(
                     "data.options.beam: a worker process died, perhaps for want of memory "
@@ -113,28 +120,54 @@ def run(work: Callable[[], None], options: Any) -> None:
                 )
             )
         else:
-            usual(failure)
+            others.append(failure)
 
-    usual, threading.excepthook = threading.excepthook, of_a_thread
+    threading.excepthook = of_a_thread
+    logger = logging.getLogger("apache_beam")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # each connection that is lost would be told, by traceback
+    options.view_as(WorkerOptions).default_sdk_harness_log_level = "CRITICAL"
+    pipeline = threading.Thread(target=whole, name="pipeline", daemon=True)
+    pipeline.start()
     try:
-        threading.Thread(target=whole, name="pipeline", daemon=True).start()
-        end = ends.get()
-        with contextlib.suppress(queue.Empty):  # one that dies after the last record is no loss
-            end = ends.get(timeout=SECONDS_TO_END) if isinstance(end, WorkerDied) else end
+        end = _first(ends)
     finally:
-        _end_workers()
-        threading.excepthook = usual
+        _end_workers(pipeline)
+    if isinstance(end, WorkerDied):
+        raise end  # threads of its pipeline may still speak: neither hook nor logger is set back
+    threading.excepthook = usual
+    logger.setLevel(level)
+    for failure in others:
+        usual(failure)
     if end is not None:
         raise end
 
 
-def _end_workers() -> None:
-    """Ends the local workers, and what waits for them; one that starts meanwhile as well."""
-    waiting = [thread for thread in threading.enumerate() if thread.name == "run_worker"]
-    for thread in waiting:
-        for what in ("suspend", "kill"):  # stopped first, a shell starts no worker behind our back
-            for process in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):  # it may end by itself
-                    if any("sdk_worker" in word for word in process.cmdline()):
-                        getattr(process, what)()
-        thread.join(timeout=5)
+def _first(ends: queue.Queue[BaseException | None]) -> BaseException | None:
+    """How a pipeline ended; what failed as a worker died may come before its death is known."""
+    end = ends.get()
+    with contextlib.suppress(queue.Empty):
+        if end is not None and not isinstance(end, UserError):
+            return ends.get(timeout=SECONDS_TO_END)
+    return end
+
+
+def _end_workers(pipeline: threading.Thread) -> None:
+    """Ends local workers for as long as one may start, in a thread: some start after the error."""
+
+    def waiting() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "run_worker"]
+
+    def end() -> None:
+        while pipeline.is_alive() or waiting():
+            for what in ("suspend", "kill"):  # stopped first, a shell starts none behind our back
+                children = psutil.Process().children(recursive=True)
+                for process in reversed(children):  # with the last shell this thread may end
+                    with contextlib.suppress(psutil.Error):  # it may end by itself
+                        if any("sdk_worker" in word for word in process.cmdline()):
+                            getattr(process, what)()
+            time.sleep(0.1)
+
+    threading.Thread(target=end, name="end_workers", daemon=True).start()
+    for thread in waiting():
+        thread.join(timeout=SECONDS_TO_END)
