@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-import functools
 import hashlib
 import json
 import operator
@@ -22,6 +22,7 @@ from affect_jax.registry import unknown
 
 PREPARED = "prepared.json"
 Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+READER_BUFFER_BYTES = 1 << 15  # of each open file; about a face
 DECODERS = {"image": tfds.decode.SkipDecoding()}
 COLUMNS = (
     "expression", "valence", "arousal", "action_units", "action_unit_sides", "landmarks", "aspect",
@@ -47,21 +48,15 @@ class Records(Sequence):
         self, paths: Sequence[str | os.PathLike], lengths: Sequence[int], feature_dict: Any
     ):
         self._paths = [os.fspath(path) for path in paths]
-        self._ends = np.cumsum(lengths)
+        self._ends = np.cumsum(lengths).tolist()
         self._features = feature_dict
-
-    @functools.cached_property
-    def _source(self) -> Any:
-        from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-        return ArrayRecordDataSource(self._paths)
+        self._readers: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Open files stay behind.
-        return {"_paths": self._paths, "_ends": self._ends, "_features": self._features}
+        return vars(self) | {"_readers": {}}  # open files stay behind
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._ends[-1]
 
     def __getitem__(self, index: Any) -> dict[str, Any]:
         return self._features.deserialize_example_np(self._example(index), decoders=DECODERS)
@@ -95,11 +90,25 @@ class Records(Sequence):
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         index %= len(self)
-        try:
-            return self._source[index]
-        except RuntimeError as error:  # how array_record reports damage
-            path = self._paths[int(np.searchsorted(self._ends, index, side="right"))]
-            raise damaged(epath.Path(path), f"record {index} cannot be read") from error
+        file = bisect.bisect_right(self._ends, index)
+        place = index - (self._ends[file - 1] if file else 0)
+        try:  # as a range: to read a list of places takes longer, the more records a file has
+            return self._reader(file).read(place, place + 1)[0]
+        except (RuntimeError, IndexError) as error:  # how array_record reports damage
+            path = epath.Path(self._paths[file])
+            raise damaged(path, f"record {index} cannot be read") from error
+
+    def _reader(self, file: int) -> Any:
+        """Opened at its first use; two threads may open the same, and one of both is kept."""
+        if file not in self._readers:
+            from array_record.python.array_record_module import ArrayRecordReader
+
+            options = "readahead_buffer_size:0,max_parallelism:0"
+            reader = ArrayRecordReader(
+                self._paths[file], options, file_reader_buffer_size=READER_BUFFER_BYTES
+            )
+            self._readers.setdefault(file, reader)
+        return self._readers[file]
 
 
 @dataclasses.dataclass(frozen=True)
