@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found = recording.parser(__doc__)
-    found.add_argument("--faces", type=int, default=2000, help="of each contender, each round")
+    found.add_argument("--faces", type=int, default=10_000, help="of each contender, each round")
     found.add_argument("--different", type=int, default=64, help="photographs among them")
     found.add_argument("--source_size", type=int, default=425)
     found.add_argument("--image_size", type=int, default=256)
