@@ -60,29 +60,45 @@ class Dropout(nn.Module):
 
 
 def local_response_normalisation(
-    values: jax.Array,
-    *,
-    size: int = 5,
-    alpha: float = 1e-4,
-    beta: float = 0.75,
-    bias: float = 2.0,
+    values: jax.Array, *, size: int = 5, alpha: float = 1e-4, bias: float = 2.0
 ) -> jax.Array:
-    """x_i / (bias + alpha * sum of x_j^2 over the `size` channels around i)^beta.
+    """x_i / (bias + alpha * sum of x_j^2 over the `size` channels around i)^0.75.
 
     Krizhevsky et al. 2012, section 3.3, with its constants. (Caffe and PyTorch divide alpha by
-    `size`.) The sum is taken in float32.
+    `size`.) Computed in float32.
 
     **Arguments:**
 
     - `values`: [..., channels].
     """
-    half = size // 2
     squares = jnp.square(values.astype(jnp.float32))
-    # On a CPU five times as fast as adding shifted slices.
-    window, strides = (1,) * (values.ndim - 1) + (size,), (1,) * values.ndim
-    pad = [(0, 0)] * (values.ndim - 1) + [(half, size - 1 - half)]
-    total = lax.reduce_window(squares, 0.0, lax.add, window, strides, pad)
-    return (values * (bias + alpha * total) ** -beta).astype(values.dtype)
+    total: Any = _sum_around(squares, size // 2, size - 1 - size // 2)
+    root = lax.rsqrt(bias + alpha * total)
+    # By roots, as a power takes a CPU three times as long.
+    return (values * (root * jnp.sqrt(root))).astype(values.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _sum_around(values: jax.Array, before: int, after: int) -> jax.Array:
+    """Sums over each channel, the `before` ahead of it and the `after` behind it.
+
+    As shifted slices, which a compiler fuses with what stands around them; so is the gradient, for
+    which JAX itself would pad each slice: three times as slow on a CPU.
+    """
+    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(before, after)])
+    shifted = (padded[..., i : i + values.shape[-1]] for i in range(before + 1 + after))
+    return functools.reduce(jnp.add, shifted)
+
+
+def _sum_around_forward(values: jax.Array, before: int, after: int) -> tuple[jax.Array, None]:
+    return _sum_around(values, before, after), None
+
+
+def _sum_around_backward(before: int, after: int, _: None, gradient: jax.Array) -> tuple[jax.Array]:
+    return (_sum_around(gradient, after, before),)
+
+
+_sum_around.defvjp(_sum_around_forward, _sum_around_backward)
 
 
 def convolution(
