@@ -139,7 +139,7 @@ def processes(workers: int) -> str:
 
 def decode_only(pool: concurrent.futures.Executor, jpegs: list[bytes], count: int) -> None:
     def some(first: int) -> None:
-        for place in range(first, first + 64):
+        for place in range(first, min(first + 64, count)):
             simplejpeg.decode_jpeg(jpegs[place % len(jpegs)], "RGB")
 
     list(pool.map(some, range(0, count, 64)))
@@ -181,11 +181,11 @@ def settle() -> None:
         several = [process, *process.children(recursive=True)]
         return sum(sum(one.cpu_times()[:2]) for one in several)
 
-    before = used()
+    now = used()
     while True:
         time.sleep(0.1)
-        before, last = used(), before
-        if before - last < 0.02:  # it counts hundredths
+        before, now = now, used()
+        if now - before < 0.02:  # it counts hundredths
             return
 
 

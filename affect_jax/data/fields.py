@@ -100,9 +100,10 @@ def parse_action_units(values: Mapping[str, Any], scale: float) -> np.ndarray | 
     found = np.full(len(UNITS), np.nan, np.float32)
     for place, name in enumerate(names):
         if name in values:
-            found[place] = parse_number(values[name], name) / scale
-            if not 0 <= found[place] <= 1:
+            share = parse_number(values[name], name) / scale
+            if not 0 <= share <= 1:
                 raise Unusable(f"{name}: {_short(values[name])} is outside 0..{scale:g}")
+            found[place] = share
     return found
 
 
@@ -135,7 +136,8 @@ def read_npy(path: str) -> Any:
         raise
     except Exception as error:  # its header is parsed as an expression, and may be anything
         raise Unusable(f"{name}: not an array of numbers") from error
-    if not array.size:  # NumPy 2.0 also reads "-1 numbers" so
+    # NumPy 2.0 also reads "-1 numbers" as none, and texts of length 0 take no bytes for any number.
+    if not 0 < array.size <= MAX_ANNOTATION_BYTES or array.dtype.kind not in "biufSU":
         raise Unusable(f"{name}: not an array of numbers")
     return array.reshape(-1)[0].item() if array.size == 1 else array
 

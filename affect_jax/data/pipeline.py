@@ -8,13 +8,15 @@ or worker leaves never looks like a data set.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import queue
 import shlex
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import psutil
@@ -40,7 +42,14 @@ def options(text: str) -> Any:
         raise UserError(
             f"data.options.beam = {text!r}: needs Apache Beam: pip install 'affect_jax[beam]'"
         ) from None
-    return PipelineOptions(shlex.split(text))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as told:  # argparse's, many lines
+            found = PipelineOptions(shlex.split(text))
+            found.get_all_options()
+    except (ValueError, SystemExit) as error:
+        reason = told.getvalue().strip().rpartition("error: ")[2] or str(error)
+        raise UserError(f"data.options.beam = {text!r}: {reason}") from None
+    return found
 
 
 def examples(
@@ -86,21 +95,21 @@ def run(work: Callable[[], None], options: Any) -> None:
     """Does what runs a pipeline, and ends with the first of Beam's local processes that dies.
 
     Beam itself would wait for that worker's answer for ever: the thread that started it is the one
-    that hears of its death. Others hear of lost connections; they are told of only where no worker
-    died.
+    that hears of its death.
 
     **Arguments:** `options`: the pipeline's, as from `options`.
 
-    **Raises:** what `work` raises; `UserError` where a worker died.
+    **Raises:** what `work` raises; `UserError` where a worker died. The thread that waits is left
+    behind then, so that another pipeline is for another process.
     """
     from apache_beam.options.pipeline_options import DirectOptions, WorkerOptions
 
     if options.view_as(DirectOptions).direct_running_mode != "multi_processing":
         work()  # runners of clusters want the main thread
         return
+    told = options.view_as(WorkerOptions)
+    told.default_sdk_harness_log_level = told.default_sdk_harness_log_level or "CRITICAL"
     ends: queue.Queue[BaseException | None] = queue.Queue()
-    others: list[threading.ExceptHookArgs] = []
-    before, usual = set(threading.enumerate()), threading.excepthook
 
     def whole() -> None:
         try:
@@ -109,7 +118,30 @@ def run(work: Callable[[], None], options: Any) -> None:
         except BaseException as error:  # handed to the caller, whatever it is
             ends.put(error)
 
-    def of_a_thread(failure: threading.ExceptHookArgs) -> None:
+    pipeline = threading.Thread(target=whole, name="pipeline", daemon=True)
+    with _listening(ends), _leaving_by_sigterm():
+        pipeline.start()
+        try:
+            end = _first(ends)
+        finally:
+            _end_workers(pipeline)
+        if end is not None:
+            raise end
+
+
+@contextlib.contextmanager
+def _listening(ends: queue.Queue[BaseException | None]) -> Iterator[None]:
+    """Puts deaths of workers into `ends`. What else Beam's threads fail with is told at the end.
+
+    Where workers died or are ended they fail with lost connections, for as long as they live, which
+    nobody needs to hear: neither hook nor logger is set back then.
+    """
+    others: list[threading.ExceptHookArgs] = []
+    before, usual = set(threading.enumerate()), threading.excepthook
+    logger = logging.getLogger("apache_beam")
+    level = logger.level
+
+    def hear(failure: threading.ExceptHookArgs) -> None:
         if failure.thread in before:
             usual(failure)
         elif failure.thread is not None and failure.thread.name == "run_worker":
@@ -122,34 +154,56 @@ def run(work: Callable[[], None], options: Any) -> None:
         else:
             others.append(failure)
 
-    threading.excepthook = of_a_thread
-    logger = logging.getLogger("apache_beam")
-    level = logger.level
+    threading.excepthook = hear
     logger.setLevel(logging.CRITICAL)  # each connection that is lost would be told, by traceback
-    options.view_as(WorkerOptions).default_sdk_harness_log_level = "CRITICAL"
-    pipeline = threading.Thread(target=whole, name="pipeline", daemon=True)
-    pipeline.start()
+    whole = True
     try:
-        end = _first(ends)
+        yield
+    except (WorkerDied, KeyboardInterrupt, SystemExit):
+        whole = False
+        raise
     finally:
-        _end_workers(pipeline)
-    if isinstance(end, WorkerDied):
-        raise end  # threads of its pipeline may still speak: neither hook nor logger is set back
-    threading.excepthook = usual
-    logger.setLevel(level)
-    for failure in others:
-        usual(failure)
-    if end is not None:
-        raise end
+        if whole:
+            threading.excepthook = usual
+            logger.setLevel(level)
+            for failure in others:
+                usual(failure)
+
+
+@contextlib.contextmanager
+def _leaving_by_sigterm() -> Iterator[None]:
+    """SIGTERM raises `SystemExit`, so that what is to be done at the end is done."""
+
+    def leave(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python lets no other thread handle signals
+        return
+    usual = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def _first(ends: queue.Queue[BaseException | None]) -> BaseException | None:
-    """How a pipeline ended; what failed as a worker died may come before its death is known."""
+    """How a pipeline ended.
+
+    What failed as a worker died may come before its death is known; the death of one after the last
+    record may come before the end, and is no loss.
+    """
     end = ends.get()
+    if end is None or (isinstance(end, UserError) and not isinstance(end, WorkerDied)):
+        return end
+    found: list[BaseException | None] = [end]
+    until = time.monotonic() + SECONDS_TO_END
     with contextlib.suppress(queue.Empty):
-        if end is not None and not isinstance(end, UserError):
-            return ends.get(timeout=SECONDS_TO_END)
-    return end
+        while found[-1] is not None:
+            found.append(ends.get(timeout=max(0.0, until - time.monotonic())))
+    if found[-1] is None:
+        return None
+    return next((end for end in found if isinstance(end, WorkerDied)), end)
 
 
 def _end_workers(pipeline: threading.Thread) -> None:

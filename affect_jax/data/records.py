@@ -103,10 +103,19 @@ class Records(Sequence):
         if file not in self._readers:
             from array_record.python.array_record_module import ArrayRecordReader
 
+            path = epath.Path(self._paths[file])
+            try:  # array_record itself does not say why it cannot
+                path.open("rb").close()
+            except FileNotFoundError:
+                raise damaged(path, "the file is missing") from None
+            except OSError as error:
+                raise UserError(f"{path}: cannot be opened ({error.strerror})") from error
             options = "readahead_buffer_size:0,max_parallelism:0"
             reader = ArrayRecordReader(
-                self._paths[file], options, file_reader_buffer_size=READER_BUFFER_BYTES
+                os.fspath(path), options, file_reader_buffer_size=READER_BUFFER_BYTES
             )
+            if not reader.ok():
+                raise damaged(path, "it holds no records")
             self._readers.setdefault(file, reader)
         return self._readers[file]
 

@@ -159,7 +159,13 @@ class FilesBuilder(FacesBuilder, skip_registration=True):
         )
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
-        super()._download_and_prepare(dl_manager, download_config)
+        try:
+            super()._download_and_prepare(dl_manager, download_config)
+        except Exception as error:
+            if self._beam and "generated examples is 0" in str(error):  # tfds', without a reason
+                for split, source in self.sources().items():
+                    next(self._examples(split, source))  # raises one where no row can be used
+            raise
         write_skipped(self.data_path / "skipped.csv", self._skipped)
 
     def _log_download_done(self) -> None:

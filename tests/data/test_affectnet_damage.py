@@ -179,6 +179,24 @@ def test_another_number_of_records_is_noticed(copy):
         open_split(again, "training")
 
 
+def test_a_file_that_does_not_open_says_why_and_may_open_later(copy):
+    records = open_split(copy, "training").records
+    folder = pathlib.Path(copy.data_path)
+    path = folder / "affectnet-training.array_record-00000-of-00001"
+    path.rename(path.with_suffix(".aside"))
+    with pytest.raises(UserError, match=f"{path.name}: the file is missing"):
+        records[0]
+    path.symlink_to(path.name)
+    with pytest.raises(UserError, match="cannot be opened .Too many levels of symbolic links"):
+        records[0]
+    path.unlink()
+    path.write_text("")
+    with pytest.raises(UserError, match=f"{path.name}: it holds no records"):
+        records[0]
+    path.with_suffix(".aside").rename(path)
+    assert records[0]["id"]
+
+
 def test_a_shard_of_another_preparation_is_noticed_before_anything_is_kept(copy):
     """It is as large as the right one: ArrayRecord pads its files."""
     name = "affectnet-training.array_record-00000-of-00001"

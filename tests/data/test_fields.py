@@ -88,7 +88,9 @@ def npy_header(shape: str) -> bytes:
 @pytest.mark.bad_input
 def test_npy_that_lies_about_its_size(tmp_path):
     path = tmp_path / "1_lnd.npy"
-    for content in (npy_header("(10000000000000,)"), npy_header("(-1,)"), b"", b"\x93NUMPY"):
+    empty_texts = npy_header("(136, 1000000000000)").replace(b"<f8", b"<U0")
+    lies = (npy_header("(10000000000000,)"), npy_header("(-1,)"), empty_texts)
+    for content in (*lies, b"", b"\x93NUMPY"):
         path.write_bytes(content)
         with pytest.raises(fields.Unusable, match="not an array of numbers"):
             fields.read_npy(str(path))
@@ -97,6 +99,14 @@ def test_npy_that_lies_about_its_size(tmp_path):
         fields.read_npy(str(path))
     with pytest.raises(fields.Unusable, match="2_exp.npy: file missing"):
         fields.read_npy(str(tmp_path / "2_exp.npy"))
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("kind", ["complex64", "datetime64[s]", "float64, float64"])
+def test_npy_of_what_is_no_number(tmp_path, kind):
+    np.save(tmp_path / "1_lnd.npy", np.ones(136).astype(kind))
+    with pytest.raises(fields.Unusable, match="not an array of numbers"):
+        fields.read_npy(str(tmp_path / "1_lnd.npy"))
 
 
 @pytest.mark.bad_input

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pathlib
+import queue
+import shutil
 import sys
 
 import pytest
 
-from affect_jax.data import affectnet
+from affect_jax.data import affectnet, pipeline
 from affect_jax.errors import UserError
 from tests.releases import write_release
 
@@ -69,3 +71,57 @@ def test_without_beam_the_error_says_what_to_install(release, tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
     with pytest.raises(UserError, match=r"pip install 'affect_jax\[beam\]'"):
         prepare(release, tmp_path, beam=LOCAL)
+
+
+@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
+def test_a_split_without_a_usable_row_is_told_as_without_beam(release, tmp_path, mode):
+    """tfds stops at a split of no records, before anything is counted."""
+    pytest.importorskip("apache_beam")
+    spoilt = tmp_path / "release"
+    shutil.copytree(release, spoilt)
+    for image in spoilt.rglob("training*.jpg"):
+        image.write_text("<html>")
+    with pytest.raises(UserError, match="10 of the first 10 rows .*cannot be used"):
+        prepare(spoilt, tmp_path / "data", beam=LOCAL.replace("multi_threading", mode))
+    assert list(tmp_path.rglob("refused.csv"))
+    with pytest.raises(UserError, match="training: none of 64 rows can be used"):
+        prepare(spoilt, tmp_path / "other", beam=LOCAL, max_skipped=1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("'unclosed", "No closing quotation"),
+        ("--direct_num_workers=many", "invalid int value: 'many'"),
+        ("--direct_running_mode=sometimes", "invalid choice: 'sometimes'"),
+    ],
+)
+def test_options_that_beam_does_not_read_are_one_line(options, said, capfd):
+    pytest.importorskip("apache_beam")
+    with pytest.raises(UserError) as error:
+        pipeline.options(options)
+    assert str(error.value).startswith("data.options.beam = ")
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+DEATH, BROKEN, REFUSED = pipeline.WorkerDied("died"), OSError("lost"), UserError("no rows")
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([None], None),
+        ([REFUSED, DEATH], REFUSED),
+        ([DEATH], DEATH),
+        ([DEATH, DEATH, None], None),  # after the last record
+        ([BROKEN, DEATH], DEATH),  # what failed as it died
+        ([BROKEN], BROKEN),
+    ],
+)
+def test_how_a_pipeline_ended(ends, expected, monkeypatch):
+    monkeypatch.setattr(pipeline, "SECONDS_TO_END", 0.01)
+    told: queue.Queue = queue.Queue()
+    for end in ends:
+        told.put(end)
+    assert pipeline._first(told) is expected

@@ -191,20 +191,20 @@ if "apache_beam.runners.worker.sdk_worker_main" in sys.orig_argv:
 """  # what Python runs first: a worker says that it reads a face, and waits for ever
 
 
+def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [one for one in below if one.name() != "sh" and "sdk_worker" in str(one.cmdline())]
+
+
 @pytest.mark.parametrize("when", ["as it starts", "at work"])
 def test_a_killed_worker_ends_the_preparation_with_one_line(when, release, tmp_path, outcome):
     """Beam's local runner alone would wait for it for ever."""
     pytest.importorskip("apache_beam")
     (tmp_path / "sitecustomize.py").write_text(WAITING)
     at_work = tmp_path / "at_work"
-
-    def workers() -> list[psutil.Process]:
-        below = psutil.Process(process.pid).children(recursive=True)
-        return [one for one in below if one.name() != "sh" and "sdk_worker" in str(one.cmdline())]
-
     several = LOCAL.replace("multi_threading", "multi_processing")
     with preparing(release, tmp_path, several) as process:
-        while not ((found := workers()) and (when != "at work" or at_work.exists())):
+        while not ((found := workers_of(process)) and (when != "at work" or at_work.exists())):
             assert process.poll() is None
         found[0].send_signal(signal.SIGKILL)
         said = process.stderr.read()
@@ -214,3 +214,22 @@ def test_a_killed_worker_ends_the_preparation_with_one_line(when, release, tmp_p
     assert not whole(tmp_path)
     assert not any(map(lives, found))
     outcome("kill -9 of a Beam worker", "one error, exit 2; nothing looks whole, no orphans", 0)
+
+
+def test_a_stopped_driver_ends_its_workers(release, tmp_path, outcome):
+    """Beam alone would leave them behind."""
+    pytest.importorskip("apache_beam")
+    (tmp_path / "sitecustomize.py").write_text(WAITING)
+    several = LOCAL.replace("multi_threading", "multi_processing")
+    with preparing(release, tmp_path, several) as process:
+        while not (tmp_path / "at_work").exists():
+            assert process.poll() is None
+            os.sched_yield()
+        found = workers_of(process)
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        assert process.wait() == 143
+    assert "Traceback" not in said, said
+    assert not whole(tmp_path)
+    assert found and not any(map(lives, found))
+    outcome("SIGTERM to a Beam driver", "exit 143; nothing looks whole, no orphans", 0)
