@@ -164,14 +164,7 @@ class Resident:
         self._rows, self._cadence, self._together = rows, cadence, together
         self._targets = parallel.replicate(targets)
         self._faces = faces_on_devices(records, image_size)
-
-        def updates(state: TrainState, faces: Any, targets: Any, rows: Any) -> Any:
-            def one(state: TrainState, rows: jax.Array) -> Any:
-                return steps.train_step(program, state, gather(faces, targets, rows))
-
-            return lax.scan(one, state, rows) if rows.ndim == 2 else one(state, rows)
-
-        self._update = parallel.on_devices(updates, in_axes=(None, 0, None, None))
+        self._update = parallel.on_devices(updates(program), in_axes=(None, 0, None, None))
 
     def update(self, state: TrainState, step: int) -> tuple[TrainState, Any, int]:
         count = self._cadence.undisturbed(step, self._together)
@@ -182,6 +175,22 @@ class Resident:
 
     def close(self) -> None:
         self._faces = self._targets = None
+
+
+def updates(program: Program) -> Callable[..., tuple[TrainState, Any]]:
+    """What a device does for an update, or for several in one dispatch, from faces it holds.
+
+    **Returns:** `(state, faces, targets, rows) -> (state, metrics)`: `faces` and `targets` as of
+    `gather`, `rows` int32 [B], or [K, B] for K updates, whose metrics have a leading axis then.
+    """
+
+    def all_of(state: TrainState, faces: Any, targets: Any, rows: jax.Array) -> Any:
+        def one(state: TrainState, rows: jax.Array) -> Any:
+            return steps.train_step(program, state, gather(faces, targets, rows))
+
+        return lax.scan(one, state, rows) if rows.ndim == 2 else one(state, rows)
+
+    return all_of
 
 
 def faces_on_devices(records: features.Records, image_size: int) -> jax.Array:
