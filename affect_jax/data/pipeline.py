@@ -34,7 +34,7 @@ class WorkerDied(UserError):
 def options(text: str) -> Any:
     """Beam's pipeline options from the text of a command line.
 
-    **Raises:** `UserError` where Beam is not installed.
+    **Raises:** `UserError` where Beam is not installed or cannot read them.
     """
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
@@ -47,6 +47,8 @@ def options(text: str) -> Any:
             found = PipelineOptions(shlex.split(text))
             found.get_all_options()
     except (ValueError, SystemExit) as error:
+        if error.args == (0,):  # --help, which is told by now
+            raise
         reason = told.getvalue().strip().rpartition("error: ")[2] or str(error)
         raise UserError(f"data.options.beam = {text!r}: {reason}") from None
     return found
@@ -99,8 +101,8 @@ def run(work: Callable[[], None], options: Any) -> None:
 
     **Arguments:** `options`: the pipeline's, as from `options`.
 
-    **Raises:** what `work` raises; `UserError` where a worker died. The thread that waits is left
-    behind then, so that another pipeline is for another process.
+    **Raises:** what `work` raises; `UserError` where a worker died. Threads that wait are left
+    behind then, and what others fail with is not told: the process is to end.
     """
     from apache_beam.options.pipeline_options import DirectOptions, WorkerOptions
 
@@ -111,17 +113,17 @@ def run(work: Callable[[], None], options: Any) -> None:
     told.default_sdk_harness_log_level = told.default_sdk_harness_log_level or "CRITICAL"
     ends: queue.Queue[BaseException | None] = queue.Queue()
 
-    def whole() -> None:
+    def all_of_it() -> None:
         try:
             work()
             ends.put(None)
         except BaseException as error:  # handed to the caller, whatever it is
             ends.put(error)
 
-    pipeline = threading.Thread(target=whole, name="pipeline", daemon=True)
-    with _listening(ends), _leaving_by_sigterm():
-        pipeline.start()
+    pipeline = threading.Thread(target=all_of_it, name="pipeline", daemon=True)
+    with _listening(ends), _stopping_first():
         try:
+            pipeline.start()
             end = _first(ends)
         finally:
             _end_workers(pipeline)
@@ -133,8 +135,8 @@ def run(work: Callable[[], None], options: Any) -> None:
 def _listening(ends: queue.Queue[BaseException | None]) -> Iterator[None]:
     """Puts deaths of workers into `ends`. What else Beam's threads fail with is told at the end.
 
-    Where workers died or are ended they fail with lost connections, for as long as they live, which
-    nobody needs to hear: neither hook nor logger is set back then.
+    Where a worker died, or all are stopped, they fail with lost connections for as long as they
+    live, which nobody needs to hear: neither hook nor logger is set back then.
     """
     others: list[threading.ExceptHookArgs] = []
     before, usual = set(threading.enumerate()), threading.excepthook
@@ -159,7 +161,7 @@ def _listening(ends: queue.Queue[BaseException | None]) -> Iterator[None]:
     whole = True
     try:
         yield
-    except (WorkerDied, KeyboardInterrupt, SystemExit):
+    except (WorkerDied, SystemExit):
         whole = False
         raise
     finally:
@@ -171,39 +173,44 @@ def _listening(ends: queue.Queue[BaseException | None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _leaving_by_sigterm() -> Iterator[None]:
-    """SIGTERM raises `SystemExit`, so that what is to be done at the end is done."""
+def _stopping_first() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end what is inside, by `SystemExit`, and then do what they always do."""
+    came: list[int] = []
 
-    def leave(number: int, _: Any) -> None:
+    def stop(number: int, _: Any) -> None:
+        came.append(number)
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield  # Python lets no other thread handle signals
         return
-    usual = signal.signal(signal.SIGTERM, leave)
+    usual = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _first(ends: queue.Queue[BaseException | None]) -> BaseException | None:
     """How a pipeline ended.
 
-    What failed as a worker died may come before its death is known; the death of one after the last
-    record may come before the end, and is no loss.
+    What failed as a worker died may come before its death is known. The death of one after the last
+    record may come before the end, and is no loss; so may that of one before an error of ours.
     """
-    end = ends.get()
-    if end is None or (isinstance(end, UserError) and not isinstance(end, WorkerDied)):
-        return end
-    found: list[BaseException | None] = [end]
-    until = time.monotonic() + SECONDS_TO_END
+
+    def final(end: BaseException | None) -> bool:
+        return end is None or (isinstance(end, UserError) and not isinstance(end, WorkerDied))
+
+    found, until = [ends.get()], time.monotonic() + SECONDS_TO_END
     with contextlib.suppress(queue.Empty):
-        while found[-1] is not None:
+        while not final(found[-1]):
             found.append(ends.get(timeout=max(0.0, until - time.monotonic())))
-    if found[-1] is None:
-        return None
-    return next((end for end in found if isinstance(end, WorkerDied)), end)
+    if final(found[-1]):
+        return found[-1]
+    return next((end for end in found if isinstance(end, WorkerDied)), found[0])
 
 
 def _end_workers(pipeline: threading.Thread) -> None:

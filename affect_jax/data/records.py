@@ -115,7 +115,7 @@ class Records(Sequence):
                 os.fspath(path), options, file_reader_buffer_size=READER_BUFFER_BYTES
             )
             if not reader.ok():
-                raise damaged(path, "it holds no records")
+                raise damaged(path, "it cannot be read as records")
             self._readers.setdefault(file, reader)
         return self._readers[file]
 
@@ -222,7 +222,7 @@ def read_prepared(builder: Any) -> dict[str, Any]:
     except ValueError:
         raise damaged(path, "it is not JSON") from None
     except OSError as error:
-        raise damaged(path, f"it cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: it cannot be read ({error.strerror})") from error
     try:
         _ = prepared["source"].items()
         for split, files in prepared["files"].items():

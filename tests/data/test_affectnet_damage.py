@@ -191,7 +191,7 @@ def test_a_file_that_does_not_open_says_why_and_may_open_later(copy):
         records[0]
     path.unlink()
     path.write_text("")
-    with pytest.raises(UserError, match=f"{path.name}: it holds no records"):
+    with pytest.raises(UserError, match=f"{path.name}: it cannot be read as records"):
         records[0]
     path.with_suffix(".aside").rename(path)
     assert records[0]["id"]

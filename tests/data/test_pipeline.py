@@ -113,7 +113,9 @@ DEATH, BROKEN, REFUSED = pipeline.WorkerDied("died"), OSError("lost"), UserError
     [
         ([None], None),
         ([REFUSED, DEATH], REFUSED),
+        ([DEATH, REFUSED], REFUSED),
         ([DEATH], DEATH),
+        ([DEATH, BROKEN], DEATH),
         ([DEATH, DEATH, None], None),  # after the last record
         ([BROKEN, DEATH], DEATH),  # what failed as it died
         ([BROKEN], BROKEN),

@@ -216,7 +216,10 @@ def test_a_killed_worker_ends_the_preparation_with_one_line(when, release, tmp_p
     outcome("kill -9 of a Beam worker", "one error, exit 2; nothing looks whole, no orphans", 0)
 
 
-def test_a_stopped_driver_ends_its_workers(release, tmp_path, outcome):
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)]
+)
+def test_a_stopped_driver_ends_its_workers(number, code, release, tmp_path, outcome):
     """Beam alone would leave them behind."""
     pytest.importorskip("apache_beam")
     (tmp_path / "sitecustomize.py").write_text(WAITING)
@@ -226,10 +229,10 @@ def test_a_stopped_driver_ends_its_workers(release, tmp_path, outcome):
             assert process.poll() is None
             os.sched_yield()
         found = workers_of(process)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         said = process.stderr.read()
-        assert process.wait() == 143
+        assert process.wait() == code
     assert "Traceback" not in said, said
     assert not whole(tmp_path)
     assert found and not any(map(lives, found))
-    outcome("SIGTERM to a Beam driver", "exit 143; nothing looks whole, no orphans", 0)
+    outcome("SIGTERM, or Ctrl-C, to a Beam driver", "nothing looks whole, no orphans", 0)
