@@ -14,7 +14,7 @@ from affect_jax import config as configs
 from affect_jax import parallel, program, steps
 from affect_jax import state as states
 from affect_jax.facs import rig
-from affect_jax.models import winograd
+from affect_jax.models import alexnet, layers, winograd
 
 SIZE, CROP, FACES = 40, 32, 8
 
@@ -53,9 +53,12 @@ def random_batch(config, seed: int = 0) -> batches.Batch:
 
 @functools.cache
 def compiled(
-    trunk: str = "resnet18", heads: tuple[str, ...] = ("expression",), learning_rate: float = 0.01
+    trunk: str = "resnet18",
+    heads: tuple[str, ...] = ("expression",),
+    learning_rate: float = 0.01,
+    dtype: str = "float32",
 ) -> program.Program:
-    config = small_config(trunk, learning_rate=learning_rate)
+    config = small_config(trunk, learning_rate=learning_rate, dtype=dtype)
     config.heads = heads
     terms = {
         "expression": {"name": "weighted_cross_entropy", "head": "expression"},
@@ -68,11 +71,13 @@ def compiled(
 
 
 @functools.cache
-def simulated_step(trunk: str, heads: tuple[str, ...], learning_rate: float = 0.01):
+def simulated_step(
+    trunk: str, heads: tuple[str, ...], learning_rate: float = 0.01, dtype: str = "float32"
+):
     """The step on as many simulated devices as the batch's first axis has."""
     return jax.jit(
         jax.vmap(
-            functools.partial(steps.train_step, compiled(trunk, heads, learning_rate)),
+            functools.partial(steps.train_step, compiled(trunk, heads, learning_rate, dtype)),
             axis_name=steps.AXIS,
             in_axes=(None, 0),
             out_axes=None,  # raises on any leaf that is not equal on all devices
@@ -87,10 +92,11 @@ def run(
     devices: int,
     count: int = 3,
     learning_rate: float = 0.01,
+    dtype: str = "float32",
 ):
     """`count` updates on `devices` simulated devices; the losses and the last state."""
-    step = simulated_step(trunk, heads, learning_rate)
-    state, losses = states.create(compiled(trunk, heads, learning_rate)), []
+    step = simulated_step(trunk, heads, learning_rate, dtype)
+    state, losses = states.create(compiled(trunk, heads, learning_rate, dtype)), []
     for i in range(count):
         batch = random_batch(small_config(trunk), seed=i)
         state, metrics = step(state, batches.split(batch, devices))
@@ -133,15 +139,46 @@ def test_any_number_of_devices_trains_to_the_same_losses(trunk, devices):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=TOLERANCE[trunk])
 
 
+@pytest.fixture
+def anew(monkeypatch):
+    """50 losses of a program that is traced anew, as what it consists of was replaced."""
+    monkeypatch.setitem(globals(), "simulated_step", simulated_step.__wrapped__)
+
+    def losses(trunk: str, **options) -> list[float]:
+        rate = {"learning_rate": RATES[trunk]}
+        return run.__wrapped__(trunk, ("expression",), 1, count=50, **rate, **options)[0]
+
+    return losses
+
+
 @pytest.mark.parametrize("trunk", RATES)
-def test_convolutions_of_fewer_products_train_to_the_same_losses(trunk, monkeypatch):
-    plain = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0]
-    asked = []
+def test_convolutions_of_fewer_products_train_to_the_same_losses(trunk, anew, monkeypatch):
+    plain, asked = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0], []
     monkeypatch.setattr(winograd, "pays", lambda *shapes: not asked.append(shapes))
-    monkeypatch.setitem(globals(), "simulated_step", simulated_step.__wrapped__)  # traced anew
-    again = run.__wrapped__(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0]
+    np.testing.assert_allclose(anew(trunk), plain, rtol=1e-5)
     assert asked
-    np.testing.assert_allclose(again, plain, rtol=1e-5)
+
+
+def test_response_normalisation_as_published_trains_to_the_same_losses(anew, monkeypatch):
+    ours, asked = run("alexnet", ("expression",), 1, count=50, learning_rate=0.01)[0], []
+
+    def published(values):
+        asked.append(values.shape)
+        padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(2, 2)])
+        around = jnp.stack([padded[..., i : i + values.shape[-1]] for i in range(5)])
+        return values / (2 + 1e-4 * jnp.sum(around**2, axis=0)) ** 0.75
+
+    monkeypatch.setattr(alexnet, "local_response_normalisation", published)
+    np.testing.assert_allclose(anew("alexnet"), ours, rtol=1e-5)
+    assert asked
+
+
+@pytest.mark.parametrize("trunk", ["alexnet_one_tower", "resnet18"])
+def test_bfloat16_in_float32_layers_trains_to_the_same_losses(trunk, anew, monkeypatch):
+    wide, asked = anew(trunk, dtype="bfloat16"), []
+    monkeypatch.setattr(layers, "_widens", lambda values: bool(asked.append(values.dtype)))
+    np.testing.assert_allclose(anew(trunk, dtype="bfloat16"), wide, rtol=2e-2)
+    assert jnp.bfloat16 in asked
 
 
 @pytest.mark.parametrize("heads", [("expression",), ALL_HEADS], ids=["categorical", "all"])

@@ -103,6 +103,28 @@ def test_pooling_and_its_gradient_equal_xlas(size, stride, padded, seed):
     np.testing.assert_allclose(ours(weights)[0], theirs(weights)[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_bfloat16_on_a_cpu_is_computed_in_float32(groups, monkeypatch):
+    """The same numbers, rounded once; of a batch whose size is open, an export's, as it is."""
+    images = jnp.asarray(random_values(2, 9, 9, 4, scale=1.0), jnp.bfloat16)
+    kernel = jnp.asarray(random_values(3, 3, 4 // groups, 6, scale=1.0), jnp.bfloat16)
+    layout = ("NHWC", "HWIO", "NHWC")
+    options: dict = {"feature_group_count": groups, "dimension_numbers": layout}
+
+    def convolved(images, kernel):
+        return layers.convolution(images, kernel, (1, 1), [(1, 1), (1, 1)], **options)
+
+    found = convolved(images, kernel)
+    assert found.dtype == jnp.bfloat16
+    exact = convolved(images.astype(jnp.float32), kernel.astype(jnp.float32))
+    np.testing.assert_array_equal(found, exact.astype(jnp.bfloat16))
+    pooled = layers.max_pool(images, 3, 2)
+    np.testing.assert_array_equal(pooled, nn.max_pool(images, (3, 3), (2, 2)))
+    assert "f32" in str(jax.make_jaxpr(convolved)(images, kernel))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "f32" not in str(jax.make_jaxpr(lambda *pair: convolved(*pair))(images, kernel))
+
+
 def dropped(rate: float, layer: int = 1, seed: int = 0, examples: int = 16) -> np.ndarray:
     keys = jax.random.split(jax.random.key(seed), examples)
     return np.asarray(layers.Dropout(rate, layer)(jnp.ones((examples, 500)), keys))
