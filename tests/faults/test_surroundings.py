@@ -75,7 +75,7 @@ def test_a_full_disk_stops_no_step_and_the_run_goes_on_from_the_last_whole(
     with lab.start(workdir, prefix=small_disk.prefix) as run:
         run.until(12)
         small_disk.fill()
-        assert run.wait() == 2
+        assert run.wait() == 2, "\n".join(run.said)
     said = "\n".join(run.said)
     assert run.step == STEPS
     # Orbax's threads may still call into a loop that the failed save has closed, and print that.
