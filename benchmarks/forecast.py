@@ -30,14 +30,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from affect_jax import batch as batches
 from affect_jax import feeds, program, steps
 from affect_jax import state as states
-from affect_jax.labels import TRAINING_COUNTS
 from benchmarks import recording
+from benchmarks.gpu import BATCH, EPOCHS, FACES, SIDE  # the same schedule
 from benchmarks.machine import installed
 from benchmarks.step import config_of
 
 NETWORKS = ("alexnet", "resnet18", "alexnet_one_tower")
 PACKAGES = ("jax", "jaxlib", "jax-cuda12-plugin", "flax", "optax")
-FACES, EPOCHS, SIDE, BATCH = sum(TRAINING_COUNTS[:8]), 20, 256, 256
 BYTES_A_SECOND = 3.35e12  # NVIDIA's data sheet of the H100 SXM
 OPERATIONS_A_SECOND = {"bfloat16": 989e12, "float32": 494e12}  # the same; float32 as TF32
 GIB = 2**30

@@ -158,14 +158,14 @@ def _listening(ends: queue.Queue[BaseException | None]) -> Iterator[None]:
 
     threading.excepthook = hear
     logger.setLevel(logging.CRITICAL)  # each connection that is lost would be told, by traceback
-    whole = True
+    leaving = False
     try:
         yield
     except (WorkerDied, SystemExit):
-        whole = False
+        leaving = True
         raise
     finally:
-        if whole:
+        if not leaving:
             threading.excepthook = usual
             logger.setLevel(level)
             for failure in others:
