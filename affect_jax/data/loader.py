@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 MAX_BYTES_AHEAD = 1 << 30  # of decoded faces waiting in memory, in each process that decodes
 MAX_THREADS = 16  # more only queue for Python's lock: the decoder itself runs without it
+BATCHES_LENT = 4  # on their way to the devices without a copy: the prefetched, and one in a step
 PATIENCE_SECONDS = 30.0  # without a batch, after which a worker or the disk counts as hung
 SHARE_OF_HOST = 0.5  # of free memory, for `auto`: the rest is the run's and its neighbours'
 SHARE_OF_DEVICES = 0.8  # the rest is the network's
@@ -51,7 +52,6 @@ class Batches:
         self._slots = slots
         self._targets, self._num_workers = targets, num_workers
         self._others = set(multiprocessing.active_children())
-        self._buffers = memory.Buffers()
 
     def __iter__(self) -> Batches:
         return self
@@ -75,11 +75,7 @@ class Batches:
                 f"data.num_workers = {self._num_workers}: {error} Workers are mostly killed for "
                 "want of memory: take fewer, or 0; the run goes on from its last checkpoint"
             ) from error
-        if self._slots is None:
-            image = element["image"]
-        else:
-            image = self._buffers.take(self._slots.shape)
-            self._slots.empty(element["batch"], image)
+        image = self._slots.take(element["batch"]) if self._slots else element["image"]
         return {**batches_of.take(self._targets, element["rows"]), "image": image}
 
     def close(self) -> None:
@@ -171,16 +167,16 @@ def num_threads(batch_bytes: int, workers: int) -> int:
     return max(1, min(wanted, MAX_THREADS, MAX_BYTES_AHEAD // batch_bytes))
 
 
-def _shared(workers: int, count: int, shape: tuple[int, ...]) -> memory.Slots:
+def _shared(workers: int, ahead: int, shape: tuple[int, ...]) -> memory.Slots:
     """Memory that workers hand batches over in; without room they would die of a bus error."""
-    folder, needed = "/dev/shm", count * math.prod(shape)
+    folder, needed = "/dev/shm", (ahead + BATCHES_LENT) * math.prod(shape)
     if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed:
         raise UserError(
             f"data.num_workers = {workers}: needs {needed >> 20} MiB in {folder}, which has "
             f"{psutil.disk_usage(folder).free >> 20}; use 0 (threads), or docker's --shm-size"
         )
     try:
-        return memory.Slots(count, shape)
+        return memory.Slots(ahead, BATCHES_LENT, shape)
     except OSError as error:
         raise UserError(
             f"data.num_workers = {workers}: no shared memory ({error}); use 0 (threads)"

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import types
-from multiprocessing import shared_memory
 
 import jax
 import numpy as np
@@ -18,7 +17,7 @@ import pytest
 import simplejpeg
 
 from affect_jax import batch as batches_of
-from affect_jax.data import decoding, loader, sampling
+from affect_jax.data import decoding, loader, memory, sampling
 from affect_jax.errors import UserError
 
 SIDE, FACES = 16, 53
@@ -212,7 +211,7 @@ def test_workers_need_a_system_that_shares_memory(monkeypatch):
     def create(*_, **__):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(shared_memory, "SharedMemory", create)
+    monkeypatch.setattr(memory, "_Memory", create)
     with pytest.raises(UserError, match=r"num_workers = 2: no shared memory .*; use 0"):
         collect(training_rows(), num_workers=2, stop=1)
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import subprocess
+import sys
 import threading
 from multiprocessing import shared_memory
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from affect_jax.data import memory
 
@@ -29,26 +34,97 @@ def test_buffers_are_lent_again_but_never_while_in_use():
         assert (np.asarray(view) == step).all()
 
 
-@pytest.mark.parametrize("shape", [(2, 3), (3, 40, 40, 3)])
-def test_a_slot_is_filled_again_only_when_it_was_emptied(shape):
-    slots = memory.Slots(3, shape)
-    filled = threading.Semaphore(0)
+@contextlib.contextmanager
+def filled(slots, workers=2, batches=1000):
+    """Threads that fill slots with their own batches, as workers; gives a way to wait for one."""
+    done = [threading.Event() for _ in range(batches)]
 
-    def work():
+    def work(first):
         with contextlib.suppress(RuntimeError):
-            for batch in range(1000):
-                slots.fill(batch)[:] = batch
-                filled.release()
+            for batch in range(first, batches, workers):
+                slots.fill(batch)[:] = batch % 251
+                done[batch].set()
 
-    worker = threading.Thread(target=work)
-    worker.start()
-    image = np.empty(shape, np.uint8)
-    for batch in range(20):
-        assert filled.acquire(timeout=60)
-        slots.empty(batch, image)
-        assert (image == batch).all()
-    slots.close()  # where it waits for its turn
-    worker.join(timeout=60)
-    assert not worker.is_alive()
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(workers)]
+    for thread in threads:
+        thread.start()
+
+    def wait(batch):
+        assert done[batch].wait(timeout=60)
+
+    try:
+        yield wait
+    finally:
+        slots.close()  # where they wait for a slot
+        for thread in threads:
+            thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def taken(slots, wait, batch):
+    wait(batch)
+    image = slots.take(batch)
+    assert (image == batch % 251).all()
+    return image
+
+
+def place(image):
+    return image.__array_interface__["data"][0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    ahead=st.integers(2, 5),
+    lent=st.integers(0, 3),
+    shape=st.sampled_from([(2, 3), (3, 40, 40, 3)]),
+    ages=st.lists(st.integers(0, 30), min_size=1, max_size=60),
+)
+def test_a_slot_is_filled_again_only_when_nothing_looks_into_it(ahead, lent, shape, ages):
+    """Whatever is kept, and for however many batches, stays as it is, and nobody waits for ever."""
+    slots, kept = memory.Slots(ahead, lent, shape), []
+    with filled(slots) as wait:
+        for batch, age in enumerate(ages):
+            image = taken(slots, wait, batch)
+            kept.append((batch, batch + age, image.reshape(-1)[1:]))  # a view of a view
+            del image
+            for number, _, view in kept:
+                assert (view == number % 251).all()
+            kept = [entry for entry in kept if entry[1] > batch]
+
+
+def test_a_batch_that_is_taken_is_its_slot_unless_too_many_are_kept():
+    slots = memory.Slots(2, 3, (2, 40, 40, 3))
+    begin = place(np.frombuffer(slots._memory.buf, np.uint8))
+    inside = range(begin, begin + slots._memory.size)
+    with filled(slots) as wait:
+        assert all(place(taken(slots, wait, batch)) in inside for batch in range(20))
+        kept = [taken(slots, wait, batch) for batch in range(20, 30)]
+        assert [place(image) in inside for image in kept] == [True] * 3 + [False] * 7
+        kept.clear()
+        assert place(taken(slots, wait, 30)) in inside
+        assert place(taken(slots, wait, 31)) % memory.ALIGNMENT == 0
+
+
+def test_slots_go_with_the_last_who_looks_into_them():
+    slots = memory.Slots(2, 1, (2, 3))
+    with filled(slots, batches=2) as wait:
+        image = taken(slots, wait, 0)
+    name = slots._memory.name
+    del slots
+    gc.collect()
+    assert (image == 0).all()
     with pytest.raises(FileNotFoundError):
-        shared_memory.SharedMemory(slots._memory.name)
+        shared_memory.SharedMemory(name)
+
+
+def test_a_batch_that_is_kept_to_the_end_ends_in_silence():
+    code = (
+        "from affect_jax.data import memory\n"
+        "slots = memory.Slots(2, 1, (2, 3))\n"
+        "slots.fill(0)[:] = 7\n"
+        "kept = slots.take(0)\n"
+        "slots.close()\n"
+        "print(kept.sum())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "42\n", "")
