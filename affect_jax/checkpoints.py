@@ -10,6 +10,7 @@ damaged; a fresh start only where there is no checkpoint at all.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import logging as logging_records
@@ -144,7 +145,7 @@ class Checkpoints:
         self._scores_of[step] = {name: float(value) for name, value in (scores or {}).items()}
         own = {"format": sealed.FORMAT, "step": step, "scores": self._scores_of[step]}
         body = {**own, "arrays": sealed.describe(leaves), **info}
-        try:
+        with self._warning(step):
             self._check_room(sum(leaf.nbytes for leaf in leaves.values()))
             self._manager.save(
                 step,
@@ -152,8 +153,6 @@ class Checkpoints:
                     state=ocp.args.PyTreeSave(leaves), info=ocp.args.JsonSave(sealed.seal(body))
                 ),
             )
-        except (OSError, ValueError) as error:  # also what an earlier save met in its thread
-            self._warn(step, error)
 
     def _check_room(self, needed: int) -> None:
         """Raises `OSError` before Orbax begins what cannot end well, and fills the disk with it."""
@@ -167,10 +166,8 @@ class Checkpoints:
     def wait(self) -> None:
         """Returns when every save that was started is on disk."""
         if self._opened is not None:
-            try:
+            with self._warning():
                 self._opened.wait_until_finished()
-            except (OSError, ValueError) as error:
-                self._warn(None, error)
 
     def require(self, step: int) -> None:
         """Waits until the checkpoint of a step is on disk.
@@ -188,9 +185,10 @@ class Checkpoints:
 
     def close(self) -> None:
         self.wait()
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            with self._warning():
+                opened.close()
             logging.get_absl_logger().removeFilter(self._no_traceback)
 
     @staticmethod
@@ -198,15 +196,23 @@ class Checkpoints:
         """Orbax logs what its threads raise, and raises it again at the next call: once will do."""
         return not (record.exc_info and "orbax" in record.pathname)
 
-    def _warn(self, step: int | None, error: Exception) -> None:
-        reason = first_line(error)
-        logging.warning(
-            "checkpoint%s could not be written to %s: %s; earlier ones are whole, training goes "
-            "on; free space or mend the folder before the next save",
-            "" if step is None else f" {step}",
-            self.directory,
-            reason,
-        )
+    @contextlib.contextmanager
+    def _warning(self, step: int | None = None) -> Iterator[None]:
+        """What goes wrong with a save is a warning, wherever it comes out.
+
+        Orbax's threads fail with errors of theirs, of their libraries and of loops that an earlier
+        failure has closed, and raise them in whichever call is the next.
+        """
+        try:
+            yield
+        except Exception as error:
+            logging.warning(
+                "checkpoint%s could not be written to %s: %s; earlier ones are whole, training "
+                "goes on; free space or mend the folder before the next save",
+                "" if step is None else f" {step}",
+                self.directory,
+                first_line(error),
+            )
 
     def restore(self, template: Any, which: str) -> tuple[Any, dict[str, Any]]:
         """Reads one checkpoint; changes nothing on disk.

@@ -444,6 +444,28 @@ def test_too_little_room_is_a_warning_before_anything_is_written(folder, warning
     assert "0 MiB are free; earlier ones are whole, training goes on" in warnings[0]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("Event loop is closed"), OSError(28, "No space")])
+@pytest.mark.parametrize("call", ["save", "wait_until_finished", "close"])
+def test_a_save_that_fails_is_a_warning_wherever_it_comes_out(
+    folder, warnings, monkeypatch, call, error
+):
+    """Orbax raises what its threads met in the next call, whichever that is."""
+    save(folder, 10)
+
+    def fail(*_, **__):
+        raise error
+
+    checkpoints = Checkpoints(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._manager, call, fail)
+        checkpoints.save(20, state_of(20), INFO)
+        checkpoints.close()
+    assert warnings and all(str(error) in warning for warning in warnings)
+    with checkpoints:  # whose next save has threads of its own
+        checkpoints.save(30, state_of(30), INFO)
+        checkpoints.require(30)
+
+
 def test_the_runs_config_decides(tmp_path):
     checkpoint = types.SimpleNamespace(keep_last=1, best="")
     config = types.SimpleNamespace(checkpoint=checkpoint)
