@@ -144,13 +144,14 @@ class Checkpoints:
         # Sealed with the rest: Orbax's own file of scores has no checksum, and stops it if damaged.
         self._scores_of[step] = {name: float(value) for name, value in (scores or {}).items()}
         own = {"format": sealed.FORMAT, "step": step, "scores": self._scores_of[step]}
-        body = {**own, "arrays": sealed.describe(leaves), **info}
+        body = sealed.seal({**own, "arrays": sealed.describe(leaves), **info})
+        self.wait()  # an earlier save's failure is not this one's
         with self._warning(step):
             self._check_room(sum(leaf.nbytes for leaf in leaves.values()))
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(leaves), info=ocp.args.JsonSave(sealed.seal(body))
+                    state=ocp.args.PyTreeSave(leaves), info=ocp.args.JsonSave(body)
                 ),
             )
 

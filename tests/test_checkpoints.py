@@ -466,6 +466,23 @@ def test_a_save_that_fails_is_a_warning_wherever_it_comes_out(
         checkpoints.require(30)
 
 
+def test_a_save_that_fails_does_not_take_the_next_with_it(folder, warnings, monkeypatch):
+    with Checkpoints(folder) as checkpoints:
+        wait = checkpoints._manager.wait_until_finished
+        failures = [RuntimeError("of step 10")]
+
+        def fail_once():
+            if failures:
+                raise failures.pop()
+            wait()
+
+        monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail_once)
+        checkpoints.save(20, state_of(20), INFO)
+        checkpoints.require(20)
+    (warning,) = warnings
+    assert "of step 10" in warning and "20" not in warning.replace(str(folder), "")
+
+
 def test_the_runs_config_decides(tmp_path):
     checkpoint = types.SimpleNamespace(keep_last=1, best="")
     config = types.SimpleNamespace(checkpoint=checkpoint)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 MAX_BYTES_AHEAD = 1 << 30  # of decoded faces waiting in memory, in each process that decodes
 MAX_THREADS = 16  # more only queue for Python's lock: the decoder itself runs without it
-BATCHES_LENT = 4  # on their way to the devices without a copy: the prefetched, and one in a step
+BATCHES_LENT = 4  # without a copy, as many as are usually prefetched or in a step; more are copied
 PATIENCE_SECONDS = 30.0  # without a batch, after which a worker or the disk counts as hung
 SHARE_OF_HOST = 0.5  # of free memory, for `auto`: the rest is the run's and its neighbours'
 SHARE_OF_DEVICES = 0.8  # the rest is the network's

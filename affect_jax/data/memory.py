@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import ctypes
 import math
+import os
 import time
 import weakref
 from multiprocessing import shared_memory
@@ -80,7 +80,10 @@ class Slots:
         return np.frombuffer(self._lender(self._slot(batch)), np.uint8).reshape(self._shape)
 
     def take(self, batch: int) -> np.ndarray:
-        """A batch that was filled. They are taken in their order, from 0, each once."""
+        """A batch that was filled, as it stays for whoever keeps it.
+
+        They are taken in their order, from 0, each once.
+        """
         self._name_free()
         slot = self._slot(batch)
         lender = self._lender(slot)
@@ -101,7 +104,7 @@ class Slots:
 
     @property
     def _names(self) -> np.ndarray:
-        """At i % count, once slot s is named for batch i: i * count + s; at last a 0 if closed."""
+        """Entry i % count is i * count + s once slot s is named for batch i; the last 0: closed."""
         # Made for each use: one that stays would keep the memory open.
         return np.frombuffer(self._buffer, np.int64, self._count + 1)
 
@@ -130,11 +133,15 @@ class Slots:
 
 
 class _Memory(shared_memory.SharedMemory):
-    """Shared memory that ends in silence where something still looks into it."""
+    """Shared memory that may end before what looks into it: the memory then goes with the last."""
 
     def __del__(self) -> None:
-        with contextlib.suppress(BufferError):
+        try:
             super().__del__()
+        except BufferError:  # Python gives up before it closes the file, which would keep all of it
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
 
 def _aligned(size: int) -> int:
