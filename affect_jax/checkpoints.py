@@ -185,7 +185,7 @@ class Checkpoints:
             )
 
     def close(self) -> None:
-        self.wait()
+        self.wait()  # takes what a save met, at which Orbax would stop half closed
         opened, self._opened = self._opened, None
         if opened is not None:
             with self._warning():
