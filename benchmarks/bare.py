@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from affect_jax import losses, models
 from affect_jax.data import preprocess
 
 AXIS = "batch"  # over which the networks' batch normalisation averages
+WHOLE = PartitionSpec()
 
 
 class Ours:
@@ -45,7 +46,7 @@ class Ours:
         self._crop_size, self._mirror, self._dtype = crop_size, mirror, jnp.dtype(dtype)
 
     def create(self) -> dict[str, Any]:
-        """A fresh state."""
+        """A fresh state, placed as updates return it: the second would else be compiled anew."""
 
         def init() -> dict[str, Any]:
             images = jnp.zeros((1, self._crop_size, self._crop_size, 3))
@@ -54,7 +55,7 @@ class Ours:
             state = {"step": jnp.zeros((), jnp.int32), "params": params, "batch_stats": {}}
             return state | {"opt_state": self._optimizer.init(params), **variables}
 
-        return jax.jit(init)()
+        return jax.jit(init, out_shardings=NamedSharding(first_device(), WHOLE))()
 
     def update(self, state: dict, images: Any, labels: Any, index: Any) -> tuple[dict, Any]:
         """One update, as `affect_jax.steps.train_step`; also the loss and the gradient's norm.
@@ -110,6 +111,11 @@ class Ours:
 
 def compiled(function: Callable) -> Callable:
     """On the first device, where the axis of batch normalisation has one entry; state donated."""
-    mesh, whole = Mesh(np.array(jax.devices()[:1]), (AXIS,)), PartitionSpec()
-    mapped = jax.shard_map(function, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
+    mapped = jax.shard_map(
+        function, mesh=first_device(), in_specs=WHOLE, out_specs=WHOLE, check_vma=False
+    )
     return jax.jit(mapped, donate_argnums=0)
+
+
+def first_device() -> Mesh:
+    return Mesh(np.array(jax.devices()[:1]), (AXIS,))

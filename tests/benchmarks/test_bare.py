@@ -9,6 +9,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from affect_jax import batch as batches
 from affect_jax import config as configs
@@ -54,6 +55,33 @@ def test_updates_are_those_of_the_package(tiny):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), mine, theirs
         )
+
+
+@pytest.mark.parametrize("several", (False, True))
+def test_what_is_timed_is_compiled_before(several):
+    """The first update compiles; what is measured are those that follow."""
+    ours = bare.Ours({"name": "resnet18", "width": 2}, dtype="float32", crop_size=SIDE)
+    faces, labels = np.zeros((FACES, SIDE, SIDE, 3), np.uint8), np.zeros(FACES, np.int32)
+    index = np.arange(FACES, dtype=np.int32)
+    update = bare.compiled(ours.updates if several else ours.update)
+    rest = (faces, labels, index[None] if several else index)
+
+    compilations: list[str] = []
+
+    def listen(event: str, _: float, **about: object) -> None:
+        if "backend_compile" in event:
+            compilations.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        state, _ = update(ours.create(), *rest)
+        before = len(compilations)
+        assert before >= 2
+        for _ in range(2):
+            state, _ = update(state, *rest)
+        assert len(compilations) == before
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_it_imports_where_little_is_installed():
