@@ -164,7 +164,9 @@ class Side:
     **Arguments:**
 
     - `dtype`: `float32`, or `bfloat16` for autocast.
-    - `compiled`: by `torch.compile`, at the first call.
+    - `compiled`: by `torch.compile`, at the first call. PyTorch keeps graphs by code, which
+      networks share: the next batch size would get one of any size, the ninth case none. So what
+      was compiled before is forgotten, and such sides are measured one after the other.
     - `crop_size`, `width`: see `network`.
     """
 
@@ -180,7 +182,11 @@ class Side:
         place = torch().device(device())
         self.network = network(name, crop_size=crop_size, width=width).to(place)
         self.network = self.network.to(memory_format=torch().channels_last)
-        self._call = torch().compile(self.network) if compiled else self.network
+        self._call = self.network
+        if compiled:
+            torch().compiler.reset()
+            # Without CUDA graphs: they would copy every batch, and launches hide behind large ones.
+            self._call = torch().compile(self.network)
         options = {"fused": True} if place.type == "cuda" else {}
         self.optimizer = torch().optim.SGD(
             self.network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, **options

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +60,33 @@ def test_operations_are_those_that_are_known():
     training = limits.operations("resnet18", crop_size=224, training=True)
     first = 2 * 112 * 112 * 64 * 7 * 7 * 3
     assert training == pytest.approx(3 * forward - first, rel=1e-6)
+
+
+def test_operations_of_a_convolution_in_groups():
+    """AlexNet's multiplications, by hand: places x filters x kernel x channels of a group."""
+    first = 55 * 55 * 96 * 11 * 11 * 3
+    others = 27 * 27 * 256 * 5 * 5 * 48 + 13 * 13 * 384 * 3 * 3 * 256
+    others += 13 * 13 * (384 + 256) * 3 * 3 * 192 + 9216 * 4096 + 4096 * 4096 + 4096 * 8
+    forward = limits.operations("alexnet", crop_size=224, training=False)
+    assert forward == 2 * (first + others) == 1_440_687_168
+    training = limits.operations("alexnet", crop_size=224, training=True)
+    assert training == 3 * forward - 2 * first == 4_111_231_104
+
+
+def test_compiled_sides_have_graphs_of_their_own_batch(monkeypatch, tiny):
+    """Whatever was compiled before, and however often."""
+    graphs = []
+
+    def record(module, inputs):
+        symbols = [place for value in inputs for place in getattr(value, "shape", (value,))]
+        graphs.append(any(isinstance(place, torch.SymInt) for place in symbols))
+        return module
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=record))
+    for case in range(9):
+        side = peers.Side("alexnet", dtype="float32", crop_size=32, compiled=True)
+        side.predict(torch.zeros(2 + case % 3, 3, 32, 32))
+    assert graphs == [False] * 9
 
 
 def test_images_are_normalised_as_in_the_package():
