@@ -13,7 +13,7 @@ ten updates a dispatch, the loss read every fifty. One epoch is measured and mul
 stands PyTorch with images that cost nothing to load: its step alone, as often.
 
 Each part runs in a process of its own, which has the card's memory to itself and is stopped when
-its time is over; what it has measured until then counts.
+its time is over; what it has measured until then counts. What fails is left out, with a line.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -49,16 +49,18 @@ SIDE, BATCH = 256, 256
 WANTED = {"alexnet": 3.0, "resnet18": 6.0}  # minutes of the schedule on an H100
 TOGETHER = 10  # updates of a dispatch, as in `affect_jax.feeds`
 PIECE = 256  # faces made at once
+LEAST = 30  # seconds, with less no case is begun
 CASES = tuple(
     (name, dtype, size)
     for dtype, size in (("bfloat16", 256), ("bfloat16", 1024), ("float32", 256))
     for name in ("alexnet", "resnet18", "alexnet_one_tower")
 )
-PARTS = {  # and the memory that JAX may take: of the steps PyTorch needs half
-    "schedule": {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".95"},
-    "steps": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+PARTS = {  # the share of all minutes after which each ends; what memory JAX may take
+    "schedule": (0.5, {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".95"}),
+    "steps": (1.0, {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}),  # PyTorch needs half
 }
 Tell = Callable[[dict[str, Any]], Any]
+Found = TypeVar("Found")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,13 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         return
     found: list[dict[str, Any]] = []
-    deadline = time.time() + 60 * options.minutes
-    for part in PARTS:
+    begin = time.time()
+    for part, (share, _) in PARTS.items():
         if options.quick:
-            options.child_until = float("inf")
             measure(part, options, found.append)
         else:
-            found += measured_apart(part, arguments, deadline)
+            found += measured_apart(part, arguments, begin + 60 * share * options.minutes)
     if not any(line["part"] in PARTS for line in found):
         raise SystemExit("nothing was measured")
     recording.keep(
@@ -104,12 +105,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--side", type=int, default=SIDE, help="of a face, pixels")
     found.add_argument("--crop_size", type=int, default=224)
     found.add_argument("--batch_size", type=int, help="instead of 256 and 1024")
-    found.add_argument("--steps", type=int, default=20, help="of each contender, each round")
+    found.add_argument("--steps", type=int, default=20, help="each round, of 256 images or fewer")
     found.add_argument("--dispatches", type=int, help="of ten updates; default: an epoch's")
     found.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
     found.add_argument("--child_part", choices=list(PARTS), help=argparse.SUPPRESS)
     found.add_argument("--child_lines", type=pathlib.Path, help=argparse.SUPPRESS)
-    found.add_argument("--child_until", type=float, default=0.0, help=argparse.SUPPRESS)
+    found.add_argument("--child_until", type=float, default=float("inf"), help=argparse.SUPPRESS)
     quick = {"networks": ["alexnet"], "faces": 24, "side": 72, "crop_size": 67, "batch_size": 4}
     return recording.parse(
         found,
@@ -130,7 +131,7 @@ def measured_apart(
         try:
             subprocess.run(
                 command,
-                env=os.environ | PARTS[part],
+                env=os.environ | PARTS[part][1],
                 cwd=recording.FOLDER.parent,
                 timeout=max(1.0, deadline - time.time()),
             )
@@ -148,23 +149,32 @@ def measure(part: str, options: argparse.Namespace, tell: Tell) -> None:
     if part == "schedule":
         for name in options.networks:
             if name in WANTED:
-                tell({"part": part, "network": name, **schedule(name, options)})
+                found = tried(f"schedule, {name}", schedule, name, options)
+                if found:
+                    tell({"part": part, "network": name} | found)
         return
-    tell({"part": "peak", "flops": limits.peak(256 if options.quick else limits.SIDE)})
-    longest = 0.0
+    side = 256 if options.quick else limits.SIDE
+    tell({"part": "peak", "flops": tried("the limit", limits.peak, side)})
+    count = functools.partial(limits.operations, crop_size=options.crop_size, width=options.width)
     for name, dtype, size in cases(options):
-        begin = time.time()
-        if begin + 1.2 * longest > options.child_until:
+        if time.time() + LEAST > options.child_until:
             print(f"left out for want of time: {name}, {dtype}, {size}", file=sys.stderr)
             continue
         for kind in ("train", "eval"):
-            rates = step_rates(name, dtype, size, kind, options)
             found = {"part": part, "network": name, "type": dtype, "batch": size, "step": kind}
-            operations = limits.operations(
-                name, crop_size=options.crop_size, training=kind == "train", width=options.width
-            )
+            operations = tried(f"operations of {name}", count, name, training=kind == "train")
+            rates = step_rates(name, dtype, size, kind, options)
             tell(found | {"operations": operations, "rates": rates})
-        longest = max(longest, time.time() - begin)
+
+
+def tried(what: str, work: Callable[..., Found], *given: Any, **named: Any) -> Found | None:
+    """What `work` returns; None and a line where it fails, so that the others are measured."""
+    try:
+        return work(*given, **named)
+    except Exception as error:  # memory, or a compiler that is missing
+        told = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        print(f"left out: {what}: {told}", file=sys.stderr)
+        return None
 
 
 def cases(options: argparse.Namespace) -> Iterable[tuple[str, str, int]]:
@@ -246,30 +256,32 @@ def random_faces(count: int, side: int) -> jax.Array:
 def step_rates(
     name: str, dtype: str, size: int, kind: str, options: argparse.Namespace
 ) -> recording.Runs:
-    """Images/s of every contender in every round."""
-    makers = {OURS: lambda: our_take(name, dtype, size, kind, options)}
-    for peer in options.peers:
-        makers[peer] = functools.partial(
-            torch_take, name, dtype, size, kind, options, peer == COMPILED
-        )
-    turns = {}
-    for contender, make in makers.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the peers' remarks on their own insides
-                take = make()
-                take(1 if options.quick else 5)
-        except Exception as error:  # memory, or a compiler that is missing
-            told = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            print(f"left out: {contender}, {name}, {dtype}, {size}: {told}", file=sys.stderr)
-            continue
-        turns[contender] = functools.partial(rate, take, options.steps, size)
-    rates = recording.take_turns(turns, options.rounds)
-    turns.clear()
-    gc.collect()
+    """Images/s in every round, of the contenders that failed in none: ratios are of rounds."""
+    gc.collect()  # what the last ones held
     if peers.device().type == "cuda":
         peers.torch().cuda.empty_cache()
-    return rates
+    case = (name, dtype, size, kind)
+    makers = {OURS: functools.partial(our_take, *case, options)}
+    for peer in options.peers:
+        makers[peer] = functools.partial(torch_take, *case, options, peer == COMPILED)
+    steps = max(1, options.steps * BATCH // max(size, BATCH))  # of larger batches fewer
+    turns = {}
+    for contender, make in makers.items():
+        what = ", ".join(map(str, (contender, *case)))
+        take = tried(what, warm, make, 1 if options.quick else 5)
+        if take:
+            turns[contender] = functools.partial(tried, what, rate, take, steps, size)
+    rates = recording.take_turns(turns, options.rounds)
+    return {contender: found for contender, found in rates.items() if None not in found}
+
+
+def warm(make: Callable[[], Callable[[int], Any]], steps: int) -> Callable[[int], Any]:
+    """A contender that is made, and has compiled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the peers' remarks on their own insides
+        take = make()
+        take(steps)
+    return take
 
 
 def rate(take: Callable[[int], Any], steps: int, size: int) -> float:
@@ -282,6 +294,7 @@ def our_take(
     ours = Ours(peers.trunk(name, options.width), dtype=dtype, crop_size=options.crop_size)
     images = random_faces(size, options.side)
     index = jnp.arange(size, dtype=jnp.int32)
+    labels = index % 8
     state = ours.create()
     if kind == "eval":
         predict = jax.jit(ours.predict)
@@ -291,7 +304,7 @@ def our_take(
     def train(count: int) -> None:
         nonlocal state
         for _ in range(count):
-            state, _ = update(state, images, index % 8, index)
+            state, _ = update(state, images, labels, index)
         jax.block_until_ready(state)
 
     return train
@@ -330,8 +343,10 @@ def rows_of(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             for name in (OURS, EAGER, COMPILED)
         }
         row["to PyTorch's best"] = recording.times(rates[OURS], rates[best]) if best else "-"
-        share = line["operations"] * statistics.median(rates[OURS]) / peak if peak else 0.0
-        rows.append(row | {"of the limit": f"{share:.1%}"})
+        if peak and line["operations"]:
+            share = line["operations"] * statistics.median(rates[OURS]) / peak
+            row["of the limit"] = f"{share:.1%}"
+        rows.append(row)
     for line in (line for line in found if line["part"] == "schedule"):
         name, size = line["network"], line["batch"]
         row = {"what": "schedule, minutes", "network": name, "type": line["type"], "batch": size}
