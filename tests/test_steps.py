@@ -159,6 +159,14 @@ def test_convolutions_of_fewer_products_train_to_the_same_losses(trunk, anew, mo
     assert asked
 
 
+@pytest.mark.parametrize("trunk", RATES)
+def test_what_is_stored_for_all_its_users_trains_to_the_same_losses(trunk, anew, monkeypatch):
+    ours, asked = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0], []
+    monkeypatch.setattr(layers, "_stored", lambda values: (asked.append(values.shape), values)[1])
+    np.testing.assert_allclose(anew(trunk), ours, rtol=1e-5)
+    assert asked
+
+
 def test_response_normalisation_as_published_trains_to_the_same_losses(anew, monkeypatch):
     ours, asked = run("alexnet", ("expression",), 1, count=50, learning_rate=0.01)[0], []
 

@@ -75,7 +75,7 @@ def local_response_normalisation(
     total: Any = _sum_around(squares, size // 2, size - 1 - size // 2)
     root = lax.rsqrt(bias + alpha * total)
     # By roots, as a power takes a CPU three times as long.
-    return (values * (root * jnp.sqrt(root))).astype(values.dtype)
+    return keep_gradient((values * (root * jnp.sqrt(root))).astype(values.dtype))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -101,6 +101,32 @@ def _sum_around_backward(before: int, after: int, _: None, gradient: jax.Array) 
 _sum_around.defvjp(_sum_around_forward, _sum_around_backward)
 
 
+@jax.custom_vjp
+def keep(values: jax.Array) -> jax.Array:
+    """The same values, which training on a CPU stores once for all that use them.
+
+    XLA computes what it thinks cheap anew for every user, in the order of that one's results: a
+    pooling inside of a transposition for a weight gradient, each value nine times and out of the
+    cache, which was a tenth of AlexNet's step.
+    """
+    return values
+
+
+@jax.custom_vjp
+def keep_gradient(values: jax.Array) -> jax.Array:
+    """The same values; it is their gradient that is stored, see `keep`."""
+    return values
+
+
+def _stored(values: jax.Array) -> jax.Array:
+    """By a division, which XLA does not repeat: by 1, so that finite values stay what they are."""
+    return values / (1 + 0 * values) if jax.default_backend() == "cpu" else values
+
+
+keep.defvjp(lambda values: (_stored(values), None), lambda _, gradient: (gradient,))
+keep_gradient.defvjp(lambda values: (values, None), lambda _, gradient: (_stored(gradient),))
+
+
 def convolution(
     inputs: jax.Array,
     kernel: jax.Array,
@@ -123,7 +149,7 @@ def convolution(
     def one(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
         if winograd.fits(inputs, kernel, strides, padding):
             return winograd.convolution(inputs, kernel)
-        return lax.conv_general_dilated(inputs, kernel, strides, padding, **options)
+        return lax.conv_general_dilated(keep(inputs), kernel, strides, padding, **options)
 
     if feature_group_count == 1:
         return one(inputs, kernel).astype(dtype)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from affect_jax.models import layers
@@ -101,6 +105,48 @@ def test_pooling_and_its_gradient_equal_xlas(size, stride, padded, seed):
     np.testing.assert_array_equal(found, expected)
     weights = jnp.asarray(draw.normal(size=expected.shape), jnp.float32)
     np.testing.assert_allclose(ours(weights)[0], theirs(weights)[0], atol=1e-5)
+
+
+FINITE = arrays(
+    np.float32,
+    st.integers(1, 40),
+    elements=st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False),
+)
+
+
+@pytest.mark.parametrize("layer", [layers.keep, layers.keep_gradient])
+@given(FINITE)
+def test_what_is_kept_is_the_same_to_the_last_bit(layer, values):
+    """And so is its gradient: signs of zeros too."""
+    for found in (jax.jit(layer)(values), *kept(layer, values)):
+        np.testing.assert_array_equal(np.asarray(found).view(np.int32), values.view(np.int32))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def kept(layer, values):
+    """Values in training, and their gradient, which is given the same values."""
+    found, pull = jax.vjp(layer, values)
+    return found, *pull(values)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_pooling_is_not_repeated_for_the_weight_gradient(is_kept, monkeypatch):
+    """By the compiled program: whether a transposition computes maxima, as without `keep`."""
+    if not is_kept:
+        monkeypatch.setattr(layers, "keep", lambda values: values)
+    images, kernel = np.ones((4, 17, 17, 8), np.float32), np.ones((5, 5, 4, 8), np.float32)
+    options: Any = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": 2}
+
+    def loss(images, kernel):
+        pooled = layers.max_pool(images, 3, 2)
+        return jnp.sum(
+            jnp.square(layers.convolution(pooled, kernel, (1, 1), [(2, 2)] * 2, **options))
+        )
+
+    text = jax.jit(jax.grad(loss, (0, 1))).lower(images, kernel).compile().as_text()
+    fused = [part for part in text.split("\n\n") if part.startswith("%fused_computation")]
+    repeated = [part for part in fused if " transpose(" in part and " maximum(" in part]
+    assert bool(repeated) != is_kept
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -52,7 +52,7 @@ class Made:
         add = functools.partial(jax.tree.map, lambda x: x[None])
         in_axes = (0, None if keys is None else 0)
         outputs, updates = jax.vmap(on_device, axis_name="batch", in_axes=in_axes)(
-            images[None], None if keys is None else add(keys)
+            jnp.asarray(images)[None], None if keys is None else add(keys)
         )
         return outputs["expression"][0], jax.tree.map(lambda x: x[0], updates)
 
