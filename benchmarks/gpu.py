@@ -57,7 +57,7 @@ CASES = tuple(
 )
 PARTS = {  # the share of all minutes after which each ends; what memory JAX may take
     "schedule": (0.5, {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".95"}),
-    "steps": (1.0, {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}),  # PyTorch needs half
+    "steps": (1.0, {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}),  # half is PyTorch's
 }
 Tell = Callable[[dict[str, Any]], Any]
 Found = TypeVar("Found")
@@ -105,7 +105,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--side", type=int, default=SIDE, help="of a face, pixels")
     found.add_argument("--crop_size", type=int, default=224)
     found.add_argument("--batch_size", type=int, help="instead of 256 and 1024")
-    found.add_argument("--steps", type=int, default=20, help="each round, of 256 images or fewer")
+    found.add_argument("--steps", type=int, default=20, help="a round; of over 256 images fewer")
     found.add_argument("--dispatches", type=int, help="of ten updates; default: an epoch's")
     found.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
     found.add_argument("--child_part", choices=list(PARTS), help=argparse.SUPPRESS)

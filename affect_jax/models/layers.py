@@ -119,7 +119,10 @@ def keep_gradient(values: jax.Array) -> jax.Array:
 
 
 def _stored(values: jax.Array) -> jax.Array:
-    """By a division, which XLA does not repeat: by 1, so that finite values stay what they are."""
+    """By a division, which XLA does not repeat: by 1, so that finite values stay what they are.
+
+    An infinity becomes NaN; either is found where updates are checked.
+    """
     return values / (1 + 0 * values) if jax.default_backend() == "cpu" else values
 
 

@@ -49,6 +49,7 @@ class Made:
                 variables, images, train=train, keys=keys, mutable=["batch_stats"]
             )
 
+        # JAX's: NumPy arrays under vmap inside jit would reach it as constants that it refuses.
         add = functools.partial(jax.tree.map, lambda x: x[None])
         in_axes = (0, None if keys is None else 0)
         outputs, updates = jax.vmap(on_device, axis_name="batch", in_axes=in_axes)(
