@@ -23,6 +23,7 @@ import simplejpeg
 from PIL import Image
 
 from affect_jax.data import faces
+from affect_jax.errors import first_line
 from affect_jax.facs import sample
 from benchmarks import peers, recording
 
@@ -90,8 +91,7 @@ def working(jpeg: bytes, names: Sequence[str]) -> dict[str, Decode]:
                 decode = KNOWN[name]()
                 image = np.asarray(decode(jpeg))
         except Exception as error:  # each library has its own ways not to be there
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            print(f"left out: {name}: {reason}")
+            print(f"left out: {name}: {first_line(error)}")
             continue
         assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8, name
         found[name] = decode

@@ -37,6 +37,7 @@ import numpy as np
 from affect_jax import config as configs
 from affect_jax import environment, parallel, program, train
 from affect_jax.data import features
+from affect_jax.errors import first_line
 from affect_jax.workdir import Workdir
 from benchmarks import peer_data, peers, recording
 from benchmarks.machine import cores, installed
@@ -223,7 +224,7 @@ class Peer:
             try:
                 steps(side, 2)
             except Exception as error:  # no compiler, say
-                print(f"PyTorch is not compiled: {str(error).strip().splitlines()[0]}")
+                print(f"PyTorch is not compiled: {first_line(error)}")
                 return False
             seconds.append(recording.seconds_of(functools.partial(steps, side, 3)))
         return seconds[1] < seconds[0]

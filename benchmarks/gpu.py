@@ -38,6 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from affect_jax.errors import first_line
 from affect_jax.labels import TRAINING_COUNTS
 from benchmarks import limits, peers, recording
 from benchmarks.bare import Ours, compiled
@@ -172,8 +173,7 @@ def tried(what: str, work: Callable[..., Found], *given: Any, **named: Any) -> F
     try:
         return work(*given, **named)
     except Exception as error:  # memory, or a compiler that is missing
-        told = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        print(f"left out: {what}: {told}", file=sys.stderr)
+        print(f"left out: {what}: {first_line(error)}", file=sys.stderr)
         return None
 
 

@@ -30,6 +30,7 @@ from affect_jax import batch as batches
 from affect_jax import config as configs
 from affect_jax import environment, parallel, program, steps
 from affect_jax import state as states
+from affect_jax.errors import first_line
 from benchmarks import limits, peers, recording
 from benchmarks.machine import installed
 
@@ -105,7 +106,7 @@ def measure(case: tuple[str, str, int, str], options: argparse.Namespace) -> rec
         except Exception as error:  # a compiler that is missing, say
             if contender == OURS:
                 raise
-            print(f"left out: {contender}, {case}: {str(error).strip().splitlines()[0][:200]}")
+            print(f"left out: {contender}, {case}: {first_line(error)}")
             continue
         takes[contender] = take
 

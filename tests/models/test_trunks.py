@@ -49,9 +49,10 @@ class Made:
                 variables, images, train=train, keys=keys, mutable=["batch_stats"]
             )
 
-        # JAX's: NumPy arrays under vmap inside jit would reach it as constants that it refuses.
         add = functools.partial(jax.tree.map, lambda x: x[None])
         in_axes = (0, None if keys is None else 0)
+        # JAX's, as runs give them: of NumPy's, under vmap inside jit, `keep` would make constants
+        # that JAX refuses.
         outputs, updates = jax.vmap(on_device, axis_name="batch", in_axes=in_axes)(
             jnp.asarray(images)[None], None if keys is None else add(keys)
         )
