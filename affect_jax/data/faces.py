@@ -27,6 +27,9 @@ MAX_PIXELS = 64 * 2**20
 """A larger image is not decoded: 64 megapixels are 192 MiB in memory."""
 
 MAX_FILE_BYTES = 256 * 2**20
+MAX_FLOAT_PIXELS = 4 * 2**20
+"""A larger face is not held in floating-point numbers, which are 48 MiB of these."""
+
 JPEG_QUALITY = 95
 
 # Pillow knows more, some of which start other programs (EPS); a face comes as one of these.
@@ -263,12 +266,20 @@ def crop(
     bottom = min(height, round(y + box_height + margin * box_height))
     if left >= right or top >= bottom:
         raise Unusable("box lies outside the image")
-    frame = (left, top, right - left, bottom - top)
-    shrinks = frame[2] >= size and frame[3] >= size
-    # INTER_AREA averages when it shrinks, but repeats pixels when it enlarges.
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    face = cv2.resize(image[top:bottom, left:right], (size, size), interpolation=interpolation)
-    return face, frame
+    return _resized(image[top:bottom, left:right], size), (left, top, right - left, bottom - top)
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    """The whole of an image, uint8, as a square; averaged where it shrinks."""
+    height, width = image.shape[:2]
+    if height < size or width < size:  # INTER_AREA would repeat pixels
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    # OpenCV averages floats in two thirds of the time that it takes for bytes, to the same bytes.
+    # Whole numbers of pixels in both directions it averages faster as bytes, and rounds otherwise.
+    if (height % size or width % size) and height * width <= MAX_FLOAT_PIXELS:
+        floats = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+        return cv2.convertScaleAbs(floats)
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def to_frame(points: np.ndarray, frame: Sequence[int], size: int) -> np.ndarray:

@@ -236,6 +236,29 @@ def test_crop_is_the_box_clipped_at_the_border(left, top, width, height, margin)
     assert (face.reshape(-1, 3).max(0) <= part.max(0)).all()
 
 
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    size=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_a_face_is_resized_to_the_bytes_that_opencv_makes_of_bytes(height, width, size, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    kind = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
+    wanted = cv2.resize(image, (size, size), interpolation=kind)
+    assert (faces.crop(image, (0, 0, width, height), 0.0, size)[0] == wanted).all()
+
+
+def test_a_large_face_is_resized_as_bytes(monkeypatch):
+    """As floats it would take four times the memory; the pixels are the same."""
+    image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
+    as_floats, _ = faces.crop(image, (0, 0, 60, 50), 0.0, 32)
+    monkeypatch.setattr(faces, "MAX_FLOAT_PIXELS", 50 * 60 - 1)
+    monkeypatch.setattr(cv2, "convertScaleAbs", None)  # what only floats need
+    as_bytes, _ = faces.crop(image, (0, 0, 60, 50), 0.0, 32)
+    assert (as_bytes == as_floats).all()
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize("size", [(0, 10), (10, 0), (-5, 10), (0.4, 10)])
 def test_box_without_area_is_refused(size):
