@@ -49,7 +49,8 @@ def targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASSES) -
 
     **Returns:**
 
-    `{target: [N, ...], target_mask: [N, ...]}` for every entry of `TARGETS`.
+    `{target: [N, ...], target_mask: [N, ...]}` for every entry of `TARGETS`. Where all faces have a
+    target it may be the column itself: a million faces' are most of a gigabyte.
     """
     expression = np.asarray(columns["expression"])
     num_faces = len(expression)
@@ -182,5 +183,9 @@ def _mask_padding(batch: Batch) -> Batch:
 
 def _masked(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Zeros where the mask, [N] or of the values' shape, is False."""
+    if mask.all():
+        return values
+    if not mask.any():
+        return np.zeros_like(values)  # which the system gives no memory before they are written
     mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
     return np.where(mask, values, np.zeros((), values.dtype))

@@ -118,7 +118,7 @@ def load_targets(config: Config, split: features.Split) -> tuple[batches.Batch, 
 
     **Returns:** see `batch.targets`; and a sentence for the log, empty without a head for units.
     """
-    columns, told = split.columns(), ""
+    columns, told = split.columns(*(name for name in records.COLUMNS if name != "id")), ""
     if "action_units" in config.heads:
         if labels.NON_FACE in split.classes:  # what moves there is no muscle
             empty = columns["expression"] == split.classes.index(labels.NON_FACE)

@@ -60,6 +60,15 @@ def test_targets_of_a_set_with_expressions_only_are_masked():
         assert not found[name].any()
 
 
+def test_landmarks_that_all_faces_have_lie_in_memory_once():
+    """They are most of what a streaming run holds of a face."""
+    known = np.random.default_rng(0).uniform(size=(22, 68, 2)).astype(np.float32)
+    data = {**columns(), "landmarks": known}
+    before = known.copy()
+    assert np.shares_memory(batches.targets(data)["landmarks"], known)
+    assert (known == before).all()
+
+
 def test_targets_follow_the_table():
     found = batches.targets(columns())
     for name, (dtype, shape, mask_shape) in batches.TARGETS.items():

@@ -44,7 +44,11 @@ def load(source: str, heads=("action_units",)):
     config = configs.defaults()
     config.heads, config.data.action_units = heads, source
     classes = labels.EXPRESSIONS
-    split = types.SimpleNamespace(name="training", classes=classes, columns=lambda: columns())
+    split = types.SimpleNamespace(
+        name="training",
+        classes=classes,
+        columns=lambda *names: {name: columns()[name] for name in names},
+    )
     return program.load_targets(config, split)  # pyright: ignore[reportArgumentType]
 
 

@@ -51,7 +51,8 @@ def test_loading(folder):
 
 def test_preparation(folder):
     kept = ran(preparation.main, folder, "preparation")
-    assert set(kept["runs"]["wall"]) == {preparation.LIMIT, "affect_jax, 1 worker"}
+    limits = {preparation.LIMIT, preparation.FASTER}
+    assert set(kept["runs"]["wall"]) == {*limits, "affect_jax, 1 worker"}
 
 
 def test_scores(folder):
