@@ -75,7 +75,7 @@ def local_response_normalisation(
     total: Any = _sum_around(squares, size // 2, size - 1 - size // 2)
     root = lax.rsqrt(bias + alpha * total)
     # By roots, as a power takes a CPU three times as long.
-    return keep_gradient((values * (root * jnp.sqrt(root))).astype(values.dtype))
+    return keep_gradient(values * (root * jnp.sqrt(root))).astype(values.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -142,10 +142,10 @@ def convolution(
     """`lax.conv_general_dilated` of channels last, in the ways that are fastest on a CPU.
 
     Each group is a convolution of its own: XLA's CPU code for groups and their gradients is naive;
-    split, AlexNet's second layer trains nine times as fast. See `winograd` for the other way, and
-    `_widens` for bfloat16.
+    split, AlexNet's second layer trains nine times as fast. See `winograd` for the other way. Of
+    bfloat16 a CPU's results are float32, see `_widens`: so is what follows, up to the next layer
+    that has weights.
     """
-    dtype = inputs.dtype
     if _widens(inputs):
         inputs, kernel = inputs.astype(jnp.float32), kernel.astype(jnp.float32)
 
@@ -155,16 +155,16 @@ def convolution(
         return lax.conv_general_dilated(keep(inputs), kernel, strides, padding, **options)
 
     if feature_group_count == 1:
-        return one(inputs, kernel).astype(dtype)
+        return one(inputs, kernel)
     parts = (jnp.split(array, feature_group_count, axis=-1) for array in (inputs, kernel))
-    return jnp.concatenate([one(*pair).astype(dtype) for pair in zip(*parts, strict=True)], axis=-1)
+    return jnp.concatenate([one(*pair) for pair in zip(*parts, strict=True)], axis=-1)
 
 
 def _widens(values: jax.Array) -> bool:
     """Whether a layer computes bfloat16 in float32: on a CPU, which has little code for bfloat16.
 
-    AlexNet in one tower trains nearly twice as fast then; a step of ResNet18 ends, which otherwise
-    takes minutes. A batch without a number is an export's, for a machine unknown.
+    AlexNet in one tower trains more than twice as fast then; a step of ResNet18 ends, which
+    otherwise takes minutes. A batch without a number is an export's, for a machine unknown.
     """
     on_cpu = jax.default_backend() == "cpu" and isinstance(values.shape[0], int)
     return on_cpu and values.dtype == jnp.bfloat16
@@ -174,11 +174,12 @@ def max_pool(values: jax.Array, size: int, stride: int, padding: int = 0) -> jax
     """Maximum over windows [b, h, w, C]; padding counts as minus infinity.
 
     The gradient goes to a window's first largest value, as PyTorch's does. It is written out, as
-    XLA's own scatters, which alone takes a CPU 5 to 16 times as long.
+    XLA's own scatters, which alone takes a CPU 5 to 16 times as long. What arrives there is stored:
+    rounded to bfloat16 for each of a window's places anew, it took six times as long.
     """
     wide = values.astype(jnp.float32) if _widens(values) else values
     pooled: Any = _max_pool(wide, size, stride, padding)
-    return pooled.astype(values.dtype)
+    return keep_gradient(pooled).astype(values.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
