@@ -62,6 +62,7 @@ def fit(config: Config, workdir: Workdir) -> int:
     builder = program.prepare(config)
     training = features.open_split(builder, "training")
     validation = features.open_split(builder, config.evaluation.split)
+    ids = training.columns("id")["id"]
     targets, told = program.load_targets(config, training)
     rows = training_rows(config, targets)
     cadence = Cadence.of(config, rows.steps_per_epoch)
@@ -78,9 +79,7 @@ def fit(config: Config, workdir: Workdir) -> int:
             writers.Progress(cadence.total, start, cadence.steps_per_epoch)
         )
         sieve = nonfinite.NonFinite(
-            workdir.path,
-            config.skip_nonfinite,
-            lambda step: training.columns("id")["id"][rows[step - 1]].tolist(),
+            workdir.path, config.skip_nonfinite, lambda step: ids[rows[step - 1]].tolist()
         )
         log = Log(writer, progress, compiled.schedule, config.batch_size, start, sieve)
         describe(config, log, state, training, validation, cadence, (told, evaluator.told))
