@@ -152,7 +152,7 @@ def test_a_pooling_is_not_repeated_for_the_weight_gradient(monkeypatch):
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_bfloat16_on_a_cpu_is_computed_in_float32(groups, monkeypatch):
-    """And stays it, up to the next weights; elsewhere it is what came in."""
+    """And its results stay that, up to the next weights; elsewhere they are what came in."""
     images = jnp.asarray(random_values(2, 9, 9, 4, scale=1.0), jnp.bfloat16)
     kernel = jnp.asarray(random_values(3, 3, 4 // groups, 6, scale=1.0), jnp.bfloat16)
     layout = ("NHWC", "HWIO", "NHWC")
