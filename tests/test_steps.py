@@ -14,7 +14,7 @@ from affect_jax import config as configs
 from affect_jax import parallel, program, steps
 from affect_jax import state as states
 from affect_jax.facs import rig
-from affect_jax.models import alexnet, layers, winograd
+from affect_jax.models import alexnet, convolutions, layers, winograd
 
 SIZE, CROP, FACES = 40, 32, 8
 
@@ -159,6 +159,22 @@ def test_convolutions_of_fewer_products_train_to_the_same_losses(trunk, anew, mo
     assert asked
 
 
+@pytest.mark.parametrize("way", ["_few_places", "_few_channels"])
+@pytest.mark.parametrize("trunk", RATES)
+def test_every_way_to_convolve_trains_to_the_same_losses(trunk, way, anew, monkeypatch):
+    """Products of matrices wherever they can be, and blocks as on a GPU, against XLA's own."""
+    monkeypatch.setattr(convolutions, "_few_places", lambda *_: False)
+    plain, asked = anew(trunk), []
+
+    def always(inputs, kernel, strides, padding):
+        asked.append(strides)
+        return way == "_few_places" or strides[0] == strides[1] > 1
+
+    monkeypatch.setattr(convolutions, way, always)
+    np.testing.assert_allclose(anew(trunk), plain, rtol=1e-5)
+    assert asked
+
+
 @pytest.mark.parametrize("trunk", RATES)
 def test_what_is_stored_for_all_its_users_trains_to_the_same_losses(trunk, anew, monkeypatch):
     ours, asked = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0], []
@@ -184,7 +200,8 @@ def test_response_normalisation_as_published_trains_to_the_same_losses(anew, mon
 @pytest.mark.parametrize("trunk", ["alexnet_one_tower", "resnet18"])
 def test_bfloat16_in_float32_layers_trains_to_the_same_losses(trunk, anew, monkeypatch):
     wide, asked = anew(trunk, dtype="bfloat16"), []
-    monkeypatch.setattr(layers, "_widens", lambda values: bool(asked.append(values.dtype)))
+    monkeypatch.setattr(layers, "widens", lambda values: bool(asked.append(values.dtype)))
+    monkeypatch.setattr(convolutions, "_few_places", lambda *_: False)
     np.testing.assert_allclose(anew(trunk, dtype="bfloat16"), wide, rtol=2e-2)
     assert jnp.bfloat16 in asked
 

@@ -11,9 +11,9 @@ from flax import linen as nn
 
 from affect_jax.errors import UserError
 from affect_jax.models.base import PEERS, TRUNKS, Peer, require, require_width
+from affect_jax.models.convolutions import convolution
 from affect_jax.models.layers import (
     Dropout,
-    convolution,
     local_response_normalisation,
     max_pool,
     uniform_bias,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +11,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
-
-from affect_jax.models import winograd
 
 Initializer = Callable[..., jax.Array]
 
@@ -130,37 +129,7 @@ keep.defvjp(lambda values: (_stored(values), None), lambda _, gradient: (gradien
 keep_gradient.defvjp(lambda values: (values, None), lambda _, gradient: (_stored(gradient),))
 
 
-def convolution(
-    inputs: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    *,
-    feature_group_count: int = 1,
-    **options: Any,
-) -> jax.Array:
-    """`lax.conv_general_dilated` of channels last, in the ways that are fastest on a CPU.
-
-    Each group is a convolution of its own: XLA's CPU code for groups and their gradients is naive;
-    split, AlexNet's second layer trains nine times as fast. See `winograd` for the other way. Of
-    bfloat16 a CPU's results are float32, see `_widens`: so is what follows, up to the next layer
-    that has weights.
-    """
-    if _widens(inputs):
-        inputs, kernel = inputs.astype(jnp.float32), kernel.astype(jnp.float32)
-
-    def one(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
-        if winograd.fits(inputs, kernel, strides, padding):
-            return winograd.convolution(inputs, kernel)
-        return lax.conv_general_dilated(keep(inputs), kernel, strides, padding, **options)
-
-    if feature_group_count == 1:
-        return one(inputs, kernel)
-    parts = (jnp.split(array, feature_group_count, axis=-1) for array in (inputs, kernel))
-    return jnp.concatenate([one(*pair) for pair in zip(*parts, strict=True)], axis=-1)
-
-
-def _widens(values: jax.Array) -> bool:
+def widens(values: jax.Array) -> bool:
     """Whether a layer computes bfloat16 in float32: on a CPU, which has little code for bfloat16.
 
     AlexNet in one tower trains 1.8 times as fast then; a step of ResNet18 ends, which otherwise
@@ -177,7 +146,7 @@ def max_pool(values: jax.Array, size: int, stride: int, padding: int = 0) -> jax
     XLA's own scatters, which alone takes a CPU 5 to 16 times as long. What arrives there is stored:
     rounded to bfloat16 for each of a window's places anew, it took six times as long.
     """
-    wide = values.astype(jnp.float32) if _widens(values) else values
+    wide = values.astype(jnp.float32) if widens(values) else values
     pooled: Any = _max_pool(wide, size, stride, padding)
     return keep_gradient(pooled).astype(values.dtype)
 
@@ -216,19 +185,34 @@ def _max_pool_backward(
     kept: tuple[jax.Array, tuple[int, ...]],
     gradient: jax.Array,
 ) -> tuple[jax.Array]:
+    """Pixels of one remainder by `stride` lie in the same places of their windows: one sum each."""
     place, shape = kept
     zero = jnp.zeros((), gradient.dtype)
+    counts = gradient.shape[1:3]
+    sides = [-(-side // stride) for side in shape[1:3]]
+
+    def at(first: Sequence[int]) -> jax.Array:
+        """Of every `stride`th pixel, from `first` on: of each window that it is in."""
+        total = jnp.zeros((len(gradient), *sides, gradient.shape[-1]), gradient.dtype)
+        for row, column in itertools.product(*(range(start, size, stride) for start in first)):
+            part = jnp.where(place == size * row + column, gradient, zero)
+            before = row // stride, column // stride
+            around = [
+                (k, side - n - k, 0) for k, n, side in zip(before, counts, sides, strict=True)
+            ]
+            total += lax.pad(part, zero, [(0, 0, 0), *around, (0, 0, 0)])
+        return total
+
     total = jnp.zeros(shape, gradient.dtype)
-    ends = [stride * (side - 1) + 1 for side in gradient.shape[1:3]]
-    for number in range(size**2):
-        starts = divmod(number, size)
-        where = [
-            (a, n - a - end, stride - 1) for a, n, end in zip(starts, shape[1:3], ends, strict=True)
+    for first in itertools.product(range(min(stride, size)), repeat=2):
+        spread = [
+            (start, whole - start - stride * (side - 1) - 1, stride - 1)
+            for start, whole, side in zip(first, shape[1:3], sides, strict=True)
         ]
-        part = jnp.where(place == number, gradient, zero)
-        total += lax.pad(part, zero, [(0, 0, 0), *where, (0, 0, 0)])
+        total += lax.pad(at(first), zero, [(0, 0, 0), *spread, (0, 0, 0)])
     height, width = (side - padding for side in shape[1:3])
-    return (total[:, padding:height, padding:width],)
+    # Stored: a GPU's compiler would put it inside of every kernel that reads it.
+    return (lax.optimization_barrier(total[:, padding:height, padding:width]),)
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)

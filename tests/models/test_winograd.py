@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export
 
-from affect_jax.models import layers, winograd
+from affect_jax.models import convolutions, winograd
 
 NAMES = ("NHWC", "HWIO", "NHWC")
 SHAPES = st.tuples(*(st.integers(1, most) for most in (3, 9, 9, 4, 4)))
@@ -92,11 +92,11 @@ def test_it_is_for_many_tiles_of_many_channels(inputs, kernel, expected):
 
 
 def operations(inputs, kernel, stride=1, padding=1, dtype=jnp.float32) -> str:
-    """What `layers.convolution` computes arrays of these shapes by."""
+    """What `convolutions.convolution` computes arrays of these shapes by."""
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (inputs, kernel)]
 
     def function(inputs, kernel):
-        return layers.convolution(
+        return convolutions.convolution(
             inputs, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=NAMES
         )
 
