@@ -3,6 +3,8 @@
     python -m benchmarks.epoch
     python -m benchmarks.epoch --data affectnet --manual_dir /path/to/AffectNet --network resnet18 \
         --type bfloat16 --batch_size 256
+    python -m benchmarks.epoch --num_faces 20480 --passes 14 --num_validation 4000 \
+        --type bfloat16 --batch_size 256      # an epoch as long as AffectNet's, of few faces
 
 Ours is the package's own `train.fit`, once for each place where faces can wait. The peer is a loop
 in PyTorch over the same JPEGs and the same epochs: a DataLoader with Pillow, the same network with
@@ -11,8 +13,9 @@ as often. It gets its best settings first: as many workers as load fastest, and 
 where its steps are faster. Its scores are the accuracy; ours are the whole protocol.
 
 The first epoch of a run compiles, fills caches and starts workers: it is not counted, on neither
-side. Where the time of the others went is read from `metrics.jsonl`, which every run writes. What
-is "step" is all that a loop does between two lines of its log but waiting for data.
+side. An epoch is `--passes` over the faces, evaluated and saved after the last of them. Where the
+time of the others went is read from `metrics.jsonl`, which every run writes. What is "step" is all
+that a loop does between two lines of its log but waiting for data.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import argparse
 import contextlib
 import functools
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -71,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             settings = peer.settings
             work[PEER] = peer.run
         runs = recording.take_turns(work, options.rounds)
-    faces = options.epochs * (len(splits["training"]) // options.batch_size * options.batch_size)
+    whole = len(splits["training"]) // options.batch_size * options.batch_size
+    faces = options.epochs * options.passes * whole
     device = jax.devices()[0]
     recording.keep(
         "epoch",
@@ -90,6 +95,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--data", default="synthetic_faces", help="a data set's name")
     found.add_argument("--manual_dir", default="", help="its release")
     found.add_argument("--num_faces", type=int, default=2048, help="of synthetic_faces")
+    found.add_argument("--num_validation", type=int, help="of them; default: a sixteenth as many")
+    found.add_argument("--passes", type=int, default=1, help="over the faces, of an epoch")
     found.add_argument("--network", default="alexnet", choices=("alexnet", "resnet18"))
     found.add_argument("--type", default="float32", choices=("float32", "bfloat16"))
     found.add_argument("--width", type=int, help="of alexnet's classifier, instead of 4096")
@@ -113,12 +120,14 @@ def config_of(options: argparse.Namespace, folder: pathlib.Path) -> configs.Conf
     config.data.data_dir = str(folder / "data")
     config.data.image_size, config.data.crop_size = options.image_size, options.crop_size
     if options.data == "synthetic_faces":
-        validation = max(8, options.num_faces // 16)
+        validation = options.num_validation or max(8, options.num_faces // 16)
         sizes = {"num_training": options.num_faces, "num_validation": validation}
         config.data.options = sizes | {"skew": "balanced"}
     config.trunk, config.dtype = peers.trunk(options.network, options.width), options.type
     config.batch_size = config.evaluation.batch_size = options.batch_size
-    config.duration = {"epochs": float(1 + options.epochs), "steps": 0}
+    every = {"epochs": float(options.passes), "steps": 0}
+    config.evaluate_every = config.checkpoint.every = config.images_every = every
+    config.duration = {"epochs": float((1 + options.epochs) * options.passes), "steps": 0}
     config.log_every = options.log_every
     return config
 
@@ -240,16 +249,19 @@ class Peer:
                 found = dict.fromkeys(PARTS, 0.0)
             if epoch == 1:
                 begin = time.perf_counter()
-            self._epoch(side, loaders, found)
+            self._epoch(side, loaders, found, self._options.passes if epoch else 1)
         found["all"] = time.perf_counter() - begin
         found["other"] = found["all"] - sum(found[part] for part in PARTS[:-1])
         return found
 
-    def _epoch(self, side: peers.Side, loaders: dict[str, Any], found: Seconds) -> None:
+    def _epoch(
+        self, side: peers.Side, loaders: dict[str, Any], found: Seconds, passes: int
+    ) -> None:
         torch, now = peers.torch(), time.perf_counter
         mark = now()
         with (self._folder / "peer.log").open("a") as log:
-            for step, (images, labels) in enumerate(loaders["training"], 1):
+            several = itertools.chain.from_iterable(itertools.repeat(loaders["training"], passes))
+            for step, (images, labels) in enumerate(several, 1):
                 found["waiting"] += now() - mark
                 mark = now()
                 side.update(peers.normalized(images), labels.to(peers.device(), non_blocking=True))
