@@ -109,12 +109,15 @@ class Ours:
         return jax.nn.softmax(outputs["expression"], axis=-1)
 
 
-def compiled(function: Callable) -> Callable:
-    """On the first device, where the axis of batch normalisation has one entry; state donated."""
+def compiled(function: Callable, flags: dict[str, Any] | None = None) -> Callable:
+    """On the first device, where the axis of batch normalisation has one entry; state donated.
+
+    **Arguments:** `flags`: of XLA's compiler, by their names.
+    """
     mapped = jax.shard_map(
         function, mesh=first_device(), in_specs=WHOLE, out_specs=WHOLE, check_vma=False
     )
-    return jax.jit(mapped, donate_argnums=0)
+    return jax.jit(mapped, donate_argnums=0, compiler_options=flags)
 
 
 def first_device() -> Mesh:

@@ -12,6 +12,8 @@ is too small); batches are drawn by row in another order each epoch and gathered
 ten updates a dispatch, the loss read every fifty. One epoch is measured and multiplied. Beside it
 stands PyTorch with images that cost nothing to load: its step alone, as often.
 
+What flags of XLA's compiler change is measured last, each beside none, as far as time allows.
+
 Each part runs in a process of its own, which has the card's memory to itself and is stopped when
 its time is over; what it has measured until then counts. What fails is left out, with a line.
 """
@@ -24,13 +26,12 @@ import gc
 import json
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -39,15 +40,13 @@ import numpy as np
 from jax import lax
 
 from affect_jax.errors import first_line
-from affect_jax.labels import TRAINING_COUNTS
 from benchmarks import limits, peers, recording
 from benchmarks.bare import Ours, compiled
+from benchmarks.gpu_table import COMPILED, EAGER, EPOCHS, FACES, OURS, WANTED, rows_of
 
-OURS, EAGER, COMPILED = "affect_jax", "PyTorch", "PyTorch, compiled"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision")
-FACES, EVALUATED, EPOCHS = sum(TRAINING_COUNTS[:8]), 4_000, 20
+EVALUATED = 4_000
 SIDE, BATCH = 256, 256
-WANTED = {"alexnet": 3.0, "resnet18": 6.0}  # minutes of the schedule on an H100
 TOGETHER = 10  # updates of a dispatch, as in `affect_jax.feeds`
 PIECE = 256  # faces made at once
 LEAST = 30  # seconds, with less no case is begun
@@ -57,9 +56,16 @@ CASES = tuple(
     for name in ("alexnet", "resnet18", "alexnet_one_tower")
 )
 PARTS = {  # the share of all minutes after which each ends; what memory JAX may take
-    "schedule": (0.5, {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".95"}),
-    "steps": (1.0, {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}),  # half is PyTorch's
+    "schedule": (0.4, {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".95"}),
+    "steps": (0.8, {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}),  # half is PyTorch's
+    "flags": (1.0, {}),
 }
+FLAGS = (  # of XLA's compiler, that may help on one card
+    "xla_gpu_enable_latency_hiding_scheduler=true",
+    "xla_gpu_experimental_enable_fusion_autotuner=true",
+    "xla_gpu_exhaustive_tiling_search=true",
+    "xla_gpu_enable_triton_gemm=false",
+)
 Tell = Callable[[dict[str, Any]], Any]
 Found = TypeVar("Found")
 
@@ -109,6 +115,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--steps", type=int, default=20, help="a round; of over 256 images fewer")
     found.add_argument("--dispatches", type=int, help="of ten updates; default: an epoch's")
     found.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
+    found.add_argument("--flags", nargs="*", default=list(FLAGS), help="of XLA, NAME=VALUE")
     found.add_argument("--child_part", choices=list(PARTS), help=argparse.SUPPRESS)
     found.add_argument("--child_lines", type=pathlib.Path, help=argparse.SUPPRESS)
     found.add_argument("--child_until", type=float, default=float("inf"), help=argparse.SUPPRESS)
@@ -116,7 +123,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return recording.parse(
         found,
         arguments,
-        quick | {"types": ["float32"], "width": 16, "steps": 1, "dispatches": 1, "peers": [EAGER]},
+        quick
+        | {"types": ["float32"], "width": 16, "steps": 1, "dispatches": 1, "peers": [EAGER]}
+        | {"flags": ["xla_cpu_enable_fast_math=false"]},
     )
 
 
@@ -153,6 +162,11 @@ def measure(part: str, options: argparse.Namespace, tell: Tell) -> None:
                 found = tried(f"schedule, {name}", schedule, name, options)
                 if found:
                     tell({"part": part, "network": name} | found)
+        return
+    if part == "flags":
+        for name in options.networks:
+            if name in WANTED and time.time() + LEAST < options.child_until:
+                tell({"part": part, "network": name} | of_flags(name, options))
         return
     side = 256 if options.quick else limits.SIDE
     tell({"part": "peak", "flops": tried("the limit", limits.peak, side)})
@@ -195,12 +209,11 @@ def schedule(name: str, options: argparse.Namespace) -> dict[str, Any]:
     random = np.random.default_rng(0)
     labels = jnp.asarray(random.integers(0, 8, held), jnp.int32)
     run, predict = compiled(ours.updates), jax.jit(ours.predict)
+    batch = min(size, held)
     dispatches = options.dispatches or FACES // size // TOGETHER
     drawn = random.permutation(np.resize(np.arange(held), (dispatches + 1) * TOGETHER * size))
     rows = drawn.astype(np.int32).reshape(-1, TOGETHER, size)
     state, (loss, _) = run(ours.create(), faces, labels, rows[-1])
-    batch = min(size, held)
-    jax.block_until_ready(predict(state, faces[:batch]))
 
     def train() -> None:
         nonlocal state
@@ -215,6 +228,7 @@ def schedule(name: str, options: argparse.Namespace) -> dict[str, Any]:
         several = [predict(state, faces[first : first + batch]) for first in starts]
         jax.block_until_ready(several)
 
+    evaluate()  # compiles
     seconds = recording.seconds_of(train) / (dispatches * TOGETHER)
     evaluation = 0.0 if options.quick else recording.seconds_of(evaluate)
     epoch = FACES // size * seconds + evaluation
@@ -253,6 +267,22 @@ def random_faces(count: int, side: int) -> jax.Array:
     return faces
 
 
+def of_flags(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Images/s of a training step in every round, without a flag and with each."""
+    dtype, size = options.types[0], options.batch_size or BATCH
+    turns = {}
+    for flag in ("", *options.flags):
+        make = functools.partial(our_take, name, dtype, size, "train", options, flag)
+        take = tried(f"{name} with {flag or 'no flag'}", warm, make, 1 if options.quick else 5)
+        if take:
+            turns[flag] = functools.partial(tried, name, rate, take, options.steps, size)
+        if time.time() + LEAST > options.child_until:
+            break
+    rates = recording.take_turns(turns, options.rounds)
+    whole = {flag: found for flag, found in rates.items() if None not in found}
+    return {"type": dtype, "batch": size, "rates": whole}
+
+
 def step_rates(
     name: str, dtype: str, size: int, kind: str, options: argparse.Namespace
 ) -> recording.Runs:
@@ -288,8 +318,17 @@ def rate(take: Callable[[int], Any], steps: int, size: int) -> float:
     return steps * size / recording.seconds_of(lambda: take(steps))
 
 
+def of_text(flag: str) -> dict[str, Any]:
+    """`NAME=VALUE` as JAX takes it: truth and numbers are none of text."""
+    name, _, value = flag.partition("=")
+    try:
+        return {name: json.loads(value)}
+    except ValueError:
+        return {name: value}
+
+
 def our_take(
-    name: str, dtype: str, size: int, kind: str, options: argparse.Namespace
+    name: str, dtype: str, size: int, kind: str, options: argparse.Namespace, flag: str = ""
 ) -> Callable[[int], Any]:
     ours = Ours(peers.trunk(name, options.width), dtype=dtype, crop_size=options.crop_size)
     images = random_faces(size, options.side)
@@ -299,7 +338,7 @@ def our_take(
     if kind == "eval":
         predict = jax.jit(ours.predict)
         return lambda count: jax.block_until_ready([predict(state, images) for _ in range(count)])
-    update = compiled(ours.update)
+    update = compiled(ours.update, of_text(flag) if flag else None)
 
     def train(count: int) -> None:
         nonlocal state
@@ -326,45 +365,6 @@ def torch_take(
         peers.synchronize()
 
     return take
-
-
-def rows_of(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The one table: steps in images/s, schedules in minutes."""
-    peak = next((line["flops"] for line in found if line["part"] == "peak"), 0.0)
-    steps = [line for line in found if line["part"] == "steps" and OURS in line["rates"]]
-    rows = []
-    for line in steps:
-        rates = line["rates"]
-        best = recording.best(rates, [name for name in rates if name != OURS])
-        row = {"what": f"{line['step']}, images/s"}
-        row |= {name: line[name] for name in ("network", "type", "batch")}
-        row |= {
-            name: round(statistics.median(rates[name])) if name in rates else "-"
-            for name in (OURS, EAGER, COMPILED)
-        }
-        row["to PyTorch's best"] = recording.times(rates[OURS], rates[best]) if best else "-"
-        if peak and line["operations"]:
-            share = line["operations"] * statistics.median(rates[OURS]) / peak
-            row["of the limit"] = f"{share:.1%}"
-        rows.append(row)
-    for line in (line for line in found if line["part"] == "schedule"):
-        name, size = line["network"], line["batch"]
-        row = {"what": "schedule, minutes", "network": name, "type": line["type"], "batch": size}
-        row[OURS] = f"{line['minutes']:.2f}"
-        same = [
-            other
-            for other in steps
-            if other["step"] == "train"
-            and all(other[key] == line[key] for key in ("network", "type", "batch"))
-        ]
-        for peer in (EAGER, COMPILED):
-            rates = same[0]["rates"] if same else {}
-            there = peer in rates
-            images = EPOCHS * (FACES // size) * size
-            minutes = images / statistics.median(rates[peer]) / 60 if there else 0.0
-            row[peer] = f"{minutes:.2f}" if there else "-"
-        rows.append(row | {"wanted": f"< {WANTED[name]:g}"})
-    return rows
 
 
 if __name__ == "__main__":

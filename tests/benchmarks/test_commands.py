@@ -142,9 +142,10 @@ def test_gpu(folder, tiny):
     pytest.importorskip("torch").set_num_threads(1)
     kept = ran(gpu.main, folder, "gpu")
     parts = [line["part"] for line in kept["runs"]]
-    assert parts == ["device", "schedule", "device", "peak", "steps", "steps"]
-    wanted = {"what", "network", "type", "batch", gpu.OURS, gpu.EAGER}
-    assert all(wanted <= set(row) for row in kept["table"]) and len(kept["table"]) == 3
+    assert parts == ["device", "schedule", "device", "peak", "steps", "steps", "device", "flags"]
+    wanted = {"what", "network", "type", "batch", gpu.OURS}
+    assert all(wanted <= set(row) for row in kept["table"]) and len(kept["table"]) == 5
+    assert [row.get("to no flag") for row in kept["table"]][:-1] == [None] * 3 + ["1.00"]
 
 
 def test_epoch(folder, tiny):
