@@ -65,7 +65,7 @@ def test_grouped_convolution_equals_xlas(groups):
     options = dict(
         window_strides=(2, 2),
         padding=[(1, 1), (1, 1)],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=LAYOUT,
         feature_group_count=groups,
     )
     expected = lax.conv_general_dilated(values, kernel, **options)
@@ -80,8 +80,7 @@ def test_bfloat16_on_a_cpu_is_computed_in_float32(groups, monkeypatch):
     """And its results stay that, up to the next weights; elsewhere they are what came in."""
     images = jnp.asarray(random_values(2, 9, 9, 4), jnp.bfloat16)
     kernel = jnp.asarray(random_values(3, 3, 4 // groups, 6), jnp.bfloat16)
-    layout = ("NHWC", "HWIO", "NHWC")
-    options: dict = {"feature_group_count": groups, "dimension_numbers": layout}
+    options: dict = {"feature_group_count": groups, "dimension_numbers": LAYOUT}
 
     def convolved(images, kernel):
         return convolutions.convolution(images, kernel, (1, 1), [(1, 1), (1, 1)], **options)
