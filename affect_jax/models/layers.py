@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -185,31 +184,17 @@ def _max_pool_backward(
     kept: tuple[jax.Array, tuple[int, ...]],
     gradient: jax.Array,
 ) -> tuple[jax.Array]:
-    """Pixels of one remainder by `stride` lie in the same places of their windows: one sum each."""
     place, shape = kept
     zero = jnp.zeros((), gradient.dtype)
-    counts = gradient.shape[1:3]
-    sides = [-(-side // stride) for side in shape[1:3]]
-
-    def at(first: Sequence[int]) -> jax.Array:
-        """Of every `stride`th pixel, from `first` on: of each window that it is in."""
-        total = jnp.zeros((len(gradient), *sides, gradient.shape[-1]), gradient.dtype)
-        for row, column in itertools.product(*(range(start, size, stride) for start in first)):
-            part = jnp.where(place == size * row + column, gradient, zero)
-            before = row // stride, column // stride
-            around = [
-                (k, side - n - k, 0) for k, n, side in zip(before, counts, sides, strict=True)
-            ]
-            total += lax.pad(part, zero, [(0, 0, 0), *around, (0, 0, 0)])
-        return total
-
     total = jnp.zeros(shape, gradient.dtype)
-    for first in itertools.product(range(min(stride, size)), repeat=2):
-        spread = [
-            (start, whole - start - stride * (side - 1) - 1, stride - 1)
-            for start, whole, side in zip(first, shape[1:3], sides, strict=True)
+    ends = [stride * (side - 1) + 1 for side in gradient.shape[1:3]]
+    for number in range(size**2):
+        starts = divmod(number, size)
+        where = [
+            (a, n - a - end, stride - 1) for a, n, end in zip(starts, shape[1:3], ends, strict=True)
         ]
-        total += lax.pad(at(first), zero, [(0, 0, 0), *spread, (0, 0, 0)])
+        part = jnp.where(place == number, gradient, zero)
+        total += lax.pad(part, zero, [(0, 0, 0), *where, (0, 0, 0)])
     height, width = (side - padding for side in shape[1:3])
     # Stored: a GPU's compiler would put it inside of every kernel that reads it.
     return (lax.optimization_barrier(total[:, padding:height, padding:width]),)
