@@ -6,8 +6,9 @@
 A few rendered faces are written to records again and again, under ids of their own, and a tiny
 network is trained on them with the package's `train.fit`, faces streamed (`cache none`): so the
 time is that of reading, decoding, shuffling and keeping the books. Each run is a process of its
-own, whose peak of resident memory the system tells. The peer of a size is the smallest one, in the
-same round.
+own, whose peak of resident memory the system tells. Processor time is a run's less that of one that
+ends after its first steps, so that starting, compiling, hashing, evaluation and saving are not in
+it. The peer of a size is the smallest one, in the same round.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -39,11 +41,12 @@ VALIDATION = 64
 WARM = 10  # steps that compile and fill buffers, before the clock starts
 PACKAGES = ("jax", "jaxlib", "flax", "grain", "array-record", "tensorflow-datasets")
 MIB = 1 << 20
+PARTS = ("prepare", "start", "run")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    if options.child_faces is not None:  # in a process of its own
+    if options.child_part:  # in a process of its own
         environment.choose_fusions()
         print(json.dumps(measure(options)))
         return
@@ -73,6 +76,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--width", type=int, default=4)
     found.add_argument("--batch_size", type=int, default=100)
     found.add_argument("--steps", type=int, default=200, help="of a run, or an epoch if longer")
+    found.add_argument("--child_part", choices=PARTS, help=argparse.SUPPRESS)
     found.add_argument("--child_faces", type=int, help=argparse.SUPPRESS)
     found.add_argument("--child_folder", type=pathlib.Path, help=argparse.SUPPRESS)
     quick = {"sizes": [24], "image_size": 40, "batch_size": 4, "steps": 4}
@@ -118,42 +122,47 @@ def repeated_faces(
 
 
 def apart(count: int, folder: pathlib.Path, options: argparse.Namespace) -> dict[str, float]:
-    """`measure` in a process of its own; the records are prepared in another, once."""
+    """What a run of so many faces took; its records are prepared before, once."""
+    if not (folder / "data" / "repeated_faces" / f"{count}_{options.image_size}").is_dir():
+        in_a_process("prepare", count, folder, options)
+    start, run = (in_a_process(part, count, folder, options) for part in ("start", "run"))
+    processor = run["processor_seconds"] - start["processor_seconds"]
+    return {
+        "seconds_a_thousand_faces": 1000 * run["seconds"] / run["faces"],
+        "processor_seconds_a_thousand_faces": 1000 * processor / run["faces"],
+        "peak_mib": run["peak_mib"],
+    }
+
+
+def in_a_process(
+    part: str, count: int, folder: pathlib.Path, options: argparse.Namespace
+) -> dict[str, float]:
+    """`measure` in a process of its own."""
     names = ("image_size", "crop_size", "width", "batch_size", "steps")
     given = [f"--{name}={getattr(options, name)}" for name in names]
-    for part in ("prepare", "run"):
-        done = folder / "data" / "repeated_faces" / f"{count}_{options.image_size}"
-        if part == "prepare" and done.is_dir():
-            continue
-        steps = ["--steps=0"] if part == "prepare" else []
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.growth",
-            f"--child_faces={count}",
-            *given,
-            *steps,
-        ]
-        finished = subprocess.run(
-            [*command, f"--child_folder={folder}"],
-            cwd=recording.FOLDER.parent,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
+    child = [f"--child_part={part}", f"--child_faces={count}", f"--child_folder={folder}"]
+    finished = subprocess.run(
+        [sys.executable, "-m", "benchmarks.growth", *given, *child],
+        cwd=recording.FOLDER.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     return json.loads(finished.stdout.splitlines()[-1])
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
-    """Trains once; `options.steps` of 0: only prepares the records.
+    """Does a part: prepares the records, or trains for the first steps, or to the end.
 
-    **Returns:** seconds a thousand faces, and the process's peak of resident memory in MiB.
+    **Returns:** of a training all its processor time, its peak of resident memory in MiB, and how
+    many faces followed the first steps in how many seconds.
     """
     program.registries()
     config = config_of(options)
     program.prepare(config)
-    if not options.steps:
+    if options.child_part == "prepare":
         return {}
+    begin = time.process_time()
     with tempfile.TemporaryDirectory(dir=options.child_folder) as name:
         workdir = Workdir(pathlib.Path(name))
         workdir.create()
@@ -163,10 +172,12 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
             json.loads(line) for line in (workdir.path / "metrics.jsonl").read_text().splitlines()
         ]
     trained = [line for line in lines if "train.loss" in line and line["step"] >= WARM]
-    faces = (trained[-1]["step"] - trained[0]["step"]) * options.batch_size
-    seconds = trained[-1]["time"] - trained[0]["time"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
-    return {"seconds_a_thousand_faces": 1000 * seconds / faces, "peak_mib": peak}
+    return {
+        "processor_seconds": time.process_time() - begin,
+        "seconds": trained[-1]["time"] - trained[0]["time"],
+        "faces": (trained[-1]["step"] - trained[0]["step"]) * options.batch_size,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB,
+    }
 
 
 def config_of(options: argparse.Namespace) -> configs.Config:
@@ -180,7 +191,8 @@ def config_of(options: argparse.Namespace) -> configs.Config:
     config.batch_size = options.batch_size
     config.evaluation.batch_size = VALIDATION
     config.evaluation.draws = 2
-    total = WARM + max(options.steps, options.child_faces // options.batch_size)
+    after = max(options.steps, options.child_faces // options.batch_size)
+    total = WARM + (after if options.child_part == "run" else 0)
     config.duration = config.evaluate_every = config.checkpoint.every = config.images_every = {
         "steps": total,
         "epochs": 0.0,
@@ -190,24 +202,26 @@ def config_of(options: argparse.Namespace) -> configs.Config:
 
 
 def summary(runs: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
+    def of(size: str, key: str) -> list[float]:
+        return [run[key] for run in runs[size]]
+
+    clocks = {
+        "s a thousand faces": "seconds_a_thousand_faces",
+        "of processor time": "processor_seconds_a_thousand_faces",
+    }
     smallest = next(iter(runs))
+    least = of(smallest, "peak_mib")
     rows = []
     for name in runs:
-        seconds, peaks, fewest, least = (
-            [run[key] for run in runs[size]]
-            for size in (name, smallest)
-            for key in ("seconds_a_thousand_faces", "peak_mib")
-        )
+        row: dict[str, Any] = {"faces": name}
+        for title, key in clocks.items():
+            row[title] = statistics.median(of(name, key))
+            row[f"{title}, to the smallest"] = recording.times(of(name, key), of(smallest, key))
+        peaks = of(name, "peak_mib")
         more = statistics.median(b - a for a, b in zip(least, peaks, strict=True))
-        rows.append(
-            {
-                "faces": name,
-                "s a thousand faces": statistics.median(seconds),
-                "to the smallest": recording.times(seconds, fewest),
-                "peak memory, MiB": round(statistics.median(peaks)),
-                "more than the smallest, MiB": round(more),
-            }
-        )
+        row["peak memory, MiB"] = round(statistics.median(peaks))
+        row["more than the smallest, MiB"] = round(more)
+        rows.append(row)
     return rows
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import functools
+import math
 import pathlib
 import re
 import statistics
@@ -137,6 +138,8 @@ def kinds_of(text: str, kernels: set[tuple[int, ...]]) -> dict[str, str]:
 
 
 def kind_of(name: str, shape: str, opcode: str, source: str, kernels: set[tuple[int, ...]]) -> str:
+    if "/windows/" in source and (opcode == "dot" or source.endswith("dot_general")):
+        return _of_windows(shape, source, kernels)
     if "winograd" in source:
         return FEWER if "transpose(" in source else FORWARD
     if opcode == "convolution" or source.endswith("conv_general_dilated"):
@@ -151,6 +154,14 @@ def kind_of(name: str, shape: str, opcode: str, source: str, kernels: set[tuple[
     if "pool" in source:
         return POOL
     return MOVED if re.match(r"(transpose|copy|bitcast|concatenate|slice|pad)", name) else REST
+
+
+def _of_windows(shape: str, source: str, kernels: set[tuple[int, ...]]) -> str:
+    """A convolution by one product of matrices; its weights are one, [places x C, K], too."""
+    if "transpose(" not in source:
+        return FORWARD
+    sides = [int(side) for side in re.findall(r"\d+", shape.split("]")[0][4:])]
+    return WEIGHTS if math.prod(sides) in map(math.prod, kernels) else INPUTS
 
 
 def in_torch(name: str, options: argparse.Namespace) -> Callable[[], Milliseconds]:

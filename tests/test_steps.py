@@ -159,20 +159,26 @@ def test_convolutions_of_fewer_products_train_to_the_same_losses(trunk, anew, mo
     assert asked
 
 
-@pytest.mark.parametrize("way", ["_few_places", "_few_channels"])
+@pytest.mark.parametrize(
+    ("way", "when"), [("of_windows", "_few_places"), ("of_blocks", "_few_channels")]
+)
 @pytest.mark.parametrize("trunk", RATES)
-def test_every_way_to_convolve_trains_to_the_same_losses(trunk, way, anew, monkeypatch):
+def test_every_way_to_convolve_trains_to_the_same_losses(trunk, way, when, anew, monkeypatch):
     """Products of matrices wherever they can be, and blocks as on a GPU, against XLA's own."""
     monkeypatch.setattr(convolutions, "_few_places", lambda *_: False)
-    plain, asked = anew(trunk), []
+    plain, taken, ours = anew(trunk), [], getattr(convolutions, way)
 
-    def always(inputs, kernel, strides, padding):
-        asked.append(strides)
-        return way == "_few_places" or strides[0] == strides[1] > 1
+    def counted(inputs, kernel, *rest, **options):
+        taken.append(kernel.shape)
+        return ours(inputs, kernel, *rest, **options)
 
-    monkeypatch.setattr(convolutions, way, always)
+    def always(inputs, kernel, strides, *_):
+        return way == "of_windows" or strides[0] == strides[1] > 1
+
+    monkeypatch.setattr(convolutions, way, counted)
+    monkeypatch.setattr(convolutions, when, always)
     np.testing.assert_allclose(anew(trunk), plain, rtol=1e-5)
-    assert asked
+    assert taken
 
 
 @pytest.mark.parametrize("trunk", RATES)

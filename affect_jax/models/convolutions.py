@@ -1,4 +1,4 @@
-"""Convolutions in the ways that are fastest on the machine at hand; the sums are always the same.
+"""Convolutions in the way that suits the machine at hand; the sums are always the same.
 
 XLA's own way is the best for most shapes. The others, each with the shapes it is for: here those of
 GPUs and of few places, in `winograd` those of many channels.
@@ -30,13 +30,17 @@ def convolution(
     feature_group_count: int = 1,
     **options: Any,
 ) -> jax.Array:
-    """`lax.conv_general_dilated` of channels last: [b, h, w, C], [k, l, C / groups, K].
+    """`lax.conv_general_dilated` as linen calls it: [b, h, w, C], [k, l, C / groups, K].
 
     Each group is a convolution of its own: XLA's CPU code for groups and their gradients is naive;
     split, AlexNet's second layer trains nine times as fast there, and its step 1.4 times as fast on
     an H200. Of bfloat16 a CPU's results are float32, see `layers.widens`: so is what follows, up to
     the next layer that has weights.
     """
+    dilations = (options.get(name) or () for name in ("lhs_dilation", "rhs_dilation"))
+    if any(step != 1 for steps in dilations for step in steps):
+        options["feature_group_count"] = feature_group_count
+        return lax.conv_general_dilated(inputs, kernel, strides, padding, **options)
     if layers.widens(inputs):
         inputs, kernel = inputs.astype(jnp.float32), kernel.astype(jnp.float32)
 
@@ -46,7 +50,7 @@ def convolution(
             return winograd.convolution(inputs, kernel)
         if _few_places(*given):
             return of_windows(*given)
-        if _few_channels(*given):
+        if _few_channels(inputs, kernel, strides):
             return of_blocks(*given, **options)
         return lax.conv_general_dilated(layers.keep(inputs), kernel, strides, padding, **options)
 
@@ -64,11 +68,12 @@ def _few_places(
     3 x 3 on 2 x 2 pixels of 512 channels took 25 times as long as on 4 x 4, and a step of ResNet18
     with crops of 64 pixels four times as long as with crops of 112.
     """
-    few = any(
-        places(*line) < line[1]
-        for line in zip(inputs.shape[1:3], kernel.shape, strides, padding, strict=False)
-    )
-    return few and jax.default_backend() == "cpu" and isinstance(inputs.shape[0], int)
+    if jax.default_backend() != "cpu" or not isinstance(inputs.shape[0], int):
+        return False
+    lines = list(zip(inputs.shape[1:3], kernel.shape, strides, padding, strict=False))
+    counts = [places(*line) for line in lines]
+    few = any(count < size for count, (_, size, *_) in zip(counts, lines, strict=True))
+    return few and min(counts) > 0  # an image that is too small is told of elsewhere
 
 
 def places(side: int, size: int, stride: int, around: Sequence[int]) -> int:
@@ -76,6 +81,7 @@ def places(side: int, size: int, stride: int, around: Sequence[int]) -> int:
     return (side + sum(around) - size) // stride + 1
 
 
+@jax.named_scope("windows")  # so that a profile tells what it is
 def of_windows(
     inputs: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding
 ) -> jax.Array:
@@ -90,12 +96,14 @@ def of_windows(
     return jnp.concatenate(covered, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-def _few_channels(
-    inputs: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding
-) -> bool:
-    """Whether a GPU's tensor cores would idle: first layers took a third of AlexNet's step."""
+def _few_channels(inputs: jax.Array, kernel: jax.Array, strides: Sequence[int]) -> bool:
+    """Whether a GPU's tensor cores would idle: first layers took a third of AlexNet's step.
+
+    Whether blocks are faster there has not been measured.
+    """
     steps = 1 < strides[0] == strides[1] < min(kernel.shape[:2])
-    return steps and inputs.shape[-1] <= FEW and jax.default_backend() == "gpu"
+    on_gpu = jax.default_backend() == "gpu" and isinstance(inputs.shape[0], int)
+    return on_gpu and steps and inputs.shape[-1] <= FEW
 
 
 def of_blocks(

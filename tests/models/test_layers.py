@@ -107,6 +107,14 @@ def test_pooling_and_its_gradient_equal_xlas(size, stride, padded, seed):
     np.testing.assert_allclose(ours(weights)[0], theirs(weights)[0], atol=1e-5)
 
 
+def test_the_gradient_of_pooling_is_stored():
+    def total(values):
+        return jnp.sum(layers.max_pool(values, 3, 2))
+
+    values = jnp.zeros((2, 9, 9, 3))
+    assert "optimization_barrier" in str(jax.make_jaxpr(jax.grad(total))(values))
+
+
 FINITE = arrays(
     np.float32,
     st.integers(1, 40),

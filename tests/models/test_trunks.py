@@ -266,7 +266,7 @@ def test_unknown_heads_are_refused():
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower"])
-@pytest.mark.parametrize("crop", [16, 32, 62])
+@pytest.mark.parametrize("crop", [4, 16, 32, 62])
 def test_too_small_images_are_told(name, crop):
     with pytest.raises(UserError, match=f"data.crop_size = {crop}: too small for AlexNet"):
         shapes(name, crop)
