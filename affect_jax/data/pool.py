@@ -19,11 +19,11 @@ import tqdm
 
 from affect_jax.errors import UserError
 
-CHUNK = 16
-"""Items handed to a worker at once."""
+CHUNK = 64
+"""Items handed to a worker at once: of 16 a face took 6% more of all processes' time."""
 
 SECONDS_BETWEEN_LINES = 30
-PATIENCE_SECONDS = 50.0  # without a chunk, after which a worker or the disk counts as hung
+PATIENCE_SECONDS = 200.0  # without a chunk, after which a worker or the disk counts as hung
 STARTING_SECONDS = 300.0  # the same until the first, in which workers start and import
 
 Item = TypeVar("Item")
