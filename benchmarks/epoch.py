@@ -24,7 +24,6 @@ import argparse
 import contextlib
 import functools
 import io
-import itertools
 import json
 import os
 import pathlib
@@ -77,10 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs = recording.take_turns(work, options.rounds)
     whole = len(splits["training"]) // options.batch_size * options.batch_size
     faces = options.epochs * options.passes * whole
+    passes = f"{options.passes} x " if options.passes > 1 else ""
     device = jax.devices()[0]
     recording.keep(
         "epoch",
-        what=f"Seconds of an epoch of {faces // options.epochs:,} faces, {options.network}, "
+        what=f"Seconds of an epoch of {passes}{whole:,} faces, {options.network}, "
         f"{options.type}, batch {options.batch_size}; the peer's settings: {settings}",
         options=options,
         rows=summary(runs, options.epochs, faces),
@@ -95,7 +95,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--data", default="synthetic_faces", help="a data set's name")
     found.add_argument("--manual_dir", default="", help="its release")
     found.add_argument("--num_faces", type=int, default=2048, help="of synthetic_faces")
-    found.add_argument("--num_validation", type=int, help="of them; default: a sixteenth as many")
+    found.add_argument("--num_validation", type=int, help="faces; default: a sixteenth as many")
     found.add_argument("--passes", type=int, default=1, help="over the faces, of an epoch")
     found.add_argument("--network", default="alexnet", choices=("alexnet", "resnet18"))
     found.add_argument("--type", default="float32", choices=("float32", "bfloat16"))
@@ -188,9 +188,13 @@ class Peer:
             )
         self.settings = {"workers": self._best_workers(), "compiled": self._compiles()}
 
-    def _loader(self, name: str, workers: int) -> Any:
+    def _loader(self, name: str, workers: int, passes: int = 1) -> Any:
+        """Passes over the training faces follow one another without a pause, as ours do."""
         return peer_data.loader(
-            self._data[name], self._options.batch_size, workers=workers, train=name == "training"
+            self._data[name],
+            self._options.batch_size,
+            workers=workers,
+            passes=passes if name == "training" else None,
         )
 
     def _side(self, compiled: bool) -> peers.Side:
@@ -241,7 +245,8 @@ class Peer:
     def run(self) -> Seconds:
         """As `ours`: one epoch that does not count, then those that do."""
         side = self._side(self.settings["compiled"])
-        loaders = {name: self._loader(name, self.settings["workers"]) for name in self._data}
+        workers, passes = self.settings["workers"], self._options.passes
+        loaders = {name: self._loader(name, workers, passes) for name in self._data}
         found: Seconds = {}
         begin = 0.0
         for epoch in range(1 + self._options.epochs):
@@ -249,19 +254,16 @@ class Peer:
                 found = dict.fromkeys(PARTS, 0.0)
             if epoch == 1:
                 begin = time.perf_counter()
-            self._epoch(side, loaders, found, self._options.passes if epoch else 1)
+            self._epoch(side, loaders, found)
         found["all"] = time.perf_counter() - begin
         found["other"] = found["all"] - sum(found[part] for part in PARTS[:-1])
         return found
 
-    def _epoch(
-        self, side: peers.Side, loaders: dict[str, Any], found: Seconds, passes: int
-    ) -> None:
+    def _epoch(self, side: peers.Side, loaders: dict[str, Any], found: Seconds) -> None:
         torch, now = peers.torch(), time.perf_counter
         mark = now()
         with (self._folder / "peer.log").open("a") as log:
-            several = itertools.chain.from_iterable(itertools.repeat(loaders["training"], passes))
-            for step, (images, labels) in enumerate(several, 1):
+            for step, (images, labels) in enumerate(loaders["training"], 1):
                 found["waiting"] += now() - mark
                 mark = now()
                 side.update(peers.normalized(images), labels.to(peers.device(), non_blocking=True))

@@ -63,7 +63,6 @@ PARTS = {  # the share of all minutes after which each ends; what memory JAX may
 FLAGS = (  # of XLA's compiler, that may help on one card
     "xla_gpu_enable_latency_hiding_scheduler=true",
     "xla_gpu_experimental_enable_fusion_autotuner=true",
-    "xla_gpu_exhaustive_tiling_search=true",
     "xla_gpu_enable_triton_gemm=false",
 )
 Tell = Callable[[dict[str, Any]], Any]
@@ -91,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit("nothing was measured")
     recording.keep(
         "gpu",
-        what=f"Steps in images/s; the schedule in minutes, {EPOCHS} epochs of {FACES:,} faces",
+        what="Steps, also with flags of XLA's compiler, in images/s; the schedule in minutes, "
+        f"{EPOCHS} epochs of {FACES:,} faces",
         options=options,
         rows=rows_of(found),
         runs=found,
@@ -156,17 +156,17 @@ def measure(part: str, options: argparse.Namespace, tell: Tell) -> None:
     if jax.default_backend() == "cpu" and not options.quick:
         raise SystemExit("no GPU is seen by JAX; --quick runs anywhere")
     tell({"part": "device", "name": jax.devices()[0].device_kind})
+    scheduled = [name for name in options.networks if name in WANTED]
     if part == "schedule":
-        for name in options.networks:
-            if name in WANTED:
-                found = tried(f"schedule, {name}", schedule, name, options)
-                if found:
-                    tell({"part": part, "network": name} | found)
+        for name in scheduled:
+            found = tried(f"schedule, {name}", schedule, name, options)
+            if found:
+                tell({"part": part, "network": name} | found)
         return
     if part == "flags":
-        for name in options.networks:
-            if name in WANTED and time.time() + LEAST < options.child_until:
-                tell({"part": part, "network": name} | of_flags(name, options))
+        for name in scheduled:
+            for found in of_flags(name, options):
+                tell({"part": part, "network": name} | found)
         return
     side = 256 if options.quick else limits.SIDE
     tell({"part": "peak", "flops": tried("the limit", limits.peak, side)})
@@ -267,20 +267,24 @@ def random_faces(count: int, side: int) -> jax.Array:
     return faces
 
 
-def of_flags(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Images/s of a training step in every round, without a flag and with each."""
+def of_flags(name: str, options: argparse.Namespace) -> Iterable[dict[str, Any]]:
+    """Images/s of a training step in every round with a flag, in turns with none; of each flag."""
     dtype, size = options.types[0], options.batch_size or BATCH
-    turns = {}
+    turns: dict[str, Callable[[], float | None]] = {}
     for flag in ("", *options.flags):
-        make = functools.partial(our_take, name, dtype, size, "train", options, flag)
-        take = tried(f"{name} with {flag or 'no flag'}", warm, make, 1 if options.quick else 5)
-        if take:
-            turns[flag] = functools.partial(tried, name, rate, take, options.steps, size)
         if time.time() + LEAST > options.child_until:
-            break
-    rates = recording.take_turns(turns, options.rounds)
-    whole = {flag: found for flag, found in rates.items() if None not in found}
-    return {"type": dtype, "batch": size, "rates": whole}
+            print(f"left out for want of time: {name} with {flag or 'no flag'}", file=sys.stderr)
+            return
+        what = f"{name} with {flag or 'no flag'}"
+        make = functools.partial(our_take, name, dtype, size, "train", options, flag)
+        take = tried(what, warm, make, 1 if options.quick else 5)
+        if take:
+            turns[flag] = functools.partial(tried, what, rate, take, options.steps, size)
+        if flag and "" in turns and flag in turns:
+            pair = {"": turns[""], flag: turns.pop(flag)}
+            rates = recording.take_turns(pair, options.rounds)
+            if None not in rates[""] + rates[flag]:
+                yield {"type": dtype, "batch": size, "flag": flag, "rates": rates}
 
 
 def step_rates(
@@ -319,7 +323,7 @@ def rate(take: Callable[[int], Any], steps: int, size: int) -> float:
 
 
 def of_text(flag: str) -> dict[str, Any]:
-    """`NAME=VALUE` as JAX takes it: truth and numbers are none of text."""
+    """`NAME=VALUE` as JAX takes it, of which truth must be no text."""
     name, _, value = flag.partition("=")
     try:
         return {name: json.loads(value)}
@@ -330,6 +334,7 @@ def of_text(flag: str) -> dict[str, Any]:
 def our_take(
     name: str, dtype: str, size: int, kind: str, options: argparse.Namespace, flag: str = ""
 ) -> Callable[[int], Any]:
+    """**Arguments:** `flag`: of XLA's compiler, for a training step."""
     ours = Ours(peers.trunk(name, options.width), dtype=dtype, crop_size=options.crop_size)
     images = random_faces(size, options.side)
     index = jnp.arange(size, dtype=jnp.int32)

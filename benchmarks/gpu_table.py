@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from affect_jax.labels import TRAINING_COUNTS
@@ -19,10 +19,10 @@ def rows_of(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     peak = next((line["flops"] for line in found if line["part"] == "peak"), 0.0)
     steps = [line for line in found if line["part"] == "steps" and OURS in line["rates"]]
     schedules = [line for line in found if line["part"] == "schedule"]
-    flags = [line for line in found if line["part"] == "flags" and "" in line["rates"]]
+    flags = [line for line in found if line["part"] == "flags"]
     rows = [of_step(line, peak) for line in steps]
     rows += [of_schedule(line, steps) for line in schedules]
-    return rows + [row for line in flags for row in rows_of_flags(line)]
+    return rows + [of_flag(line) for line in flags]
 
 
 def of_step(line: Mapping[str, Any], peak: float | None) -> dict[str, Any]:
@@ -59,9 +59,9 @@ def of_schedule(line: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> 
     return row | {"wanted": f"< {WANTED[name]:g}"}
 
 
-def rows_of_flags(line: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    for flag, rates in line["rates"].items():
-        row = {"what": f"train, images/s, {flag or 'no flag'}"}
-        row |= {name: line[name] for name in ("network", "type", "batch")}
-        row |= {OURS: round(statistics.median(rates))}
-        yield row | {"to no flag": recording.times(rates, line["rates"][""])}
+def of_flag(line: Mapping[str, Any]) -> dict[str, Any]:
+    flag, rates = line["flag"], line["rates"]
+    row = {"what": f"train, images/s, {flag}"}
+    row |= {name: line[name] for name in ("network", "type", "batch")}
+    row |= {OURS: round(statistics.median(rates[flag]))}
+    return row | {"to no flag": recording.times(rates[flag], rates[""])}

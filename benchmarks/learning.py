@@ -162,7 +162,8 @@ def train(config: configs.Config, folder: pathlib.Path) -> Iterator[tuple[float,
         rows = np.flatnonzero(labels >= 0) if training else np.arange(len(split))
         peer_data.write_files(peer_data.jpegs(split, rows), folder / part)
         faces = peer_data.Faces(folder / part, labels[rows], config.data.crop_size, train=training)
-        loaders[part] = peer_data.loader(faces, config.batch_size, workers=0, train=training)
+        passes = 1 if training else None
+        loaders[part] = peer_data.loader(faces, config.batch_size, workers=0, passes=passes)
     side = peers.Side(
         config.trunk.name,
         dtype=config.dtype,

@@ -37,6 +37,7 @@ from benchmarks.machine import cores, installed
 
 LIMIT = "decoder alone"
 PEER_DECODERS = ("Pillow", "torchvision", "simplejpeg")
+PASSES = 1_000_000  # without a pause between them
 PACKAGES = (
     "numpy",
     "simplejpeg",
@@ -167,10 +168,9 @@ class Files:
 def torch_batches(
     folder: pathlib.Path, batch_size: int, decoder: str, workers: int
 ) -> Iterator[Any]:
-    """Batches without end, as PyTorch's documentation would have them loaded."""
-    data = peer_data.loader(Files(folder, decoder), batch_size, workers=workers, train=True)
-    while True:
-        yield from data
+    """As many batches as ever, as PyTorch's documentation would have them loaded."""
+    files = Files(folder, decoder)
+    return iter(peer_data.loader(files, batch_size, workers=workers, passes=PASSES))
 
 
 def settle() -> None:

@@ -56,16 +56,20 @@ class Faces:
         return torch.from_numpy(np.ascontiguousarray(cut)), int(self._labels[place])
 
 
-def loader(data: Any, batch_size: int, *, workers: int, train: bool) -> Any:
-    """A `DataLoader`: shuffled and of whole batches in training, else in order and complete."""
-    peers.torch()
-    from torch.utils.data import DataLoader
+def loader(data: Any, batch_size: int, *, workers: int, passes: int | None = None) -> Any:
+    """A `DataLoader`: shuffled and of whole batches in training, else in order and complete.
 
+    **Arguments:** `passes`: in training over how many shuffles of the data one iteration goes.
+    """
+    peers.torch()
+    from torch.utils.data import DataLoader, RandomSampler
+
+    whole = len(data) // batch_size * batch_size
     return DataLoader(
         data,
         batch_size,
-        shuffle=train,
-        drop_last=train,
+        sampler=RandomSampler(data, num_samples=passes * whole) if passes else None,
+        drop_last=passes is not None,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=peers.device().type == "cuda",
