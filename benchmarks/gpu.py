@@ -270,19 +270,20 @@ def random_faces(count: int, side: int) -> jax.Array:
 def of_flags(name: str, options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """Images/s of a training step in every round with a flag, in turns with none; of each flag."""
     dtype, size = options.types[0], options.batch_size or BATCH
-    turns: dict[str, Callable[[], float | None]] = {}
-    for flag in ("", *options.flags):
-        if time.time() + LEAST > options.child_until:
-            print(f"left out for want of time: {name} with {flag or 'no flag'}", file=sys.stderr)
-            return
+
+    def contender(flag: str) -> Callable[[], float | None] | None:
         what = f"{name} with {flag or 'no flag'}"
+        if time.time() + LEAST > options.child_until:
+            print(f"left out for want of time: {what}", file=sys.stderr)
+            return None
         make = functools.partial(our_take, name, dtype, size, "train", options, flag)
         take = tried(what, warm, make, 1 if options.quick else 5)
-        if take:
-            turns[flag] = functools.partial(tried, what, rate, take, options.steps, size)
-        if flag and "" in turns and flag in turns:
-            pair = {"": turns[""], flag: turns.pop(flag)}
-            rates = recording.take_turns(pair, options.rounds)
+        return take and functools.partial(tried, what, rate, take, options.steps, size)
+
+    plain = contender("")
+    for flag in options.flags:
+        if plain and (take := contender(flag)):
+            rates = recording.take_turns({"": plain, flag: take}, options.rounds)
             if None not in rates[""] + rates[flag]:
                 yield {"type": dtype, "batch": size, "flag": flag, "rates": rates}
 

@@ -143,8 +143,7 @@ def kind_of(name: str, shape: str, opcode: str, source: str, kernels: set[tuple[
     if "winograd" in source:
         return FEWER if "transpose(" in source else FORWARD
     if opcode == "convolution" or source.endswith("conv_general_dilated"):
-        sides = tuple(sorted(int(side) for side in re.findall(r"\d+", shape.split("]")[0][4:])))
-        if sides in kernels:
+        if tuple(sorted(_sides(shape))) in kernels:
             return WEIGHTS
         return INPUTS if "transpose(" in source else FORWARD
     if opcode == "dot" or source.endswith("dot_general"):
@@ -160,8 +159,12 @@ def _of_windows(shape: str, source: str, kernels: set[tuple[int, ...]]) -> str:
     """A convolution by one product of matrices; its weights are one, [places x C, K], too."""
     if "transpose(" not in source:
         return FORWARD
-    sides = [int(side) for side in re.findall(r"\d+", shape.split("]")[0][4:])]
-    return WEIGHTS if math.prod(sides) in map(math.prod, kernels) else INPUTS
+    return WEIGHTS if math.prod(_sides(shape)) in map(math.prod, kernels) else INPUTS
+
+
+def _sides(shape: str) -> list[int]:
+    """`f32[64,3,3,64]{3,2,1,0}` -> 64, 3, 3, 64."""
+    return [int(side) for side in re.findall(r"\d+", shape.split("]")[0][4:])]
 
 
 def in_torch(name: str, options: argparse.Namespace) -> Callable[[], Milliseconds]:

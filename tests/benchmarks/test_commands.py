@@ -152,6 +152,7 @@ def test_gpu(folder, tiny):
     wanted = {"what", "network", "type", "batch", gpu.OURS}
     *rows, flag = kept["table"]
     assert all(wanted | {gpu.EAGER} <= set(row) for row in rows) and len(rows) == 3
+    assert not any("to no flag" in row for row in rows)
     assert wanted | {"to no flag"} <= set(flag) and "fast_math" in flag["what"]
     assert min(map(min, kept["runs"][-1]["rates"].values())) > 0
 
