@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from affect_jax.predictor import Predictor
+from affect_jax.core.version import __version__
 
-__all__ = ["Predictor"]
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from affect_jax.predict.predictor import Predictor
+
+__all__ = ["Predictor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     """Loads what is named, when it is named: the package itself loads nothing."""
     if name == "Predictor":
-        from affect_jax.predictor import Predictor
+        from affect_jax.predict.predictor import Predictor
 
         return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

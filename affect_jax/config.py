@@ -11,14 +11,14 @@ import copy
 import hashlib
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
-from affect_jax.errors import UserError
-from affect_jax.registry import unknown
+from affect_jax.core.errors import UserError
+from affect_jax.core.paths import is_local
+from affect_jax.core.registry import unknown
 
 Config: TypeAlias = Any
 """A `ConfigDict`; its fields are declared while the program runs, so type checkers see anything."""
@@ -145,24 +145,24 @@ def _for_minutes(config: Config) -> None:
         config.batch_size, config.duration = 64, {"epochs": 7.0, "steps": 0}
 
 
-def plain(value: Any) -> Any:
+def to_dict(value: Any) -> Any:
     """The config as dictionaries, lists and scalars: what JSON can hold."""
     if isinstance(value, (Mapping, ConfigDict)):
-        return {key: plain(value[key]) for key in sorted(value)}
+        return {key: to_dict(value[key]) for key in sorted(value)}
     if isinstance(value, (tuple, list)):
-        return [plain(item) for item in value]
+        return [to_dict(item) for item in value]
     return value
 
 
-def located(config: Config) -> Config:
+def with_absolute_paths(config: Config) -> Config:
     """The same config with absolute paths: its run is scored and goes on from any folder."""
     found = copy.deepcopy(config)
-    for key in [key for key in PLACES if config.data[key] and local(config.data[key])]:
+    for key in [key for key in PLACES if config.data[key] and is_local(config.data[key])]:
         found.data[key] = os.path.abspath(os.path.expanduser(config.data[key]))
     return found
 
 
-def digest(config: Config) -> str:
+def config_digest(config: Config) -> str:
     """Twelve hexadecimal digits that change with any value of the config, but for `PLACES`."""
     values = {
         key: v for key, v in flatten(config).items() if key.removeprefix("data.") not in PLACES
@@ -173,7 +173,7 @@ def digest(config: Config) -> str:
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
     """`{"data.name": "affectnet", ...}`: one entry a leaf; lists are leaves."""
     flat: dict[str, Any] = {}
-    for key, value in plain(config).items():
+    for key, value in to_dict(config).items():
         if isinstance(value, dict) and value:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
@@ -181,13 +181,13 @@ def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def from_plain(values: Mapping[str, Any]) -> Config:
+def from_dict(values: Mapping[str, Any]) -> Config:
     """A config from the JSON that a workdir holds: `plain`'s inverse.
 
     Keys that a run of an earlier version does not have get their default: what it did then. Heads
     and losses that are no lists stay what they are, for `checks.check` to name.
     """
-    config: Config = ConfigDict(completed(values))
+    config: Config = ConfigDict(fill_defaults(values))
     if isinstance(config.heads, (list, tuple)):
         config.heads = tuple(config.heads)
     if isinstance(config.losses, (list, tuple)):
@@ -197,18 +197,20 @@ def from_plain(values: Mapping[str, Any]) -> Config:
     return config
 
 
-def completed(values: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def fill_defaults(
+    values: Mapping[str, Any], known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """A saved config with the keys that it lacks, at their defaults; specs stay as they are."""
-    everything: Mapping[str, Any] = plain(defaults()) if known is None else known
+    everything: Mapping[str, Any] = to_dict(defaults()) if known is None else known
     result = {**everything, **values}
     for key, default in everything.items():
         nested = isinstance(default, Mapping) and isinstance(result[key], Mapping)
         if nested and key not in (*SPECS, "options") and set(default) != {"epochs", "steps"}:
-            result[key] = completed(result[key], default)
+            result[key] = fill_defaults(result[key], default)
     return result
 
 
-def in_steps(duration: Config, steps_per_epoch: int) -> int:
+def to_steps(duration: Config, steps_per_epoch: int) -> int:
     """`{"epochs": 2.0, "steps": 0}` in optimizer steps, at least 1.
 
     **Raises:** `UserError` unless exactly one of the two is positive.
@@ -216,7 +218,7 @@ def in_steps(duration: Config, steps_per_epoch: int) -> int:
     found = duration_problem(duration)
     if found:
         raise UserError(found)
-    steps = plain(duration).get("steps")
+    steps = to_dict(duration).get("steps")
     return int(steps) if steps else max(1, round(duration["epochs"] * steps_per_epoch))
 
 
@@ -227,7 +229,7 @@ def duration_problem(duration: Any) -> str | None:
     strange = sorted(set(duration) - {"epochs", "steps"})
     if strange:
         return f"{strange[0]}: no such key; a duration has 'epochs' or 'steps'"
-    given = {key: value for key, value in plain(duration).items() if value}
+    given = {key: value for key, value in to_dict(duration).items() if value}
     if len(given) != 1:
         return "give exactly one of epochs and steps (0 stands for not given)"
     (key, value) = next(iter(given.items()))
@@ -236,17 +238,3 @@ def duration_problem(duration: Any) -> str | None:
     if key == "steps" and value != int(value):
         return f"steps = {value}: must be a whole number"
     return None
-
-
-def cache_folder(name: str) -> pathlib.Path:
-    """`~/.cache/affect_jax/NAME`, or under `XDG_CACHE_HOME`; not made."""
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return home / "affect_jax" / name
-
-
-def local(path: str) -> bool:
-    """Whether a path is one of this machine's; `gs://...` and the like are none."""
-    return "://" not in path
-
-
-MOUNT = "a folder of this machine: mount the bucket (docs/hosts.md, 'Object stores')"

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from affect_jax import environment
-from affect_jax.errors import UserError, first_line, for_want_of_memory
-from affect_jax.registry import nearest
+from affect_jax.core import environment
+from affect_jax.core.errors import UserError, first_line, for_want_of_memory
+from affect_jax.core.registry import nearest
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -146,45 +146,53 @@ def _loss_of_a_process(error: BaseException) -> UserError | None:
 
 def _leave_others(error: UserError | None) -> None:
     """Where this is one of several processes: says the error and ends without waiting for them."""
-    from affect_jax import parallel
+    from affect_jax.core import parallel
 
-    if error is not None and parallel.several():
+    if error is not None and parallel.is_multiprocess():
         print(f"affect_jax: {error}", file=sys.stderr)
         parallel.leave(2)
 
 
 def _dispatch() -> int:
     # The libraries load once the flags are known to be right.
-    from affect_jax import checks, evaluate, parallel, program, train
-    from affect_jax.checkpoints import Checkpoints
-    from affect_jax.config import MAY_CHANGE, from_plain, located, plain
-    from affect_jax.workdir import Workdir
+    from affect_jax.config import MAY_CHANGE, from_dict, to_dict, with_absolute_paths
+    from affect_jax.core import parallel
+    from affect_jax.data.targets import prepare_dataset
+    from affect_jax.evaluate.checkpoint import evaluate_checkpoint
+    from affect_jax.report import evaluation_page
+    from affect_jax.run.checkpoints import Checkpoints
+    from affect_jax.run.workdir import Workdir
+    from affect_jax.train.experiment import check_config
+    from affect_jax.train.loop import train_and_evaluate
 
     given = flags.FLAGS["config"].present
     workdir = Workdir(_WORKDIR.value or _default_workdir())
-    config = _CONFIG.value if given else from_plain(workdir.load_config())
+    config = _CONFIG.value if given else from_dict(workdir.load_config())
     name = _config_name() or str(workdir.path / "config.json")
-    registries = program.registries()
     parallel.remember_compilations()
     environment.choose_fusions()
     environment.claim_memory()
     parallel.initialize()
     devices = parallel.num_devices() if _MODE.value == "train" else 1  # others split no batch
-    checks.check(config, registries=registries, num_devices=devices, name=name)
+    check_config(config, num_devices=devices, name=name)
     if _MODE.value == "prepare":
-        print(f"prepared: {program.prepare(config).data_path}")
+        print(f"prepared: {prepare_dataset(config).data_path}")
         return 0
     if _MODE.value == "evaluate":
-        saved = config if given else from_plain(workdir.load_config())
-        return evaluate.evaluate(saved, workdir, checkpoint=_CHECKPOINT.value, split=_SPLIT.value)
+        saved = config if given else from_dict(workdir.load_config())
+        evaluation = evaluate_checkpoint(
+            saved, workdir, checkpoint=_CHECKPOINT.value, split=_SPLIT.value
+        )
+        print(f"         {evaluation_page.write(evaluation)}")
+        return 0
     if not parallel.is_main():  # one process looks after the workdir
-        return train.fit(config, workdir)
+        return train_and_evaluate(config, workdir)
     workdir.create()
     with workdir.lock():
         if Checkpoints.of(config, workdir).steps():  # without one there is nothing to go on with
-            workdir.check_config(plain(config), MAY_CHANGE)
-        workdir.save_config(plain(located(config)))
-        return train.fit(config, workdir)
+            workdir.check_config(to_dict(config), MAY_CHANGE)
+        workdir.save_config(to_dict(with_absolute_paths(config)))
+        return train_and_evaluate(config, workdir)
 
 
 def _default_workdir() -> str:

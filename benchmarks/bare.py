@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from affect_jax import losses, models
-from affect_jax.data import preprocess
+from affect_jax.data import preprocessing
 
 AXIS = "batch"  # over which the networks' batch normalisation averages
 WHOLE = PartitionSpec()
@@ -35,7 +35,7 @@ class Ours:
     def __init__(
         self, trunk: Mapping[str, Any], *, dtype: str, crop_size: int, mirror: bool = True
     ):
-        self._model: Any = models.create_model(trunk, ("expression",), dtype=dtype)
+        self._model: Any = models.model_from_spec(trunk, ("expression",), dtype=dtype)
         self._loss = losses.create_loss([{"name": "cross_entropy", "head": "expression"}])
         self._optimizer = optax.chain(
             optax.add_decayed_weights(
@@ -58,7 +58,7 @@ class Ours:
         return jax.jit(init, out_shardings=NamedSharding(first_device(), WHOLE))()
 
     def update(self, state: dict, images: Any, labels: Any, index: Any) -> tuple[dict, Any]:
-        """One update, as `affect_jax.steps.train_step`; also the loss and the gradient's norm.
+        """One update, as `affect_jax.train.step.train_step`; also the loss and the gradient's norm.
 
         **Arguments:**
 
@@ -71,7 +71,7 @@ class Ours:
             for purpose in range(2)
         )
         options: Any = {"crop_size": self._crop_size, "dtype": self._dtype}
-        cut = preprocess.train(images, augment, mirror=self._mirror, **options).images
+        cut = preprocessing.train(images, augment, mirror=self._mirror, **options).images
         batch = {"expression": labels, "expression_mask": jnp.ones(labels.shape, bool)}
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
@@ -105,7 +105,9 @@ class Ours:
         """Probabilities [B, 8]."""
         options: Any = {"crop_size": self._crop_size, "dtype": self._dtype}
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
-        outputs = self._model.apply(variables, preprocess.evaluate(images, **options), train=False)
+        outputs = self._model.apply(
+            variables, preprocessing.evaluate(images, **options), train=False
+        )
         return jax.nn.softmax(outputs["expression"], axis=-1)
 
 

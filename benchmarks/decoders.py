@@ -22,9 +22,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from affect_jax.data import faces
-from affect_jax.errors import first_line
-from affect_jax.facs import sample
+from affect_jax.core.errors import first_line
+from affect_jax.data import face_images
+from affect_jax.facs.render import sample
 from benchmarks import peers, recording
 
 OURS = "simplejpeg, memory used again"
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     cv2.setNumThreads(1)
     jpegs = [
-        faces.encode(sample.sample(0, number, size=options.size).image)
+        face_images.encode(sample.sample(0, number, size=options.size).image)
         for number in range(options.different)
     ]
     runs = recording.take_turns(

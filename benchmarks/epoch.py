@@ -6,7 +6,7 @@
     python -m benchmarks.epoch --num_faces 20480 --passes 14 --num_validation 4000 \
         --type bfloat16 --batch_size 256      # an epoch as long as AffectNet's, of few faces
 
-Ours is the package's own `train.fit`, once for each place where faces can wait. The peer is a loop
+Ours is the package's own `train_and_evaluate`, once for each place where faces can wait. The peer is a loop
 in PyTorch over the same JPEGs and the same epochs: a DataLoader with Pillow, the same network with
 channels last, autocast for bfloat16, evaluation and a checkpoint after each epoch, a line of a log
 as often. It gets its best settings first: as many workers as load fastest, and `torch.compile`
@@ -37,11 +37,14 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch share
 import jax
 import numpy as np
 
-from affect_jax import config as configs
-from affect_jax import environment, parallel, program, train
-from affect_jax.data import features
-from affect_jax.errors import first_line
-from affect_jax.workdir import Workdir
+from affect_jax.config import Config, defaults, from_dict, to_dict
+from affect_jax.core import environment, parallel
+from affect_jax.core.errors import first_line
+from affect_jax.data.builder import open_split
+from affect_jax.data.targets import prepare_dataset
+from affect_jax.run.workdir import Workdir
+from affect_jax.train.experiment import all_registries
+from affect_jax.train.loop import train_and_evaluate
 from benchmarks import peer_data, peers, recording
 from benchmarks.machine import cores, installed
 
@@ -55,14 +58,14 @@ Seconds = dict[str, float]  # of all counted epochs: each of PARTS, and "all"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    program.registries()
+    all_registries()
     parallel.remember_compilations()
     environment.choose_fusions()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         config = config_of(options, folder)
-        builder = program.prepare(config)
-        splits = {part: features.open_split(builder, part) for part in ("training", "validation")}
+        builder = prepare_dataset(config)
+        splits = {part: open_split(builder, part) for part in ("training", "validation")}
         numbers = iter(range(1 << 30))
         work: dict[str, Callable[[], Seconds]] = {
             f"affect_jax, cache {cache}": functools.partial(ours, config, cache, folder, numbers)
@@ -113,9 +116,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return recording.parse(found, arguments, quick)
 
 
-def config_of(options: argparse.Namespace, folder: pathlib.Path) -> configs.Config:
+def config_of(options: argparse.Namespace, folder: pathlib.Path) -> Config:
     """The protocol's config with the options, evaluated and saved after each epoch."""
-    config = configs.defaults()
+    config = defaults()
     config.data.name, config.data.manual_dir = options.data, options.manual_dir
     config.data.data_dir = str(folder / "data")
     config.data.image_size, config.data.crop_size = options.image_size, options.crop_size
@@ -132,17 +135,15 @@ def config_of(options: argparse.Namespace, folder: pathlib.Path) -> configs.Conf
     return config
 
 
-def ours(
-    config: configs.Config, cache: str, folder: pathlib.Path, numbers: Iterator[int]
-) -> Seconds:
+def ours(config: Config, cache: str, folder: pathlib.Path, numbers: Iterator[int]) -> Seconds:
     """Trains a network of its own and takes its time apart."""
-    config = configs.from_plain(configs.plain(config))
+    config = from_dict(to_dict(config))
     config.data.cache = cache
     workdir = Workdir(folder / f"run{next(numbers)}")
     workdir.create()
-    workdir.save_config(configs.plain(config))
+    workdir.save_config(to_dict(config))
     with contextlib.redirect_stdout(io.StringIO()):  # the table of its scores
-        train.fit(config, workdir)
+        train_and_evaluate(config, workdir)
     return split_of(workdir.path / "metrics.jsonl", config.batch_size, time.time())
 
 

@@ -10,12 +10,13 @@ bandwidth, or else the tensor cores were never idle, and cards exchanged gradien
 Caches make a step shorter, all else longer: it is no speed. cuDNN's algorithms and tilings are
 chosen by trying them on a card; here they are XLA's defaults.
 
-The updates are those of runs with `data.cache=device`: `feeds.updates`.
+The updates are those of runs with `data.cache=device`: `step.resident_train_step`.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,10 +28,13 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from affect_jax import batch as batches
-from affect_jax import feeds, program, steps
-from affect_jax import state as states
-from affect_jax.models import convolutions
+from affect_jax.core.batch import make_targets
+from affect_jax.core.parallel import AXIS
+from affect_jax.models.kernels import convolutions
+from affect_jax.train import feeds
+from affect_jax.train.experiment import Experiment, all_registries, create_experiment
+from affect_jax.train.state import state_template
+from affect_jax.train.step import resident_train_step
 from benchmarks import recording
 from benchmarks.gpu import BATCH, EPOCHS, FACES, SIDE  # the same schedule
 from benchmarks.machine import installed
@@ -70,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not installed("jax-cuda12-plugin"):
         raise SystemExit("no compiler for NVIDIA's cards: pip install 'affect_jax[cuda]'")
     jax.config.update("jax_platforms", "cpu")  # of this process: the card is only compiled for
-    program.registries()
+    all_registries()
     rows = []
     with mock.patch.object(jax, "default_backend", return_value="gpu"):  # what is for CPUs is off
         for name in options.networks:
@@ -100,8 +104,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def row_of(name: str, dtype: str, cards: int, options: argparse.Namespace) -> dict[str, Any]:
     config = config_of((name, dtype, BATCH, "train"), options)
-    targets = batches.targets({"expression": np.arange(cards) % 8})
-    made = program.create_program(config, targets, steps_per_epoch=FACES // BATCH)
+    targets = make_targets({"expression": np.arange(cards) % 8})
+    made = create_experiment(config, targets, steps_per_epoch=FACES // BATCH)
     text, memory = compiled(made, targets, cards)
     found = count(loop_of(text), held=memory["faces"] * GIB)
     needed = operations(made) * BATCH / cards
@@ -114,14 +118,14 @@ def row_of(name: str, dtype: str, cards: int, options: argparse.Namespace) -> di
 
 
 def compiled(
-    made: program.Program, targets: Mapping[str, np.ndarray], cards: int
+    made: Experiment, targets: Mapping[str, np.ndarray], cards: int
 ) -> tuple[str, dict[str, float]]:
     """XLA's text of ten updates in one dispatch, and GiB of each card's memory."""
     topology: Any = topologies.get_topology_desc(
         platform="cuda", target_config=CARD, topology=f"1x1x{cards}"
     )
-    mesh = Mesh(np.array(topology.devices), (steps.AXIS,))
-    whole, split = PartitionSpec(), PartitionSpec(steps.AXIS)
+    mesh = Mesh(np.array(topology.devices), (AXIS,))
+    whole, split = PartitionSpec(), PartitionSpec(AXIS)
 
     def shape_of(leaf: Any, spec: PartitionSpec = whole) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
@@ -132,15 +136,15 @@ def compiled(
         name: shape_of(jax.ShapeDtypeStruct((FACES, *values.shape[1:]), values.dtype))
         for name, values in targets.items()
     }
-    rows = shape_of(jax.ShapeDtypeStruct((feeds.STEPS_TOGETHER, BATCH), np.int32))
+    rows = shape_of(jax.ShapeDtypeStruct((feeds.MAX_STEPS_PER_DISPATCH, BATCH), np.int32))
     update = jax.shard_map(
-        feeds.updates(made),
+        functools.partial(resident_train_step, made),
         mesh=mesh,
         in_specs=(whole, split, whole, whole),
         out_specs=whole,
         check_vma=False,
     )
-    state = jax.tree.map(shape_of, states.template(made))
+    state = jax.tree.map(shape_of, state_template(made))
     found = jax.jit(update, donate_argnums=0).lower(state, faces, labels, rows).compile()
     sizes: Any = found.memory_analysis()
     of_faces = held // cards * SIDE**2 * 3
@@ -209,9 +213,9 @@ def size(shapes: str) -> float:
     )
 
 
-def operations(made: program.Program) -> float:
+def operations(made: Experiment) -> float:
     """Floating-point operations of a network's training with one image, as XLA counts them."""
-    state = states.template(made)
+    state = state_template(made)
     images = jax.ShapeDtypeStruct((1, made.crop_size, made.crop_size, 3), made.dtype)
 
     def total(params: Any, stats: Any, images: jax.Array) -> jax.Array:

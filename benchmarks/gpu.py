@@ -39,7 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from affect_jax.errors import first_line
+from affect_jax.core.errors import first_line
 from benchmarks import limits, peers, recording
 from benchmarks.bare import Ours, compiled
 from benchmarks.gpu_table import COMPILED, EAGER, EPOCHS, FACES, OURS, WANTED, rows_of
@@ -47,7 +47,7 @@ from benchmarks.gpu_table import COMPILED, EAGER, EPOCHS, FACES, OURS, WANTED, r
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision")
 EVALUATED = 4_000
 SIDE, BATCH = 256, 256
-TOGETHER = 10  # updates of a dispatch, as in `affect_jax.feeds`
+TOGETHER = 10  # updates of a dispatch, as in `affect_jax.train.feeds`
 PIECE = 256  # faces made at once
 LEAST = 30  # seconds, with less no case is begun
 CASES = tuple(

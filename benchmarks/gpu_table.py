@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from affect_jax.labels import TRAINING_COUNTS
+from affect_jax.core.labels import TRAINING_COUNTS
 from benchmarks import recording
 
 OURS, EAGER, COMPILED = "affect_jax", "PyTorch", "PyTorch, compiled"

@@ -4,7 +4,7 @@
     python -m benchmarks.growth --full       # also 1,000,000
 
 A few rendered faces are written to records again and again, under ids of their own, and a tiny
-network is trained on them with the package's `train.fit`, faces streamed (`cache none`): so the
+network is trained on them with the package's `train_and_evaluate`, faces streamed (`cache none`): so the
 time is that of reading, decoding, shuffling and keeping the books. Each run is a process of its
 own, whose peak of resident memory the system tells. Processor time is a run's less that of one that
 ends after its first steps, so that starting, compiling, hashing, evaluation and saving are not in
@@ -28,12 +28,15 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from affect_jax import config as configs
-from affect_jax import environment, program, train
+from affect_jax.config import Config, defaults
+from affect_jax.core import environment
 from affect_jax.data import DATASETS, synthetic_faces
-from affect_jax.data.features import FacesBuilder, FacesConfig, prepare
-from affect_jax.facs import sample
-from affect_jax.workdir import Workdir
+from affect_jax.data.builder import FacesBuilder, FacesConfig, prepare_records
+from affect_jax.data.targets import prepare_dataset
+from affect_jax.facs.render import sample
+from affect_jax.run.workdir import Workdir
+from affect_jax.train.experiment import all_registries
+from affect_jax.train.loop import train_and_evaluate
 from benchmarks import recording
 
 DIFFERENT = 64  # faces that are drawn
@@ -118,7 +121,7 @@ def repeated_faces(
     *, manual_dir: str = "", data_dir: str = "data", image_size: int = 64, count: int = 1000
 ) -> RepeatedFaces:
     del manual_dir
-    return prepare(RepeatedFaces(count=count, image_size=image_size, data_dir=data_dir))
+    return prepare_records(RepeatedFaces(count=count, image_size=image_size, data_dir=data_dir))
 
 
 def apart(count: int, folder: pathlib.Path, options: argparse.Namespace) -> dict[str, float]:
@@ -157,9 +160,9 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     **Returns:** of a training all its processor time, its peak of resident memory in MiB, and how
     many faces followed the first steps in how many seconds.
     """
-    program.registries()
+    all_registries()
     config = config_of(options)
-    program.prepare(config)
+    prepare_dataset(config)
     if options.child_part == "prepare":
         return {}
     begin = time.process_time()
@@ -167,7 +170,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         workdir = Workdir(pathlib.Path(name))
         workdir.create()
         with contextlib.redirect_stdout(io.StringIO()):  # the table of its scores
-            train.fit(config, workdir)
+            train_and_evaluate(config, workdir)
         lines = [
             json.loads(line) for line in (workdir.path / "metrics.jsonl").read_text().splitlines()
         ]
@@ -180,9 +183,9 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def config_of(options: argparse.Namespace) -> configs.Config:
+def config_of(options: argparse.Namespace) -> Config:
     """A tiny network, evaluated and saved at its end alone."""
-    config = configs.defaults()
+    config = defaults()
     config.data.name, config.data.data_dir = "repeated_faces", str(options.child_folder / "data")
     config.data.options = {"count": options.child_faces}
     config.data.image_size, config.data.crop_size = options.image_size, options.crop_size

@@ -27,9 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 import onnxruntime
 
-from affect_jax import config as configs
-from affect_jax import program, trained
+from affect_jax.config import defaults
 from affect_jax.export import formats
+from affect_jax.models.network import create_network
+from affect_jax.run.load import TrainedNetwork, class_names
+from affect_jax.train.experiment import all_registries
 from benchmarks import peers, recording
 from benchmarks.machine import installed
 
@@ -44,7 +46,7 @@ Take = Callable[[], Any]  # predicts one batch and waits for it
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    program.registries()
+    all_registries()
     rows, runs = [], {}
     with tempfile.TemporaryDirectory() as folder:
         peer = export_peer(pathlib.Path(folder), options.crop_size) if options.peers else None
@@ -81,12 +83,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return recording.parse(found, arguments, quick)
 
 
-def random_network(name: str, crop_size: int) -> trained.Trained:
+def random_network(name: str, crop_size: int) -> TrainedNetwork:
     """The protocol's network with another trunk, as if it had been trained."""
-    config = configs.defaults()
+    config = defaults()
     config.trunk = {"name": name}
     config.data.crop_size, config.data.image_size = crop_size, crop_size + MARGIN
-    network = program.create_network(config)
+    network = create_network(config)
     images = jnp.zeros((1, crop_size, crop_size, 3))
     shapes = {"batch_stats": {}, **jax.eval_shape(network.model.init, jax.random.key(0), images)}
     random = np.random.default_rng(0)
@@ -99,8 +101,8 @@ def random_network(name: str, crop_size: int) -> trained.Trained:
         return np.float32(deviation) * random.standard_normal(leaf.shape, np.float32)
 
     variables = jax.tree_util.tree_map_with_path(fill, shapes)
-    classes = trained.class_names(config)
-    return trained.Trained(pathlib.Path(name), config, network, variables, classes, 0)
+    classes = class_names(config)
+    return TrainedNetwork(pathlib.Path(name), config, network, variables, classes, 0)
 
 
 def session(path: pathlib.Path) -> onnxruntime.InferenceSession:
@@ -111,7 +113,7 @@ def session(path: pathlib.Path) -> onnxruntime.InferenceSession:
 
 
 def contenders(
-    network: trained.Trained, path: pathlib.Path, peer: pathlib.Path | None, size: int
+    network: TrainedNetwork, path: pathlib.Path, peer: pathlib.Path | None, size: int
 ) -> dict[str, Take]:
     """What predicts a batch of each contender, by name; each has done so once."""
     random = np.random.default_rng(0)

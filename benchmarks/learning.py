@@ -26,11 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from affect_jax import config as configs
-from affect_jax import predictions, program, scores
-from affect_jax.data import features
-from affect_jax.predictions import Predictions
-from affect_jax.workdir import Workdir
+from affect_jax.config import Config, from_dict, to_dict
+from affect_jax.data.builder import open_split
+from affect_jax.data.targets import prepare_dataset
+from affect_jax.metrics import protocol
+from affect_jax.metrics.predictions import Predictions, read_predictions
+from affect_jax.run.workdir import Workdir
+from affect_jax.train.experiment import all_registries
 from benchmarks import peer_data, peers, recording
 
 OURS, PEER = "affect_jax", "PyTorch"
@@ -60,8 +62,8 @@ class Learned:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    program.registries()
-    loaded = [(run, configs.from_plain(Workdir(run).load_config())) for run in options.runs]
+    all_registries()
+    loaded = [(run, from_dict(Workdir(run).load_config())) for run in options.runs]
     for run, config in loaded:
         refuse_others(run, config)
     rows, kept = [], {}
@@ -91,7 +93,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return recording.parse(found, arguments, {})
 
 
-def refuse_others(run: pathlib.Path, config: configs.Config) -> None:
+def refuse_others(run: pathlib.Path, config: Config) -> None:
     """**Raises:** `SystemExit` where the peer would train something else."""
     wanted = {
         "heads": ["expression"],
@@ -103,7 +105,7 @@ def refuse_others(run: pathlib.Path, config: configs.Config) -> None:
         "ema_decay": 0.0,
         "init_from": "",
     }
-    given = configs.plain(config)
+    given = to_dict(config)
     other = [key for key in wanted if given[key] != wanted[key]]
     if given["schedule"].get("decay") != 1.0:
         other.append("schedule")
@@ -111,7 +113,7 @@ def refuse_others(run: pathlib.Path, config: configs.Config) -> None:
         raise SystemExit(f"{run}: the peer has no such {', '.join(other)}: {given[other[0]]}")
 
 
-def of_run(run: pathlib.Path, config: configs.Config) -> Learned:
+def of_run(run: pathlib.Path, config: Config) -> Learned:
     """What a run's folder tells; it must have been evaluated."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     evaluated = [line for line in lines if SHOWN["accuracy"] in line]
@@ -119,7 +121,7 @@ def of_run(run: pathlib.Path, config: configs.Config) -> Learned:
     edges = [0, *(line["step"] for line in evaluated)]
     losses = [mean_loss(lines, *steps) for steps in itertools.pairwise(edges)]
     chosen = [line[config.checkpoint.best] for line in evaluated]
-    table = predictions.read(run / "evaluation" / config.evaluation.split / "predictions.parquet")
+    table = read_predictions(run / "evaluation" / config.evaluation.split / "predictions.parquet")
     return Learned(epochs, losses, int(np.argmax(chosen)), table)
 
 
@@ -129,7 +131,7 @@ def mean_loss(lines: list[dict[str, Any]], begin: int, end: int) -> float:
     return float(np.mean([line["train.loss"] for line in trained if begin < line["step"] <= end]))
 
 
-def of_peer(config: configs.Config, table: Predictions) -> Learned:
+def of_peer(config: Config, table: Predictions) -> Learned:
     """Trains the peer on the run's records.
 
     **Arguments:**
@@ -140,7 +142,7 @@ def of_peer(config: configs.Config, table: Predictions) -> Learned:
     with tempfile.TemporaryDirectory() as folder:
         for loss, probabilities in train(config, pathlib.Path(folder)):
             found = dataclasses.replace(table, probabilities=probabilities)
-            scored = scores.score(found, draws=1).values
+            scored = protocol.score(found, draws=1).values
             epochs.append({name: float(scored[key]) for name, key in SHOWN.items()})
             losses.append(loss)
             if scored[config.checkpoint.best] > best:
@@ -150,14 +152,14 @@ def of_peer(config: configs.Config, table: Predictions) -> Learned:
     return Learned(epochs, losses, *chosen)
 
 
-def train(config: configs.Config, folder: pathlib.Path) -> Iterator[tuple[float, np.ndarray]]:
+def train(config: Config, folder: pathlib.Path) -> Iterator[tuple[float, np.ndarray]]:
     """After each epoch its mean loss, and the probabilities [N, C] of the validation split."""
     torch = peers.torch()
     torch.manual_seed(config.seed)
-    builder = program.prepare(config)
+    builder = prepare_dataset(config)
     loaders = {}
     for part in ("training", config.evaluation.split):
-        split, training = features.open_split(builder, part), part == "training"
+        split, training = open_split(builder, part), part == "training"
         labels = split.columns()["expression"]
         rows = np.flatnonzero(labels >= 0) if training else np.arange(len(split))
         peer_data.write_files(peer_data.jpegs(split, rows), folder / part)
@@ -181,9 +183,9 @@ def train(config: configs.Config, folder: pathlib.Path) -> Iterator[tuple[float,
         yield float(torch.stack(found).mean()), torch.cat(predicted).double().cpu().numpy()
 
 
-def rows_of(config: configs.Config, ours: Learned, peer: Learned) -> list[dict[str, Any]]:
+def rows_of(config: Config, ours: Learned, peer: Learned) -> list[dict[str, Any]]:
     """A row a side."""
-    difference = scores.compare(ours.predictions, peer.predictions, draws=1)
+    difference = protocol.compare(ours.predictions, peer.predictions, draws=1)
     rows = []
     for name, side in ((OURS, ours), (PEER, peer)):
         row = {

@@ -29,9 +29,10 @@ import numpy as np
 import psutil
 import simplejpeg
 
-from affect_jax import batch as batches_of
-from affect_jax import registry
-from affect_jax.data import DATASETS, features, loader, sampling
+from affect_jax.core import registry
+from affect_jax.core.batch import make_targets
+from affect_jax.data import DATASETS, loader, sampling
+from affect_jax.data.builder import Split, open_split
 from benchmarks import decoders, peer_data, peers, recording
 from benchmarks.machine import cores, installed
 
@@ -81,7 +82,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return recording.parse(found, arguments, quick)
 
 
-def prepared(options: argparse.Namespace, folder: str) -> features.Split:
+def prepared(options: argparse.Namespace, folder: str) -> Split:
     """The training split of the data set, written to a folder that goes when we end."""
     spec: dict[str, Any] = {"name": options.data}
     if options.data == "synthetic_faces":
@@ -89,18 +90,18 @@ def prepared(options: argparse.Namespace, folder: str) -> features.Split:
     builder = DATASETS.create(
         spec, manual_dir=options.manual_dir, data_dir=folder, image_size=options.image_size
     )
-    return features.open_split(builder, "training")
+    return open_split(builder, "training")
 
 
 def create(
-    split: features.Split,
+    split: Split,
     options: argparse.Namespace,
     folder: pathlib.Path,
     stack: contextlib.ExitStack,
 ) -> dict[str, Take]:
     """The contenders by name, each taking batches; `stack` ends what they started."""
     jpegs = list(peer_data.jpegs(split, range(min(len(split), 4096))))
-    targets = batches_of.targets(split.columns())
+    targets = make_targets(split.columns())
     rows = sampling.TrainingRows(
         sampling.Natural(), targets["expression"], seed=0, batch_size=options.batch_size
     )

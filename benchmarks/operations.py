@@ -24,7 +24,9 @@ from typing import Any
 
 import jax
 
-from affect_jax import environment, parallel, program, steps
+from affect_jax.core import environment, parallel
+from affect_jax.train.experiment import all_registries
+from affect_jax.train.step import train_step
 from benchmarks import peers, recording, step
 
 OURS, PEER = step.OURS, step.EAGER
@@ -52,7 +54,7 @@ Milliseconds = dict[str, float]
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     environment.choose_fusions()
-    program.registries()
+    all_registries()
     rows, runs = [], {}
     for name in options.networks:
         contenders: dict[str, Callable[[], Milliseconds]] = {
@@ -87,7 +89,7 @@ def ours(name: str, options: argparse.Namespace) -> Callable[[], Milliseconds]:
     case = (name, "float32", options.batch, "train")
     faces, labels, _ = step.random_batch(options.batch, options.crop_size)
     compiled, state, placed = step.placed(case, options, faces, labels)
-    update = parallel.on_devices(functools.partial(steps.train_step, compiled))
+    update = parallel.on_devices(functools.partial(train_step, compiled))
     kernels = {
         tuple(sorted(leaf.shape))
         for leaf in jax.tree.leaves(state.params["model"])

@@ -31,8 +31,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from affect_jax import registry
-from affect_jax.data import DATASETS, faces
+from affect_jax.core import registry
+from affect_jax.data import DATASETS, face_images
 from benchmarks import recording
 from benchmarks.machine import cores
 
@@ -89,7 +89,7 @@ def title(workers: int) -> str:
 
 def write_release(folder: pathlib.Path, options: argparse.Namespace) -> list[bytes]:
     """A folder of photographs with a table; the photographs that differ, as files' content."""
-    from affect_jax.facs import sample  # not in each worker, which imports this module anew
+    from affect_jax.facs.render import sample  # not in each worker, which imports this module anew
 
     folder.mkdir()
     drawn = [
@@ -119,7 +119,7 @@ def alone(
     for number in range(options.faces):
         image = simplejpeg.decode_jpeg(photographs[number % len(photographs)], "RGB")
         face = cut(image, options.image_size)
-        simplejpeg.encode_jpeg(face, faces.JPEG_QUALITY, "RGB", colorsubsampling="420")
+        simplejpeg.encode_jpeg(face, face_images.JPEG_QUALITY, "RGB", colorsubsampling="420")
 
 
 def by_opencv(image: np.ndarray, size: int) -> np.ndarray:
@@ -129,7 +129,7 @@ def by_opencv(image: np.ndarray, size: int) -> np.ndarray:
 
 def by_us(image: np.ndarray, size: int) -> np.ndarray:
     side = len(image) - 2 * MARGIN
-    return faces.crop(image, (MARGIN, MARGIN, side, side), 0.0, size)[0]
+    return face_images.crop(image, (MARGIN, MARGIN, side, side), 0.0, size)[0]
 
 
 def prepare(folder: pathlib.Path, options: argparse.Namespace, workers: int) -> None:
@@ -153,10 +153,10 @@ def prepare(folder: pathlib.Path, options: argparse.Namespace, workers: int) -> 
     shutil.rmtree(records)
 
 
-def rates(work: Callable[[], Any], faces: int) -> tuple[float, float]:
+def rates(work: Callable[[], Any], face_images: int) -> tuple[float, float]:
     """Faces a second by both clocks."""
     wall, processor = recording.both_clocks(work)
-    return faces / wall, faces / processor
+    return face_images / wall, face_images / processor
 
 
 def summary(runs: dict[str, recording.Runs], workers: Sequence[int]) -> list[dict[str, Any]]:

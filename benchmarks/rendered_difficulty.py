@@ -29,8 +29,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from affect_jax import labels
-from affect_jax.data import features, synthetic_faces
+from affect_jax.core import labels
+from affect_jax.data import synthetic_faces
+from affect_jax.data.builder import Split, open_split
 from benchmarks import recording
 
 PACKAGES = ("numpy", "scikit-learn", "opencv-python-headless")
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         num_validation=options.num_validation,
         skew="balanced",
     )
-    splits = {name: pixels(features.open_split(builder, name)) for name in labels.SPLITS}
+    splits = {name: pixels(open_split(builder, name)) for name in labels.SPLITS}
     runs = linear(splits, options.strengths)
     print(recording.table(runs), end="\n\n")
     measured = {"logistic regression, accuracy": max(run["accuracy"] for run in runs)}
@@ -93,7 +94,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return recording.parse(found, arguments, quick)
 
 
-def pixels(split: features.Split) -> tuple[np.ndarray, np.ndarray]:
+def pixels(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 [N, 32, 32, 3] and expressions [N] of a split."""
     images = []
     for row in range(len(split)):

@@ -23,7 +23,7 @@ import numpy as np
 import simplejpeg
 
 from affect_jax.data import synthetic_faces
-from affect_jax.facs import sample
+from affect_jax.facs.render import sample
 from benchmarks import recording
 
 OURS = "affect_jax: a face with its labels"

@@ -21,8 +21,8 @@ import re
 
 from tabulate import tabulate
 
-from affect_jax import predictions
-from affect_jax.report import paper
+from affect_jax.metrics.predictions import read_predictions
+from affect_jax.report import published_scores
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MARKERS = "<!-- results: python -m benchmarks.results RUN... -->", "<!-- end of results -->"
@@ -92,8 +92,8 @@ def data_of(run: pathlib.Path, config: dict, scored: dict) -> str:
     name = config["data"]["name"]
     if name in DATA:
         return DATA[name]
-    table = predictions.read(run / "evaluation" / "validation" / "predictions.parquet")
-    if not paper.why_not_comparable(scored["about"], table):
+    table = read_predictions(run / "evaluation" / "validation" / "predictions.parquet")
+    if not published_scores.why_not_comparable(scored["about"], table):
         return "AffectNet"
     return run.name.removeprefix(config_name(run)).strip("-").replace("-", " ") or "not AffectNet"
 

@@ -27,8 +27,8 @@ import krippendorff
 import numpy as np
 from sklearn import metrics as peer
 
-from affect_jax.labels import TRAINING_COUNTS, classes
-from affect_jax.metrics import categorical, confusion, intervals, skew
+from affect_jax.core.labels import TRAINING_COUNTS, classes
+from affect_jax.metrics import categorical, confidence_intervals, confusion, skew_normalization
 from benchmarks import recording
 
 CLASSES = classes(8)
@@ -59,7 +59,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     found.add_argument("--faces", type=int, nargs="*", default=[4_000, 100_000])
     found.add_argument("--skew", nargs="*", default=["equal", "training"], choices=SKEWS)
     found.add_argument("--draws", type=int, default=200)
-    found.add_argument("--bootstrap", type=int, default=intervals.REPLICATES)
+    found.add_argument("--bootstrap", type=int, default=confidence_intervals.REPLICATES)
     found.add_argument("--peer_faces", type=int, default=800_000, help="about as many it scores")
     quick = {"faces": [400], "skew": ["equal"], "draws": 2, "bootstrap": 10}
     return recording.parse(found, arguments, quick)
@@ -90,7 +90,7 @@ def measure(
     assert wanted.keys() <= found.values.keys() and worst < 1e-9, worst
     score = categorical.resampled(labels, probabilities, CLASSES)
     _, _, resampling = timed(
-        lambda: intervals.samples(score, num_faces, replicates=options.bootstrap)
+        lambda: confidence_intervals.samples(score, num_faces, replicates=options.bootstrap)
     )
     seconds, processor, peer_processor = (statistics.median(one) for one in zip(*runs, strict=True))
     row = {
@@ -139,7 +139,7 @@ def by_scikit_learn(labels: np.ndarray, probabilities: np.ndarray, draws: int) -
         return once(labels[rows], probabilities[rows], predicted)
 
     original = score(slice(None))
-    draw = skew.drawer(labels)
+    draw = skew_normalization.drawer(labels)
     masks = (draw(range(i, i + 1), 0)[0].astype(bool) for i in range(draws))
     drawn = [score(mask) for mask in masks]
     found: dict[str, float] = {}

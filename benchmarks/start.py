@@ -96,8 +96,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def contenders(options: argparse.Namespace, folder: pathlib.Path) -> Work:
     """What is waited for, by name: each starts a process."""
     imports = (
-        "import affect_jax.main; from affect_jax import evaluate, parallel, program, train; "
-        "program.registries()"
+        "import affect_jax.main; from affect_jax.train import experiment, loop; "
+        "experiment.all_registries()"
     )
     found: Work = {
         JAX: functools.partial(wait_for, ["-c", "import jax; jax.devices()"]),

@@ -26,11 +26,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from affect_jax import batch as batches
-from affect_jax import config as configs
-from affect_jax import environment, parallel, program, steps
-from affect_jax import state as states
-from affect_jax.errors import first_line
+from affect_jax.config import Config, defaults
+from affect_jax.core import environment, parallel
+from affect_jax.core.batch import make_targets, split_for_devices, take_rows
+from affect_jax.core.errors import first_line
+from affect_jax.models.predict_step import predict_step
+from affect_jax.train.experiment import Experiment, all_registries, create_experiment
+from affect_jax.train.state import TrainState, create_state, eval_variables
+from affect_jax.train.step import train_step
 from benchmarks import limits, peers, recording
 from benchmarks.machine import installed
 
@@ -47,7 +50,7 @@ Take = Callable[[int], Any]  # does that many steps and waits for them
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     environment.choose_fusions()  # as every run does; Keras on JAX has the same then
-    program.registries()
+    all_registries()
     accelerator = "" if on_cpu() else jax.devices()[0].device_kind
     peak = 0.0 if on_cpu() else limits.peak()
     rows, runs = [], {}
@@ -161,7 +164,7 @@ def ours(
 ) -> Take:
     compiled, state, batch = placed(case, options, faces, labels)
     if case[3] == "train":
-        update = parallel.on_devices(functools.partial(steps.train_step, compiled))
+        update = parallel.on_devices(functools.partial(train_step, compiled))
 
         def train(count: int) -> None:
             nonlocal state
@@ -170,8 +173,8 @@ def ours(
             jax.block_until_ready(state)
 
         return train
-    predict = parallel.map_devices(functools.partial(steps.predict_step, compiled))
-    variables = states.variables(state)
+    predict = parallel.map_devices(functools.partial(predict_step, compiled))
+    variables = eval_variables(state)
     images = {name: batch[name] for name in ("image", "valid")}
 
     def evaluate(count: int) -> None:
@@ -185,19 +188,19 @@ def placed(
     options: argparse.Namespace,
     faces: np.ndarray,
     labels: np.ndarray,
-) -> tuple[program.Program, states.TrainState, dict[str, jax.Array]]:
+) -> tuple[Experiment, TrainState, dict[str, jax.Array]]:
     """A program, and a fresh state and a batch in the devices' memory."""
-    targets = batches.targets({"expression": labels})
-    compiled = program.create_program(config_of(case, options), targets, steps_per_epoch=1000)
-    batch = batches.take(targets, np.arange(case[2])) | {"image": faces}
-    split = parallel.shard(batches.split(batch, jax.local_device_count()))
-    return compiled, parallel.replicate(states.create(compiled)), split
+    targets = make_targets({"expression": labels})
+    compiled = create_experiment(config_of(case, options), targets, steps_per_epoch=1000)
+    batch = take_rows(targets, np.arange(case[2])) | {"image": faces}
+    split = parallel.shard(split_for_devices(batch, jax.local_device_count()))
+    return compiled, parallel.replicate(create_state(compiled)), split
 
 
-def config_of(case: tuple[str, str, int, str], options: argparse.Namespace) -> configs.Config:
+def config_of(case: tuple[str, str, int, str], options: argparse.Namespace) -> Config:
     """The protocol's config with another network."""
     name, dtype, size, _ = case
-    config = configs.defaults()
+    config = defaults()
     config.trunk = peers.trunk(name, options.width)
     config.dtype, config.batch_size = dtype, size
     config.data.crop_size = options.crop_size

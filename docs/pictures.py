@@ -15,12 +15,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from affect_jax import labels
+from affect_jax.core import labels
 from affect_jax.facs import rig
 from affect_jax.facs.action_units import TABLE
-from affect_jax.facs.drawing.face import draw
-from affect_jax.facs.identity import Person, Scene, draw_person, draw_scene
-from affect_jax.facs.sample import Face, draw_face
+from affect_jax.facs.render.face import draw
+from affect_jax.facs.render.identity import Person, Scene, draw_person, draw_scene
+from affect_jax.facs.render.sample import Face, draw_face
 
 SEED = 10
 SIZE = 160  # of a face, pixels

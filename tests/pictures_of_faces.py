@@ -7,7 +7,7 @@ import pathlib
 import cv2
 import numpy as np
 
-from affect_jax.facs.sample import sample
+from affect_jax.facs.render.sample import sample
 
 BACKGROUND = (96, 112, 128)
 

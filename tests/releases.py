@@ -8,8 +8,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from affect_jax import config as configs
-from affect_jax import labels
+from affect_jax.config import Config
+from affect_jax.core import labels
 
 HEADER = (
     "subDirectory_filePath,face_x,face_y,face_width,face_height,"
@@ -57,7 +57,7 @@ SMALL = {
 """What makes any config a run of seconds on `write_release`'s faces."""
 
 
-def shrink(config: configs.Config, release: pathlib.Path, data: pathlib.Path, **changes) -> None:
+def shrink(config: Config, release: pathlib.Path, data: pathlib.Path, **changes) -> None:
     """Sets `SMALL`, the places of the data and `changes` (dots are double underscores)."""
     values = SMALL | {"data.manual_dir": str(release), "data.data_dir": str(data)}
     values |= {key.replace("__", "."): value for key, value in changes.items()}

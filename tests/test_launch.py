@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from affect_jax import parallel
+from affect_jax.core import parallel
 
 LAUNCH = pathlib.Path(__file__).resolve().parents[1] / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])

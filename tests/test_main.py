@@ -16,7 +16,7 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from affect_jax import main
-from affect_jax.errors import UserError, for_want_of_memory
+from affect_jax.core.errors import UserError, for_want_of_memory
 from tests.releases import as_flags, write_release
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -87,16 +87,17 @@ def test_train_then_evaluate(trained):
 def test_an_export_predicts_what_evaluation_wrote(trained, monkeypatch):
     folder, _, _ = trained
     onnxruntime = pytest.importorskip("onnxruntime")
-    from affect_jax.data import decoding, features
+    from affect_jax.data import decoding
+    from affect_jax.data.builder import open_split
+    from affect_jax.data.targets import prepare_dataset
     from affect_jax.export.__main__ import main as export
-    from affect_jax.program import prepare
-    from affect_jax.trained import load
+    from affect_jax.run.load import load_network
 
     monkeypatch.chdir(folder)
     if not pathlib.Path("run/evaluation/validation").exists():
         run("--mode=evaluate", "--workdir=run", folder=folder)
     assert export(["--checkpoint=run", "--format=onnx"]) == 0
-    split = features.open_split(prepare(load("run").config), "validation")
+    split = open_split(prepare_dataset(load_network("run").config), "validation")
     faces = np.empty((len(split), 40, 40, 3), np.uint8)
     for i, face in enumerate(faces):
         decoding.decode(split.records[i]["image"], face)
@@ -236,7 +237,7 @@ def test_help_and_parsing_load_neither_jax_nor_tensorflow():
 
 def test_training_and_evaluation_load_no_tensorflow():
     code = (
-        "import sys; from affect_jax import evaluate, program, train; program.registries(); "
+        "import sys; from affect_jax.train import experiment, loop; experiment.all_registries(); "
         "print('tensorflow' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from affect_jax import config as configs
-from affect_jax import program
-from affect_jax.checkpoints import Checkpoints
-from affect_jax.workdir import Workdir
+from affect_jax.config import defaults, to_dict, variant
+from affect_jax.models.network import create_network
+from affect_jax.run.checkpoints import Checkpoints
+from affect_jax.run.workdir import Workdir
+from affect_jax.train.experiment import all_registries
 
 ALL = ("expression", "valence_arousal", "action_units")
 TERMS = {
@@ -29,7 +30,7 @@ SMALL = {
 
 def settings(trunk: str = "resnet18", heads: tuple[str, ...] = ALL, **changes: Any) -> Any:
     """A config of a small network; `changes`: of its keys, dots are double underscores."""
-    config = configs.variant(configs.defaults(), "synthetic_faces")
+    config = variant(defaults(), "synthetic_faces")
     config.trunk = SMALL[trunk]
     config.heads = heads
     if "expression" not in heads:
@@ -57,10 +58,10 @@ def write(
 
     - `scores`: of each checkpoint, by which the best is chosen; none: it was not evaluated.
     """
-    program.registries()
+    all_registries()
     workdir = Workdir(folder)
     workdir.create()
-    workdir.save_config(configs.plain(config))
+    workdir.save_config(to_dict(config))
     with Checkpoints.of(config, workdir) as checkpoints:
         for place, step in enumerate(steps):
             scored = {config.checkpoint.best: scores[place]} if scores else None
@@ -71,7 +72,7 @@ def write(
 
 def weights(config: Any, seed: int) -> dict[str, Any]:
     """A checkpoint's arrays, random, with a signal that reaches the heads."""
-    network = program.create_network(config)
+    network = create_network(config)
     images = jnp.zeros((1, network.crop_size, network.crop_size, 3))
     shapes = dict(jax.eval_shape(network.model.init, jax.random.key(0), images))
     random = np.random.default_rng(seed)

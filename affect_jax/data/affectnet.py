@@ -13,16 +13,16 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from affect_jax.data import DATASETS, faces, fields
-from affect_jax.data.features import prepare
-from affect_jax.data.pool import say
-from affect_jax.data.rows import FilesBuilder, FilesConfig, Source, file_hash, read_csv
-from affect_jax.errors import UserError
-from affect_jax.registry import unknown
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import unknown
+from affect_jax.data import DATASETS, face_images, label_parsing
+from affect_jax.data.builder import prepare_records
+from affect_jax.data.file_builder import FilesBuilder, FilesConfig, Source, file_hash, read_csv
+from affect_jax.data.worker_processes import say
 
 HEADER = (
     "subDirectory_filePath",
-    *fields.BOX,
+    *label_parsing.BOX,
     "facial_landmarks",
     "expression",
     "valence",
@@ -133,7 +133,7 @@ def affectnet(
         config = FilesConfig(
             name=name, description=config.description, image_size=image_size, margin=margin
         )
-    return prepare(
+    return prepare_records(
         AffectNet(
             config=config,
             data_dir=data_dir,
@@ -267,11 +267,11 @@ def _checked_rows(table: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _source_of_csv(table: pathlib.Path, images: pathlib.Path) -> Source:
-    def rows() -> Iterable[faces.Row]:
+    def rows() -> Iterable[face_images.Row]:
         for line, row in _checked_rows(table):
             values = {name: row[name] for name in HEADER[1:]}
             path = row["subDirectory_filePath"]
-            yield faces.Row(line, path, path, values)
+            yield face_images.Row(line, path, path, values)
 
     return Source(rows, sum(1 for _ in _checked_rows(table)), images)
 
@@ -283,11 +283,11 @@ def _source_of_arrays(annotations: pathlib.Path, images: pathlib.Path) -> Source
     files = {os.path.splitext(name)[0]: name for name in listed}
     names = sorted(numbers | set(files), key=lambda name: (len(name), name))
 
-    def rows() -> Iterable[faces.Row]:
+    def rows() -> Iterable[face_images.Row]:
         for place, name in enumerate(names):
             number = int(name) if name.isdecimal() else place
             file = files[name] if name in files else f"{name}.jpg"
-            yield faces.Row(number, file, file, None, os.path.join(annotations, f"{name}_"))
+            yield face_images.Row(number, file, file, None, os.path.join(annotations, f"{name}_"))
 
     return Source(rows, len(names), images)
 

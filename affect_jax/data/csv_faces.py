@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from affect_jax import labels
-from affect_jax.data import DATASETS, faces, fields
-from affect_jax.data.features import prepare
-from affect_jax.data.rows import FilesBuilder, FilesConfig, Source, file_hash, read_csv
-from affect_jax.errors import UserError
+from affect_jax.core import labels
+from affect_jax.core.errors import UserError
+from affect_jax.data import DATASETS, face_images, label_parsing
+from affect_jax.data.builder import prepare_records
+from affect_jax.data.file_builder import FilesBuilder, FilesConfig, Source, file_hash, read_csv
 from affect_jax.facs.action_units import UNITS
 
 MAX_SPLITS = 10
@@ -99,7 +99,7 @@ class CsvFaces(FilesBuilder):
                 raise UserError(f"{table}, line {line}: {split!r} is no name for a split")
             yield split, line, row
 
-    def _faces(self, table: pathlib.Path, wanted: str) -> Iterator[faces.Row]:
+    def _faces(self, table: pathlib.Path, wanted: str) -> Iterator[face_images.Row]:
         labelled = {k: v for k, v in self._columns.items() if k not in ("path", "split")}
         for split, line, row in self._rows(table):
             if split in ("", wanted):
@@ -107,7 +107,7 @@ class CsvFaces(FilesBuilder):
                 # An empty field was not annotated.
                 values = {name: text for name, text in texts.items() if text.strip()}
                 path = row[self._columns["path"]]
-                yield faces.Row(line, path, path, values)
+                yield face_images.Row(line, path, path, values)
 
 
 @DATASETS.register("csv_faces")
@@ -160,7 +160,7 @@ def csv_faces(
     columns = {"path": path_column, "split": split_column, "expression": label_column}
     columns |= {"valence": valence_column, "arousal": arousal_column}
     columns |= {"facial_landmarks": landmarks_column}
-    columns |= dict(zip(fields.BOX, box_columns, strict=False))
+    columns |= dict(zip(label_parsing.BOX, box_columns, strict=False))
     columns |= _unit_columns(action_unit_columns, action_unit_scale)
     base = pathlib.Path(manual_dir).expanduser()
     tables = {"all" if split_column else "training": base / training_csv}
@@ -169,7 +169,7 @@ def csv_faces(
     files = {"folder": base / image_dir, "tables": tables, "columns": columns}
     config = _config(image_size, margin, tuple(classes), action_unit_scale, files)
     limits = {"max_skipped": max_skipped, "num_workers": num_workers, "beam": beam}
-    return prepare(CsvFaces(config=config, data_dir=data_dir, **files, **limits))
+    return prepare_records(CsvFaces(config=config, data_dir=data_dir, **files, **limits))
 
 
 def _unit_columns(names: Sequence[str], scale: float) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import simplejpeg
 
-from affect_jax.data import memory, sampling
-from affect_jax.errors import UserError, for_want_of_memory
+from affect_jax.core.errors import UserError, for_want_of_memory
+from affect_jax.data import batch_buffers, sampling
 
 
 class Records(Protocol):
@@ -65,11 +65,11 @@ class Source:
         image_size: int,
         steps: range,
         process: tuple[int, int],
-        slots: memory.Slots | None = None,
+        slots: batch_buffers.Slots | None = None,
     ):
         self._images, self._rows, self._image_size = images, rows, image_size
         self._steps, self._process, self._slots = steps, process, slots
-        self._buffers = memory.Buffers()
+        self._buffers = batch_buffers.Buffers()
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -90,7 +90,7 @@ class Source:
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        self._buffers = memory.Buffers()
+        self._buffers = batch_buffers.Buffers()
 
 
 def _read(records: Records, rows: Iterable[int], images: np.ndarray) -> None:

@@ -22,10 +22,10 @@ import numpy as np
 import psutil
 from absl import flags
 
-from affect_jax import batch as batches_of
-from affect_jax.data import decoding, memory, sampling
-from affect_jax.data.pool import end_with_parent, num_cores
-from affect_jax.errors import UserError, first_line, for_want_of_memory
+from affect_jax.core.batch import Batch, take_rows
+from affect_jax.core.errors import UserError, first_line, for_want_of_memory
+from affect_jax.data import batch_buffers, decoding, sampling
+from affect_jax.data.worker_processes import end_with_parent, num_cores
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Batches:
         iterator: Any,
         targets: Mapping[str, np.ndarray],
         num_workers: int,
-        slots: memory.Slots | None,
+        slots: batch_buffers.Slots | None,
     ):
         self._iterator: Any = iterator
         self._slots = slots
@@ -56,7 +56,7 @@ class Batches:
     def __iter__(self) -> Batches:
         return self
 
-    def __next__(self) -> batches_of.Batch:
+    def __next__(self) -> Batch:
         if self._iterator is None:
             raise StopIteration
         try:
@@ -76,7 +76,7 @@ class Batches:
                 "want of memory: take fewer, or 0; the run goes on from its last checkpoint"
             ) from error
         image = self._slots.take(element["batch"]) if self._slots else element["image"]
-        return {**batches_of.take(self._targets, element["rows"]), "image": image}
+        return {**take_rows(self._targets, element["rows"]), "image": image}
 
     def close(self) -> None:
         """Ends the threads and worker processes; may be called from another thread, and twice."""
@@ -125,7 +125,7 @@ def batches(
 
     **Returns:**
 
-    Iterator over batches as `affect_jax.batch` describes them, B / P faces each.
+    Iterator over batches as `affect_jax.core.batch` describes them, B / P faces each.
 
     **Raises:** `UserError` for a batch that P does not divide; while iterating, for a record that
     cannot be decoded.
@@ -167,7 +167,7 @@ def num_threads(batch_bytes: int, workers: int) -> int:
     return max(1, min(wanted, MAX_THREADS, MAX_BYTES_AHEAD // batch_bytes))
 
 
-def _shared(workers: int, ahead: int, shape: tuple[int, ...]) -> memory.Slots:
+def _shared(workers: int, ahead: int, shape: tuple[int, ...]) -> batch_buffers.Slots:
     """Memory that workers hand batches over in; without room they would die of a bus error."""
     folder, needed = "/dev/shm", (ahead + BATCHES_LENT) * math.prod(shape)
     if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed:
@@ -176,7 +176,7 @@ def _shared(workers: int, ahead: int, shape: tuple[int, ...]) -> memory.Slots:
             f"{psutil.disk_usage(folder).free >> 20}; use 0 (threads), or docker's --shm-size"
         )
     try:
-        return memory.Slots(ahead, BATCHES_LENT, shape)
+        return batch_buffers.Slots(ahead, BATCHES_LENT, shape)
     except OSError as error:
         raise UserError(
             f"data.num_workers = {workers}: no shared memory ({error}); use 0 (threads)"

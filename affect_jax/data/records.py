@@ -17,8 +17,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
-from affect_jax.errors import UserError
-from affect_jax.registry import unknown
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import unknown
 
 PREPARED = "prepared.json"
 Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]

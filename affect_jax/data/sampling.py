@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from affect_jax.errors import UserError
-from affect_jax.registry import Registry
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import Registry
 
 SAMPLERS = Registry("sampling")
 """Name -> class; an instance is `sampler(labels, seed, epoch) -> rows int64 [M]`, in any order."""

@@ -1,7 +1,7 @@
 """Rendered faces with exact labels: the data set that needs no licence and no download.
 
 Faces are drawn from facial action units by `affect_jax.facs`; what is in a face, and how its labels
-follow from its action units, is told in `affect_jax.facs.sample`.
+follow from its action units, is told in `affect_jax.facs.render.sample`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import simplejpeg
 
-from affect_jax import labels
+from affect_jax.core import labels
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import unknown
 from affect_jax.data import DATASETS
-from affect_jax.data.features import FacesBuilder, FacesConfig, prepare, record
-from affect_jax.data.pool import in_order, num_cores, with_progress
-from affect_jax.errors import UserError
-from affect_jax.facs import sample
-from affect_jax.registry import unknown
+from affect_jax.data.builder import FacesBuilder, FacesConfig, make_record, prepare_records
+from affect_jax.data.worker_processes import in_order, num_cores, with_progress
+from affect_jax.facs.render import sample
 
 JPEG_QUALITY = 90
 FEW_FACES = 1_000
@@ -117,7 +117,7 @@ def draw_faces(indices: list[int], *, settings: Settings) -> list[dict[str, Any]
 def drawn_record(face: sample.Face, identifier: str) -> dict[str, Any]:
     """One record of a drawn face, with all its labels."""
     image = simplejpeg.encode_jpeg(face.image, quality=JPEG_QUALITY, colorsubsampling="420")
-    return record(
+    return make_record(
         identifier,
         image,
         face.expression,
@@ -164,7 +164,9 @@ def synthetic_faces(
         skew=skew,
         seed=seed,
     )
-    return prepare(SyntheticFaces(config=config, data_dir=data_dir, num_workers=num_workers))
+    return prepare_records(
+        SyntheticFaces(config=config, data_dir=data_dir, num_workers=num_workers)
+    )
 
 
 def config_of(

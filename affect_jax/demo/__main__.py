@@ -13,9 +13,9 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from affect_jax.command import Parser, answering
-from affect_jax.errors import UserError
-from affect_jax.predict import add_network_flags, load
+from affect_jax.core.cli import Parser, answering
+from affect_jax.core.errors import UserError
+from affect_jax.predict.__main__ import add_network_flags, load
 
 BATCH_SIZE = 4  # most pictures have a face or two, and one waits for the answer
 

@@ -29,9 +29,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from affect_jax.data import faces
-from affect_jax.labels import AXES
-from affect_jax.predictor import Predictor
+from affect_jax.core.labels import AXES
+from affect_jax.data import face_images
+from affect_jax.predict.predictor import Predictor
 
 HOSTS = ("127.0.0.1", "localhost")
 TYPES = {"BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg", "PNG": "image/png"}
@@ -180,6 +180,6 @@ def _decode(content: bytes) -> np.ndarray:
     if width * height > MAX_PIXELS:
         raise Refused(422, f"the image has more than {MAX_PIXELS // 10**6} megapixels")
     try:
-        return faces.decode_image(content, upright=True)
-    except faces.Unusable as unusable:
+        return face_images.decode_image(content, upright=True)
+    except face_images.Unusable as unusable:
         raise Refused(422, str(unusable)) from None

@@ -11,8 +11,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.command import Parser, answering
-from affect_jax.errors import UserError
+from affect_jax.core.cli import Parser, answering
+from affect_jax.core.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,11 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _export(given: argparse.Namespace, out: pathlib.Path) -> int:
     # The libraries load once the flags are known to be right.
-    from affect_jax import trained
     from affect_jax.export import card, formats, groups
+    from affect_jax.run.load import load_network
 
     groupings = groups.read(given.groups) if given.groups else {}
-    found = trained.load(given.checkpoint, given.step)
+    found = load_network(given.checkpoint, given.step)
     form, beside = given.format, given.params == "beside"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -15,18 +15,18 @@ from typing import Any
 
 from tabulate import tabulate
 
-import affect_jax
-from affect_jax import config as configs
-from affect_jax.data import preprocess
-from affect_jax.errors import UserError
+from affect_jax.config import PLACES, to_dict
+from affect_jax.core.errors import UserError
+from affect_jax.core.version import __version__
+from affect_jax.data import preprocessing
 from affect_jax.export import formats, groups, usage
-from affect_jax.report import facts, naming, paper, runs
-from affect_jax.scores import HEADLINES
-from affect_jax.trained import Trained
+from affect_jax.metrics.protocol import HEADLINES
+from affect_jax.report import published_scores, run_summary, runs, score_names
+from affect_jax.run.load import TrainedNetwork
 
 
 def create(
-    trained: Trained,
+    trained: TrainedNetwork,
     form: str,
     made: Mapping[str, Any],
     groupings: groups.Groupings | None = None,
@@ -51,15 +51,15 @@ def create(
         "format": form,
         "files": made["files"],
         "largest_difference": made["largest_difference"] if "largest_difference" in made else {},
-        "affect_jax": affect_jax.__version__,
+        "affect_jax": __version__,
         "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "data": _data_name(trained, [run for _, run in evaluations]),
         "checkpoint_step": trained.step,
         "input": {"name": "image", "type": "uint8", "shape": ["batch", size, size, 3]},
         "crop_size": trained.config.data.crop_size,
         "mirrored_average": trained.config.evaluation.mirror,
-        "mean": list(preprocess.MEAN),
-        "deviation": list(preprocess.DEVIATION),
+        "mean": list(preprocessing.MEAN),
+        "deviation": list(preprocessing.DEVIATION),
         "outputs": formats.outputs(trained),
         "evaluations": scored,
         "choosing_split": trained.config.evaluation.split if trained.config.checkpoint.best else "",
@@ -88,7 +88,7 @@ def _told(heads: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _evaluations(trained: Trained) -> tuple[list[tuple[str, runs.Run]], list[str]]:
+def _evaluations(trained: TrainedNetwork) -> tuple[list[tuple[str, runs.Run]], list[str]]:
     """The run's evaluations of this very checkpoint; and why others are not among them."""
     found, missing = [], []
     for path in sorted((trained.folder / "evaluation").glob("*/scores.json")):
@@ -106,13 +106,15 @@ def _evaluations(trained: Trained) -> tuple[list[tuple[str, runs.Run]], list[str
     return found, missing
 
 
-def _data_name(trained: Trained, evaluated: Sequence[runs.Run]) -> str:
+def _data_name(trained: TrainedNetwork, evaluated: Sequence[runs.Run]) -> str:
     """What the network was trained on, in words; AffectNet only where its labels say so."""
     name = trained.config.data.name
     if name == "affectnet":
-        proven = any(not paper.why_not_comparable(run.about, run.table) for run in evaluated)
+        proven = any(
+            not published_scores.why_not_comparable(run.about, run.table) for run in evaluated
+        )
         return "AffectNet" if proven else "faces in AffectNet’s layout"
-    return facts.DATA[name] if name in facts.DATA else name
+    return run_summary.DATA[name] if name in run_summary.DATA else name
 
 
 def _numbers(split: str, run: runs.Run, groupings: groups.Groupings) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def _numbers(split: str, run: runs.Run, groupings: groups.Groupings) -> dict[str
     kept = ("fingerprint", "faces", "draws", "bootstrap", "interval", "time", "action_units")
     return {
         "split": split,
-        "data": facts.data_name(run),
+        "data": run_summary.data_name(run),
         **{key: run.about[key] for key in kept if key in run.about},
         "scores": {n: None if math.isnan(v) else v for n, v in run.scores.values.items()},
         "intervals": {name: list(ends) for name, ends in run.scores.intervals.items()},
@@ -129,10 +131,10 @@ def _numbers(split: str, run: runs.Run, groupings: groups.Groupings) -> dict[str
     }
 
 
-def _public(trained: Trained) -> dict[str, Any]:
+def _public(trained: TrainedNetwork) -> dict[str, Any]:
     """The config without paths of the machine it ran on."""
-    config = configs.plain(trained.config)
-    config["data"] |= dict.fromkeys(configs.PLACES, "")
+    config = to_dict(trained.config)
+    config["data"] |= dict.fromkeys(PLACES, "")
     if not config["init_from"].startswith("hf://"):
         config["init_from"] = pathlib.PurePath(config["init_from"]).name
     return config
@@ -195,7 +197,7 @@ def _data(card: Mapping[str, Any]) -> str:
     if config["init_from"]:
         lines.append(f"It started from the weights of `{config['init_from']}`.")
     if "action_units" in config["heads"]:
-        drawn = card["data"] == facts.DATA["synthetic_faces"] and not _estimated(card)
+        drawn = card["data"] == run_summary.DATA["synthetic_faces"] and not _estimated(card)
         how = "drawn, so that they are exact" if drawn else _UNITS[config["data"]["action_units"]]
         lines.append(f"Its action units were {how}.")
     return " ".join(lines)
@@ -204,7 +206,9 @@ def _data(card: Mapping[str, Any]) -> str:
 def _estimated(card: Mapping[str, Any]) -> bool:
     """Whether units may have been estimated from landmarks; every drawn face has its own."""
     how = card["config"]["data"]["action_units"]
-    return how == "estimated" or (how == "auto" and card["data"] != facts.DATA["synthetic_faces"])
+    return how == "estimated" or (
+        how == "auto" and card["data"] != run_summary.DATA["synthetic_faces"]
+    )
 
 
 def _scores(card: Mapping[str, Any], one: Mapping[str, Any]) -> str:
@@ -221,12 +225,12 @@ def _scores(card: Mapping[str, Any], one: Mapping[str, Any]) -> str:
         text += " Intervals: 95 %, by bootstrap over the faces."
     if "action_units" in one:
         text += f" Labels of action units: {one['action_units']}."
-    rows = [(naming.title(name), *_cells(one, name)) for name in names]
+    rows = [(score_names.title(name), *_cells(one, name)) for name in names]
     return f"{text}\n\n" + _table(rows, ("score", "value", "95 % interval"))
 
 
 def _cells(one: Mapping[str, Any], name: str) -> tuple[str, str]:
-    return naming.number(one["scores"][name]), naming.interval(one["intervals"], name)
+    return score_names.number(one["scores"][name]), score_names.interval(one["intervals"], name)
 
 
 def _without_scores(card: Mapping[str, Any]) -> list[str]:
@@ -260,7 +264,7 @@ def _by_class(one: Mapping[str, Any]) -> str:
 def _by_group(one: Mapping[str, Any], grouping: Mapping[str, Any]) -> str:
     """Scores of each group of one grouping."""
     names = list(grouping["groups"][0]["scores"])
-    titles = [naming.title(name).split(" · ")[0] for name in names]
+    titles = [score_names.title(name).split(" · ")[0] for name in names]
     rows = [
         (part["group"], f"{part['faces']:,}", *(" ".join(_bracketed(part, n)) for n in names))
         for part in grouping["groups"]
@@ -271,9 +275,9 @@ def _by_group(one: Mapping[str, Any], grouping: Mapping[str, Any]) -> str:
 
 
 def _bracketed(part: Mapping[str, Any], name: str) -> Iterable[str]:
-    yield naming.number(part["scores"][name])
+    yield score_names.number(part["scores"][name])
     if name in part["intervals"]:
-        yield f"({naming.interval(part['intervals'], name)})"
+        yield f"({score_names.interval(part['intervals'], name)})"
 
 
 SERVED = (
@@ -298,7 +302,7 @@ def _limits(card: Mapping[str, Any]) -> Iterable[str]:
     yield "One face an image, found and cut as in training."
     yield "A prediction comes for every image, also for one without a face."
     yield "A probability is a network's opinion; the calibration error says how far it is off."
-    if card["data"] == facts.DATA["synthetic_faces"]:
+    if card["data"] == run_summary.DATA["synthetic_faces"]:
         yield "Trained on drawings: of photographs it knows nothing."
     if "action_units" in card["outputs"] and _estimated(card):
         yield "Of action units estimated from landmarks a network learns what that estimate sees."
@@ -311,7 +315,7 @@ def _licence(card: Mapping[str, Any]) -> str:
     others = (
         f" The weights it started from (`{started}`) have their own licence." if started else ""
     )
-    if card["data"] == facts.DATA["synthetic_faces"]:
+    if card["data"] == run_summary.DATA["synthetic_faces"]:
         return f"Faces and code are affect_jax's: Apache-2.0.{others}"
     return (
         "The code that made this file is Apache-2.0. What may be done with the network depends on "

@@ -16,13 +16,14 @@ import numpy as np
 import safetensors.numpy
 from jax import export as jax_export
 
-from affect_jax import config as configs
-from affect_jax import program, steps
-from affect_jax.errors import UserError
+from affect_jax.config import from_dict, to_dict
+from affect_jax.core.errors import UserError
+from affect_jax.core.labels import AXES
 from affect_jax.facs.action_units import UNITS
-from affect_jax.labels import AXES
-from affect_jax.models import pretrained
-from affect_jax.trained import Trained
+from affect_jax.models import imported_weights
+from affect_jax.models.network import create_network
+from affect_jax.models.predict_step import predict_step
+from affect_jax.run.load import TrainedNetwork
 
 FORMATS = ("stablehlo", "onnx", "safetensors")
 WEIGHTS = "model.safetensors"
@@ -39,7 +40,7 @@ Outputs = dict[str, Any]  # {head: float32 [b, ...]}
 
 
 def write(
-    trained: Trained, form: str, out: pathlib.Path, *, beside: bool = False
+    trained: TrainedNetwork, form: str, out: pathlib.Path, *, beside: bool = False
 ) -> dict[str, Any]:
     """Writes a network into a folder.
 
@@ -69,21 +70,21 @@ def write(
     return {"files": files, "largest_difference": differences}
 
 
-def predictor(trained: Trained) -> Callable[[dict[str, Any], Any], Outputs]:
+def predictor(trained: TrainedNetwork) -> Callable[[dict[str, Any], Any], Outputs]:
     """`(variables, uint8 [b, S, S, 3]) -> {head: float32 [b, ...]}`: `steps.predict_step`."""
-    config = configs.from_plain({**configs.plain(trained.config), "dtype": "float32"})
-    network, mirror = program.create_network(config), config.evaluation.mirror
-    return lambda variables, images: steps.predict_step(
+    config = from_dict({**to_dict(trained.config), "dtype": "float32"})
+    network, mirror = create_network(config), config.evaluation.mirror
+    return lambda variables, images: predict_step(
         network, variables, {"image": images}, mirror=mirror
     )
 
 
-def image_shape(trained: Trained) -> tuple[int, int, int]:
+def image_shape(trained: TrainedNetwork) -> tuple[int, int, int]:
     size = trained.config.data.image_size
     return size, size, 3
 
 
-def outputs(trained: Trained) -> dict[str, dict[str, Any]]:
+def outputs(trained: TrainedNetwork) -> dict[str, dict[str, Any]]:
     """What each output is: its shape after the batch, what its numbers are called and mean."""
     known = {
         "expression": (trained.classes, "probability of each expression; they sum to 1"),
@@ -99,7 +100,7 @@ def outputs(trained: Trained) -> dict[str, dict[str, Any]]:
     }
 
 
-def _onnx(trained: Trained, path: pathlib.Path) -> dict[str, float]:
+def _onnx(trained: TrainedNetwork, path: pathlib.Path) -> dict[str, float]:
     try:
         import onnxruntime
 
@@ -127,7 +128,7 @@ def _onnx(trained: Trained, path: pathlib.Path) -> dict[str, float]:
     return differences
 
 
-def _stablehlo(trained: Trained, path: pathlib.Path, beside: bool) -> dict[str, float]:
+def _stablehlo(trained: TrainedNetwork, path: pathlib.Path, beside: bool) -> dict[str, float]:
     predict, named = predictor(trained), _named(trained.variables)
     treedef = jax.tree.structure(trained.variables)
 
@@ -154,7 +155,7 @@ def _stablehlo(trained: Trained, path: pathlib.Path, beside: bool) -> dict[str, 
 
 
 def _compared(
-    trained: Trained, run: Callable[[np.ndarray], Outputs], form: str
+    trained: TrainedNetwork, run: Callable[[np.ndarray], Outputs], form: str
 ) -> dict[str, float]:
     """The largest difference of any output from JAX's, by batch size."""
     random = np.random.default_rng(0)
@@ -179,7 +180,7 @@ def _compared(
 
 
 def _named(variables: dict[str, Any]) -> dict[str, np.ndarray]:
-    named = pretrained.named(variables["params"], variables["batch_stats"])
+    named = imported_weights.named(variables["params"], variables["batch_stats"])
     return {name: np.ascontiguousarray(array) for name, array in named.items()}
 
 

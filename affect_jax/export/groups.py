@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from affect_jax import scores
-from affect_jax.errors import UserError
-from affect_jax.metrics import intervals
-from affect_jax.predictions import Predictions
+from affect_jax.core.errors import UserError
+from affect_jax.metrics import confidence_intervals, protocol
+from affect_jax.metrics.predictions import Predictions
 
 MAX_GROUPS = 50  # of a column with more the values are no groups
 SHOWN = (
@@ -74,7 +73,7 @@ def scored(table: Predictions, groupings: Groupings) -> list[dict[str, Any]]:
     where a group leaves them undefined.
     """
     found = []
-    known = [name for name in SHOWN if name in scores.score(table, draws=1).values]
+    known = [name for name in SHOWN if name in protocol.score(table, draws=1).values]
     for column, group_of in groupings.items():
         groups = np.array([group_of.get(id, "") for id in table.id.tolist()])
         names = collections.Counter(groups[groups != ""].tolist())
@@ -88,7 +87,7 @@ def scored(table: Predictions, groupings: Groupings) -> list[dict[str, Any]]:
 
 
 def _scores(table: Predictions, known: Sequence[str]) -> dict[str, dict[str, Any]]:
-    result = scores.score(table, draws=1, bootstrap=intervals.REPLICATES)
+    result = protocol.score(table, draws=1, bootstrap=confidence_intervals.REPLICATES)
     values = {name: result.values.get(name, math.nan) for name in known}
     return {
         "scores": {name: None if math.isnan(value) else value for name, value in values.items()},

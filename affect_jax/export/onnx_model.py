@@ -13,7 +13,7 @@ from jax2onnx import to_onnx
 from onnx import helper
 from onnx_ir.passes.common import DeduplicateInitializersPass
 
-from affect_jax.errors import UserError, first_line
+from affect_jax.core.errors import UserError, first_line
 
 OPSET = 18
 IR_VERSION = 8

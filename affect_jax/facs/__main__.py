@@ -8,7 +8,7 @@ The table has the columns id (the path in the source), split, expression, AU1, A
 residual; cells of a face without landmarks are empty. How well the units tell expressions from
 neutral is printed; so is, with --recovery, how exactly the rig finds the units of its own faces.
 
-This module is the way from files to `affect_jax.facs.estimate`, so it alone of its room knows
+This module is the way from files to `affect_jax.facs.estimation`, so it alone of its room knows
 `affect_jax.data`, and only while it reads.
 """
 
@@ -20,14 +20,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from affect_jax.command import Parser, answering
-from affect_jax.errors import UserError, first_line
+from affect_jax.core.cli import Parser, answering
+from affect_jax.core.errors import UserError, first_line
 
 if TYPE_CHECKING:  # loading takes seconds, --help does not wait for it
     import numpy as np
 
-    from affect_jax.data.faces import Row
-    from affect_jax.facs.estimate import Estimate
+    from affect_jax.data.face_images import Row
+    from affect_jax.facs.estimation import Estimate
 
 VARIANTS = ("manual", "automatic", "second")  # of a release, see `affect_jax.data.affectnet`
 MAX_REASONS = 5  # rows that could not be read, shown
@@ -97,17 +97,17 @@ def check_out(out: pathlib.Path) -> None:
 
 
 def print_recovery() -> None:
-    from affect_jax.facs import recovery
+    from affect_jax.facs import estimation_error
 
-    print(recovery.table())
+    print(estimation_error.table())
 
 
 def report(faces: Faces, out: pathlib.Path | None) -> None:
     """Estimates, prints what was found, and writes the table where `out` is given."""
     import numpy as np
 
-    from affect_jax.facs import separation
-    from affect_jax.facs.estimate import estimate
+    from affect_jax.facs import expression_auc
+    from affect_jax.facs.estimation import estimate
 
     if not len(faces.ids):
         raise UserError("the data set has no faces: its tables hold nothing but a header")
@@ -127,7 +127,7 @@ def report(faces: Faces, out: pathlib.Path | None) -> None:
     if len(splits) > 1:
         splits["all"] = np.full(len(known), True)
     print("Area under the ROC curve (faces : neutral faces); 0.5 is chance.")
-    print(separation.table(found.intensities, faces.landmarks, faces.expression, splits))
+    print(expression_auc.table(found.intensities, faces.landmarks, faces.expression, splits))
     if out:
         print(f"\nwritten: {out}")
 
@@ -159,7 +159,7 @@ def read_release(folder: pathlib.Path, variant: str) -> Faces:
     """
     import tempfile
 
-    from affect_jax.data import affectnet, rows
+    from affect_jax.data import affectnet, file_builder
 
     if not folder.is_dir():
         what = "a file, name the folder it is in" if folder.exists() else "no such folder"
@@ -171,7 +171,7 @@ def read_release(folder: pathlib.Path, variant: str) -> Faces:
         )
         sources = builder.sources()
     parts = [
-        _read_rows(split, rows.unique(source.rows()), source.total)
+        _read_rows(split, file_builder.unique(source.rows()), source.total)
         for split, source in sources.items()
     ]
     return _joined(parts)
@@ -196,21 +196,21 @@ def _read_rows(split: str, found: Iterable[Row], total: int) -> Faces:
 
 def _read_row(row: Row) -> tuple[str, np.ndarray | None, list[str]]:
     """Expression, landmarks, and why either cannot be read."""
-    from affect_jax import labels
-    from affect_jax.data import fields
+    from affect_jax.core import labels
+    from affect_jax.data import label_parsing
 
     name, points, reasons = "", None, []
     values: Mapping[str, Any] = row.values or {}
     try:
         if row.annotations:
-            values = fields.read_annotations(row.annotations)
-        expression = fields.parse_expression(values, labels.EXPRESSIONS)
+            values = label_parsing.read_annotations(row.annotations)
+        expression = label_parsing.parse_expression(values, labels.EXPRESSIONS)
         name = labels.EXPRESSIONS[expression] if expression >= 0 else ""
-    except fields.Unusable as reason:
+    except label_parsing.Unusable as reason:
         reasons.append(str(reason))
     try:
-        points = fields.parse_landmarks(values)
-    except fields.Unusable as reason:
+        points = label_parsing.parse_landmarks(values)
+    except label_parsing.Unusable as reason:
         reasons.append(str(reason))
     return name, points, reasons
 

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import load_all
 from affect_jax.losses.action_units import ACTIVE, unit_frequencies
 from affect_jax.losses.base import LEARNED, LOSSES, Sums, Term
-from affect_jax.registry import load_all
 
 __all__ = ["ACTIVE", "LEARNED", "LOSSES", "Loss", "Term", "create_loss", "unit_frequencies"]
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from affect_jax.errors import UserError
-from affect_jax.registry import Registry, unknown
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import Registry, unknown
 
 Sums = dict[str, jax.Array]
 
@@ -78,7 +78,7 @@ class Term:
         **Arguments:**
 
         - `outputs`: float32 by head, [b, ...].
-        - `batch`: see `affect_jax.batch`; targets and masks of `head` are read.
+        - `batch`: see `affect_jax.core.batch`; targets and masks of `head` are read.
 
         **Returns:**
 

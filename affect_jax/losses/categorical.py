@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import unknown
 from affect_jax.losses.base import LOSSES, Term, at_most
-from affect_jax.registry import unknown
 
 
 @LOSSES.register("cross_entropy")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 from affect_jax.losses.base import LOSSES, Sums, Term, masked
 
 

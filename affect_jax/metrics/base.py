@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 
 Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 """From weights [K, N], 0 or more, to scores float64 [K] by name; NaN where undefined.

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from affect_jax.errors import UserError
-from affect_jax.metrics import calibration, confusion, ranking, skew
+from affect_jax.core.errors import UserError
+from affect_jax.metrics import calibration, confusion, ranking, skew_normalization
 from affect_jax.metrics.base import Scorer, Scores, check_finite, mean, prefixed
 
 RULES = ("top1", "top2")
@@ -55,7 +55,7 @@ def categorical(
         raise ValueError(f"draws = {draws}: must be 1 or more")
     score = scorer(labels, probabilities, classes)
     once = score(np.ones((1, len(labels))))
-    drawn = skew.normalised(score, np.asarray(labels), draws, seed)
+    drawn = skew_normalization.normalised(score, np.asarray(labels), draws, seed)
     found = Scores()
     for rule in RULES:
         for skewness in ("original", "normalised"):
@@ -129,7 +129,7 @@ def resampled(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[s
     **Arguments and raises:** as of `categorical`.
     """
     score = scorer(labels, probabilities, classes)
-    balance = skew.balancer(labels)
+    balance = skew_normalization.balancer(labels)
 
     def both(weights: np.ndarray) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from affect_jax.labels import AXES
+from affect_jax.core.labels import AXES
 from affect_jax.metrics.base import Scorer, Scores, check_finite, divide, mean
 
 NAMES = ("rmse", "mae", "corr", "sagr", "ccc")

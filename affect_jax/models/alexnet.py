@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 from affect_jax.models.base import PEERS, TRUNKS, Peer, require, require_width
-from affect_jax.models.convolutions import convolution
+from affect_jax.models.kernels.convolutions import convolution
 from affect_jax.models.layers import (
     Dropout,
     local_response_normalisation,

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from affect_jax.errors import UserError
-from affect_jax.registry import Registry
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import Registry
 
 TRUNKS = Registry("trunk")
 """Name -> linen module; its fields are its options, `dtype` is supplied.

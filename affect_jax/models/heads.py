@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from affect_jax.core.registry import Registry
 from affect_jax.facs.action_units import UNITS
 from affect_jax.models.layers import uniform_bias, uniform_fan_in
-from affect_jax.registry import Registry
 
 HEADS = Registry("head")
 """Name -> function(num_classes) -> number of outputs."""

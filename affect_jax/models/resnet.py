@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from affect_jax.models.base import PEERS, TRUNKS, Peer, require_width
-from affect_jax.models.convolutions import convolution
+from affect_jax.models.kernels.convolutions import convolution
 from affect_jax.models.layers import max_pool
 
 AXIS = "batch"  # over which training averages the statistics of batch normalisation

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from affect_jax.errors import first_line
+from affect_jax.core.errors import first_line
 
 DTYPES = {
     "FloatStorage": np.dtype("float32"),

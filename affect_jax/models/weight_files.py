@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from affect_jax.errors import UserError, first_line
+from affect_jax.core.errors import UserError, first_line
 from affect_jax.models import torch_files
 
 HUB = "hf://"

@@ -14,7 +14,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.command import answering
+from affect_jax.core.cli import answering
 from affect_jax.report import comparison, page
 
 

@@ -8,12 +8,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from affect_jax import scores
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
+from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
-from affect_jax.report import facts, naming, paper, runs
-from affect_jax.report.drawing import Picture, picture
+from affect_jax.report import published_scores, run_summary, runs, score_names
 from affect_jax.report.figures import comparison, curves
+from affect_jax.report.plotting import Picture, picture
 from affect_jax.report.runs import Run
 from affect_jax.report.templating import render, write_text
 
@@ -49,7 +49,7 @@ def difference(first: Run, second: Run) -> Scores:
     """Second minus first, with as many draws and bootstrap samples as the first was scored with."""
     wanted = {name: first.about[name] for name in ("draws", "bootstrap") if name in first.about}
     try:
-        return scores.compare(first.table, second.table, **wanted)
+        return protocol.compare(first.table, second.table, **wanted)
     except UserError as error:
         raise UserError(f"{first.name} and {second.name}: {error}") from error
 
@@ -61,7 +61,7 @@ def verdict(change: Scores, name: str) -> str:
     low, high = change.intervals[name]
     if low <= 0 <= high:
         return ""
-    return "better" if (low > 0) != naming.smaller_is_better(name) else "worse"
+    return "better" if (low > 0) != score_names.smaller_is_better(name) else "worse"
 
 
 def html(found: Sequence[Run], changes: Sequence[Scores]) -> str:
@@ -72,14 +72,14 @@ def html(found: Sequence[Run], changes: Sequence[Scores]) -> str:
     - `changes`: of `found[1:]`.
     """
     first = found[0]
-    reasons = [paper.why_not_comparable(run.about, run.table) for run in found]
+    reasons = [published_scores.why_not_comparable(run.about, run.table) for run in found]
     # The same faces may have been scored under different names of their data set.
     telling = next((run for run, reason in zip(found, reasons, strict=True) if reason), first)
-    names = [name for name in scores.HEADLINES if any(name in run.scores.values for run in found)]
+    names = [name for name in protocol.HEADLINES if any(name in run.scores.values for run in found)]
     classes = first.table.classes if first.table.probabilities is not None else ()
     others = list(zip(found[1:], changes, strict=True))
     context: dict[str, Any] = {
-        "heading": f"{len(found)} runs on {facts.data_name(telling)}",
+        "heading": f"{len(found)} runs on {run_summary.data_name(telling)}",
         "lead": f"{', '.join(run.name for run in found[1:])} against {first.name}, "
         f"scored on the same {len(first.table):,} faces.",
         "comparable": not any(reasons),
@@ -91,7 +91,7 @@ def html(found: Sequence[Run], changes: Sequence[Scores]) -> str:
         "configs_known": all(run.config for run in found),
         "names": names,
         "classes": classes,
-        "f1_columns": [f"categorical.top1.{skew}.f1" for skew in naming.SKEWS],
+        "f1_columns": [f"categorical.top1.{skew}.f1" for skew in score_names.SKEWS],
         "pictures": _pictures(found, changes, names, classes),
         "every": [name for name in first.scores.values if any(name in c.values for c in changes)],
         "verdict": verdict,
@@ -125,7 +125,7 @@ def _about(run: Run, key: str) -> str:
 
 
 def _origin(telling: Run) -> list[str]:
-    comparable, lines = facts.origin(telling)
+    comparable, lines = run_summary.origin(telling)
     return lines[:1] if comparable else lines  # no published number stands on this page
 
 

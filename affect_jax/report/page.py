@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 from affect_jax.facs.action_units import TABLE
 from affect_jax.metrics import confusion
-from affect_jax.report import facts, naming, paper, selection
-from affect_jax.report.drawing import Drawing, Picture, jpeg, picture, png
+from affect_jax.metrics.protocol import headlines
+from affect_jax.report import example_faces, published_scores, run_summary, score_names
 from affect_jax.report.figures import categorical, curves, dimensional, faces, units
+from affect_jax.report.plotting import Drawing, Picture, jpeg, picture, png
 from affect_jax.report.runs import Run
 from affect_jax.report.templating import render, write_text
-from affect_jax.scores import headlines
 
 if TYPE_CHECKING:  # writers know of JAX's processes
-    from affect_jax.writers import Writer
+    from affect_jax.train.loggers import Writer
 
 THUMBNAIL = 128  # side, pixels
 CARDS = (
@@ -85,25 +85,28 @@ def figures(run: Run, papers: Mapping[str, float]) -> dict[str, list[Drawing]]:
 def html(run: Run, pictures: Mapping[str, Sequence[Picture]]) -> str:
     """The page."""
     comparable, papers = _published(run)
-    _, origin = facts.origin(run)
+    _, origin = run_summary.origin(run)
     context: dict[str, Any] = {
-        "heading": facts.heading(run),
-        "lead": facts.lead(run),
+        "heading": run_summary.heading(run),
+        "lead": run_summary.lead(run),
         "origin": origin,
         "comparable": comparable,
         "run": run,
         "about": run.about,
         "scores": run.scores,
-        "facts": facts.facts(run),
-        "config": facts.config_rows(run),
+        "facts": run_summary.facts(run),
+        "config": run_summary.config_rows(run),
         "papers": papers,
         "cards": [name for name in CARDS if name in run.scores.values],
         "headlines": _headlines(run),
         "pictures": pictures,
         "classes": _classes(run),
         "f1_columns": [
-            (f"categorical.{rule}.{skew}.f1", f"{naming.RULES[rule]} {naming.SKEWS[skew]}")
-            for rule, skew in paper.COLUMNS
+            (
+                f"categorical.{rule}.{skew}.f1",
+                f"{score_names.RULES[rule]} {score_names.SKEWS[skew]}",
+            )
+            for rule, skew in published_scores.COLUMNS
         ],
         "matrix": _matrix(run),
         "units": _units(run),
@@ -135,15 +138,17 @@ def sheets(run: Run) -> dict[str, np.ndarray]:
 
 def _published(run: Run) -> tuple[bool, dict[str, float]]:
     """Whether the paper may stand beside the run, and its numbers where it may."""
-    comparable = not paper.why_not_comparable(run.about, run.table)
-    return comparable, paper.published(run.config, run.table.classes) if comparable else {}
+    comparable = not published_scores.why_not_comparable(run.about, run.table)
+    return comparable, published_scores.published(
+        run.config, run.table.classes
+    ) if comparable else {}
 
 
 def _headlines(run: Run) -> list[tuple[str, list[str]]]:
     """(model, names), in the order of the scores."""
     found: dict[str, list[str]] = {}
     for name in headlines(run.scores):
-        found.setdefault(naming.model_of(name), []).append(name)
+        found.setdefault(score_names.model_of(name), []).append(name)
     return list(found.items())
 
 
@@ -184,9 +189,9 @@ def _units(run: Run) -> list[tuple[str, str]]:
 def _kinds(run: Run) -> list[tuple[str, np.ndarray]]:
     """File name and rows of each wall of faces."""
     kinds = [
-        ("confident_mistakes", selection.mistakes(run.table)),
-        ("uncertain_faces", selection.uncertain(run.table)),
-        ("far_off_faces", selection.far_off(run.table)),
+        ("confident_mistakes", example_faces.mistakes(run.table)),
+        ("uncertain_faces", example_faces.uncertain(run.table)),
+        ("far_off_faces", example_faces.far_off(run.table)),
     ]
     return [(name, rows) for name, rows in kinds if len(rows)]
 
@@ -243,7 +248,7 @@ def _said_of_axes(run: Run, row: int) -> tuple[str, str]:
     table = run.table
     assert table.valence_arousal is not None and table.valence_arousal_predicted is not None
     pairs = (table.valence_arousal_predicted[row], table.valence_arousal[row])
-    said, was = (f"{naming.signed(v, 2)}, {naming.signed(a, 2)}" for v, a in pairs)
+    said, was = (f"{score_names.signed(v, 2)}, {score_names.signed(a, 2)}" for v, a in pairs)
     return said, f"label {was}"
 
 

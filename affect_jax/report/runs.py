@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from affect_jax import predictions as tables
 from affect_jax.config import flatten
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 from affect_jax.metrics.base import Scores
-from affect_jax.predictions import Predictions
+from affect_jax.metrics.predictions import Predictions, read_predictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +85,7 @@ def read(path: pathlib.Path) -> Run:
         about = dict(content["about"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
-    table = tables.read(_table_path(folder, about))
+    table = read_predictions(_table_path(folder, about))
     if table.probabilities is None and "classes" in about:  # their names are no columns
         table = dataclasses.replace(table, classes=tuple(about["classes"]))
     workdir = folder.parents[1] if folder.parent.name == "evaluation" else folder

@@ -22,12 +22,12 @@ from collections.abc import Mapping, Sequence
 
 import tabulate
 
-from affect_jax import scores
-from affect_jax.command import answering
-from affect_jax.errors import UserError
-from affect_jax.labels import AXES
-from affect_jax.registry import unknown
-from affect_jax.report import facts, naming, paper, runs
+from affect_jax.core.cli import answering
+from affect_jax.core.errors import UserError
+from affect_jax.core.labels import AXES
+from affect_jax.core.registry import unknown
+from affect_jax.metrics import protocol
+from affect_jax.report import published_scores, run_summary, runs, score_names
 from affect_jax.report.runs import Run
 from affect_jax.report.templating import write_text
 
@@ -90,12 +90,14 @@ def tables(strategies: Mapping[str, Run], dimensional: Run | None) -> dict[str, 
         for name, run in strategies.items():
             _check(name, run, "categorical.top1.original.accuracy")
             try:
-                scores.aligned(first.table, run.table)
+                protocol.aligned(first.table, run.table)
             except UserError as error:
                 raise UserError(f"{first.name} and {run.name}: {error}") from None
         classes = [*first.table.classes, "macro"]
         found["table7"] = _categorical(strategies, "F1 of each class", classes, "f1.{}", True)
-        titles = [naming.title(f"categorical.top1.original.{k}").split(" · ")[0] for k in KINDS]
+        titles = [
+            score_names.title(f"categorical.top1.original.{k}").split(" · ")[0] for k in KINDS
+        ]
         found["strategies"] = _categorical(
             strategies, "Scores of each strategy", titles, "{}", False
         )
@@ -110,18 +112,18 @@ def _categorical(
     kinds = rows if pattern == "f1.{}" else KINDS
     columns, papers = [], []
     telling = _telling(list(strategies.values()))
-    comparable = not paper.why_not_comparable(telling.about, telling.table)
-    eight = paper.eight(telling.table.classes)  # F1 among others is another task
-    for strategy in paper.STRATEGIES:
-        for rule, skew in paper.COLUMNS:
+    comparable = not published_scores.why_not_comparable(telling.about, telling.table)
+    eight = published_scores.eight(telling.table.classes)  # F1 among others is another task
+    for strategy in published_scores.STRATEGIES:
+        for rule, skew in published_scores.COLUMNS:
             names = [f"categorical.{rule}.{skew}.{pattern.format(kind)}" for kind in kinds]
-            head = f"{naming.RULES[rule]} {naming.SKEWS[skew]}"
-            numbers = paper.categorical(strategy)
-            papers.append(Column(head, None, names, numbers, paper.TEST, strategy))
+            head = f"{score_names.RULES[rule]} {score_names.SKEWS[skew]}"
+            numbers = published_scores.categorical(strategy)
+            papers.append(Column(head, None, names, numbers, published_scores.TEST, strategy))
             if strategy in strategies:
                 beside = numbers if comparable and eight else {}
                 run = strategies[strategy]
-                columns.append(Column(head, run, names, beside, paper.TEST, strategy))
+                columns.append(Column(head, run, names, beside, published_scores.TEST, strategy))
     found = [Table(f"{title}. {_where(telling)}", rows, columns)]
     if published and eight and not comparable:
         found.append(
@@ -132,26 +134,33 @@ def _categorical(
 
 def _check(name: str, run: Run, score: str) -> None:
     if score not in run.scores.values:
-        raise UserError(f"{name}={run.name}: it has no {naming.model_of(score).lower()} to show")
+        raise UserError(
+            f"{name}={run.name}: it has no {score_names.model_of(score).lower()} to show"
+        )
 
 
 def _telling(several: Sequence[Run]) -> Run:
     """One that may not stand beside the paper, where there is one."""
-    reasons = [paper.why_not_comparable(run.about, run.table) for run in several]
+    reasons = [published_scores.why_not_comparable(run.about, run.table) for run in several]
     return next((run for run, why in zip(several, reasons, strict=True) if why), several[0])
 
 
 def _dimensional(run: Run) -> list[Table]:
     _check("dimensional", run, "dimensional.valence.rmse")
-    reason = paper.why_not_comparable(run.about, run.table)
+    reason = published_scores.why_not_comparable(run.about, run.table)
     names = {axis: [f"dimensional.{axis}.{kind}" for kind in AXIS_KINDS] for axis in AXES}
-    rows = [naming.MEASURES[kind] for kind in AXIS_KINDS]
-    numbers = {} if reason else paper.DIMENSIONAL
-    columns = [Column(axis, run, names[axis], numbers, paper.VALIDATION) for axis in AXES]
+    rows = [score_names.MEASURES[kind] for kind in AXIS_KINDS]
+    numbers = {} if reason else published_scores.DIMENSIONAL
+    columns = [
+        Column(axis, run, names[axis], numbers, published_scores.VALIDATION) for axis in AXES
+    ]
     found = [Table(f"Valence and arousal. {_where(run)}", rows, columns)]
     if reason:
         papers = [
-            Column(axis, None, names[axis], paper.DIMENSIONAL, paper.VALIDATION) for axis in AXES
+            Column(
+                axis, None, names[axis], published_scores.DIMENSIONAL, published_scores.VALIDATION
+            )
+            for axis in AXES
         ]
         found.append(_published("Valence and arousal: the paper’s AlexNet", rows, papers))
     return found
@@ -159,10 +168,10 @@ def _dimensional(run: Run) -> list[Table]:
 
 def _where(run: Run) -> str:
     """`Data: rendered faces (synthetic_faces), validation split, 1,000 faces; not AffectNet.`"""
-    reason = paper.why_not_comparable(run.about, run.table)
+    reason = published_scores.why_not_comparable(run.about, run.table)
     split = f", {run.about['split']} split" if "split" in run.about else ""
     end = "; NOT AffectNet, not to be compared with numbers published on it" if reason else ""
-    return f"Data: {facts.data_name(run)}{split}, {len(run.table):,} faces{end}."
+    return f"Data: {run_summary.data_name(run)}{split}, {len(run.table):,} faces{end}."
 
 
 def _published(title: str, rows: Sequence[str], columns: Sequence[Column]) -> Table:
@@ -184,9 +193,9 @@ def cells(table: Table) -> list[list[str]]:
                 lines[row].append(known)
                 continue
             own = column.run.scores
-            lines[row].append(naming.number(own.values[name]))
-            lines[INTERVAL].append(naming.interval(own.intervals, name))
-            lines[FEWER].append(scores.fewer(own, name).removeprefix("over "))
+            lines[row].append(score_names.number(own.values[name]))
+            lines[INTERVAL].append(score_names.interval(own.intervals, name))
+            lines[FEWER].append(protocol.fewer(own, name).removeprefix("over "))
             lines[published].append(known)
         found += [[head, *texts] for head, texts in lines.items() if head == row or any(texts)]
     return found
@@ -253,7 +262,12 @@ def comma_separated(several: Sequence[Table]) -> str:
                 if column.run is not None:
                     own = column.run.scores
                     ends, counts = own.intervals.get(name, ("", "")), own.counts.get(name, ("", ""))
-                    about = (facts.data_name(column.run), column.run.name, column.whole_head, row)
+                    about = (
+                        run_summary.data_name(column.run),
+                        column.run.name,
+                        column.whole_head,
+                        row,
+                    )
                     writer.writerow([*about, name, own.values[name], *ends, *counts])
                 if name in column.papers:
                     about = (f"AffectNet, {column.papers_on}", "paper", column.whole_head, row)
@@ -287,7 +301,7 @@ def read(given: Sequence[str]) -> tuple[dict[str, Run], Run | None]:
     **Raises:** `UserError` for an unknown or repeated name, and where runs were scored on different
     faces.
     """
-    known = (*paper.STRATEGIES, DIMENSIONAL)
+    known = (*published_scores.STRATEGIES, DIMENSIONAL)
     paths: dict[str, pathlib.Path] = {}
     for text in given:
         name, _, path = text.partition("=")
@@ -309,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m affect_jax.report.tables", description="The paper's tables from runs."
     )
-    names = ", ".join((*paper.STRATEGIES, DIMENSIONAL))
+    names = ", ".join((*published_scores.STRATEGIES, DIMENSIONAL))
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help=f"NAME is one of {names}")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")
     given = parser.parse_args(arguments)

@@ -9,9 +9,9 @@ from typing import Any
 
 import jinja2
 
-import affect_jax
-from affect_jax import scores
-from affect_jax.report import naming
+from affect_jax.core.version import __version__
+from affect_jax.metrics import protocol
+from affect_jax.report import score_names
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -20,7 +20,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     loader = environment.loader
     assert loader is not None
     style, _, _ = loader.get_source(environment, "style.css")
-    shared = {"style": style, "version": affect_jax.__version__}
+    shared = {"style": style, "version": __version__}
     return environment.get_template(template).render(shared | dict(context))
 
 
@@ -42,11 +42,11 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "exact": repr,
-        "fewer": scores.fewer,
-        "number": naming.number,
-        "share": functools.partial(naming.share, digits=3),
-        "signed": naming.signed,
+        "fewer": protocol.fewer,
+        "number": score_names.number,
+        "share": functools.partial(score_names.share, digits=3),
+        "signed": score_names.signed,
         "thousands": "{:,}".format,
-        "title": naming.title,
+        "title": score_names.title,
     }
     return environment

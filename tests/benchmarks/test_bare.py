@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from affect_jax import batch as batches
-from affect_jax import config as configs
-from affect_jax import program, steps
-from affect_jax import state as states
+from affect_jax.config import defaults
+from affect_jax.core.batch import make_targets, split_for_devices, take_rows
+from affect_jax.core.parallel import AXIS
+from affect_jax.train.experiment import all_registries, create_experiment
+from affect_jax.train.state import create_state
+from affect_jax.train.step import train_step
 from benchmarks import bare, recording
 
 SIDE, FACES = 32, 6
@@ -25,20 +27,20 @@ def test_updates_are_those_of_the_package(tiny):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (FACES, SIDE, SIDE, 3), np.uint8)
     labels = random.integers(0, 8, FACES).astype(np.int32)
-    program.registries()
-    config = configs.defaults()
+    all_registries()
+    config = defaults()
     config.trunk, config.batch_size = {"name": "alexnet"}, FACES
     config.data.crop_size, config.data.mirror = SIDE, False
-    targets = batches.targets({"expression": labels})
-    compiled = program.create_program(config, targets, steps_per_epoch=10)
-    first = states.create(compiled)
-    batch = batches.take(targets, np.arange(FACES)) | {"image": images}
+    targets = make_targets({"expression": labels})
+    compiled = create_experiment(config, targets, steps_per_epoch=10)
+    first = create_state(compiled)
+    batch = take_rows(targets, np.arange(FACES)) | {"image": images}
 
-    step = functools.partial(steps.train_step, compiled)
-    one_device = jax.vmap(step, in_axes=(None, 0), out_axes=None, axis_name=steps.AXIS, axis_size=1)
+    step = functools.partial(train_step, compiled)
+    one_device = jax.vmap(step, in_axes=(None, 0), out_axes=None, axis_name=AXIS, axis_size=1)
     update, expected = jax.jit(one_device), first
     for _ in range(2):
-        expected, _ = update(expected, batches.split(batch, 1))
+        expected, _ = update(expected, split_for_devices(batch, 1))
 
     ours = bare.Ours({"name": "alexnet"}, dtype="float32", crop_size=SIDE, mirror=False)
     state = ours.create() | {

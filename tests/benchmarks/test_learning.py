@@ -8,23 +8,26 @@ import pathlib
 import numpy as np
 import pytest
 
-from affect_jax import config as configs
-from affect_jax import evaluate, program, train
-from affect_jax.workdir import Workdir
+from affect_jax.config import defaults, to_dict
+from affect_jax.evaluate.checkpoint import evaluate_checkpoint
+from affect_jax.report import evaluation_page
+from affect_jax.run.workdir import Workdir
+from affect_jax.train.experiment import all_registries
+from affect_jax.train.loop import train_and_evaluate
 from benchmarks import epoch, learning, peers
 
 
 @pytest.fixture
 def run(tmp_path, tiny) -> pathlib.Path:
     """Two epochs on sixteen rendered faces."""
-    program.registries()
+    all_registries()
     config = epoch.config_of(epoch.parse(["--quick"]), tmp_path)
     config.schedule.decay = 1.0
     workdir = Workdir(tmp_path / "alexnet_imbalanced-drawn")
     workdir.create()
-    workdir.save_config(configs.plain(config))
-    train.fit(config, workdir)
-    evaluate.evaluate(config, workdir, checkpoint="best", split=None)
+    workdir.save_config(to_dict(config))
+    train_and_evaluate(config, workdir)
+    evaluation_page.write(evaluate_checkpoint(config, workdir, checkpoint="best", split=None))
     return workdir.path
 
 
@@ -45,7 +48,7 @@ def test_both_sides_have_scores_of_every_epoch(run, folder):
 
 
 def test_what_the_peer_does_not_train_is_refused(tmp_path):
-    config = configs.defaults()
+    config = defaults()
     config.sampling = {"name": "down_sampling"}
     with pytest.raises(SystemExit, match="no such sampling, schedule: .*down"):
         learning.refuse_others(pathlib.Path("runs/x"), config)

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 
 def ours(name: str) -> int:
-    model = models.create_model({"name": name}, ("expression",))
+    model = models.model_from_spec({"name": name}, ("expression",))
     images = jnp.zeros((1, 224, 224, 3))
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
@@ -90,10 +90,10 @@ def test_compiled_sides_have_graphs_of_their_own_batch(monkeypatch, tiny):
 
 
 def test_images_are_normalised_as_in_the_package():
-    from affect_jax.data import preprocess
+    from affect_jax.data import preprocessing
 
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), np.uint8)
-    expected = preprocess.normalize(jnp.asarray(images))
+    expected = preprocessing.normalize(jnp.asarray(images))
     found = peers.normalized(images)
     assert found.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_allclose(found.cpu().permute(0, 2, 3, 1), expected, atol=1e-5)

@@ -9,8 +9,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from affect_jax import labels
-from affect_jax.data import faces, fields
+from affect_jax.core import labels
+from affect_jax.data import face_images, label_parsing
 
 
 def photograph(width: int = 48, height: int = 40) -> np.ndarray:
@@ -31,12 +31,12 @@ def content_of(image: np.ndarray, kind: str = "JPEG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def settings(folder: pathlib.Path, **changes) -> faces.Settings:
-    base = faces.Settings(os.path.realpath(folder), 32, 0.0, labels.EXPRESSIONS)
+def settings(folder: pathlib.Path, **changes) -> face_images.Settings:
+    base = face_images.Settings(os.path.realpath(folder), 32, 0.0, labels.EXPRESSIONS)
     return base._replace(**changes)
 
 
-def row(image: str = "a.jpg", **values) -> faces.Row:
+def row(image: str = "a.jpg", **values) -> face_images.Row:
     texts = {"expression": "1", "valence": "0.5", "arousal": "-0.25", "facial_landmarks": ""}
-    texts |= dict(zip(fields.BOX, ("4", "5", "30", "20"), strict=True))
-    return faces.Row(2, image, image, texts | values)
+    texts |= dict(zip(label_parsing.BOX, ("4", "5", "30", "20"), strict=True))
+    return face_images.Row(2, image, image, texts | values)

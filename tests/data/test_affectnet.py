@@ -15,11 +15,11 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from affect_jax import labels
-from affect_jax.data import affectnet
-from affect_jax.data.features import open_split
+from affect_jax.core import labels
+from affect_jax.core.errors import UserError
+from affect_jax.data import affectnet, label_parsing
+from affect_jax.data.builder import open_split
 from affect_jax.data.records import Records, unsquared
-from affect_jax.errors import UserError
 from tests.data.affectnet_releases import (
     SIZE,
     first_release,
@@ -345,7 +345,7 @@ def test_real_faces_are_prepared_whole(real_faces, tmp_path):
         record = split.records[place]
         row = rows[columns["id"][place]]
         assert columns["expression"][place] == int(row["expression"])
-        x, y, width, height = (int(row[name]) for name in affectnet.fields.BOX)
+        x, y, width, height = (int(row[name]) for name in label_parsing.BOX)
         [path] = real_faces.glob(f"*/{row['subDirectory_filePath']}")
         with Image.open(path) as photograph:
             frame = (x, y, min(x + width, photograph.width), min(y + height, photograph.height))

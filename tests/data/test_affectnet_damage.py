@@ -11,10 +11,10 @@ import sys
 
 import pytest
 
-from affect_jax.data import DATASETS, affectnet, faces, pool
-from affect_jax.data.features import open_split
+from affect_jax.core.errors import UserError
+from affect_jax.data import DATASETS, affectnet, face_images, worker_processes
+from affect_jax.data.builder import open_split
 from affect_jax.data.records import Verification
-from affect_jax.errors import UserError
 from tests.data.affectnet_releases import (
     SIZE,
     first_release,
@@ -226,11 +226,11 @@ def test_order_and_bound_of_the_pool():
     def source():
         for i in range(2000):
             taken.append(i)
-            yield faces.Row(i, str(i), "", {})
+            yield face_images.Row(i, str(i), "", {})
 
-    found = pool.in_order(list, source(), num_workers=2)
+    found = worker_processes.in_order(list, source(), num_workers=2)
     assert next(found).number == 0
-    assert len(taken) < 10 * pool.CHUNK  # only what is under way was read
+    assert len(taken) < 10 * worker_processes.CHUNK  # only what is under way was read
     assert [row.number for row in found] == list(range(1, 2000))
 
 
@@ -251,7 +251,7 @@ def test_two_processes_prepare_once(release, tmp_path):
 
 def test_workers_and_the_registry_do_without_tfds():
     code = (
-        "import sys; import affect_jax.data, affect_jax.data.faces, affect_jax.data.pool;"
+        "import sys; import affect_jax.data, affect_jax.data.face_images, affect_jax.data.worker_processes;"
         "sys.exit('tensorflow_datasets' in sys.modules or 'jax' in sys.modules)"
     )
     repository = pathlib.Path(__file__).resolve().parents[2]

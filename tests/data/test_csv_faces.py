@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from affect_jax import batch, labels
+from affect_jax.core import labels
+from affect_jax.core.batch import make_targets
+from affect_jax.core.errors import UserError
+from affect_jax.data.builder import open_split
 from affect_jax.data.csv_faces import csv_faces
-from affect_jax.data.features import open_split
-from affect_jax.data.rows import read_csv
-from affect_jax.errors import UserError
+from affect_jax.data.file_builder import read_csv
 from affect_jax.facs.action_units import UNITS
 
 POINTS = ";".join(str(value) for value in range(136))
@@ -118,7 +119,7 @@ def test_action_units(folder):
     np.testing.assert_array_equal([found[f"{i}.png"]["action_units"] for i in range(3)], expected)
     columns = open_split(builder, "training").columns()
     rows = [columns["id"].tolist().index(f"{i}.png") for i in range(3)]
-    mask = batch.targets(columns, 8)["action_units_mask"][rows]
+    mask = make_targets(columns, 8)["action_units_mask"][rows]
     np.testing.assert_array_equal(mask, np.isfinite(expected))
     other = prepare(folder, validation_csv="", **units | {"action_unit_scale": 10.0})
     assert columns_by_id(other, "training")["0.png"]["action_units"][UNITS.index(4)] == 0.5

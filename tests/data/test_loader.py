@@ -16,9 +16,9 @@ import psutil
 import pytest
 import simplejpeg
 
-from affect_jax import batch as batches_of
-from affect_jax.data import decoding, loader, memory, sampling
-from affect_jax.errors import UserError
+from affect_jax.core.batch import Batch, check_batch, make_targets
+from affect_jax.core.errors import UserError
+from affect_jax.data import batch_buffers, decoding, loader, sampling
 
 SIDE, FACES = 16, 53
 
@@ -48,9 +48,9 @@ class FacesOfOneMethod(Faces):
         raise AssertionError("the whole record was read")
 
 
-def targets(count: int = FACES) -> batches_of.Batch:
+def targets(count: int = FACES) -> Batch:
     valence = np.linspace(-1, 1, count)
-    return batches_of.targets(
+    return make_targets(
         {"expression": np.arange(count) % 9, "valence": valence, "arousal": -valence}
     )
 
@@ -60,7 +60,7 @@ def training_rows(batch_size: int = 8) -> sampling.TrainingRows:
     return sampling.TrainingRows(sampler, np.arange(FACES) % 5, seed=7, batch_size=batch_size)
 
 
-def collect(rows, images=None, **options) -> list[batches_of.Batch]:
+def collect(rows, images=None, **options) -> list[Batch]:
     images = Faces() if images is None else images
     loaded = loader.batches(images, targets(), rows, image_size=SIDE, **options)
     try:
@@ -69,7 +69,7 @@ def collect(rows, images=None, **options) -> list[batches_of.Batch]:
         loaded.close()
 
 
-def assert_equal(first: list[batches_of.Batch], second: list[batches_of.Batch]) -> None:
+def assert_equal(first: list[Batch], second: list[Batch]) -> None:
     assert len(first) == len(second)
     for a, b in zip(first, second, strict=True):
         assert a.keys() == b.keys()
@@ -78,7 +78,7 @@ def assert_equal(first: list[batches_of.Batch], second: list[batches_of.Batch]) 
 
 
 @pytest.fixture(scope="module")
-def reference() -> list[batches_of.Batch]:
+def reference() -> list[Batch]:
     """Three epochs, decoded here, one face at a time."""
     rows, faces, labels = training_rows(), Faces(), targets()
     result = []
@@ -94,7 +94,7 @@ def reference() -> list[batches_of.Batch]:
 def test_batches_are_those_of_the_order(reference):
     found = collect(training_rows(), stop=len(reference))
     for batch in found:
-        batches_of.check(batch)
+        check_batch(batch)
     assert_equal(found, reference)
 
 
@@ -147,7 +147,7 @@ def test_evaluation_loads_every_face_once_and_pads(batch_size):
     seen = np.concatenate([batch["index"][batch["valid"]] for batch in found])
     np.testing.assert_array_equal(seen, np.arange(FACES))
     for batch in found:
-        batches_of.check(batch)
+        check_batch(batch)
         assert len(batch["valid"]) == batch_size
         assert not batch["image"][~batch["valid"]].any()
 
@@ -211,7 +211,7 @@ def test_workers_need_a_system_that_shares_memory(monkeypatch):
     def create(*_, **__):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(memory, "_Memory", create)
+    monkeypatch.setattr(batch_buffers, "_Memory", create)
     with pytest.raises(UserError, match=r"num_workers = 2: no shared memory .*; use 0"):
         collect(training_rows(), num_workers=2, stop=1)
 
@@ -253,7 +253,7 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path):
         command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}, text=True
     )
     assert process.stdout is not None
-    memory = process.stdout.readline().strip()
+    batch_buffers = process.stdout.readline().strip()
     workers = [int(pid) for pid in process.stdout.readline().split()]
     process.wait(timeout=20)
     process.stdout.close()
@@ -264,7 +264,7 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path):
             break
         time.sleep(0.05)
     # On Linux shared memory is a file; Python's own watch removes it.
-    while os.path.exists(f"/dev/shm/{memory}") and time.monotonic() < deadline:
+    while os.path.exists(f"/dev/shm/{batch_buffers}") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert time.monotonic() < deadline
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from affect_jax.core.errors import UserError
 from affect_jax.data import sampling
-from affect_jax.errors import UserError
 
 LABELS = st.lists(st.integers(-1, 7), min_size=1, max_size=80).map(np.array)
 SEEDS = st.integers(0, 2**32 - 1)

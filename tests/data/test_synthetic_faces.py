@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from affect_jax import batch, labels
-from affect_jax.data import DATASETS, features, synthetic_faces
-from affect_jax.errors import UserError
-from affect_jax.facs import sample
+from affect_jax.core import labels
+from affect_jax.core.batch import make_targets
+from affect_jax.core.errors import UserError
+from affect_jax.data import DATASETS, synthetic_faces
+from affect_jax.data.builder import open_split
+from affect_jax.facs.render import sample
 
 SIZE = 32
 
@@ -28,7 +30,7 @@ def builder(tmp_path_factory):
 
 
 def test_records_are_the_samples(builder):
-    split = features.open_split(builder, "training")
+    split = open_split(builder, "training")
     assert len(split) == 20
     for record in (split.records[row] for row in range(len(split))):
         name = record["id"].decode()
@@ -47,22 +49,22 @@ def test_records_are_the_samples(builder):
 
 def test_every_label_is_a_target(builder):
     """Nothing of a drawn face is masked."""
-    targets = batch.targets(features.open_split(builder, "validation").columns())
+    targets = make_targets(open_split(builder, "validation").columns())
     for name, values in targets.items():
         assert np.isfinite(np.asarray(values, float)).all(), name
 
 
 def test_validation_is_balanced_and_training_as_asked(builder, tmp_path):
-    columns = features.open_split(builder, "validation").columns()
+    columns = open_split(builder, "validation").columns()
     assert np.bincount(columns["expression"]).tolist() == [2] * 8
     balanced = prepared(tmp_path, skew="balanced", num_training=24)
-    columns = features.open_split(balanced, "training").columns()
+    columns = open_split(balanced, "training").columns()
     assert np.bincount(columns["expression"]).tolist() == [3] * 8
 
 
 def test_a_larger_set_begins_with_the_smaller_one(builder, tmp_path):
     def images(builder) -> dict[bytes, bytes]:
-        split = features.open_split(builder, "training")
+        split = open_split(builder, "training")
         records = (split.records[row] for row in range(len(split)))
         return {record["id"]: record["image"] for record in records}
 
@@ -73,7 +75,7 @@ def test_a_larger_set_begins_with_the_smaller_one(builder, tmp_path):
 def test_workers_change_no_byte(builder, tmp_path):
     several = prepared(tmp_path, seed=3, num_workers=2)
     for split in ("training", "validation"):
-        first, second = (features.open_split(one, split) for one in (builder, several))
+        first, second = (open_split(one, split) for one in (builder, several))
         assert first.fingerprint == second.fingerprint
 
 
@@ -129,5 +131,5 @@ def test_faces_of_another_version_are_not_taken_for_these(builder, monkeypatch):
 
 
 def test_expressions_are_the_protocols(builder):
-    names = features.open_split(builder, "training").classes
+    names = open_split(builder, "training").classes
     assert tuple(names) == labels.EXPRESSIONS

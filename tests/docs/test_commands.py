@@ -11,11 +11,11 @@ import shlex
 
 import pytest
 
-from affect_jax import config as configs
+from affect_jax.config import SPECS, defaults, flatten
 from tests.docs.conftest import ROOT, TEXTS, blocks
 
-SETTINGS = set(configs.flatten(configs.defaults())) | {"data.options"}
-FREE = ("data.options.", *(f"{key}." for key in (*configs.SPECS, "losses")))
+SETTINGS = set(flatten(defaults())) | {"data.options"}
+FREE = ("data.options.", *(f"{key}." for key in (*SPECS, "losses")))
 """Settings below these are options of an entry of a registry."""
 
 COMMON = {"--help", "--verbosity"}

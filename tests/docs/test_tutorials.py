@@ -16,11 +16,17 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from affect_jax import checks, data, evaluate, program, train, trained
-from affect_jax import config as configs
-from affect_jax.data import features
+from affect_jax import config_checks, data
+from affect_jax.config import from_dict, to_dict
+from affect_jax.data.builder import open_split
+from affect_jax.evaluate.checkpoint import evaluate_checkpoint
 from affect_jax.export import formats
-from affect_jax.workdir import Workdir
+from affect_jax.metrics import protocol
+from affect_jax.report import evaluation_page
+from affect_jax.run.load import load_network
+from affect_jax.run.workdir import Workdir
+from affect_jax.train.experiment import all_registries
+from affect_jax.train.loop import train_and_evaluate
 from tests.docs.conftest import ROOT, blocks
 from tests.releases import shrink
 from tests.trained_runs import settings, write
@@ -75,7 +81,7 @@ def run(module: str, *arguments: str, folder: pathlib.Path) -> subprocess.Comple
 def weights(tmp_path_factory) -> pathlib.Path:
     """A small ResNet18's, in the place of the hub's."""
     folder = tmp_path_factory.mktemp("weights")
-    found = trained.load(write(folder / "run", settings("resnet18", data__num_classes=7)))
+    found = load_network(write(folder / "run", settings("resnet18", data__num_classes=7)))
     formats.write(found, "safetensors", folder)
     return folder / "model.safetensors"
 
@@ -94,8 +100,8 @@ def test_your_own_data_from_folder_to_scores(tmp_path, weights, monkeypatch):
     assert f"Weights of {weights}" in result.stderr + result.stdout
     monkeypatch.chdir(tmp_path)
     workdir = Workdir("runs/my_faces")
-    config = configs.from_plain(workdir.load_config())
-    assert evaluate.evaluate(config, workdir, checkpoint="best", split=None) == 0
+    config = from_dict(workdir.load_config())
+    evaluation_page.write(evaluate_checkpoint(config, workdir, checkpoint="best", split=None))
     out = tmp_path / "runs" / "my_faces" / "evaluation" / "validation"
     scores = json.loads((out / "scores.json").read_text())
     assert scores["about"]["classes"] == list(CLASSES) and scores["about"]["faces"] == 12
@@ -105,11 +111,11 @@ def test_your_own_data_from_folder_to_scores(tmp_path, weights, monkeypatch):
     assert set(table["id"].to_pylist()[0].split("/")) & {"cleo"}
     report = (out / "report.html").read_text()
     assert "cheerful" in report and "Not AffectNet" in report
-    assert trained.load("runs/my_faces").classes == CLASSES
+    assert load_network("runs/my_faces").classes == CLASSES
 
 
 def test_the_frozen_recipe_runs_on_faces_of_ones_own(tmp_path, weights):
-    name = "frozen_resnet18"  # the other recipe: tests/test_warm_start.py
+    name = "frozen_resnet18"  # the other recipe: tests/train/test_initial_weights.py
     header = ("path", "label", "valence", "arousal", "split")
     tables = {"training.csv": "train", "validation.csv": "val"}
     write_faces(tmp_path / "my_faces", header, tables)
@@ -119,13 +125,19 @@ def test_the_frozen_recipe_runs_on_faces_of_ones_own(tmp_path, weights):
         config, tmp_path / "my_faces", tmp_path / "data",
         data__num_classes=3, init_from=str(weights), ema_decay=0.0, duration={"steps": 3},
     )  # fmt: skip
-    checks.check(config, registries=program.registries(), num_devices=2, name=name)
+    config_checks.check(
+        config,
+        registries=all_registries(),
+        score_problem=protocol.name_problem,
+        num_devices=2,
+        name=name,
+    )
     workdir = Workdir(tmp_path / "run")
     workdir.create()
-    workdir.save_config(configs.plain(config))
-    assert train.fit(config, workdir) == 0
+    workdir.save_config(to_dict(config))
+    assert train_and_evaluate(config, workdir) == 0
     before, after = (
-        trained.load(folder).variables["params"]["trunk"]["stem"]["conv"]["kernel"]
+        load_network(folder).variables["params"]["trunk"]["stem"]["conv"]["kernel"]
         for folder in (weights.parent / "run", tmp_path / "run")
     )
     np.testing.assert_array_equal(before, after)
@@ -135,9 +147,10 @@ def test_the_trunk_and_the_loss_of_the_page_work(monkeypatch):
     import jax
     import jax.numpy as jnp
 
-    from affect_jax import losses, models, program
+    from affect_jax import losses, models
+    from affect_jax.train.experiment import all_registries
 
-    program.registries()
+    all_registries()
     for registry in (models.TRUNKS, losses.LOSSES):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     trunk, loss, _, _ = blocks(ROOT / "docs" / "extending.md", "python")
@@ -146,7 +159,7 @@ def test_the_trunk_and_the_loss_of_the_page_work(monkeypatch):
         monkeypatch.setitem(sys.modules, name, module)
         exec(compile(code, name, "exec"), module.__dict__)
     heads = ("expression", "valence_arousal")
-    model = models.create_model({"name": "three_layers", "width": 4}, heads)
+    model = models.model_from_spec({"name": "three_layers", "width": 4}, heads)
     images = jnp.zeros((2, 32, 32, 3))
     variables = model.init(jax.random.key(0), images)
     outputs = model.apply(variables, images)
@@ -172,15 +185,15 @@ def test_the_trunk_and_the_loss_of_the_page_work(monkeypatch):
 
 
 def test_the_data_set_of_the_page_on_extending_is_prepared(tmp_path, monkeypatch):
-    program.registries()
+    all_registries()
     monkeypatch.setattr(data.DATASETS, "_entries", dict(data.DATASETS._entries))
     code = blocks(ROOT / "docs" / "extending.md", "python")[-1]
     exec(compile(code, "grey_faces", "exec"), {"__name__": "grey_faces"})
     spec = {"name": "grey_faces"}
-    assert not data.DATASETS.problems(spec, checks.SUPPLIED["dataset"])
+    assert not data.DATASETS.problems(spec, config_checks.SUPPLIED["dataset"])
     builder = data.DATASETS.create(spec, manual_dir="", data_dir=str(tmp_path), image_size=32)
     for name in ("training", "validation"):
-        split = features.open_split(builder, name)
+        split = open_split(builder, name)
         assert sorted(split.columns()["expression"]) == list(range(8))
         assert np.isnan(split.columns()["valence"]).all()
 

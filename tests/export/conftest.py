@@ -11,19 +11,20 @@ import jax
 import numpy as np
 import pytest
 
-from affect_jax import steps, trained
 from affect_jax.export import formats
+from affect_jax.models.predict_step import predict_step
+from affect_jax.run.load import TrainedNetwork, load_network
 from tests.trained_runs import settings, write
 
 
 @pytest.fixture(scope="session")
-def run_of(tmp_path_factory) -> Callable[..., trained.Trained]:
+def run_of(tmp_path_factory) -> Callable[..., TrainedNetwork]:
     """`run_of("alexnet")`: a loaded run of that trunk with every head; made once."""
 
     @functools.cache
-    def make(trunk: str, **changes: Any) -> trained.Trained:
+    def make(trunk: str, **changes: Any) -> TrainedNetwork:
         folder = tmp_path_factory.mktemp("runs") / trunk
-        return trained.load(write(folder, settings(trunk, **changes)))
+        return load_network(write(folder, settings(trunk, **changes)))
 
     return make
 
@@ -42,7 +43,7 @@ def exported(run_of, tmp_path_factory) -> Callable[..., Exported]:
 
 
 class Exported(NamedTuple):
-    run: trained.Trained
+    run: TrainedNetwork
     folder: pathlib.Path
     made: dict[str, Any]
 
@@ -50,7 +51,7 @@ class Exported(NamedTuple):
 FACES = 8
 
 
-def faces_for(run: trained.Trained) -> np.ndarray:
+def faces_for(run: TrainedNetwork) -> np.ndarray:
     """uint8 [8, S, S, 3]."""
     size = run.config.data.image_size
     return np.random.default_rng(7).integers(0, 256, (FACES, size, size, 3), np.uint8)
@@ -59,10 +60,10 @@ def faces_for(run: trained.Trained) -> np.ndarray:
 _compiled: dict[int, Callable[..., Any]] = {}
 
 
-def predicted(run: trained.Trained, faces: np.ndarray) -> dict[str, np.ndarray]:
+def predicted(run: TrainedNetwork, faces: np.ndarray) -> dict[str, np.ndarray]:
     """What evaluation's own step gives for these faces; compiled once a run."""
     if id(run) not in _compiled:
-        _compiled[id(run)] = jax.jit(functools.partial(steps.predict_step, run.network))
+        _compiled[id(run)] = jax.jit(functools.partial(predict_step, run.network))
     return jax.device_get(_compiled[id(run)](run.variables, {"image": faces}))
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from affect_jax import scores, trained
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 from affect_jax.export import card, groups
-from affect_jax.predictions import Predictions
+from affect_jax.metrics import protocol
+from affect_jax.metrics.predictions import Predictions
+from affect_jax.run.load import Checkpoints, TrainedNetwork, Workdir, class_names, load_network
 from tests.report.conftest import table, write_run
 from tests.trained_runs import settings, weights
 
@@ -34,17 +35,17 @@ def evaluated(tmp_path_factory):
         if data != "synthetic_faces":
             config.data.options = {}
         write_run(folder, given, data=data)
-        workdir = trained.Workdir(folder)
-        workdir.save_config(card.configs.plain(config))
-        with trained.Checkpoints.of(config, workdir) as checkpoints:
+        workdir = Workdir(folder)
+        workdir.save_config(card.to_dict(config))
+        with Checkpoints.of(config, workdir) as checkpoints:
             checkpoints.save(step, weights(config, seed=step), {"epoch": 1.0})
             checkpoints.require(step)
-        return trained.load(folder)
+        return load_network(folder)
 
     return make
 
 
-def written(run: trained.Trained, form: str, out: pathlib.Path) -> tuple[dict, str]:
+def written(run: TrainedNetwork, form: str, out: pathlib.Path) -> tuple[dict, str]:
     card.write(card.create(run, form, {"files": MADE[form]}), out)
     return json.loads((out / "card.json").read_text()), (out / "README.md").read_text()
 
@@ -52,18 +53,18 @@ def written(run: trained.Trained, form: str, out: pathlib.Path) -> tuple[dict, s
 def test_every_number_is_of_scores_json(evaluated, tmp_path):
     run = evaluated(table())
     found, text = written(run, "onnx", tmp_path)
-    scores = json.loads((run.folder / "evaluation/validation/scores.json").read_text())
+    protocol = json.loads((run.folder / "evaluation/validation/scores.json").read_text())
     (one,) = found["evaluations"]
-    assert one["scores"] == scores["scores"] and one["intervals"] == scores["intervals"]
-    known = [v for v in scores["scores"].values() if v is not None]
-    known += [end for ends in scores["intervals"].values() for end in ends]
+    assert one["scores"] == protocol["scores"] and one["intervals"] == protocol["intervals"]
+    known = [v for v in protocol["scores"].values() if v is not None]
+    known += [end for ends in protocol["intervals"].values() for end in ends]
     allowed = {f"{abs(round(value, 3)):.3f}" for value in known}
     shown = NUMBER.findall(text.partition("## Scores")[2])
     assert len(shown) > 100 and set(shown) <= allowed
-    accuracy = scores["scores"]["categorical.top1.original.accuracy"]
-    low, high = scores["intervals"]["categorical.top1.original.accuracy"]
+    accuracy = protocol["scores"]["categorical.top1.original.accuracy"]
+    low, high = protocol["intervals"]["categorical.top1.original.accuracy"]
     assert re.search(rf"Accuracy.*{accuracy:.3f}.*{low:.3f} to {high:.3f}", text)
-    recall = scores["scores"]["categorical.top1.original.recall.contempt"]
+    recall = protocol["scores"]["categorical.top1.original.recall.contempt"]
     assert re.search(rf"\| contempt +\| {recall:.3f}", text)
 
 
@@ -158,7 +159,7 @@ def test_groups_have_the_scores_of_their_faces(evaluated, tmp_path):
     for one, rows in (("woman", range(0, 240, 2)), ("man", range(1, 240, 2))):
         rows = np.array([row for row in rows if row % 10])
         (found,) = [part for part in gender["groups"] if part["group"] == one]
-        wanted = scores.score(given.take(rows), draws=1)
+        wanted = protocol.score(given.take(rows), draws=1)
         assert found["faces"] == len(rows)
         assert found["scores"].keys() == set(groups.SHOWN)
         for name, value in found["scores"].items():
@@ -218,7 +219,7 @@ def test_a_bad_file_of_groups_is_one_line(content, message, tmp_path):
 def test_names_of_classes_cannot_break_a_table(evaluated, tmp_path):
     run = evaluated(table())
     run.config.data.options = {"classes": ("a|b", "c", "d", "e", "f", "g", "h", "i")}
-    run = dataclasses.replace(run, classes=trained.class_names(run.config))
+    run = dataclasses.replace(run, classes=class_names(run.config))
     _, text = written(run, "onnx", tmp_path)
     rows = [line for line in text.splitlines() if line.startswith("| `expression`")]
     assert len(rows) == 1 and rows[0].replace("\\|", "").count("|") == 5

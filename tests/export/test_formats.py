@@ -10,11 +10,12 @@ import pytest
 import safetensors.numpy
 from jax import export as jax_export
 
-from affect_jax import config as configs
-from affect_jax import models, warm_start
-from affect_jax.errors import UserError
+from affect_jax import models
+from affect_jax.config import from_dict, to_dict
+from affect_jax.core.errors import UserError
 from affect_jax.export import formats
-from affect_jax.models import pretrained
+from affect_jax.models import imported_weights
+from affect_jax.train import initial_weights
 from tests.export.conftest import faces_for, onnx_session, predicted
 from tests.trained_runs import ALL, SMALL
 
@@ -103,12 +104,12 @@ def test_stablehlo_gives_what_the_network_gives(beside, exported):
 def test_safetensors_is_what_a_run_can_start_from(run_of, tmp_path):
     run = run_of("resnet18")
     assert formats.write(run, "safetensors", tmp_path) == {"files": ["model.safetensors"]}
-    config = configs.from_plain(configs.plain(run.config))
+    config = from_dict(to_dict(run.config))
     config.init_from = str(tmp_path / "model.safetensors")
-    read = warm_start.read(config)
+    read = initial_weights.read(config)
     assert not read.report.fresh and not read.report.unmatched
-    wanted = pretrained.named(run.variables["params"], run.variables["batch_stats"])
-    found = pretrained.named(read.params, read.batch_stats)
+    wanted = imported_weights.named(run.variables["params"], run.variables["batch_stats"])
+    found = imported_weights.named(read.params, read.batch_stats)
     assert list(found) == list(wanted)
     for name, array in wanted.items():
         np.testing.assert_array_equal(found[name], array)

@@ -16,11 +16,12 @@ from sklearn.metrics import roc_auc_score
 from affect_jax.data.affectnet import HEADER
 from affect_jax.data.synthetic_faces import synthetic_faces
 from affect_jax.facs import __main__ as command
-from affect_jax.facs import recovery, sample
+from affect_jax.facs import estimation_error
 from affect_jax.facs.action_units import UNITS
-from affect_jax.facs.estimate import estimate
+from affect_jax.facs.estimation import estimate
+from affect_jax.facs.render import sample
 
-FACES = recovery.draw(400)
+FACES = estimation_error.draw(400)
 
 
 def run(*arguments: str | pathlib.Path) -> subprocess.CompletedProcess:
@@ -188,8 +189,8 @@ def test_a_damaged_prepared_set_is_said_in_one_line(tmp_path, capsys):
 
 
 def test_command_prints_the_recovery(monkeypatch, capsys):
-    monkeypatch.setattr(recovery, "NOISES", (0.0,))
-    monkeypatch.setattr(recovery, "NUM_FACES", 50)
+    monkeypatch.setattr(estimation_error, "NOISES", (0.0,))
+    monkeypatch.setattr(estimation_error, "NUM_FACES", 50)
     assert command.main(["--recovery"]) == 0
     header, _, row = capsys.readouterr().out.splitlines()
     assert "mean absolute error" in header and float(row.split()[1]) < 0.05

@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from affect_jax import labels
-from affect_jax.errors import UserError
-from affect_jax.facs import render, rig, sample
+from affect_jax.core import labels
+from affect_jax.core.errors import UserError
+from affect_jax.facs import rig
 from affect_jax.facs.action_units import UNITS
-from affect_jax.facs.identity import draw_person, draw_scene
+from affect_jax.facs.render import __main__ as command
+from affect_jax.facs.render import sample
+from affect_jax.facs.render.identity import draw_person, draw_scene
 
 EXPRESSION = {name: i for i, name in enumerate(labels.EXPRESSIONS)}
 
@@ -124,8 +126,8 @@ def test_size_changes_the_resolution_only():
 @pytest.mark.parametrize("seed", range(4))
 def test_an_open_mouth_is_dark(seed):
     person, scene = plain_face(seed, skin=(232.0, 190.0, 152.0), lips=(190.0, 110.0, 100.0))
-    shut, points = render.draw(units(), person, scene)
-    wide, opened = render.draw(units(AU25=0.8, AU26=1.0), person, scene)
+    shut, points = command.draw(units(), person, scene)
+    wide, opened = command.draw(units(AU25=0.8, AU26=1.0), person, scene)
     assert np.ptp(opened[60:68, 1]) > np.ptp(points[60:68, 1]) + 8
     assert mean_brightness(wide, opened[60:68]) < 0.75 * mean_brightness(shut, opened[60:68])
 
@@ -133,8 +135,8 @@ def test_an_open_mouth_is_dark(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_closed_eyes_show_no_white(seed):
     person, scene = plain_face(seed, skin=(196.0, 145.0, 104.0))
-    shown, points = render.draw(units(AU5=0.5), person, scene)
-    closed, _ = render.draw(units(AU43=1.0), person, scene)
+    shown, points = command.draw(units(AU5=0.5), person, scene)
+    closed, _ = command.draw(units(AU43=1.0), person, scene)
     for eye in (points[36:42], points[42:48]):
         low, high = np.floor(eye.min(axis=0)).astype(int), np.ceil(eye.max(axis=0)).astype(int)
         window = (slice(low[1], high[1] + 1), slice(low[0], high[0] + 1))
@@ -145,8 +147,8 @@ def test_closed_eyes_show_no_white(seed):
 @pytest.mark.parametrize("unit", UNITS)
 def test_every_unit_changes_the_picture(unit):
     person, scene = plain_face(5)
-    rest, _ = render.draw(units(), person, scene)
-    moved, points = render.draw(units(**{f"AU{unit}": 1.0}), person, scene)
+    rest, _ = command.draw(units(), person, scene)
+    moved, points = command.draw(units(**{f"AU{unit}": 1.0}), person, scene)
     change = np.abs(moved.astype(int) - rest).max(axis=2)
     assert (change > 20).sum() > 40
     low, high = points.min(axis=0) - 40, points.max(axis=0) + 15
@@ -157,7 +159,7 @@ def test_every_unit_changes_the_picture(unit):
 
 def test_brows_are_drawn_at_their_landmarks():
     person, scene = plain_face(2, skin=(243.0, 208.0, 178.0), brow=(40.0, 30.0, 26.0))
-    image, points = render.draw(units(), person, scene)
+    image, points = command.draw(units(), person, scene)
     for index in (18, 19, 20, 23, 24, 25):
         x, y = np.round(points[index]).astype(int)
         patch = image[y - 1 : y + 5, x - 2 : x + 3].mean()
@@ -166,10 +168,10 @@ def test_brows_are_drawn_at_their_landmarks():
 
 
 def test_contact_sheet_and_command(tmp_path, capsys):
-    sheet = render.contact_sheet(seed=1, persons=2, size=48, expressions=(0, 1, 3))
+    sheet = command.contact_sheet(seed=1, persons=2, size=48, expressions=(0, 1, 3))
     assert sheet.dtype == np.uint8 and sheet.shape == (3 * 48, 9 + 2 * 48, 3)
     out = str(tmp_path / "sheet.png")
-    assert render.main(["--out", out, "--persons", "1", "--size", "32"]) == 0
+    assert command.main(["--out", out, "--persons", "1", "--size", "32"]) == 0
     written = cv2.imread(str(tmp_path / "sheet.png"))
     assert written is not None and written.shape == (8 * 32, 6 + 32, 3)
     assert "38 x 256 pixels" in capsys.readouterr().out
@@ -177,7 +179,7 @@ def test_contact_sheet_and_command(tmp_path, capsys):
 
 def test_a_sheet_that_no_jpeg_can_hold_is_said_in_one_line(tmp_path):
     with pytest.raises(UserError, match="66000 x 2 pixels are too many"):
-        render.write(np.zeros((2, 66_000, 3), np.uint8), tmp_path / "sheet.jpg")
+        command.write(np.zeros((2, 66_000, 3), np.uint8), tmp_path / "sheet.jpg")
 
 
 @pytest.mark.parametrize(
@@ -191,6 +193,6 @@ def test_a_sheet_that_no_jpeg_can_hold_is_said_in_one_line(tmp_path):
     ],
 )
 def test_command_says_what_is_wrong(arguments, message, capsys):
-    assert render.main(arguments) == 2
+    assert command.main(arguments) == 2
     said = capsys.readouterr().err
     assert message in said and len(said.splitlines()) == 1

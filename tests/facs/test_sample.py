@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affect_jax import labels
-from affect_jax.facs import rig, sample
+from affect_jax.core import labels
+from affect_jax.facs import rig
 from affect_jax.facs.action_units import ACTIVE, PROTOTYPES, TABLE, UNITS
-from affect_jax.facs.drawing import face as drawing
-from affect_jax.facs.estimate import estimate
-from affect_jax.facs.identity import draw_person, draw_scene
+from affect_jax.facs.estimation import estimate
+from affect_jax.facs.render import face, sample
+from affect_jax.facs.render.identity import draw_person, draw_scene
 
 EXPRESSION = {name: i for i, name in enumerate(labels.EXPRESSIONS)}
 PLACE = {unit: i for i, unit in enumerate(UNITS)}
@@ -136,7 +136,7 @@ def test_landmarks_are_the_rigs_own(seed):
     person, scene = draw_person(rng, rig.NUM_IDENTITY), draw_scene(rng)
     scene = dataclasses.replace(scene, yaw=0.0)
     intensities = rng.uniform(0, 1, 18)
-    points, rest = drawing.pose_points(np.stack([intensities] * 2), person, scene)
+    points, rest = face.pose_points(np.stack([intensities] * 2), person, scene)
     zeros = np.zeros(1)
     for found, moved in ((points, intensities), (rest, np.zeros(18))):
         theirs = rig.landmarks(
@@ -170,6 +170,6 @@ def test_mirrored_intensities_mirror_the_face():
     person, scene = draw_person(rng, rig.NUM_IDENTITY), draw_scene(rng)
     scene = dataclasses.replace(scene, yaw=0.0)
     sides = rng.uniform(0, 1, (2, 18))
-    points, _ = drawing.pose_points(sides, person, scene)
-    mirrored, _ = drawing.pose_points(sides[::-1].copy(), person, scene)
+    points, _ = face.pose_points(sides, person, scene)
+    mirrored, _ = face.pose_points(sides[::-1].copy(), person, scene)
     np.testing.assert_allclose(mirrored[rig.MIRROR] * (-1, 1), points, atol=1e-9)

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from affect_jax import sealed
+from affect_jax.run import manifest
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -40,7 +40,7 @@ def end_of(workdir: pathlib.Path) -> End:
     step = steps_of(workdir)[-1]
     path = workdir / "checkpoints" / str(step) / "info" / "metadata"
     body = json.loads(json.loads(path.read_text())["body"])
-    assert body["format"] == sealed.FORMAT
+    assert body["format"] == manifest.FORMAT
     arrays = {name: entry["sha256"] for name, entry in body["arrays"].items()}
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "train.loss" in line]

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from affect_jax import sealed
+from affect_jax.run import manifest
 from tests.faults.conftest import soak_only
 from tests.faults.lab import Lab, end_of, steps_of
 
@@ -81,8 +81,8 @@ def put_anothers_arrays(step: pathlib.Path) -> None:
 
 def make_newer(step: pathlib.Path) -> None:
     path = step / "info" / "metadata"
-    info = json.loads(json.loads(path.read_text())["body"]) | {"format": sealed.FORMAT + 1}
-    path.write_text(json.dumps(sealed.seal(info)))
+    info = json.loads(json.loads(path.read_text())["body"]) | {"format": manifest.FORMAT + 1}
+    path.write_text(json.dumps(manifest.seal(info)))
 
 
 DAMAGES = [flip_bits, truncate, empty, take_a_file_away, take_all_away, put_anothers_arrays]

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from affect_jax.data import affectnet, faces, pool
-from affect_jax.data.features import open_split
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
+from affect_jax.data import affectnet, face_images, worker_processes
+from affect_jax.data.builder import open_split
 from tests.data.affectnet_releases import SIZE, first_release, line, prepare, write_csv
 from tests.faults.lab import REPOSITORY, lives
 from tests.releases import write_release
@@ -33,9 +33,9 @@ def kill_oneself(chunk: list) -> list:
 
 
 def test_dead_worker_is_an_error(outcome):
-    some = [faces.Row(i, str(i), "", {}) for i in range(40)]
+    some = [face_images.Row(i, str(i), "", {}) for i in range(40)]
     with pytest.raises(UserError, match="worker process that prepares images died"):
-        list(pool.in_order(kill_oneself, some, num_workers=2))
+        list(worker_processes.in_order(kill_oneself, some, num_workers=2))
     assert not multiprocessing.active_children()
     outcome("a worker of preparation dies or hangs", "one error, no orphans", 0)
 
@@ -47,9 +47,9 @@ def stop_oneself(chunk: list) -> list:
 
 
 def test_a_worker_that_hangs_is_an_error(monkeypatch, outcome):
-    monkeypatch.setattr(pool, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(worker_processes, "PATIENCE_SECONDS", 2.0)
     with pytest.raises(UserError, match="no face in 2 seconds: a worker process .* hangs"):
-        list(pool.in_order(stop_oneself, range(200), num_workers=2))
+        list(worker_processes.in_order(stop_oneself, range(200), num_workers=2))
     assert not multiprocessing.active_children()
     outcome("a worker of preparation dies or hangs", "one error, no orphans", 0)
 

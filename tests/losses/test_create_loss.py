@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from affect_jax import losses
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 
 COUNTS = np.array([70, 130, 25, 14, 6, 4, 25, 3])
 FREQUENCIES = np.linspace(0.05, 0.7, 18)

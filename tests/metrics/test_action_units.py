@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as peer
 
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 from affect_jax.facs.action_units import ACTIVE
 from affect_jax.metrics.action_units import NAMES, action_units, best_thresholds, scorer
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 from affect_jax.metrics import base
 from affect_jax.metrics.base import Scores
 

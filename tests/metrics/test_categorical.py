@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as peer
 
-from affect_jax.errors import UserError
-from affect_jax.labels import classes
-from affect_jax.metrics import base, confusion, skew
+from affect_jax.core.errors import UserError
+from affect_jax.core.labels import classes
+from affect_jax.metrics import base, confusion, skew_normalization
 from affect_jax.metrics.categorical import categorical, resampled, scorer
 
 CLASSES = classes(8)
@@ -151,7 +151,7 @@ def test_normalised_scores_equal_a_loop_of_scikit_learn_over_the_draws(name):
     labels, probabilities = awkward()[name]
     draws = 4
     found = categorical(labels, probabilities, CLASSES, draws=draws, seed=5)
-    drawn = skew.drawer(labels)(range(draws), 5).astype(bool)
+    drawn = skew_normalization.drawer(labels)(range(draws), 5).astype(bool)
     rules = {"top1": probabilities.argmax(axis=1), "top2": top2_by_hand(labels, probabilities)}
     for rule, predicted in rules.items():
         each = [reference(labels[row], predicted[row], probabilities[row]) for row in drawn]

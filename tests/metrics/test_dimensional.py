@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as peer
 
-from affect_jax.errors import UserError
-from affect_jax.labels import AXES, classes
+from affect_jax.core.errors import UserError
+from affect_jax.core.labels import AXES, classes
 from affect_jax.metrics.dimensional import NAMES, dimensional, scorer
 
 CLASSES = classes(8)

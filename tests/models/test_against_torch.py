@@ -112,7 +112,7 @@ def networks(peer, request):
             name = trunk.removesuffix("_one_tower")
             torchvision = request.getfixturevalue("torchvision")
             theirs = peer(torchvision.models.get_model, name=name, num_classes=10)
-        ours = models.create_model({"name": trunk, **options}, ("expression",), num_classes=10)
+        ours = models.model_from_spec({"name": trunk, **options}, ("expression",), num_classes=10)
         return theirs, ours, transplanted(theirs.state_dict(), head)
 
     return make
@@ -194,7 +194,7 @@ def test_initialisation_equals_torchvisions_in_distribution(trunk, torchvision):
             for i, shape in ((1, (9216, 64)), (4, (64, 64)), (6, (64, 100))):
                 theirs.classifier[i] = torch.nn.Linear(*shape)
     expected = transplanted(theirs.state_dict(), PEERS[trunk][1])
-    model = models.create_model({"name": trunk, **options}, ("expression",), num_classes=100)
+    model = models.model_from_spec({"name": trunk, **options}, ("expression",), num_classes=100)
     found = dict(jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 224, 224, 3))))
     found.setdefault("batch_stats", {})
     assert jax.tree.structure(found) == jax.tree.structure(expected)
@@ -214,7 +214,7 @@ def test_initialisation_equals_torchvisions_in_distribution(trunk, torchvision):
 
 def test_published_initialisation_is_the_papers():
     """Krizhevsky et al. 2012, section 5: deviation 0.01; biases 1 in layers 2, 4, 5, 6 and 7."""
-    model = models.create_model({"name": "alexnet", "width": 256}, ("expression",))
+    model = models.model_from_spec({"name": "alexnet", "width": 256}, ("expression",))
     trunk = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))["params"]["trunk"]
     layers = {f"conv{i}": trunk[f"conv{i}"]["conv"] for i in range(1, 6)} | trunk["classifier"]
     for i, (name, layer) in enumerate(sorted(layers.items()), start=1):
@@ -225,7 +225,7 @@ def test_published_initialisation_is_the_papers():
 
 def test_he_initialisation_has_its_variance():
     """He et al. 2015, equation 10: variance 2 / fan in, biases 0; in two towers half the inputs."""
-    model = models.create_model(
+    model = models.model_from_spec(
         {"name": "alexnet", "width": 256, "initialisation": "he"}, ("expression",)
     )
     trunk = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))["params"]["trunk"]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from affect_jax.models import convolutions, layers
+from affect_jax.models import layers
+from affect_jax.models.kernels import convolutions
 
 
 def random_values(*shape: int, scale: float = 30.0) -> np.ndarray:

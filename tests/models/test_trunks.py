@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from affect_jax import models
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 from affect_jax.models import HEADS, TRUNKS
 
 BATCH, CROP, CLASSES = 4, 96, 5
@@ -85,7 +85,7 @@ def options(name: str) -> dict[str, Any]:
 
 @functools.cache
 def made(name: str, dtype: str = "float32") -> Made:
-    model = models.create_model(options(name), ("expression",), num_classes=CLASSES, dtype=dtype)
+    model = models.model_from_spec(options(name), ("expression",), num_classes=CLASSES, dtype=dtype)
     random = np.random.default_rng(0)
     images = random.normal(size=(BATCH, CROP, CROP, 3)).astype(np.float32)
     return Made(model, images)
@@ -93,7 +93,7 @@ def made(name: str, dtype: str = "float32") -> Made:
 
 def shapes(name: str, crop: int, heads=("expression",), num_classes: int = 1000):
     """Shapes of variables and outputs of the whole network, nothing computed."""
-    model = models.create_model({"name": name}, heads, num_classes=num_classes)
+    model = models.model_from_spec({"name": name}, heads, num_classes=num_classes)
     images = jax.ShapeDtypeStruct((2, crop, crop, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     return variables, jax.eval_shape(model.apply, variables, images)
@@ -257,12 +257,12 @@ def test_initialisation_follows_the_key(name):
 )
 def test_impossible_trunks_are_refused(spec, message):
     with pytest.raises(UserError, match=message):
-        models.create_model(spec, ("expression",))
+        models.model_from_spec(spec, ("expression",))
 
 
 def test_unknown_heads_are_refused():
     with pytest.raises(UserError, match="did you mean 'expression'"):
-        models.create_model({"name": "resnet18"}, ("expresion",))
+        models.model_from_spec({"name": "resnet18"}, ("expresion",))
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower"])

@@ -12,7 +12,7 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
 from affect_jax.models import weight_files
 
 ARRAYS = {

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from affect_jax import predictions, scores
-from affect_jax.config import defaults, plain, variant
+from affect_jax.config import defaults, to_dict, variant
+from affect_jax.core.labels import classes
 from affect_jax.facs.action_units import PROTOTYPES, UNITS
-from affect_jax.labels import classes
-from affect_jax.predictions import Predictions
-from affect_jax.report import page, runs, selection
+from affect_jax.metrics import protocol
+from affect_jax.metrics.predictions import Predictions, write_predictions
+from affect_jax.report import example_faces, page, runs
 from affect_jax.report.runs import Explanation, Run
 
 HOSTILE = """<script>alert("x")</script>&'.jpg"""
@@ -86,8 +86,8 @@ def write_run(
     settings = variant(defaults(), config)
     for key, value in changes.items():
         settings[key] = value
-    (workdir / "config.json").write_text(json.dumps(plain(settings)))
-    predictions.write(given, folder / "predictions.parquet")
+    (workdir / "config.json").write_text(json.dumps(to_dict(settings)))
+    write_predictions(given, folder / "predictions.parquet")
     about = {
         "data": data,
         "split": "validation",
@@ -103,8 +103,8 @@ def write_run(
         "bootstrap": 20,
         "time": "2026-01-02 03:04 UTC",
     }
-    found = scores.score(given, draws=3, bootstrap=20)
-    scores.write(found, folder / "scores.json", about)
+    found = protocol.score(given, draws=3, bootstrap=20)
+    protocol.write(found, folder / "scores.json", about)
     lines = []
     for step in range(20, 201, 20):
         line = {
@@ -115,7 +115,7 @@ def write_run(
         }
         lines.append(line | {"train.images_per_second": 50.0})
         if step % 100 == 0:
-            shown = {name: value * step / 200 for name, value in scores.headlines(found).items()}
+            shown = {name: value * step / 200 for name, value in protocol.headlines(found).items()}
             lines.append({"step": step, "time": 1e9 + step, **shown})
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return workdir
@@ -128,8 +128,8 @@ def with_pictures(run: Run) -> Run:
     def faces(count: int) -> np.ndarray:
         return random.integers(0, 256, (count, 32, 32, 3), np.uint8)
 
-    shown = selection.shown(run.table)
-    explained = [int(row) for rows in selection.examples(run.table).values() for row in rows]
+    shown = example_faces.shown(run.table)
+    explained = [int(row) for rows in example_faces.examples(run.table).values() for row in rows]
     heat = np.zeros((len(explained), 32, 32))
     heat[np.arange(len(explained)), 4 + np.arange(len(explained)) % 24, 6] = 1
     pictures = zip(explained, faces(len(explained)), heat, strict=True)

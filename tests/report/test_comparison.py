@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from affect_jax import scores
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
+from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
 from affect_jax.report import __main__ as command
 from affect_jax.report import comparison
@@ -43,7 +43,7 @@ def test_a_difference_is_that_of_the_scores(three, changes):
 
 
 def test_intervals_are_those_of_the_paired_bootstrap(three, changes):
-    wanted = scores.compare(three[0].table, three[1].table, draws=3, bootstrap=20)
+    wanted = protocol.compare(three[0].table, three[1].table, draws=3, bootstrap=20)
     assert changes[0].intervals == wanted.intervals
     name = "categorical.top1.original.accuracy"
     low, high = changes[0].intervals[name]
@@ -64,7 +64,7 @@ def test_one_run_on_other_data_speaks_for_all():
 
 def test_the_page_has_every_runs_numbers_and_differences(page, three, changes):
     shown = {(name, float(value)) for name, value, _ in page.scores}
-    for name in scores.HEADLINES:
+    for name in protocol.HEADLINES:
         for run in three:
             if name in run.scores.values and run.scores.values[name] == run.scores.values[name]:
                 assert (name, run.scores.values[name]) in shown

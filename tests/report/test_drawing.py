@@ -12,9 +12,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from affect_jax.report import drawing, templating
-from affect_jax.report.drawing import DARK, SERIES, Drawing, panels, picture
+from affect_jax.report import plotting, templating
 from affect_jax.report.figures import faces
+from affect_jax.report.plotting import DARK, SERIES, Drawing, panels, picture
 
 
 def luminance(colour) -> float:
@@ -48,7 +48,7 @@ def test_words_on_a_page_have_contrast(dark):
 @pytest.mark.parametrize("dark", [False, True])
 def test_lines_and_words_of_figures_have_contrast(dark):
     page = css_colours(dark)["page"]
-    seen = {c: DARK[c] if dark else c for c in (drawing.INK, drawing.MUTED)}
+    seen = {c: DARK[c] if dark else c for c in (plotting.INK, plotting.MUTED)}
     assert all(contrast(colour, page) >= 4.5 for colour in seen.values())
     series = [DARK[colour] if dark else colour for colour, _ in SERIES]
     assert all(contrast(colour, page) >= 3 for colour in series)  # of graphics
@@ -57,26 +57,26 @@ def test_lines_and_words_of_figures_have_contrast(dark):
 
 @pytest.mark.parametrize("share", np.linspace(0, 1, 21))
 def test_numbers_in_cells_can_be_read_on_every_shade(share):
-    shade = drawing.SHADES(share)
-    assert contrast(drawing._readable_on(np.array(shade)), shade) >= 4.5
+    shade = plotting.SHADES(share)
+    assert contrast(plotting._readable_on(np.array(shade)), shade) >= 4.5
 
 
 def test_shades_get_darker():
     """So that they say the same in grey, and to the colour-blind."""
-    steps = [luminance(drawing.SHADES(share)) for share in np.linspace(0, 1, 50)]
+    steps = [luminance(plotting.SHADES(share)) for share in np.linspace(0, 1, 50)]
     assert (np.diff(steps) < 0).all()
 
 
 def two_panels(wide: bool):
     figure, axes = panels(wide, 2, columns=(2, 1), height=100)
     for panel in axes:
-        panel.plot((0, 1), (1, 0), color=drawing.BLUE)
+        panel.plot((0, 1), (1, 0), color=plotting.BLUE)
         panel.set_title("a < b & c")
     return figure
 
 
 @pytest.fixture(scope="module")
-def drawn() -> drawing.Picture:
+def drawn() -> plotting.Picture:
     return picture(Drawing("name", "title", "alt", "note", two_panels))
 
 
@@ -87,8 +87,8 @@ def svg(uri: str) -> str:
 
 
 def test_panels_stand_below_one_another_on_a_phone(drawn):
-    assert drawn.wide_size == (drawing.WIDE, 100) and drawn.narrow_size == (drawing.NARROW, 200)
-    assert drawn.pixels.shape == (200, 2 * drawing.WIDE, 3) and drawn.pixels.dtype == np.uint8
+    assert drawn.wide_size == (plotting.WIDE, 100) and drawn.narrow_size == (plotting.NARROW, 200)
+    assert drawn.pixels.shape == (200, 2 * plotting.WIDE, 3) and drawn.pixels.dtype == np.uint8
 
 
 def test_svgs_are_text_that_follows_the_reader(drawn):
@@ -98,7 +98,7 @@ def test_svgs_are_text_that_follows_the_reader(drawn):
         assert texts.count("a < b & c") == 2
         for light, dark in DARK.items():
             assert f'[style*="stroke: {light}"]{{stroke:{dark}!important}}' in svg(uri)
-        assert f"stroke: {drawing.BLUE}" in svg(uri)
+        assert f"stroke: {plotting.BLUE}" in svg(uri)
 
 
 def test_equal_figures_are_equal_files(drawn):
@@ -111,7 +111,7 @@ def test_equal_figures_are_equal_files(drawn):
 def test_thumbnails_are_jpegs_no_larger_than_asked(size, side):
     ramp = np.linspace(0, 255, size).astype(np.uint8)
     face = np.broadcast_to(ramp[:, None, None], (size, size, 3))
-    uri = drawing.jpeg(np.ascontiguousarray(face), 128)
+    uri = plotting.jpeg(np.ascontiguousarray(face), 128)
     image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
     assert image.format == "JPEG" and image.size == (side, side)
     seen = np.asarray(image).astype(float)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from affect_jax import predictions, scores
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
+from affect_jax.metrics import protocol
+from affect_jax.metrics.predictions import Predictions
 from affect_jax.report import __main__ as command
-from affect_jax.report import page, paper, runs
+from affect_jax.report import page, published_scores, runs
 from affect_jax.report.runs import Run
 from tests.report.conftest import HOSTILE, table, write_run
 from tests.report.reading import Page
@@ -45,13 +46,13 @@ def test_the_numbers_are_those_of_scores_json(read, workdir):
     assert set(read.undefined) == content["undefined"].keys()
     for name, reason in content["undefined"].items():
         assert reason in read.text, name
-    for name in scores.HEADLINES:  # shown before the list of all
+    for name in protocol.HEADLINES:  # shown before the list of all
         assert sum(shown == name for shown, _, _ in read.scores) >= 2
 
 
 def test_intervals_stand_beside_their_scores(text, workdir):
     content = json.loads((workdir / "evaluation/validation/scores.json").read_text())
-    for name in scores.HEADLINES:
+    for name in protocol.HEADLINES:
         low, high = (f"{end:.3f}".replace("-", "−") for end in content["intervals"][name])
         place = text.index(f'data-score="{name}"')
         assert f"{low} to {high}" in text[place : place + 200], name
@@ -154,7 +155,7 @@ def released(table, per_class: int = 500):
 
 
 def of(given, data: str = "affectnet", **about) -> Run:
-    found = scores.score(given, draws=2)
+    found = protocol.score(given, draws=2)
     return Run(
         "mine", {"data": data, "split": "validation", "faces": len(given), **about}, found, given
     )
@@ -167,14 +168,14 @@ def test_on_affectnet_the_papers_numbers_stand_beside(run):
     name = "categorical.top1.original.f1.macro"
     place = text.index("<caption>", text.index('id="scores"'))
     row = text[text.index(f'data-score="{name}"', place) :]
-    value = f"{paper.categorical('weighted-loss')[name]:.2f}"
+    value = f"{published_scores.categorical('weighted-loss')[name]:.2f}"
     assert f'paper">{value}</td>' in row[: row.index("</tr>")]
 
 
 @pytest.mark.parametrize("count", [100, 480, 515])
 def test_faces_in_affectnets_layout_are_not_affectnet(run, count):
     given = of(released(run.table, count))
-    reason = paper.why_not_comparable(given.about, given.table)
+    reason = published_scores.why_not_comparable(given.about, given.table)
     assert "not AffectNet’s" in reason and f"{count} neutral" in reason
 
 
@@ -200,7 +201,7 @@ def test_a_model_alone_has_its_own_sections_only(run, model, tmp_path):
 
 def test_awkward_tables_have_a_page(tmp_path):
     """One face; a class that nobody has or predicts; a constant prediction; no label of a unit."""
-    one = predictions.Predictions(
+    one = Predictions(
         id=np.array(["a"]),
         classes=("neutral", "happiness", "|odd & <b>"),
         expression=np.array([1]),
@@ -241,4 +242,4 @@ def test_the_command_says_what_is_missing(tmp_path, capsys):
 
 def test_a_run_of_another_config_names_its_strategy(tmp_path):
     workdir = write_run(tmp_path / "run", table(40), sampling={"name": "up"})
-    assert paper.strategy_of(runs.read(workdir).config) == "up-sampling"
+    assert published_scores.strategy_of(runs.read(workdir).config) == "up-sampling"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from affect_jax.config import flatten
-from affect_jax.report import paper
+from affect_jax.report import published_scores
 from tests.report.conftest import table
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
@@ -35,18 +35,18 @@ def config(name: str) -> dict:
     ],
 )
 def test_a_config_has_its_strategy(name, strategy):
-    assert paper.strategy_of(config(name)) == strategy
+    assert published_scores.strategy_of(config(name)) == strategy
 
 
 def test_without_a_config_it_is_the_papers_best():
-    assert paper.strategy_of({}) == "weighted-loss"
+    assert published_scores.strategy_of({}) == "weighted-loss"
 
 
-@pytest.mark.parametrize("strategy", paper.STRATEGIES)
+@pytest.mark.parametrize("strategy", published_scores.STRATEGIES)
 def test_a_macro_score_is_the_mean_of_eight(strategy):
-    numbers = paper.categorical(strategy)
+    numbers = published_scores.categorical(strategy)
     assert len(numbers) == 4 * 9 and all(0 < value < 1 for value in numbers.values())
-    for rule, skew in paper.COLUMNS:
+    for rule, skew in published_scores.COLUMNS:
         prefix = f"categorical.{rule}.{skew}.f1."
         values = [v for n, v in numbers.items() if n.startswith(prefix) and "macro" not in n]
         assert numbers[prefix + "macro"] == pytest.approx(np.mean(values))
@@ -64,22 +64,26 @@ def test_a_macro_score_is_the_mean_of_eight(strategy):
     ],
 )
 def test_numbers_stand_in_their_places(strategy, name, value):
-    assert paper.categorical(strategy)[f"categorical.{name}"] == value
+    assert published_scores.categorical(strategy)[f"categorical.{name}"] == value
 
 
 def test_another_set_of_classes_is_another_task():
     eight = table().classes
-    assert any("f1" in name for name in paper.published({}, eight))
-    assert not any("f1" in name for name in paper.published({}, eight[:7]))
-    assert paper.published({}, eight[:7]) == paper.DIMENSIONAL
+    assert any("f1" in name for name in published_scores.published({}, eight))
+    assert not any("f1" in name for name in published_scores.published({}, eight[:7]))
+    assert published_scores.published({}, eight[:7]) == published_scores.DIMENSIONAL
 
 
 def test_only_affectnet_may_be_compared():
     given = table()
-    assert "not named" in paper.why_not_comparable({}, given)
-    assert "synthetic_faces, not" in paper.why_not_comparable({"data": "synthetic_faces"}, given)
-    assert "500 of each" in paper.why_not_comparable({"data": "affectnet"}, given)
+    assert "not named" in published_scores.why_not_comparable({}, given)
+    assert "synthetic_faces, not" in published_scores.why_not_comparable(
+        {"data": "synthetic_faces"}, given
+    )
+    assert "500 of each" in published_scores.why_not_comparable({"data": "affectnet"}, given)
     training = {"data": "affectnet", "split": "training"}
-    assert "training split" in paper.why_not_comparable(training, given)
+    assert "training split" in published_scores.why_not_comparable(training, given)
     unlabelled = dataclasses.replace(given, expression=None)
-    assert "without labels" in paper.why_not_comparable({"data": "affectnet"}, unlabelled)
+    assert "without labels" in published_scores.why_not_comparable(
+        {"data": "affectnet"}, unlabelled
+    )

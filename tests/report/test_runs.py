@@ -6,15 +6,17 @@ import json
 import numpy as np
 import pytest
 
-from affect_jax import evaluate, predictions, scores
-from affect_jax.errors import UserError
+from affect_jax.core.errors import UserError
+from affect_jax.evaluate import __main__ as command
+from affect_jax.metrics import protocol
+from affect_jax.metrics.predictions import write_predictions
 from affect_jax.report import runs
 from tests.report.conftest import table, write_run
 
 
 def test_what_was_written_is_read(workdir):
     run, given = runs.read(workdir), table()
-    wanted = scores.score(given, draws=3, bootstrap=20)
+    wanted = protocol.score(given, draws=3, bootstrap=20)
     for field in dataclasses.fields(wanted):
         found, expected = getattr(run.scores, field.name), getattr(wanted, field.name)
         assert found.keys() == expected.keys()
@@ -48,12 +50,12 @@ def test_a_null_is_no_point_of_a_curve(tmp_path):
 
 def test_a_scored_file_is_found_by_its_path_and_must_be_the_same(tmp_path):
     path, out = tmp_path / "mine.csv", tmp_path / "out"
-    predictions.write(table(40), path)
-    predictions.write(table(30), tmp_path / "predictions.parquet")  # another one, beside
+    write_predictions(table(40), path)
+    write_predictions(table(30), tmp_path / "predictions.parquet")  # another one, beside
     arguments = ["--predictions", str(path), "--out", str(out), "--draws=2", "--bootstrap=0"]
-    assert evaluate.main([*arguments, "--no-report"]) == 0
+    assert command.main([*arguments, "--no-report"]) == 0
     assert len(runs.read(out).table) == 40
-    predictions.write(table(41), path)
+    write_predictions(table(41), path)
     with pytest.raises(UserError, match="changed since"):
         runs.read(out)
 

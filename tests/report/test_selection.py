@@ -6,7 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 
-from affect_jax.report import selection
+from affect_jax.report import example_faces
 from tests.report.conftest import table
 
 tables = st.builds(table, count=st.integers(8, 60), seed=st.integers(0, 20), skill=st.just(0.6))
@@ -14,7 +14,7 @@ tables = st.builds(table, count=st.integers(8, 60), seed=st.integers(0, 20), ski
 
 @hypothesis.given(tables, st.integers(0, 15))
 def test_mistakes_are_wrong_and_no_surer_one_is_left_out(given, count):
-    rows = selection.mistakes(given, count)
+    rows = example_faces.mistakes(given, count)
     best = given.probabilities.argmax(axis=1)
     confidence = given.probabilities.max(axis=1)
     wrong = np.flatnonzero((given.expression >= 0) & (best != given.expression))
@@ -26,7 +26,7 @@ def test_mistakes_are_wrong_and_no_surer_one_is_left_out(given, count):
 
 @hypothesis.given(tables, st.integers(0, 15))
 def test_uncertain_faces_are_labelled_and_no_less_certain_one_is_left_out(given, count):
-    rows = selection.uncertain(given, count)
+    rows = example_faces.uncertain(given, count)
     confidence = given.probabilities.max(axis=1)
     labelled = np.flatnonzero(given.expression >= 0)
     assert len(rows) == min(count, len(labelled))
@@ -35,7 +35,7 @@ def test_uncertain_faces_are_labelled_and_no_less_certain_one_is_left_out(given,
 
 @hypothesis.given(tables)
 def test_far_off_faces_have_the_longest_ways(given):
-    rows = selection.far_off(given, 5)
+    rows = example_faces.far_off(given, 5)
     way = np.hypot(*(given.valence_arousal_predicted - given.valence_arousal).T)
     known = np.sort(way[np.isfinite(way)])[::-1]
     np.testing.assert_allclose(way[rows], known[: len(rows)])
@@ -43,7 +43,7 @@ def test_far_off_faces_have_the_longest_ways(given):
 
 @hypothesis.given(tables, st.integers(1, 5))
 def test_examples_go_from_the_best_seen_to_the_worst_seen_of_their_class(given, per_class):
-    found = selection.examples(given, per_class)
+    found = example_faces.examples(given, per_class)
     for label, name in enumerate(given.classes):
         members = np.flatnonzero(given.expression == label)
         assert (name in found) == (len(members) > 0)
@@ -59,12 +59,12 @@ def test_examples_go_from_the_best_seen_to_the_worst_seen_of_their_class(given, 
 
 def test_a_model_that_is_not_there_has_no_faces():
     given = dataclasses.replace(table(), probabilities=None, valence_arousal_predicted=None)
-    assert selection.shown(given) == [] and selection.examples(given) == {}
+    assert example_faces.shown(given) == [] and example_faces.examples(given) == {}
 
 
 def test_all_that_is_shown_is_asked_for():
     given = table()
-    rows = selection.shown(given)
+    rows = example_faces.shown(given)
     assert rows == sorted(set(rows))
-    parts = [selection.mistakes, selection.uncertain, selection.far_off]
+    parts = [example_faces.mistakes, example_faces.uncertain, example_faces.far_off]
     assert set(rows) == {int(row) for part in parts for row in part(given)}

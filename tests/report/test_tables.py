@@ -13,8 +13,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from affect_jax.errors import UserError
-from affect_jax.report import paper, runs, tables
+from affect_jax.core.errors import UserError
+from affect_jax.report import published_scores, runs, tables
 from tests.report.conftest import table, write_run
 from tests.report.test_page import of, released
 
@@ -116,7 +116,7 @@ def test_on_other_data_the_paper_has_a_table_of_its_own(found):
         text = tables.markdown(several)
         ours = text.split("**F1 of each class: the paper")[0].split("**Valence and arousal: ")[0]
         assert "NOT AffectNet" in ours and "paper, " not in ours
-        splits = {"table7": paper.TEST, "dimensional": paper.VALIDATION}
+        splits = {"table7": published_scores.TEST, "dimensional": published_scores.VALIDATION}
         assert name not in splits or f"AffectNet, {splits[name]}" in text
 
 
@@ -128,10 +128,10 @@ def test_on_affectnet_the_papers_numbers_stand_below():
     place = next(i for i, row in enumerate(rows) if row[0] == "contempt")
     assert [row[0] for row in rows[place : place + 2]] == [
         "contempt",
-        f"paper, {paper.TEST}",
+        f"paper, {published_scores.TEST}",
     ]  # no interval
     assert rows[place + 1][1:] == ["0.27", "0.59", "0.58", "0.79"]
-    wanted = paper.categorical("weighted-loss")["categorical.top1.original.f1.macro"]
+    wanted = published_scores.categorical("weighted-loss")["categorical.top1.original.f1.macro"]
     assert rows[-1][1] == f"{wanted:.2f}"
 
 
@@ -157,7 +157,7 @@ def test_the_papers_f1_are_no_peer_of_seven_classes():
         expression=np.where(faces.expression < 7, faces.expression, -1),
     )
     run = of(seven)
-    assert not paper.why_not_comparable(run.about, run.table)
+    assert not published_scores.why_not_comparable(run.about, run.table)
     (one,) = tables.tables({"weighted-loss": run}, None)["table7"]
     assert len(one.rows) == 8 and not any(column.papers for column in one.columns)
 

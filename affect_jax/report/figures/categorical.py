@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from affect_jax.metrics import calibration, confusion, ranking
-from affect_jax.report import naming
-from affect_jax.report.drawing import (
+from affect_jax.report import score_names
+from affect_jax.report.plotting import (
     BLUE,
     CELL_INK,
     INK,
@@ -59,20 +59,20 @@ def _f1(run: Run, published: Mapping[str, float]) -> Drawing:
     def draw(wide: bool) -> Figure:
         height = 34 * len(classes) + 70
         figure, both = panels(wide, 2, columns=(2, 1), height=height, sharex=True)
-        for axes, rule in zip(both, naming.RULES, strict=True):
-            for series, skew in enumerate(naming.SKEWS):
+        for axes, rule in zip(both, score_names.RULES, strict=True):
+            for series, skew in enumerate(score_names.SKEWS):
                 names = [f"categorical.{rule}.{skew}.f1.{c}" for c in classes]
                 places = np.arange(len(classes)) + (-0.17, 0.17)[series]
                 ends = [intervals[n] if n in intervals else None for n in names]
                 numbers = [values[n] for n in names]
-                label = naming.SKEWS[skew]
+                label = score_names.SKEWS[skew]
                 dots(axes, places, numbers, ends, series=series, label=label)
                 shown = [published[n] if n in published else np.nan for n in names]
                 if not np.isnan(shown).all():
                     label = "paper" if series == 1 else None
                     axes.plot(shown, places, "|", color=MUTED, markersize=11, label=label)
-            axes.set_title(naming.RULES[rule])
-            rows(axes, list(map(naming.short, classes)))
+            axes.set_title(score_names.RULES[rule])
+            rows(axes, list(map(score_names.short, classes)))
         both[0].set_xlim(-0.02, 1.02)
         both[-1].set_xlabel("F1")
         if wide:
@@ -104,11 +104,11 @@ def _confusion(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> Drawi
     def draw(wide: bool) -> Figure:
         figure, both = panels(wide, 2, columns=(2, 1), height=430 if wide else 375)
         size = (10 if wide else 8.5) * min(1, 8 / len(classes)) ** 0.5
-        texts = (np.vectorize("{:,}".format)(counts), np.vectorize(naming.share)(shares))
+        texts = (np.vectorize("{:,}".format)(counts), np.vectorize(score_names.share)(shares))
         for axes, title, text in zip(both, ("Counts", "Shares of each row"), texts, strict=True):
             cells(axes, np.nan_to_num(shares), text, size)
             axes.set_title(title)
-            names = list(map(naming.short, classes))
+            names = list(map(score_names.short, classes))
             axes.set_xticks(np.arange(len(classes)) + 0.5, names, rotation=45, ha="right")
             axes.set_yticks(np.arange(len(classes)) + 0.5, names)
             axes.tick_params(labelcolor=INK, pad=1)
@@ -159,7 +159,7 @@ def _precision_recall(run: Run, labels: np.ndarray, probabilities: np.ndarray) -
             axes.plot(recall, precision, drawstyle="steps-pre", color=BLUE)
             share = float(np.mean(labels == classes.index(name)))
             axes.axhline(share, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
-            axes.set_title(f"{naming.short(name)}  {areas[name]:.3f}")
+            axes.set_title(f"{score_names.short(name)}  {areas[name]:.3f}")
             axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         figure.supxlabel("recall", fontsize=11)
         figure.supylabel("precision", fontsize=11)

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from affect_jax.metrics.base import Scores
-from affect_jax.report import naming
-from affect_jax.report.drawing import MUTED, Drawing, dots, panels, rows
+from affect_jax.report import score_names
+from affect_jax.report.plotting import MUTED, Drawing, dots, panels, rows
 from affect_jax.report.runs import Run
 
 
@@ -22,23 +22,23 @@ def differences(runs: Sequence[Run], found: Sequence[Scores], names: Sequence[st
     - `found`: the differences of `runs[1:]`.
     - `names`: of the scores shown.
     """
-    titles = [naming.title(name) for name in names]
+    titles = [score_names.title(name) for name in names]
 
     def draw(wide: bool) -> Figure:
         height = (24 + 12 * len(found)) * len(names) + 90
         figure, (axes,) = panels(wide, 1, columns=(1, 1), height=height)
         for i, (run, scores) in enumerate(zip(runs[1:], found, strict=True)):
-            _dots(axes, i, len(found), scores, names, naming.short(run.name))
+            _dots(axes, i, len(found), scores, names, score_names.short(run.name))
         axes.axvline(0, color=MUTED, linewidth=1.2)
         rows(axes, titles if wide else [title.replace(" · ", "\n") for title in titles])
-        axes.set_xlabel(f"difference from {naming.short(runs[0].name)}")
+        axes.set_xlabel(f"difference from {score_names.short(runs[0].name)}")
         figure.legend(loc="outside upper right", ncols=2)
         return figure
 
     shown = "; ".join(
         f"{run.name}: "
         + ", ".join(
-            f"{t} {naming.signed(s.values[n])}"
+            f"{t} {score_names.signed(s.values[n])}"
             for n, t in zip(names, titles, strict=True)
             if n in s.values
         )
@@ -62,14 +62,14 @@ def by_class(runs: Sequence[Run], classes: Sequence[str]) -> Drawing:
     def draw(wide: bool) -> Figure:
         height = (16 + 13 * len(runs)) * len(classes) + 80
         figure, both = panels(wide, 2, columns=(2, 1), height=height, sharex=True)
-        for axes, skew in zip(both, naming.SKEWS, strict=True):
+        for axes, skew in zip(both, score_names.SKEWS, strict=True):
             names = [f"categorical.top1.{skew}.f1.{c}" for c in classes]
             for i, run in enumerate(runs):
-                label = naming.short(run.name) if axes is both[0] else ""
+                label = score_names.short(run.name) if axes is both[0] else ""
                 _dots(axes, i, len(runs), run.scores, names, label)
-            axes.set_title(f"top-1, {naming.SKEWS[skew]}")
+            axes.set_title(f"top-1, {score_names.SKEWS[skew]}")
             axes.set_xlabel("F1")
-            rows(axes, list(map(naming.short, classes)))
+            rows(axes, list(map(score_names.short, classes)))
         both[0].set_xlim(-0.02, 1.02)
         figure.legend(loc="outside upper right", ncols=min(len(runs), 4 if wide else 2))
         return figure

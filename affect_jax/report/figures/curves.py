@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from affect_jax.report import naming
-from affect_jax.report.drawing import SERIES, Drawing, panels
+from affect_jax.report import score_names
+from affect_jax.report.plotting import SERIES, Drawing, panels
 from affect_jax.report.runs import Curve, Run
 
 EVALUATED = (
@@ -35,7 +35,7 @@ def drawings(run: Run) -> list[Drawing]:
         if scores:
             panel = left.pop(0)
             for i, name in enumerate(scores):
-                label = naming.title(name).split(" · ")[0]
+                label = score_names.title(name).split(" · ")[0]
                 _line(panel, run.curves[name], i, label, "Evaluation", marked=True)
             panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
             panel.legend(loc="best")
@@ -45,7 +45,7 @@ def drawings(run: Run) -> list[Drawing]:
 
     loss = run.curves["train.loss"].values
     ends = "; ".join(
-        f"{naming.title(n)} ends at {c.values[-1]:.3f}, best {c.values.max():.3f}"
+        f"{score_names.title(n)} ends at {c.values[-1]:.3f}, best {c.values.max():.3f}"
         for n, c in ((n, run.curves[n]) for n in scores)
     )
     return [
@@ -71,13 +71,13 @@ def compared(runs: Sequence[Run]) -> list[Drawing]:
         for panel, name in zip(axes, names, strict=True):
             for i, run in enumerate(runs):
                 if name in run.curves:
-                    label = naming.short(run.name)
-                    _line(panel, run.curves[name], i, label, naming.title(name), marked=True)
+                    label = score_names.short(run.name)
+                    _line(panel, run.curves[name], i, label, score_names.title(name), marked=True)
             panel.legend(loc="best")
         return figure
 
     ends = "; ".join(
-        f"{naming.title(n)}: "
+        f"{score_names.title(n)}: "
         + ", ".join(f"{r.name} {r.curves[n].values[-1]:.3f}" for r in runs if n in r.curves)
         for n in names
     )

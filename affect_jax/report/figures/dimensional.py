@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from affect_jax.labels import AXES
-from affect_jax.report import naming
-from affect_jax.report.drawing import BLUE, INK, MUTED, ORANGE, RULE, SHADES, Drawing, panels
+from affect_jax.core.labels import AXES
+from affect_jax.report import score_names
+from affect_jax.report.plotting import BLUE, INK, MUTED, ORANGE, RULE, SHADES, Drawing, panels
 from affect_jax.report.runs import Run
 
 ARROW_CELLS = 9  # along each axis of the plane
@@ -160,7 +160,7 @@ def _circumplex(axes: Axes, means: dict[str, tuple[np.ndarray, np.ndarray]]) -> 
             x, y = means[name][0]
             axes.plot((x, x + 0.12 * side), (y, height), color=MUTED, linewidth=0.7, zorder=1)
             where = "left" if side > 0 else "right"
-            text = naming.short(name)
+            text = score_names.short(name)
             axes.text(x + 0.14 * side, height, text, ha=where, va="center", color=INK)
 
 

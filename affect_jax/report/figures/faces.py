@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from affect_jax.report.drawing import pixels_of
+from affect_jax.report.plotting import pixels_of
 
 OPACITY = 0.62  # of the warmest place
 

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from affect_jax.facs.action_units import PROTOTYPES
-from affect_jax.report import naming
-from affect_jax.report.drawing import INK, ORANGE, Drawing, cells, panels
+from affect_jax.report import score_names
+from affect_jax.report.plotting import INK, ORANGE, Drawing, cells, panels
 from affect_jax.report.runs import Run
 
 
@@ -80,7 +80,7 @@ def _matrix(
     """Emotions down and units across; on a phone the other way round."""
     names = [f"AU{unit}" for unit in units]
     shown = values if wide else values.T
-    shown_names = list(map(naming.short, emotions))
+    shown_names = list(map(score_names.short, emotions))
     across, down = (names, shown_names) if wide else (shown_names, names)
     texts = np.where(shown >= 0.095, np.vectorize("{:.0f}".format)(100 * shown), "")
     cells(axes, np.clip(shown, 0, 1), texts, 9.5 if wide else 8.5)

@@ -1,0 +1,1 @@
+"""Evaluation: predictions of a split, their scores, and Grad-CAM."""

@@ -1,0 +1,1 @@
+"""How convolutions are computed on which backend. The sums are the same in every form."""

@@ -1,0 +1,62 @@
+"""What a training run is at a step: arrays only, so that saving it is saving the run."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from affect_jax.core.rng import step_key
+from affect_jax.train.experiment import Experiment
+
+
+@flax.struct.dataclass
+class TrainState:
+    step: jax.Array  # int32 []: updates done
+    params: dict[str, Any]  # {"model": the network's, "loss": learned term weights, often empty}
+    batch_stats: dict[str, Any]  # running mean and variance of batch normalisation, may be empty
+    opt_state: optax.OptState
+    ema: dict[str, Any]  # moving average of params["model"]; empty when off
+
+
+def create_state(experiment: Experiment) -> TrainState:
+    """A fresh state, equal for equal seeds on any number of devices."""
+    return jax.jit(functools.partial(_init, experiment))()
+
+
+def state_template(experiment: Experiment) -> TrainState:
+    """Shapes and types of `create`'s state, without computing it."""
+    return jax.eval_shape(functools.partial(_init, experiment))
+
+
+def zero_state(experiment: Experiment) -> TrainState:
+    """A state of zeros on the host, to be filled."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state_template(experiment))
+
+
+def _init(experiment: Experiment) -> TrainState:
+    images = jnp.zeros((1, experiment.crop_size, experiment.crop_size, 3))
+    variables = experiment.model.init(step_key(experiment.seed, "init", 0), images)
+    params = {"model": variables["params"], "loss": experiment.loss.init()}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=dict(variables).get("batch_stats", {}),
+        opt_state=experiment.optimizer.init(params),
+        ema=jax.tree.map(jnp.copy, params["model"]) if experiment.ema_decay else {},
+    )
+
+
+def eval_variables(state: TrainState) -> dict[str, Any]:
+    """What evaluation gives the network: the moving average's parameters where one is kept."""
+    return {"params": state.ema or state.params["model"], "batch_stats": state.batch_stats}
+
+
+def count_parameters(params: Any) -> int:
+    """Number of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,348 @@
+"""One face: what is read of a stranger's files, and the reason for whatever is not."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from affect_jax.data import face_images
+from tests.data.one_face import content_of, photograph, row, saved, settings
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# --- images that are read ---
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "bmp", "tif", "webp", "gif"])
+def test_kinds_of_files_give_the_same_picture(tmp_path, ending):
+    path = saved(tmp_path / f"a.{ending}", Image.fromarray(photograph()))
+    image = face_images.read_image(path)
+    assert image.dtype == np.uint8 and image.shape == (40, 48, 3)
+    tolerance = 40 if ending == "gif" else 12  # a palette of 256 colours
+    assert np.abs(image.astype(int) - photograph()).max() <= tolerance
+
+
+def test_content_counts_and_not_the_ending(tmp_path):
+    path = tmp_path / "really_png.jpg"
+    path.write_bytes(content_of(photograph(), "PNG"))
+    np.testing.assert_array_equal(face_images.read_image(str(path)), photograph())
+
+
+def test_16_bits_are_cut_to_8(tmp_path):
+    deep = photograph()[:, :, 0].astype(np.uint16) * 256 + 200
+    path = saved(tmp_path / "deep.png", Image.fromarray(deep))
+    np.testing.assert_array_equal(
+        face_images.read_image(path), np.stack([photograph()[:, :, 0]] * 3, -1)
+    )
+    cv2.imwrite(str(tmp_path / "colour.png"), photograph()[:, :, ::-1].astype(np.uint16) * 256)
+    np.testing.assert_array_equal(
+        face_images.read_image(str(tmp_path / "colour.png")), photograph()
+    )
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
+def test_modes_become_rgb(tmp_path, mode):
+    ending = "jpg" if mode == "CMYK" else "png"
+    path = saved(tmp_path / f"a.{ending}", Image.fromarray(photograph()).convert(mode))
+    image = face_images.read_image(path)
+    assert image.shape == (40, 48, 3)
+    tolerance = {"L": 100, "LA": 100, "1": 255, "P": 60}
+    limit = tolerance[mode] if mode in tolerance else 20
+    assert np.abs(image.astype(int) - photograph()).mean() <= limit
+
+
+def test_first_frame_of_an_animation(tmp_path):
+    frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (10, 200)]
+    path = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert np.unique(face_images.read_image(path)).tolist() == [10]
+
+
+def test_first_picture_of_a_stereo_camera(tmp_path):
+    frames = [Image.fromarray(image) for image in (photograph(), photograph()[::-1])]
+    path = saved(
+        tmp_path / "a.jpg", frames[0], format="MPO", save_all=True, append_images=frames[1:]
+    )
+    assert np.abs(face_images.read_image(path).astype(int) - photograph()).max() <= 12
+
+
+def test_exif_rotation_only_when_asked(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6  # "turn right to view"
+    path = saved(tmp_path / "a.jpg", Image.fromarray(photograph()), exif=exif, quality=95)
+    assert face_images.read_image(path).shape == (40, 48, 3)
+    upright = face_images.read_image(path, upright=True)
+    assert upright.shape == (48, 40, 3)
+    assert np.abs(upright.astype(int) - np.rot90(photograph(), -1)).max() <= 12
+
+
+def test_harmless_defects_keep_the_face(tmp_path):
+    whole = content_of(photograph())
+    (tmp_path / "more.jpg").write_bytes(whole + b"appended by a careless server")
+    (tmp_path / "stray.jpg").write_bytes(whole[:-2] + b"\x12\x34" + whole[-2:])
+    for name in ("more.jpg", "stray.jpg"):
+        assert face_images.read_image(str(tmp_path / name)).shape == (40, 48, 3)
+
+
+# --- images that are not ---
+
+
+def png_header(width: int, height: int, data: bytes = b"") -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+WHOLE = content_of(photograph())
+PNG = content_of(photograph(), "PNG")
+DEFECTS = {
+    "empty": (b"", "file is empty"),
+    "html": (b"<!DOCTYPE html><html>404 Not Found</html>", "not an image"),
+    "noise": (bytes(range(256)) * 4, "not an image"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+    "half": (WHOLE[: len(WHOLE) // 2], "image is truncated"),
+    "without its end": (WHOLE[:-2], "image is truncated"),
+    "cut and closed": (WHOLE[: len(WHOLE) // 2] + b"\xff\xd9", "image is truncated"),
+    "header of a JPEG": (WHOLE[:120], "image is truncated|broken image|not an image"),
+    "header of a PNG": (png_header(40, 40), "image is truncated|broken image"),
+    "half a PNG": (PNG[: len(PNG) // 2], "image is truncated|broken image"),
+    "bomb": (png_header(30_000, 30_000), "more than 64 megapixels"),
+    "small bomb": (png_header(8_200, 8_200), "more than 64 megapixels"),
+    "no pixels": (png_header(0, 10), "broken image|not an image"),
+}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_defects_have_reasons(tmp_path, defect):
+    content, reason = DEFECTS[defect]
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(face_images.Unusable, match=reason):
+        face_images.read_image(str(tmp_path / "a.jpg"))
+
+
+@pytest.mark.bad_input
+def test_floating_point_and_32_bit_pixels_are_refused(tmp_path):
+    path = saved(tmp_path / "a.tif", Image.fromarray(np.ones((4, 4), np.float32)))
+    with pytest.raises(face_images.Unusable, match="floating-point"):
+        face_images.read_image(path)
+    path = saved(tmp_path / "b.tif", Image.fromarray(np.full((4, 4), 70_000, np.int32)))
+    with pytest.raises(face_images.Unusable, match="more than 16 bits"):
+        face_images.read_image(path)
+
+
+@pytest.mark.bad_input
+def test_things_that_are_no_files(tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    reasons = {
+        "folder.jpg": "not a file",
+        "pipe.jpg": "not a file",
+        "loop.jpg": "symbolic links",
+        "missing.jpg": "file missing",
+        "folder.jpg/x/y.jpg": "file missing",
+        f"{'n' * 300}.jpg": "too long",
+        "a\0b.jpg": "zero byte",
+    }
+    for name, reason in reasons.items():
+        assert reason in face_images.read_face(row(name), settings(tmp_path)).reason, name
+
+
+@pytest.mark.bad_input
+def test_paths_stay_below_the_folder(tmp_path):
+    inside = tmp_path / "images"
+    inside.mkdir()
+    outside = saved(tmp_path / "secret.png", Image.fromarray(photograph()))
+    (inside / "link.png").symlink_to(outside)
+    (inside / "up").symlink_to(tmp_path)
+    (tmp_path / "images_of_others").mkdir()
+    saved(tmp_path / "images_of_others" / "a.png", Image.fromarray(photograph()))
+    saved(inside / "a.png", Image.fromarray(photograph()))
+    for name in ("../secret.png", outside, "link.png", "up/secret.png", "..\\secret.png", ".."):
+        assert (
+            face_images.read_face(row(name), settings(inside)).reason
+            == "path leaves the image folder"
+        )
+    assert (
+        "leaves" in face_images.read_face(row("../images_of_others/a.png"), settings(inside)).reason
+    )
+    assert not face_images.read_face(row("x/../a.png"), settings(inside)).reason
+
+
+@pytest.mark.bad_input
+def test_any_bytes_give_a_picture_or_a_reason(tmp_path):
+    path = tmp_path / "a.jpg"
+
+    @given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=8), st.booleans())
+    def check(place: int, noise: bytes, cut: bool):
+        damaged = WHOLE[:place] + noise + (b"" if cut else WHOLE[place + len(noise) :])
+        path.write_bytes(damaged)
+        try:
+            image = face_images.read_image(str(path))
+        except face_images.Unusable as unusable:
+            assert str(unusable)
+        else:
+            assert image.dtype == np.uint8 and image.ndim == 3
+
+    check()
+
+
+@pytest.mark.parametrize("sampling", [0, 1, 2])  # 4:4:4, 4:2:2, 4:2:0
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_jpeg_has_the_pixels_that_pillow_sees(sampling, progressive, grey):
+    image = np.random.default_rng(0).integers(0, 256, (41, 67, 3), np.uint8)
+    given = image[:, :, 0] if grey else image
+    content = content_of(given, subsampling=sampling, progressive=progressive)
+    with Image.open(io.BytesIO(content)) as peer:
+        expected = np.asarray(peer.convert("RGB"))
+    np.testing.assert_array_equal(face_images.decode_image(content), expected)
+
+
+# --- the crop ---
+
+
+@given(
+    left=st.integers(-20, 40),
+    top=st.integers(-20, 40),
+    width=st.integers(1, 60),
+    height=st.integers(1, 60),
+    margin=st.sampled_from([0.0, 0.1, 0.5]),
+)
+def test_crop_is_the_box_clipped_at_the_border(left, top, width, height, margin):
+    image = photograph()
+    columns = range(max(0, round(left - margin * width)), 48)
+    columns = [x for x in columns if x < round(left + width + margin * width)]
+    lines = range(max(0, round(top - margin * height)), 40)
+    lines = [y for y in lines if y < round(top + height + margin * height)]
+    if not columns or not lines:
+        with pytest.raises(face_images.Unusable, match="outside the image"):
+            face_images.crop(image, (left, top, width, height), margin, 16)
+        return
+    face, frame = face_images.crop(image, (left, top, width, height), margin, 16)
+    assert face.shape == (16, 16, 3)
+    assert frame == (columns[0], lines[0], len(columns), len(lines))
+    part = image[np.ix_(lines, columns)].reshape(-1, 3)
+    assert (face.reshape(-1, 3).min(0) >= part.min(0)).all()  # no pixel is invented
+    assert (face.reshape(-1, 3).max(0) <= part.max(0)).all()
+
+
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    size=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_a_face_is_resized_to_the_bytes_that_opencv_makes_of_bytes(height, width, size, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    kind = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
+    wanted = cv2.resize(image, (size, size), interpolation=kind)
+    assert (face_images.crop(image, (0, 0, width, height), 0.0, size)[0] == wanted).all()
+
+
+def test_a_large_face_is_resized_as_bytes(monkeypatch):
+    """As floats it would take four times the memory; the pixels are the same."""
+    image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
+    as_floats, _ = face_images.crop(image, (0, 0, 60, 50), 0.0, 32)
+    monkeypatch.setattr(face_images, "MAX_FLOAT_PIXELS", 50 * 60 - 1)
+    monkeypatch.setattr(cv2, "convertScaleAbs", None)  # what only floats need
+    as_bytes, _ = face_images.crop(image, (0, 0, 60, 50), 0.0, 32)
+    assert (as_bytes == as_floats).all()
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("size", [(0, 10), (10, 0), (-5, 10), (0.4, 10)])
+def test_box_without_area_is_refused(size):
+    with pytest.raises(face_images.Unusable, match="no area"):
+        face_images.crop(photograph(), (5, 5, *size), 0.0, 16)
+
+
+def test_landmarks_follow_the_pixels():
+    """A bright dot and its landmark end at the same place, shrunk and enlarged."""
+    for size in (64, 256):
+        image = np.zeros((200, 300, 3), np.uint8)
+        image[98:103, 148:153] = 255  # centre: x 150, y 100
+        face, frame = face_images.crop(image, (90, 60, 128, 96), 0.0, size)
+        (point,) = face_images.to_frame(np.array([[150.0, 100.0]]), frame, size)
+        weights = face[:, :, 0].astype(float)
+        y, x = np.mgrid[:size, :size]
+        centre = [(x * weights).sum() / weights.sum(), (y * weights).sum() / weights.sum()]
+        np.testing.assert_allclose(point, centre, atol=0.06)
+
+
+def test_face_is_cropped_encoded_and_mapped(tmp_path):
+    saved(tmp_path / "a.jpg", Image.fromarray(photograph()), quality=98)
+    points = np.stack([np.linspace(4, 33, 68), np.linspace(5, 24, 68)], -1)
+    text = ";".join(f"{value:.3f}" for value in points.ravel())
+    face = face_images.read_face(row(facial_landmarks=text), settings(tmp_path))
+    assert face.reason == "" and face.box == (4, 5, 30, 20)
+    assert (face.expression, face.valence, face.arousal) == (1, 0.5, -0.25)
+    image = simplejpeg.decode_jpeg(face.image)
+    expected = cv2.resize(photograph()[5:25, 4:34], (32, 32), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(image.astype(int) - expected).mean() < 4
+    np.testing.assert_allclose(
+        face.landmarks[0], [(0.5 * 32 / 30) - 0.5, 0.5 * 32 / 20 - 0.5], atol=1e-3
+    )
+
+
+def test_whole_image_where_there_is_no_box(tmp_path):
+    saved(tmp_path / "a.jpg", Image.fromarray(photograph()))
+    face = face_images.read_face(face_images.Row(1, "a", "a.jpg", {}), settings(tmp_path))
+    assert face.box == (0, 0, 48, 40) and face.expression == -1
+    assert np.isnan([face.valence, face.arousal]).all() and face.landmarks is None
+
+
+# --- memory ---
+
+SHORT = """
+import resource, sys
+import psutil
+from affect_jax.data import faces
+from affect_jax.errors import UserError
+from affect_jax.labels import EXPRESSIONS
+
+folder, name, room = sys.argv[1:]
+row = faces.Row(2, name, name, {})
+settings = faces.Settings(folder, 32, 0.0, EXPRESSIONS)
+assert faces.read_face(row._replace(image="small." + name.split(".")[1]), settings).reason == ""
+taken = psutil.Process().memory_info().vms + (int(room) << 20)
+resource.setrlimit(resource.RLIMIT_AS, (taken, taken))
+try:
+    print("kept" if not faces.read_face(row, settings).reason else "skipped")
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "bmp", "webp"])
+def test_a_face_is_not_skipped_for_want_of_memory(tmp_path, ending):
+    """Which faces a data set has must not depend on the machine that prepared it."""
+    large = Image.fromarray(photograph(3000, 3000))
+    saved(tmp_path / f"large.{ending}", large)
+    saved(tmp_path / f"small.{ending}", Image.fromarray(photograph()))
+    said = set()
+    for room in (4, 12, 30, 50, 400):
+        command = [sys.executable, "-c", SHORT, str(tmp_path), f"large.{ending}", str(room)]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert run.returncode == 0, run.stderr
+        said.add(run.stdout.strip().split(" (")[0])
+    assert said == {"kept", f"large.{ending}: no memory is left to decode it"}

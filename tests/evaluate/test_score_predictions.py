@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from affect_jax.core.labels import classes
+from affect_jax.evaluate import __main__ as command
+from affect_jax.metrics import protocol
+from affect_jax.metrics.predictions import Predictions, write_predictions
+
+
+@pytest.fixture(scope="module")
+def table() -> Predictions:
+    random = np.random.default_rng(0)
+    axes = random.uniform(-1, 1, (60, 2))
+    axes[3] = np.nan
+    units = random.uniform(0, 1, (60, 2))
+    units[5, 0] = np.nan
+    return Predictions(
+        id=np.array([f"{i}.jpg" for i in range(60)]),
+        classes=classes(8),
+        expression=np.arange(60) % 9 - 1,
+        probabilities=random.dirichlet(np.ones(8), 60),
+        valence_arousal=axes,
+        valence_arousal_predicted=random.uniform(-1, 1, (60, 2)),
+        units=(1, 12),
+        action_units=units,
+        action_units_predicted=random.uniform(0, 1, (60, 2)),
+    )
+
+
+@pytest.fixture(params=["predictions.parquet", "predictions.csv"])
+def path(request, tmp_path, table):
+    write_predictions(table, tmp_path / request.param)
+    return tmp_path / request.param
+
+
+def run(*arguments: object) -> int:
+    return command.main([str(argument) for argument in (*arguments, "--no-report")])
+
+
+def test_scores_json_holds_what_score_computes(path, table, tmp_path, capsys):
+    out = tmp_path / "new" / "folder"
+    assert run("--predictions", path, "--out", out, "--draws=5", "--bootstrap=20") == 0
+    written = json.loads((out / "scores.json").read_text())
+    wanted = protocol.score(table, draws=5, bootstrap=20)
+    assert written["scores"] == pytest.approx(wanted.values, abs=1e-12)
+    assert written["scores"].keys() >= set(protocol.HEADLINES)
+    assert written["intervals"].keys() >= set(protocol.HEADLINES)
+    for name, (low, high) in written["intervals"].items():
+        assert low <= written["scores"][name] <= high, name
+    about = written["about"]
+    assert about["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (about["faces"], about["draws"], about["bootstrap"]) == (60, 5, 20)
+    assert about["versions"].keys() >= {"affect_jax", "numpy", "python"}
+    shown = capsys.readouterr().out
+    assert "categorical.top1.original.accuracy" in shown and "contempt" in shown
+
+
+def test_an_undefined_score_is_null_with_its_reason(tmp_path):
+    lines = ["id,expression,p_neutral,p_happiness", "a,0,0.9,0.1", "b,0,0.8,0.2"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    assert run("--predictions", tmp_path / "t.csv", "--out", tmp_path, "--bootstrap=0") == 0
+    written = json.loads((tmp_path / "scores.json").read_text())
+    name = "categorical.top1.original.recall.happiness"
+    assert written["scores"][name] is None
+    assert written["undefined"][name] == "no face is labelled happiness"
+    assert written["scores"]["categorical.top1.original.recall.macro"] == 1
+    assert written["counts"]["categorical.top1.original.recall.macro"] == [1, 2]
+    assert written["intervals"] == {}
+    nulls = {name for name, value in written["scores"].items() if value is None}
+    assert nulls == written["undefined"].keys()
+
+
+def test_what_has_no_labels_is_said(table, tmp_path, capsys):
+    axes = table.valence_arousal.copy()
+    axes[:, 1] = np.nan
+    units = table.action_units.copy()
+    units[:, 1] = np.nan
+    given = dataclasses.replace(table, valence_arousal=axes, action_units=units)
+    write_predictions(given, tmp_path / "t.parquet")
+    assert run("--predictions", tmp_path / "t.parquet", "--out", tmp_path, "--bootstrap=0") == 0
+    told = json.loads((tmp_path / "scores.json").read_text())["about"]["not_scored"]
+    assert told == ["valence and arousal: no face has labels of both", "AU12: no face has a label"]
+    assert f"not scored: {'; '.join(told)}" in capsys.readouterr().out
+    axes[:10] = table.valence_arousal[:10]
+    assert protocol.not_scored(dataclasses.replace(table, valence_arousal=axes)) == [
+        "valence and arousal of 50 faces with a label of one of them alone"
+    ]
+    bare = dataclasses.replace(table, expression=np.full(60, -1))
+    assert protocol.not_scored(bare) == ["expressions: no face has a label"]
+    assert protocol.not_scored(table) == []
+
+
+def test_nothing_but_scores_is_written(path, tmp_path):
+    """The table itself may lie in the folder, with columns that are not ours."""
+    before = path.read_bytes()
+    assert run("--predictions", path, "--out", tmp_path, "--draws=1", "--bootstrap=0") == 0
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, "scores.json"])
+
+
+def test_jax_is_not_loaded(path, tmp_path):
+    code = (
+        "import sys; from affect_jax.evaluate.__main__ import main; code = main(sys.argv[1:]); "
+        "loaded = {'jax', 'flax', 'clu', 'tensorflow', 'torch'} & set(sys.modules); "
+        "sys.exit(code or f'loaded: {loaded}' if loaded else code)"
+    )
+    command = [sys.executable, "-c", code, "--predictions", path, "--out", tmp_path]
+    done = subprocess.run([*command, "--draws=2", "--bootstrap=2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "scores.json").exists()
+
+
+def one_line(capsys) -> str:
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    return shown.err
+
+
+@pytest.mark.bad_input
+def test_a_bad_file_is_one_line_and_exit_2(tmp_path, capsys):
+    bad = tmp_path / "mine.csv"
+    bad.write_text("id,expression,p_neutral,p_happiness\na,0,0.5,0.6\n")
+    assert run("--predictions", bad, "--out", tmp_path / "out") == 2
+    assert one_line(capsys) == (
+        f"affect_jax: {bad}: row 1 (id a): probabilities must be 0 or more and sum to 1; "
+        "p_neutral, p_happiness sum to 1.1000\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.bad_input
+def test_a_file_without_any_label_is_refused(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("id,expression,p_neutral,p_happiness\na,,0.5,0.5\n")
+    assert run("--predictions", tmp_path / "t.csv", "--out", tmp_path) == 2
+    assert "no face has a label" in one_line(capsys)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("flag", ["--draws=0", "--bootstrap=-1"])
+def test_bad_numbers_are_refused(path, tmp_path, capsys, flag):
+    assert run("--predictions", path, "--out", tmp_path, flag) == 2
+    assert flag in one_line(capsys)
+
+
+def test_a_folder_that_cannot_be_is_refused(path, capsys):
+    assert run("--predictions", path, "--out", path / "below", "--draws=1", "--bootstrap=0") == 2
+    assert "cannot be written" in one_line(capsys)

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from affect_jax.core.errors import UserError
+from affect_jax.core.labels import classes
+from affect_jax.metrics.predictions import (
+    Predictions,
+    from_table,
+    read_predictions,
+    to_table,
+    write_predictions,
+)
+
+
+@pytest.fixture
+def table() -> Predictions:
+    random = np.random.default_rng(0)
+    labels = random.uniform(-1, 1, (5, 2))
+    labels[2] = np.nan
+    return Predictions(
+        id=np.array([f"face/{i}.jpg" for i in range(5)]),
+        classes=classes(8),
+        expression=np.array([0, 7, -1, 3, 3]),
+        probabilities=random.dirichlet(np.ones(8), 5),
+        valence_arousal=labels,
+        valence_arousal_predicted=random.uniform(-1, 1, (5, 2)),
+        units=(1, 12),
+        action_units=np.array([[0, 1], [np.nan, 0.5], [0.2, 0.1], [1, 1], [0, 0]]),
+        action_units_predicted=random.uniform(0, 1, (5, 2)),
+    )
+
+
+@pytest.mark.parametrize("name", ["predictions.parquet", "predictions.csv"])
+def test_read_returns_what_was_written(tmp_path, table, name):
+    write_predictions(table, tmp_path / name)
+    back = read_predictions(tmp_path / name)
+    for field in dataclasses.fields(table):
+        np.testing.assert_array_equal(getattr(back, field.name), getattr(table, field.name))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_missing_labels_are_empty_cells(table):
+    columns = to_table(table)
+    assert columns["expression"].to_pylist() == [0, 7, None, 3, 3]
+    assert columns["valence"][2].as_py() is None
+    assert columns["AU1"][1].as_py() is None
+
+
+def change(table, column, values):
+    columns = to_table(table)
+    place = columns.column_names.index(column)
+    return columns.set_column(place, column, pyarrow.array(values))
+
+
+BAD_VALUES = [
+    ("id", ["a", "a", "b", "c", "d"], "'a' is there 2 times"),
+    ("id", ["a", None, "b", "c", "d"], "column 'id', row 2: empty"),
+    ("expression", [0, 1, 2, 3, 9], "row 5: unknown label 9; labels are 0 to 7"),
+    ("expression", [0, 1, 2, 3, -2], "row 5: unknown label -2"),
+    ("expression", [0.5, 1, 2, 3, 4], "row 1: unknown label 0.5"),
+    (
+        "expression",
+        ["fear", "1", "2", "3", "4"],
+        "'expression', row 1: unknown label 'fear'; write its number",
+    ),
+    ("p_fear", [2.0, 0, 0, 0, 0], r"row 1 \(id face/0.jpg\).*sum to 1"),
+    ("p_fear", [-0.5, 0, 0, 0, 0], "row 1 .*0 or more and sum to 1; p_fear is -0.5"),
+    ("p_fear", ["0", "x", "0", "0", "0"], "'p_fear', row 2: no number: 'x'"),
+    ("p_fear", ["0", " ", "0", "0", "0"], "'p_fear', row 2: empty"),
+    ("p_fear", [0.1, None, 0.1, 0.1, 0.1], "'p_fear', row 2: empty"),
+    ("p_fear", [0.1, 0.1, float("nan"), 0.1, 0.1], "'p_fear', row 3: nan, no usable number"),
+    ("p_fear", [[0.1], [0.1], [0.1], [0.1], [0.1]], "'p_fear' holds something not a number"),
+    ("valence", [-2.0, 0, 0, 0, 0], r"row 1: -2 is outside \[-1, 1\]; leave the cell empty"),
+    ("valence_predicted", [0.0, float("inf"), 0, 0, 0], "row 2: inf, no usable number"),
+    ("valence_predicted", [0.0, None, 0, 0, 0], "row 2: empty"),
+    ("valence_predicted", [0.0, 0, -1e300, 0, 0], r"row 3: -1e\+300, no usable number"),
+    ("AU12", [0.0, 0, 3.0, 0, 0], r"row 3: 3 is outside \[0, 1\]; leave the cell empty"),
+    ("AU12_predicted", [0.0, 0, 0, 0, 4.5], r"row 5: 4.5 is outside \[0, 1\]"),
+]
+BAD_CELLS = [case for case in BAD_VALUES if not isinstance(case[1][0], list)]  # CSV has no lists
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("column", "values", "message"), BAD_VALUES)
+def test_bad_values_are_named_with_their_row(table, column, values, message):
+    with pytest.raises(UserError, match=message) as error:
+        from_table(change(table, column, values), "mine.csv")
+    assert str(error.value).startswith("mine.csv: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("column", "values", "message"), BAD_CELLS)
+def test_bad_values_are_named_alike_in_either_kind_of_file(
+    tmp_path, table, column, values, message
+):
+    changed = change(table, column, values)
+    pyarrow.csv.write_csv(changed, tmp_path / "t.csv")
+    pyarrow.parquet.write_table(changed, tmp_path / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        # An empty cell and a NaN are the same in a CSV file.
+        wanted = message.replace("nan, no usable number", "(empty|nan, no usable number)")
+        with pytest.raises(UserError, match=wanted):
+            read_predictions(tmp_path / name)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "column",
+    ["id", "expression", "p_fear", "valence", "arousal", "arousal_predicted", "AU1"],
+)
+def test_a_missing_column_is_named(table, column):
+    columns = to_table(table).drop_columns([column])
+    with pytest.raises(UserError, match=f"column '{column}' is missing"):
+        from_table(columns, "mine.csv")
+
+
+def test_classes_in_another_order_than_their_labels_are_an_error(table):
+    """Every score would be wrong without a word."""
+    columns = to_table(table)
+    alphabetical = columns.select(sorted(columns.column_names))
+    with pytest.raises(UserError, match="'p_anger' stands for label 0, but anger is label 6"):
+        from_table(alphabetical, "mine.csv")
+
+
+@pytest.mark.parametrize("names", [classes(7), classes(8)[:2], ("calm", "tense", "other")])
+def test_other_classes_are_numbered_by_their_columns(names):
+    count = len(names)
+    columns = {"id": ["a", "b"], "expression": [0, count - 1]}
+    columns |= {f"p_{name}": [1 / count] * 2 for name in names}
+    assert from_table(pyarrow.table(columns), "mine.csv").classes == names
+
+
+def test_expressions_come_with_models_that_do_not_predict_them(table, tmp_path):
+    """For scores within expressions, and for knowing which faces these are."""
+    for name in ("t.csv", "t.parquet"):
+        axes = dataclasses.replace(table, probabilities=None, units=(), action_units=None,
+                                   action_units_predicted=None)  # fmt: skip
+        write_predictions(axes, tmp_path / name)
+        back = read_predictions(tmp_path / name)
+        np.testing.assert_array_equal(back.expression, table.expression)
+        assert back.classes == classes(8) and back.probabilities is None
+
+
+@pytest.mark.parametrize(
+    "column, wanted",
+    [("AU02_predicted", "AU2"), ("Valence_Predicted", "valence"), ("au12_PREDICTED", "AU12")],
+)
+def test_a_prediction_in_another_spelling_is_not_left_out_in_silence(table, column, wanted):
+    columns = to_table(table).append_column(column, pyarrow.array([0.0] * 5))
+    with pytest.raises(UserError, match=f"column '{column}': write {wanted}_predicted"):
+        from_table(columns, "mine.csv")
+    spare = to_table(table).append_column("age_predicted", pyarrow.array([0.0] * 5))
+    assert len(from_table(spare, "mine.csv")) == 5
+
+
+@pytest.mark.parametrize("empty", ["", " ", "NA", "nan", "null", "#N/A"])
+def test_what_programs_write_for_nothing_is_nothing_but_in_an_id(tmp_path, empty):
+    path = write_csv(tmp_path / "t.csv", [("NA", empty, "0.25", "0.75"), ("null", "1", "1", "0")])
+    back = read_predictions(path)
+    assert back.id.tolist() == ["NA", "null"]
+    np.testing.assert_array_equal(back.expression, [-1, 1])
+
+
+def test_one_class_is_no_choice():
+    columns = pyarrow.table({"id": ["a"], "expression": [0], "p_neutral": [1.0]})
+    with pytest.raises(UserError, match="p_neutral alone"):
+        from_table(columns, "mine.csv")
+
+
+def write_csv(path, cells, names=("id", "expression", "p_neutral", "p_happiness"), **encoding):
+    lines = [",".join(names), *(",".join(row) for row in cells)]
+    path.write_text("\n".join(lines) + "\n", **encoding)
+    return path
+
+
+@pytest.mark.parametrize(
+    "label", ["1", "1.0", " 1", "1.0 ", "+1", "1e0"], ids=["int", "float", "a", "b", "c", "d"]
+)
+def test_labels_of_a_csv_are_ints_or_floats(tmp_path, label):
+    path = write_csv(tmp_path / "t.csv", [("a", label, "0.25", "0.75"), ("b", "", "1", "0")])
+    np.testing.assert_array_equal(read_predictions(path).expression, [1, -1])
+
+
+def test_types_do_not_depend_on_the_start_of_a_csv(tmp_path):
+    rows = [(f"{i:06}", "1", "1", "0") for i in range(100_000)]  # megabytes of whole numbers
+    path = write_csv(tmp_path / "t.csv", [*rows, ("last", "1.0", "0.5", "0.5")])
+    back = read_predictions(path)
+    assert back.id[0] == "000000" and back.probabilities[-1].tolist() == [0.5, 0.5]
+
+
+def test_csv_of_spreadsheets_is_read(tmp_path):
+    """A byte order mark, spaces after the commas of the head, CRLF line ends."""
+    names = ("id", " expression", " p_neutral", " p_happiness ")
+    cells = [("a", "0", "0.5", "0.5\r"), ("b", "1", "0.5", "0.5\r")]
+    path = write_csv(tmp_path / "T.CSV", cells, names, encoding="utf-8-sig", newline="")
+    assert read_predictions(path).classes == ("neutral", "happiness")
+
+
+@pytest.mark.bad_input
+def test_files_that_are_no_tables(tmp_path):
+    def refused(name: str, content: bytes, message: str) -> None:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=message) as error:
+            read_predictions(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+    with pytest.raises(UserError, match="no such file"):
+        read_predictions(tmp_path / "none.parquet")
+    with pytest.raises(UserError, match="no such file"):
+        read_predictions(tmp_path)
+    refused("broken.parquet", b"PAR1 not really", "cannot be read as parquet")
+    refused("a_csv.parquet", b"id,p_neutral\n1,1\n", "cannot be read as parquet")
+    refused("empty.csv", b"", "cannot be read as csv")
+    refused("head_only.csv", b"id,p_neutral,p_happiness\n", "no rows")
+    refused("other.csv", b"id,name\n1,a\n", "no predictions.*Columns: id, name")
+    refused(
+        "semicolons.csv", b"id;p_neutral\n1;1\n", "no predictions.*separated by ';', write commas"
+    )
+    refused("twice.csv", b"id,id\n1,2\n", "'id' is there twice")
+    refused("ragged.csv", b"id,p_neutral\n1\n", "cannot be read as csv")
+    refused("binary.csv", b"id,p_neutral,p_happiness\n\xff\xfe,1,0\n", "cannot be read as csv")
+    refused("table.xlsx", b"PK", r"read from .parquet or .csv")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, table, name):
+    """Bytes changed, cut off: never a traceback, never a hang."""
+    write_predictions(table, tmp_path / name)
+    whole, random, refused = (tmp_path / name).read_bytes(), np.random.default_rng(0), 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for place in random.integers(len(damaged), size=random.integers(1, 6)):
+            damaged[place] = random.choice([0, 10, 13, 34, 44, 45, 46, 57, 101, 255])
+        (tmp_path / name).write_bytes(damaged[: random.integers(len(damaged)) or None])
+        try:
+            back = read_predictions(tmp_path / name)
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+        else:
+            assert np.isfinite(back.probabilities).all()
+    assert refused > 100

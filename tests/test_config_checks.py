@@ -1,0 +1,169 @@
+"""What is wrong with a config, said at once and with the nearest right thing."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from affect_jax import config_checks
+from affect_jax.config import ConfigDict, defaults, to_dict
+from affect_jax.core.errors import UserError
+from affect_jax.metrics import protocol
+from affect_jax.train.experiment import all_registries
+
+
+@pytest.fixture(scope="module")
+def registries():
+    return all_registries()
+
+
+def problems(config, registries, **options) -> str:
+    with pytest.raises(UserError) as error:
+        config_checks.check(
+            config, registries=registries, score_problem=protocol.name_problem, **options
+        )
+    return str(error.value)
+
+
+def test_the_defaults_are_right(registries):
+    assert (
+        config_checks.check(defaults(), registries=registries, score_problem=protocol.name_problem)
+        is None
+    )
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("learning_rat", 0.1, "learning_rat = 0.1: no such key; did you mean 'learning_rate'?"),
+        ("batch_size", "64", "batch_size = '64': must be int, not str"),
+        ("batch_size", 0, "batch_size = 0: must be 1 or more"),
+        ("learning_rate", -1.0, "learning_rate = -1.0: must be positive, and finite"),
+        ("learning_rate", float("inf"), "learning_rate = inf: must be positive, and finite"),
+        ("seed", -1, "seed = -1: must be 0 <= seed < 2^32"),
+        ("ema_decay", 1.0, "ema_decay = 1.0: must be in [0, 1)"),
+        ("dtype", "float16", "dtype = 'float16': unknown; did you mean 'bfloat16'?"),
+        ("data.cache", "hots", "data.cache = 'hots': unknown; did you mean 'host'?"),
+        ("data.crop_size", 300, "data.crop_size = 300: must be between 16 and image_size 256"),
+        ("data.num_classes", 9, "data.num_classes = 9: must be 7 or 8 on AffectNet"),
+        (
+            "data.manual_dir",
+            "gs://b/faces",
+            "data.manual_dir = 'gs://b/faces': must be a folder of",
+        ),
+        ("data.mirror", 1, "data.mirror = 1: must be bool, not int"),
+        ("evaluation.split", "validaton", "unknown; did you mean 'validation'?"),
+        ("checkpoint.best", "f1", "checkpoint.best = 'f1': unknown; "),
+        ("checkpoint.best", "-dimensional.mean.rmse", "unknown; "),  # of a head it does not have
+        ("data.name", "afectnet", "data.name = 'afectnet': unknown; did you mean 'affectnet'?"),
+        ("data.options", {"marign": 0.1}, "data.marign: affectnet has no such option"),
+        ("trunk", {"name": "alexnt"}, "trunk.name = 'alexnt': unknown; did you mean 'alexnet'?"),
+        ("trunk", {"name": "resnet18", "widht": 8}, "trunk.widht: resnet18 has no such option"),
+        ("sampling", {"name": "donw"}, "sampling.name = 'donw': unknown; did you mean 'down'?"),
+        ("optimizer", {"name": "sdg"}, "optimizer.name = 'sdg': unknown; did you mean 'sgd'?"),
+        ("schedule", {"name": "cosin"}, "schedule.name = 'cosin': unknown; did you mean 'cosine'"),
+        ("data.options", {"margin": "abc"}, "data.margin = 'abc': must be float"),
+        ("trunk", {"name": "resnet18", "width": -4}, "trunk.width = -4: must be a whole number"),
+        ("trunk", {"name": "resnet18", "width": "8"}, "trunk.width = '8': must be int"),
+        ("sampling", {"name": "down", "cap": 0}, "sampling.cap = 0: must be"),
+        ("optimizer", {"name": "sgd", "momentum": 2}, "optimizer.momentum = 2: must be in [0, 1)"),
+        ("optimizer", {"name": "sgd", "rates": 5}, "optimizer.rates = 5: must be a mapping"),
+        ("schedule", {"name": "step", "decay": -1.0}, "schedule.decay = -1.0: must be in (0, 1]"),
+        (
+            "losses",
+            ({"name": "focal", "head": "expression", "gamma": -1.0},),
+            "losses[0].gamma = -1.0: must be",
+        ),
+        (
+            "losses",
+            ({"name": "ccc", "head": "expression"},),
+            "losses[0].head = 'expression': unknown",
+        ),
+        ("heads", ("expresion",), "did you mean 'expression'?"),
+        ("heads", (), "heads = (): name at least one"),
+        ("losses", (), "losses = (): a run needs at least one term"),
+        ("losses", ({"name": "wieghted_cross_entropy"},), "did you mean 'weighted_cross_entropy'"),
+        ("duration", {"epochs": 1.0, "steps": 5}, "duration: give exactly one of epochs and steps"),
+        ("duration", {"epoch": 1.0}, "duration.epoch = 1.0: no such key; did you mean 'epochs'?"),
+        ("duration", {"steps": -5}, "duration: steps = -5: must be a positive number"),
+        ("evaluate_every", {"steps": 2.5}, "evaluate_every.steps = 2.5: must be int, not float"),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_nearest_right_one(registries, key, value, message):
+    config = defaults()
+    config = ConfigDict(to_dict(config), type_safe=False)
+    place, *path = key.split(".")[::-1]
+    target = config
+    for name in reversed(path):
+        target = target[name]
+    with target.unlocked():
+        target[place] = value
+    assert message in problems(config, registries)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("kind", ["dataset", "sampling", "trunk", "loss", "schedule", "optimizer"])
+def test_an_option_of_a_wrong_type_is_told_before_anything_is_built(registries, kind):
+    """Every option of every entry: given what no option is, and what each is by default."""
+    place = {"dataset": "data.options", "loss": "losses"}.get(kind, kind)
+    for name in registries[kind].names():
+        parameters = inspect.signature(registries[kind][name]).parameters.values()
+        supplied = {"self", "parent", "name", *config_checks.SUPPLIED[kind]}
+        for parameter in [p for p in parameters if p.name not in supplied]:
+            config = ConfigDict(to_dict(defaults()), type_safe=False)
+            spec = {"name": name} | ({"head": "expression"} if kind == "loss" else {})
+            spec[parameter.name] = {1, 2}
+            if kind == "dataset":
+                config.data.name = spec.pop("name")
+                config.data.options = spec
+            else:
+                config[place] = (spec,) if kind == "loss" else spec
+            text = problems(config, registries)
+            assert f"{parameter.name} = {{1, 2}}" in text and "must be" in text
+
+
+def test_what_a_head_is_scored_by_may_choose_the_best(registries):
+    config = defaults()
+    config.heads = ("expression", "valence_arousal", "action_units")
+    for name in ("-dimensional.mean.rmse", "action_units.AU12.auc", "multitask"):
+        config.checkpoint.best = name
+        assert (
+            config_checks.check(config, registries=registries, score_problem=protocol.name_problem)
+            is None
+        )
+    config.data.name, config.checkpoint.best = "csv_faces", "categorical.top1.original.f1.smile"
+    assert (
+        config_checks.check(config, registries=registries, score_problem=protocol.name_problem)
+        is None
+    )  # its classes are in its table
+
+
+def test_all_problems_are_said_at_once(registries):
+    config = defaults()
+    config.learning_rate = -1.0
+    config.batch_size = 100
+    config.trunk = {"name": "vgg"}
+    text = problems(config, registries, num_devices=8, name="configs/mine.py")
+    assert text.startswith("configs/mine.py has 3 problems\n  ")
+    assert "batch_size = 100: must be a multiple of 8 devices; nearest are 96 and 104" in text
+
+
+def test_an_option_that_code_supplies_is_no_option_of_the_config(registries):
+    config = defaults()
+    config.losses = ({"name": "weighted_cross_entropy", "head": "expression", "class_counts": 3},)
+    assert "losses[0].class_counts" in problems(config, registries)
+
+
+@given(st.integers(1, 5000), st.integers(1, 64))
+def test_the_nearest_batch_sizes_do_divide(batch_size, devices):
+    problem = config_checks.division_problem(batch_size, devices)
+    assert (problem is None) == (batch_size % devices == 0)
+    if problem:
+        near = [int(word) for word in problem.replace(";", "").split() if word.isdigit()][1:]
+        assert near and all(
+            size % devices == 0 and abs(size - batch_size) < devices for size in near
+        )

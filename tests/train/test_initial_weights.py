@@ -1,0 +1,289 @@
+"""Starting from given weights: what is taken, what stays fresh, and that a frozen trunk does."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from affect_jax.config import defaults, to_dict
+from affect_jax.core.batch import make_targets, split_for_devices, take_rows
+from affect_jax.core.errors import UserError
+from affect_jax.core.parallel import AXIS
+from affect_jax.models import imported_weights
+from affect_jax.run.checkpoints import Checkpoints
+from affect_jax.run.workdir import Workdir
+from affect_jax.train import initial_weights
+from affect_jax.train.experiment import Experiment, all_registries, create_experiment
+from affect_jax.train.loop import train_and_evaluate
+from affect_jax.train.state import TrainState, create_state, eval_variables
+from affect_jax.train.step import train_step
+from tests.releases import as_flags, shrink, write_release
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def config_of(init_from: object = "", *, classes: int = 8, ema: float = 0.0, **optimizer):
+    config = defaults()
+    config.data.image_size, config.data.crop_size, config.data.num_classes = 40, 32, classes
+    config.trunk = {"name": "resnet18", "width": 8}
+    config.init_from, config.ema_decay = str(init_from), ema
+    if optimizer:
+        config.optimizer = {"name": "sgd", "momentum": 0.9, "weight_decay": 0.1, **optimizer}
+    return config
+
+
+@functools.cache
+def fresh_state(classes: int = 8, ema: float = 0.0):
+    return create_state(compiled(config_of(classes=classes, ema=ema)))
+
+
+def compiled(config) -> Experiment:
+    targets = make_targets({"expression": np.arange(40) % config.data.num_classes})
+    return create_experiment(config, targets, steps_per_epoch=10)
+
+
+def weights(seed: int = 1, classes: int = 8):
+    """Params and batch statistics of the network, each number unlike a fresh one."""
+    random = np.random.default_rng(seed)
+    fresh = fresh_state(classes)
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf) + random.uniform(0.01, 0.02, leaf.shape).astype(np.float32),
+        (fresh.params["model"], fresh.batch_stats),
+    )
+
+
+def write_file(path: pathlib.Path, params, batch_stats) -> pathlib.Path:
+    safetensors.numpy.save_file(imported_weights.named(params, batch_stats), path)
+    return path
+
+
+def assert_trees_equal(a, b) -> None:
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def start(config) -> initial_weights.WarmStart:
+    found = initial_weights.read(config)
+    assert found is not None
+    return found
+
+
+def test_nothing_named_is_nothing_read():
+    assert initial_weights.read(config_of()) is None
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_files_weights_fill_network_statistics_and_average(tmp_path, ema):
+    params, batch_stats = weights()
+    path = write_file(tmp_path / "w.safetensors", params, batch_stats)
+    state = start(config_of(path, ema=ema)).into(fresh_state(ema=ema))
+    assert_trees_equal(state.params["model"], params)
+    assert_trees_equal(state.batch_stats, batch_stats)
+    assert_trees_equal(state.ema, params if ema else {})
+    assert int(state.step) == 0
+    assert_trees_equal(state.opt_state, fresh_state(ema=ema).opt_state)
+    assert jax.tree.structure(state) == jax.tree.structure(fresh_state(ema=ema))
+    arrays = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, np.ndarray)]
+    assert len({leaf.ctypes.data for leaf in arrays}) == len(arrays), "one is donated twice"
+
+
+def test_an_address_on_the_hub_is_no_folder_of_a_run(monkeypatch):
+    params, batch_stats = weights()
+    asked = []
+
+    def read(source):
+        asked.append(source)
+        return imported_weights.named(params, batch_stats)
+
+    monkeypatch.setattr(initial_weights.weight_files, "read", read)
+    state = start(config_of("hf://owner/faces")).into(fresh_state())
+    assert asked == ["hf://owner/faces"]
+    assert_trees_equal(state.params["model"], params)
+
+
+def test_a_head_of_other_classes_stays_as_initialised(tmp_path):
+    params, batch_stats = weights(classes=5)
+    path = write_file(tmp_path / "w.safetensors", params, batch_stats)
+    found = start(config_of(path))
+    state = found.into(fresh_state())
+    assert_trees_equal(state.params["model"]["trunk"], params["trunk"])
+    assert_trees_equal(
+        state.params["model"]["expression"], fresh_state().params["model"]["expression"]
+    )
+    assert sorted(found.report.fresh) == ["params.expression.bias", "params.expression.kernel"]
+    assert sorted(found.report.unmatched) == ["params.expression.bias", "params.expression.kernel"]
+
+
+def write_run(folder: pathlib.Path, ema: float) -> dict[int, TrainState]:
+    """A run with two checkpoints, of which the first is the better."""
+    config = config_of(ema=ema)
+    config.checkpoint.best = "score"
+    workdir, saved = Workdir(folder), {}
+    workdir.create()
+    workdir.save_config(to_dict(config))
+    with Checkpoints.of(config, workdir) as checkpoints:
+        for step, score in ((10, 0.9), (20, 0.1)):
+            params, batch_stats = weights(seed=step)
+            state = fresh_state(ema=ema).replace(
+                step=np.array(step, np.int32),
+                params={"model": params, "loss": {}},
+                batch_stats=batch_stats,
+                ema=weights(seed=step + 1)[0] if ema else {},
+            )
+            saved[step] = jax.tree.map(np.asarray, state)
+            checkpoints.save(step, saved[step], {"epoch": 1.0, "data": "d"}, {"score": score})
+            checkpoints.wait()
+    return saved
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_run_gives_what_its_evaluation_uses(tmp_path, ema):
+    saved = write_run(tmp_path / "run", ema)
+    state = start(config_of(tmp_path / "run")).into(fresh_state())
+    expected = eval_variables(saved[10])
+    assert_trees_equal(state.params["model"], expected["params"])
+    assert_trees_equal(state.batch_stats, expected["batch_stats"])
+
+
+def refusal(config) -> str:
+    with pytest.raises(UserError) as error:
+        initial_weights.read(config)
+    return str(error.value)
+
+
+def test_what_cannot_be_a_start_is_told(tmp_path):
+    assert "no such file" in refusal(config_of(tmp_path / "absent.pth"))
+    assert "a folder, and not of a run" in refusal(config_of(tmp_path))
+    workdir = Workdir(tmp_path / "young")
+    workdir.create()
+    workdir.save_config(to_dict(config_of()))
+    assert "no checkpoint; train first" in refusal(config_of(workdir.path))
+    write_run(tmp_path / "run", 0.0)
+    other = config_of(tmp_path / "run")
+    other.trunk = {"name": "resnet18", "width": 16}
+    assert "not of trunk 'resnet18'" in refusal(other)
+    for path in (tmp_path / "run" / "checkpoints" / "10" / "state").rglob("*"):
+        if path.is_file() and path.stat().st_size > 1000:
+            path.write_bytes(path.read_bytes()[:-100] + bytes(100))
+    assert "cannot be restored" in refusal(config_of(tmp_path / "run"))
+
+
+def updated(config, state: TrainState, count: int = 2) -> TrainState:
+    """The state after updates on two simulated devices."""
+    made = compiled(config)
+    update = jax.jit(
+        jax.vmap(
+            functools.partial(train_step, made),
+            axis_name=AXIS,
+            in_axes=(None, 0),
+            out_axes=None,
+        )
+    )
+    random = np.random.default_rng(0)
+    targets = make_targets({"expression": np.arange(8)})
+    for _ in range(count):
+        batch = take_rows(targets, np.arange(8))
+        batch["image"] = random.integers(0, 256, (8, 40, 40, 3), np.uint8)
+        state, metrics = update(state, split_for_devices(batch, 2))
+        assert np.isfinite(float(metrics.compute()["loss"]))
+    return state
+
+
+def test_a_frozen_trunk_keeps_every_bit_and_the_head_learns():
+    config = config_of(rates={"trunk": 0.0})
+    before = create_state(compiled(config))
+    after = updated(config, before)
+    assert_trees_equal(after.params["model"]["trunk"], before.params["model"]["trunk"])
+    assert_trees_equal(after.batch_stats, before.batch_stats)
+    for a, b in zip(
+        *(jax.tree.leaves(s.params["model"]["expression"]) for s in (after, before)), strict=True
+    ):
+        assert (np.asarray(a) != np.asarray(b)).all()
+
+
+def test_the_networks_parts_have_their_rates():
+    rates = {"trunk": 0.25, "trunk/stem": 0.0, "trunk/stage4": 0.5}
+    made = compiled(config_of(momentum=0.0, weight_decay=0.0, rates=rates))
+    params = fresh_state().params
+    ones = jax.tree.map(np.ones_like, params)
+    updates, _ = made.optimizer.update(ones, made.optimizer.init(params), params)
+    for name, layer in updates["model"]["trunk"].items():
+        expected = {"stem": 0.0, "stage4_block1": 0.5, "stage4_block2": 0.5}.get(name, 0.25)
+        for leaf in jax.tree.leaves(layer):
+            np.testing.assert_allclose(leaf, -expected * 0.01, rtol=1e-6)
+    for leaf in updates["model"]["expression"].values():
+        np.testing.assert_allclose(leaf, -0.01, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces")
+    write_release(folder / "release")
+    return folder / "release", folder / "data"
+
+
+def fit(places, folder: pathlib.Path, init_from: object, steps_of_run: int) -> int:
+    all_registries()
+    config = config_of()
+    shrink(config, *places, trunk__name="resnet18", duration={"steps": steps_of_run})
+    config.trunk = {"name": "resnet18", "width": 8}
+    config.optimizer = {"name": "sgd", "momentum": 0.9, "rates": {"trunk": 0.0}}
+    config.init_from, config.ema_decay = str(init_from), 0.0
+    workdir = Workdir(folder)
+    workdir.create()
+    return train_and_evaluate(config, workdir)
+
+
+def test_a_run_starts_from_its_file_and_later_from_itself(places, tmp_path, capsys):
+    """Resume order: own checkpoint, then what is given."""
+    params, batch_stats = weights()
+    path = write_file(tmp_path / "w.safetensors", params, batch_stats)
+    assert fit(places, tmp_path / "run", path, 2) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"trunk.stage4_block2 +10 +74,240 +trunk.stage4_block2", said)
+    path.unlink()
+    assert fit(places, tmp_path / "run", path, 4) == 0  # the file is not needed any more
+    assert "trunk.stage4_block2" not in capsys.readouterr().err
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.steps()[-1] == 4
+        kept = checkpoints.arrays("last", ("params.model.trunk.", "batch_stats."))
+    for name, value in imported_weights.named(params, batch_stats).items():
+        if "trunk" in name:
+            np.testing.assert_array_equal(kept[name.replace("params.", "params.model.")], value)
+
+
+def test_a_wrong_file_is_told_before_data_are_prepared(places, tmp_path):
+    release, _ = places
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"garbage")
+    with pytest.raises(UserError, match="damaged, or no safetensors file"):
+        fit((release, tmp_path / "data"), tmp_path / "run", path, 2)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_wrong_file_does_not_bind_the_workdir(places, tmp_path):
+    """The command with the right file works in the same folder: its config may still change."""
+    arguments = [sys.executable, "-m", "affect_jax.main", "--workdir=run"]
+    arguments.append(f"--config={ROOT / 'configs' / 'finetune_resnet18.py'}")
+    arguments += as_flags(*places)
+    for name in ("absent.pth", "nowhere.pth"):
+        result = subprocess.run(
+            [*arguments, f"--config.init_from={name}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert result.returncode == 2, result.stderr
+        assert result.stderr.splitlines()[-1] == f"affect_jax: init_from = '{name}': no such file"

@@ -1,0 +1,104 @@
+"""Steps without a finite loss change nothing, are told with their faces, and stop the run."""
+
+from __future__ import annotations
+
+import functools
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+from absl import logging
+
+from affect_jax.core.batch import make_targets, split_for_devices
+from affect_jax.core.errors import UserError
+from affect_jax.core.parallel import AXIS
+from affect_jax.train import nonfinite
+from affect_jax.train.experiment import create_experiment
+from affect_jax.train.state import create_state
+from affect_jax.train.step import train_step
+from tests.faults import experiment
+from tests.train import test_step
+
+
+def metrics(loss: float, norm: float = 1.0) -> types.SimpleNamespace:
+    """What a step hands over, as far as it is looked at."""
+
+    def average(value: float):
+        return types.SimpleNamespace(total=np.float32(2 * value), count=np.int32(2))
+
+    empty = types.SimpleNamespace(total=np.float32(0), count=np.int32(0))
+    return types.SimpleNamespace(
+        loss=average(loss), gradient_norm=average(norm), loss_ccc=average(loss), accuracy=empty
+    )
+
+
+def faces(step: int) -> list[str]:
+    return [f"{step}/a.jpg", f"{step}/b.jpg"]
+
+
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(logging, "warning", lambda text, *values: said.append(text % values))
+    return said
+
+
+def test_finite_steps_pass(tmp_path):
+    given = [metrics(0.0), metrics(1e30), metrics(-5.0, norm=0.0)]
+    assert nonfinite.NonFiniteGuard(tmp_path, 0, faces).filter_finite(1, given) == given
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bad", [(np.nan, 1.0), (1.0, np.inf), (-np.inf, np.nan)])
+def test_the_first_that_may_not_be_stops_the_run_and_is_written_down(tmp_path, bad):
+    given = [metrics(1.0, norm=3.0), metrics(2.0, norm=4.0), metrics(*bad), metrics(1.0)]
+    with pytest.raises(UserError, match=r"^step 13: .*nonfinite.json.*skip_nonfinite=10") as caught:
+        nonfinite.NonFiniteGuard(tmp_path, 0, faces).filter_finite(11, given)
+    assert "\n" not in str(caught.value)
+    (found,) = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert found["step"] == 13
+    assert found["faces"] == ["13/a.jpg", "13/b.jpg"]
+    assert found["gradient_norms_before"] == [3.0, 4.0]
+    np.testing.assert_equal((float(found["loss"]), float(found["gradient_norm"])), bad)
+    np.testing.assert_equal(float(found["loss_ccc"]), bad[0])
+
+
+def test_some_may_be_left_out_and_one_more_stops_the_run(tmp_path, warnings):
+    guard = nonfinite.NonFiniteGuard(tmp_path, 2, faces)
+    good = metrics(1.0)
+    assert guard.filter_finite(1, [good, metrics(np.nan)]) == [good]
+    assert guard.filter_finite(3, [metrics(np.nan)]) == []
+    assert [line[:20] for line in warnings] == ["step 2 was left out:", "step 3 was left out:"]
+    with pytest.raises(UserError, match="^step 5: "):
+        guard.filter_finite(4, [good, metrics(np.nan)])
+    left_out = [found["step"] for found in json.loads((tmp_path / "nonfinite.json").read_text())]
+    assert left_out == [2, 3, 5]
+
+
+def test_a_file_that_cannot_be_written_hides_nothing(tmp_path, warnings):
+    with pytest.raises(UserError, match="^step 1: the loss or its gradient is not finite; the"):
+        nonfinite.NonFiniteGuard(tmp_path / "nowhere", 0, faces).filter_finite(1, [metrics(np.nan)])
+    assert "nonfinite.json cannot be written" in warnings[0]
+
+
+def test_a_step_without_a_finite_loss_changes_nothing_but_its_number():
+    config = experiment.get_config()
+    targets = make_targets({"expression": np.repeat(np.arange(8), 5)})
+    made = create_experiment(config, targets, steps_per_epoch=10)
+    run = functools.partial(train_step, made)
+    step = jax.jit(jax.vmap(run, axis_name=AXIS, in_axes=(None, 0), out_axes=None))
+    batch = split_for_devices(test_step.random_batch(config), 2)
+    state, shown = step(create_state(made), batch)
+    assert np.isfinite(float(shown.compute()["loss"]))
+
+    head = state.params["model"]["expression"]
+    bad = jax.tree.map(lambda leaf: leaf.at[..., 0].set(np.nan), head)
+    model = {**state.params["model"], "expression": bad}
+    broken = state.replace(params={**state.params, "model": model})
+    after, shown = step(broken, batch)
+    assert not np.isfinite(float(shown.compute()["loss"]))
+    assert int(after.step) == 2
+    for a, b in zip(*map(jax.tree.leaves, (after, broken.replace(step=after.step))), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,324 @@
+"""Optimizers step for step against PyTorch's, and the moving average."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from affect_jax.core.errors import UserError
+from affect_jax.train import optimizers
+
+torch = pytest.importorskip("torch")
+
+STEPS = 20
+INTERVAL = 7
+RANDOM = np.random.default_rng(0)
+FEATURES = RANDOM.normal(size=(STEPS, 16, 5)).astype(np.float32)
+TARGETS = RANDOM.normal(size=(STEPS, 16, 3)).astype(np.float32)
+PARAMS = {
+    "bias": RANDOM.normal(size=3).astype(np.float32),
+    "kernel": RANDOM.normal(size=(5, 3)).astype(np.float32),
+    "scale": RANDOM.normal(size=()).astype(np.float32),
+}
+SCHEDULE = {"name": "step", "decay": 0.5, "interval": {"steps": INTERVAL}}
+
+
+def model(params, features):
+    return params["scale"] * (features @ params["kernel"] + params["bias"])
+
+
+def train(spec: dict) -> list[dict[str, np.ndarray]]:
+    """The parameters after each of `STEPS` updates."""
+    schedule = optimizers.create_schedule(
+        SCHEDULE, learning_rate=0.05, steps_per_epoch=1, total_steps=STEPS
+    )
+    optimizer = optimizers.create_optimizer(spec, schedule)
+
+    def update(carry, data):
+        params, state = carry
+
+        def objective(params):
+            features, targets = data
+            return jnp.mean((model(params, features) - targets) ** 2)
+
+        updates, state = optimizer.update(jax.grad(objective)(params), state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), params
+
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    start = (params, optimizer.init(params))
+    _, history = jax.lax.scan(update, start, (jnp.asarray(FEATURES), jnp.asarray(TARGETS)))
+    return [{key: np.asarray(leaf[i]) for key, leaf in history.items()} for i in range(STEPS)]
+
+
+def train_torch(create, weight_decay: float, clip_norm: float) -> list[dict[str, np.ndarray]]:
+    params = {key: torch.tensor(value, requires_grad=True) for key, value in PARAMS.items()}
+    groups = [
+        {"params": [params["kernel"]], "weight_decay": weight_decay},
+        {"params": [params["bias"], params["scale"]], "weight_decay": 0.0},
+    ]
+    optimizer = create(groups, lr=0.05)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, INTERVAL, 0.5)
+    history = []
+    for features, targets in zip(FEATURES, TARGETS, strict=True):
+        optimizer.zero_grad()
+        error = model(params, torch.tensor(features)) - torch.tensor(targets)
+        (error**2).mean().backward()
+        if clip_norm:
+            torch.nn.utils.clip_grad_norm_(params.values(), clip_norm)
+        optimizer.step()
+        scheduler.step()
+        history.append({key: value.detach().numpy().copy() for key, value in params.items()})
+    return history
+
+
+def torch_sgd(**options):
+    return lambda groups, lr: torch.optim.SGD(groups, lr=lr, **options)
+
+
+@pytest.mark.parametrize(
+    ("spec", "create"),
+    [
+        ({"name": "sgd", "weight_decay": 0.1, "clip_norm": 0.5}, torch_sgd(momentum=0.9)),
+        ({"name": "sgd", "weight_decay": 0.1}, torch_sgd(momentum=0.9)),
+        ({"name": "sgd"}, torch_sgd(momentum=0.9)),
+        ({"name": "sgd", "momentum": 0.0, "weight_decay": 0.1}, torch_sgd()),
+        (
+            {"name": "sgd", "nesterov": True, "weight_decay": 0.1},
+            torch_sgd(momentum=0.9, nesterov=True),
+        ),
+        ({"name": "adam", "weight_decay": 0.1, "clip_norm": 0.5}, torch.optim.Adam),
+        ({"name": "adam", "beta1": 0.8, "beta2": 0.9}, None),
+        ({"name": "adamw", "weight_decay": 0.1, "clip_norm": 0.5}, torch.optim.AdamW),
+        ({"name": "adamw"}, torch.optim.AdamW),
+    ],
+    ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
+)
+def test_twenty_steps_equal_torch(spec, create):
+    if create is None:
+
+        def create(groups, lr):
+            return torch.optim.Adam(groups, lr=lr, betas=(0.8, 0.9))
+
+    ours = train(spec)
+    default = {"clip_norm": 0.0, "weight_decay": 0.01 if spec["name"] == "adamw" else 0.0}
+    options = {**default, **spec}
+    theirs = train_torch(create, options["weight_decay"], options["clip_norm"])
+    for mine, other in zip(ours, theirs, strict=True):
+        for key in PARAMS:
+            np.testing.assert_allclose(mine[key], other[key], rtol=1e-4, atol=2e-6)
+    assert np.abs(ours[-1]["kernel"] - PARAMS["kernel"]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "create", "clip_norm"),
+    [
+        ("sgd", torch_sgd(momentum=0.9), 0.0),
+        ("sgd", torch_sgd(momentum=0.9), 0.5),
+        ("adam", torch.optim.Adam, 0.0),
+        ("adamw", torch.optim.AdamW, 0.5),
+    ],
+)
+def test_rates_of_parts_equal_torchs_groups(name, create, clip_norm):
+    """A tenth of the rate for the kernel, none for the scale, which clipping does not count."""
+
+    def create_with_rates(groups, lr):
+        kernel, (bias, scale) = groups[0]["params"], groups[1]["params"]
+        scale.requires_grad_(False)
+        return create(
+            [
+                {"params": kernel, "weight_decay": 0.1, "lr": 0.1 * lr},
+                {"params": [bias], "weight_decay": 0.0},
+            ],
+            lr=lr,
+        )
+
+    rates = {"kernel": 0.1, "scale": 0.0}
+    spec = {"name": name, "weight_decay": 0.1, "clip_norm": clip_norm, "rates": rates}
+    ours, theirs = train(spec), train_torch(create_with_rates, 0.1, clip_norm)
+    for mine, other in zip(ours, theirs, strict=True):
+        for key in PARAMS:
+            np.testing.assert_allclose(mine[key], other[key], rtol=1e-4, atol=2e-6, err_msg=key)
+        np.testing.assert_array_equal(mine["scale"], PARAMS["scale"])
+    assert np.abs(ours[-1]["kernel"] - PARAMS["kernel"]).max() > 0.005
+
+
+NETWORK = {
+    "model": {
+        "trunk": {"stem": {"kernel": 1.0}, "stage1": {"kernel": 1.0, "bias": 1.0}},
+        "expression": {"kernel": 1.0},
+    },
+    "loss": {"expression": 1.0},
+}
+
+
+def moved_by(rates: dict[str, float]) -> dict[str, float]:
+    """How far each parameter goes at rate 1 and gradient 1."""
+    params = jax.tree.map(jnp.asarray, NETWORK)
+    optimizer = optimizers.create_optimizer(
+        {"name": "sgd", "momentum": 0.0, "rates": rates}, optax.constant_schedule(1.0)
+    )
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    paths = jax.tree_util.tree_leaves_with_path(updates)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): -float(u) for p, u in paths}
+
+
+PARTS = ("trunk", "trunk/stem", "trunk/stage", "trunk/stage1/bias", "expression", "loss")
+
+
+@given(st.dictionaries(st.sampled_from(PARTS), st.sampled_from([0.0, 0.1, 0.5, 2.0])))
+def test_the_longest_beginning_gives_the_rate(rates):
+    for name, distance in moved_by(rates).items():
+        name = name.removeprefix("model/")
+        fitting = sorted((key for key in rates if name.startswith(key)), key=len)
+        expected = rates[fitting[-1]] if fitting else 1.0
+        np.testing.assert_allclose(distance, expected, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("rates", "frozen"),
+    [
+        ({}, False),
+        ({"trunk": 0.1}, False),
+        ({"expression": 0.0}, False),
+        ({"trunk/stem": 0.0}, False),
+        ({"trunk": 0.0, "trunk/stem": 0.1}, False),
+        ({"trunk": 0.0}, True),
+        ({"trunk": 0, "trunk/stem": 0, "expression": 0.1}, True),
+    ],
+)
+def test_a_trunk_is_frozen_where_nothing_of_it_moves(rates, frozen):
+    assert optimizers.freezes({"name": "sgd", "rates": rates}, "trunk") == frozen
+    moved = [d for name, d in moved_by(rates).items() if name.startswith("model/trunk")]
+    assert frozen == (not any(moved))
+
+
+def test_without_rates_nothing_is_frozen():
+    assert not optimizers.freezes({"name": "sgd"}, "trunk")
+    assert not optimizers.freezes({"name": "sgd", "rates": None}, "trunk")
+
+
+def test_frozen_parameters_take_no_memory():
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    sizes = {}
+    for rates in ({"bias": 0.5}, {"kernel": 0.0}):
+        optimizer = optimizers.create_optimizer(
+            {"name": "adam", "rates": rates}, optax.constant_schedule(0.1)
+        )
+        state = optimizer.init(params)
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+        sizes[str(rates)] = sum(leaf.size for leaf in jax.tree.leaves(state))
+    assert sizes["{'bias': 0.5}"] - sizes["{'kernel': 0.0}"] == 2 * PARAMS["kernel"].size
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ({"trnk": 0.1}, "optimizer.rates: 'trnk': unknown; did you mean 'trunk'"),
+        ({"trunk/stage7": 0.1}, "'trunk/stage7': unknown; did you mean 'trunk/stage1'"),
+        ({"trunk": -0.1}, r"optimizer.rates\['trunk'\] = -0.1: must be 0 or more"),
+        ({"trunk": "slow"}, r"optimizer.rates\['trunk'\] = 'slow'"),
+    ],
+)
+def test_impossible_rates_are_refused(rates, message):
+    with pytest.raises(UserError, match=message):
+        moved_by(rates)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS.names())
+def test_weight_decay_spares_biases_norms_and_scalars(name):
+    params = {
+        "conv": jnp.ones((3, 3, 2, 4)),
+        "dense": jnp.ones((4, 2)),
+        "bias": jnp.ones(4),
+        "norm": jnp.ones(4),
+        "loss": jnp.ones(()),
+    }
+    optimizer = optimizers.create_optimizer(
+        {"name": name, "weight_decay": 0.1}, optax.constant_schedule(0.1)
+    )
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    for key, update in updates.items():
+        assert np.all(np.asarray(update) < 0) == (key in ("conv", "dense")), key
+        assert np.all(np.asarray(update) <= 0), key
+
+
+@given(st.floats(0.1, 100), st.floats(0.1, 10))
+def test_clipping_bounds_the_global_norm(size, limit):
+    optimizer = optimizers.create_optimizer(
+        {"name": "sgd", "momentum": 0.0, "clip_norm": limit}, optax.constant_schedule(1.0)
+    )
+    gradients = {"a": jnp.array([[0.6 * size]]), "b": jnp.array([0.8 * size])}
+    updates, _ = optimizer.update(gradients, optimizer.init(gradients), gradients)
+    np.testing.assert_allclose(optax.tree.norm(updates), min(size, limit), rtol=1e-5)
+    np.testing.assert_allclose(updates["a"][0, 0] / updates["b"][0], 0.75, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS.names())
+def test_state_holds_arrays_only_and_keeps_its_shape(name):
+    spec = {"name": name, "weight_decay": 0.1, "clip_norm": 1.0}
+    optimizer = optimizers.create_optimizer(spec, optax.constant_schedule(0.1))
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    state = optimizer.init(params)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+    _, after = jax.jit(optimizer.update)(params, state, params)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "sdg"}, "did you mean 'sgd'"),
+        ({"name": "sgd", "beta1": 0.9}, "beta1: sgd has no such option"),
+        ({"name": "sgd", "momentum": 1.0}, "optimizer.momentum = 1.0: must be in"),
+        ({"name": "sgd", "weight_decay": -1e-4}, "optimizer.weight_decay = -0.0001"),
+        ({"name": "sgd", "clip_norm": None}, "optimizer.clip_norm = None"),
+        ({"name": "adam", "beta2": 1}, "optimizer.beta2 = 1"),
+        ({"name": "adamw", "beta1": -0.1}, "optimizer.beta1 = -0.1"),
+        ({"name": "adamw", "weight_decay": "no"}, "optimizer.weight_decay = 'no'"),
+    ],
+)
+def test_impossible_optimizers_are_refused(spec, message):
+    with pytest.raises(UserError, match=message):
+        optimizers.create_optimizer(spec, optax.constant_schedule(0.1))
+
+
+def test_moving_average_equals_its_definition():
+    history = RANDOM.normal(size=(200, 4)).astype(np.float32)
+    expected = np.zeros(4)
+    ema = {"layer": {"kernel": jnp.zeros(4)}}
+    update = jax.jit(lambda ema, params, step: optimizers.ema_update(ema, params, 0.9, step))
+    for t, params in enumerate(history):
+        decay = min(0.9, (1 + t) / (10 + t))
+        expected = decay * expected + (1 - decay) * params
+        ema = update(ema, {"layer": {"kernel": jnp.asarray(params)}}, jnp.int32(t))
+        np.testing.assert_allclose(ema["layer"]["kernel"], expected, rtol=1e-4, atol=1e-6)
+
+
+@given(st.floats(0, 0.9999), st.integers(0, 10**6))
+def test_moving_average_of_constant_parameters_is_them(decay, step):
+    params = {"kernel": jnp.array([1.5, -2.0, 1e-3])}
+    ema = optimizers.ema_update(params, params, decay, jnp.int32(step))
+    np.testing.assert_allclose(ema["kernel"], params["kernel"], rtol=1e-6)
+
+
+def test_moving_average_forgets_its_start():
+    ema, params = {"kernel": jnp.full(3, 100.0)}, {"kernel": jnp.ones(3)}
+    update = jax.jit(optimizers.ema_update, static_argnums=2)
+    for t in range(100):
+        ema = update(ema, params, 0.9999, jnp.int32(t))
+    np.testing.assert_allclose(ema["kernel"], 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("off", [None, {}])
+def test_no_moving_average_stays_none(off):
+    assert optimizers.ema_update(off, {"kernel": jnp.ones(3)}, 0.9, jnp.int32(0)) == off
