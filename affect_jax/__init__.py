@@ -1,4 +1,4 @@
-"""AffectNet's baselines in JAX: categorical, dimensional and facial action models.
+"""AffectNet's baselines in JAX: categorical, dimensional and action-unit models.
 
 from affect_jax import Predictor
 
@@ -18,7 +18,7 @@ __all__ = ["Predictor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Loads what is named, when it is named: the package itself loads nothing."""
+    """Imports `Predictor` on first access, so that `import affect_jax` stays fast."""
     if name == "Predictor":
         from affect_jax.predict.predictor import Predictor
 

@@ -1,7 +1,7 @@
-"""Whether a config can be run, told before anything is built: `check`.
+"""Validates a config before anything is built; see `check`.
 
-Keys and their types by the defaults, values by the rules below, names and options by the
-registries, whose entries judge their own options.
+Keys and types are compared with the defaults, values with the rules below, and names and options
+with the registries, whose entries validate their own options.
 """
 
 from __future__ import annotations
@@ -12,65 +12,66 @@ from typing import Any
 
 import numpy as np
 
-from affect_jax.config import SPECS, Config, defaults, duration_problem, flatten, to_dict
+from affect_jax.config import SPEC_KEYS, Config, defaults, find_duration_problem, flatten, to_dict
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
-from affect_jax.core.paths import MOUNT, is_local
-from affect_jax.core.registry import Registry, fits, nearest, unknown
+from affect_jax.core.paths import LOCAL_FOLDER_REQUIREMENT, is_local
+from affect_jax.core.registry import Registry, describe_unknown_name, matches_type, suggest_name
 
-ScoreProblem = Callable[[str, Sequence[str], Sequence[str]], str | None]
-"""(name of a score, heads, classes) -> why a model with these heads has no such score, or None."""
+ScoreNameValidator = Callable[[str, Sequence[str], Sequence[str]], str | None]
+"""(score name, heads, classes) -> why a model with these heads has no such score, or None."""
 
 
 def check(
     config: Config,
     *,
     registries: Mapping[str, Registry],
-    score_problem: ScoreProblem = lambda *_: None,
+    validate_score_name: ScoreNameValidator = lambda *_: None,
     num_devices: int = 1,
     name: str = "config",
 ) -> None:
-    """Checks a config before any device, data or file is touched.
+    """Checks a config before any data are read or written.
 
     **Arguments:**
 
-    - `registries`: what can be named, see `experiment.all_registries`; kinds that are not there are
-      not checked.
-    - `score_problem`: judges the name of a score, see `protocol.name_problem`.
+    - `registries`: kind -> registry, see `experiment.load_registries`; other kinds are not checked.
+    - `validate_score_name`: validates the name of a score, see `protocol.validate_score_name`.
     - `num_devices`: devices of all processes, over which a training batch is split.
-    - `name`: what the message calls the config: its file's name.
+    - `name`: name of the config in the message, usually its file.
 
-    **Raises:** `UserError` with every problem found, one a line.
+    **Raises:** `UserError` with all problems, one per line.
     """
-    problems = list(_shape_problems(to_dict(config), to_dict(defaults()), ""))
-    if not problems:  # ranges make sense only of values that are there and of the right type
-        problems = list(_value_problems(config, num_devices))
-        problems += list(_registry_problems(config, registries, score_problem))
+    problems = list(_find_key_problems(to_dict(config), to_dict(defaults()), ""))
+    if not problems:  # ranges can be checked only for values that exist and have the right type
+        problems = list(_find_value_problems(config, num_devices))
+        problems += list(_find_registry_problems(config, registries, validate_score_name))
     if len(problems) == 1:
         raise UserError(f"{name}: {problems[0]}")
     if problems:
         raise UserError(f"{name} has {len(problems)} problems", problems)
 
 
-def _shape_problems(given: dict, known: dict, prefix: str) -> Iterator[str]:
-    """Unknown and missing keys, and wrong types."""
-    for key in sorted(set(given) - set(known)):
-        yield f"{prefix}{key} = {given[key]!r}: no such key; {nearest(key, known)}"
-    for key in sorted(set(known) - set(given)):
+def _find_key_problems(values: dict, default_values: dict, prefix: str) -> Iterator[str]:
+    """Yields unknown keys, missing keys and wrong types."""
+    for key in sorted(set(values) - set(default_values)):
+        yield f"{prefix}{key} = {values[key]!r}: no such key; {suggest_name(key, default_values)}"
+    for key in sorted(set(default_values) - set(values)):
         yield f"{prefix}{key}: missing"
-    for key in sorted(set(known) & set(given)):
-        value, default, path = given[key], known[key], prefix + key
-        if not fits(value, type(default)):
-            wanted = {dict: "a mapping", list: "a tuple"}.get(type(default), type(default).__name__)
-            yield f"{path} = {value!r}: must be {wanted}, not {type(value).__name__}"
-        elif isinstance(default, dict) and key not in SPECS and path != "data.options":
+    for key in sorted(set(default_values) & set(values)):
+        value, default, path = values[key], default_values[key], prefix + key
+        if not matches_type(value, type(default)):
+            expected_type = {dict: "a mapping", list: "a tuple"}.get(
+                type(default), type(default).__name__
+            )
+            yield f"{path} = {value!r}: must be {expected_type}, not {type(value).__name__}"
+        elif isinstance(default, dict) and key not in SPEC_KEYS and path != "data.options":
             optional = {"epochs": 0.0, "steps": 0} if set(default) == {"epochs", "steps"} else {}
-            yield from _shape_problems({**optional, **value}, default, f"{path}.")
+            yield from _find_key_problems({**optional, **value}, default, f"{path}.")
 
 
 # Each rule: key, condition, what must hold.
-RULES = (
-    ("data.manual_dir", is_local, MOUNT),
+VALUE_RULES = (
+    ("data.manual_dir", is_local, LOCAL_FOLDER_REQUIREMENT),
     ("seed", lambda v: 0 <= v < 2**32, "0 <= seed < 2^32"),
     ("data.image_size", lambda v: 16 <= v <= 1024, "between 16 and 1024"),
     ("data.num_classes", lambda v: v >= 2, "at least 2"),
@@ -85,52 +86,53 @@ RULES = (
     ("log_every", lambda v: v >= 1, "1 or more"),
     ("skip_nonfinite", lambda v: v >= 0, "0 or more"),
 )
-CHOICES = (
+ALLOWED_VALUES = (
     ("dtype", ("float32", "bfloat16")),
     ("data.action_units", ("annotated", "estimated", "auto")),
     ("data.cache", ("none", "host", "device", "auto")),
 )
-OWN = ("affectnet", "synthetic_faces")
+BUILT_IN_DATASETS = ("affectnet", "synthetic_faces")
 """Data sets whose splits and classes are known before they are prepared."""
-DURATIONS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
+
+DURATION_KEYS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
 
 
-def _value_problems(config: Config, num_devices: int) -> Iterator[str]:
+def _find_value_problems(config: Config, num_devices: int) -> Iterator[str]:
     flat = flatten(config)
-    for key, holds, wanted in RULES:
-        if not holds(flat[key]):
-            yield f"{key} = {flat[key]!r}: must be {wanted}"
-    for key, choices in CHOICES:
+    for key, is_valid, requirement in VALUE_RULES:
+        if not is_valid(flat[key]):
+            yield f"{key} = {flat[key]!r}: must be {requirement}"
+    for key, choices in ALLOWED_VALUES:
         if flat[key] not in choices:
-            yield f"{key} = {unknown(flat[key], choices)}"
+            yield f"{key} = {describe_unknown_name(flat[key], choices)}"
     if config.data.name == "affectnet" and config.data.num_classes not in labels.CLASS_COUNTS:
         yield f"data.num_classes = {config.data.num_classes}: must be 7 or 8 on AffectNet"
     if not 16 <= config.data.crop_size <= config.data.image_size:
         limit = config.data.image_size
         yield f"data.crop_size = {config.data.crop_size}: must be between 16 and image_size {limit}"
-    for path in DURATIONS:
+    for path in DURATION_KEYS:
         duration: Any = config
         for key in path.split("."):
             duration = duration[key]
-        found = duration_problem(duration)
-        if found:
-            yield f"{path}: {found}"
-    found = config.batch_size > 0 and division_problem(config.batch_size, num_devices)
-    if found:
-        yield f"batch_size = {config.batch_size}: {found}"
+        problem = find_duration_problem(duration)
+        if problem:
+            yield f"{path}: {problem}"
+    problem = config.batch_size > 0 and find_division_problem(config.batch_size, num_devices)
+    if problem:
+        yield f"batch_size = {config.batch_size}: {problem}"
 
 
-def division_problem(batch_size: int, num_devices: int) -> str | None:
-    """Why a batch cannot be split evenly, with the nearest sizes that can; or None."""
+def find_division_problem(batch_size: int, num_devices: int) -> str | None:
+    """Returns None if the devices divide the batch, else the problem with the nearest sizes."""
     if batch_size % num_devices == 0:
         return None
     below = batch_size - batch_size % num_devices
-    near = [str(size) for size in (below, below + num_devices) if size > 0]
-    are = "nearest are" if len(near) == 2 else "nearest is"
-    return f"must be a multiple of {num_devices} devices; {are} {' and '.join(near)}"
+    nearest_sizes = [str(size) for size in (below, below + num_devices) if size > 0]
+    nearest = "nearest are" if len(nearest_sizes) == 2 else "nearest is"
+    return f"must be a multiple of {num_devices} devices; {nearest} {' and '.join(nearest_sizes)}"
 
 
-SUPPLIED: dict[str, dict[str, Any]] = {
+SUPPLIED_ARGUMENTS: dict[str, dict[str, Any]] = {
     "dataset": {"manual_dir": "", "data_dir": "", "image_size": 256},
     "sampling": {},
     "trunk": {"dtype": "float32"},
@@ -138,45 +140,49 @@ SUPPLIED: dict[str, dict[str, Any]] = {
     "schedule": {"learning_rate": 0.1, "steps_per_epoch": 1, "total_steps": 10**9},
     "optimizer": {"schedule": lambda step: 0.1},
 }
-"""Keyword arguments that code supplies and a spec may not, by kind of registry; with values that
-serve to see whether the others can be."""
+"""Keyword arguments that code supplies and a spec may not set, by kind of registry. Their values
+are placeholders with which an entry is created to validate its options."""
 
 
-def _registry_problems(
-    config: Config, registries: Mapping[str, Registry], score_problem: ScoreProblem
+def _find_registry_problems(
+    config: Config, registries: Mapping[str, Registry], validate_score_name: ScoreNameValidator
 ) -> Iterator[str]:
-    specs = [(key, key, to_dict(config[key])) for key in SPECS]
+    specs = [(key, key, to_dict(config[key])) for key in SPEC_KEYS]
     specs += [(f"losses[{i}]", "loss", to_dict(term)) for i, term in enumerate(config.losses)]
     dataset = {"name": config.data.name, **to_dict(config.data.options)}
     for path, kind, spec in [*specs, ("data", "dataset", dataset)]:
         if kind not in registries:
             continue
-        known = registries[kind]
-        found = known.problems(spec, SUPPLIED[kind]) or known.mistyped(spec)
-        if not found and kind != "dataset":  # that one would be prepared; it looks before it does
-            found = _option_problems(known, spec, SUPPLIED[kind])
-        yield from (f"{path}.{problem.removeprefix(f'{kind}.')}" for problem in found)
-    found = list(_head_problems(config.heads, config.losses, registries["head"]))
-    yield from found or _evaluation_problems(config, score_problem)
+        registry = registries[kind]
+        problems = registry.find_problems(
+            spec, SUPPLIED_ARGUMENTS[kind]
+        ) or registry.find_type_problems(spec)
+        if not problems and kind != "dataset":  # creating it checks its options and prepares it
+            problems = _find_option_problems(registry, spec, SUPPLIED_ARGUMENTS[kind])
+        yield from (f"{path}.{problem.removeprefix(f'{kind}.')}" for problem in problems)
+    problems = list(_find_head_problems(config.heads, config.losses, registries["head"]))
+    yield from problems or _find_evaluation_problems(config, validate_score_name)
 
 
-def _option_problems(known: Registry, spec: dict, supplied: dict[str, Any]) -> list[str]:
-    """What an entry itself says to its options."""
+def _find_option_problems(registry: Registry, spec: dict, supplied: dict[str, Any]) -> list[str]:
+    """Creates the entry and returns the problem that it raises for its options."""
     try:
-        known.create(spec, **supplied)
+        registry.create(spec, **supplied)
     except UserError as error:
         return [str(error)]
     return []
 
 
-def _head_problems(heads: Sequence[str], terms: Sequence[Config], known: Registry) -> Iterator[str]:
+def _find_head_problems(
+    heads: Sequence[str], terms: Sequence[Config], registry: Registry
+) -> Iterator[str]:
     if not heads:
-        yield f"heads = (): name at least one of {', '.join(known.names())}"
+        yield f"heads = (): set at least one of {', '.join(registry.names())}"
     if len(set(heads)) < len(heads):
-        yield f"heads = {tuple(heads)}: one is named twice"
+        yield f"heads = {tuple(heads)}: a head is listed twice"
     for head in heads:
-        if head not in known:
-            yield f"heads: {unknown(head, known.names())}"
+        if head not in registry:
+            yield f"heads: {describe_unknown_name(head, registry.names())}"
     if not terms:
         yield "losses = (): a run needs at least one term"
     for i, term in enumerate(terms):
@@ -184,13 +190,15 @@ def _head_problems(heads: Sequence[str], terms: Sequence[Config], known: Registr
             yield f"losses[{i}].head = {term['head']!r}: not among heads {tuple(heads)}"
 
 
-def _evaluation_problems(config: Config, score_problem: ScoreProblem) -> Iterator[str]:
-    """What is evaluated and what is kept, as far as no data are needed to know."""
-    if config.data.name not in OWN:
+def _find_evaluation_problems(
+    config: Config, validate_score_name: ScoreNameValidator
+) -> Iterator[str]:
+    """Checks the evaluation split and the checkpoint score of the built-in data sets."""
+    if config.data.name not in BUILT_IN_DATASETS:
         return
     if config.evaluation.split not in labels.SPLITS:
-        yield f"evaluation.split = {unknown(config.evaluation.split, labels.SPLITS)}"
+        yield f"evaluation.split = {describe_unknown_name(config.evaluation.split, labels.SPLITS)}"
     best, classes = config.checkpoint.best, labels.EXPRESSIONS[: config.data.num_classes]
-    problem = score_problem(best, config.heads, classes) if best else None
+    problem = validate_score_name(best, config.heads, classes) if best else None
     if problem:
         yield f"checkpoint.best = {problem}"

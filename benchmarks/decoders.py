@@ -1,11 +1,10 @@
-"""How many 256 x 256 faces a second each decoder turns from JPEG into RGB, on one thread.
+"""Measures how many 256 x 256 JPEG faces a second each decoder decodes, on one thread.
 
     python -m benchmarks.decoders
 
-The JPEGs are those that preparation writes (quality 95, colours at half resolution), of rendered
-faces. Every decoder hands over a NumPy array, or a tensor, uint8 [256, 256, 3]; a decoder that is
-not installed, or does not work here, is left out with its reason. simplejpeg is what the loader
-uses, into memory that is used again, as it does.
+The JPEGs are rendered faces, encoded as preparation does (quality 95, chroma at half resolution).
+Every decoder returns a NumPy array or a tensor, uint8 [256, 256, 3]. A decoder that is missing or
+fails is skipped, with the reason. The data loader uses simplejpeg with a reused buffer.
 """
 
 from __future__ import annotations
@@ -24,87 +23,89 @@ from PIL import Image
 
 from affect_jax.core.errors import first_line
 from affect_jax.data import face_images
-from affect_jax.facs.render import sample
-from benchmarks import peers, recording
+from affect_jax.facs.render import random_face
+from benchmarks import frameworks, harness
 
 OURS = "simplejpeg, memory used again"
 Decode = Callable[[bytes], Any]
 PACKAGES = ("simplejpeg", "opencv-python-headless", "pillow", "PyTurboJPEG", "torchvision", "numpy")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     cv2.setNumThreads(1)
     jpegs = [
-        face_images.encode(sample.sample(0, number, size=options.size).image)
-        for number in range(options.different)
+        face_images.encode_jpeg(random_face.sample_face(0, index, size=args.size).image)
+        for index in range(args.different)
     ]
-    runs = recording.take_turns(
+    runs = harness.run_interleaved(
         {
-            name: lambda decode=decode: rate(decode, jpegs, options)
-            for name, decode in working(jpegs[0], list(KNOWN)).items()
+            name: lambda decode=decode: faces_per_second(decode, jpegs, args)
+            for name, decode in create_decoders(jpegs[0], list(DECODERS)).items()
         },
-        options.rounds,
+        args.rounds,
     )
     rows = [
         {
             "decoder": name,
             "faces/s": statistics.median(rates),
-            "the loader's is faster by": recording.times(runs[OURS], rates),
+            "the loader's is faster by": harness.format_ratio(runs[OURS], rates),
         }
         for name, rates in runs.items()
     ]
-    recording.keep(
+    harness.write_result(
         "decoders",
-        what=f"Faces/s of one thread, JPEG to RGB, {options.size} x {options.size}",
-        options=options,
+        what=f"Faces/s of one thread, JPEG to RGB, {args.size} x {args.size}",
+        args=args,
         rows=rows,
         runs=runs,
         packages=PACKAGES,
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    found = recording.parser(__doc__)
-    found.add_argument("--size", type=int, default=256, help="side of the faces, pixels")
-    found.add_argument("--faces", type=int, default=1000, help="of each decoder, each round")
-    recording.add_clock(found)
-    found.add_argument("--different", type=int, default=64, help="faces that are decoded in turn")
-    return recording.parse(found, arguments, {"faces": 8, "different": 4, "size": 64})
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = harness.create_parser(__doc__)
+    parser.add_argument("--size", type=int, default=256, help="size of the faces in pixels")
+    parser.add_argument("--faces", type=int, default=1000, help="per decoder and round")
+    harness.add_clock_argument(parser)
+    parser.add_argument("--different", type=int, default=64, help="number of distinct faces")
+    return harness.parse_args(parser, argv, {"faces": 8, "different": 4, "size": 64})
 
 
-def rate(decode: Callable[[bytes], Any], jpegs: list[bytes], options: argparse.Namespace) -> float:
-    def work() -> None:
-        for number in range(options.faces):
-            decode(jpegs[number % len(jpegs)])
+def faces_per_second(
+    decode: Callable[[bytes], Any], jpegs: list[bytes], args: argparse.Namespace
+) -> float:
+    def decode_all() -> None:
+        for index in range(args.faces):
+            decode(jpegs[index % len(jpegs)])
 
-    return options.faces / recording.seconds_of(work, options.clock)
+    return args.faces / harness.measure_seconds(decode_all, args.clock)
 
 
-def working(jpeg: bytes, names: Sequence[str]) -> dict[str, Decode]:
-    """Those decoders of `KNOWN` that work here, by name; of the others it is said why not."""
-    found = {}
+def create_decoders(jpeg: bytes, names: Sequence[str]) -> dict[str, Decode]:
+    """Creates the decoders of `DECODERS` that can decode `jpeg`; prints why others are skipped."""
+    decoders = {}
     for name in names:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what will be deprecated
-                decode = KNOWN[name]()
+                warnings.simplefilter("ignore")  # deprecations
+                decode = DECODERS[name]()
                 image = np.asarray(decode(jpeg))
-        except Exception as error:  # each library has its own ways not to be there
-            print(f"left out: {name}: {first_line(error)}")
+        except Exception as error:  # missing packages and libraries raise various errors
+            print(f"skipped: {name}: {first_line(error)}")
             continue
         assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8, name
-        found[name] = decode
-    return found
+        decoders[name] = decode
+    return decoders
 
 
-def _memory_again() -> Decode:
-    kept: list[np.ndarray] = []
+def _simplejpeg_with_buffer() -> Decode:
+    buffers: list[np.ndarray] = []
 
     def decode(content: bytes) -> np.ndarray:
-        if not kept:
-            kept.append(simplejpeg.decode_jpeg(content, "RGB"))
-        return simplejpeg.decode_jpeg(content, "RGB", buffer=kept[0])
+        if not buffers:
+            buffers.append(simplejpeg.decode_jpeg(content, "RGB"))
+        return simplejpeg.decode_jpeg(content, "RGB", buffer=buffers[0])
 
     return decode
 
@@ -136,7 +137,7 @@ def _turbojpeg() -> Decode:
 
 
 def _torchvision() -> Decode:
-    torch, torchvision = peers.torch(), peers.torchvision()
+    torch, torchvision = frameworks.torch(), frameworks.torchvision()
     torch.set_num_threads(1)
 
     def decode(content: bytes) -> Any:
@@ -146,15 +147,15 @@ def _torchvision() -> Decode:
     return decode
 
 
-KNOWN: dict[str, Callable[[], Decode]] = {
-    OURS: _memory_again,
+DECODERS: dict[str, Callable[[], Decode]] = {
+    OURS: _simplejpeg_with_buffer,
     "simplejpeg": _simplejpeg,
     "PyTurboJPEG": _turbojpeg,
     "OpenCV": _opencv,
     "Pillow": _pillow,
     "torchvision": _torchvision,
 }
-"""Name -> what makes a decoder, in the process that is to use it."""
+"""Name -> function that creates the decoder; call it in the process that decodes."""
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
-"""A step's speed and the schedule's time on one GPU, where little but JAX and PyTorch is installed.
+"""Measures steps and the training schedule on one GPU, with few packages besides JAX and PyTorch.
 
     python -m benchmarks.gpu            # prints one table; ends within eight minutes
-    python -m benchmarks.gpu --quick    # anywhere, tiny, to see that it runs
+    python -m benchmarks.gpu --quick    # on any machine, tiny, to test the command
 
-It needs jax, flax, optax, numpy and torch: of the package only what imports where nothing else is,
-see `benchmarks.bare`. Steps are measured as in `benchmarks.step`.
+It needs jax, flax, optax, numpy and torch, see `benchmarks.minimal_step`. Steps are measured as in
+`benchmarks.step`.
 
-The schedule is the protocol's: 20 epochs of 287,651 faces in batches of 256, an evaluation of 4,000
-after each. The faces are random bytes, 256 x 256, all of them in the card's memory (fewer where it
-is too small); batches are drawn by row in another order each epoch and gathered inside the step,
-ten updates a dispatch, the loss read every fifty. One epoch is measured and multiplied. Beside it
-stands PyTorch with images that cost nothing to load: its step alone, as often.
+The schedule is that of the protocol: 20 epochs of 287,651 faces in batches of 256, an evaluation of
+4,000 faces after each. The faces are random bytes, 256 x 256, all in GPU memory (fewer if it is too
+small). The step gathers shuffled batches by row, ten updates a dispatch; the loss is read every
+fifty updates. One epoch is measured and multiplied. The PyTorch value is its step alone, without
+data loading, times the same number of steps.
 
-What flags of XLA's compiler change is measured last, each beside none, as far as time allows.
+Training steps are also measured with each of `gpu_steps.SWITCHES` on, in turns with all of them
+off, and last with each flag of the XLA compiler, in turns with no flag.
 
-Each part runs in a process of its own, which has the card's memory to itself and is stopped when
-its time is over; what it has measured until then counts. What fails is left out, with a line.
+Each part runs in its own process, with the GPU memory to itself, until a deadline. Measurements
+made before the deadline are used. A measurement that fails is logged and skipped.
 """
 
 from __future__ import annotations
@@ -30,347 +31,325 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from affect_jax.core.errors import first_line
-from benchmarks import limits, peers, recording
-from benchmarks.bare import Ours, compiled
-from benchmarks.gpu_table import COMPILED, EAGER, EPOCHS, FACES, OURS, WANTED, rows_of
+from benchmarks import flops, frameworks, harness
+from benchmarks.gpu_steps import (
+    SWITCHES,
+    RunSteps,
+    our_steps,
+    our_steps_with_switch,
+    prepare_rate,
+    random_faces,
+    run_or_skip,
+    torch_steps,
+)
+from benchmarks.gpu_table import (
+    COMPILED,
+    EAGER,
+    EPOCHS,
+    FACES,
+    OURS,
+    TARGET_MINUTES,
+    table_rows,
+)
+from benchmarks.minimal_step import MinimalExperiment, compile_on_first_device
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision")
-EVALUATED = 4_000
-SIDE, BATCH = 256, 256
-TOGETHER = 10  # updates of a dispatch, as in `affect_jax.train.feeds`
-PIECE = 256  # faces made at once
-LEAST = 30  # seconds, with less no case is begun
+VALIDATION_FACES = 4_000
+IMAGE_SIZE, BATCH_SIZE = 256, 256
+STEPS_PER_DISPATCH = 10  # as in `affect_jax.train.device_feeds`
+MIN_SECONDS = 30  # no measurement starts with less time left
 CASES = tuple(
     (name, dtype, size)
     for dtype, size in (("bfloat16", 256), ("bfloat16", 1024), ("float32", 256))
     for name in ("alexnet", "resnet18", "alexnet_one_tower")
 )
-PARTS = {  # the share of all minutes after which each ends; what memory JAX may take
-    "schedule": (0.4, {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".95"}),
-    "steps": (0.8, {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}),  # half is PyTorch's
+PARTS = {  # the share of `--minutes` after which each ends; GPU memory settings of JAX
+    "schedule": (0.35, {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".95"}),
+    "switches": (0.6, {}),
+    "steps": (0.9, {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}),  # PyTorch shares the GPU
     "flags": (1.0, {}),
 }
-FLAGS = (  # of XLA's compiler, that may help on one card
+XLA_FLAGS = (  # candidates to measure on one GPU
     "xla_gpu_enable_latency_hiding_scheduler=true",
     "xla_gpu_experimental_enable_fusion_autotuner=true",
     "xla_gpu_enable_triton_gemm=false",
 )
-Tell = Callable[[dict[str, Any]], Any]
-Found = TypeVar("Found")
+Emit = Callable[[dict[str, Any]], Any]  # saves one measurement
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
-    if options.child_part:  # in a process of its own
-        with options.child_lines.open("a") as file:
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    if args.child_part:  # in a child process
+        with args.child_lines.open("a") as file:
             measure(
-                options.child_part,
-                options,
-                lambda found: print(json.dumps(found), file=file, flush=True),
+                args.child_part,
+                args,
+                lambda measurement: print(json.dumps(measurement), file=file, flush=True),
             )
         return
-    found: list[dict[str, Any]] = []
-    begin = time.time()
+    measurements: list[dict[str, Any]] = []
+    start = time.time()
     for part, (share, _) in PARTS.items():
-        if options.quick:
-            measure(part, options, found.append)
+        if args.quick:
+            measure(part, args, measurements.append)
         else:
-            found += measured_apart(part, arguments, begin + 60 * share * options.minutes)
-    if not any(line["part"] in PARTS for line in found):
-        raise SystemExit("nothing was measured")
-    recording.keep(
+            measurements += measure_in_process(part, argv, start + 60 * share * args.minutes)
+    if not any(measurement["part"] in PARTS for measurement in measurements):
+        raise SystemExit("nothing was measured; see the lines above")
+    harness.write_result(
         "gpu",
-        what="Steps, also with flags of XLA's compiler, in images/s; the schedule in minutes, "
+        what="Steps, also with GPU switches and XLA flags, in images/s; the schedule in minutes, "
         f"{EPOCHS} epochs of {FACES:,} faces",
-        options=options,
-        rows=rows_of(found),
-        runs=found,
+        args=args,
+        rows=table_rows(measurements),
+        runs=measurements,
         packages=PACKAGES,
-        accelerator=next(line["name"] for line in found if line["part"] == "device"),
+        accelerator=next(line["name"] for line in measurements if line["part"] == "device"),
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    found = recording.parser(__doc__)
-    found.add_argument("--minutes", type=float, default=7.5, help="after which all parts end")
-    found.add_argument(
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = harness.create_parser(__doc__)
+    parser.add_argument("--minutes", type=float, default=7.5, help="time limit of all parts")
+    parser.add_argument(
         "--networks", nargs="+", default=["alexnet", "resnet18", "alexnet_one_tower"]
     )
-    found.add_argument("--faces", type=int, default=FACES, help="held in the card's memory")
-    found.add_argument("--types", nargs="+", default=["bfloat16", "float32"])
-    found.add_argument("--width", type=int, help="of alexnet's classifier, instead of 4096")
-    found.add_argument("--side", type=int, default=SIDE, help="of a face, pixels")
-    found.add_argument("--crop_size", type=int, default=224)
-    found.add_argument("--batch_size", type=int, help="instead of 256 and 1024")
-    found.add_argument("--steps", type=int, default=20, help="a round; of over 256 images fewer")
-    found.add_argument("--dispatches", type=int, help="of ten updates; default: an epoch's")
-    found.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
-    found.add_argument("--flags", nargs="*", default=list(FLAGS), help="of XLA, NAME=VALUE")
-    found.add_argument("--child_part", choices=list(PARTS), help=argparse.SUPPRESS)
-    found.add_argument("--child_lines", type=pathlib.Path, help=argparse.SUPPRESS)
-    found.add_argument("--child_until", type=float, default=float("inf"), help=argparse.SUPPRESS)
+    parser.add_argument("--faces", type=int, default=FACES, help="in GPU memory")
+    parser.add_argument("--types", nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--width", type=int, help="of the classifier of alexnet, instead of 4096")
+    parser.add_argument("--side", type=int, default=IMAGE_SIZE, help="size of a face in pixels")
+    parser.add_argument("--crop_size", type=int, default=224)
+    parser.add_argument("--batch_size", type=int, help="instead of 256 and 1024")
+    parser.add_argument("--steps", type=int, default=20, help="a round; fewer for batches over 256")
+    parser.add_argument("--dispatches", type=int, help="of ten updates; default: one epoch")
+    parser.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
+    parser.add_argument("--switches", nargs="*", default=list(SWITCHES), choices=list(SWITCHES))
+    parser.add_argument("--flags", nargs="*", default=list(XLA_FLAGS), help="XLA flags, NAME=VALUE")
+    parser.add_argument("--child_part", choices=list(PARTS), help=argparse.SUPPRESS)
+    parser.add_argument("--child_lines", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--child_until", type=float, default=float("inf"), help=argparse.SUPPRESS)
     quick = {"networks": ["alexnet"], "faces": 24, "side": 72, "crop_size": 67, "batch_size": 4}
-    return recording.parse(
-        found,
-        arguments,
+    return harness.parse_args(
+        parser,
+        argv,
         quick
         | {"types": ["float32"], "width": 16, "steps": 1, "dispatches": 1, "peers": [EAGER]}
         | {"flags": ["xla_cpu_enable_fast_math=false"]},
     )
 
 
-def measured_apart(
-    part: str, arguments: Sequence[str] | None, deadline: float
+def measure_in_process(
+    part: str, argv: Sequence[str] | None, deadline: float
 ) -> list[dict[str, Any]]:
-    """What a part tells before the deadline, in a process of its own."""
+    """Runs a part in a child process and returns its measurements up to the deadline."""
     with tempfile.TemporaryDirectory() as folder:
         lines = pathlib.Path(folder) / "lines"
         command = [sys.executable, "-m", "benchmarks.gpu"]
-        command += sys.argv[1:] if arguments is None else list(arguments)
+        command += sys.argv[1:] if argv is None else list(argv)
         command += [f"--child_part={part}", f"--child_lines={lines}", f"--child_until={deadline}"]
         try:
             subprocess.run(
                 command,
                 env=os.environ | PARTS[part][1],
-                cwd=recording.FOLDER.parent,
+                cwd=harness.FOLDER.parent,
                 timeout=max(1.0, deadline - time.time()),
             )
         except subprocess.TimeoutExpired:
-            print(f"{part}: stopped, its time is over", file=sys.stderr)
+            print(f"{part}: stopped at the deadline", file=sys.stderr)
         return (
             [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
         )
 
 
-def measure(part: str, options: argparse.Namespace, tell: Tell) -> None:
-    if jax.default_backend() == "cpu" and not options.quick:
-        raise SystemExit("no GPU is seen by JAX; --quick runs anywhere")
-    tell({"part": "device", "name": jax.devices()[0].device_kind})
-    scheduled = [name for name in options.networks if name in WANTED]
-    if part == "schedule":
-        for name in scheduled:
-            found = tried(f"schedule, {name}", schedule, name, options)
-            if found:
-                tell({"part": part, "network": name} | found)
+def measure(part: str, args: argparse.Namespace, emit: Emit) -> None:
+    """Runs one of `PARTS`, and emits each measurement as soon as it is made."""
+    if jax.default_backend() == "cpu" and not args.quick:
+        raise SystemExit("JAX sees no GPU; use --quick to test the command on a CPU")
+    emit({"part": "device", "name": jax.devices()[0].device_kind})
+    if part == "steps":
+        measure_steps(args, emit)
         return
-    if part == "flags":
-        for name in scheduled:
-            for found in of_flags(name, options):
-                tell({"part": part, "network": name} | found)
-        return
-    side = 256 if options.quick else limits.SIDE
-    tell({"part": "peak", "flops": tried("the limit", limits.peak, side)})
-    count = functools.partial(limits.operations, crop_size=options.crop_size, width=options.width)
-    for name, dtype, size in cases(options):
-        if time.time() + LEAST > options.child_until:
-            print(f"left out for want of time: {name}, {dtype}, {size}", file=sys.stderr)
+    for name in (name for name in args.networks if name in TARGET_MINUTES):
+        if part == "schedule":
+            schedule = run_or_skip(f"schedule, {name}", measure_schedule, name, args)
+            measurements: Iterable[dict[str, Any]] = [schedule] if schedule else []
+        elif part == "switches":
+            measurements = measure_switches(name, args)
+        else:
+            measurements = measure_flags(name, args)
+        for measurement in measurements:
+            emit({"part": part, "network": name} | measurement)
+
+
+def measure_steps(args: argparse.Namespace, emit: Emit) -> None:
+    """Emits the peak FLOP/s of the device, then images/s of training and evaluation steps."""
+    size = 256 if args.quick else flops.MATRIX_SIZE
+    peak_flops = run_or_skip("peak FLOP/s", flops.measure_peak_flops, size)
+    emit({"part": "peak", "flops": peak_flops})
+    count = functools.partial(flops.count_flops, crop_size=args.crop_size, width=args.width)
+    for name, dtype, batch_size in select_cases(args):
+        if is_too_late(f"{name}, {dtype}, {batch_size}", args):
             continue
         for kind in ("train", "eval"):
-            found = {"part": part, "network": name, "type": dtype, "batch": size, "step": kind}
-            operations = tried(f"operations of {name}", count, name, training=kind == "train")
-            rates = step_rates(name, dtype, size, kind, options)
-            tell(found | {"operations": operations, "rates": rates})
+            case = {"part": "steps", "network": name, "type": dtype, "batch": batch_size}
+            step_flops = run_or_skip(f"FLOPs of {name}", count, name, training=kind == "train")
+            rates = step_rates(name, dtype, batch_size, kind, args)
+            emit(case | {"step": kind, "operations": step_flops, "rates": rates})
 
 
-def tried(what: str, work: Callable[..., Found], *given: Any, **named: Any) -> Found | None:
-    """What `work` returns; None and a line where it fails, so that the others are measured."""
-    try:
-        return work(*given, **named)
-    except Exception as error:  # memory, or a compiler that is missing
-        print(f"left out: {what}: {first_line(error)}", file=sys.stderr)
-        return None
+def is_too_late(what: str, args: argparse.Namespace) -> bool:
+    """Whether too little time is left to start a measurement; if so, logs that it is skipped."""
+    if time.time() + MIN_SECONDS <= args.child_until:
+        return False
+    print(f"skipped, no time left: {what}", file=sys.stderr)
+    return True
 
 
-def cases(options: argparse.Namespace) -> Iterable[tuple[str, str, int]]:
-    found = [case for case in CASES if case[0] in options.networks and case[1] in options.types]
-    if options.batch_size:
-        found = [(name, dtype, options.batch_size) for name, dtype, size in found if size == BATCH]
-    return found[:1] if options.quick else found
+def select_cases(args: argparse.Namespace) -> list[tuple[str, str, int]]:
+    """Returns the (network, dtype, batch size) to measure."""
+    cases = [case for case in CASES if case[0] in args.networks and case[1] in args.types]
+    if args.batch_size:
+        cases = [(name, dtype, args.batch_size) for name, dtype, n in cases if n == BATCH_SIZE]
+    return cases[:1] if args.quick else cases
 
 
-def schedule(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of one epoch's updates and of one evaluation, and what they were measured on."""
-    gc.collect()  # the faces of the last one
-    size = options.batch_size or BATCH
-    held = min(options.faces, room(options.side))
-    dtype, trunk = options.types[0], peers.trunk(name, options.width)
-    ours = Ours(trunk, dtype=dtype, crop_size=options.crop_size)
-    faces = random_faces(held, options.side)
+def measure_schedule(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Measures the updates of one epoch and one evaluation, and returns the time of all epochs."""
+    gc.collect()  # frees the faces of the previous network
+    batch_size = args.batch_size or BATCH_SIZE
+    num_faces = min(args.faces, max_faces_in_memory(args.side))
+    dtype, trunk = args.types[0], frameworks.trunk_spec(name, args.width)
+    experiment = MinimalExperiment(trunk, dtype=dtype, crop_size=args.crop_size)
+    faces = random_faces(num_faces, args.side)
     random = np.random.default_rng(0)
-    labels = jnp.asarray(random.integers(0, 8, held), jnp.int32)
-    run, predict = compiled(ours.updates), jax.jit(ours.predict)
-    batch = min(size, held)
-    dispatches = options.dispatches or FACES // size // TOGETHER
-    drawn = random.permutation(np.resize(np.arange(held), (dispatches + 1) * TOGETHER * size))
-    rows = drawn.astype(np.int32).reshape(-1, TOGETHER, size)
-    state, (loss, _) = run(ours.create(), faces, labels, rows[-1])
+    labels = jnp.asarray(random.integers(0, 8, num_faces), jnp.int32)
+    train_steps = compile_on_first_device(experiment.train_steps)
+    predict = jax.jit(experiment.predict)
+    eval_batch_size = min(batch_size, num_faces)
+    dispatches = args.dispatches or FACES // batch_size // STEPS_PER_DISPATCH
+    num_rows = (dispatches + 1) * STEPS_PER_DISPATCH * batch_size
+    rows = random.permutation(np.resize(np.arange(num_faces), num_rows))
+    rows = rows.astype(np.int32).reshape(-1, STEPS_PER_DISPATCH, batch_size)
+    state, _ = train_steps(experiment.create_state(), faces, labels, rows[-1])
 
     def train() -> None:
         nonlocal state
-        for number in range(dispatches):
-            state, (loss, _) = run(state, faces, labels, rows[number])
-            if number % 5 == 4:
-                np.asarray(loss)
+        for dispatch in range(dispatches):
+            state, (losses, _) = train_steps(state, faces, labels, rows[dispatch])
+            if dispatch % 5 == 4:
+                np.asarray(losses)
         jax.block_until_ready(state)
 
     def evaluate() -> None:
-        starts = (i * batch % (held - batch + 1) for i in range(-(-EVALUATED // batch)))
-        several = [predict(state, faces[first : first + batch]) for first in starts]
-        jax.block_until_ready(several)
+        batches = range(-(-VALIDATION_FACES // eval_batch_size))
+        starts = (i * eval_batch_size % (num_faces - eval_batch_size + 1) for i in batches)
+        predictions = [predict(state, faces[start : start + eval_batch_size]) for start in starts]
+        jax.block_until_ready(predictions)
 
     evaluate()  # compiles
-    seconds = recording.seconds_of(train) / (dispatches * TOGETHER)
-    evaluation = 0.0 if options.quick else recording.seconds_of(evaluate)
-    epoch = FACES // size * seconds + evaluation
-    found = {"seconds_a_step": seconds, "seconds_an_evaluation": evaluation, "faces_held": held}
-    return found | {
-        "steps": dispatches * TOGETHER,
-        "minutes": EPOCHS * epoch / 60,
-        "batch": size,
+    steps = dispatches * STEPS_PER_DISPATCH
+    step_seconds = harness.measure_seconds(train) / steps
+    eval_seconds = 0.0 if args.quick else harness.measure_seconds(evaluate)
+    epoch_seconds = FACES // batch_size * step_seconds + eval_seconds
+    return {
+        "seconds_a_step": step_seconds,
+        "seconds_an_evaluation": eval_seconds,
+        "faces_held": num_faces,
+        "steps": steps,
+        "minutes": EPOCHS * epoch_seconds / 60,
+        "batch": batch_size,
         "type": dtype,
     }
 
 
-def room(side: int) -> int:
-    """Faces that the first device's memory can hold beside a network, or the machine's half."""
+def max_faces_in_memory(image_size: int) -> int:
+    """Returns how many faces fit in memory with a network: of the GPU, or half of the free RAM."""
     stats = jax.devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:  # AlexNet's and ResNet18's steps of 256 need some 5 GiB
+    if "bytes_limit" in stats:  # steps of AlexNet and ResNet18 with batches of 256 need 5 GiB
         free = stats["bytes_limit"] - stats["bytes_in_use"] - (6 << 30)
     else:
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") // 2
-    return max(1, free // (3 * side**2))
+    return max(1, free // (3 * image_size**2))
 
 
-def random_faces(count: int, side: int) -> jax.Array:
-    """uint8 [count, side, side, 3], made piece by piece where they stay."""
-    piece = min(PIECE, count)
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def write(faces: jax.Array, first: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(jax.random.key(1), first)
-        made = jax.random.bits(key, (piece, side, side, 3), jnp.uint8)
-        return lax.dynamic_update_slice_in_dim(faces, made, first, axis=0)
-
-    faces = jnp.zeros((count, side, side, 3), jnp.uint8)
-    for first in range(0, count, piece):  # the last piece is moved back to where it fits
-        faces = write(faces, jnp.int32(first))
-    return faces
+def measure_switches(name: str, args: argparse.Namespace) -> Iterable[dict[str, Any]]:
+    """Yields images/s of a training step for each GPU switch, on and off in turns."""
+    case = training_case(name, args)
+    variants = {
+        switch: functools.partial(our_steps_with_switch, switch, *case, args)
+        for switch in args.switches
+    }
+    for switch, off, on in compare_with_default(name, variants, args):
+        measurement = {"type": case[1], "batch": case[2], "switch": switch}
+        yield measurement | {"rates": {"off": off, "on": on}}
 
 
-def of_flags(name: str, options: argparse.Namespace) -> Iterable[dict[str, Any]]:
-    """Images/s of a training step in every round with a flag, in turns with none; of each flag."""
-    dtype, size = options.types[0], options.batch_size or BATCH
+def measure_flags(name: str, args: argparse.Namespace) -> Iterable[dict[str, Any]]:
+    """Yields images/s of a training step for each XLA flag, in turns with no flag."""
+    case = training_case(name, args)
+    variants = {flag: functools.partial(our_steps, *case, args, flag) for flag in args.flags}
+    for flag, default_rates, rates in compare_with_default(name, variants, args):
+        measurement = {"type": case[1], "batch": case[2], "flag": flag}
+        yield measurement | {"rates": {"": default_rates, flag: rates}}
 
-    def contender(flag: str) -> Callable[[], float | None] | None:
-        what = f"{name} with {flag or 'no flag'}"
-        if time.time() + LEAST > options.child_until:
-            print(f"left out for want of time: {what}", file=sys.stderr)
+
+def training_case(name: str, args: argparse.Namespace) -> tuple[str, str, int, str]:
+    return (name, args.types[0], args.batch_size or BATCH_SIZE, "train")
+
+
+def compare_with_default(
+    name: str, variants: Mapping[str, Callable[[], RunSteps]], args: argparse.Namespace
+) -> Iterable[tuple[str, list[float], list[float]]]:
+    """Measures variants of a training step, each in turns with the default step.
+
+    **Arguments:** `variants`: name -> function that creates the step.
+
+    **Returns:** (variant, images/s of the default, images/s of the variant), without failed ones.
+    """
+    case = training_case(name, args)
+
+    def prepare(variant: str, create: Callable[[], RunSteps]) -> Callable[[], float | None] | None:
+        what = f"{name} with {variant}"
+        if is_too_late(what, args):
             return None
-        make = functools.partial(our_take, name, dtype, size, "train", options, flag)
-        take = tried(what, warm, make, 1 if options.quick else 5)
-        return take and functools.partial(tried, what, rate, take, options.steps, size)
+        return prepare_rate(what, create, args.steps, case[2], args)
 
-    plain = contender("")
-    for flag in options.flags:
-        if plain and (take := contender(flag)):
-            rates = recording.take_turns({"": plain, flag: take}, options.rounds)
-            if None not in rates[""] + rates[flag]:
-                yield {"type": dtype, "batch": size, "flag": flag, "rates": rates}
+    default = prepare("defaults", functools.partial(our_steps, *case, args))
+    for variant, create in variants.items():
+        if default and (changed := prepare(variant, create)):
+            contenders = {"default": default, "variant": changed}
+            rates: Any = harness.run_interleaved(contenders, args.rounds)
+            if None not in rates["default"] + rates["variant"]:
+                yield variant, rates["default"], rates["variant"]
 
 
 def step_rates(
-    name: str, dtype: str, size: int, kind: str, options: argparse.Namespace
-) -> recording.Runs:
-    """Images/s in every round, of the contenders that failed in none: ratios are of rounds."""
-    gc.collect()  # what the last ones held
-    if peers.device().type == "cuda":
-        peers.torch().cuda.empty_cache()
-    case = (name, dtype, size, kind)
-    makers = {OURS: functools.partial(our_take, *case, options)}
-    for peer in options.peers:
-        makers[peer] = functools.partial(torch_take, *case, options, peer == COMPILED)
-    steps = max(1, options.steps * BATCH // max(size, BATCH))  # of larger batches fewer
-    turns = {}
-    for contender, make in makers.items():
+    name: str, dtype: str, batch_size: int, kind: str, args: argparse.Namespace
+) -> harness.Runs:
+    """Returns images/s of the contenders that succeeded in every round."""
+    gc.collect()  # frees the memory of the previous case
+    if frameworks.torch_device().type == "cuda":
+        frameworks.torch().cuda.empty_cache()
+    case = (name, dtype, batch_size, kind)
+    creators = {OURS: functools.partial(our_steps, *case, args)}
+    for peer in args.peers:
+        creators[peer] = functools.partial(torch_steps, *case, args, peer == COMPILED)
+    steps = max(1, args.steps * BATCH_SIZE // max(batch_size, BATCH_SIZE))
+    contenders = {}
+    for contender, create in creators.items():
         what = ", ".join(map(str, (contender, *case)))
-        take = tried(what, warm, make, 1 if options.quick else 5)
-        if take:
-            turns[contender] = functools.partial(tried, what, rate, take, steps, size)
-    rates = recording.take_turns(turns, options.rounds)
-    return {contender: found for contender, found in rates.items() if None not in found}
-
-
-def warm(make: Callable[[], Callable[[int], Any]], steps: int) -> Callable[[int], Any]:
-    """A contender that is made, and has compiled."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the peers' remarks on their own insides
-        take = make()
-        take(steps)
-    return take
-
-
-def rate(take: Callable[[int], Any], steps: int, size: int) -> float:
-    return steps * size / recording.seconds_of(lambda: take(steps))
-
-
-def of_text(flag: str) -> dict[str, Any]:
-    """`NAME=VALUE` as JAX takes it, of which truth must be no text."""
-    name, _, value = flag.partition("=")
-    try:
-        return {name: json.loads(value)}
-    except ValueError:
-        return {name: value}
-
-
-def our_take(
-    name: str, dtype: str, size: int, kind: str, options: argparse.Namespace, flag: str = ""
-) -> Callable[[int], Any]:
-    """**Arguments:** `flag`: of XLA's compiler, for a training step."""
-    ours = Ours(peers.trunk(name, options.width), dtype=dtype, crop_size=options.crop_size)
-    images = random_faces(size, options.side)
-    index = jnp.arange(size, dtype=jnp.int32)
-    labels = index % 8
-    state = ours.create()
-    if kind == "eval":
-        predict = jax.jit(ours.predict)
-        return lambda count: jax.block_until_ready([predict(state, images) for _ in range(count)])
-    update = compiled(ours.update, of_text(flag) if flag else None)
-
-    def train(count: int) -> None:
-        nonlocal state
-        for _ in range(count):
-            state, _ = update(state, images, labels, index)
-        jax.block_until_ready(state)
-
-    return train
-
-
-def torch_take(
-    name: str, dtype: str, size: int, kind: str, options: argparse.Namespace, compiled: bool
-) -> Callable[[int], Any]:
-    side = peers.Side(
-        name, dtype=dtype, crop_size=options.crop_size, compiled=compiled, width=options.width
-    )
-    shape = (size, options.crop_size, options.crop_size, 3)
-    images = peers.normalized(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    labels = peers.torch().arange(size, device=peers.device()) % 8
-
-    def take(count: int) -> None:
-        for _ in range(count):
-            side.update(images, labels) if kind == "train" else side.predict(images)
-        peers.synchronize()
-
-    return take
+        measure_rate = prepare_rate(what, create, steps, batch_size, args)
+        if measure_rate:
+            contenders[contender] = measure_rate
+    rates = harness.run_interleaved(contenders, args.rounds)
+    return {contender: values for contender, values in rates.items() if None not in values}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Whether ten times as many faces take ten times as long, and no more memory.
+"""Measures how time and memory of an epoch grow with the number of faces.
 
     python -m benchmarks.growth              # 1,000 to 100,000 faces
     python -m benchmarks.growth --full       # also 1,000,000
 
-A few rendered faces are written to records again and again, under ids of their own, and a tiny
-network is trained on them with the package's `train_and_evaluate`, faces streamed (`cache none`): so the
-time is that of reading, decoding, shuffling and keeping the books. Each run is a process of its
-own, whose peak of resident memory the system tells. Processor time is a run's less that of one that
-ends after its first steps, so that starting, compiling, hashing, evaluation and saving are not in
-it. The peer of a size is the smallest one, in the same round.
+A few rendered faces are written to records many times, under different ids. `train_and_evaluate`
+trains a tiny network on them, with streamed faces (`data.cache=none`), so the time is that of
+reading, decoding, shuffling and bookkeeping. Each run is a separate process, whose peak resident
+memory the system reports. The processor time of a run that ends after its first steps is
+subtracted, so that start, compilation, hashing, evaluation and saving do not count. Each size is
+compared with the smallest one in the same round.
 """
 
 from __future__ import annotations
@@ -29,65 +29,67 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from affect_jax.config import Config, defaults
-from affect_jax.core import environment
+from affect_jax.core import env_vars
 from affect_jax.data import DATASETS, synthetic_faces
-from affect_jax.data.builder import FacesBuilder, FacesConfig, prepare_records
 from affect_jax.data.targets import prepare_dataset
-from affect_jax.facs.render import sample
+from affect_jax.data.tfds_builder import FacesBuilder, FacesConfig, prepare_records
+from affect_jax.facs.render import random_face
 from affect_jax.run.workdir import Workdir
-from affect_jax.train.experiment import all_registries
+from affect_jax.train.experiment import load_registries
 from affect_jax.train.loop import train_and_evaluate
-from benchmarks import recording
+from benchmarks import harness
 
-DIFFERENT = 64  # faces that are drawn
+DISTINCT_FACES = 64  # rendered
 VALIDATION = 64
-WARM = 10  # steps that compile and fill buffers, before the clock starts
+WARMUP_STEPS = 10  # compile and fill buffers; not measured
 PACKAGES = ("jax", "jaxlib", "flax", "grain", "array-record", "tensorflow-datasets")
 MIB = 1 << 20
 PARTS = ("prepare", "start", "run")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
-    if options.child_part:  # in a process of its own
-        environment.choose_fusions()
-        print(json.dumps(measure(options)))
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    if args.child_part:  # in a child process
+        env_vars.set_cpu_fusion_types()
+        print(json.dumps(run_part(args)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        work = {
-            f"{count:,}": functools.partial(apart, count, pathlib.Path(folder), options)
-            for count in options.sizes + ([1_000_000] if options.full else [])
+        contenders = {
+            f"{count:,}": functools.partial(measure_size, count, pathlib.Path(folder), args)
+            for count in args.sizes + ([1_000_000] if args.full else [])
         }
-        runs = recording.take_turns(work, options.rounds)
-    recording.keep(
+        runs = harness.run_interleaved(contenders, args.rounds)
+    harness.write_result(
         "growth",
-        what=f"An epoch of streamed {options.image_size} x {options.image_size} faces, "
-        f"ResNet18 of width {options.width}, batches of {options.batch_size}",
-        options=options,
+        what=f"An epoch of streamed {args.image_size} x {args.image_size} faces, "
+        f"ResNet18 of width {args.width}, batches of {args.batch_size}",
+        args=args,
         rows=summary(runs),
         runs=runs,
         packages=PACKAGES,
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    found = recording.parser(__doc__)
-    found.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    found.add_argument("--full", action="store_true", help="also a million faces")
-    found.add_argument("--image_size", type=int, default=64)
-    found.add_argument("--crop_size", type=int, default=32)
-    found.add_argument("--width", type=int, default=4)
-    found.add_argument("--batch_size", type=int, default=100)
-    found.add_argument("--steps", type=int, default=200, help="of a run, or an epoch if longer")
-    found.add_argument("--child_part", choices=PARTS, help=argparse.SUPPRESS)
-    found.add_argument("--child_faces", type=int, help=argparse.SUPPRESS)
-    found.add_argument("--child_folder", type=pathlib.Path, help=argparse.SUPPRESS)
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = harness.create_parser(__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--full", action="store_true", help="also a million faces")
+    parser.add_argument("--image_size", type=int, default=64)
+    parser.add_argument("--crop_size", type=int, default=32)
+    parser.add_argument("--width", type=int, default=4)
+    parser.add_argument("--batch_size", type=int, default=100)
+    parser.add_argument(
+        "--steps", type=int, default=200, help="measured steps of a run; at least one epoch"
+    )
+    parser.add_argument("--child_part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--child_faces", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--child_folder", type=pathlib.Path, help=argparse.SUPPRESS)
     quick = {"sizes": [24], "image_size": 40, "batch_size": 4, "steps": 4}
-    return recording.parse(found, arguments, quick)
+    return harness.parse_args(parser, argv, quick)
 
 
 class RepeatedFaces(FacesBuilder, skip_registration=True):
-    """A few drawn faces, each written many times."""
+    """A few rendered faces, each written many times."""
 
     name = "repeated_faces"
 
@@ -97,22 +99,22 @@ class RepeatedFaces(FacesBuilder, skip_registration=True):
         super().__init__(config=config, data_dir=data_dir)
 
     def _split_generators(self, dl_manager: Any) -> Any:
-        drawn = [
-            synthetic_faces.drawn_record(
-                sample.sample(0, number, size=self._image_size, skew="balanced"), ""
+        records = [
+            synthetic_faces.create_record(
+                random_face.sample_face(0, index, size=self._image_size, skew="balanced"), ""
             )
-            for number in range(DIFFERENT)
+            for index in range(DISTINCT_FACES)
         ]
 
-        def split(name: str, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        def examples(name: str, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
             for number in range(count):
-                face, identifier = drawn[number % DIFFERENT], f"{name}/{number:07d}"
-                image = io.BytesIO(face["image"].getvalue())  # tfds reads one to its end
-                yield identifier, {**face, "image": image, "id": identifier}
+                record, identifier = records[number % DISTINCT_FACES], f"{name}/{number:07d}"
+                image = io.BytesIO(record["image"].getvalue())  # tfds consumes the stream
+                yield identifier, {**record, "image": image, "id": identifier}
 
         return {
-            "training": split("training", self._count),
-            "validation": split("validation", VALIDATION),
+            "training": examples("training", self._count),
+            "validation": examples("validation", VALIDATION),
         }
 
 
@@ -124,11 +126,11 @@ def repeated_faces(
     return prepare_records(RepeatedFaces(count=count, image_size=image_size, data_dir=data_dir))
 
 
-def apart(count: int, folder: pathlib.Path, options: argparse.Namespace) -> dict[str, float]:
-    """What a run of so many faces took; its records are prepared before, once."""
-    if not (folder / "data" / "repeated_faces" / f"{count}_{options.image_size}").is_dir():
-        in_a_process("prepare", count, folder, options)
-    start, run = (in_a_process(part, count, folder, options) for part in ("start", "run"))
+def measure_size(count: int, folder: pathlib.Path, args: argparse.Namespace) -> dict[str, float]:
+    """Measures a run of `count` faces; the first call for a size prepares its records."""
+    if not (folder / "data" / "repeated_faces" / f"{count}_{args.image_size}").is_dir():
+        run_in_process("prepare", count, folder, args)
+    start, run = (run_in_process(part, count, folder, args) for part in ("start", "run"))
     processor = run["processor_seconds"] - start["processor_seconds"]
     return {
         "seconds_a_thousand_faces": 1000 * run["seconds"] / run["faces"],
@@ -137,75 +139,77 @@ def apart(count: int, folder: pathlib.Path, options: argparse.Namespace) -> dict
     }
 
 
-def in_a_process(
-    part: str, count: int, folder: pathlib.Path, options: argparse.Namespace
+def run_in_process(
+    part: str, count: int, folder: pathlib.Path, args: argparse.Namespace
 ) -> dict[str, float]:
-    """`measure` in a process of its own."""
+    """Calls `run_part` in a child process."""
     names = ("image_size", "crop_size", "width", "batch_size", "steps")
-    given = [f"--{name}={getattr(options, name)}" for name in names]
-    child = [f"--child_part={part}", f"--child_faces={count}", f"--child_folder={folder}"]
-    finished = subprocess.run(
-        [sys.executable, "-m", "benchmarks.growth", *given, *child],
-        cwd=recording.FOLDER.parent,
+    shared_flags = [f"--{name}={getattr(args, name)}" for name in names]
+    child_flags = [f"--child_part={part}", f"--child_faces={count}", f"--child_folder={folder}"]
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.growth", *shared_flags, *child_flags],
+        cwd=harness.FOLDER.parent,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    return json.loads(finished.stdout.splitlines()[-1])
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def measure(options: argparse.Namespace) -> dict[str, float]:
-    """Does a part: prepares the records, or trains for the first steps, or to the end.
+def run_part(args: argparse.Namespace) -> dict[str, float]:
+    """Prepares the records, trains for the first steps, or trains to the end.
 
-    **Returns:** of a training all its processor time, its peak of resident memory in MiB, and how
-    many faces followed the first steps in how many seconds.
+    **Returns:** after training, its processor seconds, its peak resident memory in MiB, and the
+    faces and seconds after the first steps.
     """
-    all_registries()
-    config = config_of(options)
+    load_registries()
+    config = create_config(args)
     prepare_dataset(config)
-    if options.child_part == "prepare":
+    if args.child_part == "prepare":
         return {}
-    begin = time.process_time()
-    with tempfile.TemporaryDirectory(dir=options.child_folder) as name:
+    start = time.process_time()
+    with tempfile.TemporaryDirectory(dir=args.child_folder) as name:
         workdir = Workdir(pathlib.Path(name))
         workdir.create()
-        with contextlib.redirect_stdout(io.StringIO()):  # the table of its scores
+        with contextlib.redirect_stdout(io.StringIO()):  # the printed scores
             train_and_evaluate(config, workdir)
         lines = [
             json.loads(line) for line in (workdir.path / "metrics.jsonl").read_text().splitlines()
         ]
-    trained = [line for line in lines if "train.loss" in line and line["step"] >= WARM]
+    trained = [line for line in lines if "train.loss" in line and line["step"] >= WARMUP_STEPS]
     return {
-        "processor_seconds": time.process_time() - begin,
+        "processor_seconds": time.process_time() - start,
         "seconds": trained[-1]["time"] - trained[0]["time"],
-        "faces": (trained[-1]["step"] - trained[0]["step"]) * options.batch_size,
+        "faces": (trained[-1]["step"] - trained[0]["step"]) * args.batch_size,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB,
     }
 
 
-def config_of(options: argparse.Namespace) -> Config:
-    """A tiny network, evaluated and saved at its end alone."""
+def create_config(args: argparse.Namespace) -> Config:
+    """Returns the config of a tiny network that is evaluated and saved only at the end."""
     config = defaults()
-    config.data.name, config.data.data_dir = "repeated_faces", str(options.child_folder / "data")
-    config.data.options = {"count": options.child_faces}
-    config.data.image_size, config.data.crop_size = options.image_size, options.crop_size
+    config.data.name, config.data.data_dir = "repeated_faces", str(args.child_folder / "data")
+    config.data.options = {"count": args.child_faces}
+    config.data.image_size, config.data.crop_size = args.image_size, args.crop_size
     config.data.cache = "none"
-    config.trunk = {"name": "resnet18", "width": options.width}
-    config.batch_size = options.batch_size
+    config.trunk = {"name": "resnet18", "width": args.width}
+    config.batch_size = args.batch_size
     config.evaluation.batch_size = VALIDATION
     config.evaluation.draws = 2
-    after = max(options.steps, options.child_faces // options.batch_size)
-    total = WARM + (after if options.child_part == "run" else 0)
+    measured_steps = max(args.steps, args.child_faces // args.batch_size)
+    total = WARMUP_STEPS + (measured_steps if args.child_part == "run" else 0)
     config.duration = config.evaluate_every = config.checkpoint.every = config.images_every = {
         "steps": total,
         "epochs": 0.0,
     }
-    config.log_every = WARM
+    config.log_every = WARMUP_STEPS
     return config
 
 
 def summary(runs: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    def of(size: str, key: str) -> list[float]:
+    """Returns a row for each size, with ratios to the smallest."""
+
+    def values(size: str, key: str) -> list[float]:
         return [run[key] for run in runs[size]]
 
     clocks = {
@@ -213,21 +217,23 @@ def summary(runs: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
         "of processor time": "processor_seconds_a_thousand_faces",
     }
     smallest = next(iter(runs))
-    least = of(smallest, "peak_mib")
+    smallest_peaks = values(smallest, "peak_mib")
     rows = []
     for name in runs:
         row: dict[str, Any] = {"faces": name}
         for title, key in clocks.items():
-            row[title] = statistics.median(of(name, key))
-            row[f"{title}, to the smallest"] = recording.times(of(name, key), of(smallest, key))
-        peaks = of(name, "peak_mib")
-        more = statistics.median(b - a for a, b in zip(least, peaks, strict=True))
+            row[title] = statistics.median(values(name, key))
+            row[f"{title}, to the smallest"] = harness.format_ratio(
+                values(name, key), values(smallest, key)
+            )
+        peaks = values(name, "peak_mib")
+        increase = statistics.median(b - a for a, b in zip(smallest_peaks, peaks, strict=True))
         row["peak memory, MiB"] = round(statistics.median(peaks))
-        row["more than the smallest, MiB"] = round(more)
+        row["more than the smallest, MiB"] = round(increase)
         rows.append(row)
     return rows
 
 
 if __name__ == "__main__":
-    environment.use_huge_pages()
+    env_vars.restart_with_huge_pages()
     main()

@@ -1,15 +1,14 @@
-"""How fast faces come from records into memory, beside the decoder alone and PyTorch's DataLoader.
+"""Measures data loading, compared with the JPEG decoder alone and the DataLoader of PyTorch.
 
     python -m benchmarks.loading                                        # rendered faces
     python -m benchmarks.loading --data=affectnet --manual_dir=/path/to/AffectNet
 
-Every contender hands over uint8 batches [B, S, S, 3] in shuffled order from the same JPEGs, except
-the decoder alone: threads, one a core, decode JPEGs that are in memory and drop the pixels. It is
-the limit. PyTorch's loader reads files by Pillow, as its documentation has it; with the most
-workers also by torchvision's decoder, where that works, and by ours. Contenders take turns, and
-ratios are of runs in the same round, so that a busy machine slows all. What is in a pipeline's
-buffers when its turn comes is taken out before the clock starts, and nobody fills his for a turn to
-come while the clock runs for another.
+Every contender yields shuffled uint8 batches [B, S, S, 3] from the same JPEGs, except the decoder
+alone, which is the limit: one thread per core decodes JPEGs in memory and discards the pixels. The
+DataLoader of PyTorch reads files with Pillow, as its documentation shows; with the most workers
+also with the decoder of torchvision, if it works, and with simplejpeg. Contenders run in turns, and
+ratios are of runs in the same round, so that other load affects all. Buffered batches are consumed
+before the clock starts, and no contender prefetches while another is measured.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ import simplejpeg
 from affect_jax.core import registry
 from affect_jax.core.batch import make_targets
 from affect_jax.data import DATASETS, loader, sampling
-from affect_jax.data.builder import Split, open_split
-from benchmarks import decoders, peer_data, peers, recording
-from benchmarks.machine import cores, installed
+from affect_jax.data.tfds_builder import Split, open_split
+from benchmarks import decoders, frameworks, harness, torch_data
+from benchmarks.machine import count_cores, is_installed
 
 LIMIT = "decoder alone"
 PEER_DECODERS = ("Pillow", "torchvision", "simplejpeg")
-PASSES = 1_000_000  # without a pause between them
+PASSES = 1_000_000  # more than any benchmark reads
 PACKAGES = (
     "numpy",
     "simplejpeg",
@@ -49,106 +48,106 @@ PACKAGES = (
     "pillow",
 )
 
-Take = Callable[[int], Any]  # takes that many batches
+ReadBatches = Callable[[int], Any]  # reads so many batches
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
-    registry.load_all("affect_jax.data")
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    registry.import_submodules("affect_jax.data")
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        split = prepared(options, folder)
-        contenders = create(split, options, pathlib.Path(folder), stack)
-        rates = measure(contenders, options)
-    recording.keep(
+        split = prepare_split(args, folder)
+        contenders = create_contenders(split, args, pathlib.Path(folder), stack)
+        rates = measure(contenders, args)
+    harness.write_result(
         "loading",
-        what=f"Images/s, records to uint8 batches of {options.batch_size}",
-        options=options,
+        what=f"Images/s, records to uint8 batches of {args.batch_size}",
+        args=args,
         rows=summary(rates),
         runs=rates,
         packages=PACKAGES,
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    found = recording.parser(__doc__)
-    found.add_argument("--data", default="synthetic_faces", help="a data set's name")
-    found.add_argument("--manual_dir", default="", help="its release")
-    found.add_argument("--num_faces", type=int, default=2048, help="of synthetic_faces")
-    found.add_argument("--image_size", type=int, default=256)
-    found.add_argument("--batch_size", type=int, default=256)
-    found.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2])
-    found.add_argument("--batches", type=int, default=32, help="of each contender, each round")
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = harness.create_parser(__doc__)
+    parser.add_argument("--data", default="synthetic_faces", help="name of a data set")
+    parser.add_argument("--manual_dir", default="", help="folder of its release")
+    parser.add_argument("--num_faces", type=int, default=2048, help="faces of synthetic_faces")
+    parser.add_argument("--image_size", type=int, default=256)
+    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--batches", type=int, default=32, help="per contender and round")
     quick = {"num_faces": 16, "image_size": 32, "batch_size": 4, "workers": [0], "batches": 1}
-    return recording.parse(found, arguments, quick)
+    return harness.parse_args(parser, argv, quick)
 
 
-def prepared(options: argparse.Namespace, folder: str) -> Split:
-    """The training split of the data set, written to a folder that goes when we end."""
-    spec: dict[str, Any] = {"name": options.data}
-    if options.data == "synthetic_faces":
-        spec |= {"num_training": options.num_faces, "num_validation": 8, "skew": "balanced"}
+def prepare_split(args: argparse.Namespace, folder: str) -> Split:
+    """Prepares the data set in a temporary folder and opens its training split."""
+    spec: dict[str, Any] = {"name": args.data}
+    if args.data == "synthetic_faces":
+        spec |= {"num_training": args.num_faces, "num_validation": 8, "skew": "balanced"}
     builder = DATASETS.create(
-        spec, manual_dir=options.manual_dir, data_dir=folder, image_size=options.image_size
+        spec, manual_dir=args.manual_dir, data_dir=folder, image_size=args.image_size
     )
     return open_split(builder, "training")
 
 
-def create(
+def create_contenders(
     split: Split,
-    options: argparse.Namespace,
+    args: argparse.Namespace,
     folder: pathlib.Path,
     stack: contextlib.ExitStack,
-) -> dict[str, Take]:
-    """The contenders by name, each taking batches; `stack` ends what they started."""
-    jpegs = list(peer_data.jpegs(split, range(min(len(split), 4096))))
+) -> dict[str, ReadBatches]:
+    """Returns name -> function that reads batches; `stack` stops their threads and processes."""
+    jpegs = list(torch_data.read_jpegs(split, range(min(len(split), 4096))))
     targets = make_targets(split.columns())
     rows = sampling.TrainingRows(
-        sampling.Natural(), targets["expression"], seed=0, batch_size=options.batch_size
+        sampling.NoResampling(), targets["expression"], seed=0, batch_size=args.batch_size
     )
-    pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(cores()))
-    contenders: dict[str, Take] = {
-        LIMIT: lambda count: decode_only(pool, jpegs, count * options.batch_size)
+    pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(count_cores()))
+    contenders: dict[str, ReadBatches] = {
+        LIMIT: lambda count: decode_only(pool, jpegs, count * args.batch_size)
     }
 
-    def ours(images: Any, workers: int) -> Take:
-        size = options.image_size
-        loaded = loader.batches(images, targets, rows, image_size=size, num_workers=workers)
-        stack.enter_context(contextlib.closing(loaded))
-        return functools.partial(take, loaded)
+    def our_loader(images: Any, workers: int) -> ReadBatches:
+        size = args.image_size
+        stream = loader.load_batches(images, targets, rows, image_size=size, num_workers=workers)
+        stack.enter_context(contextlib.closing(stream))
+        return functools.partial(read_batches, stream)
 
-    for workers in options.workers:
-        contenders[f"affect_jax, {processes(workers)}"] = ours(split.records, workers)
-    decoded = loader.decode_all(split.records, image_size=options.image_size)
-    contenders["affect_jax, cache='host'"] = ours(decoded, 0)
-    if installed("torch") and options.workers:
-        peer_data.write_files(jpegs, folder / "files")
-        for name in decoders.working(jpegs[0], PEER_DECODERS):
-            for workers in options.workers if name == "Pillow" else [max(options.workers)]:
-                stream = torch_batches(folder / "files", options.batch_size, name, workers)
-                title = f"PyTorch DataLoader + {name}, {processes(workers)}"
-                contenders[title] = functools.partial(take, stream)
+    for workers in args.workers:
+        contenders[f"affect_jax, {workers_label(workers)}"] = our_loader(split.records, workers)
+    decoded = loader.decode_split(split.records, image_size=args.image_size)
+    contenders["affect_jax, cache='host'"] = our_loader(decoded, 0)
+    if is_installed("torch") and args.workers:
+        torch_data.write_files(jpegs, folder / "files")
+        for name in decoders.create_decoders(jpegs[0], PEER_DECODERS):
+            for workers in args.workers if name == "Pillow" else [max(args.workers)]:
+                stream = torch_batches(folder / "files", args.batch_size, name, workers)
+                contender = f"PyTorch DataLoader + {name}, {workers_label(workers)}"
+                contenders[contender] = functools.partial(read_batches, stream)
     return contenders
 
 
-def take(stream: Iterator[Any], count: int) -> None:
+def read_batches(stream: Iterator[Any], count: int) -> None:
     for _ in range(count):
         next(stream)
 
 
-def processes(workers: int) -> str:
+def workers_label(workers: int) -> str:
     return f"{workers} workers" if workers else "no workers"
 
 
 def decode_only(pool: concurrent.futures.Executor, jpegs: list[bytes], count: int) -> None:
-    def some(first: int) -> None:
-        for place in range(first, min(first + 64, count)):
-            simplejpeg.decode_jpeg(jpegs[place % len(jpegs)], "RGB")
+    def decode_chunk(first: int) -> None:
+        for index in range(first, min(first + 64, count)):
+            simplejpeg.decode_jpeg(jpegs[index % len(jpegs)], "RGB")
 
-    list(pool.map(some, range(0, count, 64)))
+    list(pool.map(decode_chunk, range(0, count, 64)))
 
 
-class Files:
-    """PyTorch's side: a map-style data set of JPEG files, decoded by one of `decoders.KNOWN`."""
+class JpegFiles:
+    """A map-style data set of PyTorch: JPEG files, decoded by one of `decoders.DECODERS`."""
 
     def __init__(self, folder: pathlib.Path, decoder: str):
         self.paths = sorted(folder.iterdir())
@@ -158,60 +157,60 @@ class Files:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: int) -> Any:
-        content = self.paths[place].read_bytes()
-        if self._decode is None:  # in the worker
-            self._decode = decoders.KNOWN[self._decoder]()
-        face, torch = self._decode(content), peers.torch()
+    def __getitem__(self, index: int) -> Any:
+        content = self.paths[index].read_bytes()
+        if self._decode is None:  # created in the worker process
+            self._decode = decoders.DECODERS[self._decoder]()
+        face, torch = self._decode(content), frameworks.torch()
         return face if isinstance(face, torch.Tensor) else torch.as_tensor(np.array(face))
 
 
 def torch_batches(
     folder: pathlib.Path, batch_size: int, decoder: str, workers: int
 ) -> Iterator[Any]:
-    """As many batches as ever, as PyTorch's documentation would have them loaded."""
-    files = Files(folder, decoder)
-    return iter(peer_data.loader(files, batch_size, workers=workers, passes=PASSES))
+    """Yields batches without end, loaded as the documentation of PyTorch advises."""
+    files = JpegFiles(folder, decoder)
+    return iter(torch_data.create_loader(files, batch_size, workers=workers, passes=PASSES))
 
 
-def settle() -> None:
-    """Returns when no thread or process of this benchmark loads ahead any more."""
+def wait_for_idle() -> None:
+    """Waits until no thread or process of this benchmark prefetches any more."""
     process = psutil.Process()
 
-    def used() -> float:
-        several = [process, *process.children(recursive=True)]
-        return sum(sum(one.cpu_times()[:2]) for one in several)
+    def processor_seconds() -> float:
+        processes = [process, *process.children(recursive=True)]
+        return sum(sum(running.cpu_times()[:2]) for running in processes)
 
-    now = used()
+    now = processor_seconds()
     while True:
         time.sleep(0.1)
-        before, now = now, used()
-        if now - before < 0.02:  # it counts hundredths
+        before, now = now, processor_seconds()
+        if now - before < 0.02:  # the resolution is 0.01 s
             return
 
 
-def measure(contenders: dict[str, Take], options: argparse.Namespace) -> recording.Runs:
-    """Images/s of every contender in every round."""
-    buffered = 2 * max([cores(), *options.workers]) + 2
+def measure(contenders: dict[str, ReadBatches], args: argparse.Namespace) -> harness.Runs:
+    """Returns images/s of every contender in every round."""
+    buffered = 2 * max([count_cores(), *args.workers]) + 2
 
-    def rate(take: Take) -> float:
-        settle()
-        take(buffered)
-        seconds = recording.seconds_of(functools.partial(take, options.batches))
-        return options.batches * options.batch_size / seconds
+    def images_per_second(read: ReadBatches) -> float:
+        wait_for_idle()
+        read(buffered)
+        seconds = harness.measure_seconds(functools.partial(read, args.batches))
+        return args.batches * args.batch_size / seconds
 
-    for one in contenders.values():
-        one(1)  # starts worker processes
-    turns = {name: functools.partial(rate, one) for name, one in contenders.items()}
-    return recording.take_turns(turns, options.rounds)
+    for read in contenders.values():
+        read(1)  # starts worker processes
+    timers = {name: functools.partial(images_per_second, read) for name, read in contenders.items()}
+    return harness.run_interleaved(timers, args.rounds)
 
 
-def summary(rates: recording.Runs) -> list[dict[str, Any]]:
-    """One row a contender: median images/s, and median ratios of runs in the same round."""
-    peer = recording.best(rates, [name for name in rates if "Pillow" in name])
+def summary(rates: harness.Runs) -> list[dict[str, Any]]:
+    """Returns a row for each contender: median images/s and median ratios within a round."""
+    peer = harness.fastest(rates, [name for name in rates if "Pillow" in name])
 
-    def ratio(name: str, other: str | None) -> str:
-        return "-" if other is None else recording.times(rates[name], rates[other])
+    def ratio(name: str, baseline: str | None) -> str:
+        return "-" if baseline is None else harness.format_ratio(rates[name], rates[baseline])
 
     return [
         {

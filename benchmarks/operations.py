@@ -1,12 +1,12 @@
-"""What a training step on a CPU consists of, beside PyTorch: where the time goes that it has more.
+"""Breaks the time of a training step on a CPU down by operation, compared with PyTorch.
 
-    taskset -c 0 python -m benchmarks.operations          # one core: nothing runs beside another
+    taskset -c 0 python -m benchmarks.operations          # one core: operations do not overlap
 
-One step of each is recorded by its library's own profiler, `--rounds` times in turns, and its
-operations are added up by kind. Ours are told apart by the compiled program: what an instruction
-computes, and the name of the layer that it comes from; a fusion counts as its last operation.
-PyTorch's are told apart by name. Sums are of the operations alone, without what starts them, so a
-total is below the step's time in "A step of training and evaluation".
+The profiler of each library records one step, `--rounds` times in turns, and the times of
+operations are summed by kind. In JAX the kind follows from the compiled program: the opcode of an
+instruction and the name of its layer; a fusion counts as its last operation. In PyTorch it follows
+from the operator name. Sums exclude dispatch overhead, so they are below the step time in "A step
+of training and evaluation".
 """
 
 from __future__ import annotations
@@ -24,96 +24,96 @@ from typing import Any
 
 import jax
 
-from affect_jax.core import environment, parallel
-from affect_jax.train.experiment import all_registries
+from affect_jax.core import env_vars, parallel
+from affect_jax.train.experiment import load_registries
 from affect_jax.train.step import train_step
-from benchmarks import peers, recording, step
+from benchmarks import frameworks, harness, step
 
 OURS, PEER = step.OURS, step.EAGER
 FORWARD, BACKWARD = "convolutions", "convolutions' gradients"
-WEIGHTS, INPUTS, FEWER = "to weights", "to inputs", "to both, by fewer products"
+WEIGHTS, INPUTS, WINOGRAD = "to weights", "to inputs", "to both, by fewer products"
 DENSE, NORM, POOL = "dense layers", "normalisation", "pooling"
-MOVED, REST = "copies and transpositions", "other"
-KINDS = (FORWARD, BACKWARD, WEIGHTS, INPUTS, FEWER, DENSE, NORM, POOL, MOVED, REST)
-PARTS = (WEIGHTS, INPUTS, FEWER)  # of BACKWARD; PyTorch has one operation for both
+COPIES, OTHER = "copies and transpositions", "other"
+KINDS = (FORWARD, BACKWARD, WEIGHTS, INPUTS, WINOGRAD, DENSE, NORM, POOL, COPIES, OTHER)
+PARTS = (WEIGHTS, INPUTS, WINOGRAD)  # of BACKWARD; PyTorch has one operation for both
 NETWORKS = ("alexnet_one_tower", "resnet18")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "torchvision")
 INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (\S+) ([\w\-]+)\(")
-THEIRS = (
+TORCH_OPERATORS = (
     (BACKWARD, r"aten::\w*convolution_backward"),
     (FORWARD, r"aten::\w*conv"),
     (DENSE, r"aten::(addmm|mm|linear)$"),
     (NORM, r"aten::\w*(batch_norm|avg_pool3d)"),
     (POOL, r"aten::\w*(max_pool|avg_pool|mean)"),
-    (MOVED, r"aten::(copy_|clone|cat|contiguous)"),
+    (COPIES, r"aten::(copy_|clone|cat|contiguous)"),
 )
 
 Milliseconds = dict[str, float]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
-    environment.choose_fusions()
-    all_registries()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    env_vars.set_cpu_fusion_types()
+    load_registries()
     rows, runs = [], {}
-    for name in options.networks:
+    for name in args.networks:
         contenders: dict[str, Callable[[], Milliseconds]] = {
-            OURS: ours(name, options),
-            PEER: in_torch(name, options),
+            OURS: profile_affect_jax(name, args),
+            PEER: profile_torch(name, args),
         }
-        found = recording.take_turns(contenders, options.rounds)
-        runs[name] = found
-        rows += rows_of(name, found)
-    recording.keep(
+        runs[name] = harness.run_interleaved(contenders, args.rounds)
+        rows += table_rows(name, runs[name])
+    harness.write_result(
         "operations",
-        what=f"Milliseconds of a training step of {options.batch}, float32, by its library's "
-        "profiler; to PyTorch: how many times its speed",
-        options=options,
+        what=f"Milliseconds of a training step, batch {args.batch}, float32, by the profiler of "
+        "each library; to PyTorch: how many times its speed",
+        args=args,
         rows=rows,
         runs=runs,
         packages=PACKAGES,
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    found = recording.parser(__doc__)
-    found.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=step.NETWORKS)
-    found.add_argument("--batch", type=int, default=32)
-    found.add_argument("--crop_size", type=int, default=224)
-    found.set_defaults(rounds=3, width=None)
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = harness.create_parser(__doc__)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=step.NETWORKS)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--crop_size", type=int, default=224)
+    parser.set_defaults(rounds=3, width=None)
     quick = {"networks": ["resnet18"], "batch": 2, "crop_size": 32}
-    return recording.parse(found, arguments, quick)
+    return harness.parse_args(parser, argv, quick)
 
 
-def ours(name: str, options: argparse.Namespace) -> Callable[[], Milliseconds]:
-    case = (name, "float32", options.batch, "train")
-    faces, labels, _ = step.random_batch(options.batch, options.crop_size)
-    compiled, state, placed = step.placed(case, options, faces, labels)
-    update = parallel.on_devices(functools.partial(train_step, compiled))
+def profile_affect_jax(name: str, args: argparse.Namespace) -> Callable[[], Milliseconds]:
+    """Returns a function that profiles one step: kind -> milliseconds."""
+    case = (name, "float32", args.batch, "train")
+    faces, labels, _ = step.random_batch(args.batch, args.crop_size)
+    experiment, state, batch = step.create_on_devices(case, args, faces, labels)
+    update = parallel.parallelize(functools.partial(train_step, experiment))
     kernels = {
         tuple(sorted(leaf.shape))
         for leaf in jax.tree.leaves(state.params["model"])
         if leaf.ndim == 4
     }
-    kinds = kinds_of(update.lower(state, placed).compile().as_text(), kernels)
-    state, _ = jax.block_until_ready(update(state, placed))
+    kinds = instruction_kinds(update.lower(state, batch).compile().as_text(), kernels)
+    state, _ = jax.block_until_ready(update(state, batch))
 
     def measure() -> Milliseconds:
         nonlocal state
         total: Milliseconds = collections.defaultdict(float)
-        state, _ = jax.block_until_ready(update(state, placed))  # after the other's turn
+        state, _ = jax.block_until_ready(update(state, batch))  # warms up after the other turn
         with tempfile.TemporaryDirectory() as folder:
             with jax.profiler.trace(folder):
-                state, _ = jax.block_until_ready(update(state, placed))
-            for operation, milliseconds in recorded(pathlib.Path(folder)):
-                total[kinds.get(operation, REST)] += milliseconds
+                state, _ = jax.block_until_ready(update(state, batch))
+            for operation, milliseconds in read_trace(pathlib.Path(folder)):
+                total[kinds.get(operation, OTHER)] += milliseconds
         return dict(total)
 
     return measure
 
 
-def recorded(folder: pathlib.Path) -> Iterator[tuple[str, float]]:
-    """Name and milliseconds of each operation that a trace of JAX's holds."""
+def read_trace(folder: pathlib.Path) -> Iterator[tuple[str, float]]:
+    """Yields name and milliseconds of each operation in a JAX trace."""
     (path,) = folder.rglob("*.xplane.pb")
     for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
         for line in plane.lines:
@@ -122,30 +122,30 @@ def recorded(folder: pathlib.Path) -> Iterator[tuple[str, float]]:
                     yield event.name, event.duration_ns / 1e6
 
 
-def kinds_of(text: str, kernels: set[tuple[int, ...]]) -> dict[str, str]:
-    """Instruction -> kind, from the text of a compiled program.
+def instruction_kinds(text: str, kernels: set[tuple[int, ...]]) -> dict[str, str]:
+    """Returns instruction -> kind, from the text of a compiled program.
 
     **Arguments:**
 
-    - `kernels`: shapes of the convolutions' kernels, each sorted.
+    - `kernels`: sorted shapes of the kernels of convolutions.
     """
-    found = {}
+    kinds = {}
     for line in text.splitlines():
         match = INSTRUCTION.match(line)
         if match:
             name, shape, opcode = match.groups()
             source = re.search(r'op_name="([^"]*)"', line)
-            found[name] = kind_of(name, shape, opcode, source[1] if source else "", kernels)
-    return found
+            kinds[name] = classify(name, shape, opcode, source[1] if source else "", kernels)
+    return kinds
 
 
-def kind_of(name: str, shape: str, opcode: str, source: str, kernels: set[tuple[int, ...]]) -> str:
-    if "/windows/" in source and (opcode == "dot" or source.endswith("dot_general")):
-        return _of_windows(shape, source, kernels)
+def classify(name: str, shape: str, opcode: str, source: str, kernels: set[tuple[int, ...]]) -> str:
+    if "/im2col/" in source and (opcode == "dot" or source.endswith("dot_general")):
+        return _classify_im2col(shape, source, kernels)
     if "winograd" in source:
-        return FEWER if "transpose(" in source else FORWARD
+        return WINOGRAD if "transpose(" in source else FORWARD
     if opcode == "convolution" or source.endswith("conv_general_dilated"):
-        if tuple(sorted(_sides(shape))) in kernels:
+        if tuple(sorted(_dimensions(shape))) in kernels:
             return WEIGHTS
         return INPUTS if "transpose(" in source else FORWARD
     if opcode == "dot" or source.endswith("dot_general"):
@@ -154,63 +154,66 @@ def kind_of(name: str, shape: str, opcode: str, source: str, kernels: set[tuple[
         return NORM
     if "pool" in source:
         return POOL
-    return MOVED if re.match(r"(transpose|copy|bitcast|concatenate|slice|pad)", name) else REST
+    return COPIES if re.match(r"(transpose|copy|bitcast|concatenate|slice|pad)", name) else OTHER
 
 
-def _of_windows(shape: str, source: str, kernels: set[tuple[int, ...]]) -> str:
-    """A convolution by one product of matrices; its weights are one, [places x C, K], too."""
+def _classify_im2col(shape: str, source: str, kernels: set[tuple[int, ...]]) -> str:
+    """Classifies the product of an im2col convolution; its kernel is a matrix [k * l * C, K]."""
     if "transpose(" not in source:
         return FORWARD
-    return WEIGHTS if math.prod(_sides(shape)) in map(math.prod, kernels) else INPUTS
+    return WEIGHTS if math.prod(_dimensions(shape)) in map(math.prod, kernels) else INPUTS
 
 
-def _sides(shape: str) -> list[int]:
+def _dimensions(shape: str) -> list[int]:
     """`f32[64,3,3,64]{3,2,1,0}` -> 64, 3, 3, 64."""
-    return [int(side) for side in re.findall(r"\d+", shape.split("]")[0][4:])]
+    return [int(size) for size in re.findall(r"\d+", shape.split("]")[0][4:])]
 
 
-def in_torch(name: str, options: argparse.Namespace) -> Callable[[], Milliseconds]:
-    torch = peers.torch()
-    side = peers.Side(name, dtype="float32", crop_size=options.crop_size)
-    _, labels, cut = step.random_batch(options.batch, options.crop_size)
-    images, classes = peers.normalized(cut), torch.as_tensor(labels)
-    side.update(images, classes)
+def profile_torch(name: str, args: argparse.Namespace) -> Callable[[], Milliseconds]:
+    """Returns a function that profiles one step: kind -> milliseconds."""
+    torch = frameworks.torch()
+    trainer = frameworks.TorchTrainer(name, dtype="float32", crop_size=args.crop_size)
+    _, labels, crops = step.random_batch(args.batch, args.crop_size)
+    images, classes = frameworks.normalize_images(crops), torch.as_tensor(labels)
+    trainer.train_step(images, classes)
 
     def measure() -> Milliseconds:
-        side.update(images, classes)  # after the other's turn
+        trainer.train_step(images, classes)  # warms up after the other turn
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            side.update(images, classes)
+            trainer.train_step(images, classes)
         total: Milliseconds = collections.defaultdict(float)
         for event in profile.key_averages():
-            kind = next((kind for kind, name in THEIRS if re.match(name, event.key)), REST)
+            kind = next(
+                (kind for kind, name in TORCH_OPERATORS if re.match(name, event.key)), OTHER
+            )
             total[kind] += event.self_cpu_time_total / 1e3
         return dict(total)
 
     return measure
 
 
-def rows_of(name: str, runs: Mapping[str, Sequence[Milliseconds]]) -> list[dict[str, Any]]:
-    """A row a kind and one for their sum: medians over the rounds."""
-    sides = {side: [complete(run) for run in several] for side, several in runs.items()}
+def table_rows(name: str, runs: Mapping[str, Sequence[Milliseconds]]) -> list[dict[str, Any]]:
+    """Returns a row for each kind and one for the sum: medians over the rounds."""
+    sides = {side: [add_totals(profile) for profile in profiles] for side, profiles in runs.items()}
     rows = []
     for kind in (*KINDS, "sum"):
-        one, other = ([run[kind] for run in sides[side]] for side in (OURS, PEER))
+        ours, theirs = ([profile[kind] for profile in sides[side]] for side in (OURS, PEER))
         row: dict[str, Any] = {"network": name, "operations": kind}
-        row[OURS] = statistics.median(one)
+        row[OURS] = statistics.median(ours)
         if kind not in PARTS:
-            row[PEER] = statistics.median(other)
-            row["to PyTorch"] = recording.times(other, one) if min(one) > 0 else ""
+            row[PEER] = statistics.median(theirs)
+            row["to PyTorch"] = harness.format_ratio(theirs, ours) if min(ours) > 0 else ""
         rows.append(row)
     return rows
 
 
-def complete(run: Milliseconds) -> Milliseconds:
-    """With a figure for every kind, the gradients of convolutions together, and the sum."""
-    found = {kind: run.get(kind, 0.0) for kind in KINDS}
-    found[BACKWARD] += sum(found[part] for part in PARTS)
-    return found | {"sum": sum(found[kind] for kind in KINDS if kind not in PARTS)}
+def add_totals(profile: Milliseconds) -> Milliseconds:
+    """Adds missing kinds as zero, the total of the gradients of convolutions, and the sum."""
+    times = {kind: profile.get(kind, 0.0) for kind in KINDS}
+    times[BACKWARD] += sum(times[part] for part in PARTS)
+    return times | {"sum": sum(times[kind] for kind in KINDS if kind not in PARTS)}
 
 
 if __name__ == "__main__":
-    environment.use_huge_pages()
+    env_vars.restart_with_huge_pages()
     main()

@@ -1,18 +1,17 @@
-"""How many faces a core a second preparation turns from photographs into records.
+"""Measures how many photographs a second preparation converts into records.
 
-    python -m benchmarks.preparation                  # with 1, 2 and as many workers as cores
+    python -m benchmarks.preparation                  # 1, 2 and as many workers as cores
     python -m benchmarks.preparation --workers 1 2 4 8
 
-The photographs are rendered, 425 x 425 JPEG, about as large as AffectNet's; each row of the table
-has a box that leaves a margin, and 68 landmarks. Preparation is the package's own command path:
-rows are parsed and checked, faces cut, resized to 256 x 256, encoded, sorted and written as
-records with their labels and hashes. The limit beside it is what no way around exists for: decode,
-crop, resize and encode in a tight loop of one process, by the same libraries: once as these are
-usually called, once resized by `faces.crop`, which is faster. All take turns.
+The photographs are rendered, 425 x 425 JPEG, about as large as those of AffectNet. Each row of the
+table has a box with a margin around it, and 68 landmarks. Preparation uses the code of the package:
+it parses and checks rows, crops faces, resizes them to 256 x 256, and encodes, sorts and writes
+records with labels and hashes. The limit is the unavoidable work: decoding, cropping, resizing and
+encoding in a loop of one process, with the same libraries. It is measured twice: with the usual
+resize, and with the faster one of `face_images.crop_and_resize`. All contenders run in turns.
 
-Two clocks: the wall's, and processor time of all processes together, which other work on the
-machine hardly changes. "Of the limit" is by processor time: the share of the work that is the
-images' own.
+Two clocks are read: wall-clock time, and the processor time of all processes, which hardly depends
+on other load. "Of the limit" compares processor time: the share of the work spent on the images.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ import simplejpeg
 
 from affect_jax.core import registry
 from affect_jax.data import DATASETS, face_images
-from benchmarks import recording
-from benchmarks.machine import cores
+from benchmarks import harness
+from benchmarks.machine import count_cores
 
 LIMIT = "decode, crop, resize, encode alone"
 FASTER = "the same, resized as affect_jax does"
@@ -43,97 +42,100 @@ BOX = ("x", "y", "width", "height")
 MARGIN = 20  # pixels between the photograph's border and the box
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
-    registry.load_all("affect_jax.data")
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    registry.import_submodules("affect_jax.data")
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        photographs = write_release(pathlib.Path(folder) / "release", options)
-        work: dict[str, Callable[[], Any]] = {
-            LIMIT: functools.partial(alone, photographs, options, by_opencv),
-            FASTER: functools.partial(alone, photographs, options, by_us),
+        photographs = write_release(pathlib.Path(folder) / "release", args)
+        tasks: dict[str, Callable[[], Any]] = {
+            LIMIT: functools.partial(process_images, photographs, args, crop_with_opencv),
+            FASTER: functools.partial(process_images, photographs, args, crop_with_affect_jax),
         }
-        for workers in options.workers:
-            work[title(workers)] = functools.partial(
-                prepare, pathlib.Path(folder), options, workers
+        for workers in args.workers:
+            tasks[contender_name(workers)] = functools.partial(
+                prepare, pathlib.Path(folder), args, workers
             )
-        turns = {name: functools.partial(rates, do, options.faces) for name, do in work.items()}
-        runs = recording.by_clock(recording.take_turns(turns, options.rounds))
-    recording.keep(
+        contenders = {
+            name: functools.partial(faces_per_second, task, args.faces)
+            for name, task in tasks.items()
+        }
+        runs = harness.split_by_clock(harness.run_interleaved(contenders, args.rounds))
+    harness.write_result(
         "preparation",
-        what=f"Faces/s from JPEG of {options.source_size} x {options.source_size} to records of "
-        f"{options.image_size} x {options.image_size}, {options.faces:,} faces a run, processes "
-        "and files started anew in each",
-        options=options,
-        rows=summary(runs, options.workers),
+        what=f"Faces/s from JPEG of {args.source_size} x {args.source_size} to records of "
+        f"{args.image_size} x {args.image_size}, {args.faces:,} faces a run, processes "
+        "and files created for each",
+        args=args,
+        rows=summary(runs, args.workers),
         runs=runs,
         packages=PACKAGES,
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    found = recording.parser(__doc__)
-    found.add_argument("--faces", type=int, default=20_000, help="of each contender, each round")
-    found.add_argument("--different", type=int, default=64, help="photographs among them")
-    found.add_argument("--source_size", type=int, default=425)
-    found.add_argument("--image_size", type=int, default=256)
-    several = sorted({1, 2, cores()})
-    found.add_argument("--workers", type=int, nargs="+", default=several)
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = harness.create_parser(__doc__)
+    parser.add_argument("--faces", type=int, default=20_000, help="per contender and round")
+    parser.add_argument("--different", type=int, default=64, help="number of distinct photographs")
+    parser.add_argument("--source_size", type=int, default=425)
+    parser.add_argument("--image_size", type=int, default=256)
+    worker_counts = sorted({1, 2, count_cores()})
+    parser.add_argument("--workers", type=int, nargs="+", default=worker_counts)
     quick = {"faces": 6, "different": 2, "source_size": 100, "image_size": 48, "workers": [1]}
-    return recording.parse(found, arguments, quick)
+    return harness.parse_args(parser, argv, quick)
 
 
-def title(workers: int) -> str:
+def contender_name(workers: int) -> str:
     return "affect_jax, 1 worker" if workers == 1 else f"affect_jax, {workers} workers"
 
 
-def write_release(folder: pathlib.Path, options: argparse.Namespace) -> list[bytes]:
-    """A folder of photographs with a table; the photographs that differ, as files' content."""
-    from affect_jax.facs.render import sample  # not in each worker, which imports this module anew
+def write_release(folder: pathlib.Path, args: argparse.Namespace) -> list[bytes]:
+    """Writes photographs and a table, and returns the distinct photographs as JPEG bytes."""
+    from affect_jax.facs.render import random_face
 
     folder.mkdir()
-    drawn = [
-        sample.sample(0, number, size=options.source_size) for number in range(options.different)
+    faces = [
+        random_face.sample_face(0, index, size=args.source_size) for index in range(args.different)
     ]
     photographs = [
-        simplejpeg.encode_jpeg(face.image, quality=90, colorsubsampling="420") for face in drawn
+        simplejpeg.encode_jpeg(face.image, quality=90, colorsubsampling="420") for face in faces
     ]
-    side = options.source_size - 2 * MARGIN
+    side = args.source_size - 2 * MARGIN
     with (folder / "training.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["path", "label", *BOX, "valence", "arousal", "landmarks"])
-        for number in range(options.faces):
-            face = drawn[number % options.different]
-            path = f"{number}.jpg"
-            (folder / path).write_bytes(photographs[number % options.different])
+        for index in range(args.faces):
+            face = faces[index % args.different]
+            path = f"{index}.jpg"
+            (folder / path).write_bytes(photographs[index % args.different])
             points = ";".join(f"{value:.2f}" for value in np.ravel(face.landmarks))
             box = (MARGIN, MARGIN, side, side)
             table.writerow([path, face.expression, *box, face.valence, face.arousal, points])
     return photographs
 
 
-def alone(
-    photographs: list[bytes], options: argparse.Namespace, cut: Callable[[np.ndarray, int], Any]
+def process_images(
+    photographs: list[bytes], args: argparse.Namespace, crop: Callable[[np.ndarray, int], Any]
 ) -> None:
-    """The limit, on one core."""
-    for number in range(options.faces):
-        image = simplejpeg.decode_jpeg(photographs[number % len(photographs)], "RGB")
-        face = cut(image, options.image_size)
+    """Decodes, crops, resizes and encodes on one core: the limit."""
+    for index in range(args.faces):
+        image = simplejpeg.decode_jpeg(photographs[index % len(photographs)], "RGB")
+        face = crop(image, args.image_size)
         simplejpeg.encode_jpeg(face, face_images.JPEG_QUALITY, "RGB", colorsubsampling="420")
 
 
-def by_opencv(image: np.ndarray, size: int) -> np.ndarray:
-    inner = image[MARGIN:-MARGIN, MARGIN:-MARGIN]
-    return cv2.resize(inner, (size, size), interpolation=cv2.INTER_AREA)
+def crop_with_opencv(image: np.ndarray, size: int) -> np.ndarray:
+    box = image[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return cv2.resize(box, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def by_us(image: np.ndarray, size: int) -> np.ndarray:
+def crop_with_affect_jax(image: np.ndarray, size: int) -> np.ndarray:
     side = len(image) - 2 * MARGIN
-    return face_images.crop(image, (MARGIN, MARGIN, side, side), 0.0, size)[0]
+    return face_images.crop_and_resize(image, (MARGIN, MARGIN, side, side), 0.0, size)[0]
 
 
-def prepare(folder: pathlib.Path, options: argparse.Namespace, workers: int) -> None:
-    """The release's records, written to a folder that did not exist and does not afterwards."""
+def prepare(folder: pathlib.Path, args: argparse.Namespace, workers: int) -> None:
+    """Prepares the records of the release in a new folder, and removes it."""
     records = folder / "records"
     spec = {
         "name": "csv_faces",
@@ -148,28 +150,28 @@ def prepare(folder: pathlib.Path, options: argparse.Namespace, workers: int) -> 
         spec,
         manual_dir=str(folder / "release"),
         data_dir=str(records),
-        image_size=options.image_size,
+        image_size=args.image_size,
     )
     shutil.rmtree(records)
 
 
-def rates(work: Callable[[], Any], face_images: int) -> tuple[float, float]:
-    """Faces a second by both clocks."""
-    wall, processor = recording.both_clocks(work)
-    return face_images / wall, face_images / processor
+def faces_per_second(task: Callable[[], Any], num_faces: int) -> tuple[float, float]:
+    """Returns faces a second of wall-clock and of processor time."""
+    wall, processor = harness.measure_both_clocks(task)
+    return num_faces / wall, num_faces / processor
 
 
-def summary(runs: dict[str, recording.Runs], workers: Sequence[int]) -> list[dict[str, Any]]:
+def summary(runs: dict[str, harness.Runs], workers: Sequence[int]) -> list[dict[str, Any]]:
     wall, processor = runs["wall"], runs["processor"]
-    one = title(min(workers))
+    baseline = contender_name(min(workers))
     return [
         {
             "contender": name,
             "faces/s": round(statistics.median(wall[name])),
-            "to the fewest workers": recording.times(wall[name], wall[one]),
+            "to the fewest workers": harness.format_ratio(wall[name], wall[baseline]),
             "faces a second of processor time": round(statistics.median(processor[name])),
-            "of the limit": recording.times(processor[name], processor[LIMIT]),
-            "of the faster limit": recording.times(processor[name], processor[FASTER]),
+            "of the limit": harness.format_ratio(processor[name], processor[LIMIT]),
+            "of the faster limit": harness.format_ratio(processor[name], processor[FASTER]),
         }
         for name in wall
     ]

@@ -1,12 +1,12 @@
-"""How hard rendered faces are: for a linear model on their pixels, and for the project's networks.
+"""Measures how hard rendered faces are for a linear model on pixels and for the networks.
 
     python -m benchmarks.rendered_difficulty                                  # linear, minutes
     python -m benchmarks.rendered_difficulty --run runs/resnet18_all-synthetic_faces
 
-The linear model is scikit-learn's logistic regression on 32 x 32 pixels, standardised, grey and in
-colour, over strengths of its penalty; the best of them on the validation faces counts, which is to
-its advantage. Classes are equally frequent. `--run` adds the scores of a run that was trained and
-scored by the project's own commands on the same set:
+The linear model is the logistic regression of scikit-learn on 32 x 32 standardised pixels, grey and
+colour, for several values of C. The best accuracy on the validation faces counts, which favours the
+linear model. Classes are equally frequent. `--run` adds the scores of a run that was trained and
+evaluated on the same data set:
 
     python -m affect_jax.main --config=configs/resnet18_all.py:synthetic_faces
     python -m affect_jax.main --mode=evaluate --workdir=runs/resnet18_all-synthetic_faces
@@ -31,12 +31,12 @@ from sklearn.preprocessing import StandardScaler
 
 from affect_jax.core import labels
 from affect_jax.data import synthetic_faces
-from affect_jax.data.builder import Split, open_split
-from benchmarks import recording
+from affect_jax.data.tfds_builder import Split, open_split
+from benchmarks import harness
 
 PACKAGES = ("numpy", "scikit-learn", "opencv-python-headless")
 SIDE = 32
-WANTED = {  # what the set is to be: below or above
+TARGETS = {  # the bound of each score
     "logistic regression, accuracy": ("<", 0.70),
     "network, accuracy": (">", 0.90),
     "network, macro-F1": (">", 0.85),
@@ -53,49 +53,49 @@ SCORES = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     builder = synthetic_faces.synthetic_faces(
-        data_dir=options.data_dir,
-        image_size=options.image_size,
-        num_training=options.num_training,
-        num_validation=options.num_validation,
+        data_dir=args.data_dir,
+        image_size=args.image_size,
+        num_training=args.num_training,
+        num_validation=args.num_validation,
         skew="balanced",
     )
-    splits = {name: pixels(open_split(builder, name)) for name in labels.SPLITS}
-    runs = linear(splits, options.strengths)
-    print(recording.table(runs), end="\n\n")
-    measured = {"logistic regression, accuracy": max(run["accuracy"] for run in runs)}
-    if options.run:
-        measured |= scores_of(options.run)
+    splits = {name: read_pixels(open_split(builder, name)) for name in labels.SPLITS}
+    runs = fit_linear_models(splits, args.strengths)
+    print(harness.markdown_table(runs), end="\n\n")
+    scores = {"logistic regression, accuracy": max(run["accuracy"] for run in runs)}
+    if args.run:
+        scores |= read_scores(args.run)
     rows = [
-        {"what": what, "measured": f"{value:.3f}", "wanted": " ".join(map(str, WANTED[what]))}
-        for what, value in measured.items()
+        {"what": what, "measured": f"{value:.3f}", "wanted": " ".join(map(str, TARGETS[what]))}
+        for what, value in scores.items()
     ]
-    recording.keep(
+    harness.write_result(
         "rendered_difficulty",
-        what=f"Scores on {options.num_validation:,} rendered faces",
-        options=options,
+        what=f"Scores on {args.num_validation:,} rendered faces",
+        args=args,
         rows=rows,
         runs=runs,
         packages=PACKAGES,
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    found = recording.parser(__doc__)
-    found.add_argument("--data_dir", default="data")
-    found.add_argument("--image_size", type=int, default=128)
-    found.add_argument("--num_training", type=int, default=8_000)
-    found.add_argument("--num_validation", type=int, default=1_000)
-    found.add_argument("--strengths", type=float, nargs="*", default=[1e-3, 1e-2, 1e-1, 1.0])
-    found.add_argument("--run", default="", help="folder of a run that was scored")
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = harness.create_parser(__doc__)
+    parser.add_argument("--data_dir", default="data")
+    parser.add_argument("--image_size", type=int, default=128)
+    parser.add_argument("--num_training", type=int, default=8_000)
+    parser.add_argument("--num_validation", type=int, default=1_000)
+    parser.add_argument("--strengths", type=float, nargs="*", default=[1e-3, 1e-2, 1e-1, 1.0])
+    parser.add_argument("--run", default="", help="folder of an evaluated run")
     quick = {"num_training": 32, "num_validation": 16, "image_size": 32, "strengths": [0.1]}
-    return recording.parse(found, arguments, quick)
+    return harness.parse_args(parser, argv, quick)
 
 
-def pixels(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 [N, 32, 32, 3] and expressions [N] of a split."""
+def read_pixels(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Returns pixels uint8 [N, 32, 32, 3] and expressions [N] of a split."""
     images = []
     for row in range(len(split)):
         image = simplejpeg.decode_jpeg(split.records[row]["image"], "RGB")
@@ -103,14 +103,14 @@ def pixels(split: Split) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images), split.columns()["expression"]
 
 
-def linear(
+def fit_linear_models(
     splits: dict[str, tuple[np.ndarray, np.ndarray]], strengths: list[float]
 ) -> list[dict[str, Any]]:
-    """Accuracy on the validation split of one model for each kind of pixels and strength."""
+    """Fits a model for each kind of pixels and value of C, and returns their accuracies."""
     runs = []
     for kind in ("grey", "colour"):
         scaler = StandardScaler()
-        given = {}
+        features = {}
         for name in ("training", "validation"):
             images, expression = splits[name]
             values = images.mean(axis=3) if kind == "grey" else images
@@ -118,30 +118,30 @@ def linear(
             values = (
                 scaler.fit_transform(values) if name == "training" else scaler.transform(values)
             )
-            given[name] = (values, expression)
+            features[name] = (values, expression)
         for strength in strengths:
-            begin = time.perf_counter()
+            start = time.perf_counter()
             model = LogisticRegression(C=strength, max_iter=200)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                model.fit(*given["training"])
+                model.fit(*features["training"])
             runs.append(
                 {
                     "pixels": kind,
                     "C": f"{strength:g}",
-                    "accuracy": float(model.score(*given["validation"])),
-                    "on training faces": float(model.score(*given["training"])),
-                    "seconds": round(time.perf_counter() - begin, 1),
+                    "accuracy": float(model.score(*features["validation"])),
+                    "on training faces": float(model.score(*features["training"])),
+                    "seconds": round(time.perf_counter() - start, 1),
                 }
             )
     return runs
 
 
-def scores_of(run: str) -> dict[str, float]:
-    """A run's scores on the validation split, those that its heads have."""
+def read_scores(run: str) -> dict[str, float]:
+    """Reads those scores of the validation split that the heads of a run have."""
     path = pathlib.Path(run) / "evaluation" / "validation" / "scores.json"
-    found = json.loads(path.read_text())["scores"]
-    return {what: found[name] for what, name in SCORES.items() if found.get(name) is not None}
+    scores = json.loads(path.read_text())["scores"]
+    return {what: scores[name] for what, name in SCORES.items() if scores.get(name) is not None}
 
 
 if __name__ == "__main__":

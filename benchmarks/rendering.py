@@ -1,12 +1,12 @@
-"""How many faces a core draws a second, beside what frames a picture costs anyway and a peer.
+"""Measures how many faces a second one core renders, compared with JPEG encoding and Matplotlib.
 
     taskset -c 0 python -m benchmarks.rendering
     taskset -c 0 python -m benchmarks.rendering --size 128
 
-Contenders take turns, face by face of the same list, on one thread; medians of rounds are of
-processor time, so that other work on the machine matters little (the wall clock's rate stands
-beside it). The peer is Matplotlib, which draws no person but the same 68 points as lines, as tools
-for action units do to show an estimate. Encoding is what `synthetic_faces` does besides.
+Contenders run in turns, on the same faces, on one thread. Medians of rounds are of processor time,
+which hardly depends on other load; the wall-clock rate is also shown. Matplotlib draws the same 68
+points as lines, as tools for action units do to show an estimate. `synthetic_faces` also encodes
+each face as JPEG.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import numpy as np
 import simplejpeg
 
 from affect_jax.data import synthetic_faces
-from affect_jax.facs.render import sample
-from benchmarks import recording
+from affect_jax.facs.render import random_face
+from benchmarks import harness
 
 OURS = "affect_jax: a face with its labels"
 PACKAGES = ("numpy", "opencv-python-headless", "simplejpeg", "matplotlib")
@@ -34,32 +34,32 @@ LINES = (
 )  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     cv2.setNumThreads(1)
-    runs = recording.take_turns(timed(contenders(options.size), options.faces), options.rounds)
-    by_clock = recording.by_clock(runs)
-    recording.keep(
+    contenders = measure_rates(create_contenders(args.size), args.faces)
+    rates = harness.split_by_clock(harness.run_interleaved(contenders, args.rounds))
+    harness.write_result(
         "rendering",
-        what=f"Faces/s of one core, {options.size} x {options.size}",
-        options=options,
-        rows=summary(by_clock),
-        runs=by_clock,
+        what=f"Faces/s of one core, {args.size} x {args.size}",
+        args=args,
+        rows=summary(rates),
+        runs=rates,
         packages=PACKAGES,
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    found = recording.parser(__doc__)
-    found.add_argument("--size", type=int, default=256, help="side of the pictures, pixels")
-    found.add_argument("--faces", type=int, default=100, help="of each contender, each round")
-    return recording.parse(found, arguments, {"faces": 2, "size": 64})
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = harness.create_parser(__doc__)
+    parser.add_argument("--size", type=int, default=256, help="size of the images in pixels")
+    parser.add_argument("--faces", type=int, default=100, help="per contender and round")
+    return harness.parse_args(parser, argv, {"faces": 2, "size": 64})
 
 
-def contenders(size: int) -> dict[str, Callable[[int], Any]]:
-    """By name, what does one face of a number."""
-    faces = [sample.sample(0, index, size=size) for index in range(64)]
-    plot = matplotlib_lines(size)
+def create_contenders(size: int) -> dict[str, Callable[[int], Any]]:
+    """Returns name -> function that processes the face of an index."""
+    faces = [random_face.sample_face(0, index, size=size) for index in range(64)]
+    plot = create_line_plot(size)
 
     def encode(index: int) -> bytes:
         return simplejpeg.encode_jpeg(
@@ -67,18 +67,18 @@ def contenders(size: int) -> dict[str, Callable[[int], Any]]:
         )
 
     def draw_and_encode(index: int) -> dict[str, Any]:
-        return synthetic_faces.drawn_record(sample.sample(0, index, size=size), "")
+        return synthetic_faces.create_record(random_face.sample_face(0, index, size=size), "")
 
     return {
-        OURS: lambda index: sample.sample(0, index, size=size),
+        OURS: lambda index: random_face.sample_face(0, index, size=size),
         "the same and JPEG, as in a data set": draw_and_encode,
         "JPEG alone": encode,
         "Matplotlib: 9 lines through the 68 points": lambda index: plot(faces[index % 64]),
     }
 
 
-def matplotlib_lines(size: int) -> Callable[[sample.Face], np.ndarray]:
-    """A figure that is kept; only its lines change from face to face."""
+def create_line_plot(size: int) -> Callable[[random_face.RenderedFace], np.ndarray]:
+    """Creates a figure once, and returns a function that plots the landmarks of a face in it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -89,7 +89,7 @@ def matplotlib_lines(size: int) -> Callable[[sample.Face], np.ndarray]:
     axes.set_axis_off()
     lines = [axes.plot([], [], color="black")[0] for _ in LINES]
 
-    def plot(face: sample.Face) -> np.ndarray:
+    def plot(face: random_face.RenderedFace) -> np.ndarray:
         for line, points in zip(lines, LINES, strict=True):
             line.set_data(*face.landmarks[list(points)].T)
         canvas.draw()
@@ -98,30 +98,30 @@ def matplotlib_lines(size: int) -> Callable[[sample.Face], np.ndarray]:
     return plot
 
 
-def timed(
-    found: dict[str, Callable[[int], Any]], count: int
+def measure_rates(
+    contenders: dict[str, Callable[[int], Any]], count: int
 ) -> dict[str, Callable[[], tuple[float, float]]]:
-    """Each contender's faces/s, by the wall's clock and of processor time, of its next faces."""
+    """Returns name -> function that measures faces/s of wall-clock and of processor time."""
 
-    def one(contender: Callable[[int], Any]) -> Callable[[], tuple[float, float]]:
-        numbers = itertools.count()
-        for _ in range(min(count, 20)):  # sheets and splines are made once
+    def prepare(contender: Callable[[int], Any]) -> Callable[[], tuple[float, float]]:
+        indices = itertools.count()
+        for _ in range(min(count, 20)):  # fills caches
             contender(0)
 
         def rates() -> tuple[float, float]:
             wall, processor = time.perf_counter(), time.process_time()
             for _ in range(count):
-                contender(next(numbers))
+                contender(next(indices))
             processor = max(time.process_time() - processor, 1e-9)
             return count / (time.perf_counter() - wall), count / processor
 
         return rates
 
-    return {name: one(contender) for name, contender in found.items()}
+    return {name: prepare(contender) for name, contender in contenders.items()}
 
 
-def summary(rates: dict[str, recording.Runs]) -> list[dict[str, Any]]:
-    """One row a contender: medians, the best round, and how many times as fast ours is."""
+def summary(rates: dict[str, harness.Runs]) -> list[dict[str, Any]]:
+    """Returns a row for each contender: medians, the best round, and the ratio of ours to it."""
     ours = rates["processor"][OURS]
     return [
         {
@@ -129,7 +129,7 @@ def summary(rates: dict[str, recording.Runs]) -> list[dict[str, Any]]:
             "faces a second of processor time": statistics.median(runs),
             "best round": max(runs),
             "faces/s": statistics.median(rates["wall"][name]),
-            "ours is faster by": recording.times(ours, runs),
+            "ours is faster by": harness.format_ratio(ours, runs),
         }
         for name, runs in rates["processor"].items()
     ]

@@ -1,19 +1,19 @@
-"""Seconds until something happens: imports, `--help`, and the first step of a run.
+"""Measures start-up: imports, `--help`, and the first training step of a run.
 
     python -m benchmarks.start
     python -m benchmarks.start --config configs/resnet18_joint.py:synthetic_faces
 
-Every run is a process of its own, from `python` to what is waited for. The first step is seen by
-the line that the command logs after it. "Cold" has an empty folder for compiled code, "again" the
-one that a cold start has filled; the data are prepared before. Beside it stand an import of JAX
-alone, which no start is faster than, and PyTorch: its imports, and its first step of the same
-network on random images, eager, which compiles nothing and reads no data.
+Each measurement starts a new process and ends when it exits or logs the first step. "Cold" starts
+with an empty compilation cache, "again" with one that a cold start has filled; the data set is
+prepared beforehand. Lower bound: importing JAX alone. Comparison: the imports of PyTorch, and its
+first step of the same network on random images in eager mode, without compilation or data.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import os
 import pathlib
 import statistics
@@ -23,134 +23,140 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import recording
-from benchmarks.machine import installed
+from benchmarks import harness
+from benchmarks.machine import is_installed
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "torch")
 IMPORTS = "import affect_jax.main and all that training needs"
 HELP, COLD, AGAIN = "--help", "first step, cold", "first step, again"
 JAX = "import jax, one device asked for"
 TORCH, TORCH_STEP = "PyTorch: import torch, torchvision", "PyTorch: first step, eager"
-PARTS = ("imports", "steps")  # beside --help
-WANTED = {IMPORTS: 3.0, HELP: 1.5}  # seconds, on a machine without other work
+PARTS = ("imports", "steps")  # besides --help
+TARGET_SECONDS = {IMPORTS: 3.0, HELP: 1.5}  # on an idle machine
 
-Work = dict[str, Callable[[], None]]  # what is waited for, by name
+Contenders = dict[str, Callable[[], None]]  # name -> function that starts a process and waits
 
-PREPARE = """
+PREPARE_SCRIPT = """
 from ml_collections import config_flags
 from absl import app
-from affect_jax import program
+from affect_jax.data.targets import prepare_dataset
+from affect_jax.train.experiment import load_registries
 config = config_flags.DEFINE_config_file("config", None, "", lock_config=False)
 def main(_):
-    program.registries()
-    program.prepare(config.value)
+    load_registries()
+    prepare_dataset(config.value)
 app.run(main)
 """
-STEP_OF_TORCH = """
-from benchmarks import peers
+TORCH_STEP_SCRIPT = """
+from benchmarks import frameworks
 import numpy as np
-side = peers.Side({name!r}, dtype="float32", crop_size={crop})
-images = peers.normalized(np.zeros(({batch}, {crop}, {crop}, 3), np.uint8))
-side.update(images, peers.torch().zeros({batch}, dtype=peers.torch().int64, device=peers.device()))
-peers.synchronize()
+trainer = frameworks.TorchTrainer({name!r}, dtype="float32", crop_size={crop})
+images = frameworks.normalize_images(np.zeros(({batch}, {crop}, {crop}, 3), np.uint8))
+torch = frameworks.torch()
+labels = torch.zeros({batch}, dtype=torch.int64, device=frameworks.torch_device())
+trainer.train_step(images, labels)
+frameworks.synchronize()
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        work = contenders(options, pathlib.Path(folder))
-        turns = {
-            name: functools.partial(recording.both_clocks, start) for name, start in work.items()
+        timers = {
+            name: functools.partial(harness.measure_both_clocks, start_and_wait)
+            for name, start_and_wait in create_contenders(args, pathlib.Path(folder)).items()
         }
-        runs = recording.by_clock(recording.take_turns(turns, options.rounds))
+        runs = harness.split_by_clock(harness.run_interleaved(timers, args.rounds))
     rows = [
         {
             "what": name,
             "seconds": f"{statistics.median(seconds):.2f}",
             "of processor time": f"{statistics.median(runs['processor'][name]):.2f}",
-            "wanted": f"< {WANTED[name]:g}" if name in WANTED else "",
-            "to import jax": recording.times(seconds, runs["wall"][JAX]),
+            "wanted": f"< {TARGET_SECONDS[name]:g}" if name in TARGET_SECONDS else "",
+            "to import jax": harness.format_ratio(seconds, runs["wall"][JAX]),
         }
         for name, seconds in runs["wall"].items()
     ]
-    recording.keep(
+    harness.write_result(
         "start",
-        what=f"Seconds from `python`; first steps of {options.config}",
-        options=options,
+        what=f"Seconds from `python`; first steps of {args.config}",
+        args=args,
         rows=rows,
         runs=runs,
         packages=PACKAGES,
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    found = recording.parser(__doc__)
-    found.add_argument("--config", default="configs/resnet18_joint.py:synthetic_faces")
-    few = [f"--config.data.options.num_{split}=400" for split in ("training", "validation")]
-    found.add_argument("--flags", nargs="*", default=few, help="more of the command's, as --a=b")
-    found.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
-    return recording.parse(found, arguments, {"parts": []})
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = harness.create_parser(__doc__)
+    parser.add_argument("--config", default="configs/resnet18_joint.py:synthetic_faces")
+    few_faces = [f"--config.data.options.num_{split}=400" for split in ("training", "validation")]
+    parser.add_argument(
+        "--flags", nargs="*", default=few_faces, help="more flags of the command, --a=b"
+    )
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
+    return harness.parse_args(parser, argv, {"parts": []})
 
 
-def contenders(options: argparse.Namespace, folder: pathlib.Path) -> Work:
-    """What is waited for, by name: each starts a process."""
+def create_contenders(args: argparse.Namespace, folder: pathlib.Path) -> Contenders:
+    """Returns name -> function that starts a process and waits for it."""
     imports = (
         "import affect_jax.main; from affect_jax.train import experiment, loop; "
-        "experiment.all_registries()"
+        "experiment.load_registries()"
     )
-    found: Work = {
+    contenders: Contenders = {
         JAX: functools.partial(wait_for, ["-c", "import jax; jax.devices()"]),
         HELP: functools.partial(wait_for, ["-m", "affect_jax.main", "--help"], code=1),
     }
-    if "imports" in options.parts:
-        found[IMPORTS] = functools.partial(wait_for, ["-c", imports])
-    if "imports" in options.parts and installed("torch"):
-        imports = "from benchmarks import peers; peers.torchvision()"
-        found[TORCH] = functools.partial(wait_for, ["-c", imports])
-    if "steps" in options.parts:
-        found |= first_steps(options, folder)
-    return found
+    if "imports" in args.parts:
+        contenders[IMPORTS] = functools.partial(wait_for, ["-c", imports])
+    if "imports" in args.parts and is_installed("torch"):
+        imports = "from benchmarks import frameworks; frameworks.torchvision()"
+        contenders[TORCH] = functools.partial(wait_for, ["-c", imports])
+    if "steps" in args.parts:
+        contenders |= create_first_steps(args, folder)
+    return contenders
 
 
-def first_steps(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Callable[[], None]]:
+def create_first_steps(args: argparse.Namespace, folder: pathlib.Path) -> Contenders:
+    """Prepares the data set and a compilation cache, then returns the first steps to measure."""
     data = f"--config.data.data_dir={folder / 'data'}"
-    given = [f"--config={options.config}", data, *options.flags]
-    wait_for(["-c", PREPARE, *given])
-    number = iter(range(1 << 30))
+    flags = [f"--config={args.config}", data, *args.flags]
+    wait_for(["-c", PREPARE_SCRIPT, *flags])
+    numbers = itertools.count()
 
     def first_step(cache: pathlib.Path) -> None:
-        workdir = folder / f"run{next(number)}"
-        command = ["-m", "affect_jax.main", *given, f"--workdir={workdir}", "--config.log_every=1"]
+        workdir = folder / f"run{next(numbers)}"
+        command = ["-m", "affect_jax.main", *flags, f"--workdir={workdir}", "--config.log_every=1"]
         wait_for(command, until="step 1 of", environment={"JAX_COMPILATION_CACHE_DIR": str(cache)})
 
     def cold() -> None:
-        first_step(folder / f"cache{next(number)}")
+        first_step(folder / f"cache{next(numbers)}")
 
-    kept = folder / "cache"
-    first_step(kept)
-    found: Work = {COLD: cold, AGAIN: functools.partial(first_step, kept)}
-    if installed("torch"):
-        code = STEP_OF_TORCH.format(**network_of(given))
-        found[TORCH_STEP] = functools.partial(wait_for, ["-c", code])
-    return found
+    cache = folder / "cache"
+    first_step(cache)
+    contenders: Contenders = {COLD: cold, AGAIN: functools.partial(first_step, cache)}
+    if is_installed("torch"):
+        code = TORCH_STEP_SCRIPT.format(**read_network(flags))
+        contenders[TORCH_STEP] = functools.partial(wait_for, ["-c", code])
+    return contenders
 
 
-def network_of(given: Sequence[str]) -> dict[str, Any]:
-    """Of a config as flags: its trunk's name, its crop and its batch."""
+def read_network(flags: Sequence[str]) -> dict[str, Any]:
+    """Reads the trunk name, crop size and batch size of a config given as flags."""
     code = (
         "from ml_collections import config_flags; from absl import app; "
         "flag = config_flags.DEFINE_config_file('config', None, '', lock_config=False); "
         "app.run(lambda _: print(flag.value.trunk.name, flag.value.data.crop_size, "
         "flag.value.batch_size))"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", code, *(flag for flag in given if flag.startswith("--config"))],
+    name, crop_size, batch_size = subprocess.run(
+        [sys.executable, "-c", code, *(flag for flag in flags if flag.startswith("--config"))],
         check=True,
         capture_output=True,
         text=True,
     ).stdout.split()
-    return {"name": told[0], "crop": int(told[1]), "batch": int(told[2])}
+    return {"name": name, "crop": int(crop_size), "batch": int(batch_size)}
 
 
 def wait_for(
@@ -160,21 +166,21 @@ def wait_for(
     code: int = 0,
     environment: dict[str, str] | None = None,
 ) -> None:
-    """Runs Python until a line of its standard error, or to its end.
+    """Runs Python until it writes a line to standard error, or until it exits.
 
     **Arguments:**
 
-    - `until`: what the line contains; then the process is ended.
-    - `code`: the exit code of a process that is to end by itself.
+    - `until`: text of the line; the process is then killed. Empty: wait for the exit.
+    - `code`: the expected exit code if `until` is empty.
 
-    **Raises:** `RuntimeError` with the last words of a process that does something else.
+    **Raises:** `RuntimeError` with the end of standard error if the process ends otherwise.
     """
     process = subprocess.Popen(
         [sys.executable, *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=recording.FOLDER.parent,
+        cwd=harness.FOLDER.parent,
         env={**os.environ, **(environment or {})},
     )
     assert process.stderr is not None
@@ -182,12 +188,12 @@ def wait_for(
     for line in process.stderr:
         lines.append(line)
         if until and until in line:
-            process.kill()  # an interrupted run leaves a folder that goes with all others
+            process.kill()  # its folder is temporary
             process.communicate()
             return
-    ended = process.wait()
-    if until or ended != code:
-        raise RuntimeError(f"{command} ended with {ended}: {''.join(lines)[-2000:]}")
+    exit_code = process.wait()
+    if until or exit_code != code:
+        raise RuntimeError(f"{command} ended with exit code {exit_code}: {''.join(lines)[-2000:]}")
 
 
 if __name__ == "__main__":

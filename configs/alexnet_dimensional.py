@@ -1,8 +1,9 @@
-"""AlexNet for valence and arousal: one network, both axes, squared error.
+"""AlexNet for valence and arousal: one network for both axes, squared error.
 
-Paper: AffectNet 2017, section 5.2, trains one AlexNet an axis with the Euclidean loss; Table 8:
-RMSE .37 valence, .41 arousal; CCC .60 and .34. The 2018 summary has one network for both, as here.
-Ours: needs AffectNet; on rendered faces see README.md.
+Paper: AffectNet 2017, section 5.2, trains one AlexNet per axis with the Euclidean loss; Table 8:
+RMSE .37 (valence) and .41 (arousal), CCC .60 and .34. The 2018 summary uses one network for both,
+as this config does.
+Ours: needs AffectNet; docs/results.md has results on rendered faces.
 
     python -m affect_jax.main --config=configs/alexnet_dimensional.py \
         --workdir=runs/dimensional --config.data.manual_dir=/path/to/AffectNet

@@ -1,4 +1,4 @@
-"""AlexNet on AffectNet as it is: the paper's "imbalanced" strategy.
+"""AlexNet on AffectNet without resampling: the paper's "imbalanced" strategy.
 
 Paper: AffectNet 2017, Table 7, "Imbalanced", top-1, original: F1 .08 (contempt) to .88 (happy).
 Ours: needs AffectNet.

@@ -1,4 +1,4 @@
-"""AlexNet on every class repeated to the size of the largest: the paper's "up-sampling" strategy.
+"""AlexNet with every class repeated to the size of the largest: the paper's "up-sampling" strategy.
 
 Paper: AffectNet 2017, Table 7, "Up-sample", top-1, original: F1 .15 (contempt) to .85 (happy).
 Ours: needs AffectNet.

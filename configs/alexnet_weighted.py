@@ -1,7 +1,7 @@
 """AlexNet with the paper's weighted loss: cross entropy times f_min / f_i.
 
 Paper: AffectNet 2017, Table 7, "Weighted-loss", top-1, original: F1 .27 (contempt) to .82 (happy).
-Ours: needs AffectNet; on rendered faces see README.md.
+Ours: needs AffectNet; docs/results.md has results on rendered faces.
 
     python -m affect_jax.main --config=configs/alexnet_weighted.py --workdir=runs/weighted \
         --config.data.manual_dir=/path/to/AffectNet

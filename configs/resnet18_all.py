@@ -1,8 +1,8 @@
-"""ResNet18 for all three models of affect at once: expression, valence and arousal, action units.
+"""ResNet18 for all three models of affect together: expression, valence and arousal, action units.
 
-Term weights are learned (homoscedastic uncertainty, Kendall et al. 2018); units as in
-`resnet18_facs.py`.
-Ours: needs AffectNet; on rendered faces see README.md.
+The weights of the loss terms are learned (homoscedastic uncertainty, Kendall et al. 2018). Action
+units as in `resnet18_facs.py`.
+Ours: needs AffectNet; docs/results.md has results on rendered faces.
 
     python -m affect_jax.main --config=configs/resnet18_all.py --workdir=runs/resnet18_all \
         --config.data.manual_dir=/path/to/AffectNet

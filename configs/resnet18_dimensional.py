@@ -1,8 +1,8 @@
-"""ResNet18 for valence and arousal: squared error and concordance, half and half.
+"""ResNet18 for valence and arousal: squared error and concordance with equal weights.
 
-Concordance (CCC) is the score that papers since 2017 compare; alone it is blind to small errors of
-scale early on, squared error is not.
-Ours: needs AffectNet; on rendered faces see README.md.
+Papers since 2017 compare concordance (CCC). On its own it is insensitive to small errors of scale
+early in training; squared error is not.
+Ours: needs AffectNet; docs/results.md has results on rendered faces.
 
     python -m affect_jax.main --config=configs/resnet18_dimensional.py \
         --workdir=runs/dimensional --config.data.manual_dir=/path/to/AffectNet

@@ -1,9 +1,9 @@
 """ResNet18 for the intensities of 18 facial action units: masked, frequency-weighted cross entropy.
 
-Targets are annotated where the data set has them and else estimated from its 68 landmarks by the
-rig (`affect_jax.facs.rig`); the log says which, and their share. AffectNet has landmarks only: a
-network trained on it learns what the rig sees, from pixels.
-Ours: needs AffectNet; on rendered faces see README.md.
+Targets are annotated where the data set has annotations, else estimated from the 68 landmarks with
+the rig (`affect_jax.facs.rig`). The log reports the number of each. AffectNet has landmarks only,
+so a network trained on it learns to predict the rig's estimates from pixels.
+Ours: needs AffectNet; docs/results.md has results on rendered faces.
 
     python -m affect_jax.main --config=configs/resnet18_facs.py --workdir=runs/resnet18_facs \
         --config.data.manual_dir=/path/to/AffectNet

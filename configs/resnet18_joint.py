@@ -1,8 +1,8 @@
 """ResNet18 for expression, valence and arousal together.
 
-The 2018 summary's joint model: one trunk, two heads. Weighted cross entropy plus concordance; a
-face without one of the targets trains the other head only.
-Ours: needs AffectNet; on rendered faces see README.md.
+The 2018 summary's joint model: one trunk, two heads. Weighted cross entropy plus concordance. A
+face without one of the targets contributes only to the loss of the other head.
+Ours: needs AffectNet; docs/results.md has results on rendered faces.
 
     python -m affect_jax.main --config=configs/resnet18_joint.py --workdir=runs/resnet18_joint \
         --config.data.manual_dir=/path/to/AffectNet

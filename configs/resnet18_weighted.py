@@ -1,6 +1,6 @@
-"""ResNet18 with the weighted loss; the summary's second trunk (2018, its ResNet18 figures).
+"""ResNet18 with the weighted loss: the second trunk of the 2018 summary (its ResNet18 figures).
 
-Ours: needs AffectNet; on rendered faces see README.md.
+Ours: needs AffectNet; docs/results.md has results on rendered faces.
 
     python -m affect_jax.main --config=configs/resnet18_weighted.py --workdir=runs/resnet18 \
         --config.data.manual_dir=/path/to/AffectNet

@@ -1,6 +1,6 @@
-# Sourced by the scripts beside it: makes .venv once and installs the project with the extras named.
+# Sourced by the other scripts: creates .venv once and installs the project with the given extras.
 #   source launch/environment.sh test
-# PYTHON chooses the interpreter (3.11 or newer); VENV the folder. A second run is offline.
+# PYTHON sets the interpreter (3.11 or newer), VENV the folder. Later runs need no network.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 VENV=${VENV:-.venv}
@@ -9,12 +9,12 @@ python=${PYTHON:-python3}
 extras=${1:-tensorboard}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   { echo "affect_jax needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 2; }
-# What is installed is remembered with what it was installed from: a changed setup.py installs anew.
+# A stamp file holds the checksum of setup.py, so that a changed setup.py is installed again.
 stamp="$VENV/installed-$(echo "$extras" | cksum | cut -d' ' -f1)"
-wanted=$(cksum <setup.py)
-if [ ! -e "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
+checksum=$(cksum <setup.py)
+if [ ! -e "$stamp" ] || [ "$(cat "$stamp")" != "$checksum" ]; then
   "$python" -m venv "$VENV"
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
-  echo "$wanted" >"$stamp"
+  echo "$checksum" >"$stamp"
 fi
 export PATH="$VENV/bin:$PATH"

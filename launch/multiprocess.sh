@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Trains in N processes on this machine: a rehearsal of many hosts, or one process a GPU.
+# Trains in N processes on this machine: a test of multi-host training, or one process per GPU.
 #   bash launch/multiprocess.sh N --config=... --workdir=...
-# Set: PORT, a free one (default 12355); DEVICES_PER_PROCESS to give process i the GPUs i*n to
-#   i*n+n-1 (default: each process sees all, which is right for CPUs only).
-# Data: every process reads the same config.data.data_dir; the first to come prepares it. Of each
-#   global batch a process loads its slice, so N processes see what one would see.
-# Process 0 alone writes the workdir: checkpoints, metrics, TensorBoard.
-# To resume: the same command, with the same or another N. When a process dies the others end
-#   within a minute, and so does this script, with an exit code that is not 0.
+# Set: PORT, a free port (default 12355); DEVICES_PER_PROCESS=n to assign GPUs i*n to i*n+n-1 to
+#   process i (default: each process uses all devices, which is correct for CPUs only).
+# Data: all processes read the same config.data.data_dir; the first one to start prepares it. Each
+#   process loads its slice of the global batch, so N processes use the same data as one process.
+# Only process 0 writes the workdir: checkpoints, metrics, TensorBoard.
+# To resume: rerun the same command, with the same or another N. If a process dies, the others and
+#   this script exit within a minute with a nonzero exit code.
 # To stop: Ctrl-C or SIGTERM to this script: all finish the same step, save and exit with 143.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh" "${EXTRA:-tensorboard}"
@@ -22,8 +22,8 @@ for ((i = 0; i < count; i++)); do
     CUDA_VISIBLE_DEVICES=$(seq -s, "$first" $((first + DEVICES_PER_PROCESS - 1)))
     export CUDA_VISIBLE_DEVICES
   fi
-  # In a session of its own: Ctrl-C comes to every process of a terminal, and from the trap once
-  # more, which would be the second signal that ends a run at once.
+  # setsid: the terminal sends Ctrl-C to every process of its session, and the trap sends a second
+  # signal, which would end the run without saving.
   JAX_PROCESS_ID=$i setsid python -m affect_jax.main "$@" &
   pids+=($!)
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a scored model in minutes, without any download of data: renders faces, trains
-# AlexNet with the weighted loss on them, scores the best checkpoint. Again: goes on or says done.
+# Trains and scores a model in minutes without downloading data: renders faces, trains AlexNet with
+# the weighted loss on them and scores the best checkpoint. A second run resumes or does nothing.
 #   bash launch/quickstart.sh [--config.duration.epochs=1 ...]
 set -euo pipefail
 source "$(dirname "$0")/environment.sh" tensorboard

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# The paper's four strategies and its dimensional model, one after another; then its tables.
+# Trains the paper's four strategies and its dimensional model in sequence, then writes its tables.
 #   bash launch/table7.sh --config.data.manual_dir=/path/to/AffectNet
 #   bash launch/table7.sh --data=synthetic_faces [--config.duration.epochs=1 ...]
-# What was cut short goes on, what is done is not done again. RUNS: the folder; MODELS: some of the
-# five (data without valence and arousal have no dimensional model); CAP: faces of a class that
-# down-sampling keeps. The last checkpoint is scored: choosing the best would be choosing on the test.
+# A second run resumes interrupted models and skips finished ones. RUNS: folder of the runs; MODELS:
+# a subset of the five (the dimensional model needs valence and arousal); CAP: faces per class in
+# down-sampling. It scores the last checkpoint: the best one would be selected on the test data.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh" tensorboard
 data=affectnet
-given=()
+flags=()
 for option; do
-  case $option in --data=*) data=${option#--data=} ;; *) given+=("$option") ;; esac
+  case $option in --data=*) data=${option#--data=} ;; *) flags+=("$option") ;; esac
 done
 runs=${RUNS:-runs/table7-$data}
 tables=() compared=()
 for model in ${MODELS:-imbalanced downsampling upsampling weighted dimensional}; do
   workdir=$runs/$model
-  options=(${given[@]+"${given[@]}"})  # bash before 4.4 takes an empty array for unset
+  options=(${flags[@]+"${flags[@]}"})  # bash before 4.4 treats an empty array as unset
   case $model in
     downsampling) name=down-sampling && options+=(${CAP:+--config.sampling.cap="$CAP"}) ;;
     upsampling) name=up-sampling ;;
@@ -24,7 +24,7 @@ for model in ${MODELS:-imbalanced downsampling upsampling weighted dimensional};
     *) name=$model ;;
   esac
   if [ "$workdir/evaluation/validation/report.html" -nt "$workdir/checkpoints" ]; then
-    echo "$workdir: done, as its config.json says; delete the folder to train it otherwise"
+    echo "$workdir: finished (see its config.json); delete the folder to train it again"
   else
     python -m affect_jax.main --config="configs/alexnet_$model.py:$data" --workdir="$workdir" \
       "${options[@]}"

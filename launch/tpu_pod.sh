@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains on a TPU pod of Google Cloud, one process a host; queues for the pod where there is none.
+# Trains on a TPU pod of Google Cloud, one process per host; requests the pod if it does not exist.
 #   bash launch/tpu_pod.sh --config=configs/alexnet_weighted.py --workdir=/mnt/shared/runs/weighted
-# Set: TPU (name), ZONE, TYPE (v5litepod-16, ...), VERSION of the runtime; PROJECT is gcloud's own.
-#   DRY_RUN=1 prints the commands instead of running them.
+# Set: TPU (name), ZONE, TYPE (v5litepod-16, ...), VERSION of the runtime; gcloud's default project
+#   is used. DRY_RUN=1 prints the commands instead of running them.
 # Data: workdir and config.data.data_dir on a file system that all hosts mount (Filestore); or the
 #   prepared folder copied to each host: the processes compare them before the first step.
-# JAX finds the hosts of a pod by itself (AFFECT_JAX_CLUSTER=auto). Process 0 writes the workdir.
-# To resume: the same command; a pod that was preempted is queued for again.
+# JAX detects the hosts of a pod (AFFECT_JAX_CLUSTER=auto). Process 0 writes the workdir.
+# To resume: rerun the same command; a preempted pod is requested again.
 set -euo pipefail
 tpu=${TPU:-affect-jax} zone=${ZONE:-us-west4-a} type=${TYPE:-v5litepod-16}
 run() { if [ -n "${DRY_RUN:-}" ]; then printf '%q ' "$@" && echo; else "$@"; fi; }

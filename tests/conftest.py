@@ -1,12 +1,12 @@
-"""Settings and fixtures of all tests."""
+"""Settings and fixtures for all tests."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 
-# Before JAX starts: two virtual devices, no more than there are cores; code that is compiled in
-# half the time and run a few times.
+# Before JAX starts: two virtual devices, as many as there are cores. Optimization level 0 halves
+# the compilation time.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = " ".join(
     [
@@ -16,7 +16,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-# Commands that the tests start keep their compilations here, not in the user's home.
+# Commands that the tests start use this compilation cache instead of the one in the user's home.
 os.environ.setdefault("XDG_CACHE_HOME", str(REPOSITORY / ".pytest_cache" / "home"))
 
 import pytest  # noqa: E402
@@ -25,13 +25,13 @@ from hypothesis import settings  # noqa: E402
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tests")
-if not flags.FLAGS.is_parsed():  # Grain's workers ask for parsed flags
+if not flags.FLAGS.is_parsed():  # Grain's worker processes read parsed flags
     flags.FLAGS.mark_as_parsed()
 
 
 @pytest.fixture(scope="session")
 def real_faces() -> pathlib.Path:
-    """Real photographs in AffectNet's first layout; they are not part of the repository."""
+    """Real photographs in AffectNet's first layout, which are not part of the repository."""
     default = REPOSITORY.parent / "shared" / "real_faces"
     path = pathlib.Path(os.environ.get("AFFECT_JAX_REAL_FACES", default))
     if not (path / "training.csv").is_file():

@@ -1,4 +1,4 @@
-"""Small data in AffectNet's first layout, made by the tests that train on it."""
+"""Writes small releases in AffectNet's first layout for tests that train on them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDE = 48
 
 
 def write_release(folder: pathlib.Path, *, training: int = 64, validation: int = 24) -> None:
-    """A release whose classes differ in colour; the ninth label of each ten has no class.
+    """Writes a release whose classes differ in colour; every tenth label is not a class.
 
     Every third face has no valence and arousal; landmarks are 68 random points.
     """
@@ -42,7 +42,7 @@ def write_release(folder: pathlib.Path, *, training: int = 64, validation: int =
             csv.writer(file).writerows([HEADER, *rows])
 
 
-SMALL = {
+SMALL_RUN = {
     "data.image_size": 40,
     "data.crop_size": 32,
     "trunk.name": "resnet18",
@@ -54,23 +54,23 @@ SMALL = {
     "learning_rate": 0.02,
     "ema_decay": 0.9,
 }
-"""What makes any config a run of seconds on `write_release`'s faces."""
+"""Config values with which a run on the faces of `write_release` takes seconds."""
 
 
-def shrink(config: Config, release: pathlib.Path, data: pathlib.Path, **changes) -> None:
-    """Sets `SMALL`, the places of the data and `changes` (dots are double underscores)."""
-    values = SMALL | {"data.manual_dir": str(release), "data.data_dir": str(data)}
+def shrink_config(config: Config, release: pathlib.Path, data: pathlib.Path, **changes) -> None:
+    """Sets `SMALL_RUN`, the folders of the data and `changes` (keys with `__` in place of dots)."""
+    values = SMALL_RUN | {"data.manual_dir": str(release), "data.data_dir": str(data)}
     values |= {key.replace("__", "."): value for key, value in changes.items()}
     for key, value in values.items():
         *path, last = key.split(".")
-        place = config
+        target = config
         for part in path:
-            place = place[part]
-        place[last] = value
+            target = target[part]
+        target[last] = value
 
 
-def as_flags(release: pathlib.Path, data: pathlib.Path, **changes) -> list[str]:
-    """The same as command line flags."""
-    values = SMALL | {"data.manual_dir": str(release), "data.data_dir": str(data)}
+def create_flags(release: pathlib.Path, data: pathlib.Path, **changes) -> list[str]:
+    """Returns the same settings as command-line flags."""
+    values = SMALL_RUN | {"data.manual_dir": str(release), "data.data_dir": str(data)}
     values |= {key.replace("__", "."): value for key, value in changes.items()}
     return [f"--config.{key}={value}" for key, value in values.items()]

@@ -1,4 +1,4 @@
-"""What is wrong with a config, said at once and with the nearest right thing."""
+"""Config checks report all problems at once, with the nearest valid name or value."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from affect_jax import config_checks
 from affect_jax.config import ConfigDict, defaults, to_dict
 from affect_jax.core.errors import UserError
 from affect_jax.metrics import protocol
-from affect_jax.train.experiment import all_registries
+from affect_jax.train.experiment import load_registries
 
 
 @pytest.fixture(scope="module")
 def registries():
-    return all_registries()
+    return load_registries()
 
 
-def problems(config, registries, **options) -> str:
-    with pytest.raises(UserError) as error:
-        config_checks.check(
-            config, registries=registries, score_problem=protocol.name_problem, **options
-        )
-    return str(error.value)
-
-
-def test_the_defaults_are_right(registries):
-    assert (
-        config_checks.check(defaults(), registries=registries, score_problem=protocol.name_problem)
-        is None
+def check(config, registries, **options) -> None:
+    config_checks.check(
+        config, registries=registries, validate_score_name=protocol.validate_score_name, **options
     )
+
+
+def error_message(config, registries, **options) -> str:
+    with pytest.raises(UserError) as caught:
+        check(config, registries, **options)
+    return str(caught.value)
+
+
+def test_defaults_are_valid(registries):
+    check(defaults(), registries)
 
 
 @pytest.mark.bad_input
@@ -58,7 +59,11 @@ def test_the_defaults_are_right(registries):
         ("data.mirror", 1, "data.mirror = 1: must be bool, not int"),
         ("evaluation.split", "validaton", "unknown; did you mean 'validation'?"),
         ("checkpoint.best", "f1", "checkpoint.best = 'f1': unknown; "),
-        ("checkpoint.best", "-dimensional.mean.rmse", "unknown; "),  # of a head it does not have
+        (
+            "checkpoint.best",
+            "-dimensional.mean.rmse",
+            "unknown; ",
+        ),  # a score of a head that is not in the config
         ("data.name", "afectnet", "data.name = 'afectnet': unknown; did you mean 'affectnet'?"),
         ("data.options", {"marign": 0.1}, "data.marign: affectnet has no such option"),
         ("trunk", {"name": "alexnt"}, "trunk.name = 'alexnt': unknown; did you mean 'alexnet'?"),
@@ -84,35 +89,33 @@ def test_the_defaults_are_right(registries):
             "losses[0].head = 'expression': unknown",
         ),
         ("heads", ("expresion",), "did you mean 'expression'?"),
-        ("heads", (), "heads = (): name at least one"),
+        ("heads", (), "heads = (): set at least one"),
         ("losses", (), "losses = (): a run needs at least one term"),
         ("losses", ({"name": "wieghted_cross_entropy"},), "did you mean 'weighted_cross_entropy'"),
-        ("duration", {"epochs": 1.0, "steps": 5}, "duration: give exactly one of epochs and steps"),
+        ("duration", {"epochs": 1.0, "steps": 5}, "duration: set exactly one of epochs and steps"),
         ("duration", {"epoch": 1.0}, "duration.epoch = 1.0: no such key; did you mean 'epochs'?"),
         ("duration", {"steps": -5}, "duration: steps = -5: must be a positive number"),
         ("evaluate_every", {"steps": 2.5}, "evaluate_every.steps = 2.5: must be int, not float"),
     ],
 )
-def test_a_wrong_value_is_named_with_the_nearest_right_one(registries, key, value, message):
-    config = defaults()
-    config = ConfigDict(to_dict(config), type_safe=False)
-    place, *path = key.split(".")[::-1]
+def test_invalid_value_is_reported_with_a_suggestion(registries, key, value, message):
+    config = ConfigDict(to_dict(defaults()), type_safe=False)
+    *path, last = key.split(".")
     target = config
-    for name in reversed(path):
+    for name in path:
         target = target[name]
     with target.unlocked():
-        target[place] = value
-    assert message in problems(config, registries)
+        target[last] = value
+    assert message in error_message(config, registries)
 
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize("kind", ["dataset", "sampling", "trunk", "loss", "schedule", "optimizer"])
-def test_an_option_of_a_wrong_type_is_told_before_anything_is_built(registries, kind):
-    """Every option of every entry: given what no option is, and what each is by default."""
-    place = {"dataset": "data.options", "loss": "losses"}.get(kind, kind)
+def test_option_of_a_wrong_type_is_reported_for_every_entry(registries, kind):
+    """Sets each option of each registered entry to a set, which is no valid option type."""
     for name in registries[kind].names():
         parameters = inspect.signature(registries[kind][name]).parameters.values()
-        supplied = {"self", "parent", "name", *config_checks.SUPPLIED[kind]}
+        supplied = {"self", "parent", "name", *config_checks.SUPPLIED_ARGUMENTS[kind]}
         for parameter in [p for p in parameters if p.name not in supplied]:
             config = ConfigDict(to_dict(defaults()), type_safe=False)
             spec = {"name": name} | ({"head": "expression"} if kind == "loss" else {})
@@ -121,49 +124,43 @@ def test_an_option_of_a_wrong_type_is_told_before_anything_is_built(registries, 
                 config.data.name = spec.pop("name")
                 config.data.options = spec
             else:
-                config[place] = (spec,) if kind == "loss" else spec
-            text = problems(config, registries)
-            assert f"{parameter.name} = {{1, 2}}" in text and "must be" in text
+                config["losses" if kind == "loss" else kind] = (spec,) if kind == "loss" else spec
+            message = error_message(config, registries)
+            assert f"{parameter.name} = {{1, 2}}" in message and "must be" in message
 
 
-def test_what_a_head_is_scored_by_may_choose_the_best(registries):
+def test_any_score_of_the_heads_can_select_the_best_checkpoint(registries):
     config = defaults()
     config.heads = ("expression", "valence_arousal", "action_units")
     for name in ("-dimensional.mean.rmse", "action_units.AU12.auc", "multitask"):
         config.checkpoint.best = name
-        assert (
-            config_checks.check(config, registries=registries, score_problem=protocol.name_problem)
-            is None
-        )
+        check(config, registries)
     config.data.name, config.checkpoint.best = "csv_faces", "categorical.top1.original.f1.smile"
-    assert (
-        config_checks.check(config, registries=registries, score_problem=protocol.name_problem)
-        is None
-    )  # its classes are in its table
+    check(config, registries)  # its classes are read from its table later
 
 
-def test_all_problems_are_said_at_once(registries):
+def test_all_problems_are_reported_together(registries):
     config = defaults()
     config.learning_rate = -1.0
     config.batch_size = 100
     config.trunk = {"name": "vgg"}
-    text = problems(config, registries, num_devices=8, name="configs/mine.py")
-    assert text.startswith("configs/mine.py has 3 problems\n  ")
-    assert "batch_size = 100: must be a multiple of 8 devices; nearest are 96 and 104" in text
+    message = error_message(config, registries, num_devices=8, name="configs/mine.py")
+    assert message.startswith("configs/mine.py has 3 problems\n  ")
+    assert "batch_size = 100: must be a multiple of 8 devices; nearest are 96 and 104" in message
 
 
-def test_an_option_that_code_supplies_is_no_option_of_the_config(registries):
+def test_config_cannot_set_supplied_arguments(registries):
     config = defaults()
     config.losses = ({"name": "weighted_cross_entropy", "head": "expression", "class_counts": 3},)
-    assert "losses[0].class_counts" in problems(config, registries)
+    assert "losses[0].class_counts" in error_message(config, registries)
 
 
 @given(st.integers(1, 5000), st.integers(1, 64))
-def test_the_nearest_batch_sizes_do_divide(batch_size, devices):
-    problem = config_checks.division_problem(batch_size, devices)
+def test_nearest_batch_sizes_are_divisible(batch_size, devices):
+    problem = config_checks.find_division_problem(batch_size, devices)
     assert (problem is None) == (batch_size % devices == 0)
     if problem:
-        near = [int(word) for word in problem.replace(";", "").split() if word.isdigit()][1:]
-        assert near and all(
-            size % devices == 0 and abs(size - batch_size) < devices for size in near
+        sizes = [int(word) for word in problem.replace(";", "").split() if word.isdigit()][1:]
+        assert sizes and all(
+            size % devices == 0 and abs(size - batch_size) < devices for size in sizes
         )

@@ -1,4 +1,4 @@
-"""The scripts of launch/: sound as bash, short, and right about names shared with others."""
+"""The scripts of launch/: valid bash, short, documented, and consistent with the package."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 NAMES = [path.name for path in SCRIPTS]
 
 
-def test_shellcheck_finds_nothing():
+def test_shellcheck_reports_no_problem():
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("shellcheck is not installed; the extra `dev` has it")
     options = ["--shell=bash", "--external-sources", "--source-path=SCRIPTDIR:SCRIPTDIR/.."]
     command = [shellcheck, *options, *map(str, SCRIPTS)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert found.returncode == 0, found.stdout
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=NAMES)
-def test_a_script_is_short_strict_and_says_what_it_does(path):
+def test_scripts_are_short_strict_and_documented(path):
     lines = path.read_text().splitlines()
     assert len(lines) < 40
     assert "set -euo pipefail" in lines
@@ -45,21 +45,21 @@ def test_a_script_is_short_strict_and_says_what_it_does(path):
 @pytest.mark.parametrize(
     "name", ["local.sh", "multiprocess.sh", "slurm.sbatch", "tpu_pod.sh", "k8s.yaml"]
 )
-def test_a_launcher_says_what_to_set_how_data_is_seen_and_how_to_resume(name):
+def test_launchers_document_settings_data_and_resume(name):
     comments = [line for line in (LAUNCH / name).read_text().splitlines() if line.startswith("# ")]
     for start in ("Set:", "Data:", "To resume:"):
         assert any(line.startswith(f"# {start}") for line in comments), f"{start} is missing"
 
 
-def test_the_processes_are_told_what_the_program_reads():
+def test_launchers_set_the_variables_that_initialize_reads():
     for name in ("multiprocess.sh", "slurm.sbatch", "k8s.yaml"):
         text = (LAUNCH / name).read_text()
-        for variable in parallel.ENVIRONMENT:
+        for variable in parallel.PROCESS_VARIABLES:
             assert variable in text, f"{name} sets no {variable}"
 
 
-def test_the_job_set_agrees_with_itself():
-    """Names and numbers as JobSet's API (v1alpha2) and its host names have them."""
+def test_job_set_is_consistent():
+    """Checks names and numbers against JobSet's API (v1alpha2) and its host names."""
     manifest = yaml.safe_load((LAUNCH / "k8s.yaml").read_text())
     assert (manifest["apiVersion"], manifest["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     name = manifest["metadata"]["name"]
@@ -76,13 +76,13 @@ def test_the_job_set_agrees_with_itself():
     host, port = variables["JAX_COORDINATOR_ADDRESS"].split(":")
     assert host == f"{name}-{job['name']}-0-0.{name}" and int(port) > 1024
     assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", n) for n in (name, job["name"]))
-    mounted = {mount["name"] for mount in container["volumeMounts"]}
-    assert mounted == {volume["name"] for volume in pod["volumes"]}
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in pod["volumes"]}
     assert all(isinstance(word, str) for word in [*container["command"], *container["args"]])
 
 
-def test_what_the_job_set_repeats_is_a_job_by_kubernetes_schema():
-    """JobSet's own schema is in no package; what it holds is nearly all of the manifest."""
+def test_job_of_the_job_set_matches_the_schema_of_kubernetes():
+    """No package has the schema of JobSet, but its Job template is most of the manifest."""
     manifest = yaml.safe_load((LAUNCH / "k8s.yaml").read_text())
     template = manifest["spec"]["replicatedJobs"][0]["template"]
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train"}, **template}
@@ -93,35 +93,35 @@ def test_what_the_job_set_repeats_is_a_job_by_kubernetes_schema():
         kubernetes_validate.validate(job, version, strict=True)
 
 
-def test_the_job_set_starts_the_program_with_its_number():
+def test_job_set_passes_the_process_id():
     container = yaml.safe_load((LAUNCH / "k8s.yaml").read_text())["spec"]["replicatedJobs"][0][
         "template"
     ]["spec"]["template"]["spec"]["containers"][0]
     echo = [*container["command"], "sh", "-c", 'echo "$JAX_PROCESS_ID $@"', "x", *container["args"]]
-    ran = subprocess.run(
+    result = subprocess.run(
         echo, env={**os.environ, "JOB_COMPLETION_INDEX": "1"}, capture_output=True, text=True
     )
-    assert ran.stdout.startswith("1 python -m affect_jax.main --config=")
+    assert result.stdout.startswith("1 python -m affect_jax.main --config=")
 
 
-def test_the_commands_for_a_pod_are_shown_before_they_are_run():
+def test_tpu_pod_prints_its_commands_in_a_dry_run():
     command = [str(LAUNCH / "tpu_pod.sh"), "--config=a b.py", "--workdir=/mnt/run"]
-    environment = {**os.environ, "DRY_RUN": "1", "TPU": "mine", "ZONE": "here"}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0, ran.stderr
-    lines = [shlex.split(line) for line in ran.stdout.splitlines()]
+    environment = {**os.environ, "DRY_RUN": "1", "TPU": "mine", "ZONE": "my-zone"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    lines = [shlex.split(line) for line in result.stdout.splitlines()]
     assert [words[:4] for words in lines] == [
         ["gcloud", "compute", "tpus", words[3]] for words in lines
     ]
     assert [words[3] for words in lines][-3:] == ["queued-resources", "tpu-vm", "tpu-vm"]
-    assert all("--zone=here" in words for words in lines)
-    (inner,) = [word for word in lines[-1] if word.startswith("--command=")]
-    assert shlex.split(inner)[-2:] == ["--config=a b.py", "--workdir=/mnt/run"]
-    assert "AFFECT_JAX_CLUSTER=auto" in inner
+    assert all("--zone=my-zone" in words for words in lines)
+    (remote_command,) = [word for word in lines[-1] if word.startswith("--command=")]
+    assert shlex.split(remote_command)[-2:] == ["--config=a b.py", "--workdir=/mnt/run"]
+    assert "AFFECT_JAX_CLUSTER=auto" in remote_command
 
 
-def test_the_processes_of_one_machine_are_started_and_their_end_is_the_scripts(tmp_path):
-    """With a stand-in for the program: numbers, devices, the exit code of the one that fails."""
+def test_multiprocess_assigns_devices_and_returns_the_exit_code_of_a_failed_process(tmp_path):
+    """A stub in place of python prints its process number, devices and arguments."""
     (tmp_path / "launch").mkdir()
     shutil.copy(LAUNCH / "multiprocess.sh", tmp_path / "launch")
     (tmp_path / "launch" / "environment.sh").write_text("")
@@ -137,8 +137,8 @@ def test_the_processes_of_one_machine_are_started_and_their_end_is_the_scripts(t
         "DEVICES_PER_PROCESS": "2",
     }
     command = [str(tmp_path / "launch" / "multiprocess.sh"), "3", "--workdir=w"]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 7
-    assert sorted(ran.stdout.splitlines()) == [
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 7
+    assert sorted(result.stdout.splitlines()) == [
         f"{i}/3 on {2 * i},{2 * i + 1}: -m affect_jax.main --workdir=w" for i in range(3)
     ]

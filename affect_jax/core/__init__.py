@@ -1,1 +1,1 @@
-"""What every other package uses: errors, registries, labels, batches, devices. Imports none of them."""
+"""Modules that every package uses: errors, registries, labels, batches, devices, random keys."""

@@ -1,4 +1,4 @@
-"""What a batch is: a dictionary of arrays, with a mask beside every target.
+"""The format of a batch: a dictionary of arrays with a mask for every target.
 
 | key | dtype | shape | |
 |---|---|---|---|
@@ -8,12 +8,13 @@
 | `expression` | int32 | [B] | class, 0 where masked |
 | `valence_arousal` | float32 | [B, 2] | in [-1, 1], 0 where masked |
 | `action_units` | float32 | [B, 18] | intensities in [0, 1], 0 where masked |
-| `action_unit_sides` | float32 | [B, 2, 18] | of the picture's left and right, 0 where masked |
+| `action_unit_sides` | float32 | [B, 2, 18] | of the image's left and right side, 0 where masked |
 | `landmarks` | float32 | [B, 68, 2] | (x, y), pixels of `image`, 0 where masked |
 
-and `<target>_mask`, bool: [B], for action units of their own shape. A mask is True where there is
-an annotation on a face that is no padding. On the host a batch is global, [B, ...]; `split` gives
-each device its row of [D, b, ...]; inside a step a batch is [b, ...].
+and `<target>_mask`, bool: [B], or the target's own shape for action units. A mask is True for an
+annotated target of a face that is not padding. On the host a batch is [B, ...], in a run of several
+processes the slice of this process. `split_for_devices` reshapes it to [D, b, ...], one row per
+device. Inside a step it is [b, ...].
 """
 
 from __future__ import annotations
@@ -33,36 +34,36 @@ TARGETS: dict[str, tuple[type[np.generic], tuple[int, ...], tuple[int, ...]]] = 
     "action_unit_sides": (np.float32, (2, 18), (2, 18)),
     "landmarks": (np.float32, (68, 2), ()),
 }
-"""Target -> dtype, shape and its mask's shape, each of one face."""
+"""Target -> dtype, shape and shape of its mask, for one face."""
 
 
 def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASSES) -> Batch:
-    """Every target and mask of a split, from its label columns.
+    """Creates every target and mask of a split from its label columns.
 
     **Arguments:**
 
-    - `columns`: `expression` int [N], ids of `labels.EXPRESSIONS`; and, where the data set has
-      them, `valence`, `arousal` [N], `action_units` [N, 18], `action_unit_sides` [N, 2, 18] and
-      `landmarks` [N, 68, 2], NaN where there is none.
-    - `num_classes`: ids from here on are no class: none, uncertain and non-face; of 7 classes
-      contempt too.
+    - `columns`: `expression` int [N], ids of `labels.EXPRESSIONS`; and, if the data set has them,
+      `valence`, `arousal` [N], `action_units` [N, 18], `action_unit_sides` [N, 2, 18] and
+      `landmarks` [N, 68, 2], NaN where not annotated.
+    - `num_classes`: ids from this number on are masked: none, uncertain and non-face; with 7
+      classes contempt too.
 
     **Returns:**
 
-    `{target: [N, ...], target_mask: [N, ...]}` for every entry of `TARGETS`. Where all faces have a
-    target it may be the column itself: a million faces' are most of a gigabyte.
+    `{target: [N, ...], target_mask: [N, ...]}` for every entry of `TARGETS`. If all faces have a
+    target, it may share memory with its column: a copy for a million faces is nearly a gigabyte.
     """
     expression = np.asarray(columns["expression"])
     num_faces = len(expression)
 
-    def column(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def read_column(name: str, shape: tuple[int, ...]) -> np.ndarray:
         if name not in columns:
             return np.full((num_faces, *shape), np.nan, np.float32)
         return np.asarray(columns[name], np.float32).reshape(num_faces, *shape)
 
-    axes = np.stack([column("valence", ()), column("arousal", ())], axis=-1)
-    units, sides = column("action_units", (18,)), column("action_unit_sides", (2, 18))
-    points = column("landmarks", (68, 2))
+    axes = np.stack([read_column("valence", ()), read_column("arousal", ())], axis=-1)
+    units, sides = read_column("action_units", (18,)), read_column("action_unit_sides", (2, 18))
+    points = read_column("landmarks", (68, 2))
     masks = {
         "expression": (expression >= 0) & (expression < num_classes),
         "valence_arousal": np.isfinite(axes).all(axis=-1),
@@ -77,25 +78,25 @@ def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASS
         "action_unit_sides": sides,
         "landmarks": points,
     }
-    result = {}
+    targets = {}
     for name, (dtype, _, _) in TARGETS.items():
-        result[name] = _masked(values[name], masks[name]).astype(dtype, copy=False)
-        result[f"{name}_mask"] = masks[name]
-    return result
+        targets[name] = _apply_mask(values[name], masks[name]).astype(dtype, copy=False)
+        targets[f"{name}_mask"] = masks[name]
+    return targets
 
 
 def has_target(targets: Mapping[str, np.ndarray], heads: Iterable[str]) -> np.ndarray:
-    """bool [N]: faces that have a target for at least one of the heads: those worth training on."""
+    """Returns bool [N]: True for faces that have a target for at least one of the heads."""
     masks = [targets[f"{head}_mask"] for head in heads]
     return np.any([mask.reshape(len(mask), -1).any(axis=1) for mask in masks], axis=0)
 
 
 def take_rows(targets: Mapping[str, np.ndarray], rows: np.ndarray) -> Batch:
-    """The batch of some rows, without its images.
+    """Selects the rows of a batch, without its images.
 
     **Arguments:**
 
-    - `targets`: of the whole split.
+    - `targets`: targets of the whole split, see `make_targets`.
     - `rows`: int [B]; -1 is padding.
 
     **Returns:** `index`, `valid` and every target with its mask, each [B, ...].
@@ -106,18 +107,18 @@ def take_rows(targets: Mapping[str, np.ndarray], rows: np.ndarray) -> Batch:
 
 
 def pad_batch(batch: Mapping[str, np.ndarray], size: int) -> Batch:
-    """The batch with faces of zeros at its end, up to `size`: not valid, every target masked."""
-    missing = size - len(batch["valid"])
-    if missing < 0:
+    """Pads a batch to `size` with zeros: faces that are not valid, with all targets masked."""
+    num_padding = size - len(batch["valid"])
+    if num_padding < 0:
         raise ValueError(f"a batch of {len(batch['valid'])} cannot be padded to {size}")
     return {
-        name: np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
+        name: np.concatenate([values, np.zeros((num_padding, *values.shape[1:]), values.dtype)])
         for name, values in batch.items()
     }
 
 
 def split_for_devices(batch: Mapping[str, np.ndarray], devices: int) -> Batch:
-    """[B, ...] -> [D, b, ...]: face i goes to device i // b."""
+    """Reshapes [B, ...] to [D, b, ...]: face i goes to device i // b."""
     size = len(batch["valid"])
     if size % devices:
         raise ValueError(f"a batch of {size} cannot be split over {devices} devices")
@@ -128,28 +129,28 @@ def split_for_devices(batch: Mapping[str, np.ndarray], devices: int) -> Batch:
 
 
 def check_batch(batch: Mapping[str, np.ndarray]) -> None:
-    """Checks every key, dtype and shape of a global batch, and that masks and zeros agree.
+    """Checks every key, dtype and shape of a batch on the host, and that masked targets are zero.
 
-    clu drops a mask of the wrong length with a line in the log, and a mean without its mask looks
-    like a mean: so a batch is checked where it enters, masks first.
+    clu ignores a mask of the wrong length and only logs it, so a wrong mask would give a plausible
+    but wrong mean.
 
     **Raises:** `ValueError` that names the key.
     """
     if "valid" not in batch:
         raise ValueError("batch: 'valid' is missing")
     size = len(batch["valid"])
-    wanted: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {"valid": (np.bool_, (size,))}
+    expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {"valid": (np.bool_, (size,))}
     for name, (_, _, shape) in TARGETS.items():
-        wanted[f"{name}_mask"] = (np.bool_, (size, *shape))
-    wanted["index"] = (np.int32, (size,))
+        expected[f"{name}_mask"] = (np.bool_, (size, *shape))
+    expected["index"] = (np.int32, (size,))
     for name, (dtype, shape, _) in TARGETS.items():
-        wanted[name] = (dtype, (size, *shape))
-    for name, (dtype, shape) in wanted.items():
+        expected[name] = (dtype, (size, *shape))
+    for name, (dtype, shape) in expected.items():
         if name not in batch:
             raise ValueError(f"batch: {name!r} is missing")
         if batch[name].dtype != dtype or batch[name].shape != shape:
-            found = f"{batch[name].dtype} {list(batch[name].shape)}"
-            raise ValueError(f"batch: {name!r} is {found}, not {np.dtype(dtype)} {list(shape)}")
+            actual = f"{batch[name].dtype} {list(batch[name].shape)}"
+            raise ValueError(f"batch: {name!r} is {actual}, not {np.dtype(dtype)} {list(shape)}")
     _check_image(batch, size)
     for name in TARGETS:
         mask = batch[f"{name}_mask"]
@@ -165,27 +166,27 @@ def _check_image(batch: Mapping[str, np.ndarray], size: int) -> None:
     image = batch["image"]
     side = image.shape[1] if image.ndim == 4 else 0
     if image.dtype != np.uint8 or image.shape != (size, side, side, 3):
-        found = f"{image.dtype} {list(image.shape)}"
-        raise ValueError(f"batch: 'image' is {found}, not uint8 [{size}, S, S, 3]")
+        actual = f"{image.dtype} {list(image.shape)}"
+        raise ValueError(f"batch: 'image' is {actual}, not uint8 [{size}, S, S, 3]")
 
 
 def _mask_padding(batch: Batch) -> Batch:
-    """Padding has no targets: they are zeros, and their masks False."""
+    """Sets the targets of padding to zero and their masks to False."""
     valid = batch["valid"]
     if valid.all():
         return batch
     for name in TARGETS:
         if name in batch:
-            batch[f"{name}_mask"] = _masked(batch[f"{name}_mask"], valid)
-            batch[name] = _masked(batch[name], valid)
+            batch[f"{name}_mask"] = _apply_mask(batch[f"{name}_mask"], valid)
+            batch[name] = _apply_mask(batch[name], valid)
     return batch
 
 
-def _masked(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Zeros where the mask, [N] or of the values' shape, is False."""
+def _apply_mask(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Sets values to zero where the mask, [N] or of the values' shape, is False."""
     if mask.all():
         return values
     if not mask.any():
-        return np.zeros_like(values)  # which the system gives no memory before they are written
+        return np.zeros_like(values)  # uses no memory until it is written
     mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
     return np.where(mask, values, np.zeros((), values.dtype))

@@ -1,4 +1,4 @@
-"""What the commands that are no experiments do alike: flags, errors, a reader that goes away."""
+"""Command-line helpers of all commands except `main`: argument parsing and error handling."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import NoReturn
 from affect_jax.core.errors import UserError
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises `UserError` for what argparse would print with the whole usage."""
+class ArgumentParser(argparse.ArgumentParser):
+    """Raises `UserError` where `argparse` would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists the flags")
@@ -22,19 +22,19 @@ class Parser(argparse.ArgumentParser):
 Main = Callable[[Sequence[str] | None], int]
 
 
-def answering(main: Main) -> Callable[..., int]:
-    """Decorator of a command's `main`, which returns an exit code.
+def handle_cli_errors(main: Main) -> Callable[..., int]:
+    """Decorates the `main` of a command, which returns an exit code.
 
-    A `UserError` becomes one line and code 2. Where the reader is gone, as in `... | head`, it has
-    seen enough, which is no failure: code 0, and what is still buffered goes nowhere.
+    A `UserError` is printed as one line and returns code 2. A closed pipe, as in `... | head`, is
+    not a failure: the command returns code 0 and discards the remaining output.
     """
 
     @functools.wraps(main)
-    def answer(arguments: Sequence[str] | None = None) -> int:
+    def wrapper(argv: Sequence[str] | None = None) -> int:
         try:
-            code = main(arguments)
-            sys.stdout.flush()  # a reader that is gone shows here, not at the end of the process
-            return code
+            exit_code = main(argv)
+            sys.stdout.flush()  # raises BrokenPipeError here instead of at interpreter exit
+            return exit_code
         except UserError as error:
             print(f"affect_jax: {error}", file=sys.stderr)
             return 2
@@ -42,4 +42,4 @@ def answering(main: Main) -> Callable[..., int]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
 
-    return answer
+    return wrapper

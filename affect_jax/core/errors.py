@@ -1,4 +1,4 @@
-"""The one exception that is shown to a user as a message, not as a traceback."""
+"""User errors, which are shown as a message instead of a traceback."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Something the user can mend: bad flags, bad files, bad configuration.
+    """An error that the user can fix: wrong flags, files or configuration.
 
-    `main` prints it as `affect_jax: <message>` on stderr and exits with code 2.
+    `main` prints it as `affect_jax: <message>` to stderr and exits with code 2.
 
     **Arguments:**
 
-    - `message`: one line that says what is wrong, where, and what to do.
-    - `problems`: further lines, one a problem, when several are found at once.
+    - `message`: one line: what is wrong, where, and what to do.
+    - `problems`: further lines, one per problem, if several problems are reported together.
     """
 
     def __init__(self, message: str, problems: Sequence[str] = ()):
@@ -22,26 +22,27 @@ class UserError(Exception):
         super().__init__("\n  ".join((message, *self.problems)))
 
 
-def first_line(error: BaseException, length: int = 200) -> str:
-    """What an error of a library says, as part of a line: its first, else its kind."""
+def first_line(error: BaseException, max_length: int = 200) -> str:
+    """Returns the first line of an error's message, or the name of its class if it has none."""
     text = str(error).strip()
-    return text.splitlines()[0][:length] if text else type(error).__name__
+    return text.splitlines()[0][:max_length] if text else type(error).__name__
 
 
-_NO_MEMORY = (
+_OUT_OF_MEMORY_PHRASES = (
     "out of memory",
     "insufficient memory",
     "memory allocation",
-    "no memory is left",
     "resource_exhausted",
 )
 
 
-def for_want_of_memory(error: BaseException) -> bool:
-    """Whether memory was short: Python, the system, decoders and XLA each say it in their way."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, the system, a decoder or XLA means that memory ran out."""
     if isinstance(error, MemoryError):
         return True
-    if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have none
+    if (
+        isinstance(error, OSError) and error.errno is not None
+    ):  # errors that Pillow raises have no errno
         return error.errno == errno.ENOMEM
-    said = "" if isinstance(error, UserError) else str(error).lower()
-    return any(words in said for words in _NO_MEMORY)
+    message = "" if isinstance(error, UserError) else str(error).lower()
+    return any(phrase in message for phrase in _OUT_OF_MEMORY_PHRASES)

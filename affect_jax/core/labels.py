@@ -1,4 +1,4 @@
-"""AffectNet's labels: names, order, counts and the marks for "none".
+"""AffectNet's labels: names, order, counts and the values that mean "not annotated".
 
 Source: Mollahosseini, Hasani and Mahoor, AffectNet (2017), tables 3 and 5.
 """
@@ -18,10 +18,10 @@ EXPRESSIONS = (
     "uncertain",
     "non-face",
 )
-"""All eleven annotations; a label's id is its place here."""
+"""All eleven annotations; a label's id is its index here."""
 
 NUM_CLASSES = 8
-"""The first eight are classes of the categorical model; the other three are never a target."""
+"""The first eight are the classes of the categorical model; the other three are never a target."""
 
 TRAINING_COUNTS = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
 """Faces of each of the eight classes in the manually annotated training set (287,651 in all)."""
@@ -30,17 +30,17 @@ VALIDATION_COUNT = 500
 """Faces of each class in the validation set."""
 
 NOT_ANNOTATED = -2.0
-"""The release's mark for a face without valence and arousal."""
+"""The release's value for a face without valence and arousal."""
 
 AXES = ("valence", "arousal")
 
 SPLITS = ("training", "validation")
-"""Of AffectNet and of the rendered faces."""
+"""Splits of AffectNet and of the rendered faces."""
 
 NON_FACE = "non-face"
-"""What an annotator says of a picture without a face."""
+"""The annotation of an image without a face."""
 
-# The 7-class protocol drops contempt; its classes are the first seven ids, so no id changes.
+# The 7-class protocol drops contempt. Its classes are the first seven ids, so no id changes.
 CLASS_COUNTS = (7, 8)
 
 

@@ -1,8 +1,8 @@
-"""Devices and processes: the only room that knows how many there are.
+"""Devices and processes: everything that depends on their number.
 
-`jax.pmap` is in maintenance mode; `on_devices` is the whole of its use here. To leave it:
-`jax.jit(jax.shard_map(step, mesh=mesh(), in_specs=(P(), P(AXIS)), out_specs=P()))`; the steps,
-which know only the axis name, stay as they are.
+`jax.pmap` is in maintenance mode; only `parallelize` and `parallelize_per_device` use it. To
+replace it: `jax.jit(jax.shard_map(step, mesh=mesh(), in_specs=(P(), P(AXIS)), out_specs=P()))`.
+The steps use only the axis name and do not change.
 """
 
 from __future__ import annotations
@@ -29,68 +29,69 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.paths import cache_folder
 
 AXIS = "batch"
-"""Name of the axis over which steps are mapped: over all devices of all processes."""
+"""Name of the axis over which steps are mapped: all devices of all processes."""
 
-CACHE_BYTES = 2 << 30  # of compiled steps; those used longest ago go first
-SECONDS_TO_MISS = 30  # without a sign of life, after which a process counts as lost to the others
+COMPILATION_CACHE_BYTES = 2 << 30  # maximum size; the least recently used programs are deleted
+HEARTBEAT_TIMEOUT_SECONDS = 30  # a process that is silent for longer counts as lost
 
-ENVIRONMENT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-"""`host:port` of process 0, the number of processes, and which of them this is."""
+PROCESS_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+"""`host:port` of process 0, the number of processes, and the index of this process."""
 
 
 def initialize() -> None:
-    """Joins the processes of a run, where the environment says that there are several.
+    """Connects the processes of a run, if environment variables configure several.
 
-    It says so by the three variables of `ENVIRONMENT`, or by `AFFECT_JAX_CLUSTER=auto` on a cluster
-    that JAX recognises (TPU pods, SLURM, Open MPI). Call it before anything else of JAX's.
+    Either the three `PROCESS_VARIABLES` are set, or `AFFECT_JAX_CLUSTER=auto` on a cluster that JAX
+    detects (TPU pods, SLURM, Open MPI). Call it before any other function of JAX.
 
-    **Raises:** `UserError` where the variables are wrong or the others are not to be found.
+    **Raises:** `UserError` if the variables are wrong or the processes cannot connect.
     """
-    given = [name for name in ENVIRONMENT if name in os.environ]
+    variables = [name for name in PROCESS_VARIABLES if name in os.environ]
     options: dict[str, Any] = {}
-    if given:
+    if variables:
         try:
-            address, count, index = (os.environ[name] for name in ENVIRONMENT)
+            address, count, index = (os.environ[name] for name in PROCESS_VARIABLES)
             options = {"num_processes": int(count), "process_id": int(index)}
         except (KeyError, ValueError):
             raise UserError(
-                f"{', '.join(given)} is set: set all of {', '.join(ENVIRONMENT)}, to host:port of "
-                "process 0, a number and a number; or none"
+                f"{', '.join(variables)} is set: set all of {', '.join(PROCESS_VARIABLES)}, to "
+                "host:port of process 0, a number and a number; or none of them"
             ) from None
         options["coordinator_address"] = address
     elif "AFFECT_JAX_CLUSTER" not in os.environ:
         return
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # only CPUs ask for it
-    jax.config.update("jax_enable_preemption_service", True)  # `agreed_to_stop` needs it
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # used by CPUs only
+    jax.config.update("jax_enable_preemption_service", True)  # for `reached_agreed_stop`
     try:
-        jax.distributed.initialize(heartbeat_timeout_seconds=SECONDS_TO_MISS, **options)
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS, **options)
     except (RuntimeError, ValueError) as error:
         line = str(error).strip().splitlines()[0]
-        raise UserError(f"the processes of the run do not find one another: {line}") from error
-    _take_signals()
+        raise UserError(f"the processes of the run cannot connect to each other: {line}") from error
+    _remove_jax_sigterm_handler()
 
 
-def remember_compilations() -> None:
-    """Keeps what XLA compiles in the user's cache folder, so that the next start need not.
+def enable_compilation_cache() -> None:
+    """Caches compiled programs in the user's cache folder, so that later starts are faster.
 
-    `~/.cache/affect_jax/compiled`, or under `XDG_CACHE_HOME`, at most `CACHE_BYTES`;
-    `JAX_COMPILATION_CACHE_DIR` names another folder, `JAX_ENABLE_COMPILATION_CACHE=false` takes
-    none. Machines that share a home do not share instructions that one of them lacks.
+    The folder is `~/.cache/affect_jax/compiled`, or under `XDG_CACHE_HOME`, and has at most
+    `COMPILATION_CACHE_BYTES`. `JAX_COMPILATION_CACHE_DIR` sets another folder,
+    `JAX_ENABLE_COMPILATION_CACHE=false` disables the cache. Each type of processor has its own
+    subfolder, as machines may share a home but not an instruction set.
     """
     if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         return
-    processor = hashlib.sha256(_processor().encode()).hexdigest()[:8]
+    processor = hashlib.sha256(_processor_flags().encode()).hexdigest()[:8]
     folder = cache_folder("compiled") / f"{platform.machine()}-{processor}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # no home to write to: each start compiles
+    except OSError:  # without a writable home, each start compiles
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
+    jax.config.update("jax_compilation_cache_max_size", COMPILATION_CACHE_BYTES)
 
 
-def _processor() -> str:
-    """What the processor can do: its flags, where the system tells them."""
+def _processor_flags() -> str:
+    """Returns the flags of the processor, or its name if the system does not list them."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -99,77 +100,77 @@ def _processor() -> str:
 
 
 def is_multiprocess() -> bool:
-    """Whether this process is one of several."""
+    """Whether the run has more than one process."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def broadcast_from_main(tree: Any) -> Any:
-    """Process 0's pytree of arrays, as NumPy arrays, in every process."""
+    """Returns the main process's pytree, as NumPy arrays, in every process."""
     if not is_multiprocess():
         return tree
     return multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree))
 
 
 def process_max(value: int) -> int:
-    """The largest of all processes' values; every process must ask. Waits for the devices."""
+    """Returns the maximum over all processes. All must call it; it waits for the devices."""
     if not is_multiprocess():
         return value
     return int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
-def announce() -> None:
-    """Tells all processes that this one was told to end; `agreed_to_stop` is their answer."""
-    if is_multiprocess() and _theirs:
-        ctypes.CFUNCTYPE(None, ctypes.c_int)(_theirs[0])(signal.SIGTERM)
+def announce_stop() -> None:
+    """Announces to all processes that this one received a signal; see `reached_agreed_stop`."""
+    if is_multiprocess() and _jax_sigterm_handlers:
+        ctypes.CFUNCTYPE(None, ctypes.c_int)(_jax_sigterm_handlers[0])(signal.SIGTERM)
 
 
-_theirs: list[int] = []  # where JAX's handler of SIGTERM begins
+_jax_sigterm_handlers: list[int] = []  # address of JAX's handler of SIGTERM
 
 
-def _take_signals() -> None:
-    """Puts JAX's handler of SIGTERM, by which it counts a preemption, out of its place.
+def _remove_jax_sigterm_handler() -> None:
+    """Removes JAX's handler of SIGTERM and saves its address for `announce_stop`.
 
-    It would swallow the signal, also where nobody asks it. Until a run takes signals the process
-    ends with one, as one process does; then `announce` calls it.
+    It would intercept SIGTERM even outside the training loop. Without it, SIGTERM ends the
+    process, as in a run of one process, until `train.preemption` installs its own handler.
     """
-    system = ctypes.CDLL(None)  # Python's `signal` knows only handlers in Python
-    system.signal.argtypes, system.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
-    theirs = system.signal(signal.SIGTERM, None)
-    if theirs:
-        _theirs[:] = [theirs]
+    libc = ctypes.CDLL(None)  # Python's `signal` handles only handlers written in Python
+    libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    handler = libc.signal(signal.SIGTERM, None)
+    if handler:
+        _jax_sigterm_handlers[:] = [handler]
 
 
-def agreed_to_stop(updates: int) -> bool:
-    """Whether a process announced that it is to end, and all have come as far as this one.
+def reached_agreed_stop(num_updates: int) -> bool:
+    """Whether a process announced a stop and all processes stop after this dispatch.
 
-    Every process must ask after each update, with the number of updates since it began. The
-    devices are not waited for: the processes agree by JAX's coordination service, on the update
-    after the furthest one's, within a second or two.
+    Every process must call it after each dispatch, with the number of dispatches since its start.
+    It does not wait for the devices. Within a second or two, JAX's coordination service makes the
+    processes agree on the dispatch that follows the latest one of any process.
     """
-    return multihost_utils.reached_preemption_sync_point(updates)
+    return multihost_utils.reached_preemption_sync_point(num_updates)
 
 
-def leave(code: int) -> None:
-    """Ends this process at once where others run: at a usual end they would be waited for."""
+def exit_if_multiprocess(exit_code: int) -> None:
+    """In a multi-process run, exits without waiting for the others; else does nothing."""
     if is_multiprocess():
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        os._exit(exit_code)
 
 
 @functools.cache
 def mesh() -> Mesh:
-    """This process's devices, in a row."""
+    """Returns a one-dimensional mesh of this process's devices."""
     return Mesh(np.array(jax.local_devices()), (AXIS,))
 
 
 def num_devices() -> int:
-    """Devices of all processes."""
+    """Returns the number of devices of all processes."""
     return jax.device_count()
 
 
-def machine() -> dict[str, Any]:
-    """What computes: of all processes the devices, of this one's machine the rest."""
+def describe_machine() -> dict[str, Any]:
+    """Describes the devices of all processes, and the cores, memory and system of this machine."""
     return {
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "cores": os.cpu_count(),
@@ -179,43 +180,46 @@ def machine() -> dict[str, Any]:
 
 
 def is_main() -> bool:
-    """True in the one process that writes logs and files."""
+    """Whether this is the process that writes logs and files: process 0."""
     return jax.process_index() == 0
 
 
 def replicate(tree: Any) -> Any:
-    """Puts a pytree, whole, on each of this process's devices."""
+    """Copies a pytree to each of this process's devices."""
     return jax.device_put(tree, NamedSharding(mesh(), PartitionSpec()))
 
 
 def shard(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Puts a batch on this process's devices: row d of [D, b, ...] on device d."""
+    """Splits a batch over this process's devices: row d of [D, b, ...] goes to device d."""
     return jax.device_put(batch, NamedSharding(mesh(), PartitionSpec(AXIS)))
 
 
-def on_devices(
+def parallelize(
     step: Callable, *, in_axes: tuple[int | None, ...] = (None, 0), donate_state: bool = True
 ) -> Callable:
-    """`step(state, batch)` on every device: state whole on each, batch split along its first axis.
+    """Runs `step(state, batch)` on all devices, with a replicated state and a sharded batch.
 
-    The step must return the same values on all devices: those of one are kept, unchecked. The
-    tests run every step under `vmap(..., out_axes=None)`, which does check.
+    The step must return the same values on all devices. The result of one device is returned
+    without a check; the tests run every step under `vmap(..., out_axes=None)`, which checks it.
 
     **Arguments:**
 
-    - `in_axes`: of each argument: 0 where it is split, None where it is whole on each device.
+    - `in_axes`: one entry per argument: 0 if it is sharded, None if it is replicated.
+    - `donate_state`: whether the memory of the first argument is reused for the result.
     """
-    donated = 0 if donate_state else ()
-    return jax.pmap(step, axis_name=AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donated)
+    donate_argnums = 0 if donate_state else ()
+    return jax.pmap(
+        step, axis_name=AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donate_argnums
+    )
 
 
-def map_devices(step: Callable) -> Callable:
-    """`step(variables, batch)` on every device; results keep the devices' axis: [D, b, ...]."""
+def parallelize_per_device(step: Callable) -> Callable:
+    """Runs `step(variables, batch)` on all devices; results have a device axis: [D, b, ...]."""
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0))
 
 
-def free_bytes() -> int | None:
-    """Memory that is free on all devices together; None on CPUs, whose memory is the machine's."""
+def free_device_bytes() -> int | None:
+    """Returns the smallest free memory of a local device times `num_devices()`; None on CPUs."""
     free = []
     for device in jax.local_devices():
         stats = device.memory_stats()
@@ -225,34 +229,41 @@ def free_bytes() -> int | None:
     return min(free) * num_devices()
 
 
-def fill(shape: tuple[int, ...], parts: Callable[[int], Iterable[tuple[int, np.ndarray]]]) -> Any:
-    """An array [D, *shape], one row a device of this process, filled piece by piece.
+def create_device_array(
+    shape: tuple[int, ...], pieces_of_device: Callable[[int], Iterable[tuple[int, np.ndarray]]]
+) -> Any:
+    """Creates an array [D, *shape], one row per device of this process, piece by piece.
 
-    Each piece crosses once and is written in place: neither the host nor a device ever holds
-    more than the array and one piece.
+    Each piece is transferred once and written in place, so neither the host nor a device needs
+    memory for more than the array and one piece.
 
     **Arguments:**
 
-    - `parts`: number of a device among all processes' -> (first index, uint8 [m, ...]) pieces of
-      its row; what no piece covers is zero.
+    - `shape`: shape of one device's row.
+    - `pieces_of_device`: function from the index of a device (among all processes) to the pieces of
+      its row: (first index, uint8 [m, ...]). The rest of the row is zero.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def write(row: jax.Array, piece: jax.Array, first: jax.Array) -> jax.Array:
+    def write_piece(row: jax.Array, piece: jax.Array, first: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(row, piece, first, axis=1)
 
     rows = []
     for device in jax.local_devices():
-        place = jax.sharding.SingleDeviceSharding(device)
-        row = jnp.zeros((1, *shape), jnp.uint8, device=place)
-        for first, piece in parts(jax.devices().index(device)):
-            row = write(row, jax.device_put(piece[None], place), jax.device_put(first, place))
+        device_sharding = jax.sharding.SingleDeviceSharding(device)
+        row = jnp.zeros((1, *shape), jnp.uint8, device=device_sharding)
+        for first, piece in pieces_of_device(jax.devices().index(device)):
+            row = write_piece(
+                row,
+                jax.device_put(piece[None], device_sharding),
+                jax.device_put(first, device_sharding),
+            )
         rows.append(row)
-    whole = (len(rows), *shape)
+    global_shape = (len(rows), *shape)
     sharding = NamedSharding(mesh(), PartitionSpec(AXIS))
-    return jax.make_array_from_single_device_arrays(whole, sharding, rows)
+    return jax.make_array_from_single_device_arrays(global_shape, sharding, rows)
 
 
 def to_host(tree: Any) -> Any:
-    """The pytree as NumPy arrays."""
+    """Copies a pytree to the host as NumPy arrays."""
     return jax.device_get(tree)

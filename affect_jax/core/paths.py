@@ -7,14 +7,17 @@ import pathlib
 
 
 def cache_folder(name: str) -> pathlib.Path:
-    """`~/.cache/affect_jax/NAME`, or under `XDG_CACHE_HOME`; not made."""
+    """Returns `~/.cache/affect_jax/NAME`, or the same under `XDG_CACHE_HOME`; creates nothing."""
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return home / "affect_jax" / name
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is one of this machine's; `gs://...` and the like are none."""
+    """Whether a path is in the file system of this machine, not a URL such as `gs://...`."""
     return "://" not in path
 
 
-MOUNT = "a folder of this machine: mount the bucket (docs/hosts.md, 'Object stores')"
+LOCAL_FOLDER_REQUIREMENT = (
+    "a folder of this machine: mount the bucket (docs/hosts.md, 'Object stores')"
+)
+"""What a path must be, for error messages."""

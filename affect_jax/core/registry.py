@@ -1,10 +1,11 @@
-"""Named choices: a dictionary filled by a decorator, whose errors list what there is."""
+"""Registries of named components: a dictionary and a decorator; errors list the choices."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import inspect
+import math
 import pkgutil
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,33 +13,33 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from affect_jax.core.errors import UserError
 
-T = TypeVar("T")
+Entry = TypeVar("Entry")
 
 
 class Registry:
-    """What can be named in a config: `TRUNKS`, `LOSSES`, `DATASETS`, ...
+    """Components that a config selects by name: `TRUNKS`, `LOSSES`, `DATASETS`, ...
 
     An entry is a class or a function; its keyword arguments are its options.
 
     **Arguments:**
 
-    - `kind`: what an entry is, for messages ("trunk", "loss").
+    - `kind`: what an entry is, for error messages ("trunk", "loss").
     """
 
     def __init__(self, kind: str):
         self.kind = kind
         self._entries: dict[str, Callable] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that enters an object under `name`; `ValueError` where the name is taken."""
+    def register(self, name: str) -> Callable[[Entry], Entry]:
+        """Returns a decorator that registers an object; raises `ValueError` for a taken name."""
 
-        def enter(entry: T) -> T:
+        def decorator(entry: Entry) -> Entry:
             if name in self._entries:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
             self._entries[name] = entry  # pyright: ignore[reportArgumentType]
             return entry
 
-        return enter
+        return decorator
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._entries))
@@ -48,104 +49,135 @@ class Registry:
 
     def __getitem__(self, name: str) -> Callable:
         if name not in self._entries:
-            raise UserError(f"{self.kind} {unknown(name, self.names())}")
+            raise UserError(f"{self.kind} {describe_unknown_name(name, self.names())}")
         return self._entries[name]
 
-    def create(self, spec: Mapping[str, Any], **fixed: Any) -> Any:
-        """Calls the entry `spec["name"]` with its other keys and `fixed` as keyword arguments.
+    def create(self, spec: Mapping[str, Any], **supplied: Any) -> Any:
+        """Calls the entry `spec["name"]` with its other keys and `supplied` as keyword arguments.
 
         **Raises:** `UserError` for an unknown name or option.
         """
-        problems = self.problems(spec, fixed)
+        problems = self.find_problems(spec, supplied)
         if problems:
             raise UserError(f"{self.kind}: {problems[0]}", problems[1:])
         options = {key: value for key, value in spec.items() if key != "name"}
-        return self[spec["name"]](**options, **fixed)
+        return self[spec["name"]](**options, **supplied)
 
-    def problems(self, spec: Mapping[str, Any], fixed: Iterable[str] = ()) -> list[str]:
-        """What is wrong with a spec `{"name": ..., option: value, ...}`; empty when nothing is.
+    def find_problems(self, spec: Mapping[str, Any], supplied: Iterable[str] = ()) -> list[str]:
+        """Returns the problems of a spec `{"name": ..., option: value, ...}`.
 
         **Arguments:**
 
-        - `fixed`: keyword arguments that the caller supplies and a config may not.
+        - `supplied`: keyword arguments that the caller supplies and a config may not set.
         """
         if "name" not in spec:
             return [f"name is missing; one of: {', '.join(self.names())}"]
         if spec["name"] not in self:
-            return [f"name = {unknown(spec['name'], self.names())}"]
-        supplied = {"self", "parent", *fixed}  # linen adds `parent` and `name` to every module
+            return [f"name = {describe_unknown_name(spec['name'], self.names())}"]
+        excluded = {"self", "parent", *supplied}  # linen adds `parent` and `name` to every module
         parameters = inspect.signature(self[spec["name"]]).parameters.values()
-        known = [p.name for p in parameters if p.name not in supplied | {"name"}]
+        option_names = [p.name for p in parameters if p.name not in excluded | {"name"}]
         required = {p.name for p in parameters if p.default is p.empty and p.kind != p.VAR_KEYWORD}
-        given = [key for key in spec if key != "name"]
-        found = [
-            f"{key}: {spec['name']} has no such option; {nearest(key, known)}"
-            for key in given
-            if key not in known
+        spec_keys = [key for key in spec if key != "name"]
+        problems = [
+            f"{key}: {spec['name']} has no such option; {suggest_name(key, option_names)}"
+            for key in spec_keys
+            if key not in option_names
         ]
-        found += [f"{key}: missing" for key in known if key in required and key not in given]
-        return found
+        problems += [
+            f"{key}: missing" for key in option_names if key in required and key not in spec_keys
+        ]
+        return problems
 
-    def mistyped(self, spec: Mapping[str, Any]) -> list[str]:
-        """Options of a spec without `problems` whose values are of another type than declared."""
+    def find_type_problems(self, spec: Mapping[str, Any]) -> list[str]:
+        """Returns the options with a value of the wrong type, for a spec without other problems."""
         parameters = inspect.signature(self[spec["name"]], eval_str=True).parameters
         return [
-            f"{key} = {value!r}: must be {wanted(parameters[key].annotation)}"
+            f"{key} = {value!r}: must be {describe_type(parameters[key].annotation)}"
             for key, value in spec.items()
-            if key != "name" and not fits(value, parameters[key].annotation)
+            if key != "name" and not matches_type(value, parameters[key].annotation)
         ]
 
 
-_PLAIN = {"bool": bool, "int": int, "float": float, "str": str}  # linen leaves them as text
+_TYPES_BY_NAME = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "str": str,
+}  # linen modules have annotations as strings
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value from a config is of an option's type; types that no config holds, fit."""
-    hint = _PLAIN.get(hint, hint) if isinstance(hint, str) else hint
-    if isinstance(hint, types.UnionType):
-        return any(fits(value, one) for one in get_args(hint))
-    if hint in (None, types.NoneType):
+def matches_type(value: Any, annotation: Any) -> bool:
+    """Whether a config value has an option's type; types that a config cannot hold always match."""
+    annotation = (
+        _TYPES_BY_NAME.get(annotation, annotation) if isinstance(annotation, str) else annotation
+    )
+    if isinstance(annotation, types.UnionType):
+        return any(matches_type(value, choice) for choice in get_args(annotation))
+    if annotation in (None, types.NoneType):
         return value is None
-    if hint in (bool, str, list, dict):
-        return isinstance(value, hint)
-    if hint in (int, float):
-        return isinstance(value, (int, hint)) and not isinstance(value, bool)
-    if get_origin(hint) is Sequence:
-        return isinstance(value, (list, tuple)) and all(fits(one, *get_args(hint)) for one in value)
-    if get_origin(hint) is Mapping:
-        hold = get_args(hint)[1]
-        return isinstance(value, Mapping) and all(fits(one, hold) for one in value.values())
+    if annotation in (bool, str, list, dict):
+        return isinstance(value, annotation)
+    if annotation in (int, float):
+        return isinstance(value, (int, annotation)) and not isinstance(value, bool)
+    if get_origin(annotation) is Sequence:
+        return isinstance(value, (list, tuple)) and all(
+            matches_type(element, *get_args(annotation)) for element in value
+        )
+    if get_origin(annotation) is Mapping:
+        value_type = get_args(annotation)[1]
+        return isinstance(value, Mapping) and all(
+            matches_type(element, value_type) for element in value.values()
+        )
     return True
 
 
-def wanted(hint: Any) -> str:
-    """`float or None`, `a tuple of str`: an option's type in words."""
-    if isinstance(hint, types.UnionType):
-        return " or ".join(wanted(one) for one in get_args(hint))
-    if get_origin(hint) is Sequence:
-        return f"a tuple of {wanted(*get_args(hint))}"
-    if get_origin(hint) is Mapping:
+def describe_type(annotation: Any) -> str:
+    """Describes an option's type in words: `float or None`, `a tuple of str`."""
+    if isinstance(annotation, types.UnionType):
+        return " or ".join(describe_type(choice) for choice in get_args(annotation))
+    if get_origin(annotation) is Sequence:
+        return f"a tuple of {describe_type(*get_args(annotation))}"
+    if get_origin(annotation) is Mapping:
         return "a mapping"
-    return "None" if hint is types.NoneType else hint if isinstance(hint, str) else hint.__name__
+    return (
+        "None"
+        if annotation is types.NoneType
+        else annotation
+        if isinstance(annotation, str)
+        else annotation.__name__
+    )
 
 
-def unknown(name: object, known: Iterable[str]) -> str:
-    """`'alexnt': unknown; did you mean 'alexnet'? Known: alexnet, resnet18`."""
-    known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=1)
-    guess = f"did you mean {close[0]!r}? " if close else ""
-    return f"{name!r}: unknown; {guess}Known: {', '.join(known)}"
+def describe_unknown_name(name: object, names: Iterable[str]) -> str:
+    """Returns `'alexnt': unknown; did you mean 'alexnet'? Known: alexnet, resnet18`."""
+    names = list(names)
+    matches = difflib.get_close_matches(str(name), names, n=1)
+    suggestion = f"did you mean {matches[0]!r}? " if matches else ""
+    return f"{name!r}: unknown; {suggestion}Known: {', '.join(names)}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'width'?` or, where nothing is near, the list of what is known."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+def suggest_name(name: str, names: Iterable[str]) -> str:
+    """Returns `did you mean 'width'?`, or the list of all names if none is similar."""
+    names = list(names)
+    matches = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {matches[0]!r}?" if matches else f"known: {', '.join(names) or 'none'}"
 
 
-def load_all(package: str) -> None:
-    """Imports every module of a package, in sorted order, so that a new file is registered."""
+def import_submodules(package: str) -> None:
+    """Imports every module of a package, in sorted order, so that its entries are registered."""
     path = importlib.import_module(package).__path__
     for name in sorted(module.name for module in pkgutil.iter_modules(path)):
         importlib.import_module(f"{package}.{name}")
+
+
+def require_option(
+    kind: str, option: str, value: Any, is_valid: Callable[[Any], bool], requirement: str
+) -> None:
+    """Checks the value of a numeric option.
+
+    **Raises:** `UserError` unless it is a finite number for which `is_valid` holds.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and is_valid(value)):
+        raise UserError(f"{kind}.{option} = {value!r}: must be {requirement}")

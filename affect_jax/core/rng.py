@@ -1,4 +1,4 @@
-"""Random keys: a pure function of seed, purpose, step and example, so no key is ever saved."""
+"""Random keys: a pure function of seed, purpose, step and example, so no key needs saving."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import zlib
 import jax
 
 
-def step_key(seed: int, name: str, step: jax.typing.ArrayLike) -> jax.Array:
-    """The random key of a purpose at a step: a pure function, so no key is ever saved."""
-    purpose = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-    return jax.random.fold_in(purpose, step)
+def step_key(seed: int, purpose: str, step: jax.typing.ArrayLike) -> jax.Array:
+    """Derives the random key of a purpose (such as "dropout") at a step."""
+    purpose_key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+    return jax.random.fold_in(purpose_key, step)
 
 
-def example_keys(seed: int, name: str, step: jax.typing.ArrayLike, index: jax.Array) -> jax.Array:
-    """One key an example, from its row in the split: the same whichever device it is on.
+def example_keys(
+    seed: int, purpose: str, step: jax.typing.ArrayLike, index: jax.Array
+) -> jax.Array:
+    """Derives one key per example from its row in the split, independent of its device.
 
     **Arguments:**
 
-    - `index`: int32 [b].
+    - `index`: int32 [b], rows in the split.
 
     **Returns:** keys [b].
     """
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key(seed, name, step), index)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key(seed, purpose, step), index)

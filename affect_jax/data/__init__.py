@@ -1,9 +1,10 @@
-"""Data sets and the way from their records to batches.
+"""Data sets, and the pipeline from their records to batches.
 
-A data set is a function in the registry `DATASETS`. Its keyword arguments are its options, among
-them always `manual_dir`, `data_dir` and `image_size`; it returns a prepared `tfds` builder whose
-records have the features of `affect_jax.data.builder`. `registry.load_all("affect_jax.data")`
-imports the modules of this package, so that a dropped-in file is registered.
+A data set is a function in the registry `DATASETS`. Its keyword arguments are its options and
+always include `manual_dir`, `data_dir` and `image_size`. It returns a prepared `tfds` builder whose
+records have the features of `affect_jax.data.tfds_builder.face_features`.
+`registry.import_submodules("affect_jax.data")` imports all modules of this package, so that each
+data set in a file of this folder is registered.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Rows of a release read by an Apache Beam pipeline: by many machines, into the same records.
+"""Reads the rows of a release in an Apache Beam pipeline, on one or more machines.
 
-Beam (the extra `beam`) runs on this machine, Dataflow, Flink and Spark. `tfds` writes what the
-pipeline gives into an unfinished folder, and renames that once all is there: what a killed driver
-or worker leaves never looks like a data set.
+Beam (the extra `beam`) runs locally, on Dataflow, on Flink and on Spark. The records are the same
+as without Beam. `tfds` writes them to an unfinished folder and renames it when all records are
+written, so that a killed driver or worker never leaves a folder that looks complete.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ import psutil
 from affect_jax.core.errors import UserError
 from affect_jax.data import face_images
 
-SECONDS_TO_END = 5.0  # for a worker's end, and for its being known after what it broke
+WORKER_EXIT_SECONDS = 5.0  # for a worker to exit, and for its death to be reported
 
 
 class WorkerDied(UserError):
-    """One of the local processes of a pipeline is no more."""
+    """A local worker process of a pipeline died."""
 
 
-def options(text: str) -> Any:
-    """Beam's pipeline options from the text of a command line.
+def parse_options(text: str) -> Any:
+    """Parses Beam's pipeline options from the text of a command line.
 
-    **Raises:** `UserError` where Beam is not installed or cannot read them.
+    **Raises:** `UserError` if Beam is not installed or cannot parse the options.
     """
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
@@ -43,32 +43,35 @@ def options(text: str) -> Any:
             f"data.options.beam = {text!r}: needs Apache Beam: pip install 'affect_jax[beam]'"
         ) from None
     try:
-        with contextlib.redirect_stderr(io.StringIO()) as told:  # argparse's, many lines
-            found = PipelineOptions(shlex.split(text))
-            found.get_all_options()
+        with contextlib.redirect_stderr(io.StringIO()) as stderr:  # argparse prints many lines
+            parsed = PipelineOptions(shlex.split(text))
+            parsed.get_all_options()
     except (ValueError, SystemExit) as error:
-        if error.args == (0,):  # --help, which is told by now
+        if error.args == (0,):  # --help, which argparse has printed
             raise
-        reason = told.getvalue().strip().rpartition("error: ")[2] or str(error)
+        reason = stderr.getvalue().strip().rpartition("error: ")[2] or str(error)
         raise UserError(f"data.options.beam = {text!r}: {reason}") from None
-    return found
+    return parsed
 
 
-def examples(
+def create_transform(
     rows: Callable[[], Iterable[face_images.Row]],
     settings: face_images.Settings,
-    example: Callable[[face_images.Face], tuple[str, dict[str, Any]]],
-    skipped: Any,
+    to_example: Callable[[face_images.Face], tuple[str, dict[str, Any]]],
+    skipped_path: Any,
 ) -> Any:
-    """A Beam transform: nothing -> (id, record) of every row that can be used.
+    """Creates a Beam transform: no input -> (id, record) of every usable row.
 
     **Arguments:**
 
-    - `rows`: picklable; read by one worker and handed to all.
-    - `example`: face -> (id, record); picklable.
-    - `skipped`: file that gets a JSON list of [number, id, reason], one of each row left out.
+    - `rows`: picklable; one worker reads the rows and distributes them.
+    - `to_example`: face -> (id, record); picklable.
+    - `skipped_path`: the file for a JSON list of [number, id, reason], one per skipped row.
     """
     import apache_beam as beam
+
+    def write_skipped(reasons: list) -> None:
+        skipped_path.write_text(json.dumps(sorted(reasons)))
 
     class ReadFaces(beam.PTransform):
         def expand(self, pipeline: Any) -> Any:
@@ -84,153 +87,162 @@ def examples(
                 | "Unusable" >> beam.Filter(lambda face: bool(face.reason))
                 | "Reason" >> beam.Map(lambda face: (face.number, face.id, face.reason))
                 | "All" >> beam.combiners.ToList()
-                | "Tell" >> beam.Map(lambda told: skipped.write_text(json.dumps(sorted(told))))
+                | "Write" >> beam.Map(write_skipped)
             )
             return (
                 read
                 | "Usable" >> beam.Filter(lambda face: not face.reason)
-                | "Example" >> beam.Map(example)
+                | "Example" >> beam.Map(to_example)
             )
 
     return ReadFaces()
 
 
-def run(work: Callable[[], None], options: Any) -> None:
-    """Does what runs a pipeline, and ends with the first of Beam's local processes that dies.
+def run_pipeline(work: Callable[[], None], options: Any) -> None:
+    """Calls a function that runs a pipeline, and fails as soon as a local Beam worker dies.
 
-    Beam itself would wait for that worker's answer for ever: the thread that started it is the one
-    that hears of its death.
+    Beam itself would wait forever for the answer of that worker: only the thread that started the
+    worker receives the error.
 
-    **Arguments:** `options`: the pipeline's, as from `options`.
+    **Arguments:**
 
-    **Raises:** what `work` raises; `UserError` where a worker died. Threads that wait are left
-    behind then, and what others fail with is not told: the process is to end.
+    - `work`: runs the pipeline.
+    - `options`: options of the pipeline, from `parse_options`.
+
+    **Raises:** any error of `work`; `UserError` if a worker died. In that case, waiting threads are
+    left running and further errors are discarded, so the process should exit.
     """
     from apache_beam.options.pipeline_options import DirectOptions, WorkerOptions
 
     if options.view_as(DirectOptions).direct_running_mode != "multi_processing":
-        work()  # runners of clusters want the main thread
+        work()  # cluster runners need the main thread
         return
-    told = options.view_as(WorkerOptions)
-    told.default_sdk_harness_log_level = told.default_sdk_harness_log_level or "CRITICAL"
-    ends: queue.Queue[BaseException | None] = queue.Queue()
+    worker_options = options.view_as(WorkerOptions)
+    worker_options.default_sdk_harness_log_level = (
+        worker_options.default_sdk_harness_log_level or "CRITICAL"
+    )
+    outcomes: queue.Queue[BaseException | None] = queue.Queue()
 
-    def all_of_it() -> None:
+    def run_work() -> None:
         try:
             work()
-            ends.put(None)
-        except BaseException as error:  # handed to the caller, whatever it is
-            ends.put(error)
+            outcomes.put(None)
+        except BaseException as error:  # raised in the caller, whatever it is
+            outcomes.put(error)
 
-    pipeline = threading.Thread(target=all_of_it, name="pipeline", daemon=True)
-    with _listening(ends), _stopping_first():
+    pipeline = threading.Thread(target=run_work, name="pipeline", daemon=True)
+    with _watch_threads(outcomes), _exit_on_signals():
         try:
             pipeline.start()
-            end = _first(ends)
+            outcome = _wait_for_outcome(outcomes)
         finally:
             _end_workers(pipeline)
-        if end is not None:
-            raise end
+        if outcome is not None:
+            raise outcome
 
 
 @contextlib.contextmanager
-def _listening(ends: queue.Queue[BaseException | None]) -> Iterator[None]:
-    """Puts deaths of workers into `ends`. What else Beam's threads fail with is told at the end.
+def _watch_threads(outcomes: queue.Queue[BaseException | None]) -> Iterator[None]:
+    """Puts deaths of workers into `outcomes`; reports other errors of Beam's threads at the end.
 
-    Where a worker died, or all are stopped, they fail with lost connections for as long as they
-    live, which nobody needs to hear: neither hook nor logger is set back then.
+    After a worker died or all were stopped, the threads fail with lost connections as long as they
+    run. These errors are irrelevant, so hook and logger are then not restored.
     """
-    others: list[threading.ExceptHookArgs] = []
-    before, usual = set(threading.enumerate()), threading.excepthook
+    other_failures: list[threading.ExceptHookArgs] = []
+    earlier_threads, original_hook = set(threading.enumerate()), threading.excepthook
     logger = logging.getLogger("apache_beam")
     level = logger.level
 
-    def hear(failure: threading.ExceptHookArgs) -> None:
-        if failure.thread in before:
-            usual(failure)
+    def on_thread_error(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread in earlier_threads:
+            original_hook(failure)
         elif failure.thread is not None and failure.thread.name == "run_worker":
-            ends.put(
+            outcomes.put(
                 WorkerDied(
-                    "data.options.beam: a worker process died, perhaps for want of memory "
-                    f"({failure.exc_value}); nothing was prepared: start again, with fewer workers"
+                    "data.options.beam: a worker process died, perhaps because it ran out of "
+                    f"memory ({failure.exc_value}); nothing was prepared: rerun with fewer workers"
                 )
             )
         else:
-            others.append(failure)
+            other_failures.append(failure)
 
-    threading.excepthook = hear
-    logger.setLevel(logging.CRITICAL)  # each connection that is lost would be told, by traceback
-    leaving = False
+    threading.excepthook = on_thread_error
+    logger.setLevel(logging.CRITICAL)  # else it logs a traceback per lost connection
+    is_exiting = False
     try:
         yield
     except (WorkerDied, SystemExit):
-        leaving = True
+        is_exiting = True
         raise
     finally:
-        if not leaving:
-            threading.excepthook = usual
+        if not is_exiting:
+            threading.excepthook = original_hook
             logger.setLevel(level)
-            for failure in others:
-                usual(failure)
+            for failure in other_failures:
+                original_hook(failure)
 
 
 @contextlib.contextmanager
-def _stopping_first() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end what is inside, by `SystemExit`, and then do what they always do."""
-    came: list[int] = []
+def _exit_on_signals() -> Iterator[None]:
+    """On SIGTERM or Ctrl-C, raises `SystemExit` in the block, then raises the signal again."""
+    received: list[int] = []
 
     def stop(number: int, _: Any) -> None:
-        came.append(number)
+        received.append(number)
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python lets no other thread handle signals
+        yield  # Python handles signals only in the main thread
         return
-    usual = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    original_handlers = {
+        number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield
     finally:
-        for number, handler in usual.items():
+        for number, handler in original_handlers.items():
             signal.signal(number, handler)
-        for number in came:
+        for number in received:
             signal.raise_signal(number)
 
 
-def _first(ends: queue.Queue[BaseException | None]) -> BaseException | None:
-    """How a pipeline ended.
+def _wait_for_outcome(outcomes: queue.Queue[BaseException | None]) -> BaseException | None:
+    """Waits for the outcome of a pipeline: None if it succeeded, else its error.
 
-    What failed as a worker died may come before its death is known. The death of one after the last
-    record may come before the end, and is no loss; so may that of one before an error of ours.
+    Errors caused by the death of a worker may arrive before the death itself. A worker may also die
+    after the last record, or before a `UserError` arrives; success and `UserError` take precedence.
     """
 
-    def final(end: BaseException | None) -> bool:
-        return end is None or (isinstance(end, UserError) and not isinstance(end, WorkerDied))
+    def is_final(outcome: BaseException | None) -> bool:
+        return outcome is None or (
+            isinstance(outcome, UserError) and not isinstance(outcome, WorkerDied)
+        )
 
-    found, until = [ends.get()], time.monotonic() + SECONDS_TO_END
+    arrived, deadline = [outcomes.get()], time.monotonic() + WORKER_EXIT_SECONDS
     with contextlib.suppress(queue.Empty):
-        while not final(found[-1]):
-            found.append(ends.get(timeout=max(0.0, until - time.monotonic())))
-    if final(found[-1]):
-        return found[-1]
-    return next((end for end in found if isinstance(end, WorkerDied)), found[0])
+        while not is_final(arrived[-1]):
+            arrived.append(outcomes.get(timeout=max(0.0, deadline - time.monotonic())))
+    if is_final(arrived[-1]):
+        return arrived[-1]
+    return next((outcome for outcome in arrived if isinstance(outcome, WorkerDied)), arrived[0])
 
 
 def _end_workers(pipeline: threading.Thread) -> None:
-    """Ends local workers for as long as one may start, in a thread: some start after the error."""
+    """Kills local workers in a thread, also those that start after the error."""
 
-    def waiting() -> list[threading.Thread]:
+    def worker_threads() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name == "run_worker"]
 
-    def end() -> None:
-        while pipeline.is_alive() or waiting():
-            for what in ("suspend", "kill"):  # stopped first, a shell starts none behind our back
+    def kill_workers() -> None:
+        while pipeline.is_alive() or worker_threads():
+            for action in ("suspend", "kill"):  # a suspended shell starts no new worker
                 children = psutil.Process().children(recursive=True)
-                for process in reversed(children):  # with the last shell this thread may end
-                    with contextlib.suppress(psutil.Error):  # it may end by itself
+                for process in reversed(children):  # the thread may end with the last shell
+                    with contextlib.suppress(psutil.Error):  # it may have exited
                         if any("sdk_worker" in word for word in process.cmdline()):
-                            getattr(process, what)()
+                            getattr(process, action)()
             time.sleep(0.1)
 
-    threading.Thread(target=end, name="end_workers", daemon=True).start()
-    for thread in waiting():
-        thread.join(timeout=SECONDS_TO_END)
+    threading.Thread(target=kill_workers, name="end_workers", daemon=True).start()
+    for thread in worker_threads():
+        thread.join(timeout=WORKER_EXIT_SECONDS)

@@ -1,8 +1,8 @@
-"""Sorting more records than fit into memory, with files of its own.
+"""Sorts more records than fit into memory (external merge sort).
 
-`tfds` sorts the records of a split by a hash of their ids. Beyond one gigabyte it keeps them in
-files that it opens with TensorFlow, which is not installed here; ours are plain files, and begin
-where memory is still left to others.
+`tfds` sorts the records of a split by a hash of their ids. Above one gigabyte it stores them in
+files that it opens with TensorFlow, which is not installed. This module writes plain files, and
+earlier, so that it uses less memory.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import IO, Any
 from etils import epath
 from tensorflow_datasets.core import shuffle
 
-MAX_BYTES = 128 << 20
-"""Records kept in memory, bytes; a million faces at 256 pixels make about 120 files."""
+MAX_BUFFER_BYTES = 128 << 20
+"""Records buffered in memory, bytes; a million faces at 256 pixels make about 120 files."""
 
-_HEAD = struct.Struct("<QQQ")  # both halves of the key, and the record's length
+_HEADER = struct.Struct("<QQQ")  # both halves of the key and the record's length
 
 
-class Sorter(shuffle.Shuffler):
-    """A `tfds` shuffler that writes sorted runs into files and merges them at the end."""
+class ExternalSorter(shuffle.Shuffler):
+    """A `tfds` shuffler that writes sorted runs to files and merges them at the end."""
 
     def __init__(self, dirpath: Any, *args: Any, **options: Any):
         super().__init__(dirpath, *args, **options)
         self._prefix = epath.Path(dirpath) / f"run_{uuid.uuid4()}"
         self._runs: list[epath.Path] = []
-        self._held = 0
+        self._buffered_bytes = 0
 
     @property
     def bucket_lengths(self) -> list[int]:
@@ -38,19 +38,19 @@ class Sorter(shuffle.Shuffler):
 
     def _add_to_mem_buffer(self, hkey: int, data: bytes) -> None:
         self._mem_buffer.append((hkey, data))
-        self._held += len(data)
-        if self._held > MAX_BYTES:
+        self._buffered_bytes += len(data)
+        if self._buffered_bytes > MAX_BUFFER_BYTES:
             self._write_run()
 
     def _write_run(self) -> None:
         path = self._prefix.with_name(f"{self._prefix.name}_{len(self._runs):05d}.tmp")
         with path.open("wb") as file:
             for hkey, data in sorted(self._mem_buffer):
-                file.write(_HEAD.pack(hkey >> 64, hkey & (2**64 - 1), len(data)))
+                file.write(_HEADER.pack(hkey >> 64, hkey & (2**64 - 1), len(data)))
                 file.write(data)
         self._runs.append(path)
         self._mem_buffer = []
-        self._held = 0
+        self._buffered_bytes = 0
 
     def _iter_mem(self) -> Iterator[tuple[int, bytes]]:
         with contextlib.ExitStack() as stack:
@@ -61,6 +61,6 @@ class Sorter(shuffle.Shuffler):
 
 
 def _read_run(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    while head := file.read(_HEAD.size):
-        high, low, length = _HEAD.unpack(head)
+    while head := file.read(_HEADER.size):
+        high, low, length = _HEADER.unpack(head)
         yield high << 64 | low, file.read(length)

@@ -1,9 +1,9 @@
-"""From records to uint8 batches: random access, any step first, the same batches however loaded.
+"""Data loader: records to uint8 batches, from any step; the batches do not depend on the workers.
 
-One element of the Grain pipeline is one process's share of a global batch: Grain's threads or
-worker processes each decode whole batches. An element a face would cost more in Grain's and
-Python's bookkeeping than its decoding. Labels never leave the main process: they are taken from
-the split's columns, which are read once.
+An element of the Grain pipeline is one process's share of a global batch: each thread or worker
+process of Grain decodes whole batches. With one element per face, the overhead of Grain and Python
+would exceed the decoding. Labels stay in the main process: they come from the split's columns,
+which are read once.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ import psutil
 from absl import flags
 
 from affect_jax.core.batch import Batch, take_rows
-from affect_jax.core.errors import UserError, first_line, for_want_of_memory
+from affect_jax.core.errors import UserError, first_line, is_out_of_memory
 from affect_jax.data import batch_buffers, decoding, sampling
-from affect_jax.data.worker_processes import end_with_parent, num_cores
+from affect_jax.data.worker_processes import exit_with_parent, num_cores
 
 T = TypeVar("T")
 
-MAX_BYTES_AHEAD = 1 << 30  # of decoded faces waiting in memory, in each process that decodes
-MAX_THREADS = 16  # more only queue for Python's lock: the decoder itself runs without it
-BATCHES_LENT = 4  # without a copy, as many as are usually prefetched or in a step; more are copied
-PATIENCE_SECONDS = 30.0  # without a batch, after which a worker or the disk counts as hung
-SHARE_OF_HOST = 0.5  # of free memory, for `auto`: the rest is the run's and its neighbours'
-SHARE_OF_DEVICES = 0.8  # the rest is the network's
-_ENDLESS = 1 << 48  # steps of an order without an end; Grain wants a length
+MAX_PREFETCH_BYTES = 1 << 30  # of decoded faces in memory, in each process that decodes
+MAX_THREADS = 16  # more threads only wait for Python's lock, which the decoder itself releases
+SPARE_BATCHES = 4  # held without a copy: the usual number prefetched or in a step; more are copied
+TIMEOUT_SECONDS = 30.0  # without a batch; then a worker or the disk counts as hung
+HOST_MEMORY_FRACTION = 0.5  # of free memory, for `auto`; the rest is for other uses
+DEVICE_MEMORY_FRACTION = 0.8  # the rest is for the network
+_UNBOUNDED_STEPS = 1 << 48  # length of an unbounded source; Grain needs a length
 
 
-class Batches:
-    """Iterator over a process's batches, see `batches`. Close it: it owns threads or processes."""
+class BatchIterator:
+    """Iterator over a process's batches, see `load_batches`; `close` ends threads and workers."""
 
     def __init__(
         self,
         iterator: Any,
         targets: Mapping[str, np.ndarray],
         num_workers: int,
-        slots: batch_buffers.Slots | None,
+        shared_pool: batch_buffers.SharedBatchPool | None,
     ):
         self._iterator: Any = iterator
-        self._slots = slots
+        self._shared_pool = shared_pool
         self._targets, self._num_workers = targets, num_workers
-        self._others = set(multiprocessing.active_children())
+        self._earlier_processes = set(multiprocessing.active_children())
 
-    def __iter__(self) -> Batches:
+    def __iter__(self) -> BatchIterator:
         return self
 
     def __next__(self) -> Batch:
@@ -62,43 +62,45 @@ class Batches:
         try:
             element = next(self._iterator)
         except Exception as error:
-            if for_want_of_memory(error):
+            if is_out_of_memory(error):
                 raise UserError(
-                    f"data.num_workers = {self._num_workers}: no memory is left to decode faces "
+                    f"data.num_workers = {self._num_workers}: out of memory while decoding faces "
                     f"({first_line(error)}); "
-                    + ("take fewer workers, or 0" if self._num_workers else "free some")
-                    + "; the run goes on from its last checkpoint"
+                    + ("use fewer workers, or 0" if self._num_workers else "free some memory")
+                    + ", then rerun the same command to resume from the last checkpoint"
                 ) from error
             if not (self._num_workers and isinstance(error, RuntimeError)):
                 raise
             raise UserError(
-                f"data.num_workers = {self._num_workers}: {error} Workers are mostly killed for "
-                "want of memory: take fewer, or 0; the run goes on from its last checkpoint"
+                f"data.num_workers = {self._num_workers}: {error} Workers are usually killed "
+                "because memory is short: use fewer, or 0, then rerun the same command to resume "
+                "from the last checkpoint"
             ) from error
-        image = self._slots.take(element["batch"]) if self._slots else element["image"]
+        pool = self._shared_pool
+        image = pool.take_batch(element["batch"]) if pool else element["image"]
         return {**take_rows(self._targets, element["rows"]), "image": image}
 
     def close(self) -> None:
-        """Ends the threads and worker processes; may be called from another thread, and twice."""
+        """Ends the threads and worker processes; may be called twice, and from any thread."""
         iterator, self._iterator = self._iterator, None
         if iterator is None:
             return
-        if self._slots is not None:
-            self._slots.close()
+        if self._shared_pool is not None:
+            self._shared_pool.close()
         closing = threading.Thread(target=iterator.close, daemon=True)
         closing.start()
-        closing.join(PATIENCE_SECONDS / 10)
-        if closing.is_alive():  # Grain waits for its workers without end: one hangs
-            for process in set(multiprocessing.active_children()) - self._others:
+        closing.join(TIMEOUT_SECONDS / 10)
+        if closing.is_alive():  # a worker hangs, and Grain waits for it forever
+            for process in set(multiprocessing.active_children()) - self._earlier_processes:
                 if process.name.startswith("grain-"):
                     process.kill()
-            closing.join(PATIENCE_SECONDS / 10)
+            closing.join(TIMEOUT_SECONDS / 10)
 
 
-def batches(
-    images: decoding.Records | np.ndarray,
+def load_batches(
+    images: decoding.RecordSequence | np.ndarray,
     targets: Mapping[str, np.ndarray],
-    rows: decoding.Rows,
+    rows: decoding.BatchRows,
     *,
     image_size: int,
     start: int = 0,
@@ -106,195 +108,201 @@ def batches(
     num_workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Batches:
-    """The batches of steps `start` to `stop`, decoded ahead by threads or worker processes.
+) -> BatchIterator:
+    """Loads the batches of steps `start` to `stop`, prefetched by threads or worker processes.
 
-    The batches are a function of `rows` alone: equal, bit for bit, for any number of workers, for
-    records and their decoded copy, and from any start, which costs nothing.
+    The batches depend on `rows` only: they are bit-identical for any number of workers, for records
+    and for decoded faces, and from any start. Starting at a later step costs nothing.
 
     **Arguments:**
 
-    - `images`: a split's records, or all its faces decoded (`decode_all`), uint8 [N, S, S, 3].
-    - `targets`: of the whole split, from `batch.targets`.
-    - `rows`: `sampling.TrainingRows`, which never ends, or `sampling.EveryRow`.
-    - `image_size`: S, side of the stored faces.
-    - `stop`: step after the last; None: where `rows` ends, if it does.
-    - `num_workers`: processes that decode; 0: threads of this process, enough up to about eight
-      cores. Decoded faces are gathered by threads whatever this says.
+    - `images`: a split's records, or all its faces decoded (`decode_split`), uint8 [N, S, S, 3].
+    - `targets`: targets of the whole split, from `batch.make_targets`.
+    - `rows`: `sampling.TrainingRows`, which is unbounded, or `sampling.SequentialRows`.
+    - `image_size`: S, side of the stored faces in pixels.
+    - `stop`: the step after the last; None: the end of `rows`, if it has one.
+    - `num_workers`: processes that decode; 0: threads of this process, sufficient up to about eight
+      cores. Decoded faces are always gathered by threads.
     - `process_index`, `process_count`: which contiguous slice of each global batch to load.
 
     **Returns:**
 
-    Iterator over batches as `affect_jax.core.batch` describes them, B / P faces each.
+    Iterator over batches as described in `affect_jax.core.batch`, B / P faces each.
 
-    **Raises:** `UserError` for a batch that P does not divide; while iterating, for a record that
+    **Raises:** `UserError` if P does not divide the batch size, and during iteration if a record
     cannot be decoded.
     """
     if stop is None:
-        stop = len(rows) if isinstance(rows, Sized) else _ENDLESS
+        stop = len(rows) if isinstance(rows, Sized) else _UNBOUNDED_STEPS
     process = (process_index, process_count)
-    if start < stop:
-        sampling.process_rows(rows[start], *process)  # the error before any process starts
+    if start < stop:  # raises before any process starts
+        sampling.select_process_rows(rows[start], *process)
     in_memory = isinstance(images, np.ndarray)
     workers = 0 if in_memory else num_workers
     share = len(rows[start]) // process_count if start < stop else 1
     batch_bytes = share * image_size * image_size * 3
     threads = num_threads(batch_bytes, workers)
-    slots = None
-    if workers:  # as many as decode at once, and for each worker one that waits to be taken
-        slots = _shared(workers, workers * (threads + 1), (share, image_size, image_size, 3))
-    source = decoding.Source(images, rows, image_size, range(start, stop), process, slots)
+    shared_pool = None
+    if workers:  # in flight: one batch per decoding thread, and one per worker that waits
+        shape = (share, image_size, image_size, 3)
+        shared_pool = _create_shared_pool(workers, workers * (threads + 1), shape)
+    steps = range(start, stop)
+    source = decoding.BatchSource(images, rows, image_size, steps, process, shared_pool)
     pipeline = grain.MapDataset.source(source).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     )
     if workers:
-        if not flags.FLAGS.is_parsed():  # Grain's workers read its flags
+        if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        sharing = grain.experimental.DatasetOptions(min_shm_size=1 << 62)  # `Slots` is what shares
-        pipeline = grain.experimental.WithOptionsIterDataset(pipeline, sharing)
+        # Grain's own shared memory is off: `SharedBatchPool` replaces it.
+        no_sharing = grain.experimental.DatasetOptions(min_shm_size=1 << 62)
+        pipeline = grain.experimental.WithOptionsIterDataset(pipeline, no_sharing)
         pipeline = pipeline.mp_prefetch(options, worker_init_fn=_start_worker)
-    return Batches(iter(pipeline), targets, workers, slots)
+    return BatchIterator(iter(pipeline), targets, workers, shared_pool)
 
 
 def _start_worker(_index: int, _count: int) -> None:
-    end_with_parent()
+    exit_with_parent()
 
 
 def num_threads(batch_bytes: int, workers: int) -> int:
-    """Decoding threads of each process: one a core, as far as memory goes."""
-    wanted = -(-num_cores() // max(1, workers))
-    return max(1, min(wanted, MAX_THREADS, MAX_BYTES_AHEAD // batch_bytes))
+    """Decoding threads of each process: one per core, limited by memory."""
+    threads_per_process = -(-num_cores() // max(1, workers))
+    return max(1, min(threads_per_process, MAX_THREADS, MAX_PREFETCH_BYTES // batch_bytes))
 
 
-def _shared(workers: int, ahead: int, shape: tuple[int, ...]) -> batch_buffers.Slots:
-    """Memory that workers hand batches over in; without room they would die of a bus error."""
-    folder, needed = "/dev/shm", (ahead + BATCHES_LENT) * math.prod(shape)
-    if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed:
+def _create_shared_pool(
+    workers: int, in_flight: int, shape: tuple[int, ...]
+) -> batch_buffers.SharedBatchPool:
+    """Creates the shared memory for batches; checks its size, to prevent bus errors in workers."""
+    folder, needed_bytes = "/dev/shm", (in_flight + SPARE_BATCHES) * math.prod(shape)
+    if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed_bytes:
         raise UserError(
-            f"data.num_workers = {workers}: needs {needed >> 20} MiB in {folder}, which has "
+            f"data.num_workers = {workers}: needs {needed_bytes >> 20} MiB in {folder}, which has "
             f"{psutil.disk_usage(folder).free >> 20}; use 0 (threads), or docker's --shm-size"
         )
     try:
-        return batch_buffers.Slots(ahead, BATCHES_LENT, shape)
+        return batch_buffers.SharedBatchPool(in_flight, SPARE_BATCHES, shape)
     except OSError as error:
         raise UserError(
             f"data.num_workers = {workers}: no shared memory ({error}); use 0 (threads)"
         ) from error
 
 
-def decode_all(
-    records: decoding.Records,
+def decode_split(
+    records: decoding.RecordSequence,
     *,
     image_size: int,
     num_workers: int = 0,
     progress: Callable[[int], Any] = lambda count: None,
 ) -> np.ndarray:
-    """All faces of a split, decoded in parallel: uint8 [N, S, S, 3].
+    """Decodes all faces of a split in parallel: uint8 [N, S, S, 3].
 
-    In memory, not in a file: to decode again takes a minute a core for all of AffectNet, to write
-    and read its 56 GB takes longer.
+    They are not cached on disk: decoding all of AffectNet takes one minute on one core, and writing
+    and reading its 56 GB takes longer.
 
     **Arguments:**
 
-    - `progress`: called with the number of faces done since the last call.
+    - `progress`: called with the number of faces decoded since the last call.
     """
     faces = np.empty((len(records), image_size, image_size, 3), np.uint8)
-    rows = sampling.EveryRow(len(records), 256)
-    loaded = batches(records, {}, rows, image_size=image_size, num_workers=num_workers)
-    done = 0
+    rows = sampling.SequentialRows(len(records), 256)
+    batches = load_batches(records, {}, rows, image_size=image_size, num_workers=num_workers)
+    num_decoded = 0
     try:
-        for batch in loaded:
+        for batch in batches:
             count = int(batch["valid"].sum())
-            faces[done : done + count] = batch["image"][:count]
-            done += count
+            faces[num_decoded : num_decoded + count] = batch["image"][:count]
+            num_decoded += count
             progress(count)
     finally:
-        loaded.close()
+        batches.close()
     return faces
 
 
 def choose_cache(
-    wanted: str, num_faces: int, image_size: int, device_bytes: int | None
+    cache: str, num_faces: int, image_size: int, device_bytes: int | None
 ) -> tuple[str, str]:
-    """`config.data.cache`, with `auto` decided by the memory that is free now.
+    """Resolves `config.data.cache`: chooses a cache for `auto` by the memory that is free now.
 
     **Arguments:**
 
-    - `wanted`: `none`, `host`, `device` or `auto`.
-    - `num_faces`: of the split that would be held.
-    - `device_bytes`: free on all devices together; None where they share the host's memory.
+    - `cache`: `none`, `host`, `device` or `auto`.
+    - `num_faces`: faces of the split to cache.
+    - `device_bytes`: free memory of all devices together; None if they share the host's memory.
 
     **Returns:**
 
-    `none`, `host` or `device`, and a sentence for the log that says why.
+    `none`, `host` or `device`, and a sentence for the log with the reason.
 
-    **Raises:** `UserError` for `host` or `device` where memory is too small.
+    **Raises:** `UserError` if memory is too small for `host` or `device`.
     """
-    needed = num_faces * image_size * image_size * 3
-    free = {"host": free_bytes()}
+    needed_bytes = num_faces * image_size * image_size * 3
+    free = {"host": available_bytes()}
     free["device"] = free["host"] if device_bytes is None else device_bytes
-    sizes = f"{needed / 2**30:.1f} GiB of decoded faces; free: " + ", ".join(
-        f"{place} {size / 2**30:.1f} GiB" for place, size in free.items()
+    sizes = f"{needed_bytes / 2**30:.1f} GiB of decoded faces; free: " + ", ".join(
+        f"{memory} {size / 2**30:.1f} GiB" for memory, size in free.items()
     )
-    if wanted in free and needed > free[wanted]:
-        raise UserError(f"data.cache = {wanted!r}: {sizes}; use none or auto")
-    if wanted != "auto":
-        return wanted, f"cache {wanted}: as configured ({sizes})"
-    if device_bytes is not None and needed <= SHARE_OF_DEVICES * free["device"]:
-        return "device", f"cache device: {sizes}; at most {SHARE_OF_DEVICES:.0%} is taken"
-    if needed <= SHARE_OF_HOST * free["host"]:
-        return "host", f"cache host: {sizes}; at most {SHARE_OF_HOST:.0%} is taken"
+    if cache in free and needed_bytes > free[cache]:
+        raise UserError(f"data.cache = {cache!r}: {sizes}; use none or auto")
+    if cache != "auto":
+        return cache, f"cache {cache}: as configured ({sizes})"
+    if device_bytes is not None and needed_bytes <= DEVICE_MEMORY_FRACTION * free["device"]:
+        return "device", f"cache device: {sizes}; at most {DEVICE_MEMORY_FRACTION:.0%} is used"
+    if needed_bytes <= HOST_MEMORY_FRACTION * free["host"]:
+        return "host", f"cache host: {sizes}; at most {HOST_MEMORY_FRACTION:.0%} is used"
     return "none", f"cache none: {sizes}; decoded faces do not fit"
 
 
-def free_bytes() -> int:
-    """Memory this process may still take: the machine's, or its container's where that is less."""
+def available_bytes() -> int:
+    """Memory that this process can still allocate: the smaller limit of machine and container."""
     free = psutil.virtual_memory().available
     try:
         with open("/sys/fs/cgroup/memory.max") as file:
             limit = file.read().strip()
         with open("/sys/fs/cgroup/memory.current") as file:
             used = int(file.read())
-    except FileNotFoundError:  # no such group: no such limit
+    except FileNotFoundError:  # no control group, so no limit
         return free
     return free if limit == "max" else max(0, min(free, int(limit) - used))
 
 
-class Prefetch(Iterator[T]):
-    """Takes items from an iterator ahead of their use, in a thread, and places each on the devices.
+class Prefetcher(Iterator[T]):
+    """Prefetches items of an iterator in a thread and transfers each to the devices.
 
     **Arguments:**
 
-    - `iterator`: closed with this, if it has a `close`.
-    - `place`: called in the thread with each item: `parallel.shard`, for one.
-    - `depth`: placed items that wait, 1 or more.
-    - `patience`: seconds without an item after which a hung worker is an error.
+    - `iterator`: closed by `close`, if it has a `close` method.
+    - `to_devices`: called in the thread with each item, for example `parallel.shard`.
+    - `depth`: number of transferred items that wait, 1 or more.
+    - `timeout_seconds`: time without an item after which an error is raised.
     """
 
     def __init__(
         self,
         iterator: Iterable[Any],
-        place: Callable[[Any], T],
+        to_devices: Callable[[Any], T],
         depth: int = 2,
-        patience: float = PATIENCE_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ):
-        self._iterator, self._place, self._patience = iterator, place, patience
+        self._iterator, self._to_devices = iterator, to_devices
+        self._timeout_seconds = timeout_seconds
         self._items: queue.Queue = queue.Queue(maxsize=depth)
         self._closed = threading.Event()
         self._ended = False
         self.waited_seconds = 0.0
-        """Seconds that `next` has waited for data, in all."""
+        """Total seconds that `next` has waited for data."""
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
             for item in self._iterator:
-                if not self._put((self._place(item), None)):
+                if not self._put((self._to_devices(item), None)):
                     return
             self._put((None, StopIteration()))
-        except BaseException as error:  # handed to the consumer, whatever it is
+        except BaseException as error:  # raised in the consumer, whatever it is
             self._put((None, error))
 
     def _put(self, item: tuple) -> bool:
@@ -320,31 +328,30 @@ class Prefetch(Iterator[T]):
         return item
 
     def _wait(self) -> tuple[Any, BaseException | None]:
-        # In turns of a second: a process stopped by Ctrl-Z wakes up with one turn gone, not all.
-        turn = min(1.0, self._patience)
-        for _ in range(max(1, round(self._patience / turn))):
+        # Waits in short intervals: a pause (Ctrl-Z, `fg`) counts as one interval at most.
+        poll_seconds = min(1.0, self._timeout_seconds)
+        for _ in range(max(1, round(self._timeout_seconds / poll_seconds))):
             try:
-                return self._items.get(timeout=turn)
+                return self._items.get(timeout=poll_seconds)
             except queue.Empty:
                 continue
-        seconds = f"{self._patience:g} seconds"
-        message = (
-            f"no batch in {seconds}: a loading worker or the disk hangs; the run can be resumed"
+        return None, UserError(
+            f"no batch in {self._timeout_seconds:g} seconds: a data loader worker or the disk "
+            "hangs; rerun the same command to resume"
         )
-        return None, UserError(message)
 
     def close(self) -> None:
-        """Ends the thread and the iterator; items not yet taken are dropped."""
+        """Ends the thread and closes the iterator; drops items that were not consumed."""
         self._ended = True
         self._closed.set()
         close = getattr(self._iterator, "close", None)
         if close is not None and not hasattr(self._iterator, "gi_frame"):
-            close()  # also wakes the thread up where it waits for a worker
+            close()  # also unblocks the thread if it waits for a worker
         self._thread.join(timeout=10)
         while not self._items.empty():
             self._items.get_nowait()
 
-    def __enter__(self) -> Prefetch[T]:
+    def __enter__(self) -> Prefetcher[T]:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,11 +1,11 @@
-"""Prepared data in an object store, and the copy of them that is read.
+"""Prepared data in an object store, and the local copy that is read.
 
-    --config.data.data_dir=gs://bucket/faces    # s3://, az://: whatever fsspec knows
+    --config.data.data_dir=gs://bucket/faces    # s3://, az://: any protocol of fsspec
 
-Records are read at random, from files of this machine: ArrayRecord opens no others. So a data set
-is copied from its store before the first step, each file held against the hash that it was written
-with. What the store has not is prepared here and copied there, `prepared.json` last: without it a
-folder in the store is not whole.
+Records are read at random, and ArrayRecord opens only local files. A data set is therefore
+downloaded before the first step, and each file is checked against its stored hash. If the store
+lacks the data set, it is prepared locally and uploaded with `prepared.json` last: a folder in the
+store without this file is incomplete.
 """
 
 from __future__ import annotations
@@ -25,85 +25,89 @@ from etils import epath
 
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import cache_folder
-from affect_jax.data.records import PREPARED, size_and_hash
-from affect_jax.data.worker_processes import say
+from affect_jax.data.record_reader import PREPARED_FILE, size_and_hash
+from affect_jax.data.worker_processes import print_line
 
 
-class Store:
-    """**Arguments:** `url`: of the folder in the store that data sets lie in.
+class ObjectStore:
+    """A folder of data sets in an object store.
 
-    `folder` is where their copies lie: `~/.cache/affect_jax/records`, or under `XDG_CACHE_HOME`.
+    **Arguments:** `url`: URL of the folder.
+
+    `local_folder` holds the local copies. It is below `~/.cache/affect_jax/records`, or below
+    `XDG_CACHE_HOME`.
     """
 
     def __init__(self, url: str):
         self.url = url.rstrip("/")
         digest = hashlib.sha256(self.url.encode()).hexdigest()[:12]
-        self.folder = cache_folder("records") / digest
+        self.local_folder = cache_folder("records") / digest
 
-    def fetch(self, place: pathlib.Path) -> bool:
-        """Copies a data set to its place below `folder`, whole or not at all.
+    def download(self, folder: pathlib.Path) -> bool:
+        """Downloads a data set to `folder`, which is below `local_folder`; all of it or nothing.
 
-        **Returns:** False where the store has none, or not the whole of it.
+        **Returns:** False if the store has no data set there, or an incomplete one.
 
-        **Raises:** `UserError` for a file that is not as it was written, or a store out of reach.
+        **Raises:** `UserError` if a file differs from its stored hash, or if the store cannot be
+        reached.
         """
-        url = self._url(place)
-        with _reached(url) as (files, root):
-            if not files.exists(f"{root}/{PREPARED}"):
+        url = self._url(folder)
+        with _open_store(url) as (files, root):
+            if not files.exists(f"{root}/{PREPARED_FILE}"):
                 return False
-            say(f"copying {url} to {place}")
-            # The beginning is that of other unfinished folders, which the next start removes.
-            partial = place.with_name(f"incomplete.copy_{place.name}")
+            print_line(f"copying {url} to {folder}")
+            # Named like other unfinished folders, which the next start removes.
+            partial = folder.with_name(f"incomplete.copy_{folder.name}")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             for path in files.ls(root, detail=False):
                 files.get_file(path, str(partial / os.path.basename(path)))
-        _check(partial, url)
-        partial.replace(place)
+        _verify_hashes(partial, url)
+        partial.replace(folder)
         return True
 
-    def send(self, place: pathlib.Path) -> None:
-        """Copies a prepared data set to the store.
+    def upload(self, folder: pathlib.Path) -> None:
+        """Uploads a prepared data set.
 
-        **Raises:** `UserError` for a store that cannot be written.
+        **Raises:** `UserError` if the store cannot be written.
         """
-        url = self._url(place)
-        say(f"copying {place} to {url}")
-        with _reached(url) as (files, root):
-            names = sorted(path.name for path in place.iterdir() if path.name != PREPARED)
+        url = self._url(folder)
+        print_line(f"copying {folder} to {url}")
+        with _open_store(url) as (files, root):
+            names = sorted(path.name for path in folder.iterdir() if path.name != PREPARED_FILE)
             files.makedirs(root, exist_ok=True)
-            for name in [*names, PREPARED]:
-                files.put_file(str(place / name), f"{root}/{name}")
+            for name in [*names, PREPARED_FILE]:
+                files.put_file(str(folder / name), f"{root}/{name}")
 
-    def _url(self, place: pathlib.Path) -> str:
-        return f"{self.url}/{place.relative_to(self.folder).as_posix()}"
+    def _url(self, folder: pathlib.Path) -> str:
+        return f"{self.url}/{folder.relative_to(self.local_folder).as_posix()}"
 
 
 @contextlib.contextmanager
-def _reached(url: str) -> Iterator[tuple[Any, str]]:
-    """The store's file system, and the path in it; whatever goes wrong there is one line."""
+def _open_store(url: str) -> Iterator[tuple[Any, str]]:
+    """Yields the store's file system and the path in it; any failure becomes a `UserError`."""
     try:
         yield fsspec.core.url_to_fs(url)
     except UserError:
         raise
-    except ImportError as error:  # fsspec says which package
+    except ImportError as error:  # the message of fsspec names the missing package
         raise UserError(f"{url}: {error}; pip install 'affect_jax[cloud]'") from error
-    except Exception as error:  # each store's library has errors of its own
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of this machine's disk
+    except Exception as error:  # each store's library has its own error classes
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # the local disk is full
             raise
         line = first_line(error)
-        raise UserError(f"{url}: {line}; are the address and your credentials right?") from error
+        raise UserError(f"{url}: {line}; check the address and your credentials") from error
 
 
-def _check(folder: pathlib.Path, url: str) -> None:
-    """Holds a copy's files against their hashes; a damaged copy is removed."""
-    prepared = json.loads((folder / PREPARED).read_text())
+def _verify_hashes(folder: pathlib.Path, url: str) -> None:
+    """Compares the files of a download with their hashes; removes a damaged download."""
+    prepared = json.loads((folder / PREPARED_FILE).read_text())
     for files in prepared["files"].values():
         for name, expected in files.items():
             path = folder / name
             if not path.is_file() or size_and_hash(epath.Path(path)) != expected:
                 shutil.rmtree(folder)
                 raise UserError(
-                    f"{url}/{name}: missing, or its bytes are not those that were written; "
+                    f"{url}/{name}: the file is missing or differs from its recorded hash; "
                     "delete that folder in the store to prepare the data set again"
                 )

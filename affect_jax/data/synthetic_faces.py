@@ -1,7 +1,7 @@
 """Rendered faces with exact labels: the data set that needs no licence and no download.
 
-Faces are drawn from facial action units by `affect_jax.facs`; what is in a face, and how its labels
-follow from its action units, is told in `affect_jax.facs.render.sample`.
+`affect_jax.facs` renders faces from facial action units. `affect_jax.facs.render.random_face`
+describes what varies between faces, and how the labels follow from the action units.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import simplejpeg
 
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import unknown
+from affect_jax.core.registry import describe_unknown_name
 from affect_jax.data import DATASETS
-from affect_jax.data.builder import FacesBuilder, FacesConfig, make_record, prepare_records
-from affect_jax.data.worker_processes import in_order, num_cores, with_progress
-from affect_jax.facs.render import sample
+from affect_jax.data.tfds_builder import FacesBuilder, FacesConfig, make_record, prepare_records
+from affect_jax.data.worker_processes import map_ordered, num_cores, show_progress
+from affect_jax.facs.render import random_face
 
 JPEG_QUALITY = 90
-FEW_FACES = 1_000
-"""Below this many faces starting processes takes longer than drawing."""
+MIN_FACES_FOR_WORKERS = 1_000
+"""With fewer faces, starting worker processes takes longer than rendering."""
 
-LARGEST = 10_000_000  # a record's id has seven digits
+MAX_FACES = 10_000_000  # the id of a record has seven digits
 
 
 @dataclasses.dataclass(eq=False)
@@ -36,9 +36,9 @@ class SyntheticConfig(FacesConfig):
     **Arguments:**
 
     - `num_training`, `num_validation`: faces in each split.
-    - `skew`: of the training split: `affectnet` (its training counts) or `balanced`. The validation
-      split is balanced, as AffectNet's is.
-    - `seed`: another seed, other persons.
+    - `skew`: class distribution of the training split: `affectnet` (its training counts) or
+      `balanced`. The validation split is balanced, as in AffectNet.
+    - `seed`: seed of the random faces.
     """
 
     num_training: int = 8_000
@@ -48,10 +48,10 @@ class SyntheticConfig(FacesConfig):
 
 
 class SyntheticFaces(FacesBuilder, skip_registration=True):
-    """Drawn faces with expression, valence, arousal, action units and landmarks, all exact.
+    """Rendered faces with exact expression, valence, arousal, action units and landmarks.
 
-    A face is a function of the seed, the split and its number: not of how many there are, nor of
-    the number of processes that draw.
+    For a given `skew` and image size, a face depends only on the seed, the split and its number,
+    not on the number of faces or processes.
     """
 
     name = "synthetic_faces"
@@ -66,8 +66,8 @@ class SyntheticFaces(FacesBuilder, skip_registration=True):
         self._num_workers = num_workers
         super().__init__(config=config, data_dir=data_dir)
 
-    def source(self) -> dict[str, str]:
-        return {"rendering": sample.VERSION}
+    def source_hashes(self) -> dict[str, str]:
+        return {"rendering": random_face.VERSION}
 
     def _split_generators(self, dl_manager: Any) -> Any:
         config: Any = self.builder_config
@@ -77,21 +77,21 @@ class SyntheticFaces(FacesBuilder, skip_registration=True):
     def _examples(self, split: str, total: int) -> Iterator[tuple[str, dict[str, Any]]]:
         config: Any = self.builder_config
         skew = config.skew if split == "training" else "balanced"
-        settings = Settings(config.seed, split, skew, config.image_size)
-        drawn = in_order(
-            functools.partial(draw_faces, settings=settings),  # pyright: ignore
+        settings = RenderSettings(config.seed, split, skew, config.image_size)
+        records = map_ordered(
+            functools.partial(render_records, settings=settings),  # pyright: ignore
             range(total),  # pyright: ignore
-            num_workers=self._num_workers or (1 if total < FEW_FACES else num_cores()),
+            num_workers=self._num_workers or (1 if total < MIN_FACES_FOR_WORKERS else num_cores()),
         )
         counts = self.counts[split] = {"read": 0, "skipped": 0}
-        for example in with_progress(drawn, total, f"{self.name}: {split}", counts):
+        examples: Any = show_progress(records, total, f"{self.name}: {split}", counts)
+        for record in examples:
             counts["read"] += 1
-            found: Any = example
-            yield found["id"], found
+            yield record["id"], record
 
 
-class Settings(NamedTuple):
-    """What all faces of a split share."""
+class RenderSettings(NamedTuple):
+    """Settings of all faces of a split."""
 
     seed: int
     split: str
@@ -99,23 +99,23 @@ class Settings(NamedTuple):
     image_size: int
 
 
-def draw_faces(indices: list[int], *, settings: Settings) -> list[dict[str, Any]]:
-    """The records of some faces; a worker's task."""
+def render_records(indices: list[int], *, settings: RenderSettings) -> list[dict[str, Any]]:
+    """Renders faces and returns their records; runs in a worker process."""
     records = []
     for index in indices:
-        face = sample.sample(
+        face = random_face.sample_face(
             settings.seed,
             index,
             split=settings.split,
             skew=settings.skew,
             size=settings.image_size,
         )
-        records.append(drawn_record(face, f"{settings.split}/{index:07d}"))
+        records.append(create_record(face, f"{settings.split}/{index:07d}"))
     return records
 
 
-def drawn_record(face: sample.Face, identifier: str) -> dict[str, Any]:
-    """One record of a drawn face, with all its labels."""
+def create_record(face: random_face.RenderedFace, identifier: str) -> dict[str, Any]:
+    """Creates the record of a rendered face, with all its labels."""
     image = simplejpeg.encode_jpeg(face.image, quality=JPEG_QUALITY, colorsubsampling="420")
     return make_record(
         identifier,
@@ -142,22 +142,23 @@ def synthetic_faces(
     seed: int = 0,
     num_workers: int | None = None,
 ) -> SyntheticFaces:
-    """Rendered faces, drawn once; some 9,000 take ten to twenty seconds on two cores.
+    """Rendered faces, prepared once; 9,000 faces take ten to twenty seconds on two cores.
 
     **Arguments:**
 
-    - `manual_dir`: not needed, nothing is read.
-    - `data_dir`: where the records are written, in a folder named after the options.
+    - `manual_dir`: not used; this data set reads no files.
+    - `data_dir`: folder for the records, which are written to a subfolder named after the options.
     - `image_size`: side of the stored faces, pixels.
     - `num_training`, `num_validation`: faces in each split, 1 to 10,000,000.
-    - `skew`: of the training split: `affectnet` (its training counts) or `balanced`.
-    - `seed`: another seed, other persons.
-    - `num_workers`: processes that draw; None: one a core.
+    - `skew`: class distribution of the training split: `affectnet` (its training counts) or
+      `balanced`.
+    - `seed`: seed of the random faces.
+    - `num_workers`: processes that render; None: one per core.
 
-    **Raises:** `UserError` for an option out of its range.
+    **Raises:** `UserError` if an option is out of range.
     """
     del manual_dir
-    config = config_of(
+    config = create_config(
         image_size=image_size,
         num_training=num_training,
         num_validation=num_validation,
@@ -169,15 +170,15 @@ def synthetic_faces(
     )
 
 
-def config_of(
+def create_config(
     *, image_size: int, num_training: int, num_validation: int, skew: str, seed: int
 ) -> SyntheticConfig:
-    """The options, checked, and a name that tells sets apart; see `synthetic_faces`."""
-    if skew not in sample.SKEWS:
-        raise UserError(f"synthetic_faces: skew {unknown(skew, sample.SKEWS)}")
+    """Checks the options and creates a config with a unique name; see `synthetic_faces`."""
+    if skew not in random_face.SKEWS:
+        raise UserError(f"synthetic_faces: skew {describe_unknown_name(skew, random_face.SKEWS)}")
     for name, value in (("num_training", num_training), ("num_validation", num_validation)):
-        if not 1 <= value <= LARGEST:
-            raise UserError(f"synthetic_faces: {name} = {value}; it must be 1 to {LARGEST:,}")
+        if not 1 <= value <= MAX_FACES:
+            raise UserError(f"synthetic_faces: {name} = {value}; it must be 1 to {MAX_FACES:,}")
     if not 16 <= image_size <= 1024:
         raise UserError(f"synthetic_faces: image_size = {image_size}; it must be 16 to 1024")
     if seed < 0:

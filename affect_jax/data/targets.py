@@ -1,4 +1,4 @@
-"""The targets of a split: labels, masks and estimated action units; class names and counts."""
+"""Targets of a split (labels, masks, estimated action units), class names and class counts."""
 
 from __future__ import annotations
 
@@ -8,55 +8,63 @@ from affect_jax.config import Config, to_dict
 from affect_jax.core import labels
 from affect_jax.core.batch import Batch, make_targets
 from affect_jax.core.errors import UserError
-from affect_jax.data import DATASETS, records
-from affect_jax.data.builder import FacesBuilder
-from affect_jax.data.records import Split
+from affect_jax.data import DATASETS, record_reader
+from affect_jax.data.record_reader import Split
+from affect_jax.data.tfds_builder import FacesBuilder
 from affect_jax.facs import estimation
 
 
 def load_targets(config: Config, split: Split) -> tuple[Batch, str]:
-    """Every target and mask of a split, and where those of its action units come from.
+    """Returns the targets and masks of a split, and the source of its action unit labels.
 
-    **Returns:** see `batch.targets`; and a sentence for the log, empty without a head for units.
+    **Returns:** the targets, see `batch.make_targets`, and a sentence for the log; the sentence is
+    empty if no head predicts action units.
     """
-    columns, told = split.columns(*(name for name in records.COLUMNS if name != "id")), ""
+    columns, label_source = (
+        split.columns(*(name for name in record_reader.COLUMNS if name != "id")),
+        "",
+    )
     if "action_units" in config.heads:
-        if labels.NON_FACE in split.classes:  # what moves there is no muscle
+        if labels.NON_FACE in split.classes:  # it has landmarks but no muscles
             empty = columns["expression"] == split.classes.index(labels.NON_FACE)
             for name in ("landmarks", "action_units", "action_unit_sides"):
                 columns[name][empty] = np.nan
         annotated = np.isfinite(columns["action_units"])
         if config.data.action_units != "annotated":
-            wanted = np.isfinite(columns["landmarks"]).all(axis=(1, 2))
+            needs_estimate = np.isfinite(columns["landmarks"]).all(axis=(1, 2))
             if config.data.action_units == "auto":
-                wanted &= ~annotated.any(axis=1)
+                needs_estimate &= ~annotated.any(axis=1)
             else:
                 annotated[:] = False
                 columns["action_units"][:] = columns["action_unit_sides"][:] = np.nan
-            points = records.unsquared(columns["landmarks"], columns["aspect"])
-            found = estimation.estimate(points[wanted])
-            trusted = (found.residual <= estimation.TRUSTED_RESIDUAL)[:, None]
-            columns["action_units"][wanted] = np.where(trusted, found.intensities, np.nan)
-            columns["action_unit_sides"][wanted] = np.where(trusted[..., None], found.sides, np.nan)
+            points = record_reader.restore_aspect_ratio(columns["landmarks"], columns["aspect"])
+            estimates = estimation.estimate(points[needs_estimate])
+            trusted = (estimates.residual <= estimation.MAX_TRUSTED_RESIDUAL)[:, None]
+            columns["action_units"][needs_estimate] = np.where(
+                trusted, estimates.intensities, np.nan
+            )
+            columns["action_unit_sides"][needs_estimate] = np.where(
+                trusted[..., None], estimates.sides, np.nan
+            )
         estimated = np.isfinite(columns["action_units"]).any(axis=1) & ~annotated.any(axis=1)
-        told = (
-            f"{split.name}: action units annotated of {annotated.any(axis=1).sum():,} faces, "
-            f"estimated from landmarks of {estimated.sum():,}, unknown of the other "
+        label_source = (
+            f"{split.name}: action units annotated for {annotated.any(axis=1).sum():,} faces, "
+            f"estimated from landmarks for {estimated.sum():,}, unknown for "
             f"{(~annotated.any(axis=1) & ~estimated).sum():,}"
         )
-    return make_targets(columns, config.data.num_classes), told
+    return make_targets(columns, config.data.num_classes), label_source
 
 
-def class_counts(targets: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
-    """Faces of each class, int64 [num_classes]."""
-    given = targets["expression"][targets["expression_mask"]]
-    return np.bincount(given, minlength=num_classes)
+def count_classes(targets: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
+    """Number of faces of each class, int64 [num_classes]."""
+    classes = targets["expression"][targets["expression_mask"]]
+    return np.bincount(classes, minlength=num_classes)
 
 
 def prepare_dataset(config: Config) -> FacesBuilder:
-    """The config's data set, prepared: the first time this writes its records.
+    """Returns the builder of the configured data set; the first call writes its records.
 
-    **Raises:** `UserError` where the data are not there or cannot be used.
+    **Raises:** `UserError` if the data are missing or cannot be used.
     """
     return DATASETS.create(
         {"name": config.data.name, **to_dict(config.data.options)},
@@ -66,10 +74,10 @@ def prepare_dataset(config: Config) -> FacesBuilder:
     )
 
 
-def class_names(split: Split, num_classes: int) -> tuple[str, ...]:
-    """The classes of the categorical model: the first `num_classes` of the data set's.
+def select_class_names(split: Split, num_classes: int) -> tuple[str, ...]:
+    """Names of the classes that are predicted: the first `num_classes` classes of the data set.
 
-    **Raises:** `UserError` where the data set has fewer.
+    **Raises:** `UserError` if the data set has fewer classes.
     """
     if num_classes > len(split.classes):
         raise UserError(

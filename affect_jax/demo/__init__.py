@@ -1,1 +1,1 @@
-"""A page on this machine that shows what a network says of one's own pictures and webcam."""
+"""Demo: a local web page that predicts the faces in uploaded images and in the webcam's video."""

@@ -1,8 +1,9 @@
-"""The command: a run's network on a page of this machine.
+"""Command `demo`: serves a web page for a run's network on this machine.
 
-    python -m affect_jax.demo --checkpoint=runs/weighted
+    python -m affect_jax.demo --workdir=runs/weighted
 
-Only this machine can open the page, and no image leaves it or is kept: `affect_jax.demo.server`.
+The page is reachable from this machine only, and images are neither sent elsewhere nor stored. See
+`affect_jax.demo.server`.
 """
 
 from __future__ import annotations
@@ -13,63 +14,66 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from affect_jax.core.cli import Parser, answering
+from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
-from affect_jax.predict.__main__ import add_network_flags, load
+from affect_jax.predict.predictor_flags import add_predictor_flags, create_predictor
 
-BATCH_SIZE = 4  # most pictures have a face or two, and one waits for the answer
+BATCH_SIZE = 4  # most images have one or two faces, and a user waits for the answer
 
 
-def parser() -> argparse.ArgumentParser:
-    made = Parser(
+def create_parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser(
         prog="python -m affect_jax.demo",
-        description="Serves a page on this machine for pictures and a webcam.",
+        description="Serves a web page on this machine for images and a webcam.",
         allow_abbrev=False,
     )
-    add_network_flags(made)
-    made.add_argument("--port", type=int, default=8080, help="of 127.0.0.1; 0: any that is free")
-    return made
+    add_predictor_flags(parser)
+    parser.add_argument(
+        "--port", type=int, default=8080, help="port on 127.0.0.1; 0: any free port"
+    )
+    return parser
 
 
-@answering
+@handle_cli_errors
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
-    with contextlib.closing(listen(given.port)) as listening:
-        return serve(given, listening)
+    args = create_parser().parse_args(arguments)
+    with contextlib.closing(listen(args.port)) as listener:
+        return serve(args, listener)
 
 
 def listen(port: int) -> socket.socket:
-    """A socket of this machine alone.
+    """Opens a listening socket on 127.0.0.1, which other machines cannot reach.
 
-    **Raises:** `UserError` where the port cannot be had.
+    **Raises:** `UserError` if the port is not available.
     """
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", port))
-        listening.listen()  # who comes before the network is there waits
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen()  # requests that arrive while the network loads wait in the queue
     except (OSError, OverflowError) as error:
-        listening.close()
+        listener.close()
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--port={port}: {reason}; choose another one") from error
-    return listening
+        raise UserError(f"--port={port}: {reason}; choose another port") from error
+    return listener
 
 
-def serve(given: argparse.Namespace, listening: socket.socket) -> int:
-    # The libraries load once the flags are known to be right.
+def serve(args: argparse.Namespace, listener: socket.socket) -> int:
+    """Serves the page until Ctrl-C; returns the exit code."""
+    # Heavy imports come after the flags are checked, so that errors in flags appear at once.
     try:
         import uvicorn
 
         from affect_jax.demo import server
     except ImportError as error:
-        raise UserError(f"the page needs {error.name}; pip install 'affect_jax[demo]'") from None
-    predictor = load(given, BATCH_SIZE)
+        raise UserError(f"the demo needs {error.name}; pip install 'affect_jax[demo]'") from None
+    predictor = create_predictor(args, BATCH_SIZE)
     config = uvicorn.Config(
         server.create_app(predictor), log_level="warning", access_log=False, server_header=False
     )
-    print(f"http://127.0.0.1:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+    print(f"http://127.0.0.1:{listener.getsockname()[1]} (press Ctrl-C to stop)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 

@@ -1,13 +1,12 @@
-"""The page's server: one page, one question, nothing kept.
+"""Web server of the demo: serves one page and predicts one image per request.
 
-`POST /predict` has an image as its whole body and gives the faces as JSON. There is no other input:
-no names, no paths, no forms. What a request may ask for is limited below; an image lives in memory
-until it is answered, and is never written.
+`POST /predict` takes an image as the whole request body and returns its faces as JSON. There is no
+other input: no file names, no paths, no forms. The limits on a request are the constants below. An
+image stays in memory until its response is sent, and is never written to disk.
 
-The page works without a network: no fonts, scripts or figures from elsewhere, and its Content
-Security Policy keeps it so. Other sites cannot ask: a question must come with an image's content
-type, which a browser sends to another origin only where that allows it, and requests under another
-host's name are refused.
+The page loads no fonts, scripts or images from other servers; its Content Security Policy enforces
+this. Other sites cannot send requests: a request needs the content type of an image, which browsers
+send to another origin only with its permission. Requests with a foreign `Host` header are refused.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ from affect_jax.core.labels import AXES
 from affect_jax.data import face_images
 from affect_jax.predict.predictor import Predictor
 
-HOSTS = ("127.0.0.1", "localhost")
-TYPES = {"BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg", "PNG": "image/png"}
-TYPES |= {"WEBP": "image/webp"}
+ALLOWED_HOSTS = ("127.0.0.1", "localhost")
+CONTENT_TYPES = {"BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg", "PNG": "image/png"}
+CONTENT_TYPES |= {"WEBP": "image/webp"}
 MAX_BYTES = 12 * 2**20
 MAX_PIXELS = 24_000_000
-MAX_FACES = 20  # of one image; the largest are predicted
-MAX_AT_ONCE = 4  # images being predicted or waiting for it
-SECONDS_TO_ARRIVE = 30
+MAX_FACES = 20  # per image; only the largest are predicted
+MAX_CONCURRENT_REQUESTS = 4  # images in prediction or waiting for it
+UPLOAD_TIMEOUT_SECONDS = 30
 
-PAGE = {
+PAGE_FILES = {
     "/": ("index.html", "text/html"),
     "/demo.js": ("demo.js", "text/javascript"),
     "/demo.css": ("demo.css", "text/css"),
@@ -60,8 +59,14 @@ HEADERS = {
 }
 
 
-class Refused(Exception):
-    """**Arguments:** `status`: of HTTP; `reason`: for the person at the page."""
+class RequestError(Exception):
+    """A request that is refused.
+
+    **Arguments:**
+
+    - `status`: HTTP status code.
+    - `reason`: message that the page shows.
+    """
 
     def __init__(self, status: int, reason: str):
         super().__init__(reason)
@@ -69,117 +74,120 @@ class Refused(Exception):
 
 
 def create_app(predictor: Predictor) -> Starlette:
-    """The application of one network."""
-    waiting = 0
+    """Creates the web application for a predictor."""
+    num_requests = 0
 
     async def predict(request: Request) -> Response:
-        nonlocal waiting
-        if waiting >= MAX_AT_ONCE:
-            return _refusal(Refused(503, "busy with other images; try again"))
-        waiting += 1
+        nonlocal num_requests
+        if num_requests >= MAX_CONCURRENT_REQUESTS:
+            return _error_response(RequestError(503, "busy with other images; try again"))
+        num_requests += 1
         try:
-            content = await asyncio.wait_for(_body(request), SECONDS_TO_ARRIVE)
-            answer = await run_in_threadpool(look, predictor, content)
+            content = await asyncio.wait_for(_read_body(request), UPLOAD_TIMEOUT_SECONDS)
+            answer = await run_in_threadpool(predict_image, predictor, content)
             return JSONResponse(answer, headers=HEADERS)
-        except Refused as refused:
-            return _refusal(refused)
+        except RequestError as error:
+            return _error_response(error)
         except (TimeoutError, ClientDisconnect):
-            return _refusal(Refused(408, "the image did not arrive"))
+            return _error_response(RequestError(408, "the upload did not finish"))
         finally:
-            waiting -= 1
+            num_requests -= 1
 
     routes = [Route("/predict", predict, methods=["POST"])]
-    routes += [Route(path, _file(*what), methods=["GET"]) for path, what in PAGE.items()]
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)
+    routes += [
+        Route(path, _serve_file(name, content_type), methods=["GET"])
+        for path, (name, content_type) in PAGE_FILES.items()
+    ]
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=list(ALLOWED_HOSTS), www_redirect=False)
     return Starlette(routes=routes, middleware=[hosts])
 
 
-def _refusal(refused: Refused) -> Response:
-    return JSONResponse({"error": refused.reason}, refused.status, headers=HEADERS)
+def _error_response(error: RequestError) -> Response:
+    return JSONResponse({"error": error.reason}, error.status, headers=HEADERS)
 
 
-def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    """A file of the page, read once: no request names a file."""
+def _serve_file(name: str, content_type: str) -> Callable[[Request], Awaitable[Response]]:
+    """Reads a file of the page once, so that no request can select a file."""
     content = importlib.resources.files("affect_jax.demo").joinpath("page", name).read_bytes()
 
-    async def give(_: Request) -> Response:
-        return Response(content, media_type=kind, headers=HEADERS)
+    async def respond(_: Request) -> Response:
+        return Response(content, media_type=content_type, headers=HEADERS)
 
-    return give
+    return respond
 
 
-async def _body(request: Request) -> bytes:
-    """The image as it was sent.
+async def _read_body(request: Request) -> bytes:
+    """Reads the uploaded image.
 
-    **Raises:** `Refused` for another type, and as soon as it is known to be too large.
+    **Raises:** `RequestError` for another content type, and as soon as the size exceeds the limit.
     """
-    kind = request.headers["content-type"] if "content-type" in request.headers else ""
-    if kind not in TYPES.values():
-        raise Refused(415, f"send one of {', '.join(TYPES)}")
-    too_large = Refused(413, f"the file has more than {MAX_BYTES >> 20} MiB")
-    told = request.headers["content-length"] if "content-length" in request.headers else "0"
-    if not told.isdigit() or int(told) > MAX_BYTES:
+    content_type = request.headers["content-type"] if "content-type" in request.headers else ""
+    if content_type not in CONTENT_TYPES.values():
+        raise RequestError(415, f"send one of {', '.join(CONTENT_TYPES)}")
+    too_large = RequestError(413, f"the file is larger than {MAX_BYTES >> 20} MiB")
+    length = request.headers["content-length"] if "content-length" in request.headers else "0"
+    if not length.isdigit() or int(length) > MAX_BYTES:
         raise too_large
     content = bytearray()
-    async for part in request.stream():
-        content += part
+    async for chunk in request.stream():
+        content += chunk
         if len(content) > MAX_BYTES:
             raise too_large
     return bytes(content)
 
 
-def look(predictor: Predictor, content: bytes) -> dict[str, Any]:
-    """What the network says of an image.
+def predict_image(predictor: Predictor, content: bytes) -> dict[str, Any]:
+    """Predicts the faces of an encoded image.
 
-    **Returns:** `width`, `height`, `reason` (why there is no face, or ""), `left_out` (faces beyond
-    `MAX_FACES`), and `faces`: the largest first, each with `box` (x, y, width, height in pixels of
-    the upright image) and, by the network's heads, `expression`, `valence`, `arousal` and
-    `action_units`.
+    **Returns:** `width`, `height`, `reason` (why there is no face, or ""), `left_out` (number of
+    faces beyond `MAX_FACES`), and `faces`, the largest first. Each face has `box` (x, y, width,
+    height in pixels of the upright image) and, depending on the network's heads, `expression`,
+    `valence`, `arousal` and `action_units`.
 
-    **Raises:** `Refused` for what is no image, or too large.
+    **Raises:** `RequestError` if the content is not an image or is too large.
     """
-    found = predictor.find(_decode(content))
-    kept = slice(MAX_FACES)
-    outputs = predictor.outputs(found.crops[kept])
-    described = []
-    for place, box in enumerate(found.boxes[kept].tolist()):
-        one = {head: values[place] for head, values in outputs.items()}
-        described.append({"box": box, **_described(one, predictor)})
+    faces = predictor.detect(_decode_image(content))
+    outputs = predictor.predict_crops(faces.crops[:MAX_FACES])
+    answers = []
+    for index, box in enumerate(faces.boxes[:MAX_FACES].tolist()):
+        face_outputs = {head: values[index] for head, values in outputs.items()}
+        answers.append({"box": box, **_format_outputs(face_outputs, predictor)})
     return {
-        "width": found.size[0],
-        "height": found.size[1],
-        "reason": found.reason,
-        "left_out": max(0, len(found.boxes) - MAX_FACES),
-        "faces": described,
+        "width": faces.size[0],
+        "height": faces.size[1],
+        "reason": faces.reason,
+        "left_out": max(0, len(faces.boxes) - MAX_FACES),
+        "faces": answers,
     }
 
 
-def _described(outputs: dict[str, np.ndarray], predictor: Predictor) -> dict[str, Any]:
-    described: dict[str, Any] = {}
+def _format_outputs(outputs: dict[str, np.ndarray], predictor: Predictor) -> dict[str, Any]:
+    """The outputs of one face in the format of the JSON answer."""
+    answer: dict[str, Any] = {}
     if "expression" in outputs:
         pairs = zip(predictor.classes, outputs["expression"].tolist(), strict=True)
-        described["expression"] = [{"name": name, "value": value} for name, value in pairs]
+        answer["expression"] = [{"name": name, "value": value} for name, value in pairs]
     if "valence_arousal" in outputs:
-        described |= zip(AXES, outputs["valence_arousal"].tolist(), strict=True)
+        answer |= zip(AXES, outputs["valence_arousal"].tolist(), strict=True)
     if "action_units" in outputs:
         pairs = zip(predictor.units, outputs["action_units"].tolist(), strict=True)
-        described["action_units"] = [{"name": f"AU{unit}", "value": value} for unit, value in pairs]
-    return described
+        answer["action_units"] = [{"name": f"AU{unit}", "value": value} for unit, value in pairs]
+    return answer
 
 
-def _decode(content: bytes) -> np.ndarray:
+def _decode_image(content: bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow about large images: they are refused here
-            with Image.open(io.BytesIO(content), formats=tuple(TYPES)) as image:
-                width, height = image.size  # of the header: nothing is decoded yet
-    except Image.DecompressionBombError:  # Pillow opens none of more than 179 megapixels
+            warnings.simplefilter("ignore")  # Pillow warns about large images; the check is below
+            with Image.open(io.BytesIO(content), formats=tuple(CONTENT_TYPES)) as image:
+                width, height = image.size  # from the header: nothing is decoded yet
+    except Image.DecompressionBombError:  # Pillow refuses images above 179 megapixels
         width = height = MAX_PIXELS
-    except Exception:  # fed with a stranger's bytes, a decoder raises anything
-        raise Refused(422, f"not an image: {', '.join(TYPES)} can be read") from None
+    except Exception:  # decoders may raise any exception on untrusted bytes
+        raise RequestError(422, f"not an image; send one of {', '.join(CONTENT_TYPES)}") from None
     if width * height > MAX_PIXELS:
-        raise Refused(422, f"the image has more than {MAX_PIXELS // 10**6} megapixels")
+        raise RequestError(422, f"the image has more than {MAX_PIXELS // 10**6} megapixels")
     try:
         return face_images.decode_image(content, upright=True)
-    except face_images.Unusable as unusable:
-        raise Refused(422, str(unusable)) from None
+    except face_images.UnusableInputError as error:
+        raise RequestError(422, str(error)) from None

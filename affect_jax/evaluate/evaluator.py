@@ -1,4 +1,4 @@
-"""A network over a whole split: each face once, whatever the batch and the number of devices."""
+"""Predictions of a network for each face of a split, for any batch size and device count."""
 
 from __future__ import annotations
 
@@ -13,63 +13,67 @@ from affect_jax.config import Config
 from affect_jax.core import parallel
 from affect_jax.core.batch import split_for_devices
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import unknown
+from affect_jax.core.registry import describe_unknown_name
 from affect_jax.data import decoding, loader, sampling
-from affect_jax.data.builder import Split
-from affect_jax.data.targets import class_names, load_targets
+from affect_jax.data.targets import load_targets, select_class_names
+from affect_jax.data.tfds_builder import Split
 from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.models.network import Network
 from affect_jax.models.predict_step import predict_step
 
-IN_FLIGHT = 2  # batches the devices work on while an earlier one's outputs are fetched
+IN_FLIGHT = 2
+"""Batches that are dispatched before the outputs of an earlier one are fetched."""
 
 
 class Evaluator:
-    """Predictions of a network for every face of one split; compiled once.
+    """Computes predictions of a network for every face of a split. The step compiles once.
 
     **Arguments:**
 
-    - `config`: checked; `evaluation` and `data` are read.
-    - `network`: whose predictions are wanted.
-    - `split`: prepared.
+    - `config`: a checked config; `evaluation` and `data` are read.
+    - `network`: the network to evaluate.
+    - `split`: a prepared split.
     """
 
     def __init__(self, config: Config, network: Network, split: Split):
         self.split = split
-        self.classes = class_names(split, config.data.num_classes)
+        self.classes = select_class_names(split, config.data.num_classes)
         self.targets, self.label_source = load_targets(config, split)
         self._ids = split.columns("id")["id"]
         self._config = config
         self._heads = network.heads
-        self._predict = parallel.map_devices(
+        self._predict = parallel.parallelize_per_device(
             functools.partial(predict_step, network, mirror=config.evaluation.mirror)
         )
 
     def __call__(self, variables: dict[str, Any]) -> Predictions:
-        """**Arguments:** `variables`: the network's `{"params": ..., "batch_stats": ...}`."""
+        """Predicts the whole split.
+
+        **Arguments:** `variables`: the network's `{"params": ..., "batch_stats": ...}`.
+        """
         devices = jax.local_device_count()  # each process scores the whole split
-        size = -(-self._config.evaluation.batch_size // devices) * devices
-        loaded = loader.batches(
+        batch_size = -(-self._config.evaluation.batch_size // devices) * devices
+        batches = loader.load_batches(
             self.split.records,
             self.targets,
-            sampling.EveryRow(len(self.split), size),
+            sampling.SequentialRows(len(self.split), batch_size),
             image_size=self._config.data.image_size,
             num_workers=0,
         )
         try:
-            outputs = self._outputs(variables, loaded)
+            outputs = self._compute_outputs(variables, batches)
         finally:
-            loaded.close()
-        return self._table(outputs)
+            batches.close()
+        return self._create_predictions(outputs)
 
-    def faces(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Some faces of the split as they are stored: uint8 [n, S, S, 3]."""
-        return decoding.faces(self.split.records, rows, self._config.data.image_size)
+    def load_faces(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Returns the stored images of some rows of the split: uint8 [n, S, S, 3]."""
+        return decoding.decode_faces(self.split.records, rows, self._config.data.image_size)
 
     def uniform_predictions(self) -> Predictions:
-        """What a network that knows nothing predicts: shows which scores this split can have."""
+        """Returns constant predictions, which have the same score names as those of any network."""
         count = len(self.split)
         shapes = {
             "expression": (len(self.classes),),
@@ -81,21 +85,23 @@ class Evaluator:
             head: np.full((count, *shapes[head]), constants[head] if head in constants else 0.0)
             for head in self._heads
         }
-        return self._table(outputs)
+        return self._create_predictions(outputs)
 
     def require_score(self, name: str) -> None:
-        """Checks that an evaluation of the split has a score, before hours of training.
+        """Checks before training that an evaluation of the split computes the score `name`.
 
-        **Arguments:** `name`: as in `checkpoint.best`; empty: nothing to check.
+        **Arguments:** `name`: the value of `checkpoint.best`; nothing is checked if it is empty.
 
-        **Raises:** `UserError` if it has none of that name.
+        **Raises:** `UserError` if no score has that name.
         """
         available = protocol.score(self.uniform_predictions(), draws=1).values
         if name and name.removeprefix("-") not in available:
-            raise UserError(f"checkpoint.best = {unknown(name, protocol.HEADLINES)}")
+            raise UserError(f"checkpoint.best = {describe_unknown_name(name, protocol.HEADLINES)}")
 
-    def _outputs(self, variables: dict[str, Any], loaded: Iterable[dict]) -> dict[str, np.ndarray]:
-        """`{head: float32 [N, ...]}` in the order of the split, padding dropped."""
+    def _compute_outputs(
+        self, variables: dict[str, Any], batches: Iterable[dict]
+    ) -> dict[str, np.ndarray]:
+        """Returns `{head: float32 [N, ...]}` in the order of the split, without padding."""
         variables = parallel.replicate(variables)
         parts: list[dict[str, np.ndarray]] = []
         in_flight: list[tuple[np.ndarray, Any]] = []
@@ -108,24 +114,24 @@ class Evaluator:
             }
             parts.append(flat)
 
-        for batch in loaded:
+        for batch in batches:
             images = {"image": batch["image"], "valid": batch["valid"]}
-            placed = parallel.shard(split_for_devices(images, jax.local_device_count()))
-            in_flight.append((batch["valid"], self._predict(variables, placed)))
+            sharded = parallel.shard(split_for_devices(images, jax.local_device_count()))
+            in_flight.append((batch["valid"], self._predict(variables, sharded)))
             if len(in_flight) > IN_FLIGHT:
                 fetch()
         while in_flight:
             fetch()
         return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
 
-    def _table(self, outputs: dict[str, np.ndarray]) -> Predictions:
-        """Outputs and labels side by side."""
+    def _create_predictions(self, outputs: dict[str, np.ndarray]) -> Predictions:
+        """Joins outputs and labels."""
         targets: dict[str, np.ndarray] = self.targets
         labels = np.where(targets["expression_mask"], targets["expression"], -1).astype(np.int64)
         columns: dict[str, Any] = {"id": self._ids, "classes": self.classes, "expression": labels}
         if "expression" in outputs:
             probabilities = outputs["expression"].astype(np.float64)
-            probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32's rounding
+            probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32 sums are inexact
             columns["probabilities"] = probabilities
         for head in ("valence_arousal", "action_units"):
             if head in outputs:

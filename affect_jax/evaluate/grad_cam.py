@@ -1,9 +1,9 @@
-"""Where in a face a network saw its prediction: Grad-CAM (Selvaraju et al. 2017, equations 1, 2).
+"""Grad-CAM heat maps of predictions (Selvaraju et al. 2017, equations 1 and 2).
 
-    importance of channel k = mean over places of d logit / d A_k,
+    importance of channel k = mean over positions of d logit / d A_k,
     heat = max(0, sum over k of importance_k A_k),
 
-`A` being the trunk's last feature map, after its ReLU.
+where `A` is the last feature map of the trunk, after its ReLU.
 """
 
 from __future__ import annotations
@@ -23,53 +23,59 @@ def grad_cam(
     model: Any,
     variables: dict[str, Any],
     images: np.ndarray,
-    chosen: np.ndarray,
+    class_indices: np.ndarray,
     *,
     crop_size: int,
     head: str = "expression",
     batch_size: int = 8,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Heat maps of some faces.
+    """Computes heat maps of faces.
 
     **Arguments:**
 
-    - `model`, `variables`: the network.
+    - `model`, `variables`: the network and its weights.
     - `images`: uint8 [N, S, S, 3].
-    - `chosen`: int [N], the class to explain of each.
-    - `crop_size`: c, side of the network's input.
+    - `class_indices`: int [N], the class to explain for each face.
+    - `crop_size`: c, side of the network's input in pixels.
+    - `head`: the head whose logit is explained.
+    - `batch_size`: faces per call of the network.
 
-    **Returns:** the faces as the network was given them, uint8 [N, c, c, 3], and their heat,
-    float32 [N, c, c] in [0, 1]: the warmest place of each has 1, a face in which nothing speaks
-    for the class has 0 everywhere.
+    **Returns:** the cropped faces that the network sees, uint8 [N, c, c, 3], and their heat maps,
+    float32 [N, c, c] in [0, 1]. The maximum of each map is 1. A map is 0 everywhere if no position
+    increases the logit.
     """
-    one = jax.jit(functools.partial(_heat, model, crop_size=crop_size, head=head))
-    parts = []
+    compute_heat_maps = jax.jit(
+        functools.partial(_compute_heat_maps, model, crop_size=crop_size, head=head)
+    )
+    heat_maps = []
     for start in range(0, len(images), batch_size):
         rows = np.arange(start, start + batch_size) % len(images)  # one compiled shape
-        heat = np.asarray(one(variables, images[rows], chosen[rows]))
-        parts.append(heat[: len(images) - start])
+        heat = np.asarray(compute_heat_maps(variables, images[rows], class_indices[rows]))
+        heat_maps.append(heat[: len(images) - start])
     margin = (images.shape[1] - crop_size) // 2
     faces = images[:, margin : margin + crop_size, margin : margin + crop_size]
-    return faces, np.concatenate(parts)
+    return faces, np.concatenate(heat_maps)
 
 
-def _heat(
+def _compute_heat_maps(
     model: Any,
     variables: dict[str, Any],
     images: jax.Array,
-    chosen: jax.Array,
+    class_indices: jax.Array,
     *,
     crop_size: int,
     head: str,
 ) -> jax.Array:
-    """float32 [b, c, c]."""
-    inputs = preprocessing.evaluate(images, crop_size=crop_size)
-    feature_map, gradient = feature_maps.gradients(model, variables, inputs, head, chosen)
-    # A convolution's values may be from before its ReLU: what is below 0 was not passed on.
+    """Heat maps of one batch: float32 [b, c, c]."""
+    inputs = preprocessing.preprocess_for_evaluation(images, crop_size=crop_size)
+    feature_map, gradient = feature_maps.compute_gradients(
+        model, variables, inputs, head, class_indices
+    )
+    # The feature map may be the input of its ReLU.
     active = jnp.maximum(feature_map, 0)
     importance = gradient.mean(axis=(1, 2))
     heat = jnp.maximum(jnp.einsum("bhwc,bc->bhw", active, importance), 0)
     size = (len(heat), crop_size, crop_size)
     heat = jnp.clip(jax.image.resize(heat, size, "bilinear"), 0)
-    warmest = heat.max(axis=(1, 2), keepdims=True)
-    return heat / jnp.where(warmest > 0, warmest, 1)
+    maximum = heat.max(axis=(1, 2), keepdims=True)
+    return heat / jnp.where(maximum > 0, maximum, 1)

@@ -1,4 +1,4 @@
-"""Scores a table of predictions and writes `scores.json`. Needs neither JAX nor a network."""
+"""Scores of a table of predictions, written to `scores.json`. Needs neither JAX nor a network."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from affect_jax.metrics.predictions import Predictions, read_predictions
 def score_file(
     path: pathlib.Path, out: pathlib.Path, draws: int, bootstrap: int, *, data: str = ""
 ) -> None:
-    """Scores a file of predictions; see `affect_jax.metrics.predictions` for its columns.
+    """Scores a file of predictions. `affect_jax.metrics.predictions` documents its columns.
 
     **Arguments:**
 
+    - `path`: `.parquet` or `.csv`.
     - `out`: folder for `scores.json`.
-    - `draws`: of the skew-normalised scores.
-    - `bootstrap`: samples for the intervals; 0: no intervals.
-    - `data`: the data set's name, for the report. `affectnet` lets the report show the paper's
+    - `draws`: resamplings of the skew-normalised scores.
+    - `bootstrap`: bootstrap samples for the intervals; 0: no intervals.
+    - `data`: name of the dataset, for the report. With `affectnet`, the report shows the paper's
       numbers if the labels are AffectNet's.
 
-    **Raises:** `UserError` that names what is wrong with the table.
+    **Raises:** `UserError` that names the problem of the table.
     """
     if draws < 1 or bootstrap < 0:
-        raise UserError(f"--draws={draws} --bootstrap={bootstrap}: must be 1 or more, 0 or more")
+        raise UserError(
+            f"--draws={draws} --bootstrap={bootstrap}: out of range; the minimum is 1 and 0"
+        )
     table = read_predictions(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     about = {"predictions": str(path), "sha256": digest} | ({"data": data} if data else {})
@@ -46,20 +49,22 @@ def score_table(
         raise UserError(
             f"{about['predictions']}: no face has a label to score a prediction against"
         )
-    left_out = protocol.not_scored(table)
-    if left_out:
-        about = about | {"not_scored": left_out}
+    not_scored = protocol.describe_unscored(table)
+    if not_scored:
+        about = about | {"not_scored": not_scored}
     with writing_to(out):
-        protocol.write(result, out / "scores.json", about | _settings(table, draws, bootstrap))
-    print(protocol.summary(result))
-    if left_out:
-        print(f"\nnot scored: {'; '.join(left_out)}")
+        protocol.write_scores(
+            result, out / "scores.json", about | _settings(table, draws, bootstrap)
+        )
+    print(protocol.format_summary(result))
+    if not_scored:
+        print(f"\nnot scored: {'; '.join(not_scored)}")
     print(f"\nwritten: {out / 'scores.json'}")
 
 
 @contextlib.contextmanager
 def writing_to(out: pathlib.Path) -> Iterator[None]:
-    """Creates a folder; turns an `OSError` of it, or of what is written into it, into a `UserError`."""
+    """Creates a folder and turns any `OSError` of the block into a `UserError`."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield
@@ -68,13 +73,13 @@ def writing_to(out: pathlib.Path) -> Iterator[None]:
 
 
 def _settings(table: Predictions, draws: int, bootstrap: int) -> dict[str, Any]:
-    """How the numbers of `scores.json` were computed."""
+    """Settings that reproduce the numbers of `scores.json`."""
     return {
         "faces": len(table),
         "classes": list(table.classes),
         "draws": draws,
         "bootstrap": bootstrap,
-        "interval": confidence_intervals.LEVEL,
+        "interval": confidence_intervals.CONFIDENCE_LEVEL,
         "seed": 0,
         "time": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }

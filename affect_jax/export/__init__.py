@@ -1,7 +1,7 @@
-"""Models out: a trained network as StableHLO, ONNX or safetensors, with a model card beside it.
+"""Export: writes a trained network as StableHLO, ONNX or safetensors, with a model card.
 
-    python -m affect_jax.export --checkpoint=runs/weighted --format=onnx
+    python -m affect_jax.export --workdir=runs/weighted --format=onnx
 
-The exported function takes faces as bytes and gives what evaluation gives: crop, normalisation and
-the last softmax, sigmoid or clip are inside. See `affect_jax.export.formats`.
+The exported function takes uint8 face images and returns the outputs of evaluation: it includes the
+crop, the normalisation and the final softmax, sigmoid or clip. See `affect_jax.export.formats`.
 """

@@ -1,7 +1,9 @@
-"""The command: a run's folder and a format in, a folder with the network and its card out.
+"""Command `export`: writes a run's network and its model card into a folder.
 
-python -m affect_jax.export --checkpoint=runs/weighted --format=onnx
-python -m affect_jax.export --checkpoint=runs/weighted --format=stablehlo --params=beside
+    python -m affect_jax.export --workdir=runs/weighted --format=onnx
+    python -m affect_jax.export --workdir=runs/weighted --format=stablehlo --params=beside
+
+See `affect_jax.export.formats`.
 """
 
 from __future__ import annotations
@@ -11,58 +13,66 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.core.cli import Parser, answering
+from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
 
 
-def parser() -> argparse.ArgumentParser:
-    made = Parser(
+def create_parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser(
         prog="python -m affect_jax.export",
-        description="Writes a trained network as StableHLO, ONNX or safetensors, with its card.",
+        description="Exports a network to StableHLO, ONNX or safetensors, with a model card.",
         allow_abbrev=False,
     )
-    made.add_argument("--checkpoint", required=True, metavar="RUN", help="folder of a run")
-    made.add_argument("--format", required=True, choices=("stablehlo", "onnx", "safetensors"))
-    made.add_argument("--step", default="best", help="which checkpoint: best, last or a step")
-    made.add_argument("--out", type=pathlib.Path, help="folder; default: RUN/export/FORMAT")
-    made.add_argument(
+    parser.add_argument(
+        "--workdir", "--checkpoint", required=True, metavar="RUN", help="folder of a run"
+    )
+    parser.add_argument("--format", required=True, choices=("stablehlo", "onnx", "safetensors"))
+    parser.add_argument("--step", default="best", help="checkpoint: best, last or a step number")
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="output folder; default: RUN/export/FORMAT"
+    )
+    parser.add_argument(
         "--params",
         default="baked",
         choices=("baked", "beside"),
-        help="of StableHLO: in the program, or in a file beside it",
+        help="StableHLO only: parameters inside the program, or in a separate file beside it",
     )
-    made.add_argument(
-        "--groups", type=pathlib.Path, help="CSV of id and groups of people: scores of each"
+    parser.add_argument(
+        "--groups",
+        type=pathlib.Path,
+        help="CSV with the column id and columns of group labels: adds the scores of each group",
     )
-    return made
+    return parser
 
 
-@answering
+@handle_cli_errors
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
-    if given.params == "beside" and given.format != "stablehlo":
-        raise UserError("--params=beside: goes with --format=stablehlo only")
-    out = given.out or pathlib.Path(given.checkpoint) / "export" / given.format
-    return _export(given, out)
+    args = create_parser().parse_args(arguments)
+    if args.params == "beside" and args.format != "stablehlo":
+        raise UserError("--params=beside: works with --format=stablehlo only")
+    out = args.out or pathlib.Path(args.workdir) / "export" / args.format
+    return _export(args, out)
 
 
-def _export(given: argparse.Namespace, out: pathlib.Path) -> int:
-    # The libraries load once the flags are known to be right.
-    from affect_jax.export import card, formats, groups
-    from affect_jax.run.load import load_network
+def _export(args: argparse.Namespace, out: pathlib.Path) -> int:
+    # Heavy imports come after the flags are checked, so that errors in flags appear at once.
+    from affect_jax.export import formats, group_scores, model_card
+    from affect_jax.run.trained_network import load_network
 
-    groupings = groups.read(given.groups) if given.groups else {}
-    found = load_network(given.checkpoint, given.step)
-    form, beside = given.format, given.params == "beside"
+    group_labels = group_scores.read_group_labels(args.groups) if args.groups else {}
+    trained = load_network(args.workdir, args.step)
+    separate_params = args.params == "beside"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        made = formats.write(found, form, out, beside=beside)
-        card.write(card.create(found, form, made, groupings), out)
+        exported = formats.write_network(trained, args.format, out, separate_params=separate_params)
+        model_card.write_card(
+            model_card.create_card(trained, args.format, exported, group_labels), out
+        )
     except OSError as error:
         raise UserError(f"--out={out}: cannot be written: {error.strerror or error}") from error
-    for size, difference in made.get("largest_difference", {}).items():
-        print(f"largest difference from JAX at batch {size}: {difference:.1e}")
-    for name in (*made["files"], "README.md", "card.json"):
+    for batch_size, difference in exported.get("largest_difference", {}).items():
+        print(f"largest difference from JAX at batch size {batch_size}: {difference:.1e}")
+    for name in (*exported["files"], "README.md", "card.json"):
         path = out / name
         print(f"written: {path} ({path.stat().st_size:,} bytes)")
     return 0

@@ -1,7 +1,7 @@
-"""A trained network in three formats, each compared with the network that it was made from.
+"""Export formats: StableHLO, ONNX and safetensors. Each export is checked against the JAX network.
 
-Exported networks compute in float32, also where the run computed in bfloat16: not every runtime
-has that type on a CPU.
+Exported networks compute in float32 even if the run computed in bfloat16, because not every runtime
+supports bfloat16 on a CPU.
 """
 
 from __future__ import annotations
@@ -20,58 +20,61 @@ from affect_jax.config import from_dict, to_dict
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
 from affect_jax.facs.action_units import UNITS
-from affect_jax.models import imported_weights
+from affect_jax.models import weight_mapping
 from affect_jax.models.network import create_network
 from affect_jax.models.predict_step import predict_step
-from affect_jax.run.load import TrainedNetwork
+from affect_jax.run.trained_network import TrainedNetwork
 
 FORMATS = ("stablehlo", "onnx", "safetensors")
-WEIGHTS = "model.safetensors"
-"""Under this name the Hugging Face Hub, and `config.init_from`, look for a repository's weights."""
+WEIGHTS_FILE = "model.safetensors"
+"""The Hugging Face Hub and `config.init_from` expect a repository's weights under this name."""
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-"""What the StableHLO is lowered for; one file serves all."""
+"""Platforms for which the StableHLO is lowered; one file contains all of them."""
 
 TOLERANCE = 1e-4
-BATCHES = (1, 8)
-"""An export whose outputs differ by more at one of these batch sizes is not kept."""
+CHECKED_BATCH_SIZES = (1, 8)
+"""Batch sizes at which the outputs are compared. The export fails if an output differs by more than
+`TOLERANCE`."""
 
 Outputs = dict[str, Any]  # {head: float32 [b, ...]}
 
 
-def write(
-    trained: TrainedNetwork, form: str, out: pathlib.Path, *, beside: bool = False
+def write_network(
+    trained: TrainedNetwork, export_format: str, out: pathlib.Path, *, separate_params: bool = False
 ) -> dict[str, Any]:
     """Writes a network into a folder.
 
     **Arguments:**
 
-    - `form`: one of `FORMATS`.
-    - `out`: exists.
-    - `beside`: of StableHLO: the parameters in a file of their own, and not in the program.
+    - `export_format`: one of `FORMATS`.
+    - `out`: an existing folder.
+    - `separate_params`: StableHLO only: write the parameters to a separate file instead of into the
+      program.
 
-    **Returns:**
+    **Returns:** `files`, the names of the files; for StableHLO and ONNX also `largest_difference`:
+    batch size -> largest difference from the outputs of the JAX network.
 
-    `files`, their names; and of what can be run, `largest_difference` from the network in JAX by
-    batch size.
-
-    **Raises:** `UserError` where a package is missing, the network has something that the format
-    cannot say, or the outputs differ.
+    **Raises:** `UserError` if a package is missing, the network cannot be converted to the format,
+    or the outputs differ.
     """
-    if form == "safetensors":
-        _write(out / WEIGHTS, safetensors.numpy.save(_named(trained.variables)))
-        return {"files": [WEIGHTS]}
-    if form == "onnx":
-        return {"files": ["model.onnx"], "largest_difference": _onnx(trained, out / "model.onnx")}
-    differences = _stablehlo(trained, out / "model.stablehlo", beside)
-    if beside:
-        _write(out / WEIGHTS, safetensors.numpy.save(_named(trained.variables)))
-    files = ["model.stablehlo", *([WEIGHTS] if beside else [])]
+    if export_format == "safetensors":
+        _write_weights(trained, out / WEIGHTS_FILE)
+        return {"files": [WEIGHTS_FILE]}
+    if export_format == "onnx":
+        return {
+            "files": ["model.onnx"],
+            "largest_difference": _write_onnx(trained, out / "model.onnx"),
+        }
+    differences = _write_stablehlo(trained, out / "model.stablehlo", separate_params)
+    if separate_params:
+        _write_weights(trained, out / WEIGHTS_FILE)
+    files = ["model.stablehlo", *([WEIGHTS_FILE] if separate_params else [])]
     return {"files": files, "largest_difference": differences}
 
 
-def predictor(trained: TrainedNetwork) -> Callable[[dict[str, Any], Any], Outputs]:
-    """`(variables, uint8 [b, S, S, 3]) -> {head: float32 [b, ...]}`: `steps.predict_step`."""
+def create_predict_function(trained: TrainedNetwork) -> Callable[[dict[str, Any], Any], Outputs]:
+    """Returns `predict_step` as `(variables, uint8 [b, S, S, 3]) -> {head: float32 [b, ...]}`."""
     config = from_dict({**to_dict(trained.config), "dtype": "float32"})
     network, mirror = create_network(config), config.evaluation.mirror
     return lambda variables, images: predict_step(
@@ -84,9 +87,9 @@ def image_shape(trained: TrainedNetwork) -> tuple[int, int, int]:
     return size, size, 3
 
 
-def outputs(trained: TrainedNetwork) -> dict[str, dict[str, Any]]:
-    """What each output is: its shape after the batch, what its numbers are called and mean."""
-    known = {
+def describe_outputs(trained: TrainedNetwork) -> dict[str, dict[str, Any]]:
+    """Describes each output: the names of its values, in order, and their meaning."""
+    descriptions = {
         "expression": (trained.classes, "probability of each expression; they sum to 1"),
         "valence_arousal": (AXES, "in [-1, 1]"),
         "action_units": (
@@ -95,12 +98,16 @@ def outputs(trained: TrainedNetwork) -> dict[str, dict[str, Any]]:
         ),
     }
     return {
-        head: {"names": list(known[head][0]), "meaning": known[head][1]}
+        head: {"names": list(descriptions[head][0]), "meaning": descriptions[head][1]}
         for head in trained.network.heads
     }
 
 
-def _onnx(trained: TrainedNetwork, path: pathlib.Path) -> dict[str, float]:
+def _write_weights(trained: TrainedNetwork, path: pathlib.Path) -> None:
+    _write_atomically(path, safetensors.numpy.save(_named_parameters(trained.variables)))
+
+
+def _write_onnx(trained: TrainedNetwork, path: pathlib.Path) -> dict[str, float]:
     try:
         import onnxruntime
 
@@ -109,12 +116,12 @@ def _onnx(trained: TrainedNetwork, path: pathlib.Path) -> dict[str, float]:
         raise UserError(
             f"--format=onnx: needs {error.name}; pip install 'affect_jax[export]'"
         ) from None
-    predict = predictor(trained)
-    model = onnx_model.convert(
+    predict = create_predict_function(trained)
+    model = onnx_model.convert_to_onnx(
         lambda images: predict(trained.variables, images),
         image_shape(trained),
         name=trained.config.trunk.name,
-        about={"outputs": json.dumps(outputs(trained))},
+        metadata={"outputs": json.dumps(describe_outputs(trained))},
     )
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -123,69 +130,78 @@ def _onnx(trained: TrainedNetwork, path: pathlib.Path) -> dict[str, float]:
     def run(images: np.ndarray) -> Outputs:
         return dict(zip(names, session.run(None, {"image": images}), strict=True))
 
-    differences = _compared(trained, run, "onnx")
-    _write(path, content)
+    differences = _check_outputs(trained, run, "onnx")
+    _write_atomically(path, content)
     return differences
 
 
-def _stablehlo(trained: TrainedNetwork, path: pathlib.Path, beside: bool) -> dict[str, float]:
-    predict, named = predictor(trained), _named(trained.variables)
+def _write_stablehlo(
+    trained: TrainedNetwork, path: pathlib.Path, separate_params: bool
+) -> dict[str, float]:
+    predict = create_predict_function(trained)
+    named_parameters = _named_parameters(trained.variables)
     treedef = jax.tree.structure(trained.variables)
 
     def with_parameters(parameters: dict[str, Any], images: Any) -> Outputs:
-        ordered = [parameters[name] for name in named]
-        return predict(jax.tree.unflatten(treedef, ordered), images)
+        leaves = [parameters[name] for name in named_parameters]
+        return predict(jax.tree.unflatten(treedef, leaves), images)
 
-    def alone(images: Any) -> Outputs:
+    def with_constants(images: Any) -> Outputs:
         return predict(trained.variables, images)
 
     (batch,) = jax_export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *image_shape(trained)), np.uint8)
-    if beside:
-        shapes = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in named.items()}
-        made = jax_export.export(jax.jit(with_parameters), platforms=PLATFORMS)(shapes, images)
+    if separate_params:
+        shapes = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in named_parameters.items()}
+        exported = jax_export.export(jax.jit(with_parameters), platforms=PLATFORMS)(shapes, images)
     else:
-        made = jax_export.export(jax.jit(alone), platforms=PLATFORMS)(images)
-    content = bytes(made.serialize())
+        exported = jax_export.export(jax.jit(with_constants), platforms=PLATFORMS)(images)
+    content = bytes(exported.serialize())
     call = jax_export.deserialize(bytearray(content)).call
-    given = (named,) if beside else ()
-    differences = _compared(trained, lambda faces: dict(call(*given, faces)), "stablehlo")
-    _write(path, content)
+    parameters = (named_parameters,) if separate_params else ()
+    differences = _check_outputs(trained, lambda faces: dict(call(*parameters, faces)), "stablehlo")
+    _write_atomically(path, content)
     return differences
 
 
-def _compared(
-    trained: TrainedNetwork, run: Callable[[np.ndarray], Outputs], form: str
+def _check_outputs(
+    trained: TrainedNetwork, run: Callable[[np.ndarray], Outputs], export_format: str
 ) -> dict[str, float]:
-    """The largest difference of any output from JAX's, by batch size."""
+    """Compares the outputs of an export with those of JAX on random images.
+
+    **Returns:** batch size -> largest absolute difference.
+
+    **Raises:** `UserError` if a difference exceeds `TOLERANCE`.
+    """
     random = np.random.default_rng(0)
-    faces = random.integers(0, 256, (max(BATCHES), *image_shape(trained)), np.uint8)
+    faces = random.integers(0, 256, (max(CHECKED_BATCH_SIZES), *image_shape(trained)), np.uint8)
     with jax.default_matmul_precision("highest"):
-        wanted = jax.jit(predictor(trained))(trained.variables, faces)
-        found = {size: run(faces[:size]) for size in BATCHES}
+        expected = jax.jit(create_predict_function(trained))(trained.variables, faces)
+        outputs = {size: run(faces[:size]) for size in CHECKED_BATCH_SIZES}
     differences = {
         str(size): max(
-            float(np.abs(np.asarray(wanted[head])[:size] - np.asarray(got[head])).max())
-            for head in wanted
+            float(np.abs(np.asarray(expected[head])[:size] - np.asarray(actual[head])).max())
+            for head in expected
         )
-        for size, got in found.items()
+        for size, actual in outputs.items()
     }
-    worst = max(differences.values())
-    if not worst <= TOLERANCE:
+    max_difference = max(differences.values())
+    if not max_difference <= TOLERANCE:
         raise UserError(
-            f"--format={form}: its outputs differ from JAX's by {worst:.1e}, more than "
-            f"{TOLERANCE:.0e}; nothing was written"
+            f"--format={export_format}: the outputs differ from JAX's by {max_difference:.1e}, "
+            f"more than {TOLERANCE:.0e}; nothing was written"
         )
     return differences
 
 
-def _named(variables: dict[str, Any]) -> dict[str, np.ndarray]:
-    named = imported_weights.named(variables["params"], variables["batch_stats"])
-    return {name: np.ascontiguousarray(array) for name, array in named.items()}
+def _named_parameters(variables: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The parameters as a flat dictionary, in the layout of safetensors."""
+    arrays = weight_mapping.flatten_by_name(variables["params"], variables["batch_stats"])
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _write(path: pathlib.Path, content: bytes) -> None:
-    """The file appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+def _write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Writes under a temporary name and renames, so that the file is never incomplete."""
+    partial_path = path.with_name(path.name + ".partial")
+    partial_path.write_bytes(content)
+    partial_path.replace(path)

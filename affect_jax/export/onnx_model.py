@@ -1,4 +1,4 @@
-"""A function of JAX's as an ONNX model, by jax2onnx."""
+"""Conversion of a JAX function to an ONNX model with jax2onnx."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from affect_jax.core.errors import UserError, first_line
 
 OPSET = 18
 IR_VERSION = 8
-"""Both are of 2022, so that old runtimes read the file too (onnxruntime from 1.14 on)."""
+"""Both versions are from 2022, so that old runtimes can read the file (onnxruntime from 1.14)."""
 
 
-def convert(
+def convert_to_onnx(
     function: Callable[[jax.Array], Mapping[str, jax.Array]],
-    image: tuple[int, ...],
+    image_shape: tuple[int, ...],
     *,
     name: str,
-    about: Mapping[str, str],
+    metadata: Mapping[str, str],
 ) -> onnx.ModelProto:
-    """The ONNX model of a function from images to named arrays.
+    """Converts a function from images to named arrays.
 
     **Arguments:**
 
-    - `function`: uint8 [b, *image] -> `{name: float32 [b, ...]}`, whatever b is.
-    - `image`: shape of one image.
-    - `name`: of the graph.
-    - `about`: put into the file's metadata.
+    - `function`: uint8 [b, *image_shape] -> `{name: float32 [b, ...]}` for any b.
+    - `image_shape`: shape of one image.
+    - `name`: name of the graph.
+    - `metadata`: stored in the file's metadata.
 
-    **Returns:** a model with the input `image` and the function's names as outputs.
+    **Returns:** a model with the input `image` and one output for each name.
 
-    **Raises:** `UserError` for a function that jax2onnx cannot convert.
+    **Raises:** `UserError` if jax2onnx cannot convert the function.
     """
     (batch,) = jax_export.symbolic_shape("batch")
-    given = jax.ShapeDtypeStruct((batch, *image), np.uint8)
-    names = list(jax.eval_shape(function, given))
+    input_spec = jax.ShapeDtypeStruct((batch, *image_shape), np.uint8)
+    names = list(jax.eval_shape(function, input_spec))
 
-    def in_order(images: jax.Array) -> tuple[jax.Array, ...]:
-        found = function(images)  # once: what is called twice stands in the graph twice
-        return tuple(found[name] for name in names)
+    def ordered_outputs(images: jax.Array) -> tuple[jax.Array, ...]:
+        outputs = function(images)  # called once: each call would add the network to the graph
+        return tuple(outputs[name] for name in names)
 
     try:
         model = to_onnx(
-            in_order,
-            [given],
+            ordered_outputs,
+            [input_spec],
             model_name=name,
             opset=OPSET,
             input_names=["image"],
@@ -59,17 +59,17 @@ def convert(
             return_mode="ir",
         )
         assert isinstance(model, onnx_ir.Model)
-        # A mirrored pass has the same weights again.
+        # Averaging over the mirror image runs the network twice: store its weights once.
         DeduplicateInitializersPass(size_limit=2**31)(model)
         proto = onnx_ir.to_proto(model)
-        # Notes on shapes in between, some of which jax2onnx 0.17.1 gets wrong; readers infer them.
+        # jax2onnx 0.17.1 writes some wrong intermediate shapes. If absent, readers infer them.
         del proto.graph.value_info[:]
         proto.ir_version = IR_VERSION
-        helper.set_model_props(proto, dict(about))
+        helper.set_model_props(proto, dict(metadata))
         onnx.checker.check_model(proto, full_check=True)
-    except Exception as error:  # of a primitive that it does not know anything may be raised
+    except Exception as error:  # an unsupported primitive may raise any exception
         raise UserError(
             f"--format=onnx: jax2onnx cannot convert this network ({first_line(error)}); "
-            "--format=stablehlo has all of JAX"
+            "--format=stablehlo supports all of JAX"
         ) from error
     return proto

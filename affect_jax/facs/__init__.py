@@ -1,1 +1,1 @@
-"""Facial action coding: the table of units, the rig between units and landmarks, drawn faces."""
+"""Facial action coding: the table of units, the rig between units and landmarks, rendered faces."""

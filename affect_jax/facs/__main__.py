@@ -1,15 +1,15 @@
-"""Action units of every face of a data set, estimated from its landmarks; no pixel is read.
+"""Command that estimates the action units of each face of a data set from its landmarks.
 
     python -m affect_jax.facs --manual_dir=/path/to/AffectNet --out=units.csv
     python -m affect_jax.facs --prepared=data/affectnet/manual_256/1.1.0 --out=units.csv
     python -m affect_jax.facs --recovery
 
-The table has the columns id (the path in the source), split, expression, AU1, AU2, ..., AU43 and
-residual; cells of a face without landmarks are empty. How well the units tell expressions from
-neutral is printed; so is, with --recovery, how exactly the rig finds the units of its own faces.
+It reads landmarks and labels, no images. The table has the columns id (the path in the source),
+split, expression, AU1, AU2, ..., AU43 and residual. The cells of a face without landmarks are
+empty. The command also prints how well the units separate expressions from neutral. With
+--recovery, it prints the estimation error on faces that the rig generates.
 
-This module is the way from files to `affect_jax.facs.estimation`, so it alone of its room knows
-`affect_jax.data`, and only while it reads.
+This is the only module of `affect_jax.facs` that imports `affect_jax.data`.
 """
 
 from __future__ import annotations
@@ -20,131 +20,137 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from affect_jax.core.cli import Parser, answering
+from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError, first_line
 
-if TYPE_CHECKING:  # loading takes seconds, --help does not wait for it
+if TYPE_CHECKING:  # these imports take seconds; --help does not need them
     import numpy as np
 
     from affect_jax.data.face_images import Row
     from affect_jax.facs.estimation import Estimate
 
 VARIANTS = ("manual", "automatic", "second")  # of a release, see `affect_jax.data.affectnet`
-MAX_REASONS = 5  # rows that could not be read, shown
+MAX_PRINTED_PROBLEMS = 5  # rows with unreadable values
 
 
-class Faces(NamedTuple):
-    """What a data set says of its n faces.
+class LabelledFaces(NamedTuple):
+    """Labels and landmarks of the n faces of a data set.
 
     - `ids`, `splits`: str [n].
-    - `expression`: str [n], the name, or "" where there is none.
-    - `landmarks`: float [n, 68, 2], pixels; NaN where there are none.
-    - `unreadable`: "split, id: reason" of each row with something that is not as it should be; what
-      else it holds counts.
+    - `expressions`: str [n], names; "" for a face without expression.
+    - `landmarks`: float [n, 68, 2], pixels; NaN for a face without landmarks.
+    - `unreadable`: "split, id: reason" of each row with an invalid value. The other values of such
+      a row are used.
     """
 
     ids: np.ndarray
     splits: np.ndarray
-    expression: np.ndarray
+    expressions: np.ndarray
     landmarks: np.ndarray
     unreadable: list[str]
 
 
-@answering
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(
+@handle_cli_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = ArgumentParser(
         prog="python -m affect_jax.facs",
-        description="Estimates action units from 68 landmarks and prints how well they separate"
-        " expressions.",
+        description="Estimates action units from 68 landmarks. Prints how well they separate"
+        " expressions from neutral.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--manual_dir", type=pathlib.Path, help="folder of an AffectNet release")
     source.add_argument(
         "--prepared",
         type=pathlib.Path,
-        help="folder of a prepared data set, which holds prepared.json",
+        help="folder of a prepared data set (contains prepared.json)",
     )
     source.add_argument(
         "--recovery",
         action="store_true",
-        help="instead, draw landmarks from units and print the error of finding these again",
+        help="generate landmarks from random units and print the estimation error",
     )
-    parser.add_argument("--variant", choices=VARIANTS, default="manual", help="of the release")
-    parser.add_argument("--out", type=pathlib.Path, help="the table, .csv")
-    given = parser.parse_args(arguments)
-    if given.out:
-        check_out(given.out)
-    if given.recovery and given.out:
-        raise UserError("--out: the table of --recovery is printed only")
-    if given.recovery:
-        print_recovery()
-    elif given.manual_dir:
-        report(read_release(given.manual_dir, given.variant), given.out)
+    parser.add_argument(
+        "--variant", choices=VARIANTS, default="manual", help="variant of the release"
+    )
+    parser.add_argument("--out", type=pathlib.Path, help=".csv file to write the table to")
+    args = parser.parse_args(argv)
+    if args.out:
+        check_output_path(args.out)
+    if args.recovery and args.out:
+        raise UserError("--out: not available with --recovery, which only prints its table")
+    if args.recovery:
+        print_estimation_error()
+    elif args.manual_dir:
+        print_report(read_release(args.manual_dir, args.variant), args.out)
     else:
-        report(read_prepared(given.prepared), given.out)
+        print_report(read_prepared(args.prepared), args.out)
     return 0
 
 
-def check_out(out: pathlib.Path) -> None:
-    """Whether the table can be written there, before any work.
+def check_output_path(out: pathlib.Path) -> None:
+    """Checks that the table can be written to `out`, before any work.
 
-    **Raises:** `UserError` where not.
+    **Raises:** `UserError` if the name does not end in .csv or the folder does not exist.
     """
     if out.suffix != ".csv" or out.is_dir():
         raise UserError(f"--out={out}: name a file that ends in .csv")
     if not out.absolute().parent.is_dir():
-        raise UserError(f"--out={out}: there is no folder {out.absolute().parent}")
+        raise UserError(f"--out={out}: the folder {out.absolute().parent} does not exist")
 
 
-def print_recovery() -> None:
+def print_estimation_error() -> None:
     from affect_jax.facs import estimation_error
 
-    print(estimation_error.table())
+    print(estimation_error.format_table())
 
 
-def report(faces: Faces, out: pathlib.Path | None) -> None:
-    """Estimates, prints what was found, and writes the table where `out` is given."""
+def print_report(faces: LabelledFaces, out: pathlib.Path | None) -> None:
+    """Estimates the units, prints a summary, and writes the table if `out` is not None."""
     import numpy as np
 
     from affect_jax.facs import expression_auc
     from affect_jax.facs.estimation import estimate
 
     if not len(faces.ids):
-        raise UserError("the data set has no faces: its tables hold nothing but a header")
-    found = estimate(faces.landmarks)
-    if out:  # before a word is said, whose reader may be gone
-        write(faces, found, out)
-    known = np.isfinite(found.residual)
+        raise UserError("the data set has no faces: its tables contain only a header")
+    estimates = estimate(faces.landmarks)
+    if out:  # before printing, which fails if the reader closed the pipe
+        write_csv(faces, estimates, out)
+    is_estimated = np.isfinite(estimates.residual)
     print(
-        f"{len(known):,} faces, {np.sum(~known):,} of them without usable landmarks;"
-        f" {len(faces.unreadable):,} rows with something unreadable"
+        f"{len(is_estimated):,} faces, {np.sum(~is_estimated):,} of them without usable landmarks;"
+        f" {len(faces.unreadable):,} rows with unreadable values"
     )
-    for line in faces.unreadable[:MAX_REASONS]:
-        print(f"  {' '.join(line.split())}")  # an id may hold the end of a line
-    if known.any():
-        print(f"median residual: {np.median(found.residual[known]):.3f} of the eyes' distance\n")
+    for line in faces.unreadable[:MAX_PRINTED_PROBLEMS]:
+        print(f"  {' '.join(line.split())}")  # an id may contain a newline
+    if is_estimated.any():
+        median = np.median(estimates.residual[is_estimated])
+        print(f"median residual: {median:.3f} of the inter-eye distance\n")
     splits = {name: faces.splits == name for name in dict.fromkeys(faces.splits.tolist())}
     if len(splits) > 1:
-        splits["all"] = np.full(len(known), True)
+        splits["all"] = np.full(len(is_estimated), True)
     print("Area under the ROC curve (faces : neutral faces); 0.5 is chance.")
-    print(expression_auc.table(found.intensities, faces.landmarks, faces.expression, splits))
+    table = expression_auc.format_table(
+        estimates.intensities, faces.landmarks, faces.expressions, splits
+    )
+    print(table)
     if out:
         print(f"\nwritten: {out}")
 
 
-def write(faces: Faces, found: Estimate, out: pathlib.Path) -> None:
-    """The table, one row a face, in the order of the data set."""
+def write_csv(faces: LabelledFaces, estimates: Estimate, out: pathlib.Path) -> None:
+    """Writes one row per face, in the order of the data set."""
     import numpy as np
 
     from affect_jax.facs.action_units import UNITS
 
-    numbers = np.column_stack([found.intensities, found.residual])
+    numbers = np.column_stack([estimates.intensities, estimates.residual])
     header = ("id", "split", "expression", *(f"AU{unit}" for unit in UNITS), "residual")
     try:
         with open(out, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
-            texts = zip(faces.ids, faces.splits, faces.expression, strict=True)
+            texts = zip(faces.ids, faces.splits, faces.expressions, strict=True)
             for text, row in zip(texts, numbers, strict=True):
                 cells = [f"{value:.4f}" if np.isfinite(value) else "" for value in row]
                 writer.writerow([*text, *cells])
@@ -152,111 +158,115 @@ def write(faces: Faces, found: Estimate, out: pathlib.Path) -> None:
         raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
 
 
-def read_release(folder: pathlib.Path, variant: str) -> Faces:
-    """The tables of a release; landmarks are in the pixels of its photographs, which may be away.
+def read_release(folder: pathlib.Path, variant: str) -> LabelledFaces:
+    """Reads the tables of a release. The photographs may be missing; landmarks are in their pixels.
 
-    **Raises:** `UserError` where the release is not there or is none.
+    **Raises:** `UserError` if the release is missing or invalid.
     """
     import tempfile
 
-    from affect_jax.data import affectnet, file_builder
+    from affect_jax.data import affectnet, image_files_builder
 
     if not folder.is_dir():
-        what = "a file, name the folder it is in" if folder.exists() else "no such folder"
-        raise UserError(f"--manual_dir={folder}: {what}")
-    with tempfile.TemporaryDirectory() as nothing:  # that is prepared
+        problem = "a file, name the folder it is in" if folder.exists() else "no such folder"
+        raise UserError(f"--manual_dir={folder}: {problem}")
+    with tempfile.TemporaryDirectory() as empty_folder:  # the builder prepares nothing in it
         config = affectnet.CONFIGS[variant]
         builder = affectnet.AffectNet(
-            config=config, data_dir=nothing, manual_dir=folder, images=False
+            config=config, data_dir=empty_folder, manual_dir=folder, images=False
         )
         sources = builder.sources()
     parts = [
-        _read_rows(split, file_builder.unique(source.rows()), source.total)
+        _read_rows(split, image_files_builder.make_ids_unique(source.rows()), source.total)
         for split, source in sources.items()
     ]
-    return _joined(parts)
+    return _concatenate(parts)
 
 
-def _read_rows(split: str, found: Iterable[Row], total: int) -> Faces:
+def _read_rows(split: str, rows: Iterable[Row], total: int) -> LabelledFaces:
     import numpy as np
 
     ids, names, unreadable = [], [], []
     landmarks = np.full((total, 68, 2), np.nan)
-    for place, row in enumerate(found):
+    for index, row in enumerate(rows):
         name, points, reasons = _read_row(row)
         ids.append(row.id)
         names.append(name)
         if points is not None:
-            landmarks[place] = points
+            landmarks[index] = points
         if reasons:
             unreadable.append(f"{split}, {row.id}: {'; '.join(reasons)}")
     splits = np.full(len(ids), split)
-    return Faces(np.array(ids, str), splits, np.array(names, str), landmarks, unreadable)
+    return LabelledFaces(np.array(ids, str), splits, np.array(names, str), landmarks, unreadable)
 
 
 def _read_row(row: Row) -> tuple[str, np.ndarray | None, list[str]]:
-    """Expression, landmarks, and why either cannot be read."""
+    """Returns the expression, the landmarks, and the reasons why either cannot be read."""
     from affect_jax.core import labels
-    from affect_jax.data import label_parsing
+    from affect_jax.data import annotation_parsing
 
     name, points, reasons = "", None, []
     values: Mapping[str, Any] = row.values or {}
     try:
-        if row.annotations:
-            values = label_parsing.read_annotations(row.annotations)
-        expression = label_parsing.parse_expression(values, labels.EXPRESSIONS)
+        if row.annotation_prefix:
+            values = annotation_parsing.read_annotations(row.annotation_prefix)
+        expression = annotation_parsing.parse_expression(values, labels.EXPRESSIONS)
         name = labels.EXPRESSIONS[expression] if expression >= 0 else ""
-    except label_parsing.Unusable as reason:
-        reasons.append(str(reason))
+    except annotation_parsing.UnusableInputError as error:
+        reasons.append(str(error))
     try:
-        points = label_parsing.parse_landmarks(values)
-    except label_parsing.Unusable as reason:
-        reasons.append(str(reason))
+        points = annotation_parsing.parse_landmarks(values)
+    except annotation_parsing.UnusableInputError as error:
+        reasons.append(str(error))
     return name, points, reasons
 
 
-def read_prepared(folder: pathlib.Path) -> Faces:
-    """The labels of a prepared data set.
+def read_prepared(folder: pathlib.Path) -> LabelledFaces:
+    """Reads the labels of a prepared data set.
 
-    **Raises:** `UserError` where there is none, or where it is damaged.
+    **Raises:** `UserError` if the data set is missing or damaged.
     """
     import numpy as np
     import tensorflow_datasets as tfds
 
-    from affect_jax.data import records
+    from affect_jax.data import record_reader
 
-    if not (folder / records.PREPARED).is_file():
-        raise UserError(f"--prepared={folder}: no prepared data set, {records.PREPARED} is missing")
+    if not (folder / record_reader.PREPARED_FILE).is_file():
+        raise UserError(
+            f"--prepared={folder}: no prepared data set, {record_reader.PREPARED_FILE} is missing"
+        )
     try:
         builder = tfds.builder_from_directory(str(folder))
-    except Exception as error:  # each file that is missing or damaged has one of its own
+    except Exception as error:  # each missing or damaged file raises a different type
         line = first_line(error)
         raise UserError(f"--prepared={folder}: its description cannot be read: {line}") from error
     parts = []
     for name in builder.info.splits:
-        split = records.open_split(builder, name)
+        split = record_reader.open_split(builder, name)
         columns = split.columns()
-        names = np.array([*split.classes, ""])  # place -1: no expression
+        names = np.array([*split.classes, ""])  # index -1: no expression
         parts.append(
-            Faces(
+            LabelledFaces(
                 columns["id"],
                 np.full(len(split), name),
                 names[columns["expression"]],
-                records.unsquared(columns["landmarks"].astype(np.float64), columns["aspect"]),
+                record_reader.restore_aspect_ratio(
+                    columns["landmarks"].astype(np.float64), columns["aspect"]
+                ),
                 [],
             )
         )
-    return _joined(parts)
+    return _concatenate(parts)
 
 
-def _joined(parts: Sequence[Faces]) -> Faces:
+def _concatenate(parts: Sequence[LabelledFaces]) -> LabelledFaces:
     import numpy as np
 
-    ids, splits, expression, landmarks, unreadable = zip(*parts, strict=True)
-    return Faces(
+    ids, splits, expressions, landmarks, unreadable = zip(*parts, strict=True)
+    return LabelledFaces(
         np.concatenate(ids),
         np.concatenate(splits),
-        np.concatenate(expression),
+        np.concatenate(expressions),
         np.concatenate(landmarks),
         [line for lines in unreadable for line in lines],
     )

@@ -2,7 +2,7 @@
 
 Sources: Ekman, Friesen and Hager, Facial Action Coding System (2002), for numbers, names, muscles
 and sides; Friesen and Ekman, EMFACS-7 (1983), for the prototypes, as the AffectNet summary (2018)
-lists them. Prototypes suggest an emotion, they do not name it: AU6 with AU12 may mean happiness.
+lists them. A prototype suggests an emotion but does not prove it: AU6 with AU12 may mean happiness.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ActionUnit:
-    """One unit.
+    """An action unit.
 
     **Arguments:**
 
-    - `number`, `name`: FACS's.
-    - `muscles`: that do it.
-    - `moves`: what one sees.
-    - `sided`: FACS scores left and right apart.
+    - `number`, `name`: as in FACS.
+    - `muscles`: the muscles that produce it.
+    - `appearance`: the visible change.
+    - `has_sides`: FACS scores left and right separately.
     """
 
     number: int
     name: str
     muscles: str
-    moves: str
-    sided: bool = True
+    appearance: str
+    has_sides: bool = True
 
 
-TABLE = (
+ACTION_UNITS = (
     ActionUnit(1, "inner brow raiser", "frontalis, pars medialis", "inner brows go up"),
     ActionUnit(2, "outer brow raiser", "frontalis, pars lateralis", "outer brows go up"),
     ActionUnit(
@@ -52,34 +52,36 @@ TABLE = (
     ActionUnit(12, "lip corner puller", "zygomaticus major", "mouth corners go up and out"),
     ActionUnit(14, "dimpler", "buccinator", "mouth corners go in, tightened"),
     ActionUnit(15, "lip corner depressor", "depressor anguli oris", "mouth corners go down"),
-    ActionUnit(17, "chin raiser", "mentalis", "chin and lower lip go up", sided=False),
+    ActionUnit(17, "chin raiser", "mentalis", "chin and lower lip go up", has_sides=False),
     ActionUnit(20, "lip stretcher", "risorius with platysma", "mouth corners go out"),
-    ActionUnit(23, "lip tightener", "orbicularis oris", "lips get narrow and tight", sided=False),
-    ActionUnit(24, "lip pressor", "orbicularis oris", "lips are pressed together", sided=False),
     ActionUnit(
-        25, "lips part", "depressor labii inferioris, or others let go", "lips part", sided=False
+        23, "lip tightener", "orbicularis oris", "lips get narrow and tight", has_sides=False
+    ),
+    ActionUnit(24, "lip pressor", "orbicularis oris", "lips are pressed together", has_sides=False),
+    ActionUnit(
+        25, "lips part", "depressor labii inferioris, or others relax", "lips part", has_sides=False
     ),
     ActionUnit(
         26,
         "jaw drop",
-        "masseter, temporalis and internal pterygoid let go",
+        "masseter, temporalis and internal pterygoid relax",
         "jaw goes down",
-        sided=False,
+        has_sides=False,
     ),
     ActionUnit(
         43,
         "eyes closed",
-        "levator palpebrae superioris lets go",
+        "levator palpebrae superioris relaxes",
         "upper lids close",
-        sided=False,  # one eye alone is another unit, AU46, wink
+        has_sides=False,  # closing one eye is a different unit, AU46, wink
     ),
 )
 
-UNITS = tuple(unit.number for unit in TABLE)
-"""The order of every array of action units."""
+UNITS = tuple(unit.number for unit in ACTION_UNITS)
+"""FACS numbers, in the order of every array of action units."""
 
-ACTIVE = 0.5
-"""A unit counts as active from this intensity on, where a loss or a score wants yes or no."""
+ACTIVE_THRESHOLD = 0.5
+"""Losses and scores with binary targets count a unit as active at this intensity or above."""
 
 PROTOTYPES: dict[str, tuple[int, ...]] = {
     "happiness": (6, 12),
@@ -90,24 +92,26 @@ PROTOTYPES: dict[str, tuple[int, ...]] = {
     "anger": (4, 5, 7, 23),
     "contempt": (12, 14),
 }
-"""EMFACS; AU16, lower lip depressor, is not among `UNITS`: 68 points do not tell it from AU25."""
+"""Units of each emotion (EMFACS). AU16, lower lip depressor, is not among `UNITS`: 68 points do not
+distinguish it from AU25."""
 
 
-ONE_SIDED = "contempt"
-"""The emotion whose units move one side of the face; which, does not matter."""
+UNILATERAL_EMOTION = "contempt"
+"""The emotion whose units move one side of the face only, left or right."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Compatibility:
-    """How well a set of units fits one emotion's prototype.
+    """How well a set of units matches the prototype of an emotion.
 
     **Arguments:**
 
     - `emotion`: one of `PROTOTYPES`.
-    - `score`: in [0, 1], the cosine between intensities and prototype: 1 when exactly its units
-      are active, equally; where sides are known, on the sides that it moves.
-    - `present`, `missing`: the prototype's units at `threshold` or above, and the others.
-    - `extra`: active units that the prototype does not have.
+    - `score`: cosine similarity of intensities and prototype, in [0, 1]. It is 1 if exactly the
+      units of the prototype are active, with equal intensity. If the intensities have sides, they
+      must also be on the sides that the prototype moves.
+    - `present`, `missing`: units of the prototype at `threshold` or above, and below.
+    - `extra`: active units that are not in the prototype.
     """
 
     emotion: str
@@ -117,65 +121,67 @@ class Compatibility:
     extra: tuple[int, ...]
 
 
-def explain(
+def rank_emotions(
     intensities: Mapping[int, float] | Sequence[float] | np.ndarray, threshold: float = 0.2
 ) -> list[Compatibility]:
-    """Which emotions a face's units are compatible with, the best first: never a single verdict.
+    """Ranks all emotions by how well they are compatible with the units of a face, best first.
 
     **Arguments:**
 
-    - `intensities`: [18] in the order of `UNITS`, or `{number: intensity}`; in [0, 1]. Or [2, 18]
-      of the two sides, which tells contempt, on one side, from a smile.
-    - `threshold`: from here on a unit counts as active, on either side.
+    - `intensities`: [18] in the order of `UNITS`, or `{number: intensity}`; in [0, 1]. Or [2, 18],
+      one row per side, which separates contempt (one side) from a smile.
+    - `threshold`: a unit is active if its intensity is at least this on either side.
 
-    **Returns:** all seven; scores are 0 where nothing fits, for a neutral face everywhere.
+    **Returns:** all seven emotions. A score of 0 means no match; a neutral face has only zeros.
 
     **Raises:** `ValueError` for an unknown unit, and for an intensity or threshold outside [0, 1].
     """
-    values = _checked(intensities)
+    values = _validate_intensities(intensities)
     if not (isinstance(threshold, Real) and 0 < threshold <= 1):
         raise ValueError(f"threshold = {threshold!r}: must be a number in (0, 1]")
     stronger = np.atleast_2d(values).max(axis=0)
     active = {unit for unit, value in zip(UNITS, stronger, strict=True) if value >= threshold}
-    found = []
+    ranking = []
     for emotion, prototype in PROTOTYPES.items():
-        known = [unit for unit in prototype if unit in UNITS]
-        pattern = np.isin(UNITS, known).astype(float)
-        patterns = [pattern] if values.ndim == 1 else _on_sides(emotion, pattern)
-        found.append(
+        measurable = [unit for unit in prototype if unit in UNITS]
+        pattern = np.isin(UNITS, measurable).astype(float)
+        candidates = [pattern] if values.ndim == 1 else _side_patterns(emotion, pattern)
+        ranking.append(
             Compatibility(
                 emotion,
-                max(_cosine(values, one) for one in patterns) if active else 0.0,
-                present=tuple(unit for unit in known if unit in active),
+                max(_cosine_similarity(values, c) for c in candidates) if active else 0.0,
+                present=tuple(unit for unit in measurable if unit in active),
                 missing=tuple(unit for unit in prototype if unit not in active),
-                extra=tuple(sorted(active - set(known))),
+                extra=tuple(sorted(active - set(measurable))),
             )
         )
-    return sorted(found, key=lambda one: -one.score)
+    return sorted(ranking, key=lambda compatibility: -compatibility.score)
 
 
-def _checked(intensities: Mapping[int, float] | Sequence[float] | np.ndarray) -> np.ndarray:
-    """float64 [18] or [2, 18], in [0, 1]."""
+def _validate_intensities(
+    intensities: Mapping[int, float] | Sequence[float] | np.ndarray,
+) -> np.ndarray:
+    """Returns the intensities as float64 [18] or [2, 18], in [0, 1]."""
     if isinstance(intensities, Mapping):
         unknown = [unit for unit in intensities if isinstance(unit, bool) or unit not in UNITS]
         if unknown:
             raise ValueError(f"action unit {min(unknown, key=str)} is not among {UNITS}")
         intensities = [intensities.get(unit, 0.0) for unit in UNITS]
     values = np.asarray(intensities)
-    fits = values.shape in ((len(UNITS),), (2, len(UNITS))) and values.dtype.kind in "biuf"
-    if not fits or not ((values >= 0) & (values <= 1)).all():
+    is_valid = values.shape in ((len(UNITS),), (2, len(UNITS))) and values.dtype.kind in "biuf"
+    if not is_valid or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"intensities must be {len(UNITS)} numbers in [0, 1], or two rows of them")
     return values.astype(float)
 
 
-def _on_sides(emotion: str, pattern: np.ndarray) -> list[np.ndarray]:
-    """What the prototype looks like on two sides [2, 18], either way round."""
-    if emotion != ONE_SIDED:
+def _side_patterns(emotion: str, pattern: np.ndarray) -> list[np.ndarray]:
+    """The prototype as patterns [2, 18] of both sides; a unilateral one has a pattern per side."""
+    if emotion != UNILATERAL_EMOTION:
         return [np.stack([pattern, pattern])]
-    rest = np.zeros_like(pattern)
-    return [np.stack([pattern, rest]), np.stack([rest, pattern])]
+    inactive = np.zeros_like(pattern)
+    return [np.stack([pattern, inactive]), np.stack([inactive, pattern])]
 
 
-def _cosine(one: np.ndarray, other: np.ndarray) -> float:
-    norms = np.linalg.norm(one) * np.linalg.norm(other)
-    return min(float(np.sum(one * other) / norms), 1.0)  # rounding may pass 1
+def _cosine_similarity(first: np.ndarray, second: np.ndarray) -> float:
+    norms = np.linalg.norm(first) * np.linalg.norm(second)
+    return min(float(np.sum(first * second) / norms), 1.0)  # rounding may exceed 1

@@ -1,25 +1,25 @@
-"""From 68 landmarks to action units: the inverse of `affect_jax.facs.rig`.
+"""Estimates action units from 68 landmarks: the inverse of `affect_jax.facs.rig`.
 
-A face's eyes are brought to their place, which removes its place, size and turn in the picture.
-What then separates its points from the neutral face is, up to noise, a sum of displacements:
+Aligning the eyes removes the position, size and in-plane rotation of a face. The difference between
+its points and the neutral face is then a sum of displacements, up to noise:
 
-    points = REST + sum_u intensity_u MOVES_u + sum_k identity_k IDENTITY_k + head's pose + noise
+    points = neutral + sum_u intensity_u unit_u + sum_k coefficient_k identity_k + pose + noise
 
-with intensities that are not negative, one a side where FACS scores sides, and priors on
-everything. The most probable sum is a non-negative least squares problem. Only its right-hand side
-differs between faces, so identity and pose, which may have either sign, are eliminated once, by a
-QR decomposition; for many faces one product of matrices leaves problems of 30 rows and 30 unknowns,
-which SciPy's `nnls` (Lawson and Hanson's active sets) solves at about 50 microseconds a face. Kept
-libraries have no solver that takes a batch of such problems and solves them exactly; with an upper
-bound (`lsq_linear`) a face takes many times as long, so intensities above 1 are cut instead.
+Intensities are non-negative, with one per side if FACS scores sides. All unknowns have priors. The
+maximum a posteriori estimate is a non-negative least squares problem. Only its right-hand side
+differs between faces. Identity and pose are nuisance parameters of either sign, and a QR
+decomposition eliminates them once. One matrix product for many faces then leaves problems of 30
+rows and 30 unknowns. SciPy's `nnls` (active sets, Lawson and Hanson) solves one in about 50
+microseconds. No maintained library solves a batch of such problems exactly. An upper bound
+(`lsq_linear`) takes many times as long, so intensities above 1 are clipped instead.
 
-How noisy the landmarks are is found for each face by Morozov's discrepancy principle (1966): of
-five levels the finest at which what is left is not larger than the noise. So the points of a drawn
-face give its intensities closely, and those of a photograph are not overinterpreted.
+The noise of each face's landmarks is estimated by Morozov's discrepancy principle (1966): the
+finest of five levels at which the remainder is not larger than the noise. The estimate therefore
+fits the points of a rendered face closely and does not overfit those of a photograph.
 
-What 68 points cannot tell: wrinkles, so AU6 from AU7 only weakly; a person's habitual face from an
-expression, so that low brows look like AU4. Intensities of different detectors of landmarks have
-different offsets.
+Limits of 68 points: they show no wrinkles, so AU6 and AU7 are hardly distinguishable; they do not
+separate a person's resting face from an expression, so low brows look like AU4. Different landmark
+detectors lead to different offsets of the intensities.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ import numpy as np
 from scipy.optimize import nnls
 
 from affect_jax.facs import rig
-from affect_jax.facs.action_units import TABLE, UNITS
+from affect_jax.facs.action_units import ACTION_UNITS, UNITS
 
-CORNERS = ([36, 39], [42, 45])
+EYE_CORNERS = ([36, 39], [42, 45])
 """The corners of each eye: no unit moves them much."""
 
-TRUSTED_RESIDUAL = 0.3
-"""Landmarks with a larger residual are no face's: the worst of 5,255 photographs has 0.230, points
-drawn at random have more than 1."""
+MAX_TRUSTED_RESIDUAL = 0.3
+"""Landmarks with a larger residual are not from a face: the largest of 5,255 photographs is 0.230;
+random points have more than 1."""
 
-CHUNK = 8_192  # faces worked on at once: 9 MB for an array of their points
+CHUNK_SIZE = 8_192  # faces per step: an array of their points takes 9 MB
 
-LEVELS = (1.0, 0.5, 0.25, 0.1, 0.05)
-"""How much of `_NOISE` a face's landmarks may have, from photographs to drawn faces."""
+NOISE_LEVELS = (1.0, 0.5, 0.25, 0.1, 0.05)
+"""Factors of `_NOISE_STD` that are tried for each face, from photographs to rendered faces."""
 
-# Standard deviation of what the model leaves unexplained of a photograph's points, in face units:
-# x, y. A brow's height is precise, where it ends is not; jaw and nose are soft in every detector.
-# These and the priors below were searched for, to find drawn intensities again and to separate
-# expressions (`separation`) in 4,625 photographs; nothing else was fitted to labels.
-_NOISE = (
+# Standard deviation (x, y) of the unexplained part of a photograph's points, in face units. The
+# height of a brow is precise, its ends are not. Jaw and nose are imprecise in every detector.
+# These values and the priors below were tuned to recover rendered intensities and to separate
+# expressions in 4,625 photographs (`expression_auc`). Nothing else was fitted to labels.
+_NOISE_STD = (
     (range(17), 0.022, 0.022),  # jaw
     (range(17, 27), 0.020, 0.004),  # brows
     ((27, 28), 0.020, 0.020),  # bridge of the nose
@@ -60,26 +60,27 @@ _NOISE = (
 )
 
 # Standard deviations of the priors, all with mean 0.
-_INTENSITY = 0.4  # of a unit, the mean of its sides
-_UNEVEN = 0.12  # of its left side less its right one
-_IDENTITY = {
+_INTENSITY_STD = 0.4  # of a unit: mean of its sides
+_ASYMMETRY_STD = 0.12  # of a unit: left side minus right side
+_IDENTITY_STD = {
     **dict.fromkeys(rig.IDENTITY_NAMES, 0.6),
     **dict.fromkeys(("eye_spacing", "eye_size", "eye_slant"), 1.5),
     **dict.fromkeys(("brow_height", "brow_spacing", "brow_arch"), 1.2),
     **dict.fromkeys(("face_length", "chin_length", "nose_length", "mouth_height"), 0.75),
 }
-_POSE = {"x": 1.0, "y": 0.02, "turn": 1.0, "scale": 0.1, "yaw": 0.3, "pitch": 0.02}
+_POSE_STD = {"x": 1.0, "y": 0.02, "turn": 1.0, "scale": 0.1, "yaw": 0.3, "pitch": 0.02}
 
 
 class Estimate(NamedTuple):
     """Action units of n faces.
 
     - `intensities`: float [n, 18] in [0, 1], in the order of `action_units.UNITS`: the stronger
-      side's, as FACS scores an action that is uneven.
-    - `sides`: float [n, 2, 18], the picture's left and right; equal for units without sides.
-    - `residual`: float [n], the root of the mean square distance between a face's points and those
-      that the intensities explain, in face units (1 = the distance between the eyes): below 0.001
-      for drawn faces, about 0.03 for photographs; far above, intensities are not to be trusted.
+      side, as FACS scores an asymmetric action.
+    - `sides`: float [n, 2, 18], left and right side of the image; equal for units without sides.
+    - `residual`: float [n], root mean square distance between the points of a face and those of the
+      fitted model, in face units (1 = the distance between the eyes). It is below 0.001 for
+      rendered faces and about 0.03 for photographs. Do not trust intensities with a much larger
+      residual.
     """
 
     intensities: np.ndarray
@@ -87,112 +88,118 @@ class Estimate(NamedTuple):
     residual: np.ndarray
 
 
-class _Model(NamedTuple):
-    """The least squares problem of K unknown intensities and m unknowns of identity and pose.
+class _LeastSquares(NamedTuple):
+    """The least squares problem of K intensities and m nuisance parameters (identity and pose).
 
-    Unknowns are divided by their prior's deviation. Rows are points, then priors, each divided by
-    its deviation.
+    Unknowns are divided by the standard deviation of their prior. Rows are points, then priors,
+    each divided by its standard deviation.
     """
 
-    units: np.ndarray  # [136, K]
-    prior: np.ndarray  # [K, K], of the intensities; that of the others is the identity
-    free: np.ndarray  # [136, m]
-    solve_free: np.ndarray  # [m, 136]: the best identity and pose for what is left of the points
-    project: np.ndarray  # [136, K]: points' right-hand side to the small problem's
-    small: np.ndarray  # [K, K]: the small problem's matrix
+    units_matrix: np.ndarray  # [136, K]
+    prior_matrix: np.ndarray  # [K, K], of the intensities; the identity matrix for the others
+    nuisance_matrix: np.ndarray  # [136, m]
+    solve_nuisance: np.ndarray  # [m, 136]: maps the remainder of the points to identity and pose
+    reduce_target: (
+        np.ndarray
+    )  # [136, K]: maps the points to the right-hand side of the reduced problem
+    reduced_matrix: np.ndarray  # [K, K]: matrix of the reduced problem
 
 
 def estimate(landmarks: np.ndarray) -> Estimate:
-    """Intensities of the action units of n faces, NaN where landmarks are.
+    """Estimates the intensities of the action units of n faces.
 
     **Arguments:**
 
-    - `landmarks`: float [n, 68, 2], x and y in pixels with one scale for both; NaN for a face
-      without landmarks.
+    - `landmarks`: float [n, 68, 2], x and y in pixels with the same scale; NaN for a face without
+      landmarks.
+
+    **Returns:** an `Estimate`, NaN for a face without landmarks.
     """
     landmarks = np.asarray(landmarks, np.float64)
     sides = np.full((len(landmarks), 2, len(UNITS)), np.nan)
     residual = np.full(len(landmarks), np.nan)
-    for start in range(0, len(landmarks), CHUNK):
-        part = slice(start, start + CHUNK)
-        sides[part], residual[part] = _estimate(upright(landmarks[part]))
+    for start in range(0, len(landmarks), CHUNK_SIZE):
+        chunk = slice(start, start + CHUNK_SIZE)
+        sides[chunk], residual[chunk] = _estimate_aligned(align_eyes(landmarks[chunk]))
     return Estimate(sides.max(axis=1), sides, residual)
 
 
-def upright(landmarks: np.ndarray) -> np.ndarray:
-    """Points without their place, size and turn in the picture: float [n, 68, 2], face units.
+def align_eyes(landmarks: np.ndarray) -> np.ndarray:
+    """Removes position, size and in-plane rotation: float [n, 68, 2], face units.
 
-    The middles of the eyes' corners come to (-1/2, 0) and (1/2, 0). A face whose eyes are at one
-    point has none of these; its points are NaN.
+    The midpoint of each eye's corners moves to (-1/2, 0) or (1/2, 0). If both eyes of a face are at
+    the same point, its points are NaN.
     """
-    left, right = (landmarks[:, corners].mean(axis=1) for corners in CORNERS)
+    left, right = (landmarks[:, corners].mean(axis=1) for corners in EYE_CORNERS)
     across = right - left
     squared = np.sum(across**2, axis=1)
     x, y = (across / np.where(squared > 0, squared, np.nan)[:, None]).T[..., None]
     points = landmarks - ((left + right) / 2)[:, None]
-    turned = (points[..., 0] * x + points[..., 1] * y, points[..., 1] * x - points[..., 0] * y)
-    return np.stack(turned, axis=-1)
+    aligned = (points[..., 0] * x + points[..., 1] * y, points[..., 1] * x - points[..., 0] * y)
+    return np.stack(aligned, axis=-1)
 
 
-REST = upright(rig.NEUTRAL[None])[0]
-"""float [68, 2]: the neutral face, its eyes' corners in their place."""
+ALIGNED_NEUTRAL = align_eyes(rig.NEUTRAL[None])[0]
+"""float [68, 2]: the neutral face with aligned eyes."""
 
 
-def _sides() -> np.ndarray:
-    """float [K, 2, 18]: 1 where an unknown intensity is that of a side's unit."""
+def _build_unknown_sides() -> np.ndarray:
+    """Returns float [K, 2, 18]: 1 if the unknown is the intensity of this unit on this side."""
     unknowns = []
-    for unit, sided in enumerate(one.sided for one in TABLE):
-        for wanted in ((0,), (1,)) if sided else ((0, 1),):
+    for index, unit in enumerate(ACTION_UNITS):
+        for sides in ((0,), (1,)) if unit.has_sides else ((0, 1),):
             unknowns.append(np.zeros((2, len(UNITS))))
-            unknowns[-1][list(wanted), unit] = 1
+            unknowns[-1][list(sides), index] = 1
     return np.stack(unknowns)
 
 
-SIDES = _sides()
+UNKNOWN_SIDES = _build_unknown_sides()
 
 
-def _estimate(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intensities [n, 2, 18] and residuals [n] of upright points [n, 68, 2]."""
-    offsets = (points - REST).reshape(len(points), -1)
-    intensities = np.full((len(points), len(SIDES)), np.nan)
+def _estimate_aligned(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Estimates intensities [n, 2, 18] and residuals [n] of aligned points [n, 68, 2]."""
+    offsets = (points - ALIGNED_NEUTRAL).reshape(len(points), -1)
+    intensities = np.full((len(points), len(UNKNOWN_SIDES)), np.nan)
     residual = np.full(len(points), np.nan)
     rows = np.flatnonzero(np.isfinite(offsets).all(axis=1))
-    for level in LEVELS:
-        found, left = _fit(offsets[rows], level)
-        misfit = np.sqrt(np.mean((left / (level * _deviation())) ** 2, axis=1))
-        fits = misfit <= 1 if level < LEVELS[0] else np.full(len(rows), True)
-        intensities[rows[fits]] = found[fits]
-        residual[rows[fits]] = np.sqrt(np.sum(left[fits] ** 2, axis=1) / rig.NUM_POINTS)
-        rows = rows[misfit <= 0.5]  # only these can fit where the noise is less than half as large
-    return np.tensordot(intensities, SIDES, 1), residual
+    for level in NOISE_LEVELS:
+        fitted, remainder = _fit(offsets[rows], level)
+        misfit = np.sqrt(np.mean((remainder / (level * _noise_std())) ** 2, axis=1))
+        fits = misfit <= 1 if level < NOISE_LEVELS[0] else np.full(len(rows), True)
+        intensities[rows[fits]] = fitted[fits]
+        residual[rows[fits]] = np.sqrt(np.sum(remainder[fits] ** 2, axis=1) / rig.NUM_POINTS)
+        rows = rows[misfit <= 0.5]  # the others cannot fit at half the noise or less
+    return np.tensordot(intensities, UNKNOWN_SIDES, 1), residual
 
 
 def _fit(offsets: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable intensities [n, K] of points' offsets from `REST` [n, 136], and what is
-    left of the offsets [n, 136]."""
-    model, deviation = _model(level), level * _deviation()
-    scaled = offsets / deviation
-    solved = [nnls(model.small, target)[0] for target in scaled @ model.project]
-    intensities = np.minimum(np.reshape(solved, (-1, len(SIDES))), 1 / _INTENSITY)
-    left = scaled - intensities @ model.units.T
-    left -= left @ model.solve_free.T @ model.free.T
-    return intensities * _INTENSITY, left * deviation
+    """Fits offsets [n, 136] from `ALIGNED_NEUTRAL`.
+
+    **Returns:** the most probable intensities [n, K], and the remainder of the offsets [n, 136].
+    """
+    model, std = _build_least_squares(level), level * _noise_std()
+    scaled = offsets / std
+    solutions = [nnls(model.reduced_matrix, target)[0] for target in scaled @ model.reduce_target]
+    intensities = np.minimum(np.reshape(solutions, (-1, len(UNKNOWN_SIDES))), 1 / _INTENSITY_STD)
+    remainder = scaled - intensities @ model.units_matrix.T
+    remainder -= remainder @ model.solve_nuisance.T @ model.nuisance_matrix.T
+    return intensities * _INTENSITY_STD, remainder * std
 
 
 @functools.cache
-def _deviation() -> np.ndarray:
-    """Of each coordinate: float [136]."""
-    noise = np.zeros_like(REST)
-    for points, x, y in _NOISE:
-        noise[list(points)] = x, y
-    return noise.ravel()
+def _noise_std() -> np.ndarray:
+    """Standard deviation of each coordinate: float [136]."""
+    std = np.zeros_like(ALIGNED_NEUTRAL)
+    for points, x, y in _NOISE_STD:
+        std[list(points)] = x, y
+    return std.ravel()
 
 
-def _poses() -> dict[str, np.ndarray]:
-    """What a little more of each part of the pose does to the neutral face: [68, 2] by name."""
-    x, y = REST.T
+def _pose_displacements() -> dict[str, np.ndarray]:
+    """Derivative of the neutral face [68, 2] with respect to each pose parameter, by name."""
+    x, y = ALIGNED_NEUTRAL.T
     zero = np.zeros_like(x)
-    moves = {
+    displacements = {
         "x": (zero + 1, zero),
         "y": (zero, zero + 1),
         "turn": (-y, x),
@@ -200,38 +207,42 @@ def _poses() -> dict[str, np.ndarray]:
         "yaw": (rig.DEPTH, zero),
         "pitch": (zero, rig.DEPTH),
     }
-    return {name: np.stack(move, axis=1) for name, move in moves.items()}
+    return {name: np.stack(displacement, axis=1) for name, displacement in displacements.items()}
 
 
 @functools.cache
-def _model(level: float) -> _Model:
-    poses = _poses()
-    free = [
-        _IDENTITY[name] * shape
-        for name, shape in zip(rig.IDENTITY_NAMES, rig.IDENTITY, strict=True)
+def _build_least_squares(level: float) -> _LeastSquares:
+    poses = _pose_displacements()
+    nuisance = [
+        _IDENTITY_STD[name] * shape
+        for name, shape in zip(rig.IDENTITY_NAMES, rig.IDENTITY_DISPLACEMENTS, strict=True)
     ]
-    free += [_POSE[name] * poses[name] for name in _POSE]
-    deviation = level * _deviation()[:, None]
-    units = np.tensordot(SIDES, rig.SIDE_MOVES, 2).reshape(len(SIDES), -1).T
-    units = _INTENSITY * units / deviation
-    others = np.stack(free).reshape(len(free), -1).T / deviation
-    # A prior is a row that wants its unknown to be 0.
-    prior = _prior()
-    num_units, num_others = units.shape[1], others.shape[1]
-    units_rows = np.concatenate([units, prior, np.zeros((num_others, num_units))])
-    others_rows = np.concatenate([others, np.zeros((num_units, num_others)), np.eye(num_others)])
-    basis, triangle = np.linalg.qr(others_rows)
-    rest_basis, small = np.linalg.qr(units_rows - basis @ (basis.T @ units_rows))
-    solve_free = np.linalg.solve(triangle, basis.T)[:, : len(units)]
-    return _Model(units, prior, others, solve_free, rest_basis[: len(units)], small)
+    nuisance += [_POSE_STD[name] * poses[name] for name in _POSE_STD]
+    std = level * _noise_std()[:, None]
+    units = np.tensordot(UNKNOWN_SIDES, rig.SIDE_DISPLACEMENTS, 2).reshape(len(UNKNOWN_SIDES), -1).T
+    units = _INTENSITY_STD * units / std
+    nuisance_matrix = np.stack(nuisance).reshape(len(nuisance), -1).T / std
+    # A prior is a row with target 0 for its unknown.
+    prior = _build_prior()
+    num_units, num_nuisance = units.shape[1], nuisance_matrix.shape[1]
+    units_rows = np.concatenate([units, prior, np.zeros((num_nuisance, num_units))])
+    nuisance_rows = np.concatenate(
+        [nuisance_matrix, np.zeros((num_units, num_nuisance)), np.eye(num_nuisance)]
+    )
+    basis, triangular = np.linalg.qr(nuisance_rows)
+    reduced_basis, reduced_matrix = np.linalg.qr(units_rows - basis @ (basis.T @ units_rows))
+    solve_nuisance = np.linalg.solve(triangular, basis.T)[:, : len(units)]
+    return _LeastSquares(
+        units, prior, nuisance_matrix, solve_nuisance, reduced_basis[: len(units)], reduced_matrix
+    )
 
 
-def _prior() -> np.ndarray:
-    """Rows [K, K] that want a unit's mean over its sides, and its sides' difference, to be 0."""
+def _build_prior() -> np.ndarray:
+    """Rows [K, K] that pull the mean and the difference of the sides of each unit towards 0."""
     rows = []
-    for unit, one in enumerate(TABLE):
-        left, right = SIDES[:, 0, unit], SIDES[:, 1, unit]
+    for index, unit in enumerate(ACTION_UNITS):
+        left, right = UNKNOWN_SIDES[:, 0, index], UNKNOWN_SIDES[:, 1, index]
         rows.append((left + right) / 2)
-        if one.sided:
-            rows.append((left - right) * _INTENSITY / _UNEVEN)
+        if unit.has_sides:
+            rows.append((left - right) * _INTENSITY_STD / _ASYMMETRY_STD)
     return np.stack(rows)

@@ -1,16 +1,15 @@
-"""From action units to 68 landmarks: a neutral face, and what each unit and each person changes.
+"""Computes 68 landmarks from action units: a neutral face plus displacements per unit and person.
 
-Everything is linear in face units: origin midway between the eyes, x along their line to the
-picture's right, y down the face, 1 = the distance between the eyes' centres (about 63 mm in an
-adult). Points are numbered as in iBUG's scheme (Sagonas et al., 300 Faces in-the-Wild, 2013): jaw
-0-16, brows 17-26, nose 27-35, eyes 36-47, outer lips 48-59, inner lips 60-67, each from the
-picture's left.
+The model is linear, in face units: the origin is midway between the eyes, x points along their line
+to the right of the image, y points down the face, and 1 is the distance between the eye centres
+(about 63 mm in an adult). Points are numbered as in the iBUG scheme (Sagonas et al., 300 Faces
+in-the-Wild, 2013): jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, outer lips 48-59, inner lips
+60-67, each from the left of the image.
 
 The numbers are designed by hand. Directions of movement follow the FACS manual (Ekman, Friesen and
-Hager, 2002); an intensity of 1 is a unit done as strongly as people can, which for a lip's corner
-or a brow is about 10 mm. Proportions of the face at rest and its depth lie between iBUG's scheme
-and the median of photographs of neutral faces. What the points show of a unit is here; its wrinkles
-are not.
+Hager, 2002). An intensity of 1 is the strongest that people can produce, which is about 10 mm for a
+lip corner or a brow. The proportions of the neutral face and its depth are between the iBUG scheme
+and the median of photographs of neutral faces. The rig models points only, no wrinkles.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ from affect_jax.facs.action_units import UNITS
 
 NUM_POINTS = 68
 
-LEFT = (*range(8), *range(17, 22), 31, 32, *range(36, 42), 48, 49, 50, 59, 58, 60, 61, 67)
-"""Points of the picture's left half; `RIGHT` has their mirror images in the same order."""
+LEFT_POINTS = (*range(8), *range(17, 22), 31, 32, *range(36, 42), 48, 49, 50, 59, 58, 60, 61, 67)
+"""Points of the left half of the image; `RIGHT_POINTS` has their mirror images, in order."""
 
-RIGHT = (
+RIGHT_POINTS = (
     *range(16, 8, -1), *range(26, 21, -1), 35, 34, 45, 44, 43, 42, 47, 46, 54, 53, 52, 55, 56, 64,
     63, 65,
 )  # fmt: skip
 
 
-def _mirror() -> np.ndarray:
-    swap = np.arange(NUM_POINTS)
-    swap[list(LEFT)], swap[list(RIGHT)] = RIGHT, LEFT
-    return swap
+def _mirror_permutation() -> np.ndarray:
+    permutation = np.arange(NUM_POINTS)
+    permutation[list(LEFT_POINTS)], permutation[list(RIGHT_POINTS)] = RIGHT_POINTS, LEFT_POINTS
+    return permutation
 
 
-MIRROR = _mirror()
-"""int [68]: the point that each point becomes in the mirrored picture; its own inverse."""
+MIRROR = _mirror_permutation()
+"""int [68]: index of each point in the mirrored image; this permutation is its own inverse."""
 
-Half = dict[int, tuple[float, float]]
+HalfFace = dict[int, tuple[float, float]]
 
-_NEUTRAL: Half = {  # (x, y) of the left half and of the midline
+_LEFT_NEUTRAL: HalfFace = {  # (x, y) of the left half and the midline
     0: (-1.114, 0.030), 1: (-1.100, 0.288), 2: (-1.065, 0.547), 3: (-1.005, 0.796),
     4: (-0.905, 1.034), 5: (-0.751, 1.273), 6: (-0.537, 1.502), 7: (-0.284, 1.681), 8: (0, 1.751),
     17: (-0.895, -0.234), 18: (-0.796, -0.326), 19: (-0.638, -0.367),
@@ -56,8 +55,8 @@ _NEUTRAL: Half = {  # (x, y) of the left half and of the midline
     66: (0, 1.118), 67: (-0.109, 1.114),
 }  # fmt: skip
 
-# How each unit at intensity 1 moves the left half: (outwards, up), in face units.
-_MOVES: dict[int, Half] = {
+# Displacement (outwards, up) of the left half by each unit at intensity 1, in face units.
+_LEFT_UNIT_DISPLACEMENTS: dict[int, HalfFace] = {
     1: {21: (0.005, 0.150), 20: (0, 0.110), 19: (0, 0.035), 27: (0, 0.015)},
     2: {17: (0.005, 0.110), 18: (0.005, 0.150), 19: (0, 0.130), 20: (0, 0.050), 21: (0, 0.010)},
     4: {
@@ -136,8 +135,8 @@ _MOVES: dict[int, Half] = {
 }  # fmt: skip
 
 
-def _whole(half: Half, *, outwards_up: bool) -> np.ndarray:
-    """Both halves [68, 2] of what is given for the left one; other points are 0."""
+def _mirror_half(half: HalfFace, *, outwards_up: bool) -> np.ndarray:
+    """Mirrors the values of the left half to the right: [68, 2]; unspecified points are 0."""
     points = np.zeros((NUM_POINTS, 2))
     for point, (first, second) in half.items():
         x, y = (-first, -second) if outwards_up else (first, second)
@@ -146,81 +145,89 @@ def _whole(half: Half, *, outwards_up: bool) -> np.ndarray:
     return points
 
 
-def _centred(points: np.ndarray) -> np.ndarray:
-    """Moved and scaled so that the eyes' centres are (-1/2, 0) and (1/2, 0)."""
+def _normalize_eyes(points: np.ndarray) -> np.ndarray:
+    """Moves and scales points so that the eye centres are (-1/2, 0) and (1/2, 0)."""
     left, right = points[36:42].mean(axis=0), points[42:48].mean(axis=0)
     return (points - (left + right) / 2) / (right[0] - left[0])
 
 
-NEUTRAL = _centred(_whole(_NEUTRAL, outwards_up=False))
-"""float [68, 2]: the mean face at rest, in face units."""
+NEUTRAL = _normalize_eyes(_mirror_half(_LEFT_NEUTRAL, outwards_up=False))
+"""float [68, 2]: the mean neutral face, in face units."""
 
-MOVES = np.stack([_whole(_MOVES[unit], outwards_up=True) for unit in UNITS])
-"""float [18, 68, 2]: how far each unit at intensity 1, on both sides, moves each point."""
+UNIT_DISPLACEMENTS = np.stack(
+    [_mirror_half(_LEFT_UNIT_DISPLACEMENTS[unit], outwards_up=True) for unit in UNITS]
+)
+"""float [18, 68, 2]: displacement of each point by each unit at intensity 1 on both sides."""
 
 
-def _grown(points: tuple[int, ...], x: float, y: float, about: tuple[float, float]) -> np.ndarray:
-    """Displacement [68, 2] of points (left half and midline) that grow about a point of the face.
+def _stretch(
+    points: tuple[int, ...], x: float, y: float, centre: tuple[float, float]
+) -> np.ndarray:
+    """Displacement [68, 2] that stretches points (left half and midline) about a centre.
 
     **Arguments:**
 
-    - `x`, `y`: growth along each axis, 0.1 for a tenth.
+    - `x`, `y`: relative stretch along each axis; 0.1 is 10%.
     """
     half = {
-        point: ((NEUTRAL[point, 0] - about[0]) * x, (NEUTRAL[point, 1] - about[1]) * y)
+        point: ((NEUTRAL[point, 0] - centre[0]) * x, (NEUTRAL[point, 1] - centre[1]) * y)
         for point in points
     }
-    return _whole(half, outwards_up=False)
+    return _mirror_half(half, outwards_up=False)
 
 
-def _identities() -> dict[str, np.ndarray]:
-    jaw, low_jaw = tuple(range(9)), (3, 4, 5, 6, 7, 8)
+def _build_identity_displacements() -> dict[str, np.ndarray]:
+    jaw, lower_jaw = tuple(range(9)), (3, 4, 5, 6, 7, 8)
     brow, eye = tuple(range(17, 22)), tuple(range(36, 42))
     nose, wings = (27, 28, 29, 30, 31, 32, 33), (31, 32)
     lips = (48, 49, 50, 51, 57, 58, 59, 60, 61, 62, 66, 67)
-    outer = (49, 50, 51, 57, 58, 59)
+    outer_lips = (49, 50, 51, 57, 58, 59)
     seam, left_eye = (0.0, float(NEUTRAL[62, 1])), (-0.5, 0.0)
-    below = [*range(3, 9), 30, 31, 32, 33, *lips]
-    low = {point: 0.09 * (NEUTRAL[point, 1] - 0.3) for point in below}
+    below_eyes = [*range(3, 9), 30, 31, 32, 33, *lips]
+    heights = {point: 0.09 * (NEUTRAL[point, 1] - 0.3) for point in below_eyes}
     return {
-        "face_width": _grown(jaw, 0.06, 0, (0, 0)),
-        "face_length": _whole({p: (0, -move) for p, move in low.items()}, outwards_up=True),
-        "chin_length": _grown(low_jaw, 0, 0.10, (0, 0.8)),
-        "jaw_width": _whole(
+        "face_width": _stretch(jaw, 0.06, 0, (0, 0)),
+        "face_length": _mirror_half(
+            {point: (0, -height) for point, height in heights.items()}, outwards_up=True
+        ),
+        "chin_length": _stretch(lower_jaw, 0, 0.10, (0, 0.8)),
+        "jaw_width": _mirror_half(
             {3: (0.02, 0), 4: (0.045, 0.01), 5: (0.06, 0), 6: (0.055, -0.02), 7: (0.03, -0.01)},
             outwards_up=True,
         ),
-        "eye_spacing": _whole(dict.fromkeys((*brow, *eye), (0.03, 0.0)), outwards_up=True),
-        "eye_size": _grown(eye, 0.08, 0.12, left_eye),
-        "eye_slant": _whole({36: (0, 0.025), 37: (0, 0.010), 39: (0, -0.012)}, outwards_up=True),
-        "brow_height": _whole(dict.fromkeys(brow, (0.0, 0.04)), outwards_up=True),
-        "brow_spacing": _whole(dict.fromkeys(brow, (0.03, 0.0)), outwards_up=True),
-        "brow_arch": _whole(
+        "eye_spacing": _mirror_half(dict.fromkeys((*brow, *eye), (0.03, 0.0)), outwards_up=True),
+        "eye_size": _stretch(eye, 0.08, 0.12, left_eye),
+        "eye_slant": _mirror_half(
+            {36: (0, 0.025), 37: (0, 0.010), 39: (0, -0.012)}, outwards_up=True
+        ),
+        "brow_height": _mirror_half(dict.fromkeys(brow, (0.0, 0.04)), outwards_up=True),
+        "brow_spacing": _mirror_half(dict.fromkeys(brow, (0.03, 0.0)), outwards_up=True),
+        "brow_arch": _mirror_half(
             {17: (0, -0.02), 18: (0, 0.015), 19: (0, 0.025), 21: (0, -0.015)}, outwards_up=True
         ),
-        "nose_length": _grown(nose, 0, 0.08, (0, -0.05)),
-        "nose_width": _grown(wings, 0.12, 0, (0, 0)),
-        "mouth_width": _grown(lips, 0.08, 0, seam),
-        "lip_fullness": _grown(outer, 0, 0.15, seam),
-        "mouth_height": _whole(dict.fromkeys(lips, (0.0, 0.03)), outwards_up=True),
+        "nose_length": _stretch(nose, 0, 0.08, (0, -0.05)),
+        "nose_width": _stretch(wings, 0.12, 0, (0, 0)),
+        "mouth_width": _stretch(lips, 0.08, 0, seam),
+        "lip_fullness": _stretch(outer_lips, 0, 0.15, seam),
+        "mouth_height": _mirror_half(dict.fromkeys(lips, (0.0, 0.03)), outwards_up=True),
     }
 
 
-_IDENTITIES = _identities()
+_DISPLACEMENT_BY_PROPORTION = _build_identity_displacements()
 
-IDENTITY_NAMES = tuple(_IDENTITIES)
+IDENTITY_NAMES = tuple(_DISPLACEMENT_BY_PROPORTION)
 
-IDENTITY = np.stack(list(_IDENTITIES.values()))
-"""float [K, 68, 2]: how one standard deviation of each proportion of a face moves each point.
+IDENTITY_DISPLACEMENTS = np.stack(list(_DISPLACEMENT_BY_PROPORTION.values()))
+"""float [K, 68, 2]: displacement of each point by one standard deviation of each face proportion.
 
-A standard deviation is about a tenth of the proportion: 6% of the face's width, 8% of the mouth's,
-15% of the lips' fullness.
+A standard deviation is about a tenth of the proportion: 6% of the face width, 8% of the mouth
+width, 15% of the lip fullness.
 """
 
-NUM_IDENTITY = len(IDENTITY)
-"""K."""
+NUM_IDENTITY = len(IDENTITY_DISPLACEMENTS)
+"""K, the number of identity coefficients."""
 
-_DEPTH = {  # of the left half and of the midline
+_LEFT_DEPTH = {  # of the left half and the midline
     0: -0.58, 1: -0.61, 2: -0.62, 3: -0.60, 4: -0.55, 5: -0.40, 6: -0.26, 7: -0.10, 8: 0,
     17: -0.11, 18: -0.01, 19: 0.08, 20: 0.15, 21: 0.19,
     27: 0.19, 28: 0.29, 29: 0.38, 30: 0.42, 31: 0.21, 32: 0.235, 33: 0.25,
@@ -230,25 +237,30 @@ _DEPTH = {  # of the left half and of the midline
 }  # fmt: skip
 
 DEPTH = np.array(
-    [_DEPTH[point if point in _DEPTH else int(MIRROR[point])] for point in range(NUM_POINTS)]
+    [
+        _LEFT_DEPTH[point if point in _LEFT_DEPTH else int(MIRROR[point])]
+        for point in range(NUM_POINTS)
+    ]
 )
-"""float [68]: how far each point of the neutral face stands out of the plane through the eyes'
-centres, towards the viewer, in face units. Where a head turns by a small angle, a point moves by
-the angle times its depth."""
+"""float [68]: distance of each point of the neutral face from the plane through the eye centres,
+towards the viewer, in face units. If a head rotates by a small angle, a point moves by the angle
+times its depth."""
 
-_UPPER, _LOWER = [37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]
-"""Upper lids and inner upper lip, and what lies below each."""
-
-
-SHARE = np.clip(2 * NEUTRAL[:, 0] + 0.5, 0.0, 1.0)
-"""float [68]: how much of the picture's right side moves each point; the rest is the left's. It
-passes from 0 to 1 between the eyes' inner halves, as skin and lips have no seam."""
-
-SIDE_MOVES = np.stack([1 - SHARE, SHARE])[:, None, :, None] * MOVES
-"""float [2, 18, 68, 2]: what each unit at intensity 1 does on the picture's left and right side."""
+_UPPER_EDGE, _LOWER_EDGE = [37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]
+"""Points of the upper lids and the inner upper lip, and the points below them."""
 
 
-def landmarks(
+RIGHT_SIDE_WEIGHT = np.clip(2 * NEUTRAL[:, 0] + 0.5, 0.0, 1.0)
+"""float [68]: weight of the image's right side in the displacement of each point; the left side has
+the rest. It increases from 0 to 1 between the inner halves of the eyes, so there is no seam."""
+
+SIDE_DISPLACEMENTS = (
+    np.stack([1 - RIGHT_SIDE_WEIGHT, RIGHT_SIDE_WEIGHT])[:, None, :, None] * UNIT_DISPLACEMENTS
+)
+"""float [2, 18, 68, 2]: displacement by each unit at intensity 1 on the image's left and right."""
+
+
+def project_landmarks(
     intensities: np.ndarray,
     identity: np.ndarray,
     scale: np.ndarray,
@@ -257,72 +269,84 @@ def landmarks(
     yaw: np.ndarray | float = 0.0,
     pitch: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """The points of n faces in a picture [n, 68, 2], pixels; the projection is orthographic.
+    """Projects the points of n faces into an image: [n, 68, 2], pixels. Orthographic projection.
 
     **Arguments:**
 
-    - `intensities`: [n, 18] in [0, 1], in the order of `action_units.UNITS`; or [n, 2, 18] of the
-      picture's left and right side.
-    - `identity`: [n, K] coefficients of `IDENTITY`, standard normal over people.
-    - `scale`: [n], pixels a face unit.
-    - `rotation`: [n] in the picture's plane, radians, clockwise as one sees it.
-    - `translation`: [n, 2], where midway between the neutral face's eyes lies, pixels.
-    - `yaw`, `pitch`: of the head, radians, [n] or one number: the nose goes to the picture's right,
-      and down.
+    - `intensities`: [n, 18] in [0, 1], in the order of `action_units.UNITS`; or [n, 2, 18] for the
+      left and right side of the image.
+    - `identity`: [n, K] coefficients of `IDENTITY_DISPLACEMENTS`, standard normal over people.
+    - `scale`: [n], pixels per face unit.
+    - `rotation`: [n], rotation in the image plane, radians, clockwise as displayed.
+    - `translation`: [n, 2], position of the midpoint between the neutral face's eyes, pixels.
+    - `yaw`, `pitch`: rotation of the head, radians, [n] or scalar. Positive yaw moves the nose to
+      the right of the image, positive pitch moves it down.
     """
     points = (
-        even(intensities, identity) if intensities.ndim == 2 else uneven(intensities, identity)[0]
+        deform_symmetric(intensities, identity)
+        if intensities.ndim == 2
+        else deform_sides(intensities, identity)[0]
     )
-    return placed(turned(points, yaw, pitch), scale, rotation, translation)
+    return place_in_image(rotate_head(points, yaw, pitch), scale, rotation, translation)
 
 
-def even(intensities: np.ndarray, identity: np.ndarray) -> np.ndarray:
-    """Faces seen from the front [n, 68, 2], in face units; both sides move alike.
+def deform_symmetric(intensities: np.ndarray, identity: np.ndarray) -> np.ndarray:
+    """Computes frontal faces [n, 68, 2] in face units, with equal intensities on both sides.
 
-    Lids that close, and lips that are pressed, meet: where the sum of displacements would let an
-    upper edge pass the lower one, both lie midway. Arguments as of `landmarks`.
+    Closing lids and pressed lips meet: if the sum of displacements moves an upper edge below the
+    lower one, both are set to their midpoint. See `project_landmarks` for the arguments.
     """
-    points = NEUTRAL + np.tensordot(intensities, MOVES, 1) + np.tensordot(identity, IDENTITY, 1)
-    upper, lower = points[:, _UPPER, 1], points[:, _LOWER, 1]
+    points = (
+        NEUTRAL
+        + np.tensordot(intensities, UNIT_DISPLACEMENTS, 1)
+        + np.tensordot(identity, IDENTITY_DISPLACEMENTS, 1)
+    )
+    upper, lower = points[:, _UPPER_EDGE, 1], points[:, _LOWER_EDGE, 1]
     middle = (upper + lower) / 2
-    points[:, _UPPER, 1], points[:, _LOWER, 1] = (
+    points[:, _UPPER_EDGE, 1], points[:, _LOWER_EDGE, 1] = (
         np.minimum(upper, middle),
         np.maximum(lower, middle),
     )
     return points
 
 
-def uneven(sides: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Faces whose sides move apart, and the same faces at rest, as of `even`.
+def deform_sides(sides: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Computes frontal faces with separate intensities per side, and the same faces at rest.
 
-    Each point takes the face of its own side; near the middle the two are mixed, as `SHARE` has it
-    for the mean face.
+    Both are [n, 68, 2] as from `deform_symmetric`. Each point follows its own side. Near the middle
+    the sides are interpolated, as `RIGHT_SIDE_WEIGHT` does for the mean face.
 
     **Arguments:**
 
-    - `sides`: [n, 2, 18], the picture's left and right.
+    - `sides`: [n, 2, 18], intensities of the left and right side of the image.
     """
     num_faces = len(sides)
-    every = np.concatenate([np.zeros_like(sides[:, 0]), sides[:, 0], sides[:, 1]])
-    rest, left, right = even(every, np.tile(identity, (3, 1))).reshape(3, num_faces, NUM_POINTS, 2)
-    first, second = rest[:, 36:42, 0].mean(axis=1), rest[:, 42:48, 0].mean(axis=1)
-    middle, across = ((first + second) / 2)[:, None], (second - first)[:, None]
-    share = np.minimum(np.maximum((rest[..., 0] - middle) * (2 / across) + 0.5, 0.0), 1.0)
-    return left + share[..., None] * (right - left), rest
+    intensities = np.concatenate([np.zeros_like(sides[:, 0]), sides[:, 0], sides[:, 1]])
+    rest, left, right = deform_symmetric(intensities, np.tile(identity, (3, 1))).reshape(
+        3, num_faces, NUM_POINTS, 2
+    )
+    left_eye, right_eye = rest[:, 36:42, 0].mean(axis=1), rest[:, 42:48, 0].mean(axis=1)
+    middle, eye_distance = ((left_eye + right_eye) / 2)[:, None], (right_eye - left_eye)[:, None]
+    right_weight = np.minimum(
+        np.maximum((rest[..., 0] - middle) * (2 / eye_distance) + 0.5, 0.0), 1.0
+    )
+    return left + right_weight[..., None] * (right - left), rest
 
 
-def turned(points: np.ndarray, yaw: np.ndarray | float, pitch: np.ndarray | float) -> np.ndarray:
-    """Points [n, 68, 2] of heads that were seen from the front; see `landmarks`, `DEPTH`."""
+def rotate_head(
+    points: np.ndarray, yaw: np.ndarray | float, pitch: np.ndarray | float
+) -> np.ndarray:
+    """Rotates frontal points [n, 68, 2]; see `project_landmarks` and `DEPTH`."""
     yaw, pitch = (np.asarray(angle, float).reshape(-1, 1) for angle in (yaw, pitch))
     x, y = points[..., 0], points[..., 1]
     x, z = x * np.cos(yaw) + DEPTH * np.sin(yaw), DEPTH * np.cos(yaw) - x * np.sin(yaw)
     return np.stack([x, y * np.cos(pitch) + z * np.sin(pitch)], axis=-1)
 
 
-def placed(
+def place_in_image(
     points: np.ndarray, scale: np.ndarray, rotation: np.ndarray, translation: np.ndarray
 ) -> np.ndarray:
-    """Points [n, 68, 2] in face units turned, scaled and moved into a picture; see `landmarks`."""
+    """Rotates, scales and translates points [n, 68, 2] in face units; see `project_landmarks`."""
     cos, sin = np.cos(rotation), np.sin(rotation)
-    turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
-    return scale[:, None, None] * points @ turn + np.asarray(translation)[:, None]
+    matrix = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
+    return scale[:, None, None] * points @ matrix + np.asarray(translation)[:, None]

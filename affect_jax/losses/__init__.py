@@ -1,14 +1,15 @@
-"""The objective: a weighted sum of terms, each the loss of one head.
+"""The objective: a weighted sum of loss terms, each the loss of one head.
 
-A term has two halves. `sums(outputs, batch)` reduces the examples of one device to a few numbers;
-the step adds these over all devices; `value(sums)` divides, once, by global counts. So masks,
-class weights and correlations mean the same on 1 and on 1,000 devices. Nothing else divides.
+A term has two halves. `sums(outputs, batch)` reduces the examples of one device to a few numbers,
+which the step adds over all devices. `value(sums)` then divides once by global counts. Masks, class
+weights and correlations are therefore exact on any number of devices.
 
-Masked examples enter neither sums nor gradients, whatever stands in their place, NaN included. A
-term without any valid example is 0, and so is its gradient.
+Masked examples contribute to neither sums nor gradients, even if their values are NaN. A term
+without valid examples is 0, and so is its gradient.
 
-To add a term: a new file in this folder, a subclass of `Term`, `@LOSSES.register("name")`.
-To mix losses (squared error and CCC, say) list both in `config.losses`, with their weights.
+To add a term, add a file to this folder with a subclass of `LossTerm` and
+`@LOSSES.register("name")`. To mix losses (such as squared error and CCC), list both in
+`config.losses` with their weights.
 """
 
 from __future__ import annotations
@@ -23,45 +24,53 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import load_all
-from affect_jax.losses.action_units import ACTIVE, unit_frequencies
-from affect_jax.losses.base import LEARNED, LOSSES, Sums, Term
+from affect_jax.core.registry import import_submodules
+from affect_jax.losses.action_units import ACTIVE_THRESHOLD, unit_frequencies
+from affect_jax.losses.base import LEARNED, LOSSES, LossTerm, Sums
 
-__all__ = ["ACTIVE", "LEARNED", "LOSSES", "Loss", "Term", "create_loss", "unit_frequencies"]
+__all__ = [
+    "ACTIVE_THRESHOLD",
+    "LEARNED",
+    "LOSSES",
+    "Loss",
+    "LossTerm",
+    "create_loss",
+    "unit_frequencies",
+]
 
-load_all(__name__)
+import_submodules(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loss:
-    """A run's objective: named terms and their weights.
+    """The objective of a run: named terms and their weights.
 
-    A learned weight is that of homoscedastic uncertainty (Kendall et al. 2018, section 3.2): the
-    term enters as `exp(-s) L + s`, s = log sigma^2 a trained scalar. It is their regression form
-    times 2, used for terms of every kind; at the best s the term adds `1 + log L`, so terms of
-    any size pull with comparable force.
+    A learned weight models homoscedastic uncertainty (Kendall et al. 2018, section 3.2): the term
+    adds `exp(-s) L + s` to the objective, where s = log sigma^2 is a trained scalar. This is their
+    regression form times 2, used for every kind of term. At the optimal s the term adds
+    `1 + log L`, so terms of any magnitude have gradients of comparable size.
     """
 
-    terms: Mapping[str, Term]
+    terms: Mapping[str, LossTerm]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The terms' unique names, in the config's order."""
+        """The unique names of the terms, in the order of the config."""
         return tuple(self.terms)
 
     def init(self) -> dict[str, jax.Array]:
-        """The trained s of each term with a learned weight, at 0 (weight 1); often empty."""
+        """The initial s of each term with a learned weight: 0 (weight 1). Often empty."""
         learned = [name for name, term in self.terms.items() if term.weight == LEARNED]
         return {name: jnp.zeros((), jnp.float32) for name in learned}
 
     def sums(
         self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
     ) -> dict[str, Sums]:
-        """One device's sums by term; to be added over devices."""
+        """The sums of one device by term, to be added over devices."""
         return {name: term.sums(outputs, batch) for name, term in self.terms.items()}
 
     def values(self, sums: Mapping[str, Sums]) -> dict[str, jax.Array]:
-        """Each term's value [], not yet weighted, from the sums of all devices."""
+        """The unweighted value [] of each term, from the sums of all devices."""
         return {name: term.value(sums[name]) for name, term in self.terms.items()}
 
     def total(self, values: Mapping[str, jax.Array], params: Mapping[str, jax.Array]) -> jax.Array:
@@ -69,56 +78,59 @@ class Loss:
 
         **Arguments:**
 
-        - `values`: from `values`.
-        - `params`: the trained part, shaped as `init` returns it.
+        - `values`: result of `values`.
+        - `params`: the trained s of each term with a learned weight, as `init` returns them.
         """
-        weighted = [self._weighted(name, value, params) for name, value in values.items()]
+        weighted = [self._apply_weight(name, value, params) for name, value in values.items()]
         return sum(weighted[1:], start=weighted[0])
 
-    def _weighted(self, name: str, value: jax.Array, params: Mapping[str, jax.Array]) -> jax.Array:
+    def _apply_weight(
+        self, name: str, value: jax.Array, params: Mapping[str, jax.Array]
+    ) -> jax.Array:
         weight = self.terms[name].weight
-        if not isinstance(weight, str):  # the one text is LEARNED
+        if not isinstance(weight, str):  # the only valid string is LEARNED
             return weight * value
-        # A value of exactly 0 has no examples behind it: its s must stay where it is.
-        s = params[name]
-        return jnp.where(value == 0, 0.0, jnp.exp(-s) * value + s)
+        # A value of exactly 0 means that there are no valid examples: s must not change.
+        log_variance = params[name]
+        return jnp.where(value == 0, 0.0, jnp.exp(-log_variance) * value + log_variance)
 
 
 def create_loss(
-    terms: Sequence[Mapping[str, Any]],
+    specs: Sequence[Mapping[str, Any]],
     class_counts: np.ndarray | None = None,
     unit_frequencies: np.ndarray | None = None,
 ) -> Loss:
-    """The objective that a config's `losses` describes.
+    """Creates the objective that a list of specs describes.
 
     **Arguments:**
 
-    - `terms`: specs `{"name": ..., "head": ..., "weight": 1.0 | "learned", option: value, ...}`.
-    - `class_counts`: int [C], faces of each class in the training split; None without expressions.
-    - `unit_frequencies`: float [A], see the function; None without action units.
+    - `specs`: dicts `{"name": ..., "head": ..., "weight": 1.0 | "learned", option: value, ...}`.
+    - `class_counts`: int [C], number of faces of each class in the training split; None without
+      expressions.
+    - `unit_frequencies`: float [A], see the function of that name; None without action units.
 
     **Returns:**
 
-    A loss whose terms are named by their entry, or `<entry>_<head>` where an entry is used twice.
+    A loss whose terms are named after their entry, or `<entry>_<head>` if an entry is used twice.
 
-    **Raises:** `UserError` for unknown names, impossible options, a head that the term cannot
-    judge, and counts from which no weight follows.
+    **Raises:** `UserError` for unknown names, invalid options, a head that the term does not
+    support, and counts that define no weights.
     """
-    if not terms:
+    if not specs:
         raise UserError("losses: empty; a run needs at least one term")
-    uses = collections.Counter(spec["name"] for spec in terms if "name" in spec)
-    named: dict[str, Term] = {}
-    for i, spec in enumerate(terms):
+    entry_counts = collections.Counter(spec["name"] for spec in specs if "name" in spec)
+    terms_by_name: dict[str, LossTerm] = {}
+    for index, spec in enumerate(specs):
         try:
             term = LOSSES.create(spec, class_counts=class_counts, unit_frequencies=unit_frequencies)
         except UserError as error:
             entry = f" ({spec['name']})" if "name" in spec else ""
-            raise UserError(f"losses[{i}]{entry}: {error}") from None
-        name = spec["name"] if uses[spec["name"]] == 1 else f"{spec['name']}_{term.head}"
-        if name in named:
+            raise UserError(f"losses[{index}]{entry}: {error}") from None
+        name = spec["name"] if entry_counts[spec["name"]] == 1 else f"{spec['name']}_{term.head}"
+        if name in terms_by_name:
             raise UserError(
-                f"losses[{i}] ({spec['name']}): head {term.head!r} has this term already; keep one "
-                "and add the weights"
+                f"losses[{index}] ({spec['name']}): head {term.head!r} already has this term; "
+                "remove one and add its weight to the other"
             )
-        named[name] = term
-    return Loss(named)
+        terms_by_name[name] = term
+    return Loss(terms_by_name)

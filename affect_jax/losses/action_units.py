@@ -1,6 +1,6 @@
-"""Losses of the facial action model: logits and targets [b, A].
+"""Losses of the action-unit model: logits and targets [b, A].
 
-A target is an intensity in [0, 1], read as the probability that the unit is active.
+A target is an intensity in [0, 1], interpreted as the probability that the unit is active.
 """
 
 from __future__ import annotations
@@ -13,37 +13,39 @@ import numpy as np
 import optax
 
 from affect_jax.core.errors import UserError
-from affect_jax.facs.action_units import ACTIVE
-from affect_jax.losses.base import LOSSES, Term, at_most
+from affect_jax.facs.action_units import ACTIVE_THRESHOLD
+from affect_jax.losses.base import LOSSES, LossTerm, cap_weights
 
 
 def unit_frequencies(action_units: np.ndarray) -> np.ndarray:
-    """How often each action unit is active: the share of annotated faces at `ACTIVE` or above.
+    """Computes, for each unit, the fraction of annotated faces with at least `ACTIVE_THRESHOLD`.
 
     **Arguments:**
 
-    - `action_units`: float [N, A], intensities in [0, 1], NaN where not annotated.
+    - `action_units`: float [N, A], intensities in [0, 1], NaN if not annotated.
 
     **Returns:**
 
-    float64 [A]; NaN for a unit that no face is annotated for.
+    float64 [A]; NaN for a unit that is annotated on no face.
     """
     annotated = ~np.isnan(action_units)
-    active = np.sum(np.where(annotated, action_units, 0.0) >= ACTIVE, axis=0, dtype=np.float64)
+    active = np.sum(
+        np.where(annotated, action_units, 0.0) >= ACTIVE_THRESHOLD, axis=0, dtype=np.float64
+    )
     count = np.sum(annotated, axis=0, dtype=np.float64)
     return np.where(count > 0, active / np.maximum(count, 1.0), np.nan)
 
 
 @LOSSES.register("binary_cross_entropy")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class BinaryCrossEntropy(Term):
-    """Mean over annotated units of the cross entropy of a sigmoid each; targets may be soft.
+class BinaryCrossEntropy(LossTerm):
+    """Sigmoid cross entropy, averaged over annotated units; targets may be soft.
 
     **Arguments:**
 
-    - `frequency_weights`: weight each unit by one over how often it is active, scaled to mean 1
-      over the units (as Shao et al. 2018, JAA-Net), so that rare units count.
-    - `max_weight`: cap on a unit's weight, as a multiple of the smallest weight; 0: none.
+    - `frequency_weights`: weight each unit by the inverse of its frequency, scaled to mean 1 over
+      the units (as in Shao et al. 2018, JAA-Net), so that rare units count.
+    - `max_weight`: maximum ratio of a unit's weight to the smallest weight; 0 means no cap.
     """
 
     frequency_weights: bool = False
@@ -57,18 +59,18 @@ class BinaryCrossEntropy(Term):
             self.unit_weights()
 
     def unit_weights(self) -> np.ndarray:
-        """float64 [A]; 0 for a unit that is never annotated."""
+        """The weights of the units, float64 [A]; 0 for a unit that is never annotated."""
         if self.unit_frequencies is None or np.all(np.isnan(self.unit_frequencies)):
             raise UserError("frequency_weights needs a training split with action units")
         frequencies = np.asarray(self.unit_frequencies, np.float64)
         never = np.flatnonzero(frequencies == 0)
         if len(never) and (not self.max_weight or len(never) == np.isfinite(frequencies).sum()):
             raise UserError(
-                f"frequency_weights: unit at place {', '.join(map(str, never))} is never active in "
+                f"frequency_weights: unit at index {', '.join(map(str, never))} is never active in "
                 "the training split; set max_weight (10, say) or frequency_weights = False"
             )
-        with np.errstate(divide="ignore"):  # 1 / 0 is cut by max_weight
-            weights = at_most(1.0 / frequencies, self.max_weight)
+        with np.errstate(divide="ignore"):  # max_weight caps 1 / 0
+            weights = cap_weights(1.0 / frequencies, self.max_weight)
         return np.nan_to_num(weights / np.nanmean(weights), nan=0.0)
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -82,16 +84,16 @@ class BinaryCrossEntropy(Term):
 
 @LOSSES.register("asymmetric")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Asymmetric(Term):
-    """The asymmetric loss of Ridnik et al. (2021, equation 7), mean over annotated units.
+class Asymmetric(LossTerm):
+    """The asymmetric loss of Ridnik et al. (2021, equation 7), averaged over annotated units.
 
-    With p the sigmoid and `q = max(p - clip, 0)`: `-(1 - p)^gamma_pos log(p)` for a unit that is
-    there, `-q^gamma_neg log(1 - q)` for one that is not; a soft target mixes the two.
+    With p the sigmoid and `q = max(p - clip, 0)`, the loss is `-(1 - p)^gamma_pos log(p)` for an
+    active unit and `-q^gamma_neg log(1 - q)` for an inactive one. A soft target mixes the two.
 
     **Arguments:**
 
-    - `gamma_neg`, `gamma_pos`: focusing of absent and of present units, 0 or more.
-    - `clip`: probability below which an absent unit costs nothing: 0, or in [1e-6, 1).
+    - `gamma_neg`, `gamma_pos`: focusing exponents of inactive and active units, 0 or more.
+    - `clip`: probability below which an inactive unit has no loss: 0, or in [1e-6, 1).
     """
 
     gamma_neg: float = 4.0
@@ -103,7 +105,7 @@ class Asymmetric(Term):
         super().__post_init__()
         self.require("gamma_neg", lambda v: v >= 0, "0 or more")
         self.require("gamma_pos", lambda v: v >= 0, "0 or more")
-        # Less would be lost in float32, where p may round to 1.
+        # A smaller value would be lost in float32, where p may round to 1.
         self.require("clip", lambda v: v == 0 or 1e-6 <= v < 1, "0, or in [1e-6, 1)")
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -111,9 +113,9 @@ class Asymmetric(Term):
         present = jnp.exp(self.gamma_pos * log_not_p) * log_p
         if self.clip:
             shifted = jax.nn.sigmoid(outputs) - self.clip
-            counts = shifted > 0  # a power of 0 may have no derivative, so it is never taken
-            q = jnp.where(counts, shifted, 0.5)
-            absent = jnp.where(counts, q**self.gamma_neg * jnp.log1p(-q), 0.0)
-        else:  # q = p may round to 1, of which log1p(-q) is infinite
+            is_above_clip = shifted > 0  # a power of 0 may have no derivative, so it is avoided
+            q = jnp.where(is_above_clip, shifted, 0.5)
+            absent = jnp.where(is_above_clip, q**self.gamma_neg * jnp.log1p(-q), 0.0)
+        else:  # q = p may round to 1, for which log1p(-q) is infinite
             absent = jnp.exp(self.gamma_neg * log_p) * log_not_p
         return -(targets * present + (1.0 - targets) * absent)

@@ -1,6 +1,6 @@
-"""What a loss term is: sums on each device, one division after they are added.
+"""The base class of loss terms: sums on each device, and one division by their totals.
 
-Every term of this package is a `Term`, entered in `LOSSES`.
+Every term of this package is a `LossTerm` registered in `LOSSES`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import Registry, unknown
+from affect_jax.core.registry import Registry, describe_unknown_name
 
 Sums = dict[str, jax.Array]
 
 LOSSES = Registry("loss")
-LEARNED = "learned"  # the `weight` of a term whose weight is trained with the network
+LEARNED = "learned"  # value of `weight` if the weight is trained with the network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Term:
-    """A mean of per-example losses over the valid examples; what every term is made from.
+class LossTerm:
+    """A loss term: the mean of per-example losses over the valid examples.
 
     **Arguments:**
 
-    - `head`: the head whose outputs are judged.
+    - `head`: the head whose outputs enter the term.
     - `weight`: factor in the objective, 0 (only logged) or more; or `"learned"`.
-    - `class_counts`: int [C], faces of each class in the training split as it lies on disk, before
+    - `class_counts`: int [C], number of faces of each class in the training split on disk, before
       any down- or up-sampling. Supplied by code.
     - `unit_frequencies`: float [A], see the function of that name. Supplied by code.
     """
@@ -45,7 +45,7 @@ class Term:
 
     def __post_init__(self) -> None:
         if self.head not in self.heads:
-            raise UserError(f"head = {unknown(self.head, self.heads)}")
+            raise UserError(f"head = {describe_unknown_name(self.head, self.heads)}")
         if self.weight != LEARNED:
             self.require("weight", lambda v: v >= 0, f"0 or more, or {LEARNED!r}")
         for field in dataclasses.fields(self):
@@ -53,68 +53,68 @@ class Term:
             if isinstance(field.default, bool) and not isinstance(value, bool):
                 raise UserError(f"{field.name} = {value!r}: must be True or False")
 
-    def require(self, option: str, holds: Callable[[Any], bool], wanted: str) -> None:
-        """Raises `UserError` unless the option is a finite number for which `holds` is true."""
+    def require(self, option: str, is_valid: Callable[[Any], bool], requirement: str) -> None:
+        """Raises `UserError` unless the option is a finite number for which `is_valid` is true."""
         value = getattr(self, option)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (number and math.isfinite(value) and holds(value)):
-            raise UserError(f"{option} = {value!r}: must be {wanted}")
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value) and is_valid(value)):
+            raise UserError(f"{option} = {value!r}: must be {requirement}")
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-        """The loss of each example, or of each of its units: the mask's shape."""
+        """The loss of each example, or of each of its units, in the shape of the mask."""
         raise NotImplementedError
 
     def example_weights(self, losses: jax.Array, targets: jax.Array) -> jax.Array:
-        """The weight of each loss in the mean, of the mask's shape: 1 unless overridden."""
+        """The weight of each loss in the mean, in the shape of the mask: 1 unless overridden."""
         return jnp.ones_like(losses)
 
-    def divisors(self, weights: jax.Array) -> jax.Array:
-        """What each loss adds to the mean's denominator: its weight unless overridden."""
+    def denominator_weights(self, weights: jax.Array) -> jax.Array:
+        """The contribution of each loss to the mean's denominator: its weight unless overridden."""
         return weights
 
     def sums(self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> Sums:
-        """This device's share.
+        """Reduces the examples of this device.
 
         **Arguments:**
 
-        - `outputs`: float32 by head, [b, ...].
-        - `batch`: see `affect_jax.core.batch`; targets and masks of `head` are read.
+        - `outputs`: float32 [b, ...] by head.
+        - `batch`: see `affect_jax.core.batch`; the term reads the targets and the mask of `head`.
 
         **Returns:**
 
         Scalars to be added over devices.
         """
-        predicted, targets, mask = masked(self.head, outputs, batch)
+        predicted, targets, mask = zero_masked(self.head, outputs, batch)
         losses = self.per_example(predicted, targets)
         weights = self.example_weights(losses, targets)
         return {
             "total": jnp.sum(weights * losses, where=mask),
-            "weight": jnp.sum(self.divisors(weights), where=mask),
+            "weight": jnp.sum(self.denominator_weights(weights), where=mask),
         }
 
     def value(self, sums: Sums) -> jax.Array:
-        """The term's value [] from the sums of all devices; 0 without valid examples."""
+        """The value [] of the term from the sums of all devices; 0 without valid examples."""
         empty = sums["weight"] == 0
         return jnp.where(empty, 0.0, sums["total"] / jnp.where(empty, 1.0, sums["weight"]))
 
 
-def masked(
+def zero_masked(
     head: str, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Outputs, targets and mask of a head, with zeros in the place of what is masked.
+    """Returns outputs, targets and mask of a head, with masked outputs and targets set to zero.
 
-    Zeroing inputs, and not only losses, keeps a masked NaN out of the gradient: the derivative of
-    `where(mask, f(x), 0)` alone is 0 times f'(NaN).
+    Zeroing the inputs instead of the losses keeps a masked NaN out of the gradient: the derivative
+    of `where(mask, f(x), 0)` is 0 times f'(NaN), which is NaN.
     """
     mask = batch[f"{head}_mask"]
 
-    def zeroed(values: jax.Array) -> jax.Array:
-        rows = jnp.reshape(mask, mask.shape + (1,) * (values.ndim - mask.ndim))
-        return jnp.where(rows, values, jnp.zeros_like(values))
+    def zero(values: jax.Array) -> jax.Array:
+        row_mask = jnp.reshape(mask, mask.shape + (1,) * (values.ndim - mask.ndim))
+        return jnp.where(row_mask, values, jnp.zeros_like(values))
 
-    return zeroed(outputs[head]), zeroed(batch[head]), mask
+    return zero(outputs[head]), zero(batch[head]), mask
 
 
-def at_most(weights: np.ndarray, max_weight: float) -> np.ndarray:
-    """Weights cut at `max_weight` times the smallest; 0: left as they are."""
+def cap_weights(weights: np.ndarray, max_weight: float) -> np.ndarray:
+    """Caps weights at `max_weight` times the smallest weight; 0 means no cap."""
     return np.minimum(weights, max_weight * np.nanmin(weights)) if max_weight else weights

@@ -12,19 +12,19 @@ import numpy as np
 import optax
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import unknown
-from affect_jax.losses.base import LOSSES, Term, at_most
+from affect_jax.core.registry import describe_unknown_name
+from affect_jax.losses.base import LOSSES, LossTerm, cap_weights
 
 
 @LOSSES.register("cross_entropy")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class CrossEntropy(Term):
-    """Cross entropy of the softmax.
+class CrossEntropy(LossTerm):
+    """Softmax cross entropy.
 
     **Arguments:**
 
-    - `label_smoothing`: the share of a target that is spread evenly over all classes, in [0, 1)
-      (Szegedy et al. 2016, section 7).
+    - `label_smoothing`: the share of a target that is distributed evenly over all classes, in
+      [0, 1) (Szegedy et al. 2016, section 7).
     """
 
     label_smoothing: float = 0.0
@@ -43,15 +43,15 @@ class CrossEntropy(Term):
         )
 
 
-def checked_counts(counts: np.ndarray | None) -> np.ndarray:
-    """Counts of classes as float64 [C]. **Raises:** `UserError` where a class is empty."""
+def check_class_counts(counts: np.ndarray | None) -> np.ndarray:
+    """Returns class counts as float64 [C]. **Raises:** `UserError` if a class is empty."""
     if counts is None or not np.any(counts):
-        raise UserError("needs a training split with expressions: class weights are counted there")
+        raise UserError("needs a training split with expressions to count the classes")
     counts = np.asarray(counts, np.float64)
     empty = [str(i) for i in np.flatnonzero(~(counts > 0))]
     if empty:
         raise UserError(
-            f"class {', '.join(empty)} has no face in the training split, so no weight follows; "
+            f"class {', '.join(empty)} has no face in the training split, so it has no weight; "
             "use cross_entropy or focal, data with every class, or a smaller data.num_classes"
         )
     return counts
@@ -64,18 +64,18 @@ class WeightedCrossEntropy(CrossEntropy):
 
     **Arguments:**
 
-    - `scheme`: with `f_i` faces of class i, N in all, C classes:
-      `min_over`: `f_min / f_i`, the paper's;
-      `inverse_frequency`: `N / (C f_i)`;
+    - `scheme`: the weighting scheme, for `f_i` faces of class i, N faces and C classes.
+      `min_over`: smallest class count over the class's count, `f_min / f_i`, as in the paper.
+      `inverse_frequency`: `N / (C f_i)`.
       `effective_number`: proportional to `(1 - beta) / (1 - beta^f_i)`, with sum C
       (Cui et al. 2019, equation 4).
-    - `beta`: of `effective_number`, in [0, 1).
-    - `power`: exponent of the weights; 0.5 takes their square roots, 0 switches them off.
-    - `max_weight`: cap on a weight, as a multiple of the smallest weight; 0: none. With a
-      handful of faces in a class the paper's weights reach hundreds to one and training fails.
-    - `normalize_weights`: True divides by the sum of the batch's weights, so the loss keeps its
-      size, as in PyTorch; False divides by the number of examples as the paper's framework did,
-      which on AffectNet makes gradients about 10 times smaller.
+    - `beta`: parameter of `effective_number`, in [0, 1).
+    - `power`: exponent of the weights; 0.5 takes their square roots, 0 disables weighting.
+    - `max_weight`: maximum ratio of a weight to the smallest weight; 0 means no cap. With a handful
+      of faces in a class, the paper's weights reach ratios of hundreds and training fails.
+    - `normalize_weights`: True divides by the sum of the batch's weights, as in PyTorch, which
+      preserves the scale of the loss. False divides by the number of examples, as the paper's
+      framework did, which makes gradients on AffectNet about 10 times smaller.
     """
 
     scheme: str = "min_over"
@@ -87,21 +87,21 @@ class WeightedCrossEntropy(CrossEntropy):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scheme not in SCHEMES:
-            raise UserError(f"scheme = {unknown(self.scheme, SCHEMES)}")
+            raise UserError(f"scheme = {describe_unknown_name(self.scheme, SCHEMES)}")
         self.require("beta", lambda v: 0 <= v < 1, "in [0, 1)")
         self.require("power", lambda v: v >= 0, "0 or more")
         self.require("max_weight", lambda v: v == 0 or v >= 1, "1 or more, or 0 for no cap")
-        checked_counts(self.class_counts)
+        check_class_counts(self.class_counts)
 
     def class_weights(self) -> np.ndarray:
-        """float64 [C]."""
-        weights = SCHEMES[self.scheme](checked_counts(self.class_counts), self.beta)
-        return at_most(weights**self.power, self.max_weight)
+        """The weights of the classes, float64 [C]."""
+        weights = SCHEMES[self.scheme](check_class_counts(self.class_counts), self.beta)
+        return cap_weights(weights**self.power, self.max_weight)
 
     def example_weights(self, losses: jax.Array, targets: jax.Array) -> jax.Array:
         return jnp.asarray(self.class_weights(), losses.dtype)[targets]
 
-    def divisors(self, weights: jax.Array) -> jax.Array:
+    def denominator_weights(self, weights: jax.Array) -> jax.Array:
         return weights if self.normalize_weights else jnp.ones_like(weights)
 
 
@@ -119,11 +119,12 @@ SCHEMES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 @LOSSES.register("balanced_softmax")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class BalancedSoftmax(Term):
+class BalancedSoftmax(LossTerm):
     """Cross entropy of `logits + tau log(prior)`, the logit adjustment of Menon et al. (2021,
-    equation 10); with tau 1 it is the balanced softmax of Ren et al. (2020, theorem 1).
+    equation 10). With tau = 1 it is the balanced softmax of Ren et al. (2020, theorem 1).
 
-    The prior enters the loss only: the bare logits predict as if all classes were as common.
+    Only the loss includes the prior. Predictions use the plain logits, which correspond to a
+    uniform prior.
 
     **Arguments:**
 
@@ -136,25 +137,29 @@ class BalancedSoftmax(Term):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("tau", lambda v: v >= 0, "0 or more")
-        checked_counts(self.class_counts)
+        check_class_counts(self.class_counts)
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-        counts = checked_counts(self.class_counts)
-        shift = jnp.asarray(self.tau * np.log(counts / np.sum(counts)), outputs.dtype)
-        return optax.softmax_cross_entropy_with_integer_labels(outputs + shift[None, :], targets)
+        counts = check_class_counts(self.class_counts)
+        adjustment = jnp.asarray(self.tau * np.log(counts / np.sum(counts)), outputs.dtype)
+        return optax.softmax_cross_entropy_with_integer_labels(
+            outputs + adjustment[None, :], targets
+        )
 
 
 @LOSSES.register("focal")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Focal(Term):
-    """`-(1 - p)^gamma log(p)` of the target's probability p (Lin et al. 2017, equation 4).
+class Focal(LossTerm):
+    """Focal loss (Lin et al. 2017, equation 4).
 
-    On `expression` p is the softmax's; on `action_units` each unit has a sigmoid of its own, and
-    a target in [0, 1].
+    The loss is `-(1 - p)^gamma log(p)` with p the predicted probability of the target. For
+    `expression`, p is a softmax probability. For `action_units`, each unit has a sigmoid and a
+    target in [0, 1].
 
     **Arguments:**
 
-    - `gamma`: 0 is cross entropy; larger looks away from what is already right.
+    - `gamma`: focusing exponent; 0 is cross entropy, larger values reduce the weight of examples
+      that are already classified well.
     """
 
     gamma: float = 2.0
@@ -168,8 +173,8 @@ class Focal(Term):
         if self.head == "action_units":
             return optax.sigmoid_focal_loss(outputs, targets, gamma=self.gamma)
         losses = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
-        # log(1 - p) from the other classes' logits: 1 - p itself is 0 in float32 when p nears 1,
-        # where its power has no derivative.
-        others = ~jax.nn.one_hot(targets, outputs.shape[-1], dtype=bool)
-        log_rest = jax.nn.logsumexp(jax.nn.log_softmax(outputs), axis=-1, where=others)
-        return jnp.exp(self.gamma * log_rest) * losses
+        # log(1 - p) comes from the logits of the other classes: 1 - p rounds to 0 in float32 if p
+        # is near 1, and its power has no derivative there.
+        is_other_class = ~jax.nn.one_hot(targets, outputs.shape[-1], dtype=bool)
+        log_not_p = jax.nn.logsumexp(jax.nn.log_softmax(outputs), axis=-1, where=is_other_class)
+        return jnp.exp(self.gamma * log_not_p) * losses

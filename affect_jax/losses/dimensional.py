@@ -13,35 +13,39 @@ import numpy as np
 import optax
 
 from affect_jax.core.errors import UserError
-from affect_jax.losses.base import LOSSES, Sums, Term, masked
+from affect_jax.losses.base import LOSSES, LossTerm, Sums, zero_masked
 
 
-def checked_axis_weights(weights: Sequence[float]) -> np.ndarray:
-    """Weights of valence and arousal, float64 [2] with sum 1."""
-    given = tuple(weights) if isinstance(weights, Sequence | np.ndarray) else ()
-    numbers = len(given) == 2 and all(
-        isinstance(weight, Real) and not isinstance(weight, bool) and 0 <= weight < np.inf
-        for weight in given
+def normalize_axis_weights(weights: Sequence[float]) -> np.ndarray:
+    """Scales the weights of valence and arousal to sum 1, float64 [2].
+
+    **Raises:** `UserError` unless they are two numbers of 0 or more, not both 0.
+    """
+    values = tuple(weights) if isinstance(weights, Sequence | np.ndarray) else ()
+    valid = len(values) == 2 and all(
+        isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < np.inf
+        for value in values
     )
-    if not numbers or not any(given):
+    if not valid or not any(values):
         raise UserError(
             f"axis_weights = {weights!r}: must be two numbers (valence, arousal), 0 or more, "
             "not both 0"
         )
-    return np.array(given, float) / sum(given)
+    return np.array(values, float) / sum(values)
 
 
 @LOSSES.register("squared_error")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class SquaredError(Term):
-    """Mean over examples of the weighted mean over the two axes of the squared error.
+class SquaredError(LossTerm):
+    """Squared error, averaged over examples and (weighted) over valence and arousal.
 
     With equal weights it is the paper's Euclidean loss, which its framework defines as
     `sum ||prediction - target||^2 / (2 N)` (Mollahosseini et al. 2017).
 
     **Arguments:**
 
-    - `axis_weights`: of valence and arousal; only their ratio counts. (1, 0) trains valence alone.
+    - `axis_weights`: weights of valence and arousal; only their ratio matters. (1, 0) trains only
+      valence.
     """
 
     axis_weights: Sequence[float] = (1.0, 1.0)
@@ -49,32 +53,32 @@ class SquaredError(Term):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checked_axis_weights(self.axis_weights)
+        normalize_axis_weights(self.axis_weights)
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-        weights = jnp.asarray(checked_axis_weights(self.axis_weights), outputs.dtype)
+        weights = jnp.asarray(normalize_axis_weights(self.axis_weights), outputs.dtype)
         return jnp.sum(optax.squared_error(outputs, targets) * weights[None, :], axis=-1)
 
 
 @LOSSES.register("ccc")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Concordance(Term):
-    """1 - CCC, the concordance correlation coefficient (Lin 1989), weighted mean over the axes.
+class Concordance(LossTerm):
+    """1 - CCC (concordance correlation coefficient, Lin 1989), a weighted mean over the two axes.
 
-    The coefficient is that of the whole batch, over all devices. With population moments,
-    `CCC = 2 cov / (var_x + var_y + (mean_x - mean_y)^2)`, and as the denominator is
-    `E[(x - y)^2] + 2 cov`, `1 - CCC = E[(x - y)^2] / (E[(x - y)^2] + 2 cov)`. In this form
-    nothing cancels near perfection, where the squared error, a sum of positive numbers, decides
-    the value, and no variance is a difference of moments. Only `cov = E[xy] - E[x] E[y]` is: its
-    float32 error is about 1e-7 |E[x] E[y]|, kept small by scales that have 0 in their middle
-    (relative error of the loss: 2e-7 for spreads of 0.3, 7e-5 for 0.05 around 0.9).
+    The coefficient is computed over the whole batch, on all devices. With population moments,
+    `CCC = 2 cov / (var_x + var_y + (mean_x - mean_y)^2)`. The denominator equals
+    `E[(x - y)^2] + 2 cov`, so `1 - CCC = E[(x - y)^2] / (E[(x - y)^2] + 2 cov)`. This form has no
+    cancellation near CCC = 1: there the squared error, a sum of positive numbers, determines the
+    value. No variance is computed. Only `cov = E[xy] - E[x] E[y]` is a difference of moments: its
+    float32 error is about 1e-7 |E[x] E[y]|, which is small as valence and arousal are centred at 0
+    (relative error of the loss: 2e-7 for a spread of 0.3, 7e-5 for 0.05 around 0.9).
 
-    Where neither predictions nor targets vary (one example, say) CCC is 0, and the loss 1, or 0 if
-    they are equal; `EPSILON` in the denominator keeps both finite.
+    If neither predictions nor targets vary (as with one example), CCC is 0 and the loss is 1, or 0
+    if they are equal. `EPSILON` in the denominator keeps both finite.
 
     **Arguments:**
 
-    - `axis_weights`: of valence and arousal; only their ratio counts.
+    - `axis_weights`: weights of valence and arousal; only their ratio matters.
     """
 
     axis_weights: Sequence[float] = (1.0, 1.0)
@@ -84,11 +88,11 @@ class Concordance(Term):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checked_axis_weights(self.axis_weights)
+        normalize_axis_weights(self.axis_weights)
 
     def sums(self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> Sums:
-        x, y, mask = masked(self.head, outputs, batch)
-        return {  # masked rows are zeros in both, so they add nothing; [2] each, one an axis
+        x, y, mask = zero_masked(self.head, outputs, batch)
+        return {  # `n` is [], the others [2], one per axis; masked rows add 0
             "n": jnp.sum(mask, dtype=x.dtype),
             "x": jnp.sum(x, axis=0),
             "y": jnp.sum(y, axis=0),
@@ -100,8 +104,7 @@ class Concordance(Term):
         n = jnp.maximum(sums["n"], 1.0)
         covariance = sums["xy"] / n - (sums["x"] / n) * (sums["y"] / n)
         error = sums["squared"] / n
-        weights = jnp.asarray(checked_axis_weights(self.axis_weights), error.dtype)
-        # The denominator is at least half the error (CCC >= -1): so it stays when rounding is all
-        # there is.
-        whole = jnp.maximum(error + 2 * covariance, error / 2)
-        return jnp.sum(weights * error / (whole + self.EPSILON))
+        weights = jnp.asarray(normalize_axis_weights(self.axis_weights), error.dtype)
+        # As CCC >= -1, the denominator is at least half the error; rounding could make it smaller.
+        denominator = jnp.maximum(error + 2 * covariance, error / 2)
+        return jnp.sum(weights * error / (denominator + self.EPSILON))

@@ -1,9 +1,10 @@
-"""The protocol's scores: arrays in, numbers out; no files, no model, no JAX (`stream` apart).
+"""Scores of the evaluation protocol: functions of arrays, without models or JAX.
 
-Every score is computed by a *scorer*: a function from weights of the faces [K, N] to named arrays
-[K], K variants of the same test set at once. Weights of 1 give the score itself; 0 and 1, a drawn
-subset (`skew`); whole numbers, a bootstrap sample (`intervals`). So a score is written once, what
-does not depend on the weights (sorting, above all) is done once, and intervals cost a few passes.
+Every score is computed by a *scorer*: a function from face weights [K, N] to named arrays [K], for
+K variants of the same test set at once. Weights of 1 give the score itself. Weights of 0 and 1
+select a subset (`skew_normalization`). Integer weights give a bootstrap sample
+(`confidence_intervals`). Each score is therefore implemented once, work that does not depend on
+the weights (mainly sorting) is done once, and intervals cost a few passes.
 
-What is undefined is NaN with a reason; a mean over classes says over how many it was taken.
+Undefined scores are NaN with a reason. A mean over classes reports how many classes it includes.
 """

@@ -1,12 +1,12 @@
-"""Scores of the facial action model: F1, AUC and accuracy of each unit, and their means.
+"""Scores of the action-unit model: F1, AUC and accuracy of each unit, and their means.
 
-A target is an intensity in [0, 1]; from `ACTIVE` on the unit counts as active. Every unit is
-scored over the faces that are annotated for it.
+A target is an intensity in [0, 1]; the unit counts as active at `ACTIVE_THRESHOLD` or above. Every
+unit is scored over the faces that are annotated for it.
 
-F1 and accuracy want a threshold of the predicted probability. `f1` and `accuracy` take 0.5,
-whatever the faces. `best_f1` takes, of each unit, the threshold that gives the highest F1 on the
-very faces it is scored on, as papers that "choose the threshold on validation" and report that
-validation score do: it is an upper bound, not what new faces would give.
+F1 and accuracy need a threshold on the predicted probability. `f1` and `accuracy` always use 0.5.
+For each unit, `best_f1` uses the threshold with the highest F1 on the same faces that are scored.
+Papers that "choose the threshold on validation" and report that validation score do the same. It is
+an upper bound, not an estimate for new faces.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from affect_jax.facs.action_units import ACTIVE
-from affect_jax.metrics import ranking
-from affect_jax.metrics.base import Scorer, Scores, check_finite, divide, mean
+from affect_jax.facs.action_units import ACTIVE_THRESHOLD
+from affect_jax.metrics import auc_scores
+from affect_jax.metrics.base import Scorer, Scores, check_finite, divide_or_nan, nanmean
 
-NAMES = ("f1", "best_f1", "auc", "accuracy")
-THRESHOLD = 0.5  # a unit is predicted from this probability on
+METRICS = ("f1", "best_f1", "auc", "accuracy")
+THRESHOLD = 0.5  # a unit counts as predicted if its probability is at least this
 REASONS = {
     "f1": "{0} is active in no face and predicted in none",
     "best_f1": "{0} is active in no face",
@@ -29,94 +29,98 @@ REASONS = {
 }
 
 
-def action_units(targets: np.ndarray, predicted: np.ndarray, units: Sequence[int]) -> Scores:
-    """All scores: `AU12.f1`, `AU12.auc`, `AU12.accuracy`, `AU12.best_f1`, `mean.f1`, ...
+def score_action_units(targets: np.ndarray, predicted: np.ndarray, units: Sequence[int]) -> Scores:
+    """Computes all scores: `AU12.f1`, `AU12.auc`, `AU12.accuracy`, `AU12.best_f1`, `mean.f1`, ...
 
-    `AU12.best_threshold` is the threshold of `best_f1`, no score. A mean is over the units that
-    have the score; its count says how many.
+    `AU12.best_threshold` is the threshold of `best_f1`, not a score. A mean is taken over the units
+    for which the score is defined; its count is the number of these units.
 
     **Arguments:**
 
-    - `targets`: float [N, A], intensities in [0, 1], NaN where not annotated.
+    - `targets`: float [N, A], intensities in [0, 1], NaN if not annotated.
     - `predicted`: float [N, A], probabilities.
-    - `units`: the A numbers.
+    - `units`: the numbers of the A action units.
 
-    **Raises:** `UserError` that names the face whose prediction is NaN, or whose target infinite.
+    **Raises:** `UserError` if a prediction is NaN or a target infinite; the message names the face.
     """
-    score = scorer(targets, predicted, units)
-    found = Scores({name: float(a[0]) for name, a in score(np.ones((1, len(targets)))).items()})
-    thresholds = best_thresholds(targets, predicted)
+    score = create_scorer(targets, predicted, units)
+    scores = Scores({name: float(a[0]) for name, a in score(np.ones((1, len(targets)))).items()})
+    thresholds = find_best_thresholds(targets, predicted)
     for unit, threshold in zip(units, thresholds, strict=True):
-        found.values[f"AU{unit}.best_threshold"] = float(threshold)
+        scores.values[f"AU{unit}.best_threshold"] = float(threshold)
     annotated = np.sum(~np.isnan(np.asarray(targets, np.float64)), axis=0)
-    for name, value in found.values.items():
-        owner, kind = name.split(".")
-        if owner == "mean":
-            each = [found.values[f"AU{unit}.{kind}"] for unit in units]
-            found.counts[name] = (int(np.sum(~np.isnan(each))), len(units))
+    for name, value in scores.values.items():
+        unit_name, metric = name.split(".")
+        if unit_name == "mean":
+            unit_values = [scores.values[f"AU{unit}.{metric}"] for unit in units]
+            scores.counts[name] = (int(np.sum(~np.isnan(unit_values))), len(units))
         if not np.isnan(value):
             continue
-        if owner == "mean":
-            found.reasons[name] = "no unit has this score"
-        elif annotated[list(units).index(int(owner[2:]))]:
-            found.reasons[name] = REASONS[kind].format(owner)
+        if unit_name == "mean":
+            scores.reasons[name] = "no unit has this score"
+        elif annotated[list(units).index(int(unit_name[2:]))]:
+            scores.reasons[name] = REASONS[metric].format(unit_name)
         else:
-            found.reasons[name] = f"no face has a label of {owner}"
-    return found
+            scores.reasons[name] = f"no face has a label of {unit_name}"
+    return scores
 
 
-def best_thresholds(targets: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Of each unit the threshold with the highest F1 on these faces, of equals the highest.
+def find_best_thresholds(targets: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Finds the threshold with the highest F1 for each unit; ties go to the highest threshold.
 
-    **Arguments:** as of `action_units`.
+    **Arguments:** as for `score_action_units`.
 
     **Returns:** float [A], predicted values; NaN for a unit that is active in no annotated face.
     """
-    found = np.full(targets.shape[1], np.nan)
+    thresholds = np.full(targets.shape[1], np.nan)
     for i in range(targets.shape[1]):
         rows = ~np.isnan(targets[:, i])
-        active = targets[rows, i] >= ACTIVE
+        active = targets[rows, i] >= ACTIVE_THRESHOLD
         if active.any():
-            curve = ranking.precision_recall(predicted[rows, i], active)
+            curve = auc_scores.compute_precision_recall_curve(predicted[rows, i], active)
             total = curve.precision + curve.recall
-            f1 = divide(2 * curve.precision * curve.recall, total)
-            found[i] = curve.thresholds[np.nanargmax(f1)]
-    return found
+            f1 = divide_or_nan(2 * curve.precision * curve.recall, total)
+            thresholds[i] = curve.thresholds[np.nanargmax(f1)]
+    return thresholds
 
 
-def scorer(targets: np.ndarray, predicted: np.ndarray, units: Sequence[int]) -> Scorer:
-    """What gives the scores for weights [K, N].
+def create_scorer(targets: np.ndarray, predicted: np.ndarray, units: Sequence[int]) -> Scorer:
+    """Creates a function that computes the scores for weights [K, N].
 
-    **Arguments and raises:** as of `action_units`.
+    **Arguments and raises:** as for `score_action_units`.
     """
     targets, predicted = np.asarray(targets, np.float64), np.asarray(predicted, np.float64)
     if targets.shape != predicted.shape or not len(targets):
-        raise ValueError(f"targets {targets.shape} and predictions {predicted.shape} differ")
+        raise ValueError(
+            f"targets and predictions need one shape and at least one face, got {targets.shape} "
+            f"and {predicted.shape}"
+        )
     names = [f"AU{unit}" for unit in units]
     check_finite("predictions", predicted, names)
     check_finite("targets", np.where(np.isnan(targets), 0.0, targets), names)
-    thresholds = best_thresholds(targets, predicted)
+    thresholds = find_best_thresholds(targets, predicted)
     parts = []
     for i in range(len(units)):
         rows = np.flatnonzero(~np.isnan(targets[:, i]))
-        active, given = targets[rows, i] >= ACTIVE, predicted[rows, i]
-        said, said_best = given >= THRESHOLD, given >= thresholds[i]  # nothing is >= NaN
-        columns = (active, said, active & said, active == said, said_best, active & said_best)
+        active, probabilities = targets[rows, i] >= ACTIVE_THRESHOLD, predicted[rows, i]
+        positive = probabilities >= THRESHOLD
+        best_positive = probabilities >= thresholds[i]  # all False if the threshold is NaN
+        columns = (active, positive, active & positive, active == positive)
+        columns += (best_positive, active & best_positive)
         counts = np.stack([np.ones(len(rows)), *columns], axis=1)
-        parts.append((rows, counts, ranking.areas(given, active)))
+        parts.append((rows, counts, auc_scores.create_area_scorer(probabilities, active)))
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
-        for unit, (rows, counts, areas) in zip(units, parts, strict=True):
-            chosen = np.take(weights, rows, axis=1)
-            total, active, said, both, right, said_best, both_best = (chosen @ counts).T
-            best = divide(2 * both_best, active + said_best)
-            found[f"AU{unit}.f1"] = divide(2 * both, active + said)
-            found[f"AU{unit}.best_f1"] = best
-            found[f"AU{unit}.auc"] = areas(chosen)[0]
-            found[f"AU{unit}.accuracy"] = divide(right, total)
-        for name in NAMES:
-            found[f"mean.{name}"] = mean([found[f"AU{unit}.{name}"] for unit in units])
-        return found
+        scores: dict[str, np.ndarray] = {}
+        for unit, (rows, counts, score_areas) in zip(units, parts, strict=True):
+            selected = np.take(weights, rows, axis=1)
+            total, active, positive, hits, correct, best_positive, best_hits = (selected @ counts).T
+            scores[f"AU{unit}.f1"] = divide_or_nan(2 * hits, active + positive)
+            scores[f"AU{unit}.best_f1"] = divide_or_nan(2 * best_hits, active + best_positive)
+            scores[f"AU{unit}.auc"] = score_areas(selected)[0]
+            scores[f"AU{unit}.accuracy"] = divide_or_nan(correct, total)
+        for name in METRICS:
+            scores[f"mean.{name}"] = nanmean([scores[f"AU{unit}.{name}"] for unit in units])
+        return scores
 
     return score

@@ -1,8 +1,8 @@
-"""Whether probabilities mean what they say: expected calibration error and the reliability curve.
+"""Calibration of probabilities: expected calibration error and the reliability curve.
 
 Source: Guo et al. 2017, section 2. A face's confidence is the probability of its most probable
-class; faces are put into bins of equal width, and a bin's accuracy is held against its mean
-confidence. Of a perfectly calibrated model both are equal.
+class. Faces are grouped into confidence bins of equal width, and each bin's accuracy is compared
+with its mean confidence. In a perfectly calibrated model both are equal.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import dataclasses
 
 import numpy as np
 
-from affect_jax.metrics.base import Scorer, divide
+from affect_jax.metrics.base import Scorer, divide_or_nan
 
-BINS = 15
+NUM_BINS = 15
 
 
 @dataclasses.dataclass(frozen=True)
-class Reliability:
-    """The reliability curve, one entry a bin of confidence (low, high].
+class ReliabilityCurve:
+    """The reliability curve, one entry per confidence bin (low, high].
 
     **Arguments:**
 
-    - `edges`: float [BINS + 1].
-    - `confidence`, `accuracy`: float [BINS], means over the bin's faces; NaN where it has none.
-    - `count`: int [BINS], faces.
+    - `edges`: float [NUM_BINS + 1].
+    - `confidence`, `accuracy`: float [NUM_BINS], means over the faces of a bin; NaN if it is empty.
+    - `count`: int [NUM_BINS], number of faces.
     """
 
     edges: np.ndarray
@@ -33,43 +33,45 @@ class Reliability:
     count: np.ndarray
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray) -> Reliability:
-    """The curve of a model.
+def compute_reliability_curve(labels: np.ndarray, probabilities: np.ndarray) -> ReliabilityCurve:
+    """Computes the reliability curve of a model.
 
     **Arguments:**
 
     - `labels`: int [N].
     - `probabilities`: float [N, C], in [0, 1].
     """
-    confidence, right, bins = _binned(labels, probabilities)
-    count = np.bincount(bins, minlength=BINS)
+    confidence, correct, bins = _assign_bins(labels, probabilities)
+    count = np.bincount(bins, minlength=NUM_BINS)
     means = [
-        divide(np.bincount(bins, column, minlength=BINS), count.astype(np.float64))
-        for column in (confidence, right)
+        divide_or_nan(np.bincount(bins, column, minlength=NUM_BINS), count.astype(np.float64))
+        for column in (confidence, correct)
     ]
-    return Reliability(np.linspace(0, 1, BINS + 1), means[0], means[1], count)
+    return ReliabilityCurve(np.linspace(0, 1, NUM_BINS + 1), means[0], means[1], count)
 
 
-def error(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
-    """What gives `calibration_error`: the mean over faces of their bin's |accuracy - confidence|.
+def create_calibration_scorer(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
+    """Creates a scorer of `calibration_error`.
 
-    **Arguments:** as of `reliability`.
+    It is the mean over faces of |accuracy - confidence| of their bin.
+
+    **Arguments:** as for `compute_reliability_curve`.
     """
-    confidence, right, bins = _binned(labels, probabilities)
-    gaps = right - confidence
+    confidence, correct, bins = _assign_bins(labels, probabilities)
+    gaps = correct - confidence
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
-        sums = [np.bincount(bins, row * gaps, minlength=BINS) for row in weights]
-        return {"calibration_error": divide(np.abs(sums).sum(axis=1), weights.sum(axis=1))}
+        sums = [np.bincount(bins, row * gaps, minlength=NUM_BINS) for row in weights]
+        return {"calibration_error": divide_or_nan(np.abs(sums).sum(axis=1), weights.sum(axis=1))}
 
     return score
 
 
-def _binned(
+def _assign_bins(
     labels: np.ndarray, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Confidence [N], whether the most probable class is the label [N], and the bin [N]."""
+    """Returns confidence, 1 if the most probable class is the label else 0, and bin: each [N]."""
     confidence = probabilities.max(axis=1)
-    inner = np.linspace(0, 1, BINS + 1)[1:-1]
-    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    return confidence, right, np.searchsorted(inner, confidence, side="left")
+    inner_edges = np.linspace(0, 1, NUM_BINS + 1)[1:-1]
+    correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    return confidence, correct, np.searchsorted(inner_edges, confidence, side="left")

@@ -10,117 +10,129 @@ from collections.abc import Sequence
 import numpy as np
 
 from affect_jax.core.labels import AXES
-from affect_jax.metrics.base import Scorer, Scores, check_finite, divide, mean
+from affect_jax.metrics.base import Scorer, Scores, check_finite, divide_or_nan, nanmean
 
-NAMES = ("rmse", "mae", "corr", "sagr", "ccc")
+METRICS = ("rmse", "mae", "corr", "sagr", "ccc")
 REASONS = {
     "corr": "labels or predictions do not vary",
-    "ccc": "labels and predictions are one and the same number",
+    "ccc": "labels and predictions are the same constant",
 }
-ROUNDING = 1e-13  # a variance is 0 where it is below this share of the mean square
+VARIANCE_TOLERANCE = 1e-13  # variances below this fraction of the mean square count as 0
 
 
-def dimensional(
+def score_dimensional(
     labels: np.ndarray,
     predicted: np.ndarray,
     expression: np.ndarray | None,
     classes: Sequence[str],
 ) -> Scores:
-    """All scores: `valence.ccc`, `mean.rmse`, and within each expression `valence.ccc.fear`, ...
+    """Computes all scores: `valence.ccc`, `mean.rmse`, and per expression `valence.ccc.fear`, ...
 
-    `mean` is the mean of valence's and arousal's.
+    `mean` is the mean over valence and arousal.
 
     **Arguments:**
 
     - `labels`, `predicted`: float [N, 2], valence and arousal: annotated faces only.
-    - `expression`: int [N], -1 where there is none; None: no scores within expressions.
+    - `expression`: int [N], -1 if unlabelled. If None, no scores per expression are computed.
     - `classes`: names of the expressions.
 
-    **Raises:** `UserError` that names the face whose number is NaN or infinite.
+    **Raises:** `UserError` if a number is NaN or infinite; the message names the face.
     """
-    score = scorer(labels, predicted, expression, classes)
-    found = Scores({name: float(a[0]) for name, a in score(np.ones((1, len(labels)))).items()})
-    for name, value in found.values.items():
-        axis, kind, *within = name.split(".", 2)  # a class's name may have dots
+    score = create_scorer(labels, predicted, expression, classes)
+    scores = Scores({name: float(a[0]) for name, a in score(np.ones((1, len(labels)))).items()})
+    for name, value in scores.values.items():
+        axis, metric, *within = name.split(".", 2)  # a class's name may have dots
         if np.isnan(value):
             empty = within and not np.any(np.asarray(expression) == list(classes).index(within[0]))
             no_face = f"no face is labelled {within[0]}" if within else ""
-            found.reasons[name] = no_face if empty else REASONS[kind]
+            scores.reasons[name] = no_face if empty else REASONS[metric]
         elif axis == "mean":
-            parts = [".".join((axis, kind, *within)) for axis in AXES]
-            defined = sum(not np.isnan(found.values[part]) for part in parts)
-            found.counts[name] = (defined, len(AXES))
-    return found
+            parts = [".".join((axis, metric, *within)) for axis in AXES]
+            defined = sum(not np.isnan(scores.values[part]) for part in parts)
+            scores.counts[name] = (defined, len(AXES))
+    return scores
 
 
-def scorer(
+def create_scorer(
     labels: np.ndarray,
     predicted: np.ndarray,
     expression: np.ndarray | None,
     classes: Sequence[str],
 ) -> Scorer:
-    """What gives the scores for weights [K, N].
+    """Creates a function that computes the scores for weights [K, N].
 
-    **Arguments and raises:** as of `dimensional`.
+    **Arguments and raises:** as for `score_dimensional`.
     """
     labels, predicted = np.asarray(labels, np.float64), np.asarray(predicted, np.float64)
     check_finite("labels", labels, AXES)
     check_finite("predictions", predicted, AXES)
     if len(labels) != len(predicted) or not len(labels):
-        raise ValueError(f"{len(labels)} labels of {len(predicted)} faces: one each is needed")
+        raise ValueError(
+            f"expected one label per prediction and at least one face, got {len(labels)} labels "
+            f"and {len(predicted)} predictions"
+        )
     groups = [("", np.arange(len(labels)))]
     if expression is not None and np.any(np.asarray(expression) >= 0):
         groups += [(f".{c}", np.flatnonzero(expression == i)) for i, c in enumerate(classes)]
     columns = [
-        np.concatenate([_columns(labels[rows, i], predicted[rows, i]) for i in range(2)], axis=1)
+        np.concatenate([_moment_columns(labels[rows, i], predicted[rows, i]) for i in range(2)], 1)
         for _, rows in groups
     ]
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
-        weights = weights.astype(np.float64)  # a product of two types would leave BLAS out
-        for (suffix, rows), summed in zip(groups, columns, strict=True):
-            chosen = weights if len(rows) == len(labels) else np.take(weights, rows, axis=1)
-            sums = np.split(chosen @ summed, 2, axis=1)
-            axes = {axis: _scores(one) for axis, one in zip(AXES, sums, strict=True)}
-            axes["mean"] = {name: mean([axes[axis][name] for axis in AXES]) for name in NAMES}
-            found |= {f"{axis}.{name}{suffix}": axes[axis][name] for axis in axes for name in NAMES}
-        return found
+        scores: dict[str, np.ndarray] = {}
+        weights = weights.astype(np.float64)  # a product of mixed types does not use BLAS
+        for (suffix, rows), group_columns in zip(groups, columns, strict=True):
+            selected = weights if len(rows) == len(labels) else np.take(weights, rows, axis=1)
+            sums = np.split(selected @ group_columns, 2, axis=1)
+            axes = {axis: _scores_from_sums(part) for axis, part in zip(AXES, sums, strict=True)}
+            axes["mean"] = {name: nanmean([axes[axis][name] for axis in AXES]) for name in METRICS}
+            scores |= {
+                f"{axis}.{name}{suffix}": axes[axis][name] for axis in axes for name in METRICS
+            }
+        return scores
 
     return score
 
 
-def _columns(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """What is summed, float64 [N, 10]; moments are about the middle, for their digits."""
+def _moment_columns(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Returns the columns whose weighted sums give the scores: float64 [N, 10].
+
+    Values are centred before they are squared, for numerical precision.
+    """
     error = predicted - label
     same_sign = np.sign(predicted) == np.sign(label)
-    x, y = _centred(predicted), _centred(label)
+    x, y = _center(predicted), _center(label)
     return np.stack(
         [np.ones_like(x), x, y, x * x, y * y, x * y, error, np.abs(error), same_sign, error**2],
         axis=1,
     )
 
 
-def _centred(values: np.ndarray) -> np.ndarray:
+def _center(values: np.ndarray) -> np.ndarray:
     constant = len(values) == 0 or values.min() == values.max()
     return np.zeros_like(values) if constant else values - values.mean()
 
 
-def _scores(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """The five scores [K] from sums [K, 10] of `_columns`."""
-    total, *rest = sums.T
-    x, y, xx, yy, xy, error, absolute, same_sign, squared = (divide(one, total) for one in rest)
+def _scores_from_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes the five scores [K] from sums [K, 10] of `_moment_columns`."""
+    total, *columns = sums.T
+    x, y, xx, yy, xy, error, absolute, same_sign, squared = (
+        divide_or_nan(column, total) for column in columns
+    )
     var_x, var_y, covariance = _variance(x, xx), _variance(y, yy), xy - x * y
     deviation = np.sqrt(var_x) * np.sqrt(var_y)
     return {
         "rmse": np.sqrt(squared),
         "mae": absolute,
-        "corr": np.clip(divide(covariance, deviation), -1, 1),
+        "corr": np.clip(divide_or_nan(covariance, deviation), -1, 1),
         "sagr": same_sign,
-        "ccc": divide(2 * np.where(deviation == 0, 0.0, covariance), var_x + var_y + error**2),
+        "ccc": divide_or_nan(
+            2 * np.where(deviation == 0, 0.0, covariance), var_x + var_y + error**2
+        ),
     }
 
 
 def _variance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     variance = second - first**2
-    return np.where(variance <= ROUNDING * second, 0.0, variance)
+    return np.where(variance <= VARIANCE_TOLERANCE * second, 0.0, variance)

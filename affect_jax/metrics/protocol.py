@@ -1,6 +1,7 @@
-"""The protocol's scores of a table of predictions, under the names of `scores.json`.
+"""The evaluation protocol: computes, compares, prints and writes all scores of a predictions table.
 
-Pure NumPy: JAX is not loaded, so that anybody's predictions are scored by the same code.
+The score names are those of `scores.json`. Scores are computed with NumPy, without JAX, so the same
+code scores predictions of any model.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import numpy as np
 import tabulate
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import unknown
+from affect_jax.core.registry import describe_unknown_name
 from affect_jax.core.version import __version__
 from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics import action_units, categorical, confidence_intervals, dimensional
-from affect_jax.metrics.base import Scorer, Scores, prefixed
+from affect_jax.metrics.base import Scorer, Scores, add_prefix
 from affect_jax.metrics.predictions import Predictions
 
 HEADLINES = (
@@ -44,93 +45,108 @@ HEADLINES = (
     "action_units.mean.auc",
     "multitask",
 )
-"""What is shown first, where a model has it."""
+"""Names of the headline scores, in display order; a model has those of its heads."""
 
 
 @dataclasses.dataclass(frozen=True)
-class _Model:
-    """One of the table's models: where it goes in the names, its annotated faces, its scores.
+class _ScoredModel:
+    """One model of a predictions table.
 
-    `score(draws, seed)` gives the scores themselves, `resampled()` what scores samples of `rows`.
+    **Arguments:**
+
+    - `prefix`: the prefix of its score names.
+    - `rows`: the rows of its annotated faces.
+    - `score`: a function from draws and seed to the scores.
+    - `create_bootstrap_scorer`: creates a scorer of bootstrap samples of `rows`.
     """
 
     prefix: str
     rows: np.ndarray
     score: Callable[[int, int], Scores]
-    resampled: Callable[[], Scorer]
+    create_bootstrap_scorer: Callable[[], Scorer]
 
 
 def score(
     predictions: Predictions, *, draws: int = 200, seed: int = 0, bootstrap: int = 0
 ) -> Scores:
-    """All scores of the models that the table holds; each sees annotated faces only.
+    """Computes all scores of all models in the table, each on its annotated faces only.
 
     **Arguments:**
 
-    - `draws`: of the skew-normalised scores.
-    - `seed`: of the draws and of the bootstrap.
-    - `bootstrap`: samples for the 95 % intervals (`intervals.REPLICATES` are enough); 0: none.
+    - `predictions`: the predictions and labels.
+    - `draws`: number of draws for skew-normalised scores.
+    - `seed`: random seed of the draws and the bootstrap.
+    - `bootstrap`: number of bootstrap samples for the 95 % intervals
+      (`confidence_intervals.REPLICATES` are enough). If 0, no intervals are computed.
 
-    **Returns:** names as in `scores.json`: `categorical.top1.original.f1.macro`, ...
+    **Returns:** scores, named as in `scores.json`: `categorical.top1.original.f1.macro`, ...
 
-    **Raises:** `UserError` that names the face whose prediction is not a number.
+    **Raises:** `UserError` if a prediction is not a finite number; the message names the face.
     """
-    models = _models(predictions)
-    found = [model.score(draws, seed).prefixed(model.prefix) for model in models]
-    result = _with_multitask(Scores.merge(found))
+    models = _select_models(predictions)
+    scores = [model.score(draws, seed).with_prefix(model.prefix) for model in models]
+    result = _add_multitask_score(Scores.merge(scores))
     if bootstrap and models:
-        sampled = confidence_intervals.samples(
-            _joint(models), len(predictions), replicates=bootstrap, seed=seed
+        sampled = confidence_intervals.bootstrap_scores(
+            _create_joint_scorer(models), len(predictions), replicates=bootstrap, seed=seed
         )
-        result.intervals.update(confidence_intervals.intervals(result.values, sampled))
+        result.intervals.update(confidence_intervals.compute_intervals(result.values, sampled))
     return result
 
 
-def names(heads: Sequence[str], classes: Sequence[str]) -> set[str]:
-    """The names of all scores that a model with these heads can have, on faces with all labels."""
-    count, units = len(classes), tuple(UNITS)
-    columns: dict[str, Any] = {"id": np.arange(count).astype(str), "classes": tuple(classes)}
-    columns["expression"] = np.arange(count)
+def list_score_names(heads: Sequence[str], classes: Sequence[str]) -> set[str]:
+    """Lists the names of all scores of a model with these heads, on fully labelled faces."""
+    num_classes, units = len(classes), tuple(UNITS)
+    columns: dict[str, Any] = {"id": np.arange(num_classes).astype(str), "classes": tuple(classes)}
+    columns["expression"] = np.arange(num_classes)
     if "expression" in heads:
-        columns["probabilities"] = np.full((count, count), 1 / count)
+        columns["probabilities"] = np.full((num_classes, num_classes), 1 / num_classes)
     if "valence_arousal" in heads:
-        columns["valence_arousal"] = columns["valence_arousal_predicted"] = np.zeros((count, 2))
+        zeros = np.zeros((num_classes, 2))
+        columns["valence_arousal"] = columns["valence_arousal_predicted"] = zeros
     if "action_units" in heads:
+        zeros = np.zeros((num_classes, len(units)))
         columns["units"] = units
-        columns["action_units"] = columns["action_units_predicted"] = np.zeros((count, len(units)))
+        columns["action_units"] = columns["action_units_predicted"] = zeros
     return set(score(Predictions(**columns), draws=1).values)
 
 
-def name_problem(name: str, heads: Sequence[str], classes: Sequence[str]) -> str | None:
-    """What is wrong with the name of a score, `-` in front allowed; None if a model can have it."""
-    known = names(heads, classes)
-    if name.removeprefix("-") in known:
+def validate_score_name(name: str, heads: Sequence[str], classes: Sequence[str]) -> str | None:
+    """Checks a score name, with or without a leading `-`, for a model with these heads.
+
+    **Returns:** an error message, or None if the model has this score.
+    """
+    names = list_score_names(heads, classes)
+    if name.removeprefix("-") in names:
         return None
-    return unknown(name, [headline for headline in HEADLINES if headline in known])
+    return describe_unknown_name(name, [headline for headline in HEADLINES if headline in names])
 
 
-def not_scored(p: Predictions) -> list[str]:
-    """Sentences on what was predicted and is in no score, for want of labels."""
-    found = []
-    if p.probabilities is not None and not np.any(_given(p.expression) >= 0):
-        found.append("expressions: no face has a label")
-    if p.valence_arousal_predicted is not None:
-        known = np.isfinite(_given(p.valence_arousal, 2))
-        if not known.all(axis=1).any():
-            found.append("valence and arousal: no face has labels of both")
-        elif half := int((known.any(axis=1) & ~known.all(axis=1)).sum()):
-            found.append(f"valence and arousal of {half:,} faces with a label of one of them alone")
-    if p.action_units_predicted is not None:
-        labels = _given(p.action_units, len(p.units)).T
-        pairs = zip(p.units, labels, strict=True)
-        names = [f"AU{unit}" for unit, one in pairs if not np.isfinite(one).any()]
+def describe_unscored(predictions: Predictions) -> list[str]:
+    """Describes the predictions that no score uses because labels are missing, one per message."""
+    messages = []
+    expression = _labels_or_nan(predictions.expression)
+    if predictions.probabilities is not None and not np.any(expression >= 0):
+        messages.append("expressions: no face has a label")
+    if predictions.valence_arousal_predicted is not None:
+        annotated = np.isfinite(_labels_or_nan(predictions.valence_arousal, 2))
+        if not annotated.all(axis=1).any():
+            messages.append("valence and arousal: no face has labels of both")
+        elif num_partial := int((annotated.any(axis=1) & ~annotated.all(axis=1)).sum()):
+            messages.append(
+                f"valence and arousal of {num_partial:,} faces with only one of the two labels"
+            )
+    if predictions.action_units_predicted is not None:
+        labels = _labels_or_nan(predictions.action_units, len(predictions.units)).T
+        pairs = zip(predictions.units, labels, strict=True)
+        names = [f"AU{unit}" for unit, unit_labels in pairs if not np.isfinite(unit_labels).any()]
         if names:
-            found.append(f"{', '.join(names)}: no face has a label")
-    return found
+            messages.append(f"{', '.join(names)}: no face has a label")
+    return messages
 
 
-def _given(labels: np.ndarray | None, *shape: int) -> np.ndarray:
-    """The labels, or as many NaN as one face has."""
+def _labels_or_nan(labels: np.ndarray | None, *shape: int) -> np.ndarray:
+    """Returns the labels, or one row of NaN if there are none."""
     return np.full((1, *shape), np.nan) if labels is None else labels
 
 
@@ -142,162 +158,172 @@ def compare(
     seed: int = 0,
     bootstrap: int = confidence_intervals.REPLICATES,
 ) -> Scores:
-    """Second minus first, of every score that both have, with paired bootstrap intervals.
+    """Computes second minus first for every score that both have, with paired bootstrap intervals.
 
-    Both are scored on the same draws and the same bootstrap samples, so what makes a sample easy or
-    hard for both is in neither's favour, and an interval is far narrower than the two models' own
-    would suggest. One that leaves out 0 is a difference that the choice of test faces alone would
-    seldom make; training again with another seed may still make it.
+    Both models are scored on the same draws and bootstrap samples. The difficulty of a sample
+    therefore cancels out, and an interval is far narrower than the two models' own intervals
+    suggest. If an interval excludes 0, the choice of test faces alone rarely explains the
+    difference; training again with another seed still may.
 
-    **Arguments:** as of `score`; the tables hold the same faces, in any order.
+    **Arguments:** as for `score`; both tables must have the same faces, in any order.
 
-    **Raises:** `UserError` where faces, classes or labels differ.
+    **Raises:** `UserError` if faces, classes or labels differ.
     """
-    second = aligned(first, second)
-    a, b = (score(one, draws=draws, seed=seed) for one in (first, second))
-    names = [name for name in a.values if name in b.values]
-    if a.counts.get("multitask") != b.counts.get("multitask"):
-        names.remove("multitask")  # sums of other things
-    result = Scores({name: b.values[name] - a.values[name] for name in names})
+    second = align(first, second)
+    tables = (first, second)
+    first_scores, second_scores = (score(table, draws=draws, seed=seed) for table in tables)
+    names = [name for name in first_scores.values if name in second_scores.values]
+    if first_scores.counts.get("multitask") != second_scores.counts.get("multitask"):
+        names.remove("multitask")  # sums of different scores
+    changes = {name: second_scores.values[name] - first_scores.values[name] for name in names}
+    result = Scores(changes)
     for name in names:
-        for side, which in ((a, "first"), (b, "second")):
-            if name in side.reasons:
-                result.reasons[name] = f"undefined for the {which}: {side.reasons[name]}"
+        for scores, which in ((first_scores, "first"), (second_scores, "second")):
+            if name in scores.reasons:
+                result.reasons[name] = f"undefined for the {which}: {scores.reasons[name]}"
     if bootstrap and names:
-        before, after = (
-            confidence_intervals.samples(
-                _joint(_models(one)), len(one), replicates=bootstrap, seed=seed
+        first_samples, second_samples = (
+            confidence_intervals.bootstrap_scores(
+                _create_joint_scorer(_select_models(table)),
+                len(table),
+                replicates=bootstrap,
+                seed=seed,
             )
-            for one in (first, second)
+            for table in tables
         )
         for name in names:
-            if name in before and name in after:
-                found = confidence_intervals.interval(
-                    result.values[name], after[name] - before[name]
+            if name in first_samples and name in second_samples:
+                ends = confidence_intervals.compute_interval(
+                    result.values[name], second_samples[name] - first_samples[name]
                 )
-                if found:
-                    result.intervals[name] = found
+                if ends:
+                    result.intervals[name] = ends
     return result
 
 
-def _models(p: Predictions) -> list[_Model]:
-    """The models that the table has both labels and predictions of."""
-    found = []
-    if p.probabilities is not None and p.expression is not None and (p.expression >= 0).any():
-        rows = np.flatnonzero(p.expression >= 0)
-        given = (p.expression[rows], p.probabilities[rows], p.classes)
-        found.append(
-            _Model(
+def _select_models(predictions: Predictions) -> list[_ScoredModel]:
+    """Selects the models with both labels and predictions."""
+    models = []
+    expression, probabilities = predictions.expression, predictions.probabilities
+    if probabilities is not None and expression is not None and (expression >= 0).any():
+        rows = np.flatnonzero(expression >= 0)
+        classified = (expression[rows], probabilities[rows], predictions.classes)
+        models.append(
+            _ScoredModel(
                 "categorical",
                 rows,
-                lambda draws, seed: categorical.categorical(*given, draws=draws, seed=seed),
-                lambda: categorical.resampled(*given),
+                lambda draws, seed: categorical.score_categorical(
+                    *classified, draws=draws, seed=seed
+                ),
+                lambda: categorical.create_bootstrap_scorer(*classified),
             )
         )
-    if p.valence_arousal_predicted is not None and p.valence_arousal is not None:
-        rows = np.flatnonzero(np.isfinite(p.valence_arousal).all(axis=1))
-        if len(rows):
-            expression = None if p.expression is None else p.expression[rows]
-            pair = (p.valence_arousal[rows], p.valence_arousal_predicted[rows])
-            axes = (*pair, expression, p.classes)
-            found.append(
-                _Model(
-                    "dimensional",
-                    rows,
-                    lambda draws, seed: dimensional.dimensional(*axes),
-                    lambda: dimensional.scorer(*axes),
-                )
+    labels, predicted = predictions.valence_arousal, predictions.valence_arousal_predicted
+    if predicted is not None and labels is not None and np.isfinite(labels).all(axis=1).any():
+        rows = np.flatnonzero(np.isfinite(labels).all(axis=1))
+        groups = None if expression is None else expression[rows]
+        axes = (labels[rows], predicted[rows], groups, predictions.classes)
+        models.append(
+            _ScoredModel(
+                "dimensional",
+                rows,
+                lambda draws, seed: dimensional.score_dimensional(*axes),
+                lambda: dimensional.create_scorer(*axes),
             )
-    if p.action_units_predicted is not None and p.action_units is not None:
-        if np.isfinite(p.action_units).any():
-            units = (p.action_units, p.action_units_predicted, p.units)
-            found.append(
-                _Model(
-                    "action_units",
-                    np.arange(len(p)),
-                    lambda draws, seed: action_units.action_units(*units),
-                    lambda: action_units.scorer(*units),
-                )
+        )
+    labels, predicted = predictions.action_units, predictions.action_units_predicted
+    if predicted is not None and labels is not None and np.isfinite(labels).any():
+        units = (labels, predicted, predictions.units)
+        models.append(
+            _ScoredModel(
+                "action_units",
+                np.arange(len(predictions)),
+                lambda draws, seed: action_units.score_action_units(*units),
+                lambda: action_units.create_scorer(*units),
             )
-    return found
+        )
+    return models
 
 
-def _joint(models: Sequence[_Model]) -> Scorer:
-    """What scores samples of all faces of the table, so that all models see the same samples."""
-    scorers = [(model, model.resampled()) for model in models]
+def _create_joint_scorer(models: Sequence[_ScoredModel]) -> Scorer:
+    """Creates a scorer of samples of all faces, so that all models use the same samples."""
+    scorers = [(model, model.create_bootstrap_scorer()) for model in models]
 
-    def joint(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
+    def score_models(weights: np.ndarray) -> dict[str, np.ndarray]:
+        scores: dict[str, np.ndarray] = {}
         for model, scorer in scorers:
-            found |= prefixed(scorer(np.take(weights, model.rows, axis=1)), model.prefix)
-        parts = [found[name] for name in MULTITASK if name in found]
-        return found | {"multitask": np.sum(parts, axis=0)} if len(parts) > 1 else found
+            scores |= add_prefix(scorer(np.take(weights, model.rows, axis=1)), model.prefix)
+        parts = [scores[name] for name in MULTITASK_PARTS if name in scores]
+        return scores | {"multitask": np.sum(parts, axis=0)} if len(parts) > 1 else scores
 
-    return joint
+    return score_models
 
 
-def aligned(first: Predictions, second: Predictions) -> Predictions:
-    """The second table with its faces in the order of the first.
+def align(first: Predictions, second: Predictions) -> Predictions:
+    """Returns the second table with its faces in the order of the first.
 
-    **Raises:** `UserError` where faces, classes or labels differ.
+    **Raises:** `UserError` if faces, classes or labels differ.
     """
-    place = {name: row for row, name in enumerate(second.id.tolist())}
-    missing = [name for name in first.id.tolist() if name not in place]
+    row_of = {name: row for row, name in enumerate(second.id.tolist())}
+    missing = [name for name in first.id.tolist() if name not in row_of]
     if missing or len(first) != len(second):
         only = f"; {missing[0]!r} is in the first only" if missing else ""
         raise UserError(
-            f"two models are compared on the same faces: {len(first)} and {len(second)} given{only}"
+            f"models must be compared on the same faces, got {len(first)} and {len(second)} "
+            f"faces{only}"
         )
-    rows = np.array([place[name] for name in first.id.tolist()])
-    second = second.take(rows)
+    rows = np.array([row_of[name] for name in first.id.tolist()])
+    second = second.select(rows)
     for name in ("classes", "units", "expression", "valence_arousal", "action_units"):
-        one, other = getattr(first, name), getattr(second, name)
-        if one is None or other is None or not (len(one) and len(other)):
-            continue  # a model that only one of them has
-        if np.shape(one) != np.shape(other) or np.any(_differ(np.asarray(one), np.asarray(other))):
-            raise UserError(f"two models are compared on the same labels: {name} differs")
+        a, b = getattr(first, name), getattr(second, name)
+        if a is None or b is None or not (len(a) and len(b)):
+            continue  # only one table has this model
+        if np.shape(a) != np.shape(b) or np.any(_differs(np.asarray(a), np.asarray(b))):
+            raise UserError(f"models must be compared on the same labels, but {name} differs")
     return second
 
 
-def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    if one.dtype.kind != "f":
-        return one != other
-    return ~((one == other) | (np.isnan(one) & np.isnan(other)))
+def _differs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    if first.dtype.kind != "f":
+        return first != second
+    return ~((first == second) | (np.isnan(first) & np.isnan(second)))
 
 
-MULTITASK = (
+MULTITASK_PARTS = (
     "dimensional.mean.ccc",
     "categorical.top1.original.f1.macro",
     "action_units.mean.f1",
 )
-"""What the multi-task score is the sum of, as in the ABAW challenges (Kollias 2022)."""
+"""Terms of the multi-task score, as in the ABAW challenges (Kollias 2022)."""
 
 
-def _with_multitask(scores: Scores) -> Scores:
-    """Adds mean CCC + macro-F1 + mean unit F1 where a model has at least two of the three."""
-    names = [name for name in MULTITASK if name in scores.values]
+def _add_multitask_score(scores: Scores) -> Scores:
+    """Adds mean CCC + macro F1 + mean unit F1 if a model has at least two of the three."""
+    names = [name for name in MULTITASK_PARTS if name in scores.values]
     if len(names) < 2:
         return scores
     total = float(sum(scores.values[name] for name in names))
     undefined = [name for name in names if name in scores.reasons]
     reasons = {"multitask": f"{undefined[0]} is undefined"} if undefined else {}
     added = Scores(
-        {"multitask": total}, reasons=reasons, counts={"multitask": (len(names), len(MULTITASK))}
+        {"multitask": total},
+        reasons=reasons,
+        counts={"multitask": (len(names), len(MULTITASK_PARTS))},
     )
     return Scores.merge([scores, added])
 
 
-def headlines(scores: Scores) -> dict[str, float]:
-    """The scores that are shown first."""
+def select_headlines(scores: Scores) -> dict[str, float]:
+    """Returns the headline scores."""
     return {name: scores.values[name] for name in HEADLINES if name in scores.values}
 
 
-def summary(scores: Scores) -> str:
-    """Tables for the terminal: headlines, F1 of each class, and what is undefined."""
-    rows = [
-        (name, _number(value), _interval(scores, name), fewer(scores, name))
-        for name, value in headlines(scores).items()
-    ]
+def format_summary(scores: Scores) -> str:
+    """Formats tables for the terminal: headlines, F1 of each class and undefined scores."""
+    rows = []
+    for name, value in select_headlines(scores).items():
+        interval, count = _format_interval(scores, name), format_partial_count(scores, name)
+        rows.append((name, _format_score(value), interval, count))
     headers = ("score", "value", "95 % interval", "")
     tables = [tabulate.tabulate(rows, headers=headers, disable_numparse=True)]
     prefix = "categorical.top1.original.f1."
@@ -305,7 +331,7 @@ def summary(scores: Scores) -> str:
     if classes:
         columns = [f"categorical.{top}.{skew}.f1" for top in ("top1", "top2") for skew in _SKEWS]
         body = [
-            [name, *(_number(scores.values[f"{column}.{name}"]) for column in columns)]
+            [name, *(_format_score(scores.values[f"{column}.{name}"]) for column in columns)]
             for name in classes
         ]
         headers = ("F1", "top-1", "top-1 norm.", "top-2", "top-2 norm.")
@@ -319,55 +345,55 @@ def summary(scores: Scores) -> str:
 _SKEWS = ("original", "normalised")
 
 
-def _number(value: float) -> str:
+def _format_score(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:.3f}"
 
 
-def _interval(scores: Scores, name: str) -> str:
+def _format_interval(scores: Scores, name: str) -> str:
     if name not in scores.intervals:
         return ""
     low, high = scores.intervals[name]
     return f"{low:.3f} to {high:.3f}"
 
 
-def fewer(scores: Scores, name: str) -> str:
-    """`over 7 of 8` of a mean that leaves out what is undefined; else nothing."""
-    taken, whole = scores.counts.get(name, (0, 0))
-    return f"over {taken} of {whole}" if taken < whole else ""
+def format_partial_count(scores: Scores, name: str) -> str:
+    """Returns `over 7 of 8` for a mean that leaves out undefined values, else an empty string."""
+    count, total = scores.counts.get(name, (0, 0))
+    return f"over {count} of {total}" if count < total else ""
 
 
-def as_json(scores: Scores, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What `scores.json` holds.
+def to_json(scores: Scores, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the content of `scores.json`.
 
     **Arguments:**
 
-    - `about`: where the predictions come from.
+    - `metadata`: the origin of the predictions.
 
     **Returns:**
 
-    `about` with the versions; and under each score's name: its number in `scores` (null where
-    undefined), `[low, high]` in `intervals`, and where it has one its `deviations` (over draws),
-    `counts` (`[taken over, of all]`) and reason in `undefined`.
+    The metadata and the versions in `about`. By score name: the number in `scores` (null if
+    undefined), `[low, high]` in `intervals`, and if present the standard deviation over draws in
+    `deviations`, `[number averaged, number of all]` in `counts` and the reason in `undefined`.
     """
     versions = {"affect_jax": __version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
     return {
-        "about": {**about, "versions": versions},
-        "scores": _nulls(scores.values),
+        "about": {**metadata, "versions": versions},
+        "scores": _nan_to_none(scores.values),
         "intervals": {name: list(ends) for name, ends in scores.intervals.items()},
-        "deviations": _nulls(scores.deviations),
+        "deviations": _nan_to_none(scores.deviations),
         "counts": {name: list(pair) for name, pair in scores.counts.items()},
         "undefined": dict(scores.reasons),
     }
 
 
-def _nulls(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN."""
+def _nan_to_none(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """Replaces NaN, which JSON lacks, by None."""
     return {name: None if math.isnan(value) else value for name, value in numbers.items()}
 
 
-def write(scores: Scores, path: pathlib.Path, about: Mapping[str, Any]) -> None:
-    """Writes `scores.json`; it appears whole or not at all."""
+def write_scores(scores: Scores, path: pathlib.Path, metadata: Mapping[str, Any]) -> None:
+    """Writes `scores.json` atomically."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(as_json(scores, about), indent=1, allow_nan=False) + "\n")
+    partial.write_text(json.dumps(to_json(scores, metadata), indent=1, allow_nan=False) + "\n")
     partial.replace(path)

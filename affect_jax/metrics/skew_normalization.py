@@ -1,80 +1,79 @@
-"""Skew-normalised scores: what a model would score were all classes equally frequent.
+"""Skew-normalised scores: the scores of a model if all classes were equally frequent.
 
-Source: Mollahosseini et al. 2017, section 4.1.3; Jeni et al. 2013. As many faces as the rarest
-class has are drawn from every class, without replacement, and scored; this is done many times.
+Sources: Mollahosseini et al. 2017, section 4.1.3; Jeni et al. 2013. Each draw subsamples every
+class without replacement to the size of the rarest class. Scores are averaged over many draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from affect_jax.metrics.base import Scorer, chunks
+from affect_jax.metrics.base import Scorer, split_into_chunks
 
 
-def drawer(labels: np.ndarray) -> Callable[[range, int], np.ndarray]:
-    """Prepares draws of faces.
+def subsample_classes(labels: np.ndarray, draws: range, seed: int) -> np.ndarray:
+    """Draws subsets of faces in which all classes are equally frequent.
 
     **Arguments:**
 
-    - `labels`: int [N], the classes to make equally frequent.
+    - `labels`: int [N], the classes.
+    - `draws`: the numbers of the draws; a draw depends only on `labels`, its number and the seed.
+    - `seed`: random seed.
 
     **Returns:**
 
-    A function from the draws' numbers and a seed to which faces each draw has: weights 0 or 1,
-    int32 [draws, N]. A draw depends on `labels`, its number and the seed alone. The rarest class is
-    the rarest of those that have a face.
+    Weights, int32 [len(draws), N]: 1 if a face is in a draw, else 0. The number of faces per class
+    is that of the rarest class that has any face.
     """
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     rarest = min(map(len, classes))
-
-    def draw(numbers: range, seed: int) -> np.ndarray:
-        weights = np.zeros((len(numbers), len(labels)), np.int32)
-        for row, number in enumerate(numbers):
-            random = np.random.default_rng([seed, number])
-            for faces in classes:
-                weights[row, random.choice(faces, rarest, replace=False, shuffle=False)] = 1
-        return weights
-
-    return draw
+    weights = np.zeros((len(draws), len(labels)), np.int32)
+    for row, number in enumerate(draws):
+        random = np.random.default_rng([seed, number])
+        for faces in classes:
+            weights[row, random.choice(faces, rarest, replace=False, shuffle=False)] = 1
+    return weights
 
 
-def normalised(scorer: Scorer, labels: np.ndarray, draws: int, seed: int) -> dict[str, np.ndarray]:
-    """Scores of every draw: float64 [draws] by name.
+def score_subsamples(
+    scorer: Scorer, labels: np.ndarray, draws: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Computes every score on every draw: float64 [draws] by name.
 
     **Arguments:**
 
-    - `scorer`: of the same N faces.
-    - `labels`: int [N], the classes to make equally frequent.
+    - `scorer`: scorer of the same N faces.
+    - `labels`: int [N], the classes.
+    - `draws`: number of draws.
+    - `seed`: random seed.
     """
-    draw = drawer(labels)
-    parts = [scorer(draw(numbers, seed)) for numbers in chunks(draws, len(labels))]
+    parts = [
+        scorer(subsample_classes(labels, chunk, seed))
+        for chunk in split_into_chunks(draws, len(labels))
+    ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def balancer(labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Prepares weights that make classes equally frequent.
+def balance_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Scales weights so that all classes have the same total weight.
 
-    They are what a draw takes on average, so a score of these weights is the mean over many draws
-    but for what is curved in the score. Intervals of skew-normalised scores are computed so, as 200
-    draws of each bootstrap sample would take 200 times as long.
+    The result is the expected weight of a face over draws of `subsample_classes`. A score with
+    these weights therefore equals the mean over many draws, apart from the score's nonlinearity.
+    Intervals of skew-normalised scores use it, because 200 draws of each bootstrap sample would
+    take 200 times as long.
 
     **Arguments:**
 
     - `labels`: int [N].
+    - `weights`: [K, N].
 
     **Returns:**
 
-    A function from weights [K, N] to weights float64 [K, N] of which every class has as much in all
-    as the rarest had before. A class without weight stays without.
+    Weights, float64 [K, N]. The total weight of every class is that of the rarest class before. A
+    class with zero weight keeps zero weight.
     """
-    _, place = np.unique(labels, return_inverse=True)
-
-    def balance(weights: np.ndarray) -> np.ndarray:
-        totals = np.stack([np.bincount(place, row) for row in weights])  # [K, classes]
-        rarest = np.min(totals, axis=1, keepdims=True, where=totals > 0, initial=np.inf)
-        factors = np.where(totals > 0, rarest, 0.0) / np.where(totals > 0, totals, 1.0)
-        return weights * np.take(factors, place, axis=1)
-
-    return balance
+    _, class_index = np.unique(labels, return_inverse=True)
+    totals = np.stack([np.bincount(class_index, row) for row in weights])  # [K, classes]
+    rarest = np.min(totals, axis=1, keepdims=True, where=totals > 0, initial=np.inf)
+    factors = np.where(totals > 0, rarest, 0.0) / np.where(totals > 0, totals, 1.0)
+    return weights * np.take(factors, class_index, axis=1)

@@ -1,4 +1,4 @@
-"""AlexNet: as published in 2012, and the one-tower variant that torchvision ships."""
+"""AlexNet as published in 2012, and the one-tower variant that torchvision ships."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from affect_jax.core.errors import UserError
-from affect_jax.models.base import PEERS, TRUNKS, Peer, require, require_width
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, require, require_width
 from affect_jax.models.kernels.convolutions import convolution
 from affect_jax.models.layers import (
     Dropout,
@@ -22,7 +22,7 @@ from affect_jax.models.layers import (
 
 
 class Convolution(nn.Module):
-    """A convolution with bias whose initialisation is a choice: see `AlexNet`."""
+    """A convolution with bias and a choice of initialisation, see `AlexNet`."""
 
     features: int
     kernel: int
@@ -35,7 +35,7 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, values: jax.Array) -> jax.Array:
-        kernel_init, bias_init = initializers(
+        kernel_init, bias_init = create_initializers(
             self.initialisation, self.kernel**2 * values.shape[-1] // self.groups, self.init_bias
         )
         return nn.Conv(
@@ -52,25 +52,25 @@ class Convolution(nn.Module):
         )(values)
 
 
-def initializers(init: str, fan_in: int, bias: float) -> tuple[Any, Any]:
-    """(kernel, bias) initialisers: `published` (2012, section 5), `torch` (its default), `he`."""
-    if init == "published":
-        return nn.initializers.normal(0.01), nn.initializers.constant(bias)
-    if init == "he":
+def create_initializers(initialisation: str, fan_in: int, bias_value: float) -> tuple[Any, Any]:
+    """Returns (kernel, bias) initialisers, see `AlexNet`; `bias_value` is for `published`."""
+    if initialisation == "published":
+        return nn.initializers.normal(0.01), nn.initializers.constant(bias_value)
+    if initialisation == "he":
         return nn.initializers.he_normal(), nn.initializers.zeros
     return uniform_fan_in(), uniform_bias(fan_in)
 
 
 def check_options(initialisation: str, dropout: float, width: int) -> None:
-    """**Raises:** `UserError` for an option of either variant that cannot be."""
-    known = ("published", "torch", "he")
-    require("initialisation", initialisation, lambda v: v in known, "published, torch or he")
+    """Checks the options that both variants share. **Raises:** `UserError` for an invalid value."""
+    choices = ("published", "torch", "he")
+    require("initialisation", initialisation, lambda v: v in choices, "published, torch or he")
     require("dropout", dropout, lambda v: 0 <= v < 1, "in [0, 1)")
     require_width(width)
 
 
 class Classifier(nn.Module):
-    """The two fully connected layers of 4096, each with ReLU and dropout."""
+    """The two fully connected layers (4096 units as published), each with ReLU and dropout."""
 
     width: int
     dropout: float
@@ -81,9 +81,13 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, keys: jax.Array | None) -> jax.Array:
         for layer in (6, 7):
-            if self.dropout_first:  # torchvision drops the inputs, the paper the outputs
+            if (
+                self.dropout_first
+            ):  # torchvision applies dropout to the inputs, the paper to outputs
                 features = Dropout(self.dropout, layer)(features, keys)
-            kernel_init, bias_init = initializers(self.initialisation, features.shape[-1], 1.0)
+            kernel_init, bias_init = create_initializers(
+                self.initialisation, features.shape[-1], 1.0
+            )
             features = nn.Dense(
                 self.width,
                 kernel_init=kernel_init,
@@ -98,27 +102,28 @@ class Classifier(nn.Module):
 
 
 def flatten(values: jax.Array, crop_size: int) -> jax.Array:
-    """[b, h, w, C] -> [b, h * w * C]; a `UserError` where nothing is left of the image."""
+    """[b, h, w, C] -> [b, h * w * C]. **Raises:** `UserError` if the feature map is empty."""
     if 0 in values.shape:
-        raise UserError(f"data.crop_size = {crop_size}: too small for AlexNet; it needs 63 or more")
-    return values.reshape(values.shape[0], -1)  # an export has a batch without a length
+        raise UserError(f"data.crop_size = {crop_size}: too small for AlexNet; must be 63 or more")
+    return values.reshape(values.shape[0], -1)  # the batch size is symbolic in an export
 
 
 @TRUNKS.register("alexnet")
 class AlexNet(nn.Module):
-    """AlexNet as published: two towers (groups of 2), local response normalisation.
+    """AlexNet as published: two towers (2 groups) and local response normalisation.
 
     Krizhevsky, Sutskever and Hinton 2012, section 3.5: 96-256-384-384-256 kernels, overlapping
-    pooling 3/2, two layers of 4096. With a head of 1000 classes 60,965,224 parameters.
+    pooling (size 3, stride 2), two layers of 4096. It has 60,965,224 parameters with a head of 1000
+    classes.
 
     **Arguments:**
 
-    - `initialisation`: `published`: normal of deviation 0.01, biases 0 and 1 (section 5); `torch`:
-      uniform in +-1/sqrt(fan_in), which starts to learn sooner; `he`: normal, cut at two
-      deviations, of variance 2/fan_in, biases 0 (He et al. 2015, equation 10), which keeps the
-      signal through all eight layers and starts at once.
-    - `dropout`: of the two fully connected layers.
-    - `width`: of the fully connected layers.
+    - `initialisation`: `published` is normal with standard deviation 0.01 and biases 0 and 1
+      (section 5). `torch` is uniform in +-1/sqrt(fan_in) and starts to learn sooner. `he` is normal
+      with variance 2/fan_in, truncated at two standard deviations, with biases 0 (He et al. 2015,
+      equation 10); it preserves the signal through all eight layers and starts to learn at once.
+    - `dropout`: dropout rate of the two fully connected layers.
+    - `width`: number of units of each fully connected layer.
     """
 
     initialisation: str = "published"
@@ -136,7 +141,7 @@ class AlexNet(nn.Module):
     ) -> jax.Array:
         """[b, c, c, 3] -> features [b, width]."""
 
-        def layer(name: str, *shape: int, bias: float, **options: int) -> Convolution:
+        def convolution_layer(name: str, *shape: int, bias: float, **options: int) -> Convolution:
             return Convolution(
                 *shape,
                 init_bias=bias,
@@ -146,13 +151,13 @@ class AlexNet(nn.Module):
                 **options,
             )
 
-        x = nn.relu(layer("conv1", 96, 11, 4, 2, bias=0)(images))
+        x = nn.relu(convolution_layer("conv1", 96, 11, 4, 2, bias=0)(images))
         x = max_pool(local_response_normalisation(x), 3, 2)
-        x = nn.relu(layer("conv2", 256, 5, 1, 2, bias=1, groups=2)(x))
+        x = nn.relu(convolution_layer("conv2", 256, 5, 1, 2, bias=1, groups=2)(x))
         x = max_pool(local_response_normalisation(x), 3, 2)
-        x = nn.relu(layer("conv3", 384, 3, 1, 1, bias=0)(x))
-        x = nn.relu(layer("conv4", 384, 3, 1, 1, bias=1, groups=2)(x))
-        x = nn.relu(layer("conv5", 256, 3, 1, 1, bias=1, groups=2)(x))
+        x = nn.relu(convolution_layer("conv3", 384, 3, 1, 1, bias=0)(x))
+        x = nn.relu(convolution_layer("conv4", 384, 3, 1, 1, bias=1, groups=2)(x))
+        x = nn.relu(convolution_layer("conv5", 256, 3, 1, 1, bias=1, groups=2)(x))
         x = flatten(max_pool(x, 3, 2), images.shape[1])
         return Classifier(
             self.width, self.dropout, False, self.initialisation, self.dtype, name="classifier"
@@ -161,13 +166,13 @@ class AlexNet(nn.Module):
 
 @TRUNKS.register("alexnet_one_tower")
 class AlexNetOneTower(nn.Module):
-    """AlexNet in one tower: torchvision's `alexnet`, after Krizhevsky 2014 (arXiv:1404.5997).
+    """AlexNet with one tower: torchvision's `alexnet`, after Krizhevsky 2014 (arXiv:1404.5997).
 
-    64-192-384-256-256 kernels, no normalisation. With 1000 classes 61,100,840 parameters.
-    Its weights fit at crops of 223 to 254 pixels, whose features are 6 x 6: torchvision averages to
-    6 x 6 there, which changes nothing; other crops give a classifier of another size.
+    64-192-384-256-256 kernels, no normalisation, 61,100,840 parameters with 1000 classes.
+    torchvision's weights fit crops of 223 to 254 pixels, whose feature map is 6 x 6: the average
+    pooling of torchvision to 6 x 6 is then the identity. Other crops change the classifier's size.
 
-    **Arguments:** as `AlexNet`.
+    **Arguments:** as for `AlexNet`.
     """
 
     initialisation: str = "torch"
@@ -185,14 +190,23 @@ class AlexNetOneTower(nn.Module):
     ) -> jax.Array:
         """[b, c, c, 3] -> features [b, width]."""
         x = images
-        plan = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
-        for i, shape in enumerate(plan, start=1):
+        layer_shapes = (
+            (64, 11, 4, 2),
+            (192, 5, 1, 2),
+            (384, 3, 1, 1),
+            (256, 3, 1, 1),
+            (256, 3, 1, 1),
+        )
+        for index, shape in enumerate(layer_shapes, start=1):
             x = nn.relu(
                 Convolution(
-                    *shape, initialisation=self.initialisation, dtype=self.dtype, name=f"conv{i}"
+                    *shape,
+                    initialisation=self.initialisation,
+                    dtype=self.dtype,
+                    name=f"conv{index}",
                 )(x)
             )
-            if i in (1, 2, 5):
+            if index in (1, 2, 5):
                 x = max_pool(x, 3, 2)
         x = flatten(x, images.shape[1])
         return Classifier(
@@ -209,8 +223,8 @@ _TORCH_LAYERS = {
 }
 
 
-def _channels_last(name: str, array: np.ndarray) -> np.ndarray:
-    """The first fully connected layer takes rows, columns, channels here, channels first there."""
+def _to_channels_last(name: str, array: np.ndarray) -> np.ndarray:
+    """Reorders the inputs of the first fully connected layer from (C, h, w) to (h, w, C)."""
     side = (array.shape[-1] / 256) ** 0.5
     if name != "classifier.1.weight" or array.ndim != 2 or side != int(side):
         return array
@@ -219,11 +233,11 @@ def _channels_last(name: str, array: np.ndarray) -> np.ndarray:
     return by_channel.swapaxes(1, 2).reshape(outputs, inputs)
 
 
-PEERS["alexnet_one_tower"] = Peer(
+TORCH_MAPPINGS["alexnet_one_tower"] = TorchMapping(
     name="torchvision's AlexNet",
-    layer=_TORCH_LAYERS.__getitem__,
+    to_torch_layer=_TORCH_LAYERS.__getitem__,
     head="classifier.6",
-    mark="features.10.weight",
-    fits="they fit trunk.width = 4096 and data.crop_size = 223 to 254",
-    arrange=_channels_last,
+    signature_key="features.10.weight",
+    compatible_options="its weights fit trunk.width = 4096 and data.crop_size = 223 to 254",
+    reorder_axes=_to_channels_last,
 )

@@ -1,4 +1,4 @@
-"""The registry of trunks: what turns images into features."""
+"""The registry of trunks, the networks that turn images into features."""
 
 from __future__ import annotations
 
@@ -10,55 +10,55 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.registry import Registry
 
 TRUNKS = Registry("trunk")
-"""Name -> linen module; its fields are its options, `dtype` is supplied.
+"""Name -> linen module. The module's fields are its options; `dtype` is supplied by code.
 
 A trunk is called as `trunk(images [b, c, c, 3], train=bool, keys=[b] or None) -> features [b, F]`.
-`keys` are typed keys, one an example, for dropout; batch normalisation averages over the axis
-"batch" when `train` is set.
+`keys` are typed dropout keys, one per example. Batch normalisation averages over the axis "batch"
+if `train` is set.
 """
 
 
 @dataclasses.dataclass(frozen=True)
-class Peer:
-    """The same network in PyTorch, whose weights a trunk can start from.
+class TorchMapping:
+    """Maps the weights of a PyTorch network to the parameters of a trunk.
 
     **Arguments:**
 
-    - `name`: whose network it is.
-    - `layer`: a layer's name here, as `stage1_block1.layer1.conv`, -> its name in PyTorch. The
-      leaves (`kernel`, `running_mean`, ...) need no telling.
-    - `head`: PyTorch's name of the last, classifying layer.
-    - `mark`: a weight that no other peer has.
-    - `fits`: under which options the shapes are equal.
-    - `arrange`: (PyTorch's name, array) -> an array in PyTorch's order of axes, for layers whose
-      inputs are in another order there.
+    - `name`: the PyTorch network, for messages.
+    - `to_torch_layer`: name of a layer of the trunk, such as `stage1_block1.layer1.conv`, -> its
+      name in PyTorch. `weight_mapping` maps the names of leaves (`kernel`, `mean`, ...).
+    - `head`: name in PyTorch of the classification layer.
+    - `signature_key`: name of a weight that no other PyTorch network in `TORCH_MAPPINGS` has.
+    - `compatible_options`: the options with which the shapes are equal, for messages.
+    - `reorder_axes`: (name in PyTorch, array) -> array with reordered inputs, for layers whose
+      flattened inputs have another order. The axes of the array stay in PyTorch's order.
     """
 
     name: str
-    layer: Callable[[str], str]
+    to_torch_layer: Callable[[str], str]
     head: str
-    mark: str
-    fits: str
-    arrange: Callable[[str, Any], Any] = lambda name, array: array
+    signature_key: str
+    compatible_options: str
+    reorder_axes: Callable[[str, Any], Any] = lambda name, array: array
 
 
-PEERS: dict[str, Peer] = {}
-"""Trunk -> its peer; a trunk's file enters its own."""
+TORCH_MAPPINGS: dict[str, TorchMapping] = {}
+"""Trunk name -> its mapping. The file of a trunk adds the entry."""
 
 
-def require(option: str, value: Any, holds: Callable[[Any], bool], wanted: str) -> None:
-    """Raises `UserError` unless `holds(value)`; for a trunk's `__post_init__`.
+def require(option: str, value: Any, is_valid: Callable[[Any], bool], requirement: str) -> None:
+    """Raises `UserError` unless `is_valid(value)`; for a trunk's `__post_init__`.
 
-    A value that cannot be compared at all, such as a string for a number, does not hold either.
+    A value that cannot be compared, such as a string in place of a number, is invalid as well.
     """
     try:
-        good = not isinstance(value, bool) and holds(value)
+        valid = not isinstance(value, bool) and is_valid(value)
     except TypeError:
-        good = False
-    if not good:
-        raise UserError(f"trunk.{option} = {value!r}: must be {wanted}")
+        valid = False
+    if not valid:
+        raise UserError(f"trunk.{option} = {value!r}: must be {requirement}")
 
 
 def require_width(value: Any) -> None:
-    """Raises `UserError` unless the option `width` is a whole number from 1 on."""
+    """Raises `UserError` unless the option `width` is an integer of 1 or more."""
     require("width", value, lambda v: isinstance(v, int) and v >= 1, "a whole number, 1 or more")

@@ -1,4 +1,4 @@
-"""Heads: one linear layer each, from a trunk's features to the outputs of one model of affect."""
+"""Heads: linear layers from the features of a trunk to the outputs of one model of affect."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def action_units(num_classes: int) -> int:
 
 
 class Head(nn.Module):
-    """A linear layer with PyTorch's initialisation; parameters `kernel` and `bias`.
+    """A linear layer with PyTorch's initialisation and the parameters `kernel` and `bias`.
 
-    The products are of type `dtype`, their sums and the outputs float32: logits keep their last
-    digits whatever the compute type.
+    The factors have type `dtype`. Sums and outputs are float32, so logits keep float32 precision
+    for every compute dtype.
     """
 
     size: int

@@ -1,4 +1,4 @@
-"""Layers that linen does not have: dropout by example, response normalisation, initialisers."""
+"""Layers that linen lacks: per-example dropout, response normalisation, pooling, initialisers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from jax import lax
 
 Initializer = Callable[..., jax.Array]
 
+MATERIALIZE_POOL_GRADIENT = False
+"""Store the gradient of max pooling on GPUs instead of fusing it into every kernel that reads it.
+
+Off by default as it has not been measured on a GPU; `benchmarks.gpu` measures it beside the
+default. It is read when a network is traced.
+"""
+
 
 def uniform_fan_in() -> Initializer:
     """Uniform in +-1/sqrt(fan_in): PyTorch's default for weights of convolutions and linear layers.
 
-    Equal to Kaiming's uniform with a = sqrt(5): variance 1 / (3 fan_in).
+    It equals Kaiming uniform with a = sqrt(5): variance 1 / (3 fan_in).
     """
     return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -33,12 +40,12 @@ def uniform_bias(fan_in: int) -> Initializer:
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask belongs to the example: the same on any number of devices.
+    """Dropout with one key per example, so masks are the same on any number of devices.
 
     **Arguments:**
 
     - `rate`: share of activations set to zero; the others are divided by 1 - rate.
-    - `layer`: a number of its own for each dropout layer of a network.
+    - `layer`: a number that is unique among the dropout layers of a network.
     """
 
     rate: float
@@ -49,131 +56,145 @@ class Dropout(nn.Module):
         if keys is None or self.rate == 0:
             return values
 
-        def one(key: jax.Array) -> jax.Array:
-            kept = 1 - self.rate
-            return jax.random.bernoulli(jax.random.fold_in(key, self.layer), kept, values.shape[1:])
+        def sample_mask(key: jax.Array) -> jax.Array:
+            keep_probability = 1 - self.rate
+            return jax.random.bernoulli(
+                jax.random.fold_in(key, self.layer), keep_probability, values.shape[1:]
+            )
 
-        mask = jax.vmap(one)(keys)
+        mask = jax.vmap(sample_mask)(keys)
         return jnp.where(mask, values / (1 - self.rate), jnp.zeros((), values.dtype))
 
 
 def local_response_normalisation(
     values: jax.Array, *, size: int = 5, alpha: float = 1e-4, bias: float = 2.0
 ) -> jax.Array:
-    """x_i / (bias + alpha * sum of x_j^2 over the `size` channels around i)^0.75.
+    """Computes x_i / (bias + alpha * sum of x_j^2 over the `size` channels around i)^0.75.
 
-    Krizhevsky et al. 2012, section 3.3, with its constants. (Caffe and PyTorch divide alpha by
-    `size`.) Computed in float32.
+    The formula and its constants are those of Krizhevsky et al. 2012, section 3.3. (Caffe and
+    PyTorch divide alpha by `size`.) The computation is in float32.
 
     **Arguments:**
 
     - `values`: [..., channels].
     """
     squares = jnp.square(values.astype(jnp.float32))
-    total: Any = _sum_around(squares, size // 2, size - 1 - size // 2)
-    root = lax.rsqrt(bias + alpha * total)
-    # By roots, as a power takes a CPU three times as long.
-    return keep_gradient(values * (root * jnp.sqrt(root))).astype(values.dtype)
+    window_sums: Any = _sum_channel_window(squares, size // 2, size - 1 - size // 2)
+    inverse_root = lax.rsqrt(bias + alpha * window_sums)
+    # Two square roots: a power takes three times as long on a CPU.
+    return materialize_gradient(values * (inverse_root * jnp.sqrt(inverse_root))).astype(
+        values.dtype
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _sum_around(values: jax.Array, before: int, after: int) -> jax.Array:
-    """Sums over each channel, the `before` ahead of it and the `after` behind it.
+def _sum_channel_window(values: jax.Array, before: int, after: int) -> jax.Array:
+    """Sums each channel with the `before` preceding and the `after` following channels.
 
-    As shifted slices, which a compiler fuses with what stands around them; so is the gradient, for
-    which JAX itself would pad each slice: three times as slow on a CPU.
+    The sum is over shifted slices, which a compiler fuses with the surrounding operations. The
+    gradient has the same form; JAX would pad each slice, which is three times as slow on a CPU.
     """
     padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(before, after)])
     shifted = (padded[..., i : i + values.shape[-1]] for i in range(before + 1 + after))
     return functools.reduce(jnp.add, shifted)
 
 
-def _sum_around_forward(values: jax.Array, before: int, after: int) -> tuple[jax.Array, None]:
-    return _sum_around(values, before, after), None
+def _sum_channel_window_forward(
+    values: jax.Array, before: int, after: int
+) -> tuple[jax.Array, None]:
+    return _sum_channel_window(values, before, after), None
 
 
-def _sum_around_backward(before: int, after: int, _: None, gradient: jax.Array) -> tuple[jax.Array]:
-    return (_sum_around(gradient, after, before),)
+def _sum_channel_window_backward(
+    before: int, after: int, _: None, gradient: jax.Array
+) -> tuple[jax.Array]:
+    return (_sum_channel_window(gradient, after, before),)
 
 
-_sum_around.defvjp(_sum_around_forward, _sum_around_backward)
+_sum_channel_window.defvjp(_sum_channel_window_forward, _sum_channel_window_backward)
 
 
 @jax.custom_vjp
-def keep(values: jax.Array) -> jax.Array:
-    """The same values, which training on a CPU stores once for all that use them.
+def materialize(values: jax.Array) -> jax.Array:
+    """Materializes a value so that XLA does not recompute it for every consumer (CPU only).
 
-    XLA computes what it thinks cheap anew for every user, in the order of that one's results: a
-    pooling inside of a transposition for a weight gradient, each value nine times and out of the
-    cache, which was a tenth of AlexNet's step.
+    XLA recomputes operations that it considers cheap inside each consumer, in the order of the
+    consumer's output. In AlexNet it computed a pooling inside the transposition for a weight
+    gradient: each value nine times, with cache misses, a tenth of the step. This function acts only
+    under differentiation and does not change finite values.
     """
     return values
 
 
 @jax.custom_vjp
-def keep_gradient(values: jax.Array) -> jax.Array:
-    """The same values; it is their gradient that is stored, see `keep`."""
+def materialize_gradient(values: jax.Array) -> jax.Array:
+    """Materializes the gradient of a value (CPU only), see `materialize`."""
     return values
 
 
-def _stored(values: jax.Array) -> jax.Array:
-    """By a division, which XLA does not repeat: by 1, so that finite values stay what they are.
+def _materialize_on_cpu(values: jax.Array) -> jax.Array:
+    """Divides by 1, as XLA does not recompute a division for every consumer.
 
-    An infinity becomes NaN; either is found where updates are checked.
+    Finite values are unchanged. Infinity becomes NaN; the training step skips updates with either.
     """
     return values / (1 + 0 * values) if jax.default_backend() == "cpu" else values
 
 
-keep.defvjp(lambda values: (_stored(values), None), lambda _, gradient: (gradient,))
-keep_gradient.defvjp(lambda values: (values, None), lambda _, gradient: (_stored(gradient),))
+materialize.defvjp(
+    lambda values: (_materialize_on_cpu(values), None), lambda _, gradient: (gradient,)
+)
+materialize_gradient.defvjp(
+    lambda values: (values, None), lambda _, gradient: (_materialize_on_cpu(gradient),)
+)
 
 
-def widens(values: jax.Array) -> bool:
-    """Whether a layer computes bfloat16 in float32: on a CPU, which has little code for bfloat16.
+def compute_in_float32(values: jax.Array) -> bool:
+    """Whether a layer computes bfloat16 values in float32: on a CPU, where XLA's bfloat16 is slow.
 
-    AlexNet in one tower trains 1.8 times as fast then; a step of ResNet18 ends, which otherwise
-    takes minutes. A batch without a number is an export's, for a machine unknown.
+    In float32 the one-tower AlexNet trains 1.8 times as fast, and a step of ResNet18 does not take
+    minutes. A symbolic batch size belongs to an export, whose target machine is unknown.
     """
     on_cpu = jax.default_backend() == "cpu" and isinstance(values.shape[0], int)
     return on_cpu and values.dtype == jnp.bfloat16
 
 
 def max_pool(values: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
-    """Maximum over windows [b, h, w, C]; padding counts as minus infinity.
+    """Maximum over windows of [b, h, w, C]; padding counts as minus infinity.
 
-    The gradient goes to a window's first largest value, as PyTorch's does. It is written out, as
-    XLA's own scatters, which alone takes a CPU 5 to 16 times as long. What arrives there is stored:
-    rounded to bfloat16 for each of a window's places anew, it took six times as long.
+    The gradient goes to the first of a window's largest values, as in PyTorch. It is written out
+    because XLA's own gradient is a scatter, which takes 5 to 16 times as long on a CPU. The
+    gradient of the output is materialized: rounding it to bfloat16 again for every position of a
+    window took six times as long.
     """
-    wide = values.astype(jnp.float32) if widens(values) else values
-    pooled: Any = _max_pool(wide, size, stride, padding)
-    return keep_gradient(pooled).astype(values.dtype)
+    inputs = values.astype(jnp.float32) if compute_in_float32(values) else values
+    pooled: Any = _max_pool(inputs, size, stride, padding)
+    return materialize_gradient(pooled).astype(values.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(values: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
-    # Padded before, and by names: jax2onnx 0.17.1 leaves the padding of a pooling out.
+    # Pads explicitly, with keyword arguments: jax2onnx 0.17.1 ignores the padding of a pooling.
     if padding:
-        around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-        values = jnp.pad(values, around, constant_values=-jnp.inf)
+        pad_width = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+        values = jnp.pad(values, pad_width, constant_values=-jnp.inf)
     return nn.max_pool(values, window_shape=(size, size), strides=(stride, stride), padding="VALID")
 
 
-@jax.named_scope("max_pool")  # so that a profile tells what it is
+@jax.named_scope("max_pool")  # the name in a profile
 def _max_pool_forward(
     values: jax.Array, size: int, stride: int, padding: int
 ) -> tuple[jax.Array, tuple[jax.Array, tuple[int, ...]]]:
-    """The maxima, and at which place of its window each is: uint8."""
-    around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    padded = jnp.pad(values, around, constant_values=-jnp.inf)
-    ends = [stride * ((side - size) // stride) + 1 for side in padded.shape[1:3]]
-    best, place = padded[:, : ends[0] : stride, : ends[1] : stride], jnp.zeros((), jnp.uint8)
-    for number in range(1, size**2):
-        row, column = divmod(number, size)
-        other = padded[:, row : row + ends[0] : stride, column : column + ends[1] : stride]
-        place = jnp.where(other > best, jnp.uint8(number), place)
-        best = jnp.maximum(best, other)
-    return best, (place, padded.shape)
+    """Returns the maxima and the position of each in its window (uint8)."""
+    pad_width = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(values, pad_width, constant_values=-jnp.inf)
+    spans = [stride * ((side - size) // stride) + 1 for side in padded.shape[1:3]]
+    maxima, argmax = padded[:, : spans[0] : stride, : spans[1] : stride], jnp.zeros((), jnp.uint8)
+    for position in range(1, size**2):
+        row, column = divmod(position, size)
+        candidates = padded[:, row : row + spans[0] : stride, column : column + spans[1] : stride]
+        argmax = jnp.where(candidates > maxima, jnp.uint8(position), argmax)
+        maxima = jnp.maximum(maxima, candidates)
+    return maxima, (argmax, padded.shape)
 
 
 @jax.named_scope("max_pool")
@@ -181,23 +202,27 @@ def _max_pool_backward(
     size: int,
     stride: int,
     padding: int,
-    kept: tuple[jax.Array, tuple[int, ...]],
+    residuals: tuple[jax.Array, tuple[int, ...]],
     gradient: jax.Array,
 ) -> tuple[jax.Array]:
-    place, shape = kept
+    argmax, shape = residuals
     zero = jnp.zeros((), gradient.dtype)
-    total = jnp.zeros(shape, gradient.dtype)
-    ends = [stride * (side - 1) + 1 for side in gradient.shape[1:3]]
-    for number in range(size**2):
-        starts = divmod(number, size)
-        where = [
-            (a, n - a - end, stride - 1) for a, n, end in zip(starts, shape[1:3], ends, strict=True)
+    input_gradient = jnp.zeros(shape, gradient.dtype)
+    spans = [stride * (side - 1) + 1 for side in gradient.shape[1:3]]
+    for position in range(size**2):
+        starts = divmod(position, size)
+        padding_config = [
+            (a, n - a - end, stride - 1)
+            for a, n, end in zip(starts, shape[1:3], spans, strict=True)
         ]
-        part = jnp.where(place == number, gradient, zero)
-        total += lax.pad(part, zero, [(0, 0, 0), *where, (0, 0, 0)])
+        share = jnp.where(argmax == position, gradient, zero)
+        input_gradient += lax.pad(share, zero, [(0, 0, 0), *padding_config, (0, 0, 0)])
     height, width = (side - padding for side in shape[1:3])
-    # Stored: a GPU's compiler would put it inside of every kernel that reads it.
-    return (lax.optimization_barrier(total[:, padding:height, padding:width]),)
+    input_gradient = input_gradient[:, padding:height, padding:width]
+    if jax.default_backend() == "gpu" and not MATERIALIZE_POOL_GRADIENT:
+        return (input_gradient,)
+    # Without the barrier, XLA may fuse the gradient into every kernel that reads it.
+    return (lax.optimization_barrier(input_gradient),)
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -1,18 +1,20 @@
-"""A network: a trunk with heads, and what prediction needs beside it."""
+"""A network: a trunk with heads, and the constants that prediction needs."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from affect_jax.config import Config, to_dict
 from affect_jax.models.base import TRUNKS
 from affect_jax.models.heads import HEADS, Head
+
+if TYPE_CHECKING:  # benchmarks.gpu runs on machines without ml_collections
+    from affect_jax.config import Config
 
 
 class Model(nn.Module):
@@ -20,10 +22,10 @@ class Model(nn.Module):
 
     **Arguments:**
 
-    - `trunk`: an entry of `TRUNKS`, created.
-    - `sizes`: (head, number of outputs), in the order of the config.
-    - `frozen_trunk`: the trunk computes as in evaluation in training too: by running statistics,
-      which stay, without dropout; and nothing is computed backwards through it.
+    - `trunk`: an instance of an entry of `TRUNKS`.
+    - `sizes`: (head, number of outputs) pairs in the order of the config.
+    - `frozen_trunk`: run the trunk in evaluation mode during training as well: it uses the running
+      statistics without updating them, applies no dropout and receives no gradient.
     """
 
     trunk: nn.Module
@@ -38,12 +40,12 @@ class Model(nn.Module):
         """**Arguments:**
 
         - `images`: float [b, c, c, 3], normalised.
-        - `train`: batch statistics of this batch, over the axis "batch", and dropout by `keys`.
-        - `keys`: typed keys [b], one an example; None in evaluation.
+        - `train`: use the statistics of this batch, averaged over the axis "batch", and dropout.
+        - `keys`: typed dropout keys [b], one per example; None in evaluation.
 
         **Returns:** `{head: float32 [b, size]}`.
         """
-        frozen = train and self.frozen_trunk  # evaluation explains itself by gradients
+        frozen = train and self.frozen_trunk  # Grad-CAM needs gradients in evaluation
         learning = train and not frozen
         features = self.trunk(images.astype(self.dtype), train=learning, keys=keys)  # type: ignore
         if frozen:
@@ -59,14 +61,14 @@ def model_from_spec(
     dtype: str = "float32",
     frozen_trunk: bool = False,
 ) -> Model:
-    """The network of a config.
+    """Creates the network that the specs describe.
 
     **Arguments:**
 
-    - `trunk`: spec of `TRUNKS`.
-    - `heads`: names of `HEADS`, also the keys of the outputs.
-    - `dtype`: of the arithmetic, `float32` or `bfloat16`; parameters and outputs are float32.
-    - `frozen_trunk`: train the heads alone, see `Model`.
+    - `trunk`: spec of an entry of `TRUNKS`.
+    - `heads`: names of entries of `HEADS`; they are also the keys of the outputs.
+    - `dtype`: compute dtype, `float32` or `bfloat16`; parameters and outputs are float32.
+    - `frozen_trunk`: train only the heads, see `Model`.
 
     **Raises:** `UserError` for an unknown name or option.
     """
@@ -77,16 +79,16 @@ def model_from_spec(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-    """What prediction needs of a run; no data are needed to have it, see `create_network`."""
+    """The part of a run that prediction needs; `create_network` creates it without data."""
 
     model: Any  # linen module: images -> {head: outputs}
     heads: tuple[str, ...]
     crop_size: int  # side of the network's input, pixels
-    dtype: Any  # of the images that enter the network
+    dtype: Any  # dtype of the images that enter the network
 
 
 def create_network(config: Config) -> Network:
-    """The network of a checked config, for prediction alone."""
+    """Creates the network of a checked config for prediction."""
     return Network(
         model=create_model(config),
         heads=tuple(config.heads),
@@ -96,9 +98,9 @@ def create_network(config: Config) -> Network:
 
 
 def create_model(config: Config, *, frozen_trunk: bool = False) -> Model:
-    """The flax module of a checked config; see `model_from_spec`."""
+    """Creates the flax module of a checked config, see `model_from_spec`."""
     return model_from_spec(
-        to_dict(config.trunk),
+        config.trunk.to_dict(),
         tuple(config.heads),
         num_classes=config.data.num_classes,
         dtype=config.dtype,

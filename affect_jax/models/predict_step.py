@@ -1,4 +1,4 @@
-"""The prediction step: uint8 faces in, predictions in the units of the labels out."""
+"""The prediction step: from uint8 faces to predictions in the units of the labels."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ from affect_jax.models.network import Network
 
 
 def predict_step(network: Network, variables: dict, batch: dict, *, mirror: bool = False) -> dict:
-    """Predictions in the units of the labels, for every row of the batch, padding included.
+    """Predicts every row of the batch, padding included, in the units of the labels.
 
     **Arguments:**
 
     - `variables`: `{"params": ..., "batch_stats": ...}` of the network.
-    - `mirror`: average with the predictions for the mirrored faces.
+    - `mirror`: average the predictions with those for the mirrored faces.
 
     **Returns:**
 
-    float32, as many as there are heads: `expression` [b, C] probabilities, `valence_arousal`
-    [b, 2] in [-1, 1], `action_units` [b, A] probabilities.
+    One float32 array per head: `expression` [b, C] probabilities, `valence_arousal` [b, 2] in
+    [-1, 1], `action_units` [b, A] probabilities.
     """
-    images = preprocessing.evaluate(
+    images = preprocessing.preprocess_for_evaluation(
         batch["image"], crop_size=network.crop_size, dtype=network.dtype
     )
-    outputs = probabilities(network.model.apply(variables, images, train=False))
+    outputs = to_label_units(network.model.apply(variables, images, train=False))
     if mirror:
-        other = probabilities(network.model.apply(variables, lax.rev(images, (2,)), train=False))
-        outputs = jax.tree.map(lambda a, b: (a + b) / 2, outputs, other)
+        mirrored_outputs = to_label_units(
+            network.model.apply(variables, lax.rev(images, (2,)), train=False)
+        )
+        outputs = jax.tree.map(lambda a, b: (a + b) / 2, outputs, mirrored_outputs)
     return outputs
 
 
-def probabilities(outputs: dict) -> dict:
-    """The heads' raw outputs as probabilities, or clipped to the range of their labels."""
-    ranges = {
+def to_label_units(outputs: dict) -> dict:
+    """Converts raw outputs of the heads to probabilities, or clips them to the labels' range."""
+    convert = {
         "expression": lambda logits: jax.nn.softmax(logits, axis=-1),
         "valence_arousal": lambda values: jnp.clip(values, -1, 1),
         "action_units": jax.nn.sigmoid,
     }
-    return {head: ranges[head](values) for head, values in outputs.items()}
+    return {head: convert[head](values) for head, values in outputs.items()}

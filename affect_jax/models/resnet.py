@@ -1,4 +1,4 @@
-"""ResNet18, parameter for parameter that of torchvision, so that its weights fit."""
+"""ResNet18 with the same parameters as torchvision's, so that its weights can be loaded."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from affect_jax.models.base import PEERS, TRUNKS, Peer, require_width
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, require_width
 from affect_jax.models.kernels.convolutions import convolution
 from affect_jax.models.layers import max_pool
 
-AXIS = "batch"  # over which training averages the statistics of batch normalisation
+AXIS = "batch"  # training averages the statistics of batch normalisation over this axis
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, then batch normalisation.
+    """A convolution without bias, followed by batch normalisation.
 
-    torchvision's constants: Kaiming's normal by fan out, epsilon 1e-5, momentum 0.1 (0.9 here).
-    Statistics are float32 whatever the compute type. The running variance averages the batches'
-    population variances; PyTorch averages n / (n - 1) times them, n = batch x height x width.
+    The constants are torchvision's: Kaiming normal initialisation by fan out, epsilon 1e-5,
+    momentum 0.1 (0.9 in flax's convention). Statistics are float32 for every compute dtype. The
+    running variance averages the population variances of the batches; PyTorch averages
+    n / (n - 1) times them, n = batch x height x width.
     """
 
     features: int
@@ -72,11 +73,11 @@ class BasicBlock(nn.Module):
 class ResNet18(nn.Module):
     """ResNet18 (He et al. 2015, table 1) as in torchvision.
 
-    With a head of 1000 classes 11,689,512 parameters. Features: [b, 8 * width].
+    It has 11,689,512 parameters with a head of 1000 classes. Features: [b, 8 * width].
 
     **Arguments:**
 
-    - `width`: channels of the first stage; the others have 2, 4 and 8 times as many.
+    - `width`: channels of the first stage; the later stages have 2, 4 and 8 times as many.
     """
 
     width: int = 64
@@ -102,7 +103,7 @@ class ResNet18(nn.Module):
         return jnp.mean(x, axis=(1, 2))
 
 
-def _torch_layer(name: str) -> str:
+def _to_torch_layer(name: str) -> str:
     """`stage2_block1.shortcut.norm` -> `layer2.0.downsample.1`."""
     block = re.fullmatch(r"stage(\d)_block(\d)\.(?:layer(\d)|shortcut)\.(conv|norm)", name)
     if not block:
@@ -114,10 +115,10 @@ def _torch_layer(name: str) -> str:
     return f"{prefix}.{'conv' if kind == 'conv' else 'bn'}{layer}"
 
 
-PEERS["resnet18"] = Peer(
+TORCH_MAPPINGS["resnet18"] = TorchMapping(
     name="torchvision's and timm's ResNet18",
-    layer=_torch_layer,
+    to_torch_layer=_to_torch_layer,
     head="fc",
-    mark="layer4.1.bn2.weight",
-    fits="they fit trunk.width = 64",
+    signature_key="layer4.1.bn2.weight",
+    compatible_options="its weights fit trunk.width = 64",
 )

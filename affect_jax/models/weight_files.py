@@ -1,4 +1,4 @@
-"""Files of weights: where they are (a path or the Hugging Face Hub) and what is in them."""
+"""Reads weight files from a path or from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -10,70 +10,74 @@ import numpy as np
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.models import torch_files
 
-HUB = "hf://"
-HUB_FILE = "model.safetensors"  # what timm and the Hub call the weights of a repository
+HUB_PREFIX = "hf://"
+HUB_DEFAULT_FILE = (
+    "model.safetensors"  # the weight file that timm and the Hub put into a repository
+)
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
 
 
 def read(source: str) -> dict[str, np.ndarray]:
-    """The arrays of a file of weights, by their names in it.
+    """Reads the arrays of a weight file, by their names in the file.
 
     **Arguments:**
 
     - `source`: a path ending in `.safetensors`, `.pth`, `.pt`, `.bin` or `.pth.tar`, or
-      `hf://owner/name[@revision][/file]`; without a file, `model.safetensors`.
+      `hf://owner/name[@revision][/file]`; the default file is `model.safetensors`.
 
-    **Raises:** `UserError`, one line, where there is no such file or it is not weights alone.
+    **Raises:** `UserError` (one line) if the file does not exist or holds more than weights.
     """
-    path = locate(source)
+    path = resolve_source(source)
     if not path.is_file():
-        what = "a folder, and not of a run" if path.is_dir() else "no such file"
-        raise UserError(f"init_from = {source!r}: {what}")
+        problem = "a folder, but not that of a run" if path.is_dir() else "no such file"
+        raise UserError(f"init_from = {source!r}: {problem}")
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         if path.suffix in TORCH_SUFFIXES:
             return torch_files.read(path)
-    except torch_files.Refused as error:
+    except torch_files.InvalidWeightsError as error:
         raise UserError(f"init_from = {source!r}: {error}") from error
     except OSError as error:
         raise UserError(f"init_from = {source!r}: cannot be read ({error.strerror})") from error
-    known = ", ".join((".safetensors", *TORCH_SUFFIXES))
-    raise UserError(f"init_from = {source!r}: must end in one of {known}, or be a run's folder")
+    suffixes = ", ".join((".safetensors", *TORCH_SUFFIXES))
+    raise UserError(f"init_from = {source!r}: must end in one of {suffixes}, or be a run's folder")
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    import safetensors  # networks can be had where only JAX and flax are
+    import safetensors  # imported here: building a network needs only JAX and flax
 
     try:
         with safetensors.safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, TypeError, ValueError) as error:
         text = first_line(error, 150)
-        raise torch_files.Refused(f"it is damaged, or no safetensors file ({text})") from error
+        raise torch_files.InvalidWeightsError(
+            f"it is damaged or not a safetensors file ({text})"
+        ) from error
 
 
-def locate(source: str) -> pathlib.Path:
-    """The local path of a source; one on the Hub is downloaded, once, into the Hub's cache.
+def resolve_source(source: str) -> pathlib.Path:
+    """Returns the local path of a source; a file on the Hub is downloaded once and cached.
 
-    **Raises:** `UserError` where the Hub has no such file, or cannot be reached.
+    **Raises:** `UserError` if the Hub has no such file or cannot be reached.
     """
-    if not source.startswith(HUB):
+    if not source.startswith(HUB_PREFIX):
         return pathlib.Path(source).expanduser()
-    parts = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?(?:/(.+))?", source)
-    if not parts:
+    match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?(?:/(.+))?", source)
+    if not match:
         raise UserError(f"init_from = {source!r}: must be hf://owner/name[@revision][/file]")
     try:
         import huggingface_hub
     except ImportError:
         raise UserError(
-            f"init_from = {source!r}: needs the Hub's client; pip install 'affect_jax[hub]'"
+            f"init_from = {source!r}: needs huggingface_hub; pip install 'affect_jax[hub]'"
         ) from None
-    repository, revision, file = parts.groups()
+    repository, revision, file = match.groups()
     try:
         return pathlib.Path(
-            huggingface_hub.hf_hub_download(repository, file or HUB_FILE, revision=revision)
+            huggingface_hub.hf_hub_download(repository, file or HUB_DEFAULT_FILE, revision=revision)
         )
-    except Exception as error:  # the client, its cache and its transport have each their own
+    except Exception as error:  # the client, its cache and its transport raise unrelated types
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"init_from = {source!r}: {text}") from error

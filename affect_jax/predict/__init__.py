@@ -1,1 +1,10 @@
-"""Prediction on images, folders, videos and webcams: detection, the network, rows and pictures."""
+"""Prediction on images, videos and webcams with a trained network.
+
+- `predictor`: the Python class `Predictor`: images in, predicted faces out.
+- `detection`: face detectors.
+- `inputs`, `video`: which images to read, and the frames of videos.
+- `outputs`, `overlay`: the output table, and drawings of predictions on images.
+- `predictor_flags`, `__main__`: the command line.
+
+The predictions of an evaluated data split are in `affect_jax.metrics.predictions`.
+"""

@@ -1,11 +1,11 @@
-"""The command: images, folders, patterns, videos and webcams in, a row for each face out.
+"""Command `predict`: reads images, videos and webcams, and writes one row for each face.
 
-    python -m affect_jax.predict --checkpoint=runs/weighted party.jpg
-    python -m affect_jax.predict --checkpoint=runs/weighted photos/ --out=faces.parquet
-    python -m affect_jax.predict --checkpoint=runs/weighted talk.mp4 --annotate=drawn/ --smooth=0.2
-    python -m affect_jax.predict --checkpoint=runs/weighted webcam:0 | grep surprise
+    python -m affect_jax.predict --workdir=runs/weighted party.jpg
+    python -m affect_jax.predict --workdir=runs/weighted photos/ --out=faces.parquet
+    python -m affect_jax.predict --workdir=runs/weighted talk.mp4 --annotate=drawn/ --smooth=0.2
+    python -m affect_jax.predict --workdir=runs/weighted webcam:0 | grep surprise
 
-Columns: `affect_jax.predict.outputs`. Predictions from Python: `affect_jax.Predictor`.
+`affect_jax.predict.outputs` lists the columns. `affect_jax.Predictor` does the same in Python.
 """
 
 from __future__ import annotations
@@ -20,143 +20,104 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from affect_jax.core.cli import Parser, answering
+from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
+from affect_jax.predict.predictor_flags import add_predictor_flags, create_predictor
 
 if TYPE_CHECKING:
     import numpy as np
 
     from affect_jax.predict.inputs import Source
     from affect_jax.predict.outputs import FaceTable
-    from affect_jax.predict.predictor import Found, Predictor, Seen
+    from affect_jax.predict.predictor import DetectedFaces, FaceOutputs, Predictor
     from affect_jax.predict.video import Frame
 
-MAX_SMOOTH = 3600  # seconds: beyond, nothing would move
+MAX_HALF_LIFE_SECONDS = 3600  # with a longer half-life, predictions would not change visibly
 
 
-def parser() -> argparse.ArgumentParser:
-    made = Parser(
+def create_parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser(
         prog="python -m affect_jax.predict",
-        description="Predicts the faces of images, videos and cameras.",
+        description="Predicts the faces in images, videos and webcams.",
         allow_abbrev=False,
     )
-    made.add_argument(
+    parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
         help="an image, a video, a folder, a pattern such as 'shots/**/*.png', or webcam:0",
     )
-    add_network_flags(made)
-    made.add_argument(
+    add_predictor_flags(parser)
+    parser.add_argument(
         "--out",
         type=pathlib.Path,
-        help="file for the rows: .jsonl, .csv or .parquet; default: JSON lines on standard output",
+        help="output file: .jsonl, .csv or .parquet; default: JSON lines on standard output",
     )
-    made.add_argument(
+    parser.add_argument(
         "--annotate",
         type=pathlib.Path,
         metavar="FOLDER",
-        help="draw it all into pictures and films",
+        help="folder for copies of the images and videos with the predictions drawn on them",
     )
-    made.add_argument(
+    parser.add_argument(
         "--smooth",
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="films: moving average of each face, by half-life; default: none",
+        help="half-life of a moving average over each face of a video; default: no smoothing",
     )
-    made.add_argument(
-        "--batch_size", type=int, default=8, help="faces that go through the network at once"
+    parser.add_argument(
+        "--batch_size", type=int, default=8, help="number of faces in one forward pass"
     )
-    return made
+    return parser
 
 
-def add_network_flags(made: argparse.ArgumentParser) -> None:
-    """Which network, and how faces get to it."""
-    made.add_argument("--checkpoint", required=True, metavar="RUN", help="folder of a run")
-    made.add_argument("--step", default="best", help="which checkpoint: best, last or a step")
-    made.add_argument(
-        "--detector",
-        default="libfacedetection",
-        metavar="NAME",
-        help="libfacedetection, dlib, or none: each image is a face",
-    )
-    made.add_argument(
-        "--margin",
-        type=float,
-        help="share of a found box added on each side; default: the run's own",
-    )
-
-
-def load(given: argparse.Namespace, batch_size: int) -> Predictor:
-    """The network that the flags name, compiled.
-
-    **Raises:** `UserError` where a flag names nothing.
-    """
-    if given.margin is not None and not 0 <= given.margin <= 2:
-        raise UserError(f"--margin={given.margin:g}: must be between 0 and 2")
-    from absl import logging
-
-    from affect_jax.predict.predictor import Predictor
-
-    logging.set_verbosity(logging.WARNING)  # Orbax tells the story of each file
-    predictor = Predictor.load(
-        given.checkpoint,
-        step=given.step,
-        detector=given.detector,
-        margin=given.margin,
-        batch_size=batch_size,
-    )
-    predictor.warm_up()
-    return predictor
-
-
-@answering
+@handle_cli_errors
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
-    if not 0 <= given.smooth <= MAX_SMOOTH:
-        raise UserError(f"--smooth={given.smooth:g}: must be 0 to {MAX_SMOOTH} seconds")
-    if given.batch_size < 1:
-        raise UserError(f"--batch_size={given.batch_size}: must be 1 or more")
-    return _predict(given)
+    args = create_parser().parse_args(arguments)
+    if not 0 <= args.smooth <= MAX_HALF_LIFE_SECONDS:
+        raise UserError(f"--smooth={args.smooth:g}: must be 0 to {MAX_HALF_LIFE_SECONDS} seconds")
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size={args.batch_size}: must be 1 or more")
+    return _predict(args)
 
 
-def _predict(given: argparse.Namespace) -> int:
-    # The libraries load once the flags are known to be right.
+def _predict(args: argparse.Namespace) -> int:
+    # Heavy imports come after the flags are checked, so that errors in flags appear at once.
     from affect_jax.predict import inputs
     from affect_jax.predict.outputs import face_columns, file_format, open_face_table
 
-    file_format(given.out)
-    found = inputs.expand(given.inputs)
-    drawings = None if given.annotate is None else _Drawings(given.annotate, found)
-    predictor = load(given, given.batch_size)
+    file_format(args.out)
+    sources = inputs.expand_inputs(args.inputs)
+    annotations = None if args.annotate is None else _AnnotationWriter(args.annotate, sources)
+    predictor = create_predictor(args, args.batch_size)
     columns = face_columns(
         predictor.heads,
         predictor.classes,
         predictor.units,
-        film=any(source.is_video for source in found),
+        has_video=any(source.is_video for source in sources),
     )
-    code = 0
-    with open_face_table(given.out, columns) as table:
-        job = _Job(predictor, table, drawings, given.smooth, len(found))
-        for some in _together(found):
+    exit_code = 0
+    with open_face_table(args.out, columns) as table:
+        job = _PredictionJob(predictor, table, annotations, args.smooth, len(sources))
+        for group in _group_sources(sources):
             try:
-                if some[0].is_video:
-                    job.film(some[0])
+                if group[0].is_video:
+                    job.predict_video(group[0])
                 else:
-                    job.images(some)
-            except KeyboardInterrupt:  # a camera has no other end; what was seen is kept
-                if not isinstance(some[0].place, int):
-                    code = 130
+                    job.predict_images(group)
+            except KeyboardInterrupt:  # the rows written so far are kept
+                if not isinstance(group[0].location, int):  # Ctrl-C is the normal end of a webcam
+                    exit_code = 130
                     break
-    job.finish()
-    return code
+    job.print_summary()
+    return exit_code
 
 
-def _together(found: Iterable[Source]) -> Iterator[list[Source]]:
-    """Images in a row fill batches together; each film is alone."""
+def _group_sources(sources: Iterable[Source]) -> Iterator[list[Source]]:
+    """Groups consecutive images, which share batches; each video is a group of its own."""
     images: list[Source] = []
-    for source in found:
+    for source in sources:
         if source.is_video:
             if images:
                 yield images
@@ -168,144 +129,164 @@ def _together(found: Iterable[Source]) -> Iterator[list[Source]]:
         yield images
 
 
-class _Job:
-    """Everything that goes through one predictor into one table."""
+class _PredictionJob:
+    """Runs one predictor over all sources and writes the rows into one table."""
 
     def __init__(
         self,
         predictor: Predictor,
         table: FaceTable,
-        drawings: _Drawings | None,
-        smooth: float,
-        total: int,
+        annotations: _AnnotationWriter | None,
+        half_life: float,
+        num_sources: int,
     ):
         import tqdm
 
-        self._predictor, self._table, self._drawings = predictor, table, drawings
-        self._smooth = smooth
+        self._predictor, self._table, self._annotations = predictor, table, annotations
+        self._half_life = half_life
         self._counts: collections.Counter[str] = collections.Counter()
-        self._bar = tqdm.tqdm(total=total, unit=" images", disable=not sys.stderr.isatty())
-        self._started = time.monotonic()
+        self._bar = tqdm.tqdm(total=num_sources, unit=" images", disable=not sys.stderr.isatty())
+        self._start_time = time.monotonic()
 
-    def images(self, found: Sequence[Source]) -> None:
+    def predict_images(self, sources: Sequence[Source]) -> None:
         stream = self._predictor.stream(
-            (str(source.place) for source in found), keep=self._drawings is not None
+            (str(source.location) for source in sources), keep_pixels=self._annotations is not None
         )
-        for source, seen in zip(found, stream, strict=True):
-            self._write(source, seen.found, seen.outputs)
-            if self._drawings is not None and seen.found.pixels is not None:
-                self._drawings.picture(source, self._drawn(seen, seen.outputs))
+        for source, result in zip(sources, stream, strict=True):
+            self._write_rows(source, result.faces, result.outputs)
+            if self._annotations is not None and result.faces.pixels is not None:
+                self._annotations.write_image(source, self._draw(result, result.outputs))
 
-    def film(self, source: Source) -> None:
-        from affect_jax.predict.video import Smoothing, Tracks, Video
+    def predict_video(self, source: Source) -> None:
+        from affect_jax.predict.video import FaceTracker, OutputSmoother, Video
 
-        waiting: collections.deque[tuple[int, float]] = collections.deque()
-        tracks, smoothing = Tracks(), Smoothing(self._smooth)
+        pending: collections.deque[tuple[int, float]] = collections.deque()
+        tracker, smoother = FaceTracker(), OutputSmoother(self._half_life)
 
-        def pixels(frames: Iterable[Frame]) -> Iterator[np.ndarray]:
+        def read_pixels(frames: Iterable[Frame]) -> Iterator[np.ndarray]:
             for frame in frames:
-                waiting.append((frame.number, frame.seconds))
+                pending.append((frame.number, frame.seconds))
                 yield frame.pixels
 
         with contextlib.ExitStack() as stack:
             try:
-                video = stack.enter_context(Video(source.place))
-            except UserError as error:  # those that were named were looked at before
-                self._without_faces(source, str(error).removeprefix(f"{source.name}: "))
+                video = stack.enter_context(Video(source.location))
+            except UserError as error:  # a file in a folder; `inputs` has checked other files
+                self._write_unreadable(source, str(error).removeprefix(f"{source.name}: "))
                 return
-            self._bar.total = None if video.live else self._bar.total + (video.count or 1) - 1
+            is_live = video.is_camera
+            self._bar.total = None if is_live else self._bar.total + (video.frame_count or 1) - 1
             write = None
-            if self._drawings is not None:
-                write = stack.enter_context(self._drawings.film(source, video.rate))
-            frames, number = pixels(video.frames()), -1
-            for seen in self._predictor.stream(frames, keep=write is not None, at_once=video.live):
-                number, seconds = waiting.popleft()
-                ids = tracks.update(seen.found.boxes, seconds)
-                outputs = smoothing(ids, seen.outputs, seconds)
-                film = {"frame": number, "seconds": seconds, "tracks": ids.tolist()}
-                self._write(source, seen.found, outputs, **film)
-                if write is not None:
-                    write(self._drawn(seen, outputs, numbers=ids.tolist(), columns=1))
-            if video.count is not None and number + 1 < 0.99 * video.count:
-                self._say(
-                    f"{source.name}: {number + 1:,} of its {video.count:,} frames could be read"
+            if self._annotations is not None:
+                write = stack.enter_context(
+                    self._annotations.open_video(source, video.frames_per_second)
                 )
+            frames, number = read_pixels(video.frames()), -1
+            for result in self._predictor.stream(
+                frames, keep_pixels=write is not None, immediate=is_live
+            ):
+                number, seconds = pending.popleft()
+                tracks = tracker.update(result.faces.boxes, seconds)
+                outputs = smoother(tracks, result.outputs, seconds)
+                position = {"frame": number, "seconds": seconds, "tracks": tracks.tolist()}
+                self._write_rows(source, result.faces, outputs, **position)
+                if write is not None:
+                    write(
+                        self._draw(result, outputs, face_numbers=tracks.tolist(), panel_columns=1)
+                    )
+            self._warn_missing_frames(source, number + 1, video.frame_count)
 
-    def _without_faces(self, source: Source, reason: str) -> None:
-        self._write(source, self._predictor.nothing(reason), {})
+    def _warn_missing_frames(self, source: Source, num_read: int, expected: int | None) -> None:
+        if expected is not None and num_read < 0.99 * expected:
+            self._print_line(
+                f"{source.name}: only {num_read:,} of {expected:,} frames are readable"
+            )
 
-    def _write(self, source: Source, found: Found, outputs: dict[str, Any], **film: Any) -> None:
+    def _write_unreadable(self, source: Source, reason: str) -> None:
+        self._write_rows(source, self._predictor.no_faces(reason), {})
+
+    def _write_rows(
+        self, source: Source, faces: DetectedFaces, outputs: dict[str, Any], **position: Any
+    ) -> None:
         from affect_jax.predict.outputs import face_rows
 
         names = {"classes": self._predictor.classes, "units": self._predictor.units}
         for row in face_rows(
             source.name,
-            found.boxes,
-            found.confidence,
+            faces.boxes,
+            faces.confidence,
             outputs,
-            reason=found.reason,
+            reason=faces.reason,
             **names,
-            **film,
+            **position,
         ):
             self._table.write(row)
         self._counts["images"] += 1
-        self._counts["faces"] += len(found.boxes)
-        self._counts["without a face"] += not len(found.boxes)
+        self._counts["faces"] += len(faces.boxes)
+        self._counts["without a face"] += not len(faces.boxes)
         self._bar.update()
 
-    def _drawn(self, seen: Seen, outputs: dict[str, Any], **options: Any) -> np.ndarray:
+    def _draw(self, result: FaceOutputs, outputs: dict[str, Any], **options: Any) -> np.ndarray:
         from affect_jax.predict import overlay
 
-        assert seen.found.pixels is not None
-        names = overlay.Names(self._predictor.classes, self._predictor.units)
-        note = seen.found.reason
-        return overlay.draw(
-            seen.found.pixels, seen.found.boxes, outputs, names, note=note, **options
+        assert result.faces.pixels is not None
+        names = overlay.OutputNames(self._predictor.classes, self._predictor.units)
+        return overlay.draw_overlay(
+            result.faces.pixels,
+            result.faces.boxes,
+            outputs,
+            names,
+            note=result.faces.reason,
+            **options,
         )
 
-    def _say(self, line: str) -> None:
+    def _print_line(self, line: str) -> None:
         self._bar.clear()
         print(line, file=sys.stderr)
 
-    def finish(self) -> None:
-        """The last word: how much, how fast, where."""
+    def print_summary(self) -> None:
+        """Prints the number of images and faces, the time and the throughput."""
         self._bar.close()
-        seconds = max(time.monotonic() - self._started, 1e-9)
+        seconds = max(time.monotonic() - self._start_time, 1e-9)
         counts = ", ".join(
-            f"{self._counts[n]:,} {n}" for n in ("images", "faces", "without a face")
+            f"{self._counts[name]:,} {name}" for name in ("images", "faces", "without a face")
         )
         rate = self._counts["images"] / seconds
-        self._say(f"{counts} in {seconds:.1f} s: {rate:.1f} frames per second")
+        self._print_line(f"{counts} in {seconds:.1f} s: {rate:.1f} frames per second")
 
 
-class _Drawings:
-    """Files of a folder, named as what they show, `.jpg` and `.mp4`.
+class _AnnotationWriter:
+    """Writes annotated images and videos into a folder.
 
-    **Raises:** `UserError` where the folder cannot be written, or a drawing would replace an input.
+    A file has the name of its source, with the suffix `.jpg` or `.mp4`. Sources of equal names get
+    numbers: `x.jpg`, `x-2.jpg`.
+
+    **Raises:** `UserError` if the folder is not writable or a file would replace an input.
     """
 
-    def __init__(self, folder: pathlib.Path, found: Sequence[Source]):
+    def __init__(self, folder: pathlib.Path, sources: Sequence[Source]):
         self._folder = folder
         self._paths: dict[str | int, pathlib.Path] = {}
-        inputs = {os.path.realpath(s.place) for s in found if isinstance(s.place, str)}
-        taken: set[pathlib.Path] = set()
-        for source in found:
-            inside = pathlib.Path(*[p for p in pathlib.Path(source.relative).parts if p != ".."])
-            ending = ".mp4" if source.is_video else ".jpg"
-            path = folder / inside.with_suffix(ending)
+        inputs = {os.path.realpath(s.location) for s in sources if isinstance(s.location, str)}
+        used: set[pathlib.Path] = set()
+        for source in sources:
+            parts = pathlib.Path(source.relative_path).parts
+            relative_path = pathlib.Path(*[part for part in parts if part != ".."])
+            suffix = ".mp4" if source.is_video else ".jpg"
+            path = folder / relative_path.with_suffix(suffix)
             number = 1
-            while path in taken:
+            while path in used:
                 number += 1
-                path = folder / inside.with_name(f"{inside.stem}-{number}{ending}")
+                path = folder / relative_path.with_name(f"{relative_path.stem}-{number}{suffix}")
             if os.path.realpath(path) in inputs:
                 raise UserError(f"--annotate={folder}: {path} is an input; choose another folder")
-            taken.add(path)
-            self._paths[source.place] = path
+            used.add(path)
+            self._paths[source.location] = path
 
-    def picture(self, source: Source, drawing: np.ndarray) -> None:
+    def write_image(self, source: Source, drawing: np.ndarray) -> None:
         import cv2
 
-        path = self._place(source)
+        path = self._create_parent(source)
         _, content = cv2.imencode(".jpg", drawing[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 92))
         try:
             path.write_bytes(content.tobytes())
@@ -313,18 +294,20 @@ class _Drawings:
             raise UserError(f"--annotate={path}: cannot be written: {error.strerror}") from error
 
     @contextlib.contextmanager
-    def film(self, source: Source, rate: float) -> Iterator[Any]:
-        """A function that takes one drawing after the other."""
+    def open_video(self, source: Source, frames_per_second: float) -> Iterator[Any]:
+        """Yields a function that appends one frame, RGB [height, width, 3], to the video."""
         import cv2
 
-        path = self._place(source)
-        writers: list[cv2.VideoWriter] = []
+        path = self._create_parent(source)
+        writers: list[cv2.VideoWriter] = []  # created by the first frame, which gives the size
 
         def write(drawing: np.ndarray) -> None:
             if not writers:
                 size = (drawing.shape[1], drawing.shape[0])
-                code = cv2.VideoWriter.fourcc(*"mp4v")
-                writers.append(cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, size))
+                codec = cv2.VideoWriter.fourcc(*"mp4v")
+                writers.append(
+                    cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, frames_per_second, size)
+                )
                 if not writers[0].isOpened():
                     raise UserError(f"--annotate={path}: cannot be written")
             writers[0].write(drawing[:, :, ::-1])
@@ -335,8 +318,9 @@ class _Drawings:
             for writer in writers:
                 writer.release()
 
-    def _place(self, source: Source) -> pathlib.Path:
-        path = self._paths[source.place]
+    def _create_parent(self, source: Source) -> pathlib.Path:
+        """Creates the folder of a source's output file and returns the file's path."""
+        path = self._paths[source.location]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

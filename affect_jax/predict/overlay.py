@@ -1,7 +1,8 @@
-"""What was predicted, drawn: a box and a number on each face, and its card beside the picture.
+"""Overlay: draws predictions on an image, with a numbered box on each face and a panel beside it.
 
-A card has the expression's bars, valence and arousal as a dot in Russell's plane, and the action
-units. Colours are Okabe and Ito's; the number says the same a second time.
+A panel shows the class probabilities as bars, valence and arousal as a point in Russell's
+circumplex, and the action units. Colours are from the Okabe-Ito palette; the number of a face
+repeats what its colour shows.
 """
 
 from __future__ import annotations
@@ -15,205 +16,212 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from affect_jax.core.labels import AXES
-from affect_jax.facs.action_units import ACTIVE
+from affect_jax.facs.action_units import ACTIVE_THRESHOLD
 
-INK, MUTED, RULE, PAPER = (28, 33, 40), (91, 101, 114), (212, 218, 225), (255, 255, 255)
+TEXT_COLOUR, MUTED_COLOUR = (28, 33, 40), (91, 101, 114)
+LINE_COLOUR, BACKGROUND, BAR_BACKGROUND = (212, 218, 225), (255, 255, 255), (240, 243, 246)
 BLUE, ORANGE = (0, 114, 178), (200, 78, 0)
-FACES = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0))
+FACE_COLOURS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0))
 
-LARGEST, SMALLEST = 1280, 320  # of the drawn picture's longer side, pixels
-CARD = 250  # width of a card
-MOST_CARDS = 24  # of a picture; further faces have a box only
-_LINE, _BAR, _PLANE = 16, 100, 112
-_HEADER, _GAP = 30, 10
+MAX_SIDE, MIN_SIDE = 1280, 320  # longer side of the drawn image, pixels
+PANEL_WIDTH = 250
+MAX_PANELS = 24  # in one image; faces beyond it have a box only
+_LINE_HEIGHT, _BAR_WIDTH, _PLANE_SIZE = 16, 100, 112
+_HEADER_HEIGHT, _GAP = 30, 10
 
 
 class Text(NamedTuple):
-    """A text that waits to be drawn: `place` is its left (or right) end, and its middle."""
+    """A text to draw; `anchor` is the point of the text at `position`, as in Pillow."""
 
-    place: tuple[float, float]
+    position: tuple[float, float]
     text: str
     size: int = 12
-    colour: tuple[int, int, int] = INK
+    colour: tuple[int, int, int] = TEXT_COLOUR
     anchor: str = "lm"
 
 
-class Names(NamedTuple):
-    """What the outputs are called: of classes; numbers of action units."""
+class OutputNames(NamedTuple):
+    """Names of the classes and numbers of the action units."""
 
     classes: Sequence[str]
     units: Sequence[int]
 
 
-def draw(
+def draw_overlay(
     pixels: np.ndarray,
     boxes: np.ndarray,
     outputs: Mapping[str, np.ndarray],
-    names: Names,
+    names: OutputNames,
     *,
-    numbers: Sequence[int] | None = None,
-    columns: int | None = None,
+    face_numbers: Sequence[int] | None = None,
+    panel_columns: int | None = None,
     note: str = "",
 ) -> np.ndarray:
-    """**Arguments:**
+    """Draws the predictions of one image.
+
+    **Arguments:**
 
     - `pixels`: uint8 [height, width, 3].
-    - `boxes`: float [n, 4] in its pixels; `outputs`: `{head: [n, ...]}`.
-    - `numbers`: of the faces, tracks in a film; None: 1, 2, ...
-    - `columns`: of cards; None: as many as the faces need. With a number given, all pictures of one
-      size become drawings of one size, and faces without room have a box only.
-    - `note`: of a picture without a face.
+    - `boxes`: float [n, 4] in pixels of the image.
+    - `outputs`: `{head: [n, ...]}`.
+    - `names`: of the classes and action units.
+    - `face_numbers`: number of each face, in a video its track; None: 1, 2, ...
+    - `panel_columns`: number of panel columns; None: as many as the faces need. With a fixed
+      number, all images of one size give drawings of one size, and faces without a free panel
+      have a box only.
+    - `note`: text to draw on an image without a face.
 
-    **Returns:** uint8 [height, width, 3], both even: the picture, at most `LARGEST` pixels, with
-    the cards at its right.
+    **Returns:** uint8 [height, width, 3], both even: the image, at most `MAX_SIDE` pixels, with the
+    panels on its right.
     """
-    numbers = list(numbers) if numbers is not None else list(range(1, len(boxes) + 1))
-    scale = _scale(pixels)
+    if face_numbers is None:
+        face_numbers = range(1, len(boxes) + 1)
+    scale = _display_scale(pixels)
     height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    card = _card_height(outputs, names)
-    rows = max(1, height // card)
-    if columns is None:
-        columns = -(-min(len(boxes), MOST_CARDS) // rows)
-    size = (max(height, card if columns else 0), width + columns * CARD)
-    canvas = np.full((size[0] + size[0] % 2, size[1] + size[1] % 2, 3), PAPER, np.uint8)
-    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    canvas[:height, :width] = cv2.resize(pixels, (width, height), interpolation=kind)
-    picture = canvas[:height, :width]
+    panel_height = _panel_height(outputs, names)
+    rows = max(1, height // panel_height)
+    if panel_columns is None:
+        panel_columns = -(-min(len(boxes), MAX_PANELS) // rows)
+    size = (max(height, panel_height if panel_columns else 0), width + panel_columns * PANEL_WIDTH)
+    canvas = np.full((size[0] + size[0] % 2, size[1] + size[1] % 2, 3), BACKGROUND, np.uint8)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    canvas[:height, :width] = cv2.resize(pixels, (width, height), interpolation=interpolation)
+    image = canvas[:height, :width]
     texts = []
-    for place in reversed(range(len(boxes))):  # the largest face last, on top of the others
-        texts += _box(picture, boxes[place] * scale, numbers[place])
-    shown = min(len(boxes), rows * columns)
-    for place in range(shown):
-        corner = (width + place // rows * CARD, place % rows * card)
-        one = {head: values[place] for head, values in outputs.items()}
-        texts += _card(canvas, corner, numbers[place], one, names)
+    for index in reversed(range(len(boxes))):  # the largest face last, on top of the others
+        texts += _draw_box(image, boxes[index] * scale, face_numbers[index])
+    for index in range(min(len(boxes), rows * panel_columns)):
+        corner = (width + index // rows * PANEL_WIDTH, index % rows * panel_height)
+        face_outputs = {head: values[index] for head, values in outputs.items()}
+        texts += _draw_panel(canvas, corner, face_numbers[index], face_outputs, names)
     if note and not len(boxes):
         texts.append(Text((10, 14), note, 14, ORANGE))
-    return _write(canvas, texts)
+    return _draw_texts(canvas, texts)
 
 
-def _scale(pixels: np.ndarray) -> float:
-    longer = max(pixels.shape[:2])
-    return min(max(longer, SMALLEST), LARGEST) / longer
+def _display_scale(pixels: np.ndarray) -> float:
+    longer_side = max(pixels.shape[:2])
+    return min(max(longer_side, MIN_SIDE), MAX_SIDE) / longer_side
 
 
-def _card_height(outputs: Mapping[str, Any], names: Names) -> int:
-    height = _HEADER + _GAP
+def _panel_height(outputs: Mapping[str, Any], names: OutputNames) -> int:
+    height = _HEADER_HEIGHT + _GAP
     if "expression" in outputs:
-        height += _LINE * len(names.classes) + _GAP
+        height += _LINE_HEIGHT * len(names.classes) + _GAP
     if "valence_arousal" in outputs:
-        height += _PLANE + 2 * _LINE + _GAP
+        height += _PLANE_SIZE + 2 * _LINE_HEIGHT + _GAP
     if "action_units" in outputs:
-        height += _LINE * -(-len(names.units) // 3) + _GAP
+        height += _LINE_HEIGHT * -(-len(names.units) // 3) + _GAP
     return height
 
 
-def _colour(number: int) -> tuple[int, int, int]:
-    return FACES[(number - 1) % len(FACES)]
+def _face_colour(number: int) -> tuple[int, int, int]:
+    return FACE_COLOURS[(number - 1) % len(FACE_COLOURS)]
 
 
-def _box(picture: np.ndarray, box: np.ndarray, number: int) -> list[Text]:
-    """The box, within the picture, and its number."""
-    limits = np.array([picture.shape[1], picture.shape[0]])
+def _draw_box(image: np.ndarray, box: np.ndarray, number: int) -> list[Text]:
+    """Draws a box, clipped to the image, and the label for its number."""
+    limits = np.array([image.shape[1], image.shape[0]])
     left, top = np.clip(box[:2], 0, limits - 1).round().astype(int).tolist()
     right, bottom = np.clip(box[:2] + box[2:], 1, limits).round().astype(int).tolist()
-    thick = max(2, round(min(picture.shape[:2]) / 240))
-    cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), PAPER, thick + 2)
-    cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), _colour(number), thick)
-    wide = 10 + 8 * len(str(number))
-    cv2.rectangle(picture, (left, top), (left + wide, top + 18), _colour(number), -1)
-    return [Text((left + wide / 2, top + 9), str(number), 14, INK, "mm")]
+    thickness = max(2, round(min(image.shape[:2]) / 240))
+    cv2.rectangle(image, (left, top), (right - 1, bottom - 1), BACKGROUND, thickness + 2)
+    cv2.rectangle(image, (left, top), (right - 1, bottom - 1), _face_colour(number), thickness)
+    label_width = 10 + 8 * len(str(number))
+    cv2.rectangle(image, (left, top), (left + label_width, top + 18), _face_colour(number), -1)
+    return [Text((left + label_width / 2, top + 9), str(number), 14, TEXT_COLOUR, "mm")]
 
 
-def _card(
+def _draw_panel(
     canvas: np.ndarray,
     corner: tuple[int, int],
     number: int,
     outputs: Mapping[str, np.ndarray],
-    names: Names,
+    names: OutputNames,
 ) -> list[Text]:
     left, top = corner[0] + _GAP, corner[1] + _GAP
-    cv2.rectangle(
-        canvas, (left, top), (left + 8 + 8 * len(str(number)), top + 18), _colour(number), -1
-    )
-    texts = [Text((left + 4 + 4 * len(str(number)), top + 9), str(number), 14, INK, "mm")]
-    middle = left + 20 + 8 * len(str(number))
+    label_width = 8 + 8 * len(str(number))
+    cv2.rectangle(canvas, (left, top), (left + label_width, top + 18), _face_colour(number), -1)
+    texts = [Text((left + label_width // 2, top + 9), str(number), 14, TEXT_COLOUR, "mm")]
     if "expression" in outputs:
-        likely = int(outputs["expression"].argmax())
-        texts.append(Text((middle, top + 9), names.classes[likely], 15))
-    top += _HEADER
+        predicted = int(outputs["expression"].argmax())
+        texts.append(Text((left + label_width + 12, top + 9), names.classes[predicted], 15))
+    top += _HEADER_HEIGHT
     if "expression" in outputs:
-        texts += _bars(canvas, (left, top), outputs["expression"], names.classes)
-        top += _LINE * len(names.classes) + _GAP
+        texts += _draw_bars(canvas, (left, top), outputs["expression"], names.classes)
+        top += _LINE_HEIGHT * len(names.classes) + _GAP
     if "valence_arousal" in outputs:
-        texts += _plane(canvas, (left, top), outputs["valence_arousal"])
-        top += _PLANE + 2 * _LINE + _GAP
+        texts += _draw_plane(canvas, (left, top), outputs["valence_arousal"])
+        top += _PLANE_SIZE + 2 * _LINE_HEIGHT + _GAP
     if "action_units" in outputs:
-        texts += _units(canvas, (left, top), outputs["action_units"], names.units)
+        texts += _draw_units(canvas, (left, top), outputs["action_units"], names.units)
     return texts
 
 
-def _bars(
+def _draw_bars(
     canvas: np.ndarray, corner: tuple[int, int], values: np.ndarray, classes: Sequence[str]
 ) -> list[Text]:
     left, top = corner
-    start, likely, texts = left + 82, int(values.argmax()), []
-    for place, (name, value) in enumerate(zip(classes, values.tolist(), strict=True)):
-        middle = top + _LINE * place + _LINE // 2
-        end = start + round(_BAR * value)
-        cv2.rectangle(canvas, (start, middle - 5), (start + _BAR, middle + 4), (240, 243, 246), -1)
+    start, predicted, texts = left + 82, int(values.argmax()), []
+    for index, (name, value) in enumerate(zip(classes, values.tolist(), strict=True)):
+        middle = top + _LINE_HEIGHT * index + _LINE_HEIGHT // 2
+        end = start + round(_BAR_WIDTH * value)
+        full = (start + _BAR_WIDTH, middle + 4)
+        cv2.rectangle(canvas, (start, middle - 5), full, BAR_BACKGROUND, -1)
         if end > start:
-            colour = ORANGE if place == likely else BLUE
+            colour = ORANGE if index == predicted else BLUE
             cv2.rectangle(canvas, (start, middle - 5), (end, middle + 4), colour, -1)
-        ink = INK if place == likely else MUTED
-        texts.append(Text((start - 6, middle), _short(name), 12, ink, "rm"))
-        texts.append(Text((start + _BAR + 6, middle), f"{value:.2f}", 12, ink))
+        text_colour = TEXT_COLOUR if index == predicted else MUTED_COLOUR
+        texts.append(Text((start - 6, middle), _truncate(name), 12, text_colour, "rm"))
+        texts.append(Text((start + _BAR_WIDTH + 6, middle), f"{value:.2f}", 12, text_colour))
     return texts
 
 
-def _plane(canvas: np.ndarray, corner: tuple[int, int], values: np.ndarray) -> list[Text]:
+def _draw_plane(canvas: np.ndarray, corner: tuple[int, int], values: np.ndarray) -> list[Text]:
     """Valence to the right, arousal upwards, each from -1 to 1; the circle has radius 1."""
-    radius = _PLANE // 2
+    radius = _PLANE_SIZE // 2
     x, y = corner[0] + 82 + radius - 6, corner[1] + radius
-    cv2.circle(canvas, (x, y), radius, RULE, 1, cv2.LINE_AA)
-    cv2.line(canvas, (x - radius, y), (x + radius, y), RULE, 1)
-    cv2.line(canvas, (x, y - radius), (x, y + radius), RULE, 1)
+    cv2.circle(canvas, (x, y), radius, LINE_COLOUR, 1, cv2.LINE_AA)
+    cv2.line(canvas, (x - radius, y), (x + radius, y), LINE_COLOUR, 1)
+    cv2.line(canvas, (x, y - radius), (x, y + radius), LINE_COLOUR, 1)
     valence, arousal = values.tolist()
-    dot = (round(x + radius * valence), round(y - radius * arousal))
-    cv2.line(canvas, (x, y), dot, ORANGE, 1, cv2.LINE_AA)
-    cv2.circle(canvas, dot, 5, ORANGE, -1, cv2.LINE_AA)
+    point = (round(x + radius * valence), round(y - radius * arousal))
+    cv2.line(canvas, (x, y), point, ORANGE, 1, cv2.LINE_AA)
+    cv2.circle(canvas, point, 5, ORANGE, -1, cv2.LINE_AA)
     texts = [
-        Text((x - radius - 6, y), "unpleasant", 11, MUTED, "rm"),
-        Text((x + radius + 6, y), "pleasant", 11, MUTED),
-        Text((x + 4, y - radius + 6), "excited", 11, MUTED),
-        Text((x + 4, y + radius - 6), "calm", 11, MUTED),
+        Text((x - radius - 6, y), "unpleasant", 11, MUTED_COLOUR, "rm"),
+        Text((x + radius + 6, y), "pleasant", 11, MUTED_COLOUR),
+        Text((x + 4, y - radius + 6), "excited", 11, MUTED_COLOUR),
+        Text((x + 4, y + radius - 6), "calm", 11, MUTED_COLOUR),
     ]
-    below = y + radius + _LINE // 2 + 2
+    below = y + radius + _LINE_HEIGHT // 2 + 2
     for line, (axis, value) in enumerate(zip(AXES, values.tolist(), strict=True)):
-        place = (x, below + _LINE * line)
-        texts.append(Text(place, f"{axis} {value:+.2f}", 12, INK, "mm"))
+        position = (x, below + _LINE_HEIGHT * line)
+        texts.append(Text(position, f"{axis} {value:+.2f}", 12, TEXT_COLOUR, "mm"))
     return texts
 
 
-def _units(
+def _draw_units(
     canvas: np.ndarray, corner: tuple[int, int], values: np.ndarray, units: Sequence[int]
 ) -> list[Text]:
-    """Three columns; a unit that is likely active is orange and dark."""
+    """Draws three columns; units that are predicted active are orange with dark text."""
     rows, texts = -(-len(units) // 3), []
-    for place, (unit, value) in enumerate(zip(units, values.tolist(), strict=True)):
-        left = corner[0] + place // rows * 78
-        middle = corner[1] + place % rows * _LINE + _LINE // 2
-        active = value >= ACTIVE
-        texts.append(Text((left, middle), f"AU{unit}", 12, INK if active else MUTED))
-        cv2.rectangle(canvas, (left + 36, middle - 4), (left + 68, middle + 3), (240, 243, 246), -1)
-        end = left + 36 + round(32 * value)
-        if end > left + 36:
-            colour = ORANGE if active else BLUE
-            cv2.rectangle(canvas, (left + 36, middle - 4), (end, middle + 3), colour, -1)
+    for index, (unit, value) in enumerate(zip(units, values.tolist(), strict=True)):
+        left = corner[0] + index // rows * 78
+        middle = corner[1] + index % rows * _LINE_HEIGHT + _LINE_HEIGHT // 2
+        is_active = value >= ACTIVE_THRESHOLD
+        text_colour = TEXT_COLOUR if is_active else MUTED_COLOUR
+        texts.append(Text((left, middle), f"AU{unit}", 12, text_colour))
+        start = left + 36
+        cv2.rectangle(canvas, (start, middle - 4), (start + 32, middle + 3), BAR_BACKGROUND, -1)
+        end = start + round(32 * value)
+        if end > start:
+            colour = ORANGE if is_active else BLUE
+            cv2.rectangle(canvas, (start, middle - 4), (end, middle + 3), colour, -1)
     return texts
 
 
-def _short(name: str) -> str:
+def _truncate(name: str) -> str:
     return name if len(name) <= 12 else f"{name[:11]}…"
 
 
@@ -222,9 +230,10 @@ def _font(size: int) -> Any:
     return ImageFont.load_default(size)
 
 
-def _write(canvas: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
+def _draw_texts(canvas: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
+    """Draws with Pillow, because OpenCV's fonts have ASCII characters only."""
     image = Image.fromarray(canvas)
     pen = ImageDraw.Draw(image)
-    for one in texts:
-        pen.text(one.place, one.text, one.colour, _font(one.size), one.anchor)
+    for text in texts:
+        pen.text(text.position, text.text, text.colour, _font(text.size), text.anchor)
     return np.asarray(image)

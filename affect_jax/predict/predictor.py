@@ -1,14 +1,15 @@
-"""A trained network for anybody's images: faces found, cut as in preparation, and predicted.
+"""The Python class `Predictor`: detects the faces in images and predicts them.
 
     from affect_jax import Predictor
 
     predictor = Predictor.load("runs/weighted")
-    found = predictor.predict(["party.jpg", pixels, pillow_image])
-    found.expression[0]  # float32 [8], probabilities of the first face
-    found.image[0], found.box[0]  # whose face it is, and where
+    prediction = predictor.predict(["party.jpg", pixels, pillow_image])
+    prediction.expression[0]  # float32 [8], class probabilities of the first face
+    prediction.image[0], prediction.box[0]  # index of its image, and its bounding box
 
-A face goes the way of the training's: `faces.crop`, JPEG of the same quality, `steps.predict_step`.
-Every batch has one size, padded with black, so that the network is compiled once.
+A face is processed as in evaluation: cropped by `face_images.crop_and_resize`, compressed as JPEG
+by `face_images.encode_jpeg`, and predicted by `predict_step`. Batches are padded with black to one
+size, so that the network is compiled once.
 """
 
 from __future__ import annotations
@@ -32,43 +33,42 @@ from PIL import Image
 from affect_jax import data
 from affect_jax.config import Config
 from affect_jax.core.errors import UserError
+from affect_jax.core.registry import import_submodules
 from affect_jax.data import decoding, face_images
 from affect_jax.data.worker_processes import num_cores
 from affect_jax.facs.action_units import UNITS
 from affect_jax.models.predict_step import predict_step
 from affect_jax.predict import detection
-from affect_jax.run.load import (
-    TrainedNetwork,
-    load_network,
-)
+from affect_jax.run.trained_network import TrainedNetwork, load_network
 
-Picture: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image
-"""A file, RGB pixels uint8 [height, width, 3] (grey: [height, width]), or an image of Pillow's.
-Pixels may be JAX's or another library's that NumPy reads."""
+ImageLike: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image
+"""Path of a file, RGB pixels uint8 [height, width, 3] (greyscale: [height, width]), or a Pillow
+image. Pixels may also be an array of JAX or of another library that NumPy can read."""
 
-RENDERED_MARGIN = 0.22
-"""Rendered faces are drawn with this share of a detected box around it, on each side (the mean of
-120 of them): a network that learned from them wants it of photographs too."""
+SYNTHETIC_FACES_MARGIN = 0.22
+"""Rendered faces include this fraction of a detected box on each side (mean of 120 faces). A
+network trained on them needs the same margin around the faces of photographs."""
 
-NO_FACE = "no face found"
-TINY = 20  # pixels: no detector finds a face in a smaller image
-KEPT_PIXELS = 48 * 2**20  # of images that wait for their faces' predictions: 144 MiB
+NO_FACE_REASON = "no face found"
+MIN_DETECTABLE_SIDE = 20  # pixels: no detector finds a face in a smaller image
+MAX_PENDING_PIXELS = 48 * 2**20  # in images that wait for a full batch: 144 MiB
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The N faces of M images, in the order of the images, in each the largest first.
+    """The N faces of M images, in the order of the images; within an image the largest is first.
 
     **Arguments:**
 
-    - `image`: int64 [N], whose face it is: a place among the M images.
-    - `box`: float32 [N, 4], x, y, width, height in pixels of the image turned upright (as its EXIF
-      entry asks); it may leave the image. Where boxes were given: those.
-    - `confidence`: float32 [N], the detector's score of the face; NaN without a detector.
-    - `size`: int64 [M, 2], width and height of each image turned upright; 0 where it has none.
-    - `reasons`: why an image has no face, M texts; "" where it has some.
-    - `classes`, `units`: names of the C classes, numbers of the 18 action units; `()` without.
-    - `expression`: float32 [N, C], probabilities; None where the network has no such head.
+    - `image`: int64 [N], index of each face's image among the M images.
+    - `box`: float32 [N, 4], x, y, width, height in pixels of the upright image (rotated by its EXIF
+      orientation); it may extend beyond the image. If the caller passed boxes, these boxes.
+    - `confidence`: float32 [N], the detector's score of each face; NaN without a detector.
+    - `size`: int64 [M, 2], width and height of each upright image; 0 if it is unreadable.
+    - `reasons`: M strings, why an image has no face; "" if it has one.
+    - `classes`, `units`: names of the C classes, numbers of the 18 action units; `()` if the
+      network has no such head.
+    - `expression`: float32 [N, C], probabilities; None if the network has no such head.
     - `valence_arousal`: float32 [N, 2], in [-1, 1]; or None.
     - `action_units`: float32 [N, 18], probabilities; or None.
     """
@@ -88,14 +88,14 @@ class Prediction:
         return len(self.image)
 
 
-class Found(NamedTuple):
-    """The n faces of one image.
+class DetectedFaces(NamedTuple):
+    """The n faces of one image, before the network.
 
-    - `size`: its width and height, upright; (0, 0) where it could not be read.
-    - `boxes`, `confidence`: as `box` and `confidence` above, [n, 4] and [n].
-    - `crops`: uint8 [n, S, S, 3], as they would be stored.
-    - `reason`: why there is none, or "".
-    - `pixels`: uint8 [height, width, 3], upright; None unless it was asked for.
+    - `size`: width and height of the upright image; (0, 0) if it is unreadable.
+    - `boxes`, `confidence`: as in `Prediction`, [n, 4] and [n].
+    - `crops`: uint8 [n, S, S, 3], the faces as a prepared data set stores them.
+    - `reason`: why the image has no face, or "".
+    - `pixels`: uint8 [height, width, 3], upright; None unless requested.
     """
 
     size: tuple[int, int]
@@ -106,22 +106,25 @@ class Found(NamedTuple):
     pixels: np.ndarray | None
 
 
-class Seen(NamedTuple):
-    """One image's faces, and what the network says of them: `{head: float32 [n, ...]}`."""
+class FaceOutputs(NamedTuple):
+    """The faces of one image and their predictions, `{head: float32 [n, ...]}`."""
 
-    found: Found
+    faces: DetectedFaces
     outputs: dict[str, np.ndarray]
 
 
 class Predictor:
-    """A network with a detector in front; any number of threads may use one.
+    """A trained network with a face detector; thread-safe.
 
     **Arguments:**
 
     - `trained`: the network.
-    - `detector`: a name of `detection.DETECTORS`, or a function like those.
-    - `margin`: share of a detected box added on each side; None: the data set's of the run.
-    - `batch_size`: faces that go through the network at once; fewer are padded.
+    - `detector`: a name in `detection.DETECTORS`, or a function of type `detection.Detector`.
+    - `margin`: fraction of a detected box to add on each side; None: the margin of the data set
+      that the network was trained on.
+    - `batch_size`: number of faces in one forward pass; smaller batches are padded.
+
+    **Raises:** `UserError` if an argument is out of range.
     """
 
     def __init__(
@@ -146,7 +149,7 @@ class Predictor:
             if isinstance(detector, str)
             else detector
         )
-        self._margin = _margin(config) if margin is None else margin
+        self._margin = _default_margin(config) if margin is None else margin
         self._image_size: int = config.data.image_size
         self._batch_size = batch_size
         self._variables = jax.device_put(trained.variables)
@@ -158,161 +161,176 @@ class Predictor:
     def load(
         cls, run: str | os.PathLike[str], *, step: str | int = "best", **options: Any
     ) -> Predictor:
-        """The network of a run's folder; its data are not needed.
+        """Loads the network from a run's folder; the run's data set is not needed.
 
         **Arguments:**
 
         - `run`: the folder.
-        - `step`: which checkpoint: `best`, `last` or a step.
-        - `options`: `detector`, `margin`, `batch_size`, see above.
+        - `step`: which checkpoint: `best`, `last` or a step number.
+        - `options`: `detector`, `margin` and `batch_size`, as above.
 
-        **Raises:** `UserError` where there is no run, no such checkpoint or detector.
+        **Raises:** `UserError` if the run, the checkpoint or the detector does not exist.
         """
         return cls(load_network(pathlib.Path(run), str(step)), **options)
 
     def predict(
-        self, images: Picture | Iterable[Picture], boxes: Sequence[Any] | None = None
+        self, images: ImageLike | Iterable[ImageLike], boxes: Sequence[Any] | None = None
     ) -> Prediction:
-        """Finds and predicts every face.
+        """Detects and predicts all faces.
 
         **Arguments:**
 
-        - `images`: one, or several of any kinds.
-        - `boxes`: where the faces are known, for each image [n, 4]: x, y, width, height in pixels
-          of the image as it is stored. Nothing is searched then, and no image is turned.
+        - `images`: one image, or an iterable of images of any type.
+        - `boxes`: known boxes instead of detection, for each image [n, 4]: x, y, width, height in
+          pixels of the image as stored. With boxes, images are not rotated to upright.
+
+        **Raises:** `ValueError` if the numbers of images and boxes differ.
         """
-        several: list[Any] = [images] if _is_one(images) else list(images)  # pyright: ignore
-        if boxes is not None and len(boxes) != len(several):
-            raise ValueError(f"{len(several)} images, but boxes for {len(boxes)}")
-        seen = list(self.stream(several, boxes))
-        counts = [len(one.found.boxes) for one in seen]
+        batch: list[Any] = [images] if _is_single_image(images) else list(images)  # pyright: ignore
+        if boxes is not None and len(boxes) != len(batch):
+            raise ValueError(f"{len(batch)} images, but boxes for {len(boxes)}")
+        results = list(self.stream(batch, boxes))
+        counts = [len(result.faces.boxes) for result in results]
         outputs = {
-            head: np.concatenate([one.outputs[head] for one in seen] or [self._empty(head)])
+            head: np.concatenate([self._empty_output(head), *(r.outputs[head] for r in results)])
             for head in self.heads
         }
-        found = [one.found for one in seen]
-        none = np.zeros((0, 4), np.float32)
+
+        faces = [result.faces for result in results]
+        no_boxes = np.zeros((0, 4), np.float32)
         return Prediction(
-            image=np.repeat(np.arange(len(seen)), counts),
-            box=np.concatenate([one.boxes for one in found] or [none]),
-            confidence=np.concatenate([one.confidence for one in found] or [none[:, 0]]),
-            size=np.array([one.size for one in found], np.int64).reshape(-1, 2),
-            reasons=tuple(one.reason for one in found),
+            image=np.repeat(np.arange(len(results)), counts),
+            box=np.concatenate([image.boxes for image in faces] or [no_boxes]),
+            confidence=np.concatenate([image.confidence for image in faces] or [no_boxes[:, 0]]),
+            size=np.array([image.size for image in faces], np.int64).reshape(-1, 2),
+            reasons=tuple(image.reason for image in faces),
             classes=self.classes,
             units=self.units,
-            **{head: outputs[head] if head in outputs else None for head in _SHAPES},
+            **{head: outputs[head] if head in outputs else None for head in _OUTPUT_WIDTHS},
         )
 
     def stream(
         self,
-        images: Iterable[Picture],
+        images: Iterable[ImageLike],
         boxes: Iterable[Any] | None = None,
         *,
-        keep: bool = False,
-        at_once: bool = False,
-    ) -> Iterator[Seen]:
-        """The same one image after the other, in their order, whatever their number.
+        keep_pixels: bool = False,
+        immediate: bool = False,
+    ) -> Iterator[FaceOutputs]:
+        """Like `predict` for any number of images: yields the results in the order of the images.
 
-        Images are read ahead in threads, and their faces fill batches across images.
+        Threads read images ahead, and a batch holds faces of several images.
 
         **Arguments:**
 
-        - `keep`: give the images' pixels too; fewer of them wait for a full batch then.
-        - `at_once`: let no image wait for others, for a camera.
+        - `images`, `boxes`: as in `predict`.
+        - `keep_pixels`: return the pixels too; fewer images then wait for a full batch.
+        - `immediate`: predict each image at once instead of waiting for a full batch (webcams).
         """
-        group: list[Found] = []
-        waiting = pixels = 0
-        for found in self._find_all(images, boxes, keep, ahead=0 if at_once else num_cores()):
-            group.append(found)
-            waiting += len(found.boxes)
-            pixels += found.size[0] * found.size[1] if keep else 0
-            full = waiting >= self._batch_size or pixels > KEPT_PIXELS
-            if at_once or full or not waiting:
-                yield from self._through_network(group)
-                group, waiting, pixels = [], 0, 0
-        yield from self._through_network(group)
+        group: list[DetectedFaces] = []
+        num_faces = num_pixels = 0
+        for faces in self._detect_all(images, boxes, keep_pixels, 0 if immediate else num_cores()):
+            group.append(faces)
+            num_faces += len(faces.boxes)
+            num_pixels += faces.size[0] * faces.size[1] if keep_pixels else 0
+            is_full = num_faces >= self._batch_size or num_pixels > MAX_PENDING_PIXELS
+            if immediate or is_full or not num_faces:
+                yield from self._predict_group(group)
+                group, num_faces, num_pixels = [], 0, 0
+        yield from self._predict_group(group)
 
     def warm_up(self) -> None:
-        """Compiles the network, so that the first image takes no longer than others."""
-        self.outputs(np.zeros((1, self._image_size, self._image_size, 3), np.uint8))
+        """Compiles the network, so that the first image takes no longer than the next ones."""
+        self.predict_crops(np.zeros((1, self._image_size, self._image_size, 3), np.uint8))
 
-    def outputs(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        """The network alone: uint8 [n, S, S, 3] -> `{head: float32 [n, ...]}`."""
-        parts = []
+    def predict_crops(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs the network alone: uint8 [n, S, S, 3] -> `{head: float32 [n, ...]}`."""
+        batches = []
         for start in range(0, len(crops), self._batch_size):
-            some = crops[start : start + self._batch_size]
+            batch = crops[start : start + self._batch_size]
             padded = np.zeros((self._batch_size, *crops.shape[1:]), np.uint8)
-            padded[: len(some)] = some
-            parts.append((len(some), self._network(self._variables, {"image": padded})))
+            padded[: len(batch)] = batch
+            batches.append((len(batch), self._network(self._variables, {"image": padded})))
         return {
             head: np.concatenate(
-                [self._empty(head), *(np.asarray(part[head])[:count] for count, part in parts)]
+                [self._empty_output(head), *(np.asarray(out[head])[:n] for n, out in batches)]
             )
             for head in self.heads
         }
 
-    def find(self, image: Picture, boxes: Any = None, *, keep: bool = False) -> Found:
-        """The faces of one image, before the network; what is wrong with it becomes a reason."""
+    def detect(
+        self, image: ImageLike, boxes: Any = None, *, keep_pixels: bool = False
+    ) -> DetectedFaces:
+        """Detects and crops the faces of one image. An unusable image gives a reason, no error."""
         size = (0, 0)
         try:
-            pixels = _pixels(image, upright=boxes is None)
+            pixels = _load_pixels(image, upright=boxes is None)
             size = (pixels.shape[1], pixels.shape[0])
             if boxes is None:
-                where = self._detector(pixels)
+                detections = self._detector(pixels)
             else:
-                given = np.asarray(boxes, np.float64).reshape(-1, 4)
-                if not np.isfinite(given).all():
-                    raise face_images.Unusable("a box has a number that is not finite")
-                where = detection.Faces(given, np.full(len(given), np.nan, np.float32))
-            crops, kept = self._crops(pixels, where.boxes)
-        except face_images.Unusable as unusable:
-            return self.nothing(str(unusable), size)
-        kept_pixels = pixels if keep else None
-        if not kept:
-            reason = "no box has a part in the image" if len(where.boxes) else NO_FACE
-            if not len(where.boxes) and min(size) < TINY:
+                box_array = np.asarray(boxes, np.float64).reshape(-1, 4)
+                if not np.isfinite(box_array).all():
+                    raise face_images.UnusableInputError("a box has a number that is not finite")
+                confidence = np.full(len(box_array), np.nan, np.float32)
+                detections = detection.Detections(box_array, confidence)
+            crops, indices = self._crop_faces(pixels, detections.boxes)
+        except face_images.UnusableInputError as error:
+            return self.no_faces(str(error), size)
+        returned_pixels = pixels if keep_pixels else None
+        if not indices:
+            reason = "all boxes are outside the image" if len(detections.boxes) else NO_FACE_REASON
+            if not len(detections.boxes) and min(size) < MIN_DETECTABLE_SIDE:
                 reason += f", the image has only {size[0]} x {size[1]} pixels"
-            return self.nothing(reason, size)._replace(pixels=kept_pixels)
-        return Found(
+            return self.no_faces(reason, size)._replace(pixels=returned_pixels)
+        return DetectedFaces(
             size,
-            where.boxes[kept].astype(np.float32),
-            where.confidence[kept],
+            detections.boxes[indices].astype(np.float32),
+            detections.confidence[indices],
             crops,
             "",
-            kept_pixels,
+            returned_pixels,
         )
 
-    def _crops(self, pixels: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        """The faces as records hold them, and the places of those boxes that are in the image."""
-        size = self._image_size
-        crops, kept = np.empty((len(boxes), size, size, 3), np.uint8), []
-        for place, box in enumerate(boxes.tolist()):
-            with contextlib.suppress(face_images.Unusable):
-                face, _ = face_images.crop(pixels, box, self._margin, size)
-                decoding.decode(face_images.encode(face), crops[len(kept)])
-                kept.append(place)
-        return crops[: len(kept)], kept
+    def _crop_faces(self, pixels: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, list[int]]:
+        """Crops the faces as data preparation does; skips boxes outside the image.
 
-    def nothing(self, reason: str, size: tuple[int, int] = (0, 0)) -> Found:
-        """An image without a face."""
+        **Returns:** the crops, uint8 [k, S, S, 3], and the indices of their k boxes.
+        """
+        size = self._image_size
+        crops, indices = np.empty((len(boxes), size, size, 3), np.uint8), []
+        for index, box in enumerate(boxes.tolist()):
+            with contextlib.suppress(face_images.UnusableInputError):
+                face, _ = face_images.crop_and_resize(pixels, box, self._margin, size)
+                decoding.decode_jpeg(face_images.encode_jpeg(face), crops[len(indices)])
+                indices.append(index)
+        return crops[: len(indices)], indices
+
+    def no_faces(self, reason: str, size: tuple[int, int] = (0, 0)) -> DetectedFaces:
+        """The result for an image without a face."""
         side = self._image_size
         crops = np.zeros((0, side, side, 3), np.uint8)
         boxes = np.zeros((0, 4), np.float32)
-        return Found(size, boxes, boxes[:, 0], crops, reason, None)
+        return DetectedFaces(size, boxes, boxes[:, 0], crops, reason, None)
 
-    def _empty(self, head: str) -> np.ndarray:
-        width = len(self.classes) if head == "expression" else _SHAPES[head]
+    def _empty_output(self, head: str) -> np.ndarray:
+        width = len(self.classes) if head == "expression" else _OUTPUT_WIDTHS[head]
         return np.zeros((0, width), np.float32)
 
-    def _find_all(
-        self, images: Iterable[Picture], boxes: Iterable[Any] | None, keep: bool, ahead: int
-    ) -> Iterator[Found]:
-        pending: collections.deque[Future[Found]] = collections.deque()
-        known = itertools.repeat(None) if boxes is None else boxes
+    def _detect_all(
+        self,
+        images: Iterable[ImageLike],
+        boxes: Iterable[Any] | None,
+        keep_pixels: bool,
+        ahead: int,
+    ) -> Iterator[DetectedFaces]:
+        """Runs `detect` in threads, at most `ahead` images ahead of the consumer."""
+        pending: collections.deque[Future[DetectedFaces]] = collections.deque()
+        boxes_or_none = itertools.repeat(None) if boxes is None else boxes
         pool = ThreadPoolExecutor(max(1, ahead))
         try:
-            for image, box in zip(images, known, strict=boxes is not None):
-                pending.append(pool.submit(self.find, image, box, keep=keep))
+            for image, box in zip(images, boxes_or_none, strict=boxes is not None):
+                pending.append(pool.submit(self.detect, image, box, keep_pixels=keep_pixels))
                 if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
@@ -320,61 +338,63 @@ class Predictor:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _through_network(self, group: Sequence[Found]) -> Iterator[Seen]:
+    def _predict_group(self, group: Sequence[DetectedFaces]) -> Iterator[FaceOutputs]:
+        """Predicts the faces of several images together."""
         if not group:
             return
-        outputs = self.outputs(np.concatenate([found.crops for found in group]))
+        outputs = self.predict_crops(np.concatenate([faces.crops for faces in group]))
         end = 0
-        for found in group:
-            start, end = end, end + len(found.boxes)
-            yield Seen(found, {head: values[start:end] for head, values in outputs.items()})
+        for faces in group:
+            start, end = end, end + len(faces.boxes)
+            yield FaceOutputs(faces, {head: values[start:end] for head, values in outputs.items()})
 
 
-_SHAPES = {"expression": 0, "valence_arousal": 2, "action_units": len(UNITS)}
-"""Head -> length of its output; of expressions the run's classes decide."""
+_OUTPUT_WIDTHS = {"expression": 0, "valence_arousal": 2, "action_units": len(UNITS)}
+"""Head -> length of its output vector. The run's classes give the length of `expression`."""
 
 
-def _margin(config: Config) -> float:
-    """The margin with which the run's faces were cut."""
+def _default_margin(config: Config) -> float:
+    """The margin with which the faces of the run's data set were cropped."""
     if "margin" in config.data.options:
         return config.data.options.margin
+    import_submodules("affect_jax.data")  # registers the data sets
     parameters = inspect.signature(data.DATASETS[config.data.name]).parameters
     if "margin" in parameters:
         return parameters["margin"].default
-    return RENDERED_MARGIN
+    return SYNTHETIC_FACES_MARGIN
 
 
-def _is_one(images: Any) -> bool:
+def _is_single_image(images: Any) -> bool:
     if hasattr(images, "__array__") and not isinstance(images, Image.Image):
         return images.ndim < 4
     return isinstance(images, (str, bytes, os.PathLike, Image.Image))
 
 
-def _pixels(image: Picture, *, upright: bool) -> np.ndarray:
-    """uint8 RGB [height, width, 3].
+def _load_pixels(image: ImageLike, *, upright: bool) -> np.ndarray:
+    """The pixels of an image as uint8 RGB [height, width, 3].
 
-    **Raises:** `faces.Unusable` with what is wrong.
+    **Raises:** `face_images.UnusableInputError` with the reason.
     """
     if isinstance(image, (str, os.PathLike)):
         return face_images.read_image(os.fspath(image), upright=upright)
     if isinstance(image, Image.Image):
         if image.width * image.height > face_images.MAX_PIXELS:
-            raise face_images.Unusable("image has more than 64 megapixels")
+            raise face_images.UnusableInputError("image has more than 64 megapixels")
         try:
             return face_images.to_rgb(image, upright=upright)
-        except (OSError, ValueError) as error:  # Pillow reads a file when its pixels are asked for
-            raise face_images.Unusable(f"broken image: {error}") from error
+        except (OSError, ValueError) as error:  # Pillow reads the file only here
+            raise face_images.UnusableInputError(f"broken image: {error}") from error
     if not hasattr(image, "__array__"):
-        raise face_images.Unusable(
-            f"{type(image).__name__}: not a path, pixels or an image of Pillow's"
+        raise face_images.UnusableInputError(
+            f"{type(image).__name__}: not a path, an array or a Pillow image"
         )
-    image = np.asarray(image)  # of JAX's or PyTorch's arrays too
+    image = np.asarray(image)  # converts arrays of JAX and PyTorch too
     if image.ndim == 2:
         image = np.repeat(image[:, :, None], 3, axis=2)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise face_images.Unusable(
+        raise face_images.UnusableInputError(
             f"pixels are {image.dtype} {list(image.shape)}, not uint8 [height, width, 3]"
         )
     if image.shape[0] * image.shape[1] > face_images.MAX_PIXELS:
-        raise face_images.Unusable("image has more than 64 megapixels")
+        raise face_images.UnusableInputError("image has more than 64 megapixels")
     return image

@@ -1,9 +1,10 @@
-"""From a run's numbers and pictures to pages, figures and tables; no network, no JAX.
+"""Reports of runs: HTML pages, figures and tables. No internet access is needed.
 
     python -m affect_jax.report runs/weighted --out page.html              # one run, from its files
-    python -m affect_jax.report runs/weighted runs/resnet18 --out page.html  # several, compared
-    python -m affect_jax.report.tables weighted=runs/weighted --out tables/  # the paper's tables
+    python -m affect_jax.report runs/weighted runs/resnet18 --out page.html  # compare several runs
+    python -m affect_jax.report.tables weighted-loss=runs/weighted --out tables/  # paper's tables
 
-`page.write` makes `report.html` and `figures/`; `--mode=evaluate` calls it with the pictures of
-faces that only the data set and the network can give. A page is one file that opens from disk.
+`run_page.write_report` writes `report.html` and `figures/`. `evaluation_page`, the only module here
+that needs JAX, adds images of faces and Grad-CAM for `--mode=evaluate`. A page is one
+self-contained file that opens from disk.
 """

@@ -1,10 +1,9 @@
-"""Pages from the files of runs: one run's report, or several compared.
+"""Command that writes a report of one run, or a comparison of several, from their files.
 
     python -m affect_jax.report runs/weighted --out page.html
     python -m affect_jax.report runs/weighted runs/resnet18 --out page.html
 
-The faces themselves and Grad-CAM need the data and the network: `--mode=evaluate` writes a report
-with both.
+Face images and Grad-CAM need the data and the network: `--mode=evaluate` writes a report with both.
 """
 
 from __future__ import annotations
@@ -14,26 +13,27 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.core.cli import answering
-from affect_jax.report import comparison, page
+from affect_jax.core.cli import handle_cli_errors
+from affect_jax.report import comparison, run_page
 
 
-@answering
+@handle_cli_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m affect_jax.report", description="A page of one run, or of several compared."
+        prog="python -m affect_jax.report",
+        description="Writes a report of one run or a comparison of several.",
     )
     parser.add_argument(
-        "runs", nargs="+", type=pathlib.Path, help="workdirs, or folders that hold scores.json"
+        "runs", nargs="+", type=pathlib.Path, help="workdirs, or folders with a scores.json"
     )
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="the page, .html")
-    given = parser.parse_args(arguments)
-    found = comparison.read(given.runs)
-    if len(found) == 1:
-        page.write(found[0], given.out.parent, page=given.out.name)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="path of the page (.html)")
+    args = parser.parse_args(arguments)
+    loaded_runs = comparison.read_runs(args.runs)
+    if len(loaded_runs) == 1:
+        run_page.write_report(loaded_runs[0], args.out.parent, page=args.out.name)
     else:
-        comparison.write(found, given.out)
-    print(f"written: {given.out}")
+        comparison.write_comparison(loaded_runs, args.out)
+    print(f"written: {args.out}")
     return 0
 
 

@@ -1,10 +1,11 @@
-"""What was published on AffectNet, and whether a run may stand beside it.
+"""Scores published on AffectNet, and whether a run is comparable with them.
 
-Sources: Mollahosseini, Hasani and Mahoor 2017, Table 7, as Figure 1 of the 2018 summary prints it
-(F1 of AlexNet by strategy): of the paper's own test split, which is skewed as the web is and was
-never released. On the released validation split, 500 faces of each expression, Orig and Norm are
-the same; compare with the paper's Norm. For the dimensional model the same paper's AlexNet on the
-validation split, as later work cites it.
+Sources: Mollahosseini, Hasani and Mahoor 2017, Table 7, as printed in Figure 1 of the 2018 summary
+(F1 of AlexNet by strategy). These scores are on the paper's own test split, which has the skewed
+class distribution of the web and was never released. On the released validation split, with 500
+faces of each expression, Orig and Norm are the same; compare them with the paper's Norm. The scores
+of the dimensional model are those of the same paper's AlexNet on the validation split, as later
+work cites them.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from affect_jax.metrics.predictions import Predictions
 STRATEGIES = ("imbalanced", "down-sampling", "up-sampling", "weighted-loss")
 """The columns of Table 7."""
 
-COLUMNS = tuple((r, s) for r in ("top1", "top2") for s in ("original", "normalised"))
-"""Of one strategy, in the order of `_F1`."""
+TABLE7_COLUMNS = tuple((r, s) for r in ("top1", "top2") for s in ("original", "normalised"))
+"""The columns of one strategy, in the order of `_F1`."""
 
-# Rows: neutral to contempt. Columns: top-1 Orig, Norm, top-2 Orig, Norm of each strategy in turn.
+# Rows: neutral to contempt. Columns, for each strategy: top-1 Orig, Norm, top-2 Orig, Norm.
 _F1 = """
 .63 .49 .82 .66  .58 .49 .78 .70  .61 .50 .81 .64  .57 .52 .81 .77
 .88 .65 .95 .80  .85 .68 .92 .85  .85 .71 .95 .80  .82 .73 .92 .88
@@ -35,8 +36,8 @@ _F1 = """
 .08 .08 .49 .49  .22 .32 .60 .70  .15 .18 .42 .42  .27 .59 .58 .79
 """
 
-TEST, VALIDATION = "the paper’s own test split", "the validation split"
-"""What the published F1 and the published scores of valence and arousal are of."""
+TEST_SPLIT, VALIDATION_SPLIT = "the paper’s own test split", "the validation split"
+"""The splits of the published F1 and of the published scores of valence and arousal."""
 
 DIMENSIONAL = {
     "dimensional.valence.rmse": 0.37,
@@ -48,11 +49,11 @@ DIMENSIONAL = {
     "dimensional.valence.ccc": 0.60,
     "dimensional.arousal.ccc": 0.34,
 }
-"""AlexNet, one network an axis."""
+"""AlexNet, one network per axis."""
 
 
-def categorical(strategy: str) -> dict[str, float]:
-    """Published F1 of a strategy under the names of `scores.json`.
+def lookup_f1(strategy: str) -> dict[str, float]:
+    """Returns the published F1 of a strategy, by the score names of `scores.json`.
 
     The macro scores are the means of the table's columns.
 
@@ -60,82 +61,91 @@ def categorical(strategy: str) -> dict[str, float]:
 
     - `strategy`: one of `STRATEGIES`.
     """
-    table = np.array(_F1.split(), float).reshape(8, len(STRATEGIES), len(COLUMNS))
-    found = {}
-    for column, (rule, skew) in enumerate(COLUMNS):
+    table = np.array(_F1.split(), float).reshape(8, len(STRATEGIES), len(TABLE7_COLUMNS))
+    scores = {}
+    for column, (rule, skew) in enumerate(TABLE7_COLUMNS):
         values = table[:, STRATEGIES.index(strategy), column]
         prefix = f"categorical.{rule}.{skew}.f1"
-        found |= {f"{prefix}.{c}": float(v) for c, v in zip(EXPRESSIONS[:8], values, strict=True)}
-        found[f"{prefix}.macro"] = round(float(values.mean()), 6)
-    return found
+        scores |= {f"{prefix}.{c}": float(v) for c, v in zip(EXPRESSIONS[:8], values, strict=True)}
+        scores[f"{prefix}.macro"] = round(float(values.mean()), 6)
+    return scores
 
 
-def strategy_of(config: Mapping[str, Any]) -> str:
-    """The paper's strategy that a run follows; `weighted-loss`, its best, where none fits.
+def infer_strategy(config: Mapping[str, Any]) -> str:
+    """Infers which of the paper's strategies a run uses.
+
+    The default is `weighted-loss`, the paper's best.
 
     **Arguments:**
 
-    - `config`: flat, as `config.flatten` gives it; empty where it is not known.
+    - `config`: flat, as returned by `config.flatten`; empty if unknown.
     """
     sampling = config["sampling.name"] if "sampling.name" in config else ""
     if sampling in ("down", "up"):
         return f"{sampling}-sampling"
-    terms = config["losses"] if "losses" in config else []
-    plain = [term["name"] for term in terms if term["head"] == "expression"] == ["cross_entropy"]
-    return "imbalanced" if sampling == "natural" and plain else "weighted-loss"
+    losses = config["losses"] if "losses" in config else []
+    unweighted = [loss["name"] for loss in losses if loss["head"] == "expression"] == [
+        "cross_entropy"
+    ]
+    return "imbalanced" if sampling == "natural" and unweighted else "weighted-loss"
 
 
-def published(config: Mapping[str, Any], classes: tuple[str, ...]) -> dict[str, float]:
-    """Everything published that stands beside a run's scores, by their names."""
-    return (categorical(strategy_of(config)) if eight(classes) else {}) | DIMENSIONAL
+def select_published(config: Mapping[str, Any], classes: tuple[str, ...]) -> dict[str, float]:
+    """Returns all published scores for comparison with a run, by score name."""
+    return (lookup_f1(infer_strategy(config)) if has_paper_classes(classes) else {}) | DIMENSIONAL
 
 
-def eight(classes: tuple[str, ...]) -> bool:
-    """Whether these are the paper's classes: F1 among others is another task."""
+def has_paper_classes(classes: tuple[str, ...]) -> bool:
+    """Whether these are the paper's classes; with other classes, F1 is not comparable."""
     return tuple(classes) == EXPRESSIONS[:8]
 
 
-def why_not_comparable(about: Mapping[str, Any], table: Predictions) -> str:
-    """Why the paper's numbers may not stand beside a run's; empty where they may.
+def why_not_comparable(metadata: Mapping[str, Any], predictions: Predictions) -> str:
+    """Explains why a run is not comparable with the paper; an empty string if it is.
 
-    The name of the data set is not enough: other faces in AffectNet's layout are read by the same
-    code. The validation split of AffectNet has 500 faces of each expression (a hundredth may have
-    been unreadable).
+    The data set's name is not sufficient, because the same code reads other faces in AffectNet's
+    layout. AffectNet's validation split has 500 faces of each expression; counts may differ by 2 %
+    because of unreadable files.
 
     **Arguments:**
 
-    - `about`: of `scores.json`.
-    - `table`: the predictions with their labels.
+    - `metadata`: `about` of `scores.json`.
+    - `predictions`: the predictions with their labels.
     """
-    name = about["data"] if "data" in about else ""
+    name = metadata["data"] if "data" in metadata else ""
     if not name:
-        return "The data set of these predictions was not named."
+        return "The data set of these predictions is not named."
     if name != "affectnet":
         return f"The data set is {name}, not AffectNet."
-    if "split" in about and about["split"] != "validation":
-        return f"These are faces of the {about['split']} split; published numbers are of others."
-    counts = _label_counts(table)
+    if "split" in metadata and metadata["split"] != "validation":
+        split = metadata["split"]
+        return f"These are faces of the {split} split; published scores are on other splits."
+    counts = _count_labels(predictions)
     if counts is None:
         return (
-            "These predictions come without labels of expressions, by which AffectNet’s validation "
-            "split is known."
+            "These predictions have no expression labels, which are needed to identify AffectNet’s "
+            "validation split."
         )
     expected = np.abs(counts - VALIDATION_COUNT) <= 0.02 * VALIDATION_COUNT
     if expected.all():
         return ""
-    named = [f"{count:,} {c}" for c, count in zip(table.classes, counts.tolist(), strict=True)]
-    return _other_faces(", ".join(named))
+    class_counts = [
+        f"{count:,} {c}" for c, count in zip(predictions.classes, counts.tolist(), strict=True)
+    ]
+    return _describe_class_counts(", ".join(class_counts))
 
 
-def _other_faces(what: str) -> str:
+def _describe_class_counts(class_counts: str) -> str:
     return (
-        "These faces lie in AffectNet’s layout but are not AffectNet’s: its validation split has "
-        f"{VALIDATION_COUNT} of each expression, this one has {what}."
+        "These faces use AffectNet’s layout but are not AffectNet’s: its validation split has "
+        f"{VALIDATION_COUNT} of each expression, this split has {class_counts}."
     )
 
 
-def _label_counts(table: Predictions) -> np.ndarray | None:
-    """Faces of each class, [C]; None where none is labelled."""
-    if table.expression is None or not (table.expression >= 0).any():
+def _count_labels(predictions: Predictions) -> np.ndarray | None:
+    """Counts the faces of each class, [C]; None if no face is labelled."""
+    if predictions.expression is None or not (predictions.expression >= 0).any():
         return None
-    return np.bincount(table.expression[table.expression >= 0], minlength=len(table.classes))
+    return np.bincount(
+        predictions.expression[predictions.expression >= 0], minlength=len(predictions.classes)
+    )

@@ -1,4 +1,4 @@
-"""What was run, in words: model, data, evaluation, training, versions, machine."""
+"""Summary of a run for its report: model, data, training, evaluation, machines and versions."""
 
 from __future__ import annotations
 
@@ -13,117 +13,122 @@ from affect_jax.report.runs import Run
 
 Pairs = list[tuple[str, str]]
 
-DATA = {
+DATA_NAMES = {
     "affectnet": "AffectNet",
     "synthetic_faces": "rendered faces (synthetic_faces)",
 }
-"""What data sets are called in a sentence; others by their own name."""
+"""Display names of data sets; others are displayed by their own name."""
 
 
-def facts(run: Run) -> list[tuple[str, Pairs]]:
-    """(heading, (term, text)) of all that is known of a run; no heading without a fact."""
-    found = [
-        ("Model", _model(run.config)),
-        ("Data", _data(run)),
-        ("Training", _training(run)),
-        ("Evaluation", _evaluation(run.about)),
-        ("Machine of the training", _pairs(run.about, "machine_of_training")),
-        ("Machine of the evaluation", _pairs(run.about, "machine")),
-        ("Versions", _pairs(run.about, "versions")),
+def summarize(run: Run) -> list[tuple[str, Pairs]]:
+    """Returns (heading, (term, text) pairs) of a run; headings without facts are left out."""
+    sections = [
+        ("Model", _summarize_model(run.config)),
+        ("Data", _summarize_data(run)),
+        ("Training", _summarize_training(run)),
+        ("Evaluation", _summarize_evaluation(run.metadata)),
+        ("Training machine", _metadata_pairs(run.metadata, "machine_of_training")),
+        ("Evaluation machine", _metadata_pairs(run.metadata, "machine")),
+        ("Versions", _metadata_pairs(run.metadata, "versions")),
     ]
-    return [(heading, pairs) for heading, pairs in found if pairs]
+    return [(heading, pairs) for heading, pairs in sections if pairs]
 
 
-def data_name(run: Run) -> str:
-    """The data set in words, `data of unknown origin` where it was not named."""
-    name = run.about["data"] if "data" in run.about else ""
-    if name == "affectnet" and published_scores.why_not_comparable(run.about, run.table):
+def describe_data(run: Run) -> str:
+    """Returns the data set's display name, `data of unknown origin` if it is not named."""
+    name = run.metadata["data"] if "data" in run.metadata else ""
+    if name == "affectnet" and published_scores.why_not_comparable(run.metadata, run.predictions):
         return "faces in AffectNet’s layout"
-    return DATA.get(name, name) or "data of unknown origin"
+    return DATA_NAMES.get(name, name) or "data of unknown origin"
 
 
-def heading(run: Run) -> str:
-    """The page's title."""
+def format_heading(run: Run) -> str:
+    """Returns the page's title."""
     trunk = run.config["trunk.name"] if "trunk.name" in run.config else "Predictions"
-    return f"{trunk} on {data_name(run)}"
+    return f"{trunk} on {describe_data(run)}"
 
 
-def lead(run: Run) -> str:
-    """One sentence below the title."""
+def format_lead(run: Run) -> str:
+    """Returns the sentence below the title."""
     parts = [f"{run.name}:"]
     if "losses" in run.config:
         parts.append(", ".join(term["name"].replace("_", " ") for term in run.config["losses"]))
-    if "checkpoint_step" in run.about:
-        parts.append(f"at step {run.about['checkpoint_step']:,},")
-    split = f" of the {run.about['split']} split" if "split" in run.about else ""
-    return " ".join([*parts, f"scored on {len(run.table):,} faces{split}."])
+    if "checkpoint_step" in run.metadata:
+        parts.append(f"at step {run.metadata['checkpoint_step']:,},")
+    split = f" of the {run.metadata['split']} split" if "split" in run.metadata else ""
+    return " ".join([*parts, f"scored on {len(run.predictions):,} faces{split}."])
 
 
-def origin(run: Run) -> tuple[bool, list[str]]:
-    """Whether the paper's numbers may stand beside the run's, and what the page says of it."""
-    reason = published_scores.why_not_comparable(run.about, run.table)
+def describe_comparability(run: Run) -> tuple[bool, list[str]]:
+    """Returns whether the run is comparable with the paper, and the page's notice about it."""
+    reason = published_scores.why_not_comparable(run.metadata, run.predictions)
     if reason:
         return False, [
-            f"Not AffectNet: {data_name(run)}.",
-            f"{reason} No number on this page may be compared with one published on AffectNet.",
+            f"Not AffectNet: {describe_data(run)}.",
+            f"{reason} Do not compare the scores on this page with scores published on AffectNet.",
         ]
     lines = ["AffectNet, validation split."]
-    if run.table.probabilities is not None and published_scores.eight(run.table.classes):
+    if run.predictions.probabilities is not None and published_scores.has_paper_classes(
+        run.predictions.classes
+    ):
+        strategy = published_scores.infer_strategy(run.config)
         lines.append(
-            "Published F1 beside it are the paper’s AlexNet, "
-            f"{published_scores.strategy_of(run.config)}, on {published_scores.TEST}, which was not released and is "
-            "skewed. The validation split has 500 faces of each expression, so here Orig and Norm "
-            "are the same: compare with the paper’s Norm."
+            f"The published F1 scores are those of the paper’s AlexNet, {strategy}, on "
+            f"{published_scores.TEST_SPLIT}, which was not released and is skewed. The validation "
+            "split has 500 faces of each expression, so Orig and Norm are the same; compare them "
+            "with the paper’s Norm."
         )
-    if run.table.valence_arousal_predicted is not None:
+    if run.predictions.valence_arousal_predicted is not None:
         lines.append(
-            "Published scores of valence and arousal are the paper’s AlexNet on "
-            f"{published_scores.VALIDATION}, as later work cites them."
+            "The published scores of valence and arousal are those of the paper’s AlexNet on "
+            f"{published_scores.VALIDATION_SPLIT}, as later work cites them."
         )
     return True, lines
 
 
-def _model(config: Mapping[str, Any]) -> Pairs:
+def _summarize_model(config: Mapping[str, Any]) -> Pairs:
     if not config:
         return []
-    trunk = {k.removeprefix("trunk."): v for k, v in config.items() if k.startswith("trunk.")}
-    options = ", ".join(f"{k} {v}" for k, v in trunk.items() if k != "name")
+    trunk_options = {
+        k.removeprefix("trunk."): v for k, v in config.items() if k.startswith("trunk.")
+    }
+    options = ", ".join(f"{k} {v}" for k, v in trunk_options.items() if k != "name")
     return [
-        ("trunk", trunk["name"] + (f" ({options})" if options else "")),
+        ("trunk", trunk_options["name"] + (f" ({options})" if options else "")),
         ("heads", ", ".join(config["heads"])),
-        ("losses", "; ".join(_spec(term) for term in config["losses"])),
+        ("losses", "; ".join(_format_loss(term) for term in config["losses"])),
         ("sampling", config["sampling.name"]),
-        ("arithmetic", config["dtype"]),
+        ("dtype", config["dtype"]),
         ("seed", str(config["seed"])),
     ]
 
 
-def _spec(term: Mapping[str, Any]) -> str:
-    options = [f"{k} {v}" for k, v in term.items() if k not in ("name", "head")]
-    return term["name"] + (f" ({', '.join(options)})" if options else "")
+def _format_loss(loss: Mapping[str, Any]) -> str:
+    options = [f"{k} {v}" for k, v in loss.items() if k not in ("name", "head")]
+    return loss["name"] + (f" ({', '.join(options)})" if options else "")
 
 
-def _data(run: Run) -> Pairs:
-    about = run.about
-    pairs = [("set", data_name(run))]
-    pairs += [(k, str(about[k])) for k in ("split",) if k in about]
-    pairs.append(("faces", f"{len(run.table):,}"))
-    table = run.table
-    if table.classes:
-        pairs.append(("classes", ", ".join(table.classes)))
-    if table.expression is not None:
-        pairs.append(("with expression", f"{int((table.expression >= 0).sum()):,}"))
-    if table.valence_arousal is not None:
-        known = np.isfinite(table.valence_arousal).all(axis=1)
-        pairs.append(("with both axes", f"{int(known.sum()):,}"))
-    if "not_scored" in about:
-        pairs.append(("not scored", "; ".join(about["not_scored"])))
-    if "fingerprint" in about:
-        pairs.append(("fingerprint", str(about["fingerprint"])[:12]))
+def _summarize_data(run: Run) -> Pairs:
+    metadata = run.metadata
+    pairs = [("data set", describe_data(run))]
+    pairs += [(k, str(metadata[k])) for k in ("split",) if k in metadata]
+    pairs.append(("faces", f"{len(run.predictions):,}"))
+    predictions = run.predictions
+    if predictions.classes:
+        pairs.append(("classes", ", ".join(predictions.classes)))
+    if predictions.expression is not None:
+        pairs.append(("expression labels", f"{int((predictions.expression >= 0).sum()):,}"))
+    if predictions.valence_arousal is not None:
+        annotated = np.isfinite(predictions.valence_arousal).all(axis=1)
+        pairs.append(("valence and arousal labels", f"{int(annotated.sum()):,}"))
+    if "not_scored" in metadata:
+        pairs.append(("not scored", "; ".join(metadata["not_scored"])))
+    if "fingerprint" in metadata:
+        pairs.append(("fingerprint", str(metadata["fingerprint"])[:12]))
     return pairs
 
 
-def _training(run: Run) -> Pairs:
+def _summarize_training(run: Run) -> Pairs:
     config = run.config
     if not config:
         return []
@@ -137,41 +142,41 @@ def _training(run: Run) -> Pairs:
     ]
     if run.curves:
         pairs.append(("steps logged", f"{max(c.steps[-1] for c in run.curves.values()):,}"))
-        pairs.append(("time", f"{clock(run.seconds)}, from the log’s first line to its last"))
+        pairs.append(("time", f"{format_duration(run.seconds)}, between first and last log entry"))
     if "train.images_per_second" in run.curves:
         speed = float(np.median(run.curves["train.images_per_second"].values))
         pairs.append(("speed", f"{speed:,.0f} images/s (median)"))
     return pairs
 
 
-def _evaluation(about: Mapping[str, Any]) -> Pairs:
+def _summarize_evaluation(metadata: Mapping[str, Any]) -> Pairs:
     pairs = []
-    if "checkpoint_step" in about:
-        pairs.append(("checkpoint", f"step {about['checkpoint_step']:,}"))
-    if "draws" in about:
-        pairs.append(("Norm", f"{about['draws']:,} draws"))
-        pairs.append(("intervals", f"{about['bootstrap']:,} bootstrap samples"))
-    # The table of a checkpoint lies beside the page; another's was somewhere.
-    scored = ("predictions", "sha256") if "sha256" in about else ()
-    pairs += [(k, str(about[k])) for k in (*scored, "time") if k in about]
-    if "config" in about:
-        pairs.append(("config’s digest", str(about["config"])))
+    if "checkpoint_step" in metadata:
+        pairs.append(("checkpoint", f"step {metadata['checkpoint_step']:,}"))
+    if "draws" in metadata:
+        pairs.append(("Norm", f"{metadata['draws']:,} draws"))
+        pairs.append(("intervals", f"{metadata['bootstrap']:,} bootstrap samples"))
+    # The predictions of a checkpoint are next to the page; only other files need their path.
+    file_keys = ("predictions", "sha256") if "sha256" in metadata else ()
+    pairs += [(k, str(metadata[k])) for k in (*file_keys, "time") if k in metadata]
+    if "config" in metadata:
+        pairs.append(("config digest", str(metadata["config"])))
     return pairs
 
 
-def _pairs(about: Mapping[str, Any], key: str) -> Pairs:
-    return [(name, str(text)) for name, text in about[key].items()] if key in about else []
+def _metadata_pairs(metadata: Mapping[str, Any], key: str) -> Pairs:
+    return [(name, str(text)) for name, text in metadata[key].items()] if key in metadata else []
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`2 h 05 min`, `3 min 20 s`, `12 s`."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remaining = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes} min {remaining:02d} s" if minutes else f"{remaining} s"
 
 
-def config_rows(run: Run) -> list[tuple[str, str]]:
+def format_config(run: Run) -> list[tuple[str, str]]:
     """Every key of the config and its value as JSON."""
     return [(key, json.dumps(value)) for key, value in run.config.items()]

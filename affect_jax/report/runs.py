@@ -1,4 +1,4 @@
-"""What a page tells of: one run's scores, predictions, config, curves and pictures."""
+"""Reads a run's scores, predictions, config and learning curves for its report."""
 
 from __future__ import annotations
 
@@ -20,125 +20,128 @@ from affect_jax.metrics.predictions import Predictions, read_predictions
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One number over training: int [T] steps, float [T] values."""
+    """One metric over training: int [T] steps, float [T] values."""
 
     steps: np.ndarray
     values: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
-class Explanation:
-    """Where in a face a network saw its prediction: Grad-CAM.
+class GradCamExample:
+    """A face with its Grad-CAM heatmap.
 
     **Arguments:**
 
-    - `row`: the face's place in the table of predictions.
-    - `face`: uint8 [c, c, 3], what the network was given.
-    - `heat`: float [c, c] in [0, 1]; 0 everywhere where nothing spoke for the prediction.
+    - `row`: the face's row in the predictions.
+    - `face`: uint8 [c, c, 3], the network's input.
+    - `heatmap`: float [c, c] in [0, 1]; all 0 if no region supports the prediction.
     """
 
     row: int
     face: np.ndarray
-    heat: np.ndarray
+    heatmap: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """**Arguments:**
+    """An evaluated run.
 
-    - `name`: what a comparison calls it.
-    - `about`: where the predictions come from, `scores.json`'s.
-    - `scores`: as `scores.json` has them.
-    - `table`: the predictions and their labels.
-    - `config`: flat; empty where it is not known.
-    - `curves`: of training, by the names of `metrics.jsonl`; empty where there are none.
-    - `seconds`: from the first to the last line of that log.
-    - `faces`: by row of the table, uint8 [S, S, 3]: those that could be had.
-    - `explanations`: Grad-CAM of some faces.
+    **Arguments:**
+
+    - `name`: name in comparisons.
+    - `metadata`: the origin of the predictions, `about` of `scores.json`.
+    - `scores`: the scores of `scores.json`.
+    - `predictions`: the predictions and their labels.
+    - `config`: flat; empty if unknown.
+    - `curves`: learning curves, by the names in `metrics.jsonl`; empty without a log.
+    - `seconds`: time between the first and the last line of that log.
+    - `faces`: available face images, uint8 [S, S, 3], by row of the predictions.
+    - `grad_cam_examples`: Grad-CAM of some faces.
     """
 
     name: str
-    about: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     scores: Scores
-    table: Predictions
+    predictions: Predictions
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     faces: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
-    explanations: Sequence[Explanation] = ()
+    grad_cam_examples: Sequence[GradCamExample] = ()
 
 
-def read(path: pathlib.Path) -> Run:
-    """A run from its files, without pictures of faces.
+def read_run(path: pathlib.Path) -> Run:
+    """Reads a run from its files, without face images.
 
     **Arguments:**
 
-    - `path`: a workdir with one evaluation; or the folder of an evaluation, which holds
-      `scores.json`.
+    - `path`: a workdir with one evaluation, or the folder of an evaluation with `scores.json`.
 
-    **Raises:** `UserError` where something is missing, damaged or ambiguous.
+    **Raises:** `UserError` if a file is missing or damaged, or the evaluation is ambiguous.
     """
-    folder = _evaluation(path)
-    content = _json(folder / "scores.json")
+    folder = _find_evaluation(path)
+    content = _read_json(folder / "scores.json")
     try:
-        scores = scores_of(content)
-        about = dict(content["about"])
+        scores = parse_scores(content)
+        metadata = dict(content["about"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
-    table = read_predictions(_table_path(folder, about))
-    if table.probabilities is None and "classes" in about:  # their names are no columns
-        table = dataclasses.replace(table, classes=tuple(about["classes"]))
+    predictions = read_predictions(_find_predictions(folder, metadata))
+    if predictions.probabilities is None and "classes" in metadata:  # there are no p_ columns
+        predictions = dataclasses.replace(predictions, classes=tuple(metadata["classes"]))
     workdir = folder.parents[1] if folder.parent.name == "evaluation" else folder
-    config, curves, seconds = training(workdir)
+    config, curves, seconds = read_training(workdir)
     name = workdir.resolve().name
-    return Run(name, about, scores, table, config, curves, seconds)
+    return Run(name, metadata, scores, predictions, config, curves, seconds)
 
 
-def training(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Curve], float]:
-    """A workdir's config, flat; its curves; and the seconds from first to last line of its log."""
+def read_training(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Curve], float]:
+    """Reads a workdir's flat config, its curves and the seconds between first and last log line."""
     config = workdir / "config.json"
     log = workdir / "metrics.jsonl"
-    flat = flatten(_json(config)) if config.is_file() else {}
-    return flat, *(_curves(log) if log.is_file() else ({}, 0.0))
+    flat_config = flatten(_read_json(config)) if config.is_file() else {}
+    return flat_config, *(_read_curves(log) if log.is_file() else ({}, 0.0))
 
 
-def _evaluation(path: pathlib.Path) -> pathlib.Path:
+def _find_evaluation(path: pathlib.Path) -> pathlib.Path:
     if (path / "scores.json").is_file():
         return path
-    found = sorted((path / "evaluation").glob("*/scores.json"))
-    if len(found) == 1:
-        return found[0].parent
-    if found:
-        folders = ", ".join(str(one.parent) for one in found)
-        raise UserError(f"{path}: several evaluations; name one of {folders}")
-    raise UserError(f"{path}: no scores.json; --mode=evaluate or affect_jax.evaluate writes it")
+    paths = sorted((path / "evaluation").glob("*/scores.json"))
+    if len(paths) == 1:
+        return paths[0].parent
+    if paths:
+        folders = ", ".join(str(scores_path.parent) for scores_path in paths)
+        raise UserError(f"{path}: several evaluations; choose one of {folders}")
+    raise UserError(
+        f"{path}: no scores.json; run --mode=evaluate or affect_jax.evaluate to write it"
+    )
 
 
-def _table_path(folder: pathlib.Path, about: Mapping[str, Any]) -> pathlib.Path:
-    """A checkpoint's table lies beside its scores; a scored file must be the one it was."""
-    if "sha256" not in about:
+def _find_predictions(folder: pathlib.Path, metadata: Mapping[str, Any]) -> pathlib.Path:
+    """Finds the predictions: next to a checkpoint's scores, else the scored file, if unchanged."""
+    if "sha256" not in metadata:
         return folder / "predictions.parquet"
-    path = pathlib.Path(about["predictions"])
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != about["sha256"]:
+    path = pathlib.Path(metadata["predictions"])
+    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != metadata["sha256"]:
         raise UserError(f"{path}: changed since {folder / 'scores.json'}; score it again")
     return path
 
 
-def _json(path: pathlib.Path) -> dict[str, Any]:
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
 
 
-def scores_of(content: Mapping[str, Any]) -> Scores:
-    """The scores of a `scores.json`."""
+def parse_scores(content: Mapping[str, Any]) -> Scores:
+    """Parses the scores of a `scores.json`."""
 
     def numbers(name: str) -> dict[str, float]:
         return {k: math.nan if v is None else float(v) for k, v in content[name].items()}
 
-    def pairs(name: str, kind: Callable) -> dict[str, tuple]:
-        return {k: (kind(low), kind(high)) for k, (low, high) in content[name].items()}
+    def pairs(name: str, convert: Callable) -> dict[str, tuple]:
+        return {k: (convert(low), convert(high)) for k, (low, high) in content[name].items()}
 
     return Scores(
         values=numbers("scores"),
@@ -149,8 +152,8 @@ def scores_of(content: Mapping[str, Any]) -> Scores:
     )
 
 
-def _curves(path: pathlib.Path) -> tuple[dict[str, Curve], float]:
-    """Every number of the log, in the order of its steps; a line cut short is left out."""
+def _read_curves(path: pathlib.Path) -> tuple[dict[str, Curve], float]:
+    """Reads all metrics of the log, in the order of its lines; truncated lines are skipped."""
     points: dict[str, list[tuple[int, float]]] = {}
     times = []
     for text in path.read_text().splitlines():

@@ -1,14 +1,14 @@
-"""What scores are called where people read them, and how their numbers are written."""
+"""Display names of scores and formatting of their values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-RULES = {"top1": "top-1", "top2": "top-2"}
-SKEWS = {"original": "Orig", "normalised": "Norm"}
-MEANS = {"dimensional": "mean of both axes", "action_units": "mean of units"}
-MEASURES = {
+RULE_NAMES = {"top1": "top-1", "top2": "top-2"}
+SKEW_NAMES = {"original": "Orig", "normalised": "Norm"}
+MEAN_NAMES = {"dimensional": "mean of both axes", "action_units": "mean of units"}
+METRIC_NAMES = {
     "accuracy": "Accuracy",
     "precision": "Precision",
     "recall": "Recall",
@@ -26,72 +26,73 @@ MEASURES = {
     "best_f1": "Best F1",
     "best_threshold": "Best threshold",
 }
-MODELS = {
+MODEL_NAMES = {
     "categorical": "Categorical model",
     "dimensional": "Dimensional model",
     "action_units": "Facial action units",
     "multitask": "All models together",
 }
-SMALLER_IS_BETTER = ("rmse", "mae", "calibration_error")
+LOWER_IS_BETTER = ("rmse", "mae", "calibration_error")
 
 
-def model_of(name: str) -> str:
-    """The heading under which a score stands."""
-    return MODELS[name.split(".")[0]]
+def lookup_model_name(name: str) -> str:
+    """Returns the display name of a score's model."""
+    return MODEL_NAMES[name.split(".")[0]]
 
 
-def title(name: str) -> str:
-    """`categorical.top1.original.f1.macro` -> `F1, macro · top-1, Orig`.
+def format_title(name: str) -> str:
+    """Formats a score name of `scores.json` for display.
 
-    **Arguments:**
-
-    - `name`: of `scores.json`.
+    Example: `categorical.top1.original.f1.macro` becomes `F1, macro · top-1, Orig`.
     """
     model, *parts = name.split(".")
     if model == "multitask":
         return "Multi-task score"
     if model == "categorical":
-        rule, skew, kind, *owner = parts
-        where = f" · {RULES[rule]}, {SKEWS[skew]}"
-        return ", ".join((MEASURES[kind], *owner)) + where
-    owner, kind, *within = parts
-    if owner == "mean":
-        owner = MEANS[model]
-    return ", ".join((f"{MEASURES[kind]}, {owner}", *within))
+        rule, skew, metric, *subject = parts
+        suffix = f" · {RULE_NAMES[rule]}, {SKEW_NAMES[skew]}"
+        return ", ".join((METRIC_NAMES[metric], *subject)) + suffix
+    subject, metric, *within = parts
+    if subject == "mean":
+        subject = MEAN_NAMES[model]
+    return ", ".join((f"{METRIC_NAMES[metric]}, {subject}", *within))
 
 
-def smaller_is_better(name: str) -> bool:
-    return not set(SMALLER_IS_BETTER).isdisjoint(name.split("."))
+def is_lower_better(name: str) -> bool:
+    return not set(LOWER_IS_BETTER).isdisjoint(name.split("."))
 
 
-def short(name: str, limit: int = 16) -> str:
-    """A name that fits into a figure: the end of a longer one is left out."""
+def truncate(name: str, limit: int = 16) -> str:
+    """Truncates a name to at most `limit` characters, so that it fits into a figure."""
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
-def number(value: float | None) -> str:
-    """Three decimals with a true minus sign; `undefined` for NaN."""
+def format_score(value: float | None) -> str:
+    """Formats a score with three decimals and a true minus sign; NaN and None are `undefined`."""
     if value is None or math.isnan(value):
         return "undefined"
-    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")  # a zero has no sign
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")  # + 0.0 removes the sign of zero
 
 
-def share(value: float, digits: int = 2) -> str:
-    """`0.25`; a dash for NaN, of a row without faces."""
+def format_fraction(value: float, digits: int = 2) -> str:
+    """Formats a fraction, such as `0.25`; NaN (a row without faces) is a dash."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def signed(value: float, digits: int = 3) -> str:
-    """With its sign, `+0.012`; a zero has none. What would be shown as zero gets a digit more."""
+def format_difference(value: float, digits: int = 3) -> str:
+    """Formats a number with its sign, such as `+0.012`; zero has no sign.
+
+    A number that would round to zero gets one more digit.
+    """
     digits += abs(value) >= 0.5 * 10 ** -(digits + 1) and not round(value, digits)
     rounded = round(value, digits)
     text = f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
     return text.replace("-", "−")
 
 
-def interval(intervals: Mapping[str, tuple[float, float]], name: str) -> str:
-    """`0.512 to 0.561`, or nothing where the score has none."""
+def format_interval(intervals: Mapping[str, tuple[float, float]], name: str) -> str:
+    """Formats an interval, such as `0.512 to 0.561`; empty if the score has none."""
     if name not in intervals:
         return ""
     low, high = intervals[name]
-    return f"{number(low)} to {number(high)}"
+    return f"{format_score(low)} to {format_score(high)}"

@@ -1,12 +1,12 @@
-"""The paper's tables from runs of this code: Markdown, LaTeX and CSV.
+"""Command that writes the paper's tables from runs of this code: Markdown, LaTeX and CSV.
 
     python -m affect_jax.report.tables --out tables/ imbalanced=runs/imbalanced \\
         down-sampling=runs/down up-sampling=runs/up weighted-loss=runs/weighted \\
         dimensional=runs/dimensional
 
-`table7` is F1 of each class by strategy; `strategies`, the other categorical scores;
-`dimensional`, those of valence and arousal. On AffectNet the paper's numbers stand below this
-code's; on other data they stand in a table of their own that says what they are of.
+`table7` has F1 by class and strategy, `strategies` the other categorical scores, `dimensional` the
+scores of valence and arousal. On AffectNet the paper's scores are in the same table, below the
+run's. On other data they are in a separate table that names their data set.
 """
 
 from __future__ import annotations
@@ -22,52 +22,56 @@ from collections.abc import Mapping, Sequence
 
 import tabulate
 
-from affect_jax.core.cli import answering
+from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
-from affect_jax.core.registry import unknown
+from affect_jax.core.registry import describe_unknown_name
 from affect_jax.metrics import protocol
 from affect_jax.report import published_scores, run_summary, runs, score_names
 from affect_jax.report.runs import Run
-from affect_jax.report.templating import write_text
+from affect_jax.report.templating import write_atomically
 
 DIMENSIONAL = "dimensional"
-KINDS = ("accuracy", "f1.macro", "kappa", "alpha", "auc.macro", "auc_pr.macro")
-AXIS_KINDS = ("rmse", "corr", "sagr", "ccc")
-INTERVAL, FEWER = "95 % interval", "mean over"
+CATEGORICAL_METRICS = ("accuracy", "f1.macro", "kappa", "alpha", "auc.macro", "auc_pr.macro")
+DIMENSIONAL_METRICS = ("rmse", "corr", "sagr", "ccc")
+INTERVAL, MEAN_OVER = "95 % interval", "mean over"
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """Scores of one run below one another.
+    """A column of scores of one run.
 
     **Arguments:**
 
-    - `head`: what stands above.
-    - `run`: whose scores; None: the paper's.
-    - `names`: of the scores, one a row.
-    - `papers`: published numbers by name; `papers_on`: which faces of AffectNet they are of.
-    - `group`: what stands above the heads of neighbours that share it, where a format can.
+    - `header`: column header.
+    - `run`: the run; None for a column of published scores.
+    - `keys`: score names of `scores.json`, one per row.
+    - `published`: published scores by name.
+    - `published_split`: the AffectNet split of the published scores.
+    - `group`: header that adjacent columns share, if the format supports it.
     """
 
-    head: str
+    header: str
     run: Run | None
-    names: Sequence[str]
-    papers: Mapping[str, float]
-    papers_on: str
+    keys: Sequence[str]
+    published: Mapping[str, float]
+    published_split: str
     group: str = ""
 
     @property
-    def whole_head(self) -> str:
-        return f"{self.group} {self.head}".strip()
+    def full_header(self) -> str:
+        return f"{self.group} {self.header}".strip()
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """**Arguments:**
+    """A table of scores.
 
-    - `title`: what is in it, and on which data.
-    - `rows`: what stands at the left.
+    **Arguments:**
+
+    - `title`: content and data set.
+    - `rows`: row headers.
+    - `columns`: the columns.
     """
 
     title: str
@@ -75,170 +79,203 @@ class Table:
     columns: Sequence[Column]
 
 
-def tables(strategies: Mapping[str, Run], dimensional: Run | None) -> dict[str, list[Table]]:
-    """File name -> its tables.
+def create_tables(strategies: Mapping[str, Run], dimensional: Run | None) -> dict[str, list[Table]]:
+    """Creates the tables, by file name.
 
     **Arguments:**
 
-    - `strategies`: by name, some of `paper.STRATEGIES`.
+    - `strategies`: runs by name, a subset of `published_scores.STRATEGIES`.
+    - `dimensional`: the dimensional run, if any.
 
-    **Raises:** `UserError` where a run lacks what its table is of, or data differ.
+    **Raises:** `UserError` if a run lacks the scores of its table, or faces differ.
     """
-    found: dict[str, list[Table]] = {}
+    named_tables: dict[str, list[Table]] = {}
     if strategies:
         first = next(iter(strategies.values()))
         for name, run in strategies.items():
-            _check(name, run, "categorical.top1.original.accuracy")
+            _require_score(name, run, "categorical.top1.original.accuracy")
             try:
-                protocol.aligned(first.table, run.table)
+                protocol.align(first.predictions, run.predictions)
             except UserError as error:
                 raise UserError(f"{first.name} and {run.name}: {error}") from None
-        classes = [*first.table.classes, "macro"]
-        found["table7"] = _categorical(strategies, "F1 of each class", classes, "f1.{}", True)
+        classes = [*first.predictions.classes, "macro"]
+        named_tables["table7"] = _create_categorical_tables(
+            strategies, "F1 by class", classes, "f1.{}", True
+        )
         titles = [
-            score_names.title(f"categorical.top1.original.{k}").split(" · ")[0] for k in KINDS
+            score_names.format_title(f"categorical.top1.original.{k}").split(" · ")[0]
+            for k in CATEGORICAL_METRICS
         ]
-        found["strategies"] = _categorical(
-            strategies, "Scores of each strategy", titles, "{}", False
+        named_tables["strategies"] = _create_categorical_tables(
+            strategies, "Scores by strategy", titles, "{}", False
         )
     if dimensional is not None:
-        found["dimensional"] = _dimensional(dimensional)
-    return found
+        named_tables["dimensional"] = _create_dimensional_tables(dimensional)
+    return named_tables
 
 
-def _categorical(
-    strategies: Mapping[str, Run], title: str, rows: Sequence[str], pattern: str, published: bool
+def _create_categorical_tables(
+    strategies: Mapping[str, Run],
+    title: str,
+    rows: Sequence[str],
+    pattern: str,
+    with_published: bool,
 ) -> list[Table]:
-    kinds = rows if pattern == "f1.{}" else KINDS
-    columns, papers = [], []
-    telling = _telling(list(strategies.values()))
-    comparable = not published_scores.why_not_comparable(telling.about, telling.table)
-    eight = published_scores.eight(telling.table.classes)  # F1 among others is another task
+    metrics = rows if pattern == "f1.{}" else CATEGORICAL_METRICS
+    columns, published_columns = [], []
+    least_comparable = _least_comparable(list(strategies.values()))
+    comparable = not published_scores.why_not_comparable(
+        least_comparable.metadata, least_comparable.predictions
+    )
+    paper_classes = published_scores.has_paper_classes(least_comparable.predictions.classes)
     for strategy in published_scores.STRATEGIES:
-        for rule, skew in published_scores.COLUMNS:
-            names = [f"categorical.{rule}.{skew}.{pattern.format(kind)}" for kind in kinds]
-            head = f"{score_names.RULES[rule]} {score_names.SKEWS[skew]}"
-            numbers = published_scores.categorical(strategy)
-            papers.append(Column(head, None, names, numbers, published_scores.TEST, strategy))
+        for rule, skew in published_scores.TABLE7_COLUMNS:
+            names = [f"categorical.{rule}.{skew}.{pattern.format(metric)}" for metric in metrics]
+            header = f"{score_names.RULE_NAMES[rule]} {score_names.SKEW_NAMES[skew]}"
+            published = published_scores.lookup_f1(strategy)
+            split = published_scores.TEST_SPLIT
+            published_columns.append(Column(header, None, names, published, split, strategy))
             if strategy in strategies:
-                beside = numbers if comparable and eight else {}
+                shared = published if comparable and paper_classes else {}
                 run = strategies[strategy]
-                columns.append(Column(head, run, names, beside, published_scores.TEST, strategy))
-    found = [Table(f"{title}. {_where(telling)}", rows, columns)]
-    if published and eight and not comparable:
-        found.append(
-            _published(f"{title}: the paper’s Table 7, macro its columns’ means", rows, papers)
+                columns.append(Column(header, run, names, shared, split, strategy))
+    tables = [Table(f"{title}. {_describe_data(least_comparable)}", rows, columns)]
+    if with_published and paper_classes and not comparable:
+        tables.append(
+            _create_published_table(
+                f"{title}: the paper’s Table 7 (macro: column means)", rows, published_columns
+            )
         )
-    return found
+    return tables
 
 
-def _check(name: str, run: Run, score: str) -> None:
+def _require_score(name: str, run: Run, score: str) -> None:
     if score not in run.scores.values:
         raise UserError(
-            f"{name}={run.name}: it has no {score_names.model_of(score).lower()} to show"
+            f"{name}={run.name}: the run has no {score_names.lookup_model_name(score).lower()}"
         )
 
 
-def _telling(several: Sequence[Run]) -> Run:
-    """One that may not stand beside the paper, where there is one."""
-    reasons = [published_scores.why_not_comparable(run.about, run.table) for run in several]
-    return next((run for run, why in zip(several, reasons, strict=True) if why), several[0])
-
-
-def _dimensional(run: Run) -> list[Table]:
-    _check("dimensional", run, "dimensional.valence.rmse")
-    reason = published_scores.why_not_comparable(run.about, run.table)
-    names = {axis: [f"dimensional.{axis}.{kind}" for kind in AXIS_KINDS] for axis in AXES}
-    rows = [score_names.MEASURES[kind] for kind in AXIS_KINDS]
-    numbers = {} if reason else published_scores.DIMENSIONAL
-    columns = [
-        Column(axis, run, names[axis], numbers, published_scores.VALIDATION) for axis in AXES
+def _least_comparable(candidates: Sequence[Run]) -> Run:
+    """Returns a run that is not comparable with the paper if there is one, else the first."""
+    reasons = [
+        published_scores.why_not_comparable(run.metadata, run.predictions) for run in candidates
     ]
-    found = [Table(f"Valence and arousal. {_where(run)}", rows, columns)]
+    return next((run for run, why in zip(candidates, reasons, strict=True) if why), candidates[0])
+
+
+def _create_dimensional_tables(run: Run) -> list[Table]:
+    _require_score("dimensional", run, "dimensional.valence.rmse")
+    reason = published_scores.why_not_comparable(run.metadata, run.predictions)
+    names = {axis: [f"dimensional.{axis}.{m}" for m in DIMENSIONAL_METRICS] for axis in AXES}
+    rows = [score_names.METRIC_NAMES[metric] for metric in DIMENSIONAL_METRICS]
+    published = {} if reason else published_scores.DIMENSIONAL
+    columns = [
+        Column(axis, run, names[axis], published, published_scores.VALIDATION_SPLIT)
+        for axis in AXES
+    ]
+    tables = [Table(f"Valence and arousal. {_describe_data(run)}", rows, columns)]
     if reason:
-        papers = [
+        published_columns = [
             Column(
-                axis, None, names[axis], published_scores.DIMENSIONAL, published_scores.VALIDATION
+                axis,
+                None,
+                names[axis],
+                published_scores.DIMENSIONAL,
+                published_scores.VALIDATION_SPLIT,
             )
             for axis in AXES
         ]
-        found.append(_published("Valence and arousal: the paper’s AlexNet", rows, papers))
-    return found
-
-
-def _where(run: Run) -> str:
-    """`Data: rendered faces (synthetic_faces), validation split, 1,000 faces; not AffectNet.`"""
-    reason = published_scores.why_not_comparable(run.about, run.table)
-    split = f", {run.about['split']} split" if "split" in run.about else ""
-    end = "; NOT AffectNet, not to be compared with numbers published on it" if reason else ""
-    return f"Data: {run_summary.data_name(run)}{split}, {len(run.table):,} faces{end}."
-
-
-def _published(title: str, rows: Sequence[str], columns: Sequence[Column]) -> Table:
-    where = f"Data: AffectNet, {columns[0].papers_on}: another data set than above."
-    return Table(f"{title}. {where}", rows, columns)
-
-
-def cells(table: Table) -> list[list[str]]:
-    """The rows as text: a score's number; below it its interval, how many classes a mean is over
-    where not all, and the paper's number."""
-    found = []
-    for i, row in enumerate(table.rows):
-        published = f"paper, {table.columns[0].papers_on}"
-        lines = {row: [], INTERVAL: [], FEWER: [], published: []}
-        for column in table.columns:
-            name = column.names[i]
-            known = f"{column.papers[name]:.2f}" if name in column.papers else ""
-            if column.run is None:
-                lines[row].append(known)
-                continue
-            own = column.run.scores
-            lines[row].append(score_names.number(own.values[name]))
-            lines[INTERVAL].append(score_names.interval(own.intervals, name))
-            lines[FEWER].append(protocol.fewer(own, name).removeprefix("over "))
-            lines[published].append(known)
-        found += [[head, *texts] for head, texts in lines.items() if head == row or any(texts)]
-    return found
-
-
-def markdown(several: Sequence[Table]) -> str:
-    parts = []
-    for table in several:
-        heads = ["", *(column.whole_head for column in table.columns)]
-        body = [[text.replace("|", "\\|") for text in row] for row in cells(table)]
-        align = ["left", *["right"] * len(table.columns)]
-        shown = tabulate.tabulate(
-            body, heads, tablefmt="github", disable_numparse=True, colalign=align
+        tables.append(
+            _create_published_table(
+                "Valence and arousal: the paper’s AlexNet", rows, published_columns
+            )
         )
-        parts.append(f"**{table.title}**\n\n{shown}\n")
+    return tables
+
+
+def _describe_data(run: Run) -> str:
+    """Describes a run's data, such as `Data: AffectNet, validation split, 4,000 faces.`"""
+    reason = published_scores.why_not_comparable(run.metadata, run.predictions)
+    split = f", {run.metadata['split']} split" if "split" in run.metadata else ""
+    notice = "; NOT AffectNet, do not compare with scores published on it" if reason else ""
+    return f"Data: {run_summary.describe_data(run)}{split}, {len(run.predictions):,} faces{notice}."
+
+
+def _create_published_table(title: str, rows: Sequence[str], columns: Sequence[Column]) -> Table:
+    source = f"Data: AffectNet, {columns[0].published_split}; a different data set than above."
+    return Table(f"{title}. {source}", rows, columns)
+
+
+def format_cells(table: Table) -> list[list[str]]:
+    """Formats the rows as text.
+
+    Below each row of scores are their intervals, the number of classes of partial means and the
+    paper's scores, if there are any.
+    """
+    cells = []
+    for i, row in enumerate(table.rows):
+        published_row = f"paper, {table.columns[0].published_split}"
+        lines = {row: [], INTERVAL: [], MEAN_OVER: [], published_row: []}
+        for column in table.columns:
+            name = column.keys[i]
+            published_text = f"{column.published[name]:.2f}" if name in column.published else ""
+            if column.run is None:
+                lines[row].append(published_text)
+                continue
+            scores = column.run.scores
+            lines[row].append(score_names.format_score(scores.values[name]))
+            lines[INTERVAL].append(score_names.format_interval(scores.intervals, name))
+            lines[MEAN_OVER].append(
+                protocol.format_partial_count(scores, name).removeprefix("over ")
+            )
+            lines[published_row].append(published_text)
+        cells += [[head, *texts] for head, texts in lines.items() if head == row or any(texts)]
+    return cells
+
+
+def to_markdown(tables: Sequence[Table]) -> str:
+    parts = []
+    for table in tables:
+        headers = ["", *(column.full_header for column in table.columns)]
+        body = [[text.replace("|", "\\|") for text in row] for row in format_cells(table)]
+        align = ["left", *["right"] * len(table.columns)]
+        rendered = tabulate.tabulate(
+            body, headers, tablefmt="github", disable_numparse=True, colalign=align
+        )
+        parts.append(f"**{table.title}**\n\n{rendered}\n")
     return "\n".join(parts)
 
 
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX |= {c: "\\" + c for c in "&%$#_{}"} | {"−": "$-$", "’": "'", "–": "--"}
+_LATEX_ESCAPES = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX_ESCAPES |= {c: "\\" + c for c in "&%$#_{}"} | {"−": "$-$", "’": "'", "–": "--"}
 
 
-def latex(several: Sequence[Table]) -> str:
-    """`table` environments for a document that uses `booktabs` and `graphicx`."""
+def to_latex(tables: Sequence[Table]) -> str:
+    """Formats `table` environments; the document needs `booktabs` and `graphicx`."""
     parts = []
-    for table in several:
-        heads = ["", *(column.head for column in table.columns)]
+    for table in tables:
+        headers = ["", *(column.header for column in table.columns)]
         align = ["left", *["right"] * len(table.columns)]
-        # tabulate escapes what is special, all but what stands for a true minus.
-        shown = tabulate.tabulate(
-            cells(table), heads, tablefmt="latex_booktabs", disable_numparse=True, colalign=align
+        # tabulate escapes special characters, except the true minus sign.
+        text = tabulate.tabulate(
+            format_cells(table),
+            headers,
+            tablefmt="latex_booktabs",
+            disable_numparse=True,
+            colalign=align,
         ).replace("−", "$-$")
-        shown = shown.replace("\\toprule", "\\toprule" + _groups(table.columns), 1)
+        text = text.replace("\\toprule", "\\toprule" + _latex_group_row(table.columns), 1)
         parts.append(
             "\\begin{table}\n\\centering\n"
-            f"\\caption{{{table.title.translate(str.maketrans(_LATEX))}}}\n"
-            f"\\resizebox{{\\textwidth}}{{!}}{{%\n{shown}}}\n\\end{{table}}\n"
+            f"\\caption{{{table.title.translate(str.maketrans(_LATEX_ESCAPES))}}}\n"
+            f"\\resizebox{{\\textwidth}}{{!}}{{%\n{text}}}\n\\end{{table}}\n"
         )
     return "\n".join(parts)
 
 
-def _groups(columns: Sequence[Column]) -> str:
-    """The line of LaTeX above the heads, with a rule below each group; "" where there are none."""
+def _latex_group_row(columns: Sequence[Column]) -> str:
+    """Returns the LaTeX row of group headers with rules below; empty without groups."""
     if not any(column.group for column in columns):
         return ""
     cells, rules, first = [], [], 2
@@ -250,86 +287,103 @@ def _groups(columns: Sequence[Column]) -> str:
     return f"\n & {' & '.join(cells)} \\\\\n{' '.join(rules)}"
 
 
-def comma_separated(several: Sequence[Table]) -> str:
-    """One line a number, so that no number is without its data set."""
+def to_csv(tables: Sequence[Table]) -> str:
+    """Formats one line per score, so that each score is next to the name of its data set."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    head = ("data", "source", "column", "row", "score", "value", "low", "high", "mean over", "of")
-    writer.writerow(head)
-    for table in several:
+    header = ("data", "source", "column", "row", "score", "value", "low", "high", "mean over", "of")
+    writer.writerow(header)
+    for table in tables:
         for column in table.columns:
-            for row, name in zip(table.rows, column.names, strict=True):
+            for row, name in zip(table.rows, column.keys, strict=True):
                 if column.run is not None:
-                    own = column.run.scores
-                    ends, counts = own.intervals.get(name, ("", "")), own.counts.get(name, ("", ""))
-                    about = (
-                        run_summary.data_name(column.run),
+                    scores = column.run.scores
+                    ends, counts = (
+                        scores.intervals.get(name, ("", "")),
+                        scores.counts.get(name, ("", "")),
+                    )
+                    origin = (
+                        run_summary.describe_data(column.run),
                         column.run.name,
-                        column.whole_head,
+                        column.full_header,
                         row,
                     )
-                    writer.writerow([*about, name, own.values[name], *ends, *counts])
-                if name in column.papers:
-                    about = (f"AffectNet, {column.papers_on}", "paper", column.whole_head, row)
-                    writer.writerow([*about, name, column.papers[name], "", "", "", ""])
+                    writer.writerow([*origin, name, scores.values[name], *ends, *counts])
+                if name in column.published:
+                    origin = (
+                        f"AffectNet, {column.published_split}",
+                        "paper",
+                        column.full_header,
+                        row,
+                    )
+                    writer.writerow([*origin, name, column.published[name], "", "", "", ""])
     return buffer.getvalue()
 
 
-FORMATS = {".md": markdown, ".tex": latex, ".csv": comma_separated}
+FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
 
 
-def write(found: Mapping[str, Sequence[Table]], folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes every table in every format; returns the files.
+def write_tables(
+    named_tables: Mapping[str, Sequence[Table]], folder: pathlib.Path
+) -> list[pathlib.Path]:
+    """Writes every table in every format.
 
-    **Raises:** `UserError` where the folder cannot be written.
+    **Returns:** the paths of the files.
+
+    **Raises:** `UserError` if the folder cannot be written.
     """
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, several in found.items():
+        for name, tables in named_tables.items():
             for ending, convert in FORMATS.items():
-                write_text(folder / f"{name}{ending}", convert(several))
+                write_atomically(folder / f"{name}{ending}", convert(tables))
                 paths.append(folder / f"{name}{ending}")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
     return paths
 
 
-def read(given: Sequence[str]) -> tuple[dict[str, Run], Run | None]:
-    """Runs of `NAME=PATH` arguments: those of strategies, and the dimensional one.
+def read_runs(arguments: Sequence[str]) -> tuple[dict[str, Run], Run | None]:
+    """Reads the runs of `NAME=PATH` arguments.
 
-    **Raises:** `UserError` for an unknown or repeated name, and where runs were scored on different
-    faces.
+    **Returns:** runs of strategies by name, and the dimensional run.
+
+    **Raises:** `UserError` for an unknown or repeated name, and if runs were scored on different
+    data.
     """
-    known = (*published_scores.STRATEGIES, DIMENSIONAL)
+    names = (*published_scores.STRATEGIES, DIMENSIONAL)
     paths: dict[str, pathlib.Path] = {}
-    for text in given:
-        name, _, path = text.partition("=")
-        if name not in known or not path:
-            raise UserError(f"{text!r}: must be NAME=RUN; name {unknown(name, known)}")
+    for argument in arguments:
+        name, _, path = argument.partition("=")
+        if name not in names or not path:
+            raise UserError(
+                f"{argument!r}: must be NAME=RUN; name {describe_unknown_name(name, names)}"
+            )
         if name in paths:
-            raise UserError(f"{name}: given twice")
+            raise UserError(f"{name}: repeated; list each name once")
         paths[name] = pathlib.Path(path)
-    found = {name: runs.read(paths[name]) for name in known if name in paths}
-    dimensional = found.pop(DIMENSIONAL) if DIMENSIONAL in found else None
-    prints = {name: str(run.about.get("fingerprint", "")) for name, run in found.items()}
-    if len(set(prints.values())) > 1:
-        raise UserError(f"{', '.join(prints)}: scored on different prepared data")
-    return found, dimensional
+    loaded = {name: runs.read_run(paths[name]) for name in names if name in paths}
+    dimensional = loaded.pop(DIMENSIONAL) if DIMENSIONAL in loaded else None
+    fingerprints = {name: str(run.metadata.get("fingerprint", "")) for name, run in loaded.items()}
+    if len(set(fingerprints.values())) > 1:
+        raise UserError(f"{', '.join(fingerprints)}: scored on different prepared data")
+    return loaded, dimensional
 
 
-@answering
+@handle_cli_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m affect_jax.report.tables", description="The paper's tables from runs."
+        prog="python -m affect_jax.report.tables",
+        description="Writes the paper's tables from runs.",
     )
     names = ", ".join((*published_scores.STRATEGIES, DIMENSIONAL))
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help=f"NAME is one of {names}")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")
-    given = parser.parse_args(arguments)
-    found = tables(*read(given.runs))
-    paths = write(found, given.out)
-    print("\n".join(markdown(several) for several in found.values()))
+    args = parser.parse_args(arguments)
+    named_tables = create_tables(*read_runs(args.runs))
+    paths = write_tables(named_tables, args.out)
+    print("\n".join(to_markdown(tables) for tables in named_tables.values()))
     print("\n".join(f"written: {path}" for path in paths))
     return 0
 

@@ -1,4 +1,4 @@
-"""Templates into text; whatever is put into a page is escaped, as file names can be anything."""
+"""Renders the HTML templates; all values are escaped, because file names can contain markup."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from affect_jax.metrics import protocol
 from affect_jax.report import score_names
 
 
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """A page from one of `templates/`."""
+def render_template(template: str, context: Mapping[str, Any]) -> str:
+    """Renders one of `templates/` to a page."""
     environment = _environment()
     loader = environment.loader
     assert loader is not None
@@ -24,8 +24,8 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     return environment.get_template(template).render(shared | dict(context))
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """The file appears whole or not at all."""
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """Writes a text file atomically."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
@@ -42,11 +42,11 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "exact": repr,
-        "fewer": protocol.fewer,
-        "number": score_names.number,
-        "share": functools.partial(score_names.share, digits=3),
-        "signed": score_names.signed,
+        "partial_count": protocol.format_partial_count,
+        "number": score_names.format_score,
+        "share": functools.partial(score_names.format_fraction, digits=3),
+        "signed": score_names.format_difference,
         "thousands": "{:,}".format,
-        "title": score_names.title,
+        "title": score_names.format_title,
     }
     return environment

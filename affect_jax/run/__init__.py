@@ -1,1 +1,1 @@
-"""What a run leaves behind, and how it is read again: its folder, checkpoints and network."""
+"""The files of a run: its folder, checkpoints and checkpoint manifests, and loading its network."""

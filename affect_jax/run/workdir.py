@@ -1,4 +1,4 @@
-"""The folder of a run: its config, written once, and the lock that keeps a second run out."""
+"""The folder of a run: its saved config, and a lock that prevents a second run in it."""
 
 from __future__ import annotations
 
@@ -14,57 +14,65 @@ import filelock
 
 from affect_jax.config import fill_defaults, flatten
 from affect_jax.core.errors import UserError
-from affect_jax.core.paths import MOUNT, is_local
+from affect_jax.core.paths import LOCAL_FOLDER_REQUIREMENT, is_local
 
 
 class Workdir:
-    """**Arguments:** `path`: the folder; `create` makes it.
+    """The folder of a run.
 
-    **Raises:** `UserError` for `gs://...` and the like, of which a `pathlib.Path` would be a folder
-    of that name.
+    **Arguments:**
+
+    - `path`: the folder; `create` creates it.
+
+    **Raises:** `UserError` for a URL such as `gs://...`, which `pathlib.Path` would treat as a
+    local folder.
     """
 
     def __init__(self, path: str | os.PathLike):
         if not is_local(os.fspath(path)):
-            raise UserError(f"--workdir={path}: must be {MOUNT}")
+            raise UserError(f"--workdir={path}: must be {LOCAL_FOLDER_REQUIREMENT}")
         self.path = pathlib.Path(path)
         self.config_path = self.path / "config.json"
-        self._held: contextlib.ExitStack | None = None
-        self._inode = 0  # of the lock's file
+        self._lock_stack: contextlib.ExitStack | None = None
+        self._lock_inode = 0  # of the lock file
 
     def create(self) -> None:
-        """**Raises:** `UserError` where the folder cannot be made or written."""
+        """Creates the folder.
+
+        **Raises:** `UserError` if it cannot be created or written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--workdir={self.path}: {error.strerror}") from error
         if not os.access(self.path, os.W_OK):
-            raise UserError(f"--workdir={self.path}: cannot be written; choose another folder")
+            raise UserError(f"--workdir={self.path}: is not writable; choose another folder")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """One run at a time; the operating system frees the lock when its process dies.
+        """Locks the folder; the operating system releases the lock if the process dies.
 
-        **Raises:** `UserError` that names the run that holds it.
+        **Raises:** `UserError` that names the process that holds the lock.
         """
         try:
-            with contextlib.ExitStack() as self._held:
-                self._hold(self._held)
+            with contextlib.ExitStack() as self._lock_stack:
+                self._acquire_lock(self._lock_stack)
                 yield
         finally:
-            self._held = None
+            self._lock_stack = None
 
-    def hold_again(self) -> bool:
-        """Where the locked folder was deleted or moved: makes and locks a new one in its place.
+    def relock_if_deleted(self) -> bool:
+        """Creates and locks the folder again if it was deleted or moved during the run.
 
-        **Returns:** whether that was done; a disk that is away may come back.
+        **Returns:** whether the folder was created again; False if its disk is unavailable, which
+        may be temporary.
 
-        **Raises:** `UserError` where another run has made one.
+        **Raises:** `UserError` if another run has created and locked the folder.
         """
-        if self._held is None:
+        if self._lock_stack is None:
             return False
         try:
-            if (self.path / "running.lock").stat().st_ino == self._inode:
+            if (self.path / "running.lock").stat().st_ino == self._lock_inode:
                 return False
         except FileNotFoundError:
             pass
@@ -74,83 +82,90 @@ class Workdir:
             self.create()
         except UserError:
             return False
-        self._hold(self._held)
+        self._acquire_lock(self._lock_stack)
         return True
 
-    def _hold(self, held: contextlib.ExitStack) -> None:
-        """Locks the folder until `held` is left."""
-        holder = self.path / "running.json"
+    def _acquire_lock(self, stack: contextlib.ExitStack) -> None:
+        """Locks the folder until `stack` is closed."""
+        holder_path = self.path / "running.json"
         lock = filelock.FileLock(self.path / "running.lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise UserError(f"{self.path}: another run is using it{_describe(holder)}") from None
+            raise UserError(
+                f"{self.path}: another run is using it{_describe_holder(holder_path)}"
+            ) from None
         except OSError as error:
             raise UserError(f"{self.path}: cannot be locked: {error.strerror}") from error
-        held.callback(lock.release)
-        held.callback(holder.unlink, missing_ok=True)
-        self._inode = os.stat(lock.lock_file).st_ino
-        _write(holder, {"pid": os.getpid(), "host": socket.gethostname()})
+        stack.callback(lock.release)
+        stack.callback(holder_path.unlink, missing_ok=True)
+        self._lock_inode = os.stat(lock.lock_file).st_ino
+        _write_json(holder_path, {"pid": os.getpid(), "host": socket.gethostname()})
 
     def load_config(self) -> dict[str, Any]:
-        """The config as it was saved.
+        """Reads the saved config.
 
-        **Raises:** `UserError` where there is none or it is damaged.
+        **Raises:** `UserError` if there is none or it is damaged.
         """
         try:
             config = json.loads(self.config_path.read_text())
             if not isinstance(config, dict):
-                raise ValueError("it is no mapping")
+                raise ValueError("it is not a mapping")
             return config
         except FileNotFoundError:
             raise UserError(
-                f"{self.path}: no run here (no config.json); give a --config to start one"
+                f"{self.path}: contains no run (no config.json); pass a --config to start one"
             ) from None
         except (OSError, ValueError) as error:
             raise UserError(f"{self.config_path}: cannot be read: {error}") from error
 
     def save_config(self, config: dict[str, Any]) -> None:
-        """Writes the config, whole or not at all."""
+        """Writes the config atomically."""
         try:
-            _write(self.config_path, config)
+            _write_json(self.config_path, config)
         except OSError as error:
             raise UserError(f"{self.config_path}: cannot be written: {error.strerror}") from error
 
-    def check_config(self, config: dict[str, Any], may_change: Sequence[str]) -> None:
-        """Compares with the config of the run that is here, if there is one.
+    def check_config(self, config: dict[str, Any], mutable_keys: Sequence[str]) -> None:
+        """Compares a config with the saved one, if there is one.
 
         **Arguments:**
 
-        - `may_change`: keys, or the beginnings of dotted keys, that may differ.
+        - `mutable_keys`: keys, or prefixes of dotted keys, that may differ.
 
-        **Raises:** `UserError` that names every other key that differs.
+        **Raises:** `UserError` that lists every other key that differs.
         """
         if not self.config_path.exists():
             return
-        saved, given = flatten(fill_defaults(self.load_config())), flatten(fill_defaults(config))
+        saved_values = flatten(fill_defaults(self.load_config()))
+        new_values = flatten(fill_defaults(config))
         problems = []
-        for key in sorted(set(saved) | set(given)):
-            free = any(key == prefix or key.startswith(f"{prefix}.") for prefix in may_change)
-            if not free and (key in saved, saved.get(key)) != (key in given, given.get(key)):
-                before, now = saved.get(key, "not there"), given.get(key, "not there")
-                problems.append(f"{key}: the run has {before!r}, now {now!r}")
+        for key in sorted(set(saved_values) | set(new_values)):
+            if any(key == prefix or key.startswith(f"{prefix}.") for prefix in mutable_keys):
+                continue
+            saved_value = saved_values.get(key, "missing")
+            new_value = new_values.get(key, "missing")
+            if (key in saved_values, saved_value) != (key in new_values, new_value):
+                problems.append(f"{key}: the run has {saved_value!r}, now {new_value!r}")
         if problems:
             raise UserError(
-                f"{self.path} holds a run with another config; use another --workdir, or go on "
-                "with the run's own config by leaving --config out",
+                f"{self.path} contains a run with another config; use another --workdir, or omit "
+                "--config to resume with the saved config",
                 problems,
             )
 
 
-def _describe(holder: pathlib.Path) -> str:
+def _describe_holder(holder_path: pathlib.Path) -> str:
+    """Returns ` (process PID on HOST)`, or an empty string if the file cannot be read."""
     try:
-        run = json.loads(holder.read_text())
-        return f" (process {run['pid']} on {run['host']})"
+        holder = json.loads(holder_path.read_text())
+        return f" (process {holder['pid']} on {holder['host']})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def _write(path: pathlib.Path, content: dict[str, Any]) -> None:
+def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file atomically."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w") as file:
         json.dump(content, file, indent=1, sort_keys=True)

@@ -1,4 +1,4 @@
-"""From a checked config and the data in hand to what a run computes: model, loss, optimizer."""
+"""Creates the model, loss and optimizer of a run from a checked config and its training targets."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from affect_jax.config import Config, to_dict, to_steps
 from affect_jax.core import registry
 from affect_jax.core.batch import has_target
 from affect_jax.data import sampling
-from affect_jax.data.targets import class_counts
+from affect_jax.data.targets import count_classes
 from affect_jax.metrics import protocol
 from affect_jax.models.network import Network, create_model
-from affect_jax.train import optimizers
+from affect_jax.train import optimizers, schedules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment(Network):
-    """What stays the same during a run: functions and constants, closed over by the steps."""
+    """The functions and constants of a run, which its steps close over."""
 
     loss: losses.Loss
     optimizer: optax.GradientTransformation
@@ -31,23 +31,23 @@ class Experiment(Network):
     ema_decay: float = 0.0
 
 
-def all_registries() -> dict[str, registry.Registry]:
-    """Everything a config can name, by kind; every module of the rooms is imported."""
-    registry.load_all("affect_jax.data")
-    registry.load_all("affect_jax.models")
+def load_registries() -> dict[str, registry.Registry]:
+    """Imports all component modules and returns the registries by kind of component."""
+    registry.import_submodules("affect_jax.data")
+    registry.import_submodules("affect_jax.models")
     return {
         "dataset": data.DATASETS,
         "sampling": sampling.SAMPLERS,
         "trunk": models.TRUNKS,
         "head": models.HEADS,
         "loss": losses.LOSSES,
-        "schedule": optimizers.SCHEDULES,
+        "schedule": schedules.SCHEDULES,
         "optimizer": optimizers.OPTIMIZERS,
     }
 
 
-def training_rows(config: Config, targets: dict[str, np.ndarray]) -> sampling.TrainingRows:
-    """Which faces each step of the run sees."""
+def create_training_rows(config: Config, targets: dict[str, np.ndarray]) -> sampling.TrainingRows:
+    """Creates the order of the training rows, which determines the faces of each step."""
     return sampling.TrainingRows(
         sampling.SAMPLERS.create(to_dict(config.sampling)),
         np.where(targets["expression_mask"], targets["expression"], -1),
@@ -58,11 +58,11 @@ def training_rows(config: Config, targets: dict[str, np.ndarray]) -> sampling.Tr
 
 
 def check_config(config: Config, *, num_devices: int = 1, name: str = "config") -> None:
-    """Checks everything that a config names; see `config_checks.check`."""
+    """Checks a config and the components that it names, see `config_checks.check`."""
     config_checks.check(
         config,
-        registries=all_registries(),
-        score_problem=protocol.name_problem,
+        registries=load_registries(),
+        validate_score_name=protocol.validate_score_name,
         num_devices=num_devices,
         name=name,
     )
@@ -71,26 +71,28 @@ def check_config(config: Config, *, num_devices: int = 1, name: str = "config") 
 def create_experiment(
     config: Config, targets: dict[str, np.ndarray], steps_per_epoch: int
 ) -> Experiment:
-    """**Arguments:**
+    """Creates the experiment that a config describes.
 
-    - `config`: checked.
-    - `targets`: the training split's targets and masks, see `affect_jax.core.batch`: class weights and
-      frequencies of action units are counted from them.
-    - `steps_per_epoch`: optimizer steps.
+    **Arguments:**
+
+    - `config`: checked config.
+    - `targets`: targets and masks of the training split, see `affect_jax.core.batch`. Class weights
+      and frequencies of action units are computed from them.
+    - `steps_per_epoch`: number of updates per epoch.
     """
-    plain = to_dict(config)
-    frozen_trunk = optimizers.freezes(plain["optimizer"], "trunk")
+    optimizer_spec = to_dict(config.optimizer)
+    frozen_trunk = optimizers.is_frozen(optimizer_spec, "trunk")
     model = create_model(config, frozen_trunk=frozen_trunk)
     total_steps = to_steps(config.duration, steps_per_epoch)
-    schedule = optimizers.create_schedule(
-        plain["schedule"],
+    schedule = schedules.create_schedule(
+        to_dict(config.schedule),
         learning_rate=config.learning_rate,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
     )
     loss = losses.create_loss(
-        plain["losses"],
-        class_counts=class_counts(targets, config.data.num_classes),
+        to_dict(config.losses),
+        class_counts=count_classes(targets, config.data.num_classes),
         unit_frequencies=losses.unit_frequencies(
             np.where(targets["action_units_mask"], targets["action_units"], np.nan)
         ),
@@ -98,7 +100,7 @@ def create_experiment(
     return Experiment(
         model=model,
         loss=loss,
-        optimizer=optimizers.create_optimizer(plain["optimizer"], schedule),
+        optimizer=optimizers.create_optimizer(optimizer_spec, schedule),
         schedule=schedule,
         heads=tuple(config.heads),
         seed=config.seed,

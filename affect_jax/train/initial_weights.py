@@ -1,6 +1,6 @@
-"""Where a fresh run's weights come from when `config.init_from` names something.
+"""Initial weights of a new run, read from `config.init_from`.
 
-A run that has a checkpoint of its own goes on from that and never comes here.
+A run that has a checkpoint resumes from it and ignores `init_from`.
 """
 
 from __future__ import annotations
@@ -14,51 +14,52 @@ import numpy as np
 
 from affect_jax.config import Config, from_dict
 from affect_jax.core.paths import is_local
-from affect_jax.models import imported_weights, weight_files
+from affect_jax.models import weight_files, weight_mapping
 from affect_jax.models.network import create_model
-from affect_jax.run.load import saved_variables
+from affect_jax.run.trained_network import read_variables
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
-class WarmStart:
-    """Weights that fit the config's model.
+class InitialWeights:
+    """Initial weights that fit the config's model.
 
     **Arguments:**
 
-    - `params`, `batch_stats`: the model's trees; leaves that were not loaded are shapes only.
-    - `report`: what was taken from where.
+    - `params`, `batch_stats`: the model's trees; leaves that were not loaded are
+      `jax.ShapeDtypeStruct`.
+    - `report`: which arrays were loaded, and from which source.
     """
 
     params: Any
     batch_stats: Any
-    report: imported_weights.Report
+    report: weight_mapping.LoadReport
 
-    def into(self, state: TrainState) -> TrainState:
-        """A fresh state with these weights in it, and in its moving average if it keeps one."""
+    def apply_to(self, state: TrainState) -> TrainState:
+        """Returns a copy of a fresh state with these weights, also in its moving average if any."""
 
-        def filled(loaded: Any, fresh: Any) -> Any:
+        def fill_missing(loaded: Any, fresh: Any) -> Any:
             return jax.tree.map(
                 lambda a, b: np.array(b if isinstance(a, jax.ShapeDtypeStruct) else a),
                 loaded,
                 fresh,
             )
 
-        params = filled(self.params, state.params["model"])
+        params = fill_missing(self.params, state.params["model"])
         return state.replace(  # pyright: ignore[reportAttributeAccessIssue]
             params={**state.params, "model": params},
-            batch_stats=filled(self.batch_stats, state.batch_stats),
+            batch_stats=fill_missing(self.batch_stats, state.batch_stats),
             ema=jax.tree.map(np.copy, params) if state.ema else state.ema,
         )
 
 
-def read(config: Config) -> WarmStart | None:
-    """The weights that a config names; None where it names none.
+def read(config: Config) -> InitialWeights | None:
+    """Reads the weights of `config.init_from`; None if it is empty.
 
-    Needs no data: what is wrong with the file is known before hours of preparation.
+    This needs no data, so problems with the file show before hours of preparation.
 
-    **Raises:** `UserError` where they cannot be read or are of another network.
+    **Raises:** `UserError` if the weights cannot be read or belong to another network.
     """
     source = config.init_from
     if not source:
@@ -69,14 +70,14 @@ def read(config: Config) -> WarmStart | None:
     is_run = is_local(source) and Workdir(source).config_path.is_file()
     if is_run:
         workdir = Workdir(source)
-        arrays, _ = saved_variables(workdir, from_dict(workdir.load_config()), "best")
+        arrays, _ = read_variables(workdir, from_dict(workdir.load_config()), "best")
     else:
         arrays = weight_files.read(source)
-    loaded = imported_weights.load(
+    loaded = weight_mapping.load(
         arrays,
         shapes["params"],
         shapes.get("batch_stats", {}),
         trunk=config.trunk.name,
         source=source,
     )
-    return WarmStart(*loaded)
+    return InitialWeights(*loaded)

@@ -1,7 +1,7 @@
-"""The training loop, and the order in which a run is set up.
+"""The training loop and the setup of a run.
 
-The number of updates done is the position in the data, so a run resumes exactly where its
-checkpoint was written. Intervals count absolute steps.
+The step number determines the position in the data, so a run resumes exactly where its checkpoint
+was written. Intervals count absolute steps.
 """
 
 from __future__ import annotations
@@ -13,65 +13,69 @@ import jax
 
 from affect_jax.config import Config
 from affect_jax.core import parallel
-from affect_jax.data import records
-from affect_jax.data.builder import open_split
+from affect_jax.data import record_reader
 from affect_jax.data.targets import load_targets, prepare_dataset
+from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
-from affect_jax.train import feeds, initial_weights, loggers
-from affect_jax.train.experiment import create_experiment, training_rows
-from affect_jax.train.intervals import Intervals
+from affect_jax.train import device_feeds, initial_weights, log_writers
+from affect_jax.train.experiment import create_experiment, create_training_rows
+from affect_jax.train.metrics_log import MetricsLog
 from affect_jax.train.nonfinite import NonFiniteGuard
+from affect_jax.train.periodic_actions import PeriodicActions
 from affect_jax.train.preemption import StopRequest
 from affect_jax.train.profiling import Profiler
-from affect_jax.train.restore import restore_and_broadcast
+from affect_jax.train.resume import restore_and_broadcast
 from affect_jax.train.state import TrainState
 from affect_jax.train.step import create_train_step
-from affect_jax.train.train_log import TrainLog
-from affect_jax.train.training_run import TrainingRun
+from affect_jax.train.step_intervals import Intervals
 
 
 def train_and_evaluate(config: Config, workdir: Workdir) -> int:
-    """Trains, or resumes training, to the end; writes everything into the workdir.
+    """Trains or resumes a run and writes all results into the workdir.
 
     **Returns:** the exit code: 0, or 128 + the number of the signal that ended the run early.
 
     **Raises:** `UserError` if the data cannot be used, the loss is not finite, or the last
     checkpoint could not be written.
     """
-    checkpoints = Checkpoints.of(config, workdir)
-    # Read before data are prepared, so that problems of `init_from` show at once.
-    starts_fresh = parallel.is_main() and not checkpoints.steps()
+    checkpoints = Checkpoints.from_config(config, workdir)
+    # Read before the data are prepared, so that problems with `init_from` show at once.
+    starts_fresh = parallel.is_main() and not checkpoints.all_steps()
     weights = initial_weights.read(config) if starts_fresh else None
     builder = prepare_dataset(config)
     training = open_split(builder, "training")
     validation = open_split(builder, config.evaluation.split)
     targets, label_source = load_targets(config, training)
-    rows = training_rows(config, targets)
-    intervals = Intervals.of(config, rows.steps_per_epoch)
+    rows = create_training_rows(config, targets)
+    intervals = Intervals.from_config(config, rows.steps_per_epoch)
     experiment = create_experiment(config, targets, rows.steps_per_epoch)
     evaluator = Evaluator(config, experiment, validation)
     evaluator.require_score(config.checkpoint.best)
     with contextlib.ExitStack() as stack:
-        verification = stack.enter_context(records.Verification([training, validation]))
+        verification = stack.enter_context(
+            record_reader.BackgroundVerification([training, validation])
+        )
         stack.enter_context(checkpoints)
         state = restore_and_broadcast(experiment, checkpoints, training.fingerprint, weights)
         start = int(state.step)
-        writer = stack.enter_context(loggers.create_writer(workdir.path, start))
+        writer = stack.enter_context(log_writers.create_writer(workdir.path, start))
         progress = stack.enter_context(
-            loggers.Progress(intervals.total, start, intervals.steps_per_epoch)
+            log_writers.Progress(intervals.total, start, intervals.steps_per_epoch)
         )
-        guard = NonFiniteGuard.of(config, workdir, training, rows)
-        log = TrainLog(writer, progress, experiment.schedule, config.batch_size, start, guard)
+        guard = NonFiniteGuard.from_config(config, workdir, training, rows)
+        log = MetricsLog(writer, progress, experiment.schedule, config.batch_size, start, guard)
         log.describe(config, state, (training, validation), intervals)
-        log.say(label_source, evaluator.label_source, weights and weights.report.table())
-        feed = feeds.create_feed(config, training.records, targets, rows, start, intervals, log.say)
+        log.print(label_source, evaluator.label_source, weights and weights.report.table())
+        feed = device_feeds.create_feed(
+            config, training.records, targets, rows, start, intervals, log.print
+        )
         stack.enter_context(contextlib.closing(feed))
-        profiler = stack.enter_context(Profiler.of(config, workdir))
-        # Not earlier: before the first step there is nothing to save.
-        stop = stack.enter_context(StopRequest(parallel.announce))
-        run = TrainingRun(
+        profiler = stack.enter_context(Profiler.from_config(config, workdir))
+        # Signals before this point end the process at once: there is no step to save.
+        stop = stack.enter_context(StopRequest(parallel.announce_stop))
+        run = PeriodicActions(
             config, workdir, intervals, checkpoints, evaluator, stop, log, training, rows,
             verification,
         )  # fmt: skip
@@ -81,13 +85,13 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
 
 
 def train(
-    run: TrainingRun,
+    run: PeriodicActions,
     train_step: Callable,
     state: TrainState,
-    feed: feeds.Feed,
+    feed: device_feeds.Feed,
     profiler: Profiler,
 ) -> TrainState:
-    """Updates the state until the last step, or until a signal asks the run to stop."""
+    """Updates the state until the last step, or until a signal stops the run."""
     intervals, step = run.intervals, int(state.step)
     state = parallel.replicate(state)
     while step < intervals.total:
@@ -98,10 +102,10 @@ def train(
         profiler.step(count, metrics)
         all_finite = run.log.add(metrics, count)
         stopping = run.should_stop()
-        evaluating, saving = intervals.due("evaluate", step), intervals.due("save", step)
-        if evaluating or saving or stopping or not all_finite or intervals.due("log", step):
+        evaluating, saving = intervals.is_due("evaluate", step), intervals.is_due("save", step)
+        if evaluating or saving or stopping or not all_finite or intervals.is_due("log", step):
             run.log.flush(step, feed.waited_seconds)
-        if intervals.due("images", step):
+        if intervals.is_due("images", step):
             run.draw_training_faces(step)
         scores = run.evaluate(step, state) if evaluating and not stopping else None
         if saving or stopping:

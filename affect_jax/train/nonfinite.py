@@ -1,7 +1,8 @@
-"""Steps whose loss or gradient is not finite: told with their faces, left out up to a limit.
+"""Steps whose loss or gradient is not finite: they are logged with their faces and skipped.
 
-Such a step changes no parameter (`steps.train_step`), so nothing is poisoned by the time it is
-noticed: when the devices have done it, a few steps after it was given out.
+A run stops if there are more than `config.skip_nonfinite` of them. A skipped step changes no
+parameter (`step.train_step`), so the state stays valid although the host detects the step only a
+few dispatches later.
 """
 
 from __future__ import annotations
@@ -17,99 +18,106 @@ from absl import logging
 from affect_jax.config import Config
 from affect_jax.core import parallel
 from affect_jax.core.errors import UserError
-from affect_jax.data.records import Split
+from affect_jax.data.record_reader import Split
 from affect_jax.data.sampling import TrainingRows
 from affect_jax.run.workdir import Workdir
 
-FILE = "nonfinite.json"
+FILENAME = "nonfinite.json"
 
 
-def finite(metrics: Any) -> bool:
-    """Whether the loss and the gradient of an update, or of several, are finite; waits for them."""
+def is_finite(metrics: Any) -> bool:
+    """Whether loss and gradient of one or more updates are finite. Waits for the devices."""
     return bool(
         np.isfinite(parallel.to_host([metrics.loss.total, metrics.gradient_norm.total])).all()
     )
 
 
 class NonFiniteGuard:
-    """Leaves out the metrics of steps that are not finite.
+    """Drops the metrics of steps that are not finite, and limits the number of such steps.
 
     **Arguments:**
 
-    - `folder`: where process 0 writes `nonfinite.json`.
-    - `allowed`: steps that may be left out before the run stops.
-    - `faces`: number of a step, from 1 -> ids of the faces of its batch.
+    - `folder`: process 0 writes `nonfinite.json` here.
+    - `max_skipped`: number of steps that may be skipped before the run stops.
+    - `face_ids`: function from a step number, starting at 1, to the ids of the faces of its batch.
     """
 
-    def __init__(self, folder: pathlib.Path, allowed: int, faces: Callable[[int], Sequence[str]]):
-        self._path = folder / FILE
-        self._allowed, self._faces = allowed, faces
-        self._found: list[dict[str, Any]] = []
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        max_skipped: int,
+        face_ids: Callable[[int], Sequence[str]],
+    ):
+        self._path = folder / FILENAME
+        self._max_skipped, self._face_ids = max_skipped, face_ids
+        self._skipped: list[dict[str, Any]] = []
 
     @classmethod
-    def of(
+    def from_config(
         cls, config: Config, workdir: Workdir, training: Split, rows: TrainingRows
     ) -> NonFiniteGuard:
-        """The guard of a run."""
+        """Creates the guard of a run."""
         ids = training.columns("id")["id"]
         return cls(workdir.path, config.skip_nonfinite, lambda step: ids[rows[step - 1]].tolist())
 
     def filter_finite(self, first: int, metrics: Sequence[Any]) -> list[Any]:
-        """The metrics of the steps that were finite.
+        """Returns the metrics of the finite steps.
 
         **Arguments:**
 
-        - `first`: number of the step of the first of them.
-        - `metrics`: clu collections on the host, one a step, in order.
+        - `first`: step number of `metrics[0]`.
+        - `metrics`: clu collections on the host, one per step, in order.
 
-        **Raises:** `UserError` where a run leaves out more steps than it may.
+        **Raises:** `UserError` if more steps are skipped than `config.skip_nonfinite` allows.
         """
-        good, before = [], len(self._found)
+        finite, num_reported = [], len(self._skipped)
         for step, collection in enumerate(metrics, first):
-            norms = _averages(collection)
-            if np.isfinite([norms["loss"], norms["gradient_norm"]]).all():
-                good.append(collection)
+            means = _step_means(collection)
+            if np.isfinite([means["loss"], means["gradient_norm"]]).all():
+                finite.append(collection)
             else:
-                self._found.append(self._describe(step, norms, good))
-        if len(self._found) > before:
-            self._tell(before)
-        return good
+                self._skipped.append(self._describe(step, means, finite))
+        if len(self._skipped) > num_reported:
+            self._report(num_reported)
+        return finite
 
-    def _describe(self, step: int, averages: dict[str, float], before: list[Any]) -> dict[str, Any]:
-        norms = [_averages(collection)["gradient_norm"] for collection in before]
+    def _describe(self, step: int, means: dict[str, float], before: list[Any]) -> dict[str, Any]:
+        """JSON entry of a skipped step. `before`: metrics of finite steps since the last flush."""
+        norms = [_step_means(collection)["gradient_norm"] for collection in before]
         return {
             "step": step,
-            "faces": list(map(str, self._faces(step))),
-            **{name: str(value) for name, value in averages.items()},
+            "faces": list(map(str, self._face_ids(step))),
+            **{name: str(value) for name, value in means.items()},
             "gradient_norms_before": norms,
         }
 
-    def _tell(self, before: int) -> None:
-        written = ""
+    def _report(self, num_reported: int) -> None:
+        """Writes all skipped steps to the file; logs the new ones, or raises `UserError`."""
+        details = ""
         if parallel.is_main():
             try:
-                self._path.write_text(json.dumps(self._found, indent=1))
-                written = f"; its faces and gradient norms are in {self._path}"
+                self._path.write_text(json.dumps(self._skipped, indent=1))
+                details = f"; its faces and gradient norms are in {self._path}"
             except OSError as error:
                 logging.warning("%s cannot be written: %s", self._path, error)
-        count = len(self._found)
-        if count > self._allowed:
-            step = self._found[self._allowed]["step"]
+        count = len(self._skipped)
+        if count > self._max_skipped:
+            step = self._skipped[self._max_skipped]["step"]
             raise UserError(
-                f"step {step}: the loss or its gradient is not finite{written}; the last checkpoint"
-                " is from before; start anew with a lower learning_rate or optimizer.clip_norm, or"
-                f" go on with --config.skip_nonfinite={max(10, 2 * count)}, which leaves out up to"
-                " so many steps"
+                f"step {step}: the loss or its gradient is not finite{details}; the last checkpoint"
+                " is from before this step. Start a new run with a lower learning_rate or"
+                " optimizer.clip_norm, or resume with"
+                f" --config.skip_nonfinite={max(10, 2 * count)} to skip up to that many steps"
             )
-        for found in self._found[before:]:
+        for entry in self._skipped[num_reported:]:
             logging.warning(
-                "step %d was left out: its loss or gradient is not finite (%d of %d that may be)%s",
-                *(found["step"], count, self._allowed, written),
+                "step %d was skipped: its loss or gradient is not finite (%d of at most %d)%s",
+                *(entry["step"], count, self._max_skipped, details),
             )
 
 
-def _averages(collection: Any) -> dict[str, float]:
-    """The step's means, without a call of JAX for each: NaN where there is none."""
+def _step_means(collection: Any) -> dict[str, float]:
+    """Means of a step, computed without JAX calls; NaN for a count of 0."""
     return {
         name: float(metric.total) / float(metric.count) if metric.count else float("nan")
         for name, metric in vars(collection).items()

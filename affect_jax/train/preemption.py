@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: finish the step, save, leave; a second one leaves at once."""
+"""SIGTERM and Ctrl-C: the first stops the run after the step and a save, the second at once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """Context in which the two signals are remembered instead of ending the process.
+    """Context manager that records SIGTERM and SIGINT instead of ending the process.
 
     `received` is None, or the number of the first signal.
 
     **Arguments:**
 
-    - `announce`: called at the first signal; it tells the run's other processes.
+    - `announce`: called at the first signal, to notify the other processes of the run.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -44,6 +44,8 @@ class StopRequest:
             os._exit(128 + number)
         self.received = number
         name = signal.Signals(number).name
-        # Not `print`: the signal may have come in the middle of another one.
-        os.write(2, f"{name}: finishing the step and saving; again to leave at once\n".encode())
+        # Not `print`: the signal may interrupt another `print`.
+        os.write(
+            2, f"{name}: finishing the step and saving; send it again to exit at once\n".encode()
+        )
         self._announce()

@@ -11,24 +11,24 @@ from affect_jax.config import Config
 from affect_jax.core import parallel
 from affect_jax.run.workdir import Workdir
 
-FIRST, LAST = 10, 20
-"""Steps of this process that are profiled; those before compile and fill the pipeline."""
+FIRST_STEP, LAST_STEP = 10, 20
+"""Steps of this process that bound the trace. Earlier steps compile and fill the pipeline."""
 
 
 class Profiler:
-    """Traces steps `FIRST` to `LAST` of the process. A context manager: leaving it ends a trace.
+    """Traces the steps after `FIRST_STEP` up to `LAST_STEP`. Leaving the context ends the trace.
 
     **Arguments:**
 
-    - `folder`: gets `plugins/profile/TIME/`; None: no profile.
+    - `folder`: the trace is written to `plugins/profile/TIME/` in it; None: no profile.
     """
 
     def __init__(self, folder: pathlib.Path | None):
         self._folder, self._steps, self._tracing = folder, 0, False
 
     @classmethod
-    def of(cls, config: Config, workdir: Workdir) -> Profiler:
-        """The profiler of `config.profile`: process 0 writes into the run's TensorBoard folder."""
+    def from_config(cls, config: Config, workdir: Workdir) -> Profiler:
+        """Creates the profiler of `config.profile`; process 0 writes to `workdir/tensorboard`."""
         enabled = config.profile and parallel.is_main()
         return cls(workdir.path / "tensorboard" if enabled else None)
 
@@ -39,21 +39,21 @@ class Profiler:
         self._stop()
 
     def step(self, count: int, metrics: Any) -> None:
-        """Call after every dispatch.
+        """Counts steps and starts or stops the trace. Call it after every dispatch.
 
         **Arguments:**
 
-        - `count`: steps that were dispatched.
-        - `metrics`: their result; waited for at both ends of the trace.
+        - `count`: number of steps in the dispatch.
+        - `metrics`: result of the dispatch; both ends of the trace wait for it.
         """
         self._steps += count
         if self._folder is None:
             return
-        if not self._tracing and self._steps >= FIRST:
+        if not self._tracing and self._steps >= FIRST_STEP:
             jax.block_until_ready(metrics)
             jax.profiler.start_trace(self._folder)
             self._tracing = True
-        elif self._tracing and self._steps >= LAST:
+        elif self._tracing and self._steps >= LAST_STEP:
             jax.block_until_ready(metrics)
             self._stop()
 

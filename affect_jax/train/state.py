@@ -1,4 +1,4 @@
-"""What a training run is at a step: arrays only, so that saving it is saving the run."""
+"""The state of a training run at a step. It contains only arrays: a checkpoint holds all of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from affect_jax.train.experiment import Experiment
 
 @flax.struct.dataclass
 class TrainState:
-    step: jax.Array  # int32 []: updates done
+    step: jax.Array  # int32 []: number of completed updates
     params: dict[str, Any]  # {"model": the network's, "loss": learned term weights, often empty}
     batch_stats: dict[str, Any]  # running mean and variance of batch normalisation, may be empty
     opt_state: optax.OptState
@@ -25,21 +25,21 @@ class TrainState:
 
 
 def create_state(experiment: Experiment) -> TrainState:
-    """A fresh state, equal for equal seeds on any number of devices."""
-    return jax.jit(functools.partial(_init, experiment))()
+    """Creates the initial state, which depends on the seed but not on the number of devices."""
+    return jax.jit(functools.partial(_init_state, experiment))()
 
 
 def state_template(experiment: Experiment) -> TrainState:
-    """Shapes and types of `create`'s state, without computing it."""
-    return jax.eval_shape(functools.partial(_init, experiment))
+    """Returns the shapes and dtypes of `create_state`'s result without computing it."""
+    return jax.eval_shape(functools.partial(_init_state, experiment))
 
 
 def zero_state(experiment: Experiment) -> TrainState:
-    """A state of zeros on the host, to be filled."""
+    """Creates a state of zeros on the host, to be replaced by the main process's state."""
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state_template(experiment))
 
 
-def _init(experiment: Experiment) -> TrainState:
+def _init_state(experiment: Experiment) -> TrainState:
     images = jnp.zeros((1, experiment.crop_size, experiment.crop_size, 3))
     variables = experiment.model.init(step_key(experiment.seed, "init", 0), images)
     params = {"model": variables["params"], "loss": experiment.loss.init()}
@@ -53,10 +53,10 @@ def _init(experiment: Experiment) -> TrainState:
 
 
 def eval_variables(state: TrainState) -> dict[str, Any]:
-    """What evaluation gives the network: the moving average's parameters where one is kept."""
+    """Returns the variables for evaluation: the moving average of the parameters if it is on."""
     return {"params": state.ema or state.params["model"], "batch_stats": state.batch_stats}
 
 
 def count_parameters(params: Any) -> int:
-    """Number of parameters."""
+    """Returns the number of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,6 +1,6 @@
-"""The training and prediction steps: pure, per device, aware only of the axis name "batch".
+"""The training step: a pure function per device that depends only on the axis name "batch".
 
-The same functions run under pmap, and under vmap in tests. Every division by a count happens
+The same function runs under pmap, and under vmap in tests. Every division by a count happens
 after the sums of all devices are added, so masks and weights are exact on any number of devices.
 """
 
@@ -20,32 +20,33 @@ from affect_jax.core.parallel import AXIS
 from affect_jax.core.rng import example_keys
 from affect_jax.data import preprocessing
 from affect_jax.facs import rig
-from affect_jax.train import optimizers, step_metrics
+from affect_jax.train import step_metrics
 from affect_jax.train.experiment import Experiment
+from affect_jax.train.moving_average import ema_update
 from affect_jax.train.state import TrainState
 
 
 def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[TrainState, Any]:
-    """One update.
+    """Performs one update.
 
     **Arguments:**
 
-    - `batch`: see `affect_jax.core.batch`; `image` is [b, S, S, 3] uint8, b examples a device.
+    - `batch`: see `affect_jax.core.batch`; `image` is [b, S, S, 3] uint8, b examples per device.
 
     **Returns:**
 
-    The next state and a clu collection; every leaf of both is equal on all devices. Where the loss
-    or the gradient is not finite the next state is this one, but for its `step`.
+    The next state and a clu collection of metrics; every leaf of both is equal on all devices. If
+    the loss or the gradient is not finite, the next state differs from `state` only in `step`.
     """
     images, batch = augment_batch(experiment, batch, state.step)
-    dropout = example_keys(experiment.seed, "dropout", state.step, batch["index"])
+    dropout_keys = example_keys(experiment.seed, "dropout", state.step, batch["index"])
 
     def objective(params: dict) -> tuple[jax.Array, tuple]:
         outputs, updates = experiment.model.apply(
             {"params": params["model"], "batch_stats": state.batch_stats},
             images,
             train=True,
-            keys=dropout,
+            keys=dropout_keys,
             mutable=["batch_stats"],
         )
         sums = lax.psum(experiment.loss.sums(outputs, batch), AXIS)
@@ -53,109 +54,118 @@ def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[
         total = experiment.loss.total(values, params["loss"])
         return total, (values, outputs, dict(updates).get("batch_stats", {}))
 
-    (total, aux), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-    values, outputs, batch_stats = aux
+    (total, auxiliary), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+    values, outputs, batch_stats = auxiliary
     # The transpose of psum is psum: each device holds D times its share of the gradient.
     grads, batch_stats = lax.pmean((grads, batch_stats), AXIS)
     updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     ema = state.ema
     if experiment.ema_decay:
-        ema = optimizers.ema_update(ema, params["model"], experiment.ema_decay, state.step)
-    norm = optax.tree.norm(grads)
+        ema = ema_update(ema, params["model"], experiment.ema_decay, state.step)
+    gradient_norm = optax.tree.norm(grads)
     updated = state.replace(  # pyright: ignore[reportAttributeAccessIssue]
         params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema
     )
-    finite = jnp.isfinite(total) & jnp.isfinite(norm)
-    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
-    result = step_metrics.step_outputs(total, values, norm, outputs, batch)
-    metrics = step_metrics.collection(experiment.loss.names, experiment.heads)
+    finite = jnp.isfinite(total) & jnp.isfinite(gradient_norm)
+    next_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
+    outputs_of_step = step_metrics.pack_outputs(total, values, gradient_norm, outputs, batch)
+    metrics = step_metrics.create_collection(experiment.loss.names, experiment.heads)
     return (
-        kept.replace(step=state.step + 1),
-        metrics.gather_from_model_output(axis_name=AXIS, **result),
+        next_state.replace(step=state.step + 1),
+        metrics.gather_from_model_output(axis_name=AXIS, **outputs_of_step),
     )
 
 
 def augment_batch(
     experiment: Experiment, batch: dict, step: jax.typing.ArrayLike
 ) -> tuple[jax.Array, dict]:
-    """The batch's faces as the network takes them; its landmarks and sides are theirs.
+    """Augments the faces of a batch and transforms its landmarks and unit sides with them.
 
-    What nothing reads, XLA leaves out.
+    XLA removes the outputs that no consumer reads.
+
+    **Returns:** images for the network, [b, c, c, 3], and the batch with transformed targets.
     """
-    augmented = preprocessing.train(
+    augmented = preprocessing.preprocess_for_training(
         batch["image"],
         example_keys(experiment.seed, "augment", step, batch["index"]),
         crop_size=experiment.crop_size,
         mirror=experiment.mirror,
         dtype=experiment.dtype,
     )
-    moved = preprocessing.move_points(
+    landmarks = preprocessing.transform_points(
         batch["landmarks"], augmented, experiment.crop_size, rig.MIRROR
     )
-    known = batch["landmarks_mask"][:, None, None]
-    changed = {"landmarks": jnp.where(known, moved, 0)}
+    has_landmarks = batch["landmarks_mask"][:, None, None]
+    transformed = {"landmarks": jnp.where(has_landmarks, landmarks, 0)}
     for name in ("action_unit_sides", "action_unit_sides_mask"):
-        changed[name] = preprocessing.swap_sides(batch[name], augmented)
-    return augmented.images, {**batch, **changed}
+        transformed[name] = preprocessing.swap_sides(batch[name], augmented)
+    return augmented.images, {**batch, **transformed}
 
 
 def create_train_step(experiment: Experiment, *, resident: bool) -> Callable:
-    """The training step on all devices.
+    """Creates the training step for all devices.
 
     **Arguments:**
 
-    - `resident`: the step takes faces from the devices' memory, see `resident_train_step`.
+    - `resident`: the step reads faces from the devices' memory, see `resident_train_step`.
 
-    **Returns:** `(state, batch) -> (state, metrics)`, or `(state, faces, targets, rows) -> ...`. The
-    state is donated.
+    **Returns:** `(state, batch) -> (state, metrics)`, or `(state, faces, targets, rows) -> ...`.
+    The state is donated.
     """
     if resident:
         step = functools.partial(resident_train_step, experiment)
-        return parallel.on_devices(step, in_axes=(None, 0, None, None))
-    return parallel.on_devices(functools.partial(train_step, experiment))
+        return parallel.parallelize(step, in_axes=(None, 0, None, None))
+    return parallel.parallelize(functools.partial(train_step, experiment))
 
 
 def resident_train_step(
     experiment: Experiment, state: TrainState, faces: Any, targets: Any, rows: jax.Array
 ) -> tuple[TrainState, Any]:
-    """One update, or several in one dispatch, from faces that the devices hold.
+    """Performs one update, or K updates in one dispatch, on faces in the devices' memory.
 
     **Arguments:**
 
-    - `faces`, `targets`: as of `gather_batch`.
+    - `faces`, `targets`: see `gather_batch`.
     - `rows`: int32 [B], or [K, B] for K updates.
 
     **Returns:** the next state and the metrics, with a leading axis [K] for K updates.
     """
 
-    def one(state: TrainState, rows: jax.Array) -> Any:
+    def step_once(state: TrainState, rows: jax.Array) -> Any:
         return train_step(experiment, state, gather_batch(faces, targets, rows))
 
-    return lax.scan(one, state, rows) if rows.ndim == 2 else one(state, rows)
+    return lax.scan(step_once, state, rows) if rows.ndim == 2 else step_once(state, rows)
 
 
 def gather_batch(faces: jax.Array, targets: dict[str, jax.Array], rows: jax.Array) -> dict:
-    """Inside a step: this device's share of a batch, its faces fetched from wherever they lie.
+    """Gathers this device's share of a batch inside a step, with faces from all devices.
 
-    Each device looks up which of the batch's faces it holds, and puts zeros for the others; the
-    sum over devices is the batch, and each device keeps its share of it.
+    Each device looks up the faces of the batch that are in its memory and uses zeros for the
+    others. The sum over devices is the batch, and each device receives its share.
 
     **Arguments:**
 
-    - `faces`: uint8 [n, S, S, 3], this device's.
-    - `targets`: of the whole split.
-    - `rows`: int32 [B], of the global batch; no padding.
+    - `faces`: uint8 [n, S, S, 3], the faces in the memory of this device.
+    - `targets`: the targets of the whole split.
+    - `rows`: int32 [B], the rows of the global batch, without padding.
 
-    **Returns:** as `batch.take_rows`, with `image`: [b, ...].
+    **Returns:** the same as `batch.take_rows`, with `image`: [b, ...].
     """
     device, devices = lax.axis_index(AXIS), lax.axis_size(AXIS)
-    place = rows - device * len(faces)
-    held = (place >= 0) & (place < len(faces))
-    found = faces[jnp.where(held, place, 0)]
-    found = jnp.where(held[:, None, None, None], found, jnp.uint8(0))
-    image = lax.psum_scatter(found, AXIS, tiled=True)
-    mine = lax.dynamic_slice_in_dim(rows, device * (len(rows) // devices), len(rows) // devices)
-    taken = {name: array[mine] for name, array in targets.items()}
-    batch = {"image": image, "index": mine, "valid": jnp.ones(len(mine), bool), **taken}
-    return lax.optimization_barrier(batch)  # fused into the step it would change its last bits
+    local_rows = rows - device * len(faces)
+    is_local = (local_rows >= 0) & (local_rows < len(faces))
+    local_faces = faces[jnp.where(is_local, local_rows, 0)]
+    local_faces = jnp.where(is_local[:, None, None, None], local_faces, jnp.uint8(0))
+    image = lax.psum_scatter(local_faces, AXIS, tiled=True)
+    device_rows = lax.dynamic_slice_in_dim(
+        rows, device * (len(rows) // devices), len(rows) // devices
+    )
+    device_targets = {name: array[device_rows] for name, array in targets.items()}
+    batch = {
+        "image": image,
+        "index": device_rows,
+        "valid": jnp.ones(len(device_rows), bool),
+        **device_targets,
+    }
+    return lax.optimization_barrier(batch)  # fusion would change the last bits of the step

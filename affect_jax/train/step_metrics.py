@@ -1,7 +1,7 @@
-"""Training metrics gathered inside the step: clu metrics, merged over devices and steps.
+"""Training metrics computed inside the step: clu metrics, merged over devices and steps.
 
-They are what the log and TensorBoard show between evaluations; the protocol's scores are computed
-from predictions by this package's other modules.
+The log and TensorBoard show them between evaluations. `affect_jax.metrics` computes the scores of
+the protocol from predictions.
 """
 
 from __future__ import annotations
@@ -15,47 +15,46 @@ import numpy as np
 from clu import metrics
 
 
-def collection(terms: Sequence[str], heads: Sequence[str]) -> type[metrics.Collection]:
-    """The collection of a run, as a clu class.
+def create_collection(terms: Sequence[str], heads: Sequence[str]) -> type[metrics.Collection]:
+    """Creates the metrics collection of a run, a clu class.
 
     **Arguments:**
 
-    - `terms`: the objective's terms; each is shown as `loss_<term>`.
-    - `heads`: the model's heads; with `expression` among them, top-1 `accuracy` is shown.
+    - `terms`: names of the loss terms; each is logged as `loss_<term>`.
+    - `heads`: the heads of the model; if `expression` is one, top-1 `accuracy` is logged.
 
     **Returns:**
 
-    A class whose `gather_from_model_output(axis_name="batch", **step_outputs(...))` runs inside
-    the step. Means are over steps, `accuracy` is over annotated faces.
+    A class whose `gather_from_model_output(axis_name="batch", **pack_outputs(...))` runs inside the
+    step. Means are over steps; `accuracy` is over annotated faces.
     """
     averages = ["loss", "gradient_norm", *(f"loss_{term}" for term in terms)]
     members: dict[str, Any] = {name: metrics.Average.from_output(name) for name in averages}
     if "expression" in heads:
-        members["accuracy"] = metrics.Average.from_fun(_expression_hits)
+        members["accuracy"] = metrics.Average.from_fun(_expression_is_correct)
     return metrics.Collection.create(**members)
 
 
-def step_outputs(loss: Any, values: dict, gradient_norm: Any, outputs: dict, batch: dict) -> dict:
-    """What a step hands to the collection: scalars, and outputs with the batch they belong to."""
+def pack_outputs(loss: Any, values: dict, gradient_norm: Any, outputs: dict, batch: dict) -> dict:
+    """Packs the arguments of the collection: scalars, and outputs with the batch."""
     terms = {f"loss_{name}": value for name, value in values.items()}
     return dict(loss=loss, gradient_norm=gradient_norm, outputs=outputs, batch=batch, **terms)
 
 
-def one_a_step(collections: Sequence[Any]) -> list[Any]:
-    """Collections on the host, one a step: those of several steps, whose arrays have a leading
-    axis, are taken apart."""
-    found = []
+def per_step_metrics(collections: Sequence[Any]) -> list[Any]:
+    """Splits collections on the host that cover several steps (leading axis) into one per step."""
+    per_step = []
     for collection in collections:
         leaves = jax.tree.leaves(collection)
         if np.ndim(leaves[0]) == 0:
-            found.append(collection)
+            per_step.append(collection)
         else:
             for step in range(len(leaves[0])):
-                found.append(jax.tree.map(lambda array, step=step: array[step], collection))
-    return found
+                per_step.append(jax.tree.map(lambda array, step=step: array[step], collection))
+    return per_step
 
 
-def _expression_hits(outputs: Any, batch: Any, **_: Any) -> dict[str, jax.Array]:
+def _expression_is_correct(outputs: Any, batch: Any, **_: Any) -> dict[str, jax.Array]:
     hits = jnp.argmax(outputs["expression"], axis=-1) == batch["expression"]
-    # clu forwards a mask of the wrong length as no mask: this one has the hits' own shape.
+    # The mask has the same shape as the values: clu ignores a mask of another length.
     return {"values": hits.astype(jnp.float32), "mask": batch["expression_mask"]}

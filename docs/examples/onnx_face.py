@@ -1,4 +1,4 @@
-"""Faces through an exported network, without JAX: python onnx_face.py model.onnx face.jpg ..."""
+"""Runs an exported network without JAX: python onnx_face.py model.onnx face.jpg ..."""
 
 import json
 import sys

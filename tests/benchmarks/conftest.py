@@ -1,4 +1,4 @@
-"""Networks that compile in a moment, in the place of those that benchmarks measure."""
+"""Fixtures: tiny networks, which compile fast, in place of those that benchmarks measure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from flax import linen as nn
 
 from affect_jax import models
-from benchmarks import peers, recording
+from benchmarks import frameworks, harness
 
 
-class Tiny(nn.Module):
-    """A trunk with what the others have too: a convolution and batch normalisation."""
+class TinyTrunk(nn.Module):
+    """A trunk with a convolution and batch normalisation."""
 
     width: int = 64
     dtype: Any = jnp.float32
@@ -27,24 +27,24 @@ class Tiny(nn.Module):
         return jnp.mean(nn.relu(norm(values)), axis=(1, 2))
 
 
-def tiny_in_torch(name: str, **_: Any) -> Any:
-    peer = peers.torch().nn
-    return peer.Sequential(
-        peer.Conv2d(3, 4, 5, 4), peer.BatchNorm2d(4), peer.AdaptiveAvgPool2d(1), peer.Flatten(),
-        peer.Linear(4, 8),
+def create_tiny_torch_network(name: str, **_: Any) -> Any:
+    layers = frameworks.torch().nn
+    return layers.Sequential(
+        layers.Conv2d(3, 4, 5, 4), layers.BatchNorm2d(4), layers.AdaptiveAvgPool2d(1),
+        layers.Flatten(), layers.Linear(4, 8),
     )  # fmt: skip
 
 
 @pytest.fixture
-def tiny(monkeypatch) -> None:
-    """AlexNet and ResNet18 are `Tiny`, on both sides."""
+def tiny_networks(monkeypatch) -> None:
+    """Replaces AlexNet and ResNet18 by tiny networks, in JAX and PyTorch."""
     for name in ("alexnet", "resnet18"):
-        monkeypatch.setitem(models.TRUNKS._entries, name, Tiny)
-    monkeypatch.setattr(peers, "network", tiny_in_torch)
+        monkeypatch.setitem(models.TRUNKS._entries, name, TinyTrunk)
+    monkeypatch.setattr(frameworks, "create_torch_network", create_tiny_torch_network)
 
 
 @pytest.fixture
 def folder(tmp_path) -> pathlib.Path:
-    """A copy of the page of benchmarks, whose tables may be replaced."""
-    shutil.copy(recording.FOLDER / "README.md", tmp_path)
+    """A folder with a copy of benchmarks/README.md, whose tables tests replace."""
+    shutil.copy(harness.FOLDER / "README.md", tmp_path)
     return tmp_path

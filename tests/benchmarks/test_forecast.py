@@ -1,4 +1,4 @@
-"""What is counted in XLA's text of a program."""
+"""Counts kernels and bytes in the text of a compiled program."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import forecast
-from benchmarks.machine import installed
+from benchmarks.machine import is_installed
 
 TEXT = """
 %body (arg: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {
@@ -37,37 +37,37 @@ ENTRY %main (p: bf16[8,4]) -> bf16[8,4] {
     [("bf16[2,3]{1,0}", 12), ("(f32[4]{0}, u8[0]{0}, pred[])", 17), ("token[]", 0)],
 )
 def test_bytes_of_shapes(shapes, expected):
-    assert forecast.size(shapes) == expected
+    assert forecast.size_in_bytes(shapes) == expected
 
 
 def test_kernels_and_bytes_of_an_update():
-    """The faces that are held count as the batch that is taken of them."""
-    taken, conv = 10 + 10, 32 + 2 * 64
+    """The array of all faces counts as the batch that is read from it."""
+    batch, conv = 10 + 10, 32 + 2 * 64
     product, summed, scattered = 12 + 32, 12 + 12, 16 + 4
-    found = forecast.count(forecast.loop_of(TEXT), held=1000)
-    assert found == (5, 2, taken + conv + product + summed + scattered, conv + product)
+    counts = forecast.count_kernels(forecast.loop_body(TEXT), face_bytes=1000)
+    assert counts == (5, 2, batch + conv + product + summed + scattered, conv + product)
 
 
-@pytest.mark.parametrize(("operations", "expected"), [(1e9, 2.0), (3e12, 4.0)])
-def test_products_wait_for_memory_or_for_the_tensor_cores(operations, expected):
-    second = forecast.BYTES_A_SECOND
-    found = forecast.Counted(kernels=9, collectives=0, moved=2 * second, by_products=second)
-    assert forecast.ideal(found, operations, a_second=1e12) == expected
+@pytest.mark.parametrize(("num_flops", "expected"), [(1e9, 2.0), (3e12, 4.0)])
+def test_products_are_bound_by_memory_or_compute(num_flops, expected):
+    second = forecast.BYTES_PER_SECOND
+    counts = forecast.Counts(kernels=9, collectives=0, bytes=2 * second, product_bytes=second)
+    assert forecast.ideal_seconds(counts, num_flops, flops_per_second=1e12) == expected
 
 
-def test_the_loop_of_a_compiled_program_is_found():
-    """As this version of XLA writes it."""
+def test_loop_body_of_a_compiled_program():
+    """In the format of the installed XLA."""
 
-    def doubled(value, _):
+    def double_sine(value, _):
         return jnp.sin(value) * 2, None
 
-    program = jax.jit(lambda value: jax.lax.scan(doubled, value, None, length=7)[0])
-    text = program.lower(np.zeros((16, 16), np.float32)).compile().as_text()
-    found = forecast.count(forecast.loop_of(text), held=1e9)
-    assert found.kernels >= 1 and found.moved >= 2 * 16 * 16 * 4
+    function = jax.jit(lambda value: jax.lax.scan(double_sine, value, None, length=7)[0])
+    text = function.lower(np.zeros((16, 16), np.float32)).compile().as_text()
+    counts = forecast.count_kernels(forecast.loop_body(text), face_bytes=1e9)
+    assert counts.kernels >= 1 and counts.bytes >= 2 * 16 * 16 * 4
 
 
-@pytest.mark.skipif(installed("jax-cuda12-plugin"), reason="there is a compiler")
-def test_without_a_compiler_it_says_what_to_install():
+@pytest.mark.skipif(is_installed("jax-cuda12-plugin"), reason="the compiler is installed")
+def test_missing_compiler_names_the_package_to_install():
     with pytest.raises(SystemExit, match=r"pip install 'affect_jax\[cuda\]'"):
         forecast.main(["--quick"])

@@ -1,75 +1,131 @@
-"""What fails is left out, and what was measured is kept."""
+"""The GPU benchmark skips what fails and keeps the other measurements."""
 
 from __future__ import annotations
 
+from typing import Any
+from unittest import mock
+
+import jax
 import pytest
 
-from benchmarks import gpu, recording
+from affect_jax.models.kernels import convolutions
+from benchmarks import gpu, gpu_steps, harness
 
 pytest.importorskip("torch").set_num_threads(1)
 
 
-def failing(*_: object, **__: object) -> None:
+def raise_memory_error(*_: object, **__: object) -> None:
     raise MemoryError("no room")
 
 
-def measured(part: str, *arguments: str) -> list[dict]:
-    found: list[dict] = []
-    gpu.measure(part, gpu.parse(["--quick", *arguments]), found.append)
-    return found[1:]  # without the device
+def measure(part: str, *argv: str) -> list[dict]:
+    measurements: list[dict] = []
+    gpu.measure(part, gpu.parse_args(["--quick", *argv]), measurements.append)
+    return measurements[1:]  # without the device
 
 
-def test_a_schedule_that_fails_leaves_the_others(tiny, monkeypatch, capsys):
-    def schedule(name: str, _: object) -> dict:
-        return failing() if name == "alexnet" else {"minutes": 2.0}
+def test_failed_schedule_is_skipped(tiny_networks, monkeypatch, capsys):
+    def measure_schedule(name: str, _: object) -> dict:
+        return raise_memory_error() if name == "alexnet" else {"minutes": 2.0}
 
-    monkeypatch.setattr(gpu, "schedule", schedule)
-    found = measured("schedule", "--networks", "alexnet", "resnet18")
-    assert found == [{"part": "schedule", "network": "resnet18", "minutes": 2.0}]
-    assert capsys.readouterr().err == "left out: schedule, alexnet: no room\n"
+    monkeypatch.setattr(gpu, "measure_schedule", measure_schedule)
+    measurements = measure("schedule", "--networks", "alexnet", "resnet18")
+    assert measurements == [{"part": "schedule", "network": "resnet18", "minutes": 2.0}]
+    assert capsys.readouterr().err == "skipped: schedule, alexnet: no room\n"
 
 
-def test_rates_are_kept_whatever_else_fails(tiny, monkeypatch, capsys):
-    """The limit, the count of operations, and a contender in its second round."""
-    monkeypatch.setattr(gpu.limits, "peak", failing)
-    monkeypatch.setattr(gpu.limits, "operations", failing)
+def test_rates_are_kept_if_other_measurements_fail(tiny_networks, monkeypatch, capsys):
+    """The peak FLOP/s, the FLOP count, and a contender in its second round fail."""
+    monkeypatch.setattr(gpu.flops, "measure_peak_flops", raise_memory_error)
+    monkeypatch.setattr(gpu.flops, "count_flops", raise_memory_error)
 
-    def torch_take(*_: object):
-        works = iter([int, int, failing, int])  # the first warms up
+    def torch_steps(*_: object):
+        works = iter([int, int, raise_memory_error, int])  # the first call warms up
         return lambda _: next(works)()
 
-    monkeypatch.setattr(gpu, "torch_take", torch_take)
-    found = measured("steps", "--rounds", "3")
-    assert [set(line["rates"]) for line in found[1:]] == [{gpu.OURS}] * 2
-    assert all(len(line["rates"][gpu.OURS]) == 3 for line in found[1:])
-    rows = gpu.rows_of(found)
+    monkeypatch.setattr(gpu, "torch_steps", torch_steps)
+    measurements = measure("steps", "--rounds", "3")
+    assert [set(line["rates"]) for line in measurements[1:]] == [{gpu.OURS}] * 2
+    assert all(len(line["rates"][gpu.OURS]) == 3 for line in measurements[1:])
+    rows = gpu.table_rows(measurements)
     assert [row["what"] for row in rows] == ["train, images/s", "eval, images/s"]
     assert all(row[gpu.EAGER] == "-" and "of the limit" not in row for row in rows)
-    assert recording.table(rows)
-    told = capsys.readouterr().err
-    assert "left out: the limit: no room" in told and "operations of alexnet" in told
+    assert harness.markdown_table(rows)
+    errors = capsys.readouterr().err
+    assert "skipped: peak FLOP/s: no room" in errors and "FLOPs of alexnet" in errors
 
 
-def test_larger_batches_are_fewer_steps(tiny, monkeypatch):
-    """As many images are measured; smaller batches do not make more steps."""
-    taken: list[int] = []
-    monkeypatch.setattr(gpu, "our_take", lambda *_: taken.append)
-    options = gpu.parse(["--quick", "--peers", "--steps", "8"])
-    for size in (4, 256, 1024, 4096):
-        gpu.step_rates("alexnet", "float32", size, "train", options)
-    assert taken[1::2] == [8, 8, 2, 1]
+def test_larger_batches_run_fewer_steps(tiny_networks, monkeypatch):
+    """Large batches process as many images; small batches do not run more steps."""
+    steps: list[int] = []
+    monkeypatch.setattr(gpu, "our_steps", lambda *_: steps.append)
+    args = gpu.parse_args(["--quick", "--peers", "--steps", "8"])
+    for batch_size in (4, 256, 1024, 4096):
+        gpu.step_rates("alexnet", "float32", batch_size, "train", args)
+    assert steps[1::2] == [8, 8, 2, 1]
 
 
-def test_a_part_that_is_late_begins_no_case(monkeypatch, capsys):
-    monkeypatch.setattr(gpu.limits, "peak", lambda _: 1.0)
-    found = measured("steps", "--child_until=0")
-    assert found == [{"part": "peak", "flops": 1.0}]
-    assert "left out for want of time: alexnet, float32, 4" in capsys.readouterr().err
+def test_no_case_starts_without_time_left(monkeypatch, capsys):
+    monkeypatch.setattr(gpu.flops, "measure_peak_flops", lambda _: 1.0)
+    measurements = measure("steps", "--child_until=0")
+    assert measurements == [{"part": "peak", "flops": 1.0}]
+    assert "skipped, no time left: alexnet, float32, 4" in capsys.readouterr().err
 
 
-def test_a_flag_that_this_compiler_does_not_know_is_left_out(tiny, capsys):
+def test_unknown_compiler_flag_is_skipped(tiny_networks, capsys):
     flags = ["xla_cpu_enable_fast_math=false", "xla_no_such_flag=true"]
-    (line,) = measured("flags", "--flags", *flags)
+    (line,) = measure("flags", "--flags", *flags)
     assert line["flag"] == flags[0] and list(line["rates"]) == ["", flags[0]]
-    assert "left out: alexnet with xla_no_such_flag=true: " in capsys.readouterr().err
-    assert [row["what"] for row in gpu.rows_of([line])] == [f"train, images/s, {flags[0]}"]
+    assert "skipped: alexnet with xla_no_such_flag=true: " in capsys.readouterr().err
+    assert [row["what"] for row in gpu.table_rows([line])] == [f"train, images/s, {flags[0]}"]
+
+
+def switch_states() -> tuple[bool, ...]:
+    return tuple(getattr(module, switch) for switch, module in gpu.SWITCHES.items())
+
+
+def test_switches_are_on_only_while_their_step_is_traced(tiny_networks, monkeypatch):
+    """Each switch is measured on and off in the same rounds, for both networks."""
+    traced: list[tuple[bool, ...]] = []
+    train_step = gpu_steps.MinimalExperiment.train_step
+
+    def record(self, *batch: Any):
+        traced.append(switch_states())
+        return train_step(self, *batch)
+
+    monkeypatch.setattr(gpu_steps.MinimalExperiment, "train_step", record)
+    networks = ("alexnet", "resnet18")
+    lines = measure("switches", "--networks", *networks, "--rounds", "2")
+    pairs = [(name, switch) for name in networks for switch in gpu.SWITCHES]
+    assert [(line["network"], line["switch"]) for line in lines] == pairs
+    assert all({name: len(line["rates"][name]) for name in ("off", "on")} == {"off": 2, "on": 2}
+               for line in lines)  # fmt: skip
+    one_on = [tuple(name == switch for name in gpu.SWITCHES) for switch in gpu.SWITCHES]
+    assert traced == [(False,) * len(gpu.SWITCHES), *one_on] * len(networks)
+    assert "SPACE_TO_DEPTH" in gpu.SWITCHES and not any(switch_states())
+
+
+def test_row_of_a_switch_shows_the_ratio_to_the_default():
+    rates = {"on": [30.0, 60.0], "off": [20.0, 40.0]}
+    line = {"part": "switches", "network": "alexnet", "type": "bfloat16", "batch": 256}
+    (row,) = gpu.table_rows([line | {"switch": "SPACE_TO_DEPTH", "rates": rates}])
+    assert row["what"] == "train, images/s, SPACE_TO_DEPTH" and row["to default"] == "1.50"
+    assert row[gpu.OURS] == 45 and row["default"] == 30
+
+
+def test_a_switch_changes_the_compiled_step(monkeypatch):
+    """On a GPU; here JAX only pretends to have one while the step is traced."""
+    used: list[tuple[int, ...]] = []
+    convolution = convolutions.space_to_depth_convolution
+
+    def record(inputs, *values, **options):
+        used.append(inputs.shape)
+        return convolution(inputs, *values, **options)
+
+    monkeypatch.setattr(convolutions, "space_to_depth_convolution", record)
+    args = gpu.parse_args(["--quick"])
+    with mock.patch.object(jax, "default_backend", return_value="gpu"):
+        gpu_steps.our_steps("resnet18", "float32", 2, "train", args)(1)
+        assert not used
+        gpu_steps.our_steps_with_switch("SPACE_TO_DEPTH", "resnet18", "float32", 2, "train", args)
+    assert (2, args.crop_size, args.crop_size, 3) in used

@@ -1,4 +1,4 @@
-"""The benchmark of inference runs from end to end, and hands over figures of both sides."""
+"""The inference benchmark runs end to end and records all contenders."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import shutil
 
 import pytest
 
-from benchmarks import recording
+from benchmarks import harness
 
 
 def test_inference(tmp_path):
     pytest.importorskip("onnxruntime")
     from benchmarks import inference
 
-    shutil.copy(recording.FOLDER / "README.md", tmp_path)
+    shutil.copy(harness.FOLDER / "README.md", tmp_path)
     inference.main(["--quick", "--folder", str(tmp_path)])
-    kept = json.loads((tmp_path / "results" / "inference.json").read_text())
-    assert recording.table(kept["table"]) in (tmp_path / "README.md").read_text()
-    (runs,) = kept["runs"].values()
+    result = json.loads((tmp_path / "results" / "inference.json").read_text())
+    assert harness.markdown_table(result["table"]) in (tmp_path / "README.md").read_text()
+    (runs,) = result["runs"].values()
     assert set(runs) == {inference.JAX, inference.ONNX} and min(map(min, runs.values())) > 0
-    assert kept["versions"]["onnxruntime"]
+    assert result["versions"]["onnxruntime"]

@@ -1,4 +1,4 @@
-"""A run is compared with a peer that is trained on its very faces, for as long."""
+"""A run is compared with PyTorch, trained on the same faces for as many epochs."""
 
 from __future__ import annotations
 
@@ -9,58 +9,62 @@ import numpy as np
 import pytest
 
 from affect_jax.config import defaults, to_dict
-from affect_jax.evaluate.checkpoint import evaluate_checkpoint
+from affect_jax.evaluate.checkpoint_evaluation import evaluate_checkpoint
 from affect_jax.report import evaluation_page
 from affect_jax.run.workdir import Workdir
-from affect_jax.train.experiment import all_registries
+from affect_jax.train.experiment import load_registries
 from affect_jax.train.loop import train_and_evaluate
-from benchmarks import epoch, learning, peers
+from benchmarks import epoch, frameworks, learning
 
 
 @pytest.fixture
-def run(tmp_path, tiny) -> pathlib.Path:
+def workdir_path(tmp_path, tiny_networks) -> pathlib.Path:
     """Two epochs on sixteen rendered faces."""
-    all_registries()
-    config = epoch.config_of(epoch.parse(["--quick"]), tmp_path)
+    load_registries()
+    config = epoch.create_config(epoch.parse_args(["--quick"]), tmp_path)
     config.schedule.decay = 1.0
     workdir = Workdir(tmp_path / "alexnet_imbalanced-drawn")
     workdir.create()
     workdir.save_config(to_dict(config))
     train_and_evaluate(config, workdir)
-    evaluation_page.write(evaluate_checkpoint(config, workdir, checkpoint="best", split=None))
+    evaluation_page.write_report(
+        evaluate_checkpoint(config, workdir, checkpoint="best", split=None)
+    )
     return workdir.path
 
 
-def test_both_sides_have_scores_of_every_epoch(run, folder):
-    pytest.importorskip("torch").set_num_threads(1)  # else its threads wait for one another
-    learning.main(["--quick", "--folder", str(folder), str(run)])
-    kept = json.loads((folder / "results" / "learning.json").read_text())
-    (sides,) = kept["runs"].values()
-    assert list(sides) == [learning.OURS, learning.PEER] and str(folder) not in json.dumps(kept)
+def test_both_sides_record_scores_of_every_epoch(workdir_path, folder):
+    pytest.importorskip("torch").set_num_threads(1)  # otherwise its threads wait for each other
+    learning.main(["--quick", "--folder", str(folder), str(workdir_path)])
+    result = json.loads((folder / "results" / "learning.json").read_text())
+    (sides,) = result["runs"].values()
+    assert list(sides) == [learning.OURS, learning.PEER] and str(folder) not in json.dumps(result)
     for side in sides.values():
         assert len(side["epochs"]) == len(side["losses"]) == 2 and np.isfinite(side["losses"]).all()
-        assert all(0 <= scored["accuracy"] <= 1 for scored in side["epochs"])
-    written = json.loads((run / "evaluation" / "validation" / "scores.json").read_text())
+        assert all(0 <= scores["accuracy"] <= 1 for scores in side["epochs"])
+    evaluation = json.loads(
+        (workdir_path / "evaluation" / "validation" / "scores.json").read_text()
+    )
     ours = sides[learning.OURS]["epochs"]
-    best = max(ours, key=lambda scored: scored["macro-F1"])
-    assert best["accuracy"] == written["scores"]["categorical.top1.original.accuracy"]
-    assert len(kept["table"]) == 2 and "difference of accuracy" in kept["table"][1]
+    best = max(ours, key=lambda scores: scores["macro-F1"])
+    assert best["accuracy"] == evaluation["scores"]["categorical.top1.original.accuracy"]
+    assert len(result["table"]) == 2 and "difference of accuracy" in result["table"][1]
 
 
-def test_what_the_peer_does_not_train_is_refused(tmp_path):
+def test_unsupported_run_is_refused(tmp_path):
     config = defaults()
     config.sampling = {"name": "down_sampling"}
-    with pytest.raises(SystemExit, match="no such sampling, schedule: .*down"):
-        learning.refuse_others(pathlib.Path("runs/x"), config)
+    with pytest.raises(SystemExit, match="without such sampling, schedule: .*down"):
+        learning.check_is_supported(pathlib.Path("runs/x"), config)
 
 
-def test_an_update_returns_its_loss(tiny):
+def test_torch_train_step_returns_the_loss(tiny_networks):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
-    side = peers.Side("alexnet", dtype="float32", crop_size=32)
-    images = peers.normalized(np.zeros((4, 32, 32, 3), np.uint8))
+    trainer = frameworks.TorchTrainer("alexnet", dtype="float32", crop_size=32)
+    images = frameworks.normalize_images(np.zeros((4, 32, 32, 3), np.uint8))
     labels = torch.tensor([0, 1, 2, 3])
-    side.network.train()
+    trainer.network.train()
     with torch.no_grad():
-        expected = torch.nn.functional.cross_entropy(side.network(images), labels)
-    assert float(side.update(images, labels)) == pytest.approx(float(expected), rel=1e-5)
+        expected = torch.nn.functional.cross_entropy(trainer.network(images), labels)
+    assert float(trainer.train_step(images, labels)) == pytest.approx(float(expected), rel=1e-5)

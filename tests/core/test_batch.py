@@ -1,3 +1,5 @@
+"""Batches: targets, masks, padding, splitting and checks."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -18,99 +20,99 @@ from affect_jax.core.batch import (
 
 
 def columns(num_faces: int = 22, seed: int = 0) -> dict[str, np.ndarray]:
-    """Label columns of every kind: each id, annotated and not."""
+    """Creates label columns with every id, in which 30% of the other labels are missing."""
     random = np.random.default_rng(seed)
 
-    def some(shape: tuple[int, ...]) -> np.ndarray:
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
         values = random.uniform(0.1, 1, (num_faces, *shape)).astype(np.float32)
         values[random.uniform(size=num_faces) < 0.3] = np.nan
         return values
 
     result = {"expression": np.arange(num_faces) % 12 - 1}
-    result |= {"valence": some(()), "arousal": some(())}
-    result |= {"action_units": some((18,)), "action_unit_sides": some((2, 18))}
-    return result | {"landmarks": some((68, 2))}
+    result |= {"valence": draw(()), "arousal": draw(())}
+    result |= {"action_units": draw((18,)), "action_unit_sides": draw((2, 18))}
+    return result | {"landmarks": draw((68, 2))}
 
 
-def whole_batch(rows: np.ndarray, side: int = 4) -> Batch:
-    taken = take_rows(make_targets(columns()), rows)
-    return {**taken, "image": np.ones((len(rows), side, side, 3), np.uint8)}
+def complete_batch(rows: np.ndarray, side: int = 4) -> Batch:
+    batch = take_rows(make_targets(columns()), rows)
+    return {**batch, "image": np.ones((len(rows), side, side, 3), np.uint8)}
 
 
 @pytest.mark.parametrize("num_classes", [7, 8])
-def test_targets_mask_what_is_no_class(num_classes):
+def test_labels_that_are_no_class_are_masked(num_classes):
     ids = np.arange(-1, 11)
-    found = make_targets({"expression": ids}, num_classes)
+    targets = make_targets({"expression": ids}, num_classes)
     expected = (ids >= 0) & (ids < num_classes)
-    np.testing.assert_array_equal(found["expression_mask"], expected)
-    np.testing.assert_array_equal(found["expression"], np.where(expected, ids, 0))
+    np.testing.assert_array_equal(targets["expression_mask"], expected)
+    np.testing.assert_array_equal(targets["expression"], np.where(expected, ids, 0))
 
 
-def test_targets_mask_what_is_not_annotated():
+def test_missing_annotations_are_masked():
     data = columns()
     data["valence"][0], data["arousal"][0] = 0.5, np.nan
     data["action_units"][1] = 0.5
     data["action_units"][1, 3] = np.nan
-    found = make_targets(data)
-    assert not found["valence_arousal_mask"][0]
-    assert found["action_units_mask"][1].sum() == 17
+    targets = make_targets(data)
+    assert not targets["valence_arousal_mask"][0]
+    assert targets["action_units_mask"][1].sum() == 17
     for name in ("valence_arousal", "action_units", "action_unit_sides", "landmarks"):
-        mask = found[f"{name}_mask"]
+        mask = targets[f"{name}_mask"]
         source = {"valence_arousal": np.stack([data["valence"], data["arousal"]], -1)}.get(name)
         source = data[name] if source is None else source
-        np.testing.assert_array_equal(found[name][mask], source[mask])
-        assert not found[name][~mask].any()
+        np.testing.assert_array_equal(targets[name][mask], source[mask])
+        assert not targets[name][~mask].any()
 
 
-def test_targets_of_a_set_with_expressions_only_are_masked():
-    found = make_targets({"expression": np.array([1, 2])})
+def test_missing_columns_are_masked():
+    targets = make_targets({"expression": np.array([1, 2])})
     for name in ("valence_arousal", "action_units", "landmarks"):
-        assert not found[f"{name}_mask"].any()
-        assert not found[name].any()
+        assert not targets[f"{name}_mask"].any()
+        assert not targets[name].any()
 
 
-def test_landmarks_that_all_faces_have_lie_in_memory_once():
-    """They are most of what a streaming run holds of a face."""
-    known = np.random.default_rng(0).uniform(size=(22, 68, 2)).astype(np.float32)
-    data = {**columns(), "landmarks": known}
-    before = known.copy()
-    assert np.shares_memory(make_targets(data)["landmarks"], known)
-    assert (known == before).all()
+def test_complete_landmarks_are_not_copied():
+    """Landmarks take most of the memory of a run that streams its images."""
+    landmarks = np.random.default_rng(0).uniform(size=(22, 68, 2)).astype(np.float32)
+    data = {**columns(), "landmarks": landmarks}
+    before = landmarks.copy()
+    assert np.shares_memory(make_targets(data)["landmarks"], landmarks)
+    assert (landmarks == before).all()
 
 
-def test_targets_follow_the_table():
-    found = make_targets(columns())
+def test_targets_have_the_declared_types_and_shapes():
+    targets = make_targets(columns())
     for name, (dtype, shape, mask_shape) in TARGETS.items():
-        assert found[name].dtype == dtype and found[name].shape == (22, *shape)
-        assert found[f"{name}_mask"].dtype == bool
-        assert found[f"{name}_mask"].shape == (22, *mask_shape)
+        assert targets[name].dtype == dtype and targets[name].shape == (22, *shape)
+        assert targets[f"{name}_mask"].dtype == bool
+        assert targets[f"{name}_mask"].shape == (22, *mask_shape)
 
 
-def test_annotated_counts_a_face_with_any_of_the_heads():
-    found = make_targets(columns())
-    expression = has_target(found, ["expression"])
-    np.testing.assert_array_equal(expression, found["expression_mask"])
-    both = has_target(found, ["expression", "action_units"])
-    np.testing.assert_array_equal(both, expression | found["action_units_mask"].any(axis=1))
+def test_has_target_is_true_for_a_target_of_any_head():
+    targets = make_targets(columns())
+    expression = has_target(targets, ["expression"])
+    np.testing.assert_array_equal(expression, targets["expression_mask"])
+    both = has_target(targets, ["expression", "action_units"])
+    np.testing.assert_array_equal(both, expression | targets["action_units_mask"].any(axis=1))
     assert both.sum() > expression.sum()
 
 
 @given(st.lists(st.integers(-1, 21), min_size=1, max_size=12))
-def test_take_gives_the_rows_and_masks_padding(rows):
+def test_take_rows_selects_rows_and_masks_padding(rows):
     rows = np.array(rows)
-    found = make_targets(columns())
-    batch = take_rows(found, rows)
+    targets = make_targets(columns())
+    batch = take_rows(targets, rows)
     check_batch({**batch, "image": np.zeros((len(rows), 2, 2, 3), np.uint8)})
     real = rows >= 0
     np.testing.assert_array_equal(batch["valid"], real)
     np.testing.assert_array_equal(batch["index"][real], rows[real])
-    for name, values in found.items():
+    for name, values in targets.items():
         np.testing.assert_array_equal(batch[name][real], values[rows[real]])
         assert not batch[name][~real].any()
 
 
-def test_pad_adds_faces_that_are_not_valid():
-    batch = whole_batch(np.arange(5))
+def test_pad_batch_adds_faces_that_are_not_valid():
+    batch = complete_batch(np.arange(5))
     padded = pad_batch(batch, 8)
     check_batch(padded)
     assert padded["valid"].tolist() == [True] * 5 + [False] * 3
@@ -121,38 +123,38 @@ def test_pad_adds_faces_that_are_not_valid():
 
 
 @given(st.sampled_from([1, 2, 3, 4, 6, 12]))
-def test_split_keeps_the_order(devices):
-    batch = whole_batch(np.arange(12))
+def test_split_for_devices_keeps_the_order(devices):
+    batch = complete_batch(np.arange(12))
     parts = split_for_devices(batch, devices)
     for name, values in batch.items():
         assert parts[name].shape == (devices, 12 // devices, *values.shape[1:])
         np.testing.assert_array_equal(np.concatenate(list(parts[name])), values)
 
 
-def test_split_refuses_what_does_not_divide():
+def test_split_for_devices_needs_a_divisible_batch():
     with pytest.raises(ValueError, match="12 cannot be split over 5"):
-        split_for_devices(whole_batch(np.arange(12)), 5)
+        split_for_devices(complete_batch(np.arange(12)), 5)
 
 
-@pytest.mark.parametrize("name", sorted(whole_batch(np.arange(3))))
-def test_check_names_the_key_that_is_missing_or_wrong(name):
-    good = whole_batch(np.arange(3))
+@pytest.mark.parametrize("name", sorted(complete_batch(np.arange(3))))
+def test_check_batch_names_the_missing_or_wrong_key(name):
+    good = complete_batch(np.arange(3))
     check_batch(good)
     without = {key: values for key, values in good.items() if key != name}
     with pytest.raises(ValueError, match=f"'{name}'"):
         check_batch(without)
     with pytest.raises(ValueError, match=f"'{name}'"):
         check_batch({**good, name: good[name].astype(np.float64)})
-    if name != "valid":  # a `valid` that is too short makes all the others wrong
+    if name != "valid":  # a `valid` that is too short makes all other keys wrong
         with pytest.raises(ValueError, match=f"'{name}'"):
             check_batch({**good, name: good[name][:2]})
 
 
-def test_check_finds_masks_that_lie():
-    batch = whole_batch(np.array([0, 1, -1]))
-    lying = {**batch, "expression_mask": np.array([True, True, True])}
+def test_check_batch_detects_inconsistent_masks():
+    batch = complete_batch(np.array([0, 1, -1]))
+    inconsistent = {**batch, "expression_mask": np.array([True, True, True])}
     with pytest.raises(ValueError, match="'expression_mask' is True on padding"):
-        check_batch(lying)
+        check_batch(inconsistent)
     values = batch["valence_arousal"].copy()
     values[2] = np.nan
     with pytest.raises(ValueError, match="'valence_arousal' is not 0"):

@@ -1,3 +1,5 @@
+"""Registries: names, options, types and error messages."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -29,23 +31,23 @@ def test_names_are_sorted(trunks):
     assert "alexnet" in trunks and "vgg" not in trunks
 
 
-def test_unknown_name_says_the_nearest_and_all(trunks):
+def test_unknown_name_lists_the_nearest_and_all_names(trunks):
     with pytest.raises(UserError, match="did you mean 'alexnet'.*Known: alexnet, resnet18"):
         trunks["alexnt"]
 
 
-def test_second_registration_is_an_error(trunks):
+def test_registering_a_name_twice_is_an_error(trunks):
     with pytest.raises(ValueError, match="registered twice"):
         trunks.register("alexnet")(lambda: None)
 
 
-def test_create_passes_options_and_fixed_arguments(trunks):
-    made = trunks.create({"name": "alexnet", "width": 3}, dtype="bfloat16")
-    assert made == ("alexnet", 3, "bfloat16")
+def test_create_passes_options_and_supplied_arguments(trunks):
+    trunk = trunks.create({"name": "alexnet", "width": 3}, dtype="bfloat16")
+    assert trunk == ("alexnet", 3, "bfloat16")
 
 
 @pytest.mark.parametrize(
-    ("spec", "problem"),
+    ("spec", "expected"),
     [
         (
             {"name": "alexnet", "widht": 3},
@@ -57,18 +59,21 @@ def test_create_passes_options_and_fixed_arguments(trunks):
         ({}, "name is missing"),
     ],
 )
-def test_problems_names_the_option(trunks, spec, problem):
-    assert any(problem in found for found in trunks.problems(spec, fixed=("dtype",)))
+def test_find_problems_names_the_option(trunks, spec, expected):
+    problems = trunks.find_problems(spec, supplied=("dtype",))
+    assert any(expected in problem for problem in problems)
 
 
-def test_no_problem_in_a_right_spec(trunks):
-    assert trunks.problems({"name": "resnet18", "depth": 18}, fixed=("dtype",)) == []
+def test_find_problems_is_empty_for_a_valid_spec(trunks):
+    assert trunks.find_problems({"name": "resnet18", "depth": 18}, supplied=("dtype",)) == []
 
 
-def test_options_that_fit_are_options():
-    assert registry.fits(1, float) and not registry.fits(True, float)
-    assert registry.fits((1, 2.5), Sequence[float]) and not registry.fits("ab", Sequence[str])
-    assert registry.fits({"trunk": 0.1}, Mapping[str, float] | None)
-    assert not registry.fits({"trunk": "0.1"}, Mapping[str, float] | None)
-    assert registry.fits(None, int | None) and not registry.fits(None, int)
-    assert registry.wanted(Sequence[str] | None) == "a tuple of str or None"
+def test_matches_type_and_describe_type():
+    assert registry.matches_type(1, float) and not registry.matches_type(True, float)
+    assert registry.matches_type((1, 2.5), Sequence[float]) and not registry.matches_type(
+        "ab", Sequence[str]
+    )
+    assert registry.matches_type({"trunk": 0.1}, Mapping[str, float] | None)
+    assert not registry.matches_type({"trunk": "0.1"}, Mapping[str, float] | None)
+    assert registry.matches_type(None, int | None) and not registry.matches_type(None, int)
+    assert registry.describe_type(Sequence[str] | None) == "a tuple of str or None"

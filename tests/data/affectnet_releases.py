@@ -1,4 +1,4 @@
-"""Small releases of AffectNet, in both layouts, with the defects that a test asks for."""
+"""Writes small releases of AffectNet, in both layouts, optionally with defects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def first_release(
     images: str = "Manually_Annotated_Images",
     extra: tuple[list, ...] = (),
 ) -> pathlib.Path:
-    """A release: labels go round the eleven, every fourth face has no valence and arousal."""
+    """Writes a release; labels cycle through the eleven, every fourth face has no dimensions."""
     folder = base / images
     (base / tables).mkdir(parents=True, exist_ok=True)
     for split, total in (("training", training), ("validation", validation)):
@@ -46,26 +46,26 @@ def first_release(
             path = f"{i % 3}/{split}{i}.jpg"
             (folder / str(i % 3)).mkdir(parents=True, exist_ok=True)
             picture(i).save(folder / path)
-            axes = (-2, -2) if i % 4 == 3 else (i / 100, -i / 100)
-            lines.append(line(path, i % 11, *axes))
+            dimensions = (-2, -2) if i % 4 == 3 else (i / 100, -i / 100)
+            lines.append(line(path, i % 11, *dimensions))
         write_csv(base / tables / f"{split}.csv", lines + list(extra) * (split == "training"))
     return base
 
 
-def second_release(base: pathlib.Path, *, texts: bool = False, nested: bool = False) -> None:
+def second_release(base: pathlib.Path, *, as_text: bool = False, nested: bool = False) -> None:
     for name, total in (("train_set", 12), ("val_set", 5)):
-        place = base / name / name if nested else base / name
-        (place / "images").mkdir(parents=True)
-        (place / "annotations").mkdir()
+        folder = base / name / name if nested else base / name
+        (folder / "images").mkdir(parents=True)
+        (folder / "annotations").mkdir()
         for i in range(total):
-            picture(i, 24).save(place / "images" / f"{i}.jpg")
+            picture(i, 24).save(folder / "images" / f"{i}.jpg")
             values = {"exp": i % 8, "val": -2 if i == 3 else i / 50, "aro": -i / 50}
-            for ending, value in values.items():
-                array = np.array(str(value) if texts else value)
-                np.save(place / "annotations" / f"{i}_{ending}.npy", array)
+            for suffix, value in values.items():
+                array = np.array(str(value) if as_text else value)
+                np.save(folder / "annotations" / f"{i}_{suffix}.npy", array)
             points = np.linspace(0, 23, 136)
             array = points.reshape(68, 2) if i % 2 else points
-            np.save(place / "annotations" / f"{i}_lnd.npy", array)
+            np.save(folder / "annotations" / f"{i}_lnd.npy", array)
 
 
 def prepare(base: pathlib.Path, data_dir: pathlib.Path, **options):

@@ -1,4 +1,4 @@
-"""A release and its prepared records, which no test changes."""
+"""A release and its prepared records; tests do not modify them."""
 
 from __future__ import annotations
 

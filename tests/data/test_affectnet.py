@@ -1,4 +1,4 @@
-"""AffectNet on small releases made here, in both layouts: features, counts, refusals."""
+"""AffectNet on small generated releases, in both layouts: features, counts, errors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from PIL import Image
 
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
-from affect_jax.data import affectnet, label_parsing
-from affect_jax.data.builder import open_split
-from affect_jax.data.records import Records, unsquared
+from affect_jax.data import affectnet, annotation_parsing
+from affect_jax.data.record_reader import Records, restore_aspect_ratio
+from affect_jax.data.tfds_builder import open_split
 from tests.data.affectnet_releases import (
     SIZE,
     first_release,
@@ -44,7 +44,9 @@ def test_splits_and_features(builder):
     split = open_split(builder, "training")
     assert len(split) == 24 and split.classes == labels.EXPRESSIONS
     record = split.records[0]
-    assert [split.records.image(row) for row in range(24)] == [r["image"] for r in split.records]
+    assert [split.records.read_jpeg(row) for row in range(24)] == [
+        r["image"] for r in split.records
+    ]
     assert set(record) == set(builder.info.features)
     assert simplejpeg.decode_jpeg(record["image"]).shape == (SIZE, SIZE, 3)
     assert simplejpeg.decode_jpeg_header(record["image"])[3] == "420"
@@ -53,22 +55,22 @@ def test_splits_and_features(builder):
     np.testing.assert_array_equal(record["box"], [4, 5, 30, 32])
 
 
-def test_every_row_becomes_its_record(builder):
+def test_every_row_is_written_to_its_record(builder):
     split = open_split(builder, "training")
     columns = split.columns()
     rows_by_id = by_id(split)
     assert sorted(rows_by_id) == sorted(f"{i % 3}/training{i}.jpg" for i in range(24))
     for i in range(24):
-        at = rows_by_id[f"{i % 3}/training{i}.jpg"]
-        record = split.records[at]
-        assert record["expression"] == columns["expression"][at] == i % 11
+        row = rows_by_id[f"{i % 3}/training{i}.jpg"]
+        record = split.records[row]
+        assert record["expression"] == columns["expression"][row] == i % 11
         valence = np.nan if i % 4 == 3 else np.float32(i / 100)
         for name, value in (("valence", valence), ("arousal", -valence)):
             np.testing.assert_array_equal(np.float32(record[name]), value)
-            np.testing.assert_array_equal(columns[name][at], value)
-        picture_there = np.asarray(picture(i).crop((4, 5, 34, 37)).resize((SIZE, SIZE)))
+            np.testing.assert_array_equal(columns[name][row], value)
+        expected_image = np.asarray(picture(i).crop((4, 5, 34, 37)).resize((SIZE, SIZE)))
         image = simplejpeg.decode_jpeg(record["image"])
-        assert np.abs(image.astype(int) - picture_there).mean() < 8
+        assert np.abs(image.astype(int) - expected_image).mean() < 8
 
 
 def test_columns_have_the_records_types_and_landmarks(builder):
@@ -85,19 +87,19 @@ def test_columns_have_the_records_types_and_landmarks(builder):
         "id": (6,),
     }
     assert columns["expression"].dtype == np.int64 and columns["valence"].dtype == np.float32
-    at = 2
-    np.testing.assert_array_equal(columns["landmarks"][at], split.records[at]["landmarks"])
+    row = 2
+    np.testing.assert_array_equal(columns["landmarks"][row], split.records[row]["landmarks"])
     first = np.array([4.0, 4 + 26 / 135])  # of POINTS, mapped from the box into the face
     expected = (first - (4, 5) + 0.5) * (SIZE / 30, SIZE / 32) - 0.5
-    np.testing.assert_allclose(columns["landmarks"][at][0], expected, atol=0.01)
+    np.testing.assert_allclose(columns["landmarks"][row][0], expected, atol=0.01)
     np.testing.assert_allclose(columns["aspect"], 30 / 32)
-    # One scale for both axes again, that of the box's height: pixels of the source by SIZE / 32.
-    source = unsquared(columns["landmarks"], columns["aspect"])[at]
+    # Both axes have the scale of the box's height: SIZE / 32 per pixel of the source.
+    source = restore_aspect_ratio(columns["landmarks"], columns["aspect"])[row]
     np.testing.assert_allclose(source[0] + (0.5 * 30 / 32, 0.5), (first - (4, 5) + 0.5) * SIZE / 32,
                                atol=0.01)  # fmt: skip
 
 
-def test_records_travel_to_other_processes(builder):
+def test_records_can_be_pickled(builder):
     split = pickle.loads(pickle.dumps(open_split(builder, "training")))
     assert split.records[-1]["id"] == open_split(builder, "training").records[23]["id"]
     with pytest.raises(IndexError):
@@ -109,33 +111,37 @@ def test_records_of_several_files_are_one_sequence(builder):
     paths = [
         path for name in ("training", "validation") for path in builder.info.splits[name].filepaths
     ]
-    both = Records(paths, [24, 6], builder.info.features)
-    found = [record["id"] for record in both]
-    assert found == [record["id"] for part in parts for record in part]
+    records = Records(paths, [24, 6], builder.info.features)
+    ids = [record["id"] for record in records]
+    assert ids == [record["id"] for part in parts for record in part]
 
 
 def test_prepared_records_need_no_release(builder):
-    again = prepare(pathlib.Path("nowhere"), builder.data_path.parents[2])
-    assert open_split(again, "training").fingerprint == open_split(builder, "training").fingerprint
+    reopened = prepare(pathlib.Path("nowhere"), builder.data_path.parents[2])
+    assert (
+        open_split(reopened, "training").fingerprint == open_split(builder, "training").fingerprint
+    )
 
 
 def test_preparing_twice_and_with_more_workers_gives_the_same_files(release, builder, tmp_path):
-    """Also in another process, where hash tables have another order."""
+    """Includes another process, where hash tables have another order."""
     task = "import sys; from affect_jax.data.affectnet import affectnet as prepare; prepare("
     task += f"manual_dir=sys.argv[1], data_dir=sys.argv[2], image_size={SIZE}, num_workers=1)"
     repository = pathlib.Path(__file__).resolve().parents[2]
-    there = str(tmp_path / "there")
-    subprocess.run([sys.executable, "-c", task, str(release), there], cwd=repository, check=True)
-    places = [pathlib.Path(there) / "affectnet" / f"manual_{SIZE}" / "1.1.0"]
-    places += [prepare(release, tmp_path / str(n), num_workers=n).data_path for n in (1, 2)]
+    other_process = str(tmp_path / "there")
+    subprocess.run(
+        [sys.executable, "-c", task, str(release), other_process], cwd=repository, check=True
+    )
+    folders = [pathlib.Path(other_process) / "affectnet" / f"manual_{SIZE}" / "1.1.0"]
+    folders += [prepare(release, tmp_path / str(n), num_workers=n).data_path for n in (1, 2)]
     names = {path.name for path in builder.data_path.iterdir()}
-    for place in places:
-        assert {path.name for path in place.iterdir()} == names
+    for folder in folders:
+        assert {path.name for path in folder.iterdir()} == names
         for name in names:
-            assert (place / name).read_bytes() == (builder.data_path / name).read_bytes(), name
+            assert (folder / name).read_bytes() == (builder.data_path / name).read_bytes(), name
 
 
-def test_three_configs_are_known_to_tfds():
+def test_tfds_lists_three_configs():
     assert sorted(affectnet.AffectNet.builder_configs) == [
         "automatic_256",
         "manual_256",
@@ -143,7 +149,7 @@ def test_three_configs_are_known_to_tfds():
     ]
 
 
-def test_options_have_folders_of_their_own(release, builder, tmp_path):
+def test_each_set_of_options_has_its_own_folder(release, builder, tmp_path):
     wide = prepare(release, tmp_path, margin=0.25)
     assert wide.data_path.parts[-3:] == ("affectnet", f"manual_{SIZE}_margin_0.25", "1.1.0")
     split, narrow = open_split(wide, "training"), open_split(builder, "training")
@@ -152,7 +158,7 @@ def test_options_have_folders_of_their_own(release, builder, tmp_path):
     assert split.records[0]["image"] != narrow.records[0]["image"]
 
 
-def test_unknown_variant_says_the_nearest(tmp_path):
+def test_unknown_variant_error_suggests_the_nearest(tmp_path):
     with pytest.raises(UserError, match="did you mean 'manual'"):
         prepare(tmp_path, tmp_path / "data", variant="manuel")
 
@@ -161,7 +167,7 @@ def test_unknown_variant_says_the_nearest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tables", "images", "given"),
+    ("tables", "images", "manual_dir"),
     [
         (".", "Manually_Annotated_Images", "."),
         (".", "Manually_Annotated_Images", "Manually_Annotated_Images"),
@@ -170,13 +176,13 @@ def test_unknown_variant_says_the_nearest(tmp_path):
         ("AffectNet", "AffectNet/Manually_Annotated_Images", "."),
     ],
 )
-def test_first_release_is_found(tmp_path, tables, images, given):
+def test_first_release_is_found(tmp_path, tables, images, manual_dir):
     first_release(tmp_path / "r", training=2, validation=2, tables=tables, images=images)
-    prepared = prepare(tmp_path / "r" / given, tmp_path / "data")
+    prepared = prepare(tmp_path / "r" / manual_dir, tmp_path / "data")
     assert len(open_split(prepared, "training")) == 2
 
 
-def test_file_without_a_header(tmp_path):
+def test_csv_without_a_header(tmp_path):
     first_release(tmp_path / "r", training=3, validation=2)
     table = tmp_path / "r" / "validation.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[1:]))
@@ -194,31 +200,31 @@ def automatic_release(base: pathlib.Path) -> pathlib.Path:
     return base
 
 
-def test_automatic_set_is_validated_on_the_manual_one(tmp_path):
+def test_automatic_set_uses_the_manual_validation_split(tmp_path):
     first_release(automatic_release(tmp_path / "r"))
     prepared = prepare(tmp_path / "r", tmp_path / "data", variant="automatic")
     assert len(open_split(prepared, "training")) == 5
     assert len(open_split(prepared, "validation")) == 6
 
 
-def test_automatic_set_alone_has_no_validation(tmp_path, capfd):
+def test_automatic_set_alone_has_no_validation_split(tmp_path, capfd):
     automatic_release(tmp_path / "r")
     prepared = prepare(tmp_path / "r", tmp_path / "data", variant="automatic")
-    assert "without a validation split" in capfd.readouterr().err
+    assert "has no validation split" in capfd.readouterr().err
     with pytest.raises(UserError, match="split 'validation': unknown.*Known: training"):
         open_split(prepared, "validation")
 
 
-@pytest.mark.parametrize("texts", [False, True])
+@pytest.mark.parametrize("as_text", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
-def test_second_release(tmp_path, texts, nested):
-    second_release(tmp_path / "r", texts=texts, nested=nested)
+def test_second_release(tmp_path, as_text, nested):
+    second_release(tmp_path / "r", as_text=as_text, nested=nested)
     prepared = prepare(tmp_path / "r", tmp_path / "data", variant="second")
     split = open_split(prepared, "training")
-    columns, at = split.columns(), by_id(split)
+    columns, rows_by_id = split.columns(), by_id(split)
     assert len(split) == 12 and len(open_split(prepared, "validation")) == 5
     for i in range(12):
-        row = at[f"{i}.jpg"]
+        row = rows_by_id[f"{i}.jpg"]
         assert columns["expression"][row] == i % 8
         np.testing.assert_equal(columns["valence"][row], np.float32(np.nan if i == 3 else i / 50))
         np.testing.assert_array_equal(split.records[row]["box"], [0, 0, 24, 24])
@@ -226,7 +232,7 @@ def test_second_release(tmp_path, texts, nested):
         np.testing.assert_allclose(columns["landmarks"][row][67, 1], last, rtol=1e-5)
 
 
-def test_second_release_counts_what_has_no_partner(tmp_path):
+def test_second_release_counts_images_without_annotations(tmp_path):
     second_release(tmp_path / "r")
     (tmp_path / "r/train_set/images/4.jpg").unlink()
     (tmp_path / "r/train_set/annotations/5_exp.npy").unlink()
@@ -261,12 +267,12 @@ def broken_rows(folder: pathlib.Path) -> dict[str, list]:
         "path leaves the image folder": line("../training.csv"),
         "file cannot be read: Too many levels of symbolic links": line("loop.jpg"),
         "box has no area": line("good.jpg", box=(1, 1, 0, 9)),
-        "box lies outside the image": line("good.jpg", box=(100, 1, 9, 9)),
+        "box is outside the image": line("good.jpg", box=(100, 1, 9, 9)),
         "face_x: 'left' is not a number": line("good.jpg", box=("left", 1, 9, 9)),
         "expression: '11' is outside 0..10": line("good.jpg", 11),
         "valence: '' is not a number": line("good.jpg", 1, ""),
         "arousal: '3' is outside -1..1": line("good.jpg", 1, 0, 3),
-        "expression: '' is not a number": ["good.jpg", 3],  # it ends too early
+        "expression: '' is not a number": ["good.jpg", 3],  # the row is too short
     }
 
 
@@ -290,7 +296,7 @@ def test_every_row_is_written_or_skipped_with_its_reason(tmp_path, capfd):
     assert sorted(columns["expression"][same]) == [1, 4] and len(set(columns["id"])) == 26
 
 
-def test_too_many_skipped_rows_are_an_error_and_leave_nothing(tmp_path):
+def test_too_many_skipped_rows_are_an_error_and_write_no_records(tmp_path):
     base = first_release(tmp_path / "r", extra=tuple(line(f"no{i}.jpg") for i in range(30)))
     with pytest.raises(UserError) as caught:
         prepare(base, tmp_path / "data", max_skipped=0.3)
@@ -303,7 +309,7 @@ def test_too_many_skipped_rows_are_an_error_and_leave_nothing(tmp_path):
     assert not list(refused.parent.glob("*1.1.0*"))
 
 
-def test_an_error_of_too_many_shows_ten_wherever_they_are(tmp_path):
+def test_error_for_too_many_skipped_rows_lists_ten(tmp_path):
     extra = tuple(line(f"no{i}.jpg") for i in range(12))
     base = first_release(tmp_path / "r", extra=extra)
     with pytest.raises(UserError, match="10 of the first 34 rows") as caught:
@@ -311,13 +317,13 @@ def test_an_error_of_too_many_shows_ten_wherever_they_are(tmp_path):
     assert len(caught.value.problems) == 10
 
 
-def test_one_skipped_row_of_few_is_an_error_by_default(tmp_path):
+def test_one_skipped_row_in_a_small_split_is_an_error_by_default(tmp_path):
     base = first_release(tmp_path / "r", extra=(line("no.jpg"),))
     with pytest.raises(UserError, match="max_skipped = 0.01"):
         prepare(base, tmp_path / "data")
 
 
-def test_none_usable_is_an_error_whatever_is_allowed(tmp_path):
+def test_no_usable_row_is_an_error_even_with_max_skipped_1(tmp_path):
     base = first_release(tmp_path / "r")
     write_csv(base / "validation.csv", [line("0/training0.jpg", "joyful")])
     with pytest.raises(UserError, match="validation: none of 1 rows can be used"):
@@ -327,8 +333,8 @@ def test_none_usable_is_an_error_whatever_is_allowed(tmp_path):
 # --- real photographs ---
 
 
-def test_real_faces_are_prepared_whole(real_faces, tmp_path):
-    """Beside a peer that cuts the same boxes out with Pillow and reads the table by itself."""
+def test_real_faces_are_prepared_completely(real_faces, tmp_path):
+    """Compares with a reference that reads the table and crops the boxes with Pillow."""
     prepared = prepare(real_faces, tmp_path, image_size=64, num_workers=2)
     counts = np.bincount(open_split(prepared, "training").columns()["expression"]).tolist()
     assert counts == [2200, 1800, 146, 214, 10, 102, 148, 5]
@@ -341,16 +347,23 @@ def test_real_faces_are_prepared_whole(real_faces, tmp_path):
     assert (prepared.data_path / "skipped.csv").read_text() == "split,row,id,reason\n"
     with open(real_faces / "validation.csv", newline="") as file:
         rows = {row["subDirectory_filePath"]: row for row in csv.DictReader(file)}
-    for place in range(0, 630, 21):
-        record = split.records[place]
-        row = rows[columns["id"][place]]
-        assert columns["expression"][place] == int(row["expression"])
-        x, y, width, height = (int(row[name]) for name in label_parsing.BOX)
+    for index in range(0, 630, 21):
+        record = split.records[index]
+        row = rows[columns["id"][index]]
+        assert columns["expression"][index] == int(row["expression"])
+        x, y, width, height = (int(row[name]) for name in annotation_parsing.BOX_FIELDS)
         [path] = real_faces.glob(f"*/{row['subDirectory_filePath']}")
         with Image.open(path) as photograph:
             frame = (x, y, min(x + width, photograph.width), min(y + height, photograph.height))
-            peer = photograph.convert("RGB").crop(frame).resize((64, 64), Image.Resampling.BOX)
+            expected = photograph.convert("RGB").crop(frame).resize((64, 64), Image.Resampling.BOX)
         face = simplejpeg.decode_jpeg(record["image"]).astype(int)
-        peers = (peer, np.roll(peer, 2, axis=1), np.roll(peer, 2, axis=0), np.flip(peer, 1))
-        right, *wrong = (np.abs(face - one).mean() for one in peers)
-        assert right < 5 and right + 2 < min(wrong)  # JPEG's own loss, and less than a shift's
+        candidates = (
+            expected,
+            np.roll(expected, 2, axis=1),
+            np.roll(expected, 2, axis=0),
+            np.flip(expected, 1),
+        )
+        error, *other_errors = (np.abs(face - candidate).mean() for candidate in candidates)
+        assert error < 5 and error + 2 < min(
+            other_errors
+        )  # JPEG's loss, smaller than the error of a shift

@@ -1,4 +1,4 @@
-"""AffectNet when something is missing, damaged or changed, and when processes die."""
+"""AffectNet with missing, damaged or changed files, and with dying processes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from affect_jax.core.errors import UserError
 from affect_jax.data import DATASETS, affectnet, face_images, worker_processes
-from affect_jax.data.builder import open_split
-from affect_jax.data.records import Verification
+from affect_jax.data.record_reader import BackgroundVerification
+from affect_jax.data.tfds_builder import open_split
 from tests.data.affectnet_releases import (
     SIZE,
     first_release,
@@ -22,16 +22,16 @@ from tests.data.affectnet_releases import (
     prepare,
 )
 
-# --- what is not there, or not as it was ---
+# --- missing or changed files ---
 
 
-def test_without_the_data_the_error_says_what_to_do(tmp_path):
+def test_error_for_missing_data_has_instructions(tmp_path):
     for manual_dir in ("", str(tmp_path / "none"), str(tmp_path)):
         with pytest.raises(UserError) as caught:
             DATASETS["affectnet"](manual_dir=manual_dir, data_dir=str(tmp_path / "data"))
         text = str(caught.value)
         for words in (
-            "AffectNet is not there",
+            "AffectNet is missing",
             "a million faces",
             "licence",
             "University of Denver",
@@ -47,7 +47,7 @@ def test_without_the_data_the_error_says_what_to_do(tmp_path):
 
 
 @pytest.mark.bad_input
-def test_tables_that_are_not_as_published(tmp_path):
+def test_malformed_tables_are_errors(tmp_path):
     base = first_release(tmp_path / "r")
     table = base / "training.csv"
     good = table.read_text()
@@ -68,7 +68,7 @@ def test_tables_that_are_not_as_published(tmp_path):
         prepare(base, tmp_path / "data")
 
 
-def test_records_of_another_release_are_not_used_in_silence(release, tmp_path):
+def test_records_of_another_release_are_refused(release, tmp_path):
     prepare(release, tmp_path / "data")
     other = first_release(tmp_path / "other", training=5)
     with pytest.raises(UserError, match=r"prepared from other files \(training.csv differ"):
@@ -88,7 +88,7 @@ def test_fingerprint_changes_with_a_label_and_with_a_picture(tmp_path):
         assert lines != table.read_text().splitlines()
         table.write_text("\n".join(lines))
 
-    found = [
+    fingerprints = [
         fingerprint("same", lambda base: None),
         fingerprint("again", lambda base: None),
         fingerprint("label", relabel),
@@ -97,12 +97,12 @@ def test_fingerprint_changes_with_a_label_and_with_a_picture(tmp_path):
             lambda base: picture(9).save(base / "Manually_Annotated_Images/0/training0.jpg"),
         ),
     ]
-    assert found[0] == found[1] and len(set(found)) == 3
+    assert fingerprints[0] == fingerprints[1] and len(set(fingerprints)) == 3
 
 
 @pytest.fixture
 def copy(builder, tmp_path):
-    """The prepared records, to be damaged."""
+    """A copy of the prepared records, for tests that damage it."""
     shutil.copytree(builder.data_path.parents[2], tmp_path / "copy")
     return prepare(pathlib.Path("nowhere"), tmp_path / "copy")
 
@@ -111,7 +111,7 @@ def copy(builder, tmp_path):
 @pytest.mark.parametrize(
     "name", ["affectnet-training.array_record-00000-of-00001", "training.labels.npz"]
 )
-def test_damaged_files_are_named(copy, name):
+def test_error_names_the_damaged_file(copy, name):
     path = copy.data_path / name
     content = path.read_bytes()
     flipped = bytearray(content)
@@ -132,7 +132,7 @@ def test_damaged_files_are_named(copy, name):
     open_split(copy, "validation").verify()
 
 
-def test_damaged_description_is_named(copy):
+def test_error_names_a_damaged_prepared_json(copy):
     (copy.data_path / "prepared.json").write_text("{")
     with pytest.raises(UserError, match="prepared.json: it is not JSON"):
         open_split(copy, "training")
@@ -148,9 +148,9 @@ def test_damaged_description_is_named(copy):
         '{"files": {"training": {"a": {"sha256": "0"}}}, "source": {}, "counts": {"training": {}}}',
     ],
 )
-def test_a_description_in_another_form_is_named(copy, content):
+def test_error_names_a_malformed_prepared_json(copy, content):
     (copy.data_path / "prepared.json").write_text(content)
-    with pytest.raises(UserError, match="prepared.json: it names no files with their hashes"):
+    with pytest.raises(UserError, match="prepared.json: it lists no files with their hashes"):
         open_split(copy, "training")
     (copy.data_path / "prepared.json").unlink()
     (copy.data_path / "prepared.json").mkdir()
@@ -160,26 +160,26 @@ def test_a_description_in_another_form_is_named(copy, content):
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize("content", [None, "", "{", "\x00\xff", '{"splits": 3}', '{"name": []}'])
-def test_what_describes_the_records_is_not_believed(copy, content):
+def test_damaged_dataset_info_is_an_error(copy, content):
     path = copy.data_path / "dataset_info.json"
     path.unlink() if content is None else path.write_bytes(content.encode("latin-1"))
-    message = "(describes its records cannot be read|file is missing).*to prepare"
-    with pytest.raises(UserError, match=message) as told:
+    message = "(description of its records cannot be read|file is missing).*to prepare"
+    with pytest.raises(UserError, match=message) as error_info:
         prepare(pathlib.Path("nowhere"), copy.data_path.parents[2])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error_info.value)
 
 
-def test_another_number_of_records_is_noticed(copy):
+def test_wrong_number_of_records_is_an_error(copy):
     path = copy.data_path / "dataset_info.json"
     text = path.read_text()
     assert text.count('"24"') == 1
     path.write_text(text.replace('"24"', '"23"'))
-    again = prepare(pathlib.Path("nowhere"), copy.data_path.parents[2])
-    with pytest.raises(UserError, match="it tells of 23 records, not 24"):
-        open_split(again, "training")
+    reopened = prepare(pathlib.Path("nowhere"), copy.data_path.parents[2])
+    with pytest.raises(UserError, match="it lists 23 records, not 24"):
+        open_split(reopened, "training")
 
 
-def test_a_file_that_does_not_open_says_why_and_may_open_later(copy):
+def test_error_for_an_unreadable_file_has_the_reason_and_is_not_cached(copy):
     records = open_split(copy, "training").records
     folder = pathlib.Path(copy.data_path)
     path = folder / "affectnet-training.array_record-00000-of-00001"
@@ -197,45 +197,45 @@ def test_a_file_that_does_not_open_says_why_and_may_open_later(copy):
     assert records[0]["id"]
 
 
-def test_a_shard_of_another_preparation_is_noticed_before_anything_is_kept(copy):
-    """It is as large as the right one: ArrayRecord pads its files."""
+def test_background_verification_detects_a_shard_of_another_preparation(copy):
+    """The shard has the right size, since ArrayRecord pads its files."""
     name = "affectnet-training.array_record-00000-of-00001"
     path = copy.data_path / name
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] + content[len(content) // 2 :][::-1])
     splits = [open_split(copy, split) for split in ("validation", "training")]
-    with Verification(splits) as verification, pytest.raises(UserError, match=name):
+    with BackgroundVerification(splits) as verification, pytest.raises(UserError, match=name):
         verification.check()
     path.write_bytes(content)
-    with Verification(splits) as verification:
+    with BackgroundVerification(splits) as verification:
         verification.check()
 
 
 # --- processes ---
 
 
-def test_unwritable_folder_is_named(release, tmp_path):
+def test_error_for_an_unwritable_folder_has_instructions(release, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="choose another folder with --config.data.data_dir"):
         prepare(release, tmp_path / "file")
 
 
-def test_order_and_bound_of_the_pool():
-    taken = []
+def test_map_ordered_keeps_the_order_and_reads_few_items_ahead():
+    rows_read = []
 
-    def source():
+    def read_rows():
         for i in range(2000):
-            taken.append(i)
+            rows_read.append(i)
             yield face_images.Row(i, str(i), "", {})
 
-    found = worker_processes.in_order(list, source(), num_workers=2)
-    assert next(found).number == 0
-    assert len(taken) < 10 * worker_processes.CHUNK  # only what is under way was read
-    assert [row.number for row in found] == list(range(1, 2000))
+    results = worker_processes.map_ordered(list, read_rows(), num_workers=2)
+    assert next(results).number == 0
+    assert len(rows_read) < 10 * worker_processes.CHUNK_SIZE  # only rows in flight were read
+    assert [row.number for row in results] == list(range(1, 2000))
 
 
 def test_two_processes_prepare_once(release, tmp_path):
-    """Both come out with the records; the folder's lock lets one write and one wait."""
+    """Both succeed; the lock of the folder lets one write and the other wait."""
     options = {"image_size": SIZE, "num_workers": 1}
     task = functools.partial(affectnet.affectnet, manual_dir=str(release), **options)
     context = multiprocessing.get_context("spawn")
@@ -249,9 +249,10 @@ def test_two_processes_prepare_once(release, tmp_path):
     assert (prepared / "prepared.json").is_file()
 
 
-def test_workers_and_the_registry_do_without_tfds():
+def test_workers_and_the_registry_do_not_import_tfds_or_jax():
     code = (
-        "import sys; import affect_jax.data, affect_jax.data.face_images, affect_jax.data.worker_processes;"
+        "import sys; import affect_jax.data;"
+        "import affect_jax.data.face_images, affect_jax.data.worker_processes;"
         "sys.exit('tensorflow_datasets' in sys.modules or 'jax' in sys.modules)"
     )
     repository = pathlib.Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""Memory is used again, but only when nobody needs what lies there."""
+"""Batch buffers are reused, but never while an array refers to them."""
 
 from __future__ import annotations
 
@@ -20,127 +20,133 @@ from hypothesis import strategies as st
 from affect_jax.data import batch_buffers
 
 
-def test_buffers_are_lent_again_but_never_while_in_use():
-    buffers, kept, addresses = batch_buffers.Buffers(), [], []
+def test_buffers_are_reused_but_never_while_in_use():
+    pool, references, addresses = batch_buffers.BufferPool(), [], []
     for step in range(60):
-        image = buffers.take((8, 4, 4, 3))
+        image = pool.acquire((8, 4, 4, 3))
         image[:] = step
         addresses.append(image.__array_interface__["data"][0])
         if step % 3 == 0:
-            kept.append((step, image[2:].reshape(-1)))  # a view of a view
-        elif step % 3 == 1:  # on a CPU JAX may look into the same memory
-            kept.append((step, jax.device_put(image.reshape(2, 4, -1))))
+            references.append((step, image[2:].reshape(-1)))  # a view of a view
+        elif step % 3 == 1:  # on a CPU, JAX may share the memory
+            references.append((step, jax.device_put(image.reshape(2, 4, -1))))
         del image
     assert len(set(addresses)) < 60
-    for step, view in kept:
+    for step, view in references:
         assert (np.asarray(view) == step).all()
 
 
 @contextlib.contextmanager
-def filled(slots, workers=2, batches=1000):
-    """Threads that fill slots with their own batches, as workers; gives a way to wait for one."""
-    done = [threading.Event() for _ in range(batches)]
+def fill_in_threads(pool, workers=2, batches=1000):
+    """Fills batches in threads, like workers; yields a function that waits for a batch."""
+    filled_events = [threading.Event() for _ in range(batches)]
 
-    def work(first):
+    def fill_batches(first):
         with contextlib.suppress(RuntimeError):
             for batch in range(first, batches, workers):
-                slots.fill(batch)[:] = batch % 251
-                done[batch].set()
+                pool.acquire_slot(batch)[:] = batch % 251
+                filled_events[batch].set()
 
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(workers)]
+    threads = [threading.Thread(target=fill_batches, args=(first,)) for first in range(workers)]
     for thread in threads:
         thread.start()
 
     def wait(batch):
-        assert done[batch].wait(timeout=60)
+        assert filled_events[batch].wait(timeout=60)
 
     try:
         yield wait
     finally:
-        slots.close()  # where they wait for a slot
+        pool.close()  # unblocks threads that wait for a slot
         for thread in threads:
             thread.join(timeout=60)
     assert not any(thread.is_alive() for thread in threads)
 
 
-def taken(slots, wait, batch):
+def wait_and_take(pool, wait, batch):
     wait(batch)
-    image = slots.take(batch)
+    image = pool.take_batch(batch)
     assert (image == batch % 251).all()
     return image
 
 
-def place(image):
+def address(image):
     return image.__array_interface__["data"][0]
 
 
 @settings(max_examples=20, deadline=None)
 @given(
-    ahead=st.integers(2, 5),
-    lent=st.integers(0, 3),
+    in_flight=st.integers(2, 5),
+    spare=st.integers(0, 3),
     shape=st.sampled_from([(2, 3), (3, 40, 40, 3)]),
-    ages=st.lists(st.integers(0, 30), min_size=1, max_size=60),
+    lifetimes=st.lists(st.integers(0, 30), min_size=1, max_size=60),
 )
-def test_a_slot_is_filled_again_only_when_nothing_looks_into_it(ahead, lent, shape, ages):
-    """Whatever is kept, and for however many batches, stays as it is, and nobody waits for ever."""
-    slots, kept = batch_buffers.Slots(ahead, lent, shape), []
-    with filled(slots) as wait:
-        for batch, age in enumerate(ages):
-            image = taken(slots, wait, batch)
-            view = image.reshape(-1)[1:]  # JAX may look into the same memory, on a CPU
-            kept.append((batch, batch + age, jax.device_put(image) if age % 2 else view))
+def test_a_slot_is_reused_only_when_no_array_refers_to_it(in_flight, spare, shape, lifetimes):
+    """Batches stay unchanged as long as they are referenced, and no worker waits forever."""
+    pool, references = batch_buffers.SharedBatchPool(in_flight, spare, shape), []
+    with fill_in_threads(pool) as wait:
+        for batch, lifetime in enumerate(lifetimes):
+            image = wait_and_take(pool, wait, batch)
+            view = image.reshape(-1)[1:]  # on a CPU, JAX may share the memory
+            references.append(
+                (batch, batch + lifetime, jax.device_put(image) if lifetime % 2 else view)
+            )
             del image, view
-            for number, _, view in kept:
+            for number, _, view in references:
                 assert (np.asarray(view) == number % 251).all()
-            kept = [entry for entry in kept if entry[1] > batch]
+            references = [entry for entry in references if entry[1] > batch]
 
 
-def test_a_batch_that_is_taken_is_its_slot_unless_too_many_are_kept():
-    slots = batch_buffers.Slots(2, 3, (2, 40, 40, 3))
-    begin = place(np.frombuffer(slots._memory.buf, np.uint8))
-    inside = range(begin, begin + slots._memory.size)
-    with filled(slots) as wait:
-        assert all(place(taken(slots, wait, batch)) in inside for batch in range(20))
-        kept = [taken(slots, wait, batch) for batch in range(20, 30)]
-        assert [place(image) in inside for image in kept] == [True] * 3 + [False] * 7
-        kept.clear()
-        assert place(taken(slots, wait, 30)) in inside
-        assert place(taken(slots, wait, 31)) % batch_buffers.ALIGNMENT == 0
+def test_a_taken_batch_is_a_view_unless_too_many_are_referenced():
+    pool = batch_buffers.SharedBatchPool(2, 3, (2, 40, 40, 3))
+    first_address = address(np.frombuffer(pool._memory.buf, np.uint8))
+    pool_addresses = range(first_address, first_address + pool._memory.size)
+    with fill_in_threads(pool) as wait:
+        assert all(
+            address(wait_and_take(pool, wait, batch)) in pool_addresses for batch in range(20)
+        )
+        references = [wait_and_take(pool, wait, batch) for batch in range(20, 30)]
+        assert [address(image) in pool_addresses for image in references] == [True] * 3 + [
+            False
+        ] * 7
+        references.clear()
+        assert address(wait_and_take(pool, wait, 30)) in pool_addresses
+        assert address(wait_and_take(pool, wait, 31)) % batch_buffers.ALIGNMENT_BYTES == 0
 
 
-def open_memory():
-    """Shared memory that a file of this process keeps, and that it looks into."""
+def open_shared_memory():
+    """Shared memory that this process has open or mapped."""
     files = [os.readlink(path) for path in glob.glob("/proc/self/fd/*") if os.path.islink(path)]
     maps = pathlib.Path("/proc/self/maps").read_text().splitlines()
     return [name for name in files + maps if "/dev/shm/psm_" in name]
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="Linux tells what is open")
-@pytest.mark.parametrize("last", ["batch", "slots"])
-def test_slots_go_with_the_last_who_looks_into_them(last):
-    before = open_memory()
-    slots = batch_buffers.Slots(2, 1, (2, 3))
-    with filled(slots, batches=2) as wait:
-        image = taken(slots, wait, 0)
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux's /proc")
+@pytest.mark.parametrize("last", ["batch", "pool"])
+def test_shared_memory_is_freed_with_the_last_reference(last):
+    before = open_shared_memory()
+    pool = batch_buffers.SharedBatchPool(2, 1, (2, 3))
+    with fill_in_threads(pool, batches=2) as wait:
+        image = wait_and_take(pool, wait, 0)
     if last == "batch":
-        del slots
+        del pool
         gc.collect()
         assert (image == 0).all()
         del image
     else:
-        del image, slots
+        del image, pool
     gc.collect()
-    assert open_memory() == before
+    assert open_shared_memory() == before
 
 
-def test_a_batch_that_is_kept_to_the_end_ends_in_silence():
+def test_a_batch_referenced_at_exit_causes_no_message():
     code = (
-        "from affect_jax.data import memory\n"
-        "slots = memory.Slots(2, 1, (2, 3))\n"
-        "slots.fill(0)[:] = 7\n"
-        "kept = slots.take(0)\n"
-        "slots.close()\n"
-        "print(kept.sum())\n"
+        "from affect_jax.data import batch_buffers\n"
+        "pool = batch_buffers.SharedBatchPool(2, 1, (2, 3))\n"
+        "pool.acquire_slot(0)[:] = 7\n"
+        "batch = pool.take_batch(0)\n"
+        "pool.close()\n"
+        "print(batch.sum())\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "42\n", "")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "42\n", "")

@@ -1,4 +1,4 @@
-"""Preparation by Apache Beam: the same bytes as without, and never half a data set."""
+"""Preparation by Apache Beam: the same bytes as without it, and never a partial data set."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def expected(release, tmp_path_factory) -> dict[str, bytes]:
-    """What is written without Beam."""
+    """The files that are written without Beam."""
     data = tmp_path_factory.mktemp("local")
     return contents(prepare(release, data, max_skipped=0.1).data_path)
 
 
 @pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
-def test_every_byte_is_that_of_the_local_way(release, expected, tmp_path, mode):
-    """By two workers, in threads and in processes of their own."""
+def test_files_are_identical_to_those_without_beam(release, expected, tmp_path, mode):
+    """With two workers, as threads and as processes."""
     pytest.importorskip("apache_beam")
     options = LOCAL.replace("multi_threading", mode)
     builder = prepare(release, tmp_path, max_skipped=0.1, beam=options)
-    found = contents(builder.data_path)
+    files = contents(builder.data_path)
     assert builder.counts["training"] == {"read": 64, "skipped": 2, "written": 62}
-    assert found["skipped.csv"].decode().count("training") >= 2
-    assert set(found) == set(expected)
+    assert files["skipped.csv"].decode().count("training") >= 2
+    assert set(files) == set(expected)
     for name, content in expected.items():
-        assert found[name] == content, name
+        assert files[name] == content, name
 
 
-def test_too_many_unusable_rows_prepare_nothing(release, tmp_path):
+def test_too_many_unusable_rows_write_no_records(release, tmp_path):
     pytest.importorskip("apache_beam")
     with pytest.raises(UserError, match="2 of the first 64 rows.*more than max_skipped"):
         prepare(release, tmp_path, max_skipped=0.01, beam=LOCAL)
@@ -67,63 +67,64 @@ def test_too_many_unusable_rows_prepare_nothing(release, tmp_path):
     assert list(tmp_path.rglob("refused.csv"))
 
 
-def test_without_beam_the_error_says_what_to_install(release, tmp_path, monkeypatch):
+def test_error_names_the_package_if_beam_is_not_installed(release, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
     with pytest.raises(UserError, match=r"pip install 'affect_jax\[beam\]'"):
         prepare(release, tmp_path, beam=LOCAL)
 
 
 @pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
-def test_a_split_without_a_usable_row_is_told_as_without_beam(release, tmp_path, mode):
-    """tfds stops at a split of no records, before anything is counted."""
+def test_a_split_without_a_usable_row_has_the_same_error_as_without_beam(release, tmp_path, mode):
+    """tfds raises for a split without records, before rows are counted."""
     pytest.importorskip("apache_beam")
-    spoilt = tmp_path / "release"
-    shutil.copytree(release, spoilt)
-    for image in spoilt.rglob("training*.jpg"):
+    damaged = tmp_path / "release"
+    shutil.copytree(release, damaged)
+    for image in damaged.rglob("training*.jpg"):
         image.write_text("<html>")
     with pytest.raises(UserError, match="10 of the first 10 rows .*cannot be used"):
-        prepare(spoilt, tmp_path / "data", beam=LOCAL.replace("multi_threading", mode))
+        prepare(damaged, tmp_path / "data", beam=LOCAL.replace("multi_threading", mode))
     assert list(tmp_path.rglob("refused.csv"))
     with pytest.raises(UserError, match="training: none of 64 rows can be used"):
-        prepare(spoilt, tmp_path / "other", beam=LOCAL, max_skipped=1.0)
+        prepare(damaged, tmp_path / "other", beam=LOCAL, max_skipped=1.0)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "reason"),
     [
         ("'unclosed", "No closing quotation"),
         ("--direct_num_workers=many", "invalid int value: 'many'"),
         ("--direct_running_mode=sometimes", "invalid choice: 'sometimes'"),
     ],
 )
-def test_options_that_beam_does_not_read_are_one_line(options, said, capfd):
+def test_invalid_beam_options_are_a_one_line_error(options, reason, capfd):
     pytest.importorskip("apache_beam")
     with pytest.raises(UserError) as error:
-        beam_pipeline.options(options)
+        beam_pipeline.parse_options(options)
     assert str(error.value).startswith("data.options.beam = ")
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert reason in str(error.value) and "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
 
 
-DEATH, BROKEN, REFUSED = beam_pipeline.WorkerDied("died"), OSError("lost"), UserError("no rows")
+DEATH = beam_pipeline.WorkerDied("died")
+OS_ERROR, USER_ERROR = OSError("lost"), UserError("no rows")
 
 
 @pytest.mark.parametrize(
-    ("ends", "expected"),
+    ("arrivals", "expected"),
     [
         ([None], None),
-        ([REFUSED, DEATH], REFUSED),
-        ([DEATH, REFUSED], REFUSED),
+        ([USER_ERROR, DEATH], USER_ERROR),
+        ([DEATH, USER_ERROR], USER_ERROR),
         ([DEATH], DEATH),
-        ([DEATH, BROKEN], DEATH),
-        ([DEATH, DEATH, None], None),  # after the last record
-        ([BROKEN, DEATH], DEATH),  # what failed as it died
-        ([BROKEN], BROKEN),
+        ([DEATH, OS_ERROR], DEATH),
+        ([DEATH, DEATH, None], None),  # workers died after the last record
+        ([OS_ERROR, DEATH], DEATH),  # an error caused by the death
+        ([OS_ERROR], OS_ERROR),
     ],
 )
-def test_how_a_pipeline_ended(ends, expected, monkeypatch):
-    monkeypatch.setattr(beam_pipeline, "SECONDS_TO_END", 0.01)
-    told: queue.Queue = queue.Queue()
-    for end in ends:
-        told.put(end)
-    assert beam_pipeline._first(told) is expected
+def test_outcome_of_a_pipeline(arrivals, expected, monkeypatch):
+    monkeypatch.setattr(beam_pipeline, "WORKER_EXIT_SECONDS", 0.01)
+    outcomes: queue.Queue = queue.Queue()
+    for outcome in arrivals:
+        outcomes.put(outcome)
+    assert beam_pipeline._wait_for_outcome(outcomes) is expected

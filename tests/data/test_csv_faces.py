@@ -1,4 +1,4 @@
-"""Any folder of images with a CSV: columns by option, own classes, splits by file or by column."""
+"""A folder of images with CSV labels: column options, own classes, splits by file or by column."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from PIL import Image
 from affect_jax.core import labels
 from affect_jax.core.batch import make_targets
 from affect_jax.core.errors import UserError
-from affect_jax.data.builder import open_split
 from affect_jax.data.csv_faces import csv_faces
-from affect_jax.data.file_builder import read_csv
+from affect_jax.data.image_files_builder import read_csv
+from affect_jax.data.tfds_builder import open_split
 from affect_jax.facs.action_units import UNITS
 
 POINTS = ";".join(str(value) for value in range(136))
 
 
-def write(path: pathlib.Path, *lines) -> None:
+def write_csv(path: pathlib.Path, *lines) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)
 
@@ -54,13 +54,13 @@ def columns_by_id(builder, split: str) -> dict[str, dict]:
 
 
 def test_two_files_with_default_columns(folder):
-    write(folder / "training.csv", ("path", "label"), ("0.png", "sadness"), ("1.png", "6"))
-    write(folder / "validation.csv", ("path", "label"), ("2.png", ""))
+    write_csv(folder / "training.csv", ("path", "label"), ("0.png", "sadness"), ("1.png", "6"))
+    write_csv(folder / "validation.csv", ("path", "label"), ("2.png", ""))
     builder = prepare(folder)
-    found = columns_by_id(builder, "training")
-    assert found["0.png"]["expression"] == labels.EXPRESSIONS.index("sadness")
-    assert found["1.png"]["expression"] == 6
-    assert np.isnan(found["0.png"]["valence"]) and np.isnan(found["0.png"]["landmarks"]).all()
+    rows = columns_by_id(builder, "training")
+    assert rows["0.png"]["expression"] == labels.EXPRESSIONS.index("sadness")
+    assert rows["1.png"]["expression"] == 6
+    assert np.isnan(rows["0.png"]["valence"]) and np.isnan(rows["0.png"]["landmarks"]).all()
     assert columns_by_id(builder, "validation")["2.png"]["expression"] == -1  # not annotated
     record = open_split(builder, "validation").records[0]
     np.testing.assert_array_equal(record["box"], [0, 0, 40, 30])
@@ -68,7 +68,7 @@ def test_two_files_with_default_columns(folder):
 
 def test_columns_boxes_classes_and_a_split_column(folder):
     header = ("what", "where", "x", "y", "w", "h", "v", "a", "points", "part")
-    write(
+    write_csv(
         folder / "all.csv",
         header,
         ("glad", "0.png", 5, 5, 20, 20, 0.5, "", POINTS, "train"),
@@ -91,19 +91,19 @@ def test_columns_boxes_classes_and_a_split_column(folder):
     assert sorted(builder.info.splits) == ["test", "training", "validation"]
     training = open_split(builder, "training")
     assert training.classes == ("cross", "glad")
-    found = columns_by_id(builder, "training")
-    assert (found["0.png"]["expression"], found["1.png"]["expression"]) == (1, 0)
-    np.testing.assert_array_equal(found["0.png"]["valence"], np.float32(0.5))
-    assert np.isnan(found["0.png"]["arousal"]) and np.isnan(found["1.png"]["valence"])
-    np.testing.assert_array_equal(found["1.png"]["arousal"], np.float32(-0.5))
+    rows = columns_by_id(builder, "training")
+    assert (rows["0.png"]["expression"], rows["1.png"]["expression"]) == (1, 0)
+    np.testing.assert_array_equal(rows["0.png"]["valence"], np.float32(0.5))
+    assert np.isnan(rows["0.png"]["arousal"]) and np.isnan(rows["1.png"]["valence"])
+    np.testing.assert_array_equal(rows["1.png"]["arousal"], np.float32(-0.5))
     scaled = (np.array([0, 1]) - 5 + 0.5) * 16 / 20 - 0.5
-    np.testing.assert_allclose(found["0.png"]["landmarks"][0], scaled, rtol=1e-5)
+    np.testing.assert_allclose(rows["0.png"]["landmarks"][0], scaled, rtol=1e-5)
     assert list(columns_by_id(builder, "test")) == ["3.png"]
 
 
 def test_action_units(folder):
-    """Named as other programs name them; what is empty or has no column stays unknown."""
-    write(
+    """Uses column names of other programs; empty fields and missing columns are unknown."""
+    write_csv(
         folder / "training.csv",
         ("path", "label", " AU04_r", "AU12R"),
         ("0.png", "anger", "5", "0"),
@@ -112,22 +112,22 @@ def test_action_units(folder):
     )
     units = {"action_unit_columns": (" AU04_r", "AU12R"), "action_unit_scale": 5.0}
     builder = prepare(folder, validation_csv="", **units)
-    found = columns_by_id(builder, "training")
+    rows = columns_by_id(builder, "training")
     expected = np.full((3, len(UNITS)), np.nan)
     expected[0, UNITS.index(4)], expected[0, UNITS.index(12)] = 1.0, 0.0
     expected[1, UNITS.index(12)] = 0.5
-    np.testing.assert_array_equal([found[f"{i}.png"]["action_units"] for i in range(3)], expected)
+    np.testing.assert_array_equal([rows[f"{i}.png"]["action_units"] for i in range(3)], expected)
     columns = open_split(builder, "training").columns()
-    rows = [columns["id"].tolist().index(f"{i}.png") for i in range(3)]
-    mask = make_targets(columns, 8)["action_units_mask"][rows]
+    indices = [columns["id"].tolist().index(f"{i}.png") for i in range(3)]
+    mask = make_targets(columns, 8)["action_units_mask"][indices]
     np.testing.assert_array_equal(mask, np.isfinite(expected))
-    other = prepare(folder, validation_csv="", **units | {"action_unit_scale": 10.0})
-    assert columns_by_id(other, "training")["0.png"]["action_units"][UNITS.index(4)] == 0.5
+    other_scale = prepare(folder, validation_csv="", **units | {"action_unit_scale": 10.0})
+    assert columns_by_id(other_scale, "training")["0.png"]["action_units"][UNITS.index(4)] == 0.5
 
 
 def test_an_intensity_beyond_the_scale_is_skipped(folder):
     lines = [(f"{i}.png", "anger", value) for i, value in enumerate(("0.5", "3", "-1", "x"))]
-    write(folder / "training.csv", ("path", "label", "AU4"), *lines)
+    write_csv(folder / "training.csv", ("path", "label", "AU4"), *lines)
     options = {"validation_csv": "", "action_unit_columns": ("AU4",), "max_skipped": 1.0}
     skipped = (prepare(folder, **options).data_path / "skipped.csv").read_text()
     assert [line.split(",")[-1] for line in skipped.splitlines()[1:]] == [
@@ -136,20 +136,20 @@ def test_an_intensity_beyond_the_scale_is_skipped(folder):
 
 
 def test_without_a_validation_file(folder):
-    write(folder / "training.csv", ("path", "label"), ("0.png", 0))
+    write_csv(folder / "training.csv", ("path", "label"), ("0.png", 0))
     builder = prepare(folder, validation_csv="")
     assert list(builder.info.splits) == ["training"]
 
 
-def test_whole_images_are_turned_upright_and_boxes_are_not(folder):
+def test_exif_orientation_is_applied_only_without_a_box(folder):
     exif = Image.Exif()
     exif[274] = 6
-    wide = np.zeros((20, 40, 3), np.uint8)
-    wide[:, :20] = 250  # bright on the left: turned right, bright on top
-    Image.fromarray(wide).save(folder / "pictures" / "turned.jpg", exif=exif, quality=95)
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[:, :20] = 250  # bright on the left; rotated to the right: bright at the top
+    Image.fromarray(image).save(folder / "pictures" / "turned.jpg", exif=exif, quality=95)
     header = ("path", "label", "x", "y", "w", "h")
-    write(folder / "training.csv", header, ("turned.jpg", 0, "", "", "", ""))
-    write(folder / "validation.csv", header, ("turned.jpg", 0, 0, 0, 40, 20))
+    write_csv(folder / "training.csv", header, ("turned.jpg", 0, "", "", "", ""))
+    write_csv(folder / "validation.csv", header, ("turned.jpg", 0, 0, 0, 40, 20))
     builder = prepare(folder, box_columns=("x", "y", "w", "h"))
     upright = simplejpeg.decode_jpeg(open_split(builder, "training").records[0]["image"])
     stored = simplejpeg.decode_jpeg(open_split(builder, "validation").records[0]["image"])
@@ -157,19 +157,19 @@ def test_whole_images_are_turned_upright_and_boxes_are_not(folder):
     assert stored[:, 2].mean() > 240 > 10 > stored[:, -2].mean()
 
 
-def test_other_options_and_other_tables_are_kept_apart(folder):
-    write(folder / "training.csv", ("path", "label"), ("0.png", 0))
-    one = prepare(folder, validation_csv="")
-    two = prepare(folder, validation_csv="", margin=0.5)
-    assert one.data_path != two.data_path
-    write(folder / "training.csv", ("path", "label"), ("0.png", 1))
+def test_options_have_separate_folders_and_changed_tables_are_an_error(folder):
+    write_csv(folder / "training.csv", ("path", "label"), ("0.png", 0))
+    first = prepare(folder, validation_csv="")
+    second = prepare(folder, validation_csv="", margin=0.5)
+    assert first.data_path != second.data_path
+    write_csv(folder / "training.csv", ("path", "label"), ("0.png", 1))
     with pytest.raises(UserError, match=r"prepared from other files \(training differ"):
         prepare(folder, validation_csv="")
 
 
 def test_skipped_rows_are_listed(folder):
     lines = [("path", "label"), ("0.png", 0), ("none.png", 0), ("1.png", "bored"), ("a,b", 1, 2)]
-    write(folder / "training.csv", *lines)
+    write_csv(folder / "training.csv", *lines)
     builder = prepare(folder, validation_csv="", max_skipped=0.9)
     assert (builder.data_path / "skipped.csv").read_text().splitlines()[1:] == [
         "training,3,none.png,file missing",
@@ -184,14 +184,14 @@ def test_skipped_rows_are_listed(folder):
     [
         ({"path_column": "file"}, "no column file; it has path, label, split"),
         ({"valence_column": "v"}, "no column v"),
-        ({"box_columns": ("x", "y")}, "name x, y, width, height"),
+        ({"box_columns": ("x", "y")}, "must be four, for x, y, width, height"),
         ({"training_csv": "none.csv"}, "none.csv: no such file"),
         ({"image_dir": "none"}, "image folder .*none: no such folder"),
-        ({"split_column": "path"}, "is no name for a split"),
+        ({"split_column": "path"}, "is not a valid name of a split"),
         ({"split_column": "label"}, "names 12 splits"),
         ({"action_unit_columns": ("AU12",)}, "no column AU12"),
-        ({"action_unit_columns": ("AU3",)}, "'AU3' is none of AU1, AU2"),
-        ({"action_unit_columns": ("smile",)}, "'smile' is none of"),
+        ({"action_unit_columns": ("AU3",)}, "'AU3' is not one of AU1, AU2"),
+        ({"action_unit_columns": ("smile",)}, "'smile' is not one of"),
         ({"action_unit_columns": ("AU12", "AU12_r")}, "two columns of AU12"),
         ({"action_unit_scale": 0.0}, "must be above 0"),
         ({"max_skipped": 2.0}, r"data.options.max_skipped = 2.0: must be in \[0, 1\]"),
@@ -199,14 +199,14 @@ def test_skipped_rows_are_listed(folder):
         ({"margin": -1.0}, r"margin = -1.0: must be in \[0, 10\]"),
     ],
 )
-def test_options_that_do_not_fit_the_files(folder, options, message):
+def test_options_that_do_not_match_the_files_are_errors(folder, options, message):
     lines = [("0.png", f"c{i}", "train") for i in range(12)]
-    write(folder / "training.csv", ("path", "label", "split"), *lines)
+    write_csv(folder / "training.csv", ("path", "label", "split"), *lines)
     with pytest.raises(UserError, match=message):
         prepare(folder, validation_csv="", **options)
 
 
-def test_names_that_are_not_utf_8(folder):
+def test_file_names_need_not_be_utf_8(folder):
     name = "gr\udcfc\udcdf.png"  # latin-1 on disk
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / "pictures" / name)
     (folder / "training.csv").write_bytes(b"path,label\ngr\xfc\xdf.png,0\n")

@@ -1,4 +1,4 @@
-"""One face: what is read of a stranger's files, and the reason for whatever is not."""
+"""Reading faces from untrusted files: the pixels, or the reason to skip a face."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.data.one_face import content_of, photograph, row, saved, settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# --- images that are read ---
+# --- valid images ---
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "bmp", "tif", "webp", "gif"])
-def test_kinds_of_files_give_the_same_picture(tmp_path, ending):
+def test_all_formats_give_the_same_pixels(tmp_path, ending):
     path = saved(tmp_path / f"a.{ending}", Image.fromarray(photograph()))
     image = face_images.read_image(path)
     assert image.dtype == np.uint8 and image.shape == (40, 48, 3)
@@ -35,13 +35,13 @@ def test_kinds_of_files_give_the_same_picture(tmp_path, ending):
     assert np.abs(image.astype(int) - photograph()).max() <= tolerance
 
 
-def test_content_counts_and_not_the_ending(tmp_path):
+def test_format_is_detected_from_the_content(tmp_path):
     path = tmp_path / "really_png.jpg"
     path.write_bytes(content_of(photograph(), "PNG"))
     np.testing.assert_array_equal(face_images.read_image(str(path)), photograph())
 
 
-def test_16_bits_are_cut_to_8(tmp_path):
+def test_16_bits_are_truncated_to_8(tmp_path):
     deep = photograph()[:, :, 0].astype(np.uint16) * 256 + 200
     path = saved(tmp_path / "deep.png", Image.fromarray(deep))
     np.testing.assert_array_equal(
@@ -54,7 +54,7 @@ def test_16_bits_are_cut_to_8(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
-def test_modes_become_rgb(tmp_path, mode):
+def test_modes_are_converted_to_rgb(tmp_path, mode):
     ending = "jpg" if mode == "CMYK" else "png"
     path = saved(tmp_path / f"a.{ending}", Image.fromarray(photograph()).convert(mode))
     image = face_images.read_image(path)
@@ -64,13 +64,13 @@ def test_modes_become_rgb(tmp_path, mode):
     assert np.abs(image.astype(int) - photograph()).mean() <= limit
 
 
-def test_first_frame_of_an_animation(tmp_path):
+def test_animation_gives_its_first_frame(tmp_path):
     frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (10, 200)]
     path = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
     assert np.unique(face_images.read_image(path)).tolist() == [10]
 
 
-def test_first_picture_of_a_stereo_camera(tmp_path):
+def test_stereo_image_gives_its_first_frame(tmp_path):
     frames = [Image.fromarray(image) for image in (photograph(), photograph()[::-1])]
     path = saved(
         tmp_path / "a.jpg", frames[0], format="MPO", save_all=True, append_images=frames[1:]
@@ -78,9 +78,9 @@ def test_first_picture_of_a_stereo_camera(tmp_path):
     assert np.abs(face_images.read_image(path).astype(int) - photograph()).max() <= 12
 
 
-def test_exif_rotation_only_when_asked(tmp_path):
+def test_exif_orientation_is_applied_only_with_upright(tmp_path):
     exif = Image.Exif()
-    exif[274] = 6  # "turn right to view"
+    exif[274] = 6  # "rotate 90 degrees clockwise to view"
     path = saved(tmp_path / "a.jpg", Image.fromarray(photograph()), exif=exif, quality=95)
     assert face_images.read_image(path).shape == (40, 48, 3)
     upright = face_images.read_image(path, upright=True)
@@ -88,7 +88,7 @@ def test_exif_rotation_only_when_asked(tmp_path):
     assert np.abs(upright.astype(int) - np.rot90(photograph(), -1)).max() <= 12
 
 
-def test_harmless_defects_keep_the_face(tmp_path):
+def test_harmless_defects_are_accepted(tmp_path):
     whole = content_of(photograph())
     (tmp_path / "more.jpg").write_bytes(whole + b"appended by a careless server")
     (tmp_path / "stray.jpg").write_bytes(whole[:-2] + b"\x12\x34" + whole[-2:])
@@ -96,7 +96,7 @@ def test_harmless_defects_keep_the_face(tmp_path):
         assert face_images.read_image(str(tmp_path / name)).shape == (40, 48, 3)
 
 
-# --- images that are not ---
+# --- defective images ---
 
 
 def png_header(width: int, height: int, data: bytes = b"") -> bytes:
@@ -131,25 +131,25 @@ DEFECTS = {
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_defects_have_reasons(tmp_path, defect):
+def test_each_defect_has_its_reason(tmp_path, defect):
     content, reason = DEFECTS[defect]
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(face_images.Unusable, match=reason):
+    with pytest.raises(face_images.UnusableInputError, match=reason):
         face_images.read_image(str(tmp_path / "a.jpg"))
 
 
 @pytest.mark.bad_input
 def test_floating_point_and_32_bit_pixels_are_refused(tmp_path):
     path = saved(tmp_path / "a.tif", Image.fromarray(np.ones((4, 4), np.float32)))
-    with pytest.raises(face_images.Unusable, match="floating-point"):
+    with pytest.raises(face_images.UnusableInputError, match="floating-point"):
         face_images.read_image(path)
     path = saved(tmp_path / "b.tif", Image.fromarray(np.full((4, 4), 70_000, np.int32)))
-    with pytest.raises(face_images.Unusable, match="more than 16 bits"):
+    with pytest.raises(face_images.UnusableInputError, match="more than 16 bits"):
         face_images.read_image(path)
 
 
 @pytest.mark.bad_input
-def test_things_that_are_no_files(tmp_path):
+def test_paths_that_are_not_files_have_reasons(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
@@ -188,16 +188,16 @@ def test_paths_stay_below_the_folder(tmp_path):
 
 
 @pytest.mark.bad_input
-def test_any_bytes_give_a_picture_or_a_reason(tmp_path):
+def test_any_bytes_give_pixels_or_a_reason(tmp_path):
     path = tmp_path / "a.jpg"
 
     @given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=8), st.booleans())
-    def check(place: int, noise: bytes, cut: bool):
-        damaged = WHOLE[:place] + noise + (b"" if cut else WHOLE[place + len(noise) :])
+    def check(offset: int, noise: bytes, cut: bool):
+        damaged = WHOLE[:offset] + noise + (b"" if cut else WHOLE[offset + len(noise) :])
         path.write_bytes(damaged)
         try:
             image = face_images.read_image(str(path))
-        except face_images.Unusable as unusable:
+        except face_images.UnusableInputError as unusable:
             assert str(unusable)
         else:
             assert image.dtype == np.uint8 and image.ndim == 3
@@ -208,12 +208,12 @@ def test_any_bytes_give_a_picture_or_a_reason(tmp_path):
 @pytest.mark.parametrize("sampling", [0, 1, 2])  # 4:4:4, 4:2:2, 4:2:0
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("grey", [False, True])
-def test_a_jpeg_has_the_pixels_that_pillow_sees(sampling, progressive, grey):
+def test_jpeg_pixels_equal_those_of_pillow(sampling, progressive, grey):
     image = np.random.default_rng(0).integers(0, 256, (41, 67, 3), np.uint8)
-    given = image[:, :, 0] if grey else image
-    content = content_of(given, subsampling=sampling, progressive=progressive)
-    with Image.open(io.BytesIO(content)) as peer:
-        expected = np.asarray(peer.convert("RGB"))
+    source = image[:, :, 0] if grey else image
+    content = content_of(source, subsampling=sampling, progressive=progressive)
+    with Image.open(io.BytesIO(content)) as pillow_image:
+        expected = np.asarray(pillow_image.convert("RGB"))
     np.testing.assert_array_equal(face_images.decode_image(content), expected)
 
 
@@ -231,18 +231,18 @@ def test_crop_is_the_box_clipped_at_the_border(left, top, width, height, margin)
     image = photograph()
     columns = range(max(0, round(left - margin * width)), 48)
     columns = [x for x in columns if x < round(left + width + margin * width)]
-    lines = range(max(0, round(top - margin * height)), 40)
-    lines = [y for y in lines if y < round(top + height + margin * height)]
-    if not columns or not lines:
-        with pytest.raises(face_images.Unusable, match="outside the image"):
-            face_images.crop(image, (left, top, width, height), margin, 16)
+    rows = range(max(0, round(top - margin * height)), 40)
+    rows = [y for y in rows if y < round(top + height + margin * height)]
+    if not columns or not rows:
+        with pytest.raises(face_images.UnusableInputError, match="outside the image"):
+            face_images.crop_and_resize(image, (left, top, width, height), margin, 16)
         return
-    face, frame = face_images.crop(image, (left, top, width, height), margin, 16)
+    face, frame = face_images.crop_and_resize(image, (left, top, width, height), margin, 16)
     assert face.shape == (16, 16, 3)
-    assert frame == (columns[0], lines[0], len(columns), len(lines))
-    part = image[np.ix_(lines, columns)].reshape(-1, 3)
-    assert (face.reshape(-1, 3).min(0) >= part.min(0)).all()  # no pixel is invented
-    assert (face.reshape(-1, 3).max(0) <= part.max(0)).all()
+    assert frame == (columns[0], rows[0], len(columns), len(rows))
+    source_pixels = image[np.ix_(rows, columns)].reshape(-1, 3)
+    assert (face.reshape(-1, 3).min(0) >= source_pixels.min(0)).all()  # no pixel is invented
+    assert (face.reshape(-1, 3).max(0) <= source_pixels.max(0)).all()
 
 
 @given(
@@ -251,37 +251,39 @@ def test_crop_is_the_box_clipped_at_the_border(left, top, width, height, margin)
     size=st.integers(1, 40),
     seed=st.integers(0, 99),
 )
-def test_a_face_is_resized_to_the_bytes_that_opencv_makes_of_bytes(height, width, size, seed):
+def test_resized_pixels_equal_those_of_opencv_on_bytes(height, width, size, seed):
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    kind = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
-    wanted = cv2.resize(image, (size, size), interpolation=kind)
-    assert (face_images.crop(image, (0, 0, width, height), 0.0, size)[0] == wanted).all()
+    interpolation = cv2.INTER_AREA if min(height, width) >= size else cv2.INTER_LINEAR
+    expected = cv2.resize(image, (size, size), interpolation=interpolation)
+    assert (
+        face_images.crop_and_resize(image, (0, 0, width, height), 0.0, size)[0] == expected
+    ).all()
 
 
 def test_a_large_face_is_resized_as_bytes(monkeypatch):
-    """As floats it would take four times the memory; the pixels are the same."""
+    """Floats would take four times the memory; the pixels are the same."""
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
-    as_floats, _ = face_images.crop(image, (0, 0, 60, 50), 0.0, 32)
+    as_floats, _ = face_images.crop_and_resize(image, (0, 0, 60, 50), 0.0, 32)
     monkeypatch.setattr(face_images, "MAX_FLOAT_PIXELS", 50 * 60 - 1)
-    monkeypatch.setattr(cv2, "convertScaleAbs", None)  # what only floats need
-    as_bytes, _ = face_images.crop(image, (0, 0, 60, 50), 0.0, 32)
+    monkeypatch.setattr(cv2, "convertScaleAbs", None)  # used for floats only
+    as_bytes, _ = face_images.crop_and_resize(image, (0, 0, 60, 50), 0.0, 32)
     assert (as_bytes == as_floats).all()
 
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize("size", [(0, 10), (10, 0), (-5, 10), (0.4, 10)])
 def test_box_without_area_is_refused(size):
-    with pytest.raises(face_images.Unusable, match="no area"):
-        face_images.crop(photograph(), (5, 5, *size), 0.0, 16)
+    with pytest.raises(face_images.UnusableInputError, match="no area"):
+        face_images.crop_and_resize(photograph(), (5, 5, *size), 0.0, 16)
 
 
 def test_landmarks_follow_the_pixels():
-    """A bright dot and its landmark end at the same place, shrunk and enlarged."""
+    """A bright dot and its landmark stay at the same position, shrunk and enlarged."""
     for size in (64, 256):
         image = np.zeros((200, 300, 3), np.uint8)
         image[98:103, 148:153] = 255  # centre: x 150, y 100
-        face, frame = face_images.crop(image, (90, 60, 128, 96), 0.0, size)
-        (point,) = face_images.to_frame(np.array([[150.0, 100.0]]), frame, size)
+        face, frame = face_images.crop_and_resize(image, (90, 60, 128, 96), 0.0, size)
+        (point,) = face_images.map_points_to_crop(np.array([[150.0, 100.0]]), frame, size)
         weights = face[:, :, 0].astype(float)
         y, x = np.mgrid[:size, :size]
         centre = [(x * weights).sum() / weights.sum(), (y * weights).sum() / weights.sum()]
@@ -303,7 +305,7 @@ def test_face_is_cropped_encoded_and_mapped(tmp_path):
     )
 
 
-def test_whole_image_where_there_is_no_box(tmp_path):
+def test_without_a_box_the_face_is_the_whole_image(tmp_path):
     saved(tmp_path / "a.jpg", Image.fromarray(photograph()))
     face = face_images.read_face(face_images.Row(1, "a", "a.jpg", {}), settings(tmp_path))
     assert face.box == (0, 0, 48, 40) and face.expression == -1
@@ -312,37 +314,45 @@ def test_whole_image_where_there_is_no_box(tmp_path):
 
 # --- memory ---
 
-SHORT = """
+LOW_MEMORY = """
 import resource, sys
 import psutil
-from affect_jax.data import faces
-from affect_jax.errors import UserError
-from affect_jax.labels import EXPRESSIONS
+from affect_jax.core.errors import UserError
+from affect_jax.core.labels import EXPRESSIONS
+from affect_jax.data import face_images
 
-folder, name, room = sys.argv[1:]
-row = faces.Row(2, name, name, {})
-settings = faces.Settings(folder, 32, 0.0, EXPRESSIONS)
-assert faces.read_face(row._replace(image="small." + name.split(".")[1]), settings).reason == ""
-taken = psutil.Process().memory_info().vms + (int(room) << 20)
-resource.setrlimit(resource.RLIMIT_AS, (taken, taken))
+folder, name, free_mib = sys.argv[1:]
+row = face_images.Row(2, name, name, {})
+settings = face_images.Settings(folder, 32, 0.0, EXPRESSIONS)
+small = row._replace(image="small." + name.split(".")[1])
+assert face_images.read_face(small, settings).reason == ""
+limit_bytes = psutil.Process().memory_info().vms + (int(free_mib) << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
 try:
-    print("kept" if not faces.read_face(row, settings).reason else "skipped")
+    print("read" if not face_images.read_face(row, settings).reason else "skipped")
 except UserError as error:
     print(error)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory limits need Linux")
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "bmp", "webp"])
-def test_a_face_is_not_skipped_for_want_of_memory(tmp_path, ending):
-    """Which faces a data set has must not depend on the machine that prepared it."""
+def test_no_face_is_skipped_because_memory_is_short(tmp_path, ending):
+    """The faces of a data set must not depend on the machine that prepared it."""
     large = Image.fromarray(photograph(3000, 3000))
     saved(tmp_path / f"large.{ending}", large)
     saved(tmp_path / f"small.{ending}", Image.fromarray(photograph()))
-    said = set()
-    for room in (4, 12, 30, 50, 400):
-        command = [sys.executable, "-c", SHORT, str(tmp_path), f"large.{ending}", str(room)]
+    outputs = set()
+    for free_mib in (4, 12, 30, 50, 400):
+        command = [
+            sys.executable,
+            "-c",
+            LOW_MEMORY,
+            str(tmp_path),
+            f"large.{ending}",
+            str(free_mib),
+        ]
         run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
         assert run.returncode == 0, run.stderr
-        said.add(run.stdout.strip().split(" (")[0])
-    assert said == {"kept", f"large.{ending}: no memory is left to decode it"}
+        outputs.add(run.stdout.strip().split(" (")[0])
+    assert outputs == {"read", f"large.{ending}: out of memory while decoding it"}

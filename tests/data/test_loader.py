@@ -1,3 +1,5 @@
+"""Data loader: deterministic batches, memory reuse, failing workers, caching and prefetching."""
+
 from __future__ import annotations
 
 import multiprocessing
@@ -24,7 +26,7 @@ SIDE, FACES = 16, 53
 
 
 class Faces:
-    """Records of faces of one colour, which says the row; `damaged` rows hold other bytes."""
+    """Records of faces whose single colour encodes the row; `damaged` maps rows to other bytes."""
 
     def __init__(self, count: int = FACES, damaged: dict[int, bytes] | None = None):
         self._count, self._damaged = count, damaged or {}
@@ -38,10 +40,10 @@ class Faces:
         return {"image": self._damaged.get(row, jpeg), "id": f"faces/{row}.jpg".encode()}
 
 
-class FacesOfOneMethod(Faces):
-    """Also gives an image without the rest of its record."""
+class FacesWithReadJpeg(Faces):
+    """Faces with a `read_jpeg` method, and whose full records must not be read."""
 
-    def image(self, row: int) -> bytes:
+    def read_jpeg(self, row: int) -> bytes:
         return super().__getitem__(row)["image"]
 
     def __getitem__(self, row: int) -> dict:
@@ -62,11 +64,11 @@ def training_rows(batch_size: int = 8) -> sampling.TrainingRows:
 
 def collect(rows, images=None, **options) -> list[Batch]:
     images = Faces() if images is None else images
-    loaded = loader.batches(images, targets(), rows, image_size=SIDE, **options)
+    batches = loader.load_batches(images, targets(), rows, image_size=SIDE, **options)
     try:
-        return list(loaded)
+        return list(batches)
     finally:
-        loaded.close()
+        batches.close()
 
 
 def assert_equal(first: list[Batch], second: list[Batch]) -> None:
@@ -79,7 +81,7 @@ def assert_equal(first: list[Batch], second: list[Batch]) -> None:
 
 @pytest.fixture(scope="module")
 def reference() -> list[Batch]:
-    """Three epochs, decoded here, one face at a time."""
+    """Three epochs, decoded by this fixture one face at a time."""
     rows, faces, labels = training_rows(), Faces(), targets()
     result = []
     for step in range(3 * rows.steps_per_epoch):
@@ -91,85 +93,87 @@ def reference() -> list[Batch]:
     return result
 
 
-def test_batches_are_those_of_the_order(reference):
-    found = collect(training_rows(), stop=len(reference))
-    for batch in found:
+def test_batches_follow_the_order_of_the_sampler(reference):
+    batches = collect(training_rows(), stop=len(reference))
+    for batch in batches:
         check_batch(batch)
-    assert_equal(found, reference)
+    assert_equal(batches, reference)
 
 
 @pytest.mark.parametrize("start", [1, 12, 13, 30])
 def test_any_start_gives_the_same_batches(reference, start):
-    found = collect(training_rows(), start=start, stop=len(reference))
-    assert_equal(found, reference[start:])
+    batches = collect(training_rows(), start=start, stop=len(reference))
+    assert_equal(batches, reference[start:])
 
 
 def test_a_distant_start_costs_nothing():
     begin = time.perf_counter()
     step = 10**9
-    found = collect(training_rows(), start=step, stop=step + 2)
+    batches = collect(training_rows(), start=step, stop=step + 2)
     assert time.perf_counter() - begin < 2
-    np.testing.assert_array_equal(found[1]["index"], training_rows()[step + 1])
+    np.testing.assert_array_equal(batches[1]["index"], training_rows()[step + 1])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_give_the_same_batches(reference, workers):
-    found = collect(training_rows(), start=9, stop=len(reference), num_workers=workers)
-    assert_equal(found, reference[9:])
+    batches = collect(training_rows(), start=9, stop=len(reference), num_workers=workers)
+    assert_equal(batches, reference[9:])
     assert not multiprocessing.active_children()
 
 
 def test_decoded_faces_give_the_same_batches(reference):
-    counted = []
-    faces = loader.decode_all(Faces(), image_size=SIDE, progress=counted.append)
-    assert faces.shape == (FACES, SIDE, SIDE, 3) and sum(counted) == FACES
+    progress = []
+    faces = loader.decode_split(Faces(), image_size=SIDE, progress=progress.append)
+    assert faces.shape == (FACES, SIDE, SIDE, 3) and sum(progress) == FACES
     assert_equal(collect(training_rows(), faces, stop=len(reference)), reference)
-    every = sampling.EveryRow(FACES, 8)
-    assert_equal(collect(every, faces), collect(every))
+    all_rows = sampling.SequentialRows(FACES, 8)
+    assert_equal(collect(all_rows, faces), collect(all_rows))
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_together_load_the_global_batches(reference, processes):
+def test_slices_of_all_processes_form_the_global_batches(reference, processes):
     parts = [
         collect(training_rows(), stop=6, process_index=p, process_count=processes)
         for p in range(processes)
     ]
-    joined = [
+    global_batches = [
         {name: np.concatenate([batch[name] for batch in step]) for name in step[0]}
         for step in zip(*parts, strict=True)
     ]
-    assert_equal(joined, reference[:6])
+    assert_equal(global_batches, reference[:6])
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, FACES, 64])
 def test_evaluation_loads_every_face_once_and_pads(batch_size):
-    found = collect(sampling.EveryRow(FACES, batch_size))
-    seen = np.concatenate([batch["index"][batch["valid"]] for batch in found])
-    np.testing.assert_array_equal(seen, np.arange(FACES))
-    for batch in found:
+    batches = collect(sampling.SequentialRows(FACES, batch_size))
+    rows = np.concatenate([batch["index"][batch["valid"]] for batch in batches])
+    np.testing.assert_array_equal(rows, np.arange(FACES))
+    for batch in batches:
         check_batch(batch)
         assert len(batch["valid"]) == batch_size
         assert not batch["image"][~batch["valid"]].any()
 
 
-def test_records_that_can_give_the_image_alone_are_asked_for_it(reference):
-    assert_equal(collect(training_rows(), FacesOfOneMethod(), stop=3), reference[:3])
+def test_read_jpeg_is_used_if_available(reference):
+    assert_equal(collect(training_rows(), FacesWithReadJpeg(), stop=3), reference[:3])
 
 
-def test_memory_is_used_again_but_never_while_in_use():
-    loaded = loader.batches(Faces(), targets(), training_rows(), image_size=SIDE)
-    kept, addresses = [], []
+def test_memory_is_reused_but_never_while_in_use():
+    batches = loader.load_batches(Faces(), targets(), training_rows(), image_size=SIDE)
+    references, addresses = [], []
     for step in range(60):
-        image = next(loaded)["image"]
+        image = next(batches)["image"]
         addresses.append(image.__array_interface__["data"][0])
         if step % 3 == 0:
-            kept.append((image[2:].reshape(-1), image[2:].flatten()))  # a view of a view
-        elif step % 3 == 1:  # on a CPU JAX may look into the same memory
-            kept.append((jax.device_put(image.reshape(2, 4, -1)), image.reshape(2, 4, -1).copy()))
+            references.append((image[2:].reshape(-1), image[2:].flatten()))  # a view of a view
+        elif step % 3 == 1:  # on a CPU, JAX may share the memory
+            references.append(
+                (jax.device_put(image.reshape(2, 4, -1)), image.reshape(2, 4, -1).copy())
+            )
         del image
-    loaded.close()
+    batches.close()
     assert len(set(addresses)) < 60
-    for view, copy in kept:
+    for view, copy in references:
         np.testing.assert_array_equal(view, copy)
 
 
@@ -183,67 +187,70 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_record_is_named(damage):
+def test_error_names_a_damaged_record(damage):
     faces = Faces(damaged={11: DAMAGE[damage]})
     with pytest.raises(UserError, match=r"record 11 \(faces/11.jpg\): its image cannot"):
-        collect(sampling.EveryRow(FACES, 8), faces)
+        collect(sampling.SequentialRows(FACES, 8), faces)
 
 
-def test_a_damaged_record_is_named_by_a_worker_too():
+def test_error_of_a_worker_names_a_damaged_record():
     faces = Faces(damaged={3: b""})
     with pytest.raises(UserError, match=r"record 3 \(faces/3.jpg\)"):
-        collect(sampling.EveryRow(FACES, 8), faces, num_workers=1)
+        collect(sampling.SequentialRows(FACES, 8), faces, num_workers=1)
 
 
-def test_a_batch_that_processes_do_not_divide_is_refused():
+def test_batch_size_not_divisible_by_processes_is_an_error():
     with pytest.raises(UserError, match="batch_size = 8: must be a multiple of the 3"):
         collect(training_rows(), process_count=3, stop=1)
 
 
-def test_workers_need_shared_memory(monkeypatch):
-    nothing = types.SimpleNamespace(free=1 << 10)
-    monkeypatch.setattr(psutil, "disk_usage", lambda folder: nothing)
+def test_too_little_shared_memory_is_an_error(monkeypatch):
+    disk = types.SimpleNamespace(free=1 << 10)
+    monkeypatch.setattr(psutil, "disk_usage", lambda folder: disk)
     with pytest.raises(UserError, match="data.num_workers = 2: needs"):
         collect(training_rows(), num_workers=2, stop=1)
 
 
-def test_workers_need_a_system_that_shares_memory(monkeypatch):
+def test_missing_shared_memory_support_is_an_error(monkeypatch):
     def create(*_, **__):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(batch_buffers, "_Memory", create)
+    monkeypatch.setattr(batch_buffers, "_SharedMemory", create)
     with pytest.raises(UserError, match=r"num_workers = 2: no shared memory .*; use 0"):
         collect(training_rows(), num_workers=2, stop=1)
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
 def test_a_worker_that_dies_or_hangs_is_an_error(name):
-    loaded = loader.batches(Faces(), targets(), training_rows(), image_size=SIDE, num_workers=1)
-    next(loaded)  # however long the worker takes to start on a busy machine
-    with loader.Prefetch(loaded, lambda batch: batch, patience=4) as ahead:
-        next(ahead)
+    batches = loader.load_batches(
+        Faces(), targets(), training_rows(), image_size=SIDE, num_workers=1
+    )
+    next(batches)  # however long the worker takes to start on a busy machine
+    with loader.Prefetcher(batches, lambda batch: batch, timeout_seconds=4) as prefetched:
+        next(prefetched)
         (worker,) = multiprocessing.active_children()
         os.kill(worker.pid, getattr(signal, name))
         with pytest.raises(UserError, match="worker"):
             for _ in range(10**6):
-                next(ahead)
+                next(prefetched)
     assert not multiprocessing.active_children()
 
 
-def test_workers_end_with_a_process_that_was_killed(tmp_path):
+def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
         "import multiprocessing, os, signal\n"
         "from affect_jax.data import loader, sampling\n"
         "if __name__ == '__main__':\n"
         "    class Faces(list):\n"
-        "        def image(self, row): return self[row]\n"
+        "        def read_jpeg(self, row): return self[row]\n"
         "    import simplejpeg, numpy as np\n"
         "    faces = Faces([simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))] * 8)\n"
-        "    rows = sampling.TrainingRows(sampling.Natural(), np.zeros(8), seed=0, batch_size=2)\n"
-        "    loaded = loader.batches(faces, {}, rows, image_size=16, num_workers=1)\n"
-        "    next(loaded)\n"
-        "    print(loaded._slots._memory.name)\n"
+        "    sampler = sampling.NoResampling()\n"
+        "    rows = sampling.TrainingRows(sampler, np.zeros(8), seed=0, batch_size=2)\n"
+        "    batches = loader.load_batches(faces, {}, rows, image_size=16, num_workers=1)\n"
+        "    next(batches)\n"
+        "    print(batches._shared_pool._memory.name)\n"
         "    print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -253,7 +260,7 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path):
         command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}, text=True
     )
     assert process.stdout is not None
-    batch_buffers = process.stdout.readline().strip()
+    shared_memory_name = process.stdout.readline().strip()
     workers = [int(pid) for pid in process.stdout.readline().split()]
     process.wait(timeout=20)
     process.stdout.close()
@@ -263,14 +270,14 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path):
         if psutil.Process(workers[0]).status() == psutil.STATUS_ZOMBIE:
             break
         time.sleep(0.05)
-    # On Linux shared memory is a file; Python's own watch removes it.
-    while os.path.exists(f"/dev/shm/{batch_buffers}") and time.monotonic() < deadline:
+    # On Linux, shared memory is a file; Python's resource tracker removes it.
+    while os.path.exists(f"/dev/shm/{shared_memory_name}") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert time.monotonic() < deadline
 
 
 def test_importing_the_loader_starts_no_device():
-    # It is imported by every worker process.
+    # Every worker process imports it.
     code = (
         "import sys; import affect_jax.data.loader; "
         "assert 'tensorflow' not in sys.modules; "
@@ -280,23 +287,23 @@ def test_importing_the_loader_starts_no_device():
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_sources_are_pickled_without_their_memory():
-    source = decoding.Source(Faces(), training_rows(), SIDE, range(4), (0, 1))
+def test_sources_are_pickled_without_their_buffers():
+    source = decoding.BatchSource(Faces(), training_rows(), SIDE, range(4), (0, 1))
     size = len(pickle.dumps(source))
-    kept = [source[i] for i in range(3)]
-    del kept
+    elements = [source[i] for i in range(3)]
+    del elements
     assert len(pickle.dumps(source)) == size
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(source))[2]["rows"], source[2]["rows"])
 
 
 @pytest.mark.parametrize(
-    ("wanted", "host", "devices", "expected"),
+    ("cache", "host", "devices", "expected"),
     [
         ("none", 0, None, "none"),
         ("host", 10**6, None, "host"),
         ("device", 10**6, None, "device"),
         ("device", 0, 10**6, "device"),
-        ("auto", 10**6, None, "host"),  # devices that share the host's memory
+        ("auto", 10**6, None, "host"),  # devices share the host's memory
         ("auto", 2 * 100 * 768, None, "host"),
         ("auto", 2 * 100 * 768 - 1, None, "none"),
         ("auto", 0, 125 * 768, "device"),
@@ -304,25 +311,25 @@ def test_sources_are_pickled_without_their_memory():
         ("auto", 10**6, 125 * 768 - 1, "host"),
     ],
 )
-def test_auto_takes_a_share_of_free_memory(monkeypatch, wanted, host, devices, expected):
-    monkeypatch.setattr(loader, "free_bytes", lambda: host)
-    mode, why = loader.choose_cache(wanted, 100, SIDE, devices)
-    assert mode == expected
-    assert why.startswith(f"cache {expected}")
+def test_auto_uses_a_fraction_of_free_memory(monkeypatch, cache, host, devices, expected):
+    monkeypatch.setattr(loader, "available_bytes", lambda: host)
+    chosen, reason = loader.choose_cache(cache, 100, SIDE, devices)
+    assert chosen == expected
+    assert reason.startswith(f"cache {expected}")
 
 
 @pytest.mark.parametrize(
-    ("wanted", "host", "devices"),
+    ("cache", "host", "devices"),
     [("host", 1000, 10**6), ("device", 10**6, 1000), ("device", 1000, None)],
 )
-def test_a_cache_larger_than_memory_is_refused(monkeypatch, wanted, host, devices):
-    monkeypatch.setattr(loader, "free_bytes", lambda: host)
-    with pytest.raises(UserError, match=f"data.cache = '{wanted}'"):
-        loader.choose_cache(wanted, 100, SIDE, devices)
+def test_cache_larger_than_memory_is_an_error(monkeypatch, cache, host, devices):
+    monkeypatch.setattr(loader, "available_bytes", lambda: host)
+    with pytest.raises(UserError, match=f"data.cache = '{cache}'"):
+        loader.choose_cache(cache, 100, SIDE, devices)
 
 
-def test_free_bytes_is_what_the_machine_has_at_most():
-    assert 0 < loader.free_bytes() <= psutil.virtual_memory().total
+def test_available_bytes_do_not_exceed_total_memory():
+    assert 0 < loader.available_bytes() <= psutil.virtual_memory().total
 
 
 def test_threads_are_limited_by_cores_and_memory(monkeypatch):
@@ -330,8 +337,8 @@ def test_threads_are_limited_by_cores_and_memory(monkeypatch):
     batch_bytes = 256 * 256 * 256 * 3
     assert loader.num_threads(1, 0) == loader.MAX_THREADS
     assert loader.num_threads(1, 16) == 4
-    assert loader.num_threads(4 * batch_bytes, 0) * 4 * batch_bytes <= loader.MAX_BYTES_AHEAD
-    assert loader.num_threads(10 * loader.MAX_BYTES_AHEAD, 0) == 1
+    assert loader.num_threads(4 * batch_bytes, 0) * 4 * batch_bytes <= loader.MAX_PREFETCH_BYTES
+    assert loader.num_threads(10 * loader.MAX_PREFETCH_BYTES, 0) == 1
 
 
 _EARLIER: set[threading.Thread] = set()
@@ -339,98 +346,98 @@ _EARLIER: set[threading.Thread] = set()
 
 @pytest.fixture(autouse=True)
 def earlier_threads():
-    """Threads of other tests in the same process, which may still be on their way out."""
+    """Records threads of other tests in the same process, which may still be ending."""
     _EARLIER.clear()
     _EARLIER.update(threading.enumerate())
 
 
 def prefetch_threads() -> list[str]:
-    own = set(threading.enumerate()) - _EARLIER
-    return [thread.name for thread in own if thread.name == "prefetch"]
+    new_threads = set(threading.enumerate()) - _EARLIER
+    return [thread.name for thread in new_threads if thread.name == "prefetch"]
 
 
-def test_prefetch_gives_every_item_placed_and_in_order():
-    with loader.Prefetch(range(50), lambda item: item * 2) as ahead:
-        assert list(ahead) == [2 * item for item in range(50)]
-        assert next(ahead, None) is None
+def test_prefetch_yields_every_item_transferred_and_in_order():
+    with loader.Prefetcher(range(50), lambda item: item * 2) as prefetched:
+        assert list(prefetched) == [2 * item for item in range(50)]
+        assert next(prefetched, None) is None
     assert not prefetch_threads()
 
 
-def test_prefetch_runs_ahead_by_its_depth_and_no_further():
-    placed: list[int] = []
+def test_prefetch_is_limited_by_its_depth():
+    transferred: list[int] = []
 
-    def place(item: int) -> int:
-        placed.append(item)
+    def transfer(item: int) -> int:
+        transferred.append(item)
         return item
 
-    with loader.Prefetch(iter(range(100)), place, depth=3) as ahead:
+    with loader.Prefetcher(iter(range(100)), transfer, depth=3) as prefetched:
         deadline = time.monotonic() + 5
-        while len(placed) < 4 and time.monotonic() < deadline:
+        while len(transferred) < 4 and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.05)
-        assert len(placed) == 4  # three wait, one is in the thread's hand
-        assert next(ahead) == 0
+        assert len(transferred) == 4  # three wait in the queue, the thread holds one
+        assert next(prefetched) == 0
     assert not prefetch_threads()
 
 
 def test_prefetch_counts_the_time_it_waited():
-    def slowly():
+    def yield_slowly():
         for item in range(3):
             time.sleep(0.1)
             yield item
 
-    with loader.Prefetch(slowly(), lambda item: item) as ahead:
-        list(ahead)
-        assert 0.2 < ahead.waited_seconds < 1
-    with loader.Prefetch(range(3), lambda item: item, depth=3) as ahead:
+    with loader.Prefetcher(yield_slowly(), lambda item: item) as prefetched:
+        list(prefetched)
+        assert 0.2 < prefetched.waited_seconds < 1
+    with loader.Prefetcher(range(3), lambda item: item, depth=3) as prefetched:
         time.sleep(0.2)
-        list(ahead)
-        assert ahead.waited_seconds < 0.1
+        list(prefetched)
+        assert prefetched.waited_seconds < 0.1
 
 
-@pytest.mark.parametrize("where", ["iterator", "place"])
-def test_prefetch_raises_what_was_raised_behind_it(where):
+@pytest.mark.parametrize("source", ["iterator", "transfer"])
+def test_prefetch_raises_errors_of_iterator_and_transfer(source):
     def items():
         yield 1
-        if where == "iterator":
+        if source == "iterator":
             raise KeyError("broken")
         yield 2
 
-    def place(item: int) -> int:
+    def transfer(item: int) -> int:
         if item == 2:
             raise KeyError("broken")
         return item
 
-    with loader.Prefetch(items(), place) as ahead:
-        assert next(ahead) == 1
+    with loader.Prefetcher(items(), transfer) as prefetched:
+        assert next(prefetched) == 1
         with pytest.raises(KeyError, match="broken"):
-            next(ahead)
+            next(prefetched)
         with pytest.raises(StopIteration):
-            next(ahead)
+            next(prefetched)
     assert not prefetch_threads()
 
 
-def test_prefetch_closes_its_iterator_and_may_be_closed_twice():
-    loaded = loader.batches(Faces(), targets(), training_rows(), image_size=SIDE)
-    ahead = loader.Prefetch(loaded, lambda batch: batch)
-    next(ahead)
-    ahead.close()
-    ahead.close()
-    loaded.close()
-    assert next(loaded, None) is None
+def test_prefetch_closes_its_iterator_and_can_be_closed_twice():
+    batches = loader.load_batches(Faces(), targets(), training_rows(), image_size=SIDE)
+    prefetched = loader.Prefetcher(batches, lambda batch: batch)
+    next(prefetched)
+    prefetched.close()
+    prefetched.close()
+    batches.close()
+    assert next(batches, None) is None
     assert not prefetch_threads()
 
 
-def test_prefetch_gives_up_on_an_iterator_that_hangs():
+def test_prefetch_raises_if_its_iterator_hangs():
     release = threading.Event()
 
-    def hangs():
+    def yield_and_hang():
         yield 1
         release.wait(20)
 
-    ahead = loader.Prefetch(hangs(), lambda item: item, patience=0.3)
-    assert next(ahead) == 1
+    prefetched = loader.Prefetcher(yield_and_hang(), lambda item: item, timeout_seconds=0.3)
+    assert next(prefetched) == 1
     threading.Timer(0.8, release.set).start()
     with pytest.raises(UserError, match="no batch in 0.3 seconds"):
-        next(ahead)
+        next(prefetched)
     assert not prefetch_threads()

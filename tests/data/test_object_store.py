@@ -1,4 +1,4 @@
-"""Prepared data in an object store: fsspec's own in memory, which is one for a process."""
+"""Prepared data in an object store: fsspec's in-memory file system, shared within a process."""
 
 from __future__ import annotations
 
@@ -10,120 +10,126 @@ import pytest
 
 from affect_jax.core.errors import UserError
 from affect_jax.data import synthetic_faces
-from affect_jax.data.builder import open_split
-from tests.data.test_synthetic_faces import prepared
+from affect_jax.data.tfds_builder import open_split
+from tests.data.test_synthetic_faces import prepare
 
 URL = "memory://bucket/faces"
 
 
 @pytest.fixture
 def files():
-    """The store, empty."""
-    found = fsspec.filesystem("memory")
-    yield found
-    found.rm("/bucket", recursive=True)
+    """The file system of the store, emptied after the test."""
+    memory_files = fsspec.filesystem("memory")
+    yield memory_files
+    memory_files.rm("/bucket", recursive=True)
 
 
 @pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """Moves to a machine of that name: another cache."""
+def switch_machine(tmp_path, monkeypatch):
+    """Returns a function that simulates another machine by setting another cache folder."""
 
-    def move(name: str):
+    def switch(name: str):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
         return tmp_path / name
 
-    return move
+    return switch
 
 
-def content(folder) -> dict[str, bytes]:
+def read_files(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def no_drawing(monkeypatch) -> None:
-    def refuse(*_, **__):
-        raise AssertionError("a face is drawn")
+def forbid_rendering(monkeypatch) -> None:
+    def fail(*_, **__):
+        raise AssertionError("a face was rendered")
 
-    monkeypatch.setattr(synthetic_faces, "draw_faces", refuse)
+    monkeypatch.setattr(synthetic_faces, "render_records", fail)
 
 
-def test_one_machine_prepares_and_another_copies(files, machine, tmp_path, monkeypatch, capsys):
-    machine("one")
-    first = prepared(URL, seed=5)
-    beside = prepared(tmp_path / "local", seed=5)
-    assert content(first.data_path) == content(beside.data_path)
-    place = "/bucket/faces/" + "/".join(first.data_path.parts[-3:])
-    assert {name.rsplit("/", 1)[1] for name in files.ls(place, detail=False)} == set(
-        content(first.data_path)
+def test_one_machine_prepares_and_another_downloads(
+    files, switch_machine, tmp_path, monkeypatch, capsys
+):
+    switch_machine("first")
+    first = prepare(URL, seed=5)
+    local = prepare(tmp_path / "local", seed=5)
+    assert read_files(first.data_path) == read_files(local.data_path)
+    remote_folder = "/bucket/faces/" + "/".join(first.data_path.parts[-3:])
+    assert {name.rsplit("/", 1)[1] for name in files.ls(remote_folder, detail=False)} == set(
+        read_files(first.data_path)
     )
-    other = machine("other")
-    no_drawing(monkeypatch)
-    second = prepared(URL, seed=5)
-    assert second.data_path.is_relative_to(other)
-    assert content(second.data_path) == content(first.data_path)
-    one, two = (open_split(builder, "training") for builder in (first, second))
-    assert one.fingerprint == two.fingerprint
-    np.testing.assert_array_equal(one.columns()["id"], two.columns()["id"])
+    second_cache = switch_machine("second")
+    forbid_rendering(monkeypatch)
+    second = prepare(URL, seed=5)
+    assert second.data_path.is_relative_to(second_cache)
+    assert read_files(second.data_path) == read_files(first.data_path)
+    first_split, second_split = (open_split(builder, "training") for builder in (first, second))
+    assert first_split.fingerprint == second_split.fingerprint
+    np.testing.assert_array_equal(first_split.columns()["id"], second_split.columns()["id"])
     assert f"copying {URL}" in capsys.readouterr().err
 
 
-def test_a_copy_is_enough(files, machine, monkeypatch):
-    """Without a network, and when the store is gone."""
-    machine("one")
-    before = content(prepared(URL).data_path)
+def test_local_copy_suffices_without_the_store(files, switch_machine, monkeypatch):
+    """It works without a network, and after the store is deleted."""
+    switch_machine("first")
+    before = read_files(prepare(URL).data_path)
     monkeypatch.setattr(fsspec.core, "url_to_fs", None)
-    no_drawing(monkeypatch)
-    assert content(prepared(URL).data_path) == before
+    forbid_rendering(monkeypatch)
+    assert read_files(prepare(URL).data_path) == before
 
 
-def test_what_was_not_sent_whole_is_prepared_again(files, machine):
-    machine("one")
-    first = prepared(URL)
-    place = "/bucket/faces/" + "/".join(first.data_path.parts[-3:])
-    files.rm_file(f"{place}/prepared.json")  # the last to be sent
-    machine("other")
-    assert content(prepared(URL).data_path) == content(first.data_path)
-    assert files.exists(f"{place}/prepared.json")
+def test_incomplete_upload_is_prepared_again(files, switch_machine):
+    switch_machine("first")
+    first = prepare(URL)
+    remote_folder = "/bucket/faces/" + "/".join(first.data_path.parts[-3:])
+    files.rm_file(f"{remote_folder}/prepared.json")  # uploaded last
+    switch_machine("second")
+    assert read_files(prepare(URL).data_path) == read_files(first.data_path)
+    assert files.exists(f"{remote_folder}/prepared.json")
 
 
-def test_a_damaged_file_in_the_store_is_named_and_nothing_is_kept(files, machine, monkeypatch):
-    machine("one")
-    first = prepared(URL)
-    place = "/bucket/faces/" + "/".join(first.data_path.parts[-3:])
+def test_error_names_a_damaged_file_in_the_store_and_no_copy_is_left(
+    files, switch_machine, monkeypatch
+):
+    switch_machine("first")
+    first = prepare(URL)
+    remote_folder = "/bucket/faces/" + "/".join(first.data_path.parts[-3:])
     name = next(
         iter(json.loads((first.data_path / "prepared.json").read_text())["files"]["training"])
     )
-    whole = files.cat_file(f"{place}/{name}")
-    files.pipe_file(f"{place}/{name}", whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
-    other = machine("other")
-    no_drawing(monkeypatch)
-    with pytest.raises(UserError, match=f"{URL}/.*/{name}: .* not those that were written"):
-        prepared(URL)
-    assert not list(other.rglob("*.json"))
-    files.pipe_file(f"{place}/{name}", whole)
-    assert content(prepared(URL).data_path) == content(first.data_path)
+    content = files.cat_file(f"{remote_folder}/{name}")
+    files.pipe_file(
+        f"{remote_folder}/{name}", content[:100] + bytes([content[100] ^ 1]) + content[101:]
+    )
+    second_cache = switch_machine("second")
+    forbid_rendering(monkeypatch)
+    with pytest.raises(UserError, match=f"{URL}/.*/{name}: .* differs from its recorded hash"):
+        prepare(URL)
+    assert not list(second_cache.rglob("*.json"))
+    files.pipe_file(f"{remote_folder}/{name}", content)
+    assert read_files(prepare(URL).data_path) == read_files(first.data_path)
 
 
 @pytest.mark.parametrize(
     "error, message",
     [
         (ImportError("Install s3fs to access S3"), r"Install s3fs .*'affect_jax\[cloud\]'"),
-        (PermissionError("Access\nDenied"), "Access; are the address and your credentials right"),
-        (RuntimeError(), "RuntimeError; are the address"),
+        (PermissionError("Access\nDenied"), "Access; check the address and your credentials"),
+        (RuntimeError(), "RuntimeError; check the address"),
     ],
 )
-def test_a_store_out_of_reach_is_one_line(error, message, machine, monkeypatch):
-    machine("one")
+def test_unreachable_store_is_a_one_line_error(error, message, switch_machine, monkeypatch):
+    switch_machine("first")
 
     def fail(url):
         raise error
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", fail)
-    with pytest.raises(UserError, match=message) as told:
-        prepared("s3://bucket/faces")
-    assert "\n" not in str(told.value)
+    with pytest.raises(UserError, match=message) as error_info:
+        prepare("s3://bucket/faces")
+    assert "\n" not in str(error_info.value)
 
 
-def test_an_unknown_kind_of_store_is_one_line(machine):
-    machine("one")
+def test_unknown_protocol_is_a_one_line_error(switch_machine):
+    switch_machine("first")
     with pytest.raises(UserError, match="flying://bucket.*Protocol not known"):
-        prepared("flying://bucket/faces")
+        prepare("flying://bucket/faces")

@@ -1,4 +1,4 @@
-"""What is written is what `tfds` would write, to a reader; and to itself, byte for byte."""
+"""Records have the content that `tfds` would write, and deterministic bytes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tensorflow_datasets.core import example_serializer, shuffle
 from tensorflow_datasets.proto import tf_example_pb2
 
 from affect_jax.data import external_sort, record_writer
-from affect_jax.data.builder import face_features, make_record
+from affect_jax.data.tfds_builder import face_features, make_record
 
 FEATURES = face_features(32)
-THEIRS = example_serializer.ExampleSerializer(FEATURES.get_serialized_info())
-OURS = record_writer.Serializer(FEATURES.get_serialized_info())
+TFDS_SERIALIZER = example_serializer.ExampleSerializer(FEATURES.get_serialized_info())
+SERIALIZER = record_writer.RecordSerializer(FEATURES.get_serialized_info())
 FLOAT = st.floats(width=32)
 
 
-def ordered(content: bytes) -> bytes:
+def normalize_order(content: bytes) -> bytes:
     return tf_example_pb2.Example.FromString(content).SerializeToString(deterministic=True)
 
 
@@ -32,8 +32,8 @@ def ordered(content: bytes) -> bytes:
     units=st.none() | arrays.arrays(np.float32, (18,), elements=FLOAT),
     box=arrays.arrays(np.float64, (4,), elements=FLOAT),
 )
-def test_a_record_is_the_one_of_tfds(image, identifier, expression, valence, landmarks, units, box):
-    """Also where a file ends in zero bytes, which NumPy's strings lose."""
+def test_records_equal_those_of_tfds(image, identifier, expression, valence, landmarks, units, box):
+    """Includes files that end in zero bytes, which NumPy strings drop."""
     record = make_record(
         identifier,
         image + b"\0",
@@ -44,22 +44,22 @@ def test_a_record_is_the_one_of_tfds(image, identifier, expression, valence, lan
         action_units=units,
     )
     encoded = FEATURES.encode_example(record)
-    found = OURS.serialize_example(encoded)
-    assert found == ordered(THEIRS.serialize_example(encoded))
-    assert found == ordered(found)
-    stored = tf_example_pb2.Example.FromString(found).features.feature["image"]
+    serialized = SERIALIZER.serialize_example(encoded)
+    assert serialized == normalize_order(TFDS_SERIALIZER.serialize_example(encoded))
+    assert serialized == normalize_order(serialized)
+    stored = tf_example_pb2.Example.FromString(serialized).features.feature["image"]
     assert stored.bytes_list.value[0] == image + b"\0"
 
 
-def test_a_full_disk_is_an_error_of_the_system():
+def test_full_disk_raises_os_error():
     with pytest.raises(OSError, match="No space left"):
-        record_writer.Writer().write("/dev/full", [(0, bytes(10_000))])
+        record_writer.RecordWriter().write("/dev/full", [(0, bytes(10_000))])
 
 
-def test_the_library_is_left_as_it_was():
-    before = shuffle.Shuffler, example_serializer.ExampleSerializer
-    with pytest.raises(KeyError), record_writer.ours():
-        assert shuffle.Shuffler is external_sort.Sorter
-        assert example_serializer.ExampleSerializer is record_writer.Serializer
+def test_patched_tfds_io_restores_tfds():
+    originals = shuffle.Shuffler, example_serializer.ExampleSerializer
+    with pytest.raises(KeyError), record_writer.patched_tfds_io():
+        assert shuffle.Shuffler is external_sort.ExternalSorter
+        assert example_serializer.ExampleSerializer is record_writer.RecordSerializer
         raise KeyError
-    assert (shuffle.Shuffler, example_serializer.ExampleSerializer) == before
+    assert (shuffle.Shuffler, example_serializer.ExampleSerializer) == originals

@@ -1,4 +1,4 @@
-"""The set of rendered faces: what is drawn is what is stored, whoever draws it."""
+"""The data set of rendered faces: stored records equal the rendered faces, for any worker count."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from affect_jax.core import labels
 from affect_jax.core.batch import make_targets
 from affect_jax.core.errors import UserError
 from affect_jax.data import DATASETS, synthetic_faces
-from affect_jax.data.builder import open_split
-from affect_jax.facs.render import sample
+from affect_jax.data.tfds_builder import open_split
+from affect_jax.facs.render import random_face
 
 SIZE = 32
 
 
-def prepared(folder, **options):
-    """A small set; worker processes only where a test asks for them."""
+def prepare(folder, **options):
+    """Prepares a small set, by default without worker processes."""
     defaults = {"image_size": SIZE, "num_training": 20, "num_validation": 16, "num_workers": 1}
     return DATASETS["synthetic_faces"](data_dir=str(folder), **{**defaults, **options})
 
 
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory):
-    return prepared(tmp_path_factory.mktemp("faces"), seed=3)
+    return prepare(tmp_path_factory.mktemp("faces"), seed=3)
 
 
-def test_records_are_the_samples(builder):
+def test_records_equal_the_rendered_faces(builder):
     split = open_split(builder, "training")
     assert len(split) == 20
     for record in (split.records[row] for row in range(len(split))):
         name = record["id"].decode()
-        face = sample.sample(3, int(name.removeprefix("training/")), size=SIZE)
+        face = random_face.sample_face(3, int(name.removeprefix("training/")), size=SIZE)
         assert record["expression"] == face.expression
         np.testing.assert_allclose(record["valence"], face.valence, rtol=1e-6)
         np.testing.assert_allclose(record["arousal"], face.arousal, rtol=1e-6)
@@ -44,20 +44,20 @@ def test_records_are_the_samples(builder):
         np.testing.assert_array_equal(record["action_units"], face.sides.max(axis=0))
         image = simplejpeg.decode_jpeg(record["image"], "RGB")
         assert image.shape == (SIZE, SIZE, 3)
-        assert np.abs(image.astype(int) - face.image).mean() < 8  # but for JPEG's loss
+        assert np.abs(image.astype(int) - face.image).mean() < 8  # JPEG is lossy
 
 
-def test_every_label_is_a_target(builder):
-    """Nothing of a drawn face is masked."""
+def test_all_targets_are_known(builder):
+    """No target of a rendered face is masked."""
     targets = make_targets(open_split(builder, "validation").columns())
     for name, values in targets.items():
         assert np.isfinite(np.asarray(values, float)).all(), name
 
 
-def test_validation_is_balanced_and_training_as_asked(builder, tmp_path):
+def test_validation_is_balanced_and_training_follows_skew(builder, tmp_path):
     columns = open_split(builder, "validation").columns()
     assert np.bincount(columns["expression"]).tolist() == [2] * 8
-    balanced = prepared(tmp_path, skew="balanced", num_training=24)
+    balanced = prepare(tmp_path, skew="balanced", num_training=24)
     columns = open_split(balanced, "training").columns()
     assert np.bincount(columns["expression"]).tolist() == [3] * 8
 
@@ -68,19 +68,19 @@ def test_a_larger_set_begins_with_the_smaller_one(builder, tmp_path):
         records = (split.records[row] for row in range(len(split)))
         return {record["id"]: record["image"] for record in records}
 
-    few, many = images(builder), images(prepared(tmp_path, seed=3, num_training=30))
-    assert len(many) == 30 and few.items() <= many.items()
+    smaller, larger = images(builder), images(prepare(tmp_path, seed=3, num_training=30))
+    assert len(larger) == 30 and smaller.items() <= larger.items()
 
 
-def test_workers_change_no_byte(builder, tmp_path):
-    several = prepared(tmp_path, seed=3, num_workers=2)
+def test_number_of_workers_changes_no_byte(builder, tmp_path):
+    two_workers = prepare(tmp_path, seed=3, num_workers=2)
     for split in ("training", "validation"):
-        first, second = (open_split(one, split) for one in (builder, several))
+        first, second = (open_split(data_set, split) for data_set in (builder, two_workers))
         assert first.fingerprint == second.fingerprint
 
 
-def test_faces_are_drawn_as_they_are_written():
-    """Of a million faces few are in memory at a time."""
+def test_faces_are_rendered_lazily():
+    """Only a few of a million faces are in memory at a time."""
     config = synthetic_faces.SyntheticConfig(name="many", num_training=1_000_000, image_size=16)
     builder = synthetic_faces.SyntheticFaces(config=config, data_dir="unused", num_workers=1)
     examples = builder._examples("training", 1_000_000)
@@ -90,9 +90,9 @@ def test_faces_are_drawn_as_they_are_written():
     examples.close()
 
 
-def test_sets_of_other_options_lie_in_other_folders(builder):
+def test_each_set_of_options_has_its_own_folder(builder):
     names = {
-        synthetic_faces.config_of(**{**OPTIONS, option: value}).name
+        synthetic_faces.create_config(**{**OPTIONS, option: value}).name
         for option, value in [("seed", 1), ("skew", "balanced"), ("num_training", 9_000),
                               ("num_validation", 9_000), ("image_size", 64), ("seed", 0)]
     }  # fmt: skip
@@ -118,18 +118,18 @@ OPTIONS = {
         ("seed", -1, "seed = -1; it must not be negative"),
     ],
 )
-def test_options_out_of_range_are_told(tmp_path, option, value, message):
+def test_options_out_of_range_are_errors(tmp_path, option, value, message):
     with pytest.raises(UserError, match=message):
-        prepared(tmp_path, **{option: value})
+        prepare(tmp_path, **{option: value})
     assert not any(tmp_path.iterdir())
 
 
-def test_faces_of_another_version_are_not_taken_for_these(builder, monkeypatch):
-    monkeypatch.setattr(sample, "VERSION", "0")
+def test_faces_of_another_rendering_version_are_an_error(builder, monkeypatch):
+    monkeypatch.setattr(random_face, "VERSION", "0")
     with pytest.raises(UserError, match="was prepared from other files"):
-        prepared(builder.data_path.parents[2], seed=3)
+        prepare(builder.data_path.parents[2], seed=3)
 
 
-def test_expressions_are_the_protocols(builder):
+def test_expressions_are_those_of_the_protocol(builder):
     names = open_split(builder, "training").classes
     assert tuple(names) == labels.EXPRESSIONS

@@ -1,4 +1,4 @@
-"""What a request gets: faces for an image, a short refusal for anything else, nothing kept."""
+"""Web server of the demo: predictions for images, errors for anything else, nothing stored."""
 
 from __future__ import annotations
 
@@ -17,84 +17,91 @@ import pytest
 from PIL import Image
 
 from affect_jax.demo import server
-from tests.pictures_of_faces import scene
+from tests.rendered_scenes import draw_scene
 
 NOISE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
 
 
-def encoded(pixels: np.ndarray, kind: str = "PNG", **options) -> bytes:
+def encode_image(pixels: np.ndarray, image_format: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
+    Image.fromarray(pixels).save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
 @pytest.fixture
-def ask(port):
-    """Status, headers and body of one request."""
+def send_request(port):
+    """Sends a request; returns status, headers and body of the response."""
 
-    def request(method="POST", path="/predict", body=b"", kind="image/png", **headers):
+    def request(method="POST", path="/predict", body=b"", content_type="image/png", **headers):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        sent = {"Content-Type": kind, **{k.replace("_", "-"): v for k, v in headers.items()}}
-        connection.putrequest(method, path, skip_host="Host" in sent)
-        for name, value in ({"Content-Length": str(len(body))} | sent).items():
+        all_headers = {
+            "Content-Type": content_type,
+            **{k.replace("_", "-"): v for k, v in headers.items()},
+        }
+        connection.putrequest(method, path, skip_host="Host" in all_headers)
+        for name, value in ({"Content-Length": str(len(body))} | all_headers).items():
             connection.putheader(name, value)
         connection.endheaders(body)
-        answer = connection.getresponse()
-        content = answer.read()
+        response = connection.getresponse()
+        content = response.read()
         connection.close()
-        return answer.status, dict(answer.getheaders()), content
+        return response.status, dict(response.getheaders()), content
 
     return request
 
 
-def refusal(answer) -> tuple[int, str]:
-    return answer[0], json.loads(answer[2])["error"]
+def parse_error(response) -> tuple[int, str]:
+    return response[0], json.loads(response[2])["error"]
 
 
-def test_an_image_is_answered_with_what_the_predictor_says(ask, predictor):
-    picture, _ = scene([(10, 10, 120), (150, 20, 200)])
-    status, _, content = ask(body=encoded(picture))
-    found, wanted = json.loads(content), predictor.predict(picture)
-    assert status == 200 and (found["width"], found["height"]) == (400, 300)
-    assert found["reason"] == "" and found["left_out"] == 0 and len(found["faces"]) == 2
-    for face, one in enumerate(found["faces"]):
-        np.testing.assert_allclose(one["box"], wanted.box[face], atol=1e-4)
-        assert [e["name"] for e in one["expression"]] == list(wanted.classes)
-        values = [e["value"] for e in one["expression"]]
-        np.testing.assert_allclose(values, wanted.expression[face], atol=1e-5)
-        axes = [one["valence"], one["arousal"]]
-        np.testing.assert_allclose(axes, wanted.valence_arousal[face], atol=1e-5)
-        assert [u["name"] for u in one["action_units"]] == [f"AU{u}" for u in wanted.units]
+def test_response_contains_the_predictions(send_request, predictor):
+    image, _ = draw_scene([(10, 10, 120), (150, 20, 200)])
+    status, _, content = send_request(body=encode_image(image))
+    answer, expected = json.loads(content), predictor.predict(image)
+    assert status == 200 and (answer["width"], answer["height"]) == (400, 300)
+    assert answer["reason"] == "" and answer["left_out"] == 0 and len(answer["faces"]) == 2
+    for index, face in enumerate(answer["faces"]):
+        np.testing.assert_allclose(face["box"], expected.box[index], atol=1e-4)
+        assert [e["name"] for e in face["expression"]] == list(expected.classes)
+        values = [e["value"] for e in face["expression"]]
+        np.testing.assert_allclose(values, expected.expression[index], atol=1e-5)
+        axes = [face["valence"], face["arousal"]]
+        np.testing.assert_allclose(axes, expected.valence_arousal[index], atol=1e-5)
+        assert [u["name"] for u in face["action_units"]] == [f"AU{u}" for u in expected.units]
 
 
-def test_a_turned_photograph_is_turned_upright(ask):
-    picture, _ = scene([(150, 20, 200)])
+def test_rotated_photograph_is_turned_upright(send_request):
+    image, _ = draw_scene([(150, 20, 200)])
     exif = Image.Exif()
     exif[0x0112] = 6
-    _, _, turned = ask(body=encoded(np.rot90(picture), exif=exif))
-    _, _, upright = ask(body=encoded(picture))
-    assert json.loads(turned) == json.loads(upright)
+    _, _, rotated = send_request(body=encode_image(np.rot90(image), exif=exif))
+    _, _, upright = send_request(body=encode_image(image))
+    assert json.loads(rotated) == json.loads(upright)
 
 
-@pytest.mark.parametrize("kind", list(server.TYPES))
-def test_each_type_is_read_and_an_image_without_a_face_says_so(ask, kind):
-    status, _, content = ask(body=encoded(NOISE, kind), kind=server.TYPES[kind])
-    found = json.loads(content)
-    assert (status, found["faces"], found["reason"]) == (200, [], "no face found")
+@pytest.mark.parametrize("image_format", list(server.CONTENT_TYPES))
+def test_accepts_each_type_and_gives_a_reason_without_a_face(send_request, image_format):
+    status, _, content = send_request(
+        body=encode_image(NOISE, image_format), content_type=server.CONTENT_TYPES[image_format]
+    )
+    answer = json.loads(content)
+    assert (status, answer["faces"], answer["reason"]) == (200, [], "no face found")
 
 
-def test_of_many_faces_the_largest_are_told_and_the_others_counted(ask, monkeypatch):
+def test_only_the_largest_faces_are_predicted(send_request, monkeypatch):
     monkeypatch.setattr(server, "MAX_FACES", 1)
-    picture, _ = scene([(10, 10, 120), (150, 20, 200)])
-    found = json.loads(ask(body=encoded(picture))[2])
-    assert len(found["faces"]) == 1 and found["left_out"] == 1 and found["faces"][0]["box"][0] > 100
+    image, _ = draw_scene([(10, 10, 120), (150, 20, 200)])
+    answer = json.loads(send_request(body=encode_image(image))[2])
+    assert (
+        len(answer["faces"]) == 1 and answer["left_out"] == 1 and answer["faces"][0]["box"][0] > 100
+    )
 
 
-def bomb(side: int) -> bytes:
-    """A PNG whose header tells of `side` x `side` pixels, and that has none."""
+def create_decompression_bomb(side: int) -> bytes:
+    """A PNG whose header declares `side` x `side` pixels, without pixel data."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    parts = [struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one))
-             for one in (header, b"IDAT")]  # fmt: skip
+    parts = [struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+             for chunk in (header, b"IDAT")]  # fmt: skip
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
@@ -102,37 +109,50 @@ HTML = b"<!doctype html><script>alert(1)</script>" * 20
 
 
 @pytest.mark.parametrize(
-    "body, kind, status, reason",
+    "body, content_type, status, reason",
     [
-        (HTML, "image/jpeg", 422, "not an image"),  # a page that is named .jpg
+        (HTML, "image/jpeg", 422, "not an image"),  # an HTML page named .jpg
         (pickle.dumps(print), "image/png", 422, "not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "image/png", 422, "not an image"),
-        (b"P6 4 4 255 " + bytes(48), "image/bmp", 422, "not an image"),  # an image of another kind
+        (
+            b"P6 4 4 255 " + bytes(48),
+            "image/bmp",
+            422,
+            "not an image",
+        ),  # a format that is not accepted
         (b"", "image/png", 422, "not an image"),
-        (encoded(NOISE)[:2000], "image/png", 422, "image is truncated"),
-        (encoded(NOISE), "text/html", 415, "send one of BMP"),
-        (encoded(NOISE), "application/x-www-form-urlencoded", 415, "send one of BMP"),
-        (encoded(NOISE), "multipart/form-data; boundary=x", 415, "send one of BMP"),
-        (encoded(NOISE), "image/svg+xml", 415, "send one of BMP"),
-        (encoded(np.zeros((5000, 5000), np.uint8)), "image/png", 422, "more than 24 megapixels"),
-        (bomb(20_000), "image/png", 422, "more than 24 megapixels"),
+        (encode_image(NOISE)[:2000], "image/png", 422, "image is truncated"),
+        (encode_image(NOISE), "text/html", 415, "send one of BMP"),
+        (encode_image(NOISE), "application/x-www-form-urlencoded", 415, "send one of BMP"),
+        (encode_image(NOISE), "multipart/form-data; boundary=x", 415, "send one of BMP"),
+        (encode_image(NOISE), "image/svg+xml", 415, "send one of BMP"),
+        (
+            encode_image(np.zeros((5000, 5000), np.uint8)),
+            "image/png",
+            422,
+            "more than 24 megapixels",
+        ),
+        (create_decompression_bomb(20_000), "image/png", 422, "more than 24 megapixels"),
     ],
 )
-def test_what_is_no_image_is_refused(ask, body, kind, status, reason):
-    found = refusal(ask(body=body, kind=kind))
-    assert found[0] == status and reason in found[1]
+def test_invalid_images_are_refused(send_request, body, content_type, status, reason):
+    error = parse_error(send_request(body=body, content_type=content_type))
+    assert error[0] == status and reason in error[1]
 
 
-def test_what_is_too_large_is_refused_before_it_has_arrived(ask, port):
-    assert refusal(ask(Content_Length=str(10**12))) == (413, "the file has more than 12 MiB")
+def test_large_upload_is_refused_before_it_ends(send_request, port):
+    assert parse_error(send_request(Content_Length=str(10**12))) == (
+        413,
+        "the file is larger than 12 MiB",
+    )
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(
             b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
-        part = b"100000\r\n" + bytes(2**20) + b"\r\n"
-        for _ in range(13):  # of a stream whose end nobody knows
-            connection.sendall(part)
+        chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
+        for _ in range(13):  # a chunked upload has no length
+            connection.sendall(chunk)
         assert connection.recv(12) == b"HTTP/1.1 413"
 
 
@@ -151,36 +171,36 @@ def test_what_is_too_large_is_refused_before_it_has_arrived(ask, port):
         "/openapi.json",
     ],
 )
-def test_no_path_leads_to_a_file(ask, path):
-    status, _, content = ask("GET", path)
+def test_no_path_exposes_a_file(send_request, path):
+    status, _, content = send_request("GET", path)
     assert status in (404, 405) and b"root:" not in content and b"import" not in content
 
 
-def test_names_in_a_request_are_not_read(ask):
-    plain = ask(body=encoded(NOISE))
-    named = ask(
+def test_names_in_a_request_are_ignored(send_request):
+    expected = send_request(body=encode_image(NOISE))
+    response = send_request(
         path="/predict?file=../../etc/passwd&checkpoint=$(id)",
-        body=encoded(NOISE),
+        body=encode_image(NOISE),
         Content_Disposition='attachment; filename="../../x.pkl"',
     )
-    assert named[0] == 200 and named[2] == plain[2]
+    assert response[0] == 200 and response[2] == expected[2]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example"])
-def test_another_hosts_name_is_refused(ask, host):
-    """A page elsewhere whose name was made to point at this machine."""
-    assert ask("GET", "/", Host=host)[0] == 400
-    assert ask(body=encoded(NOISE), Host=host)[0] == 400
+def test_foreign_host_is_refused(send_request, host):
+    """DNS rebinding: a foreign host name that resolves to this machine."""
+    assert send_request("GET", "/", Host=host)[0] == 400
+    assert send_request(body=encode_image(NOISE), Host=host)[0] == 400
 
 
-def test_other_sites_get_no_permission_to_ask(ask):
-    status, headers, _ = ask("OPTIONS", Origin="http://evil.example")
+def test_cross_origin_requests_are_not_allowed(send_request):
+    status, headers, _ = send_request("OPTIONS", Origin="http://evil.example")
     assert status == 405 and not any(name.lower().startswith("access-control") for name in headers)
 
 
-def test_the_page_is_whole_and_may_load_nothing_from_elsewhere(ask):
-    for path in server.PAGE:
-        status, headers, content = ask("GET", path)
+def test_page_is_complete_and_loads_nothing_external(send_request):
+    for path in server.PAGE_FILES:
+        status, headers, content = send_request("GET", path)
         assert status == 200 and content
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
@@ -189,64 +209,69 @@ def test_the_page_is_whole_and_may_load_nothing_from_elsewhere(ask):
         assert "http:" not in text and "https:" not in text and "//" not in text.replace("// ", "")
 
 
-def test_one_too_many_at_once_is_told_to_try_again(ask, predictor, monkeypatch):
-    free, arrived = threading.Event(), threading.Semaphore(0)
+def test_too_many_concurrent_requests_give_503(send_request, predictor, monkeypatch):
+    release, arrived = threading.Event(), threading.Semaphore(0)
 
     def slow(*_):
         arrived.release()
-        assert free.wait(60)
-        return predictor.nothing("no face found")
+        assert release.wait(60)
+        return predictor.no_faces("no face found")
 
-    monkeypatch.setattr(predictor, "find", slow)
-    answers: list[int] = []
+    monkeypatch.setattr(predictor, "detect", slow)
+    statuses: list[int] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(ask(body=encoded(NOISE))[0]))
-        for _ in range(server.MAX_AT_ONCE)
+        threading.Thread(target=lambda: statuses.append(send_request(body=encode_image(NOISE))[0]))
+        for _ in range(server.MAX_CONCURRENT_REQUESTS)
     ]
     for thread in threads:
         thread.start()
     for _ in threads:
         assert arrived.acquire(timeout=60)
     try:
-        assert refusal(ask(body=encoded(NOISE)))[0] == 503
+        assert parse_error(send_request(body=encode_image(NOISE)))[0] == 503
     finally:
-        free.set()
+        release.set()
         for thread in threads:
             thread.join()
-    assert answers == [200] * server.MAX_AT_ONCE
+    assert statuses == [200] * server.MAX_CONCURRENT_REQUESTS
     monkeypatch.undo()
-    assert ask(body=encoded(NOISE))[0] == 200  # places are given back
+    assert send_request(body=encode_image(NOISE))[0] == 200  # slots are released
 
 
-ACTS: list[tuple] = []
-WATCHING = threading.Event()
+EVENTS: list[tuple] = []
+IS_WATCHING = threading.Event()
 
 
-def _watch(event: str, details: tuple) -> None:
-    if WATCHING.is_set():
+def record_event(event: str, details: tuple) -> None:
+    if IS_WATCHING.is_set():
         writes = event == "open" and isinstance(details[1], str) and set(details[1]) & set("wax+")
         if writes or event.startswith(
             ("subprocess.", "os.system", "os.exec", "os.spawn", "os.posix")
         ):
-            ACTS.append((event, details))
+            EVENTS.append((event, details))
         if event in ("pickle.find_class", "exec", "import", "tempfile.mkstemp", "tempfile.mkdtemp"):
-            ACTS.append((event, details))
+            EVENTS.append((event, details))
 
 
-def test_nothing_is_written_unpickled_or_started(ask):
-    sys.addaudithook(_watch)
-    bodies = [encoded(scene([(150, 20, 200)])[0]), encoded(NOISE), HTML, encoded(NOISE)[:999]]
+def test_requests_write_unpickle_and_execute_nothing(send_request):
+    sys.addaudithook(record_event)
+    bodies = [
+        encode_image(draw_scene([(150, 20, 200)])[0]),
+        encode_image(NOISE),
+        HTML,
+        encode_image(NOISE)[:999],
+    ]
     for body in bodies:
-        ask(body=body)  # whatever is loaded at first use is loaded
-    WATCHING.set()
+        send_request(body=body)  # lazy imports of the first request
+    IS_WATCHING.set()
     try:
         for body in bodies:
-            ask(body=body)
+            send_request(body=body)
     finally:
-        WATCHING.clear()
-    assert [act for act in ACTS if act[0] != "import"] == []
-    ACTS.clear()
-    WATCHING.set()
+        IS_WATCHING.clear()
+    assert [event for event in EVENTS if event[0] != "import"] == []
+    EVENTS.clear()
+    IS_WATCHING.set()
     open("/dev/null", "w").close()
-    WATCHING.clear()
-    assert [act[0] for act in ACTS] == ["open"]  # the watch itself works
+    IS_WATCHING.clear()
+    assert [event[0] for event in EVENTS] == ["open"]  # the audit hook works

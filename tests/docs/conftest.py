@@ -1,4 +1,4 @@
-"""The documentation: its sources, and the site that is built of them."""
+"""Fixtures of the documentation: its sources and the built site."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
-def blocks(path: pathlib.Path, language: str) -> list[str]:
-    """The code blocks of a page in one language."""
+def code_blocks(path: pathlib.Path, language: str) -> list[str]:
+    """Returns the code blocks of a page in one language."""
     return re.findall(rf"^```{language}\n(.+?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> pathlib.Path:
-    """The built site; a warning of the builder is an error here."""
+    """Builds the site; warnings are errors."""
     pytest.importorskip("zensical", reason="the extra `docs` builds the site")
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "docs", folder / "docs")
@@ -35,6 +35,6 @@ def site(tmp_path_factory) -> pathlib.Path:
         text=True,
         timeout=300,
     )
-    said = result.stdout + result.stderr
-    assert result.returncode == 0 and "warning" not in said.lower(), said
+    output = result.stdout + result.stderr
+    assert result.returncode == 0 and "warning" not in output.lower(), output
     return folder / "build" / "site"

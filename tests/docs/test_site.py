@@ -1,4 +1,4 @@
-"""The site: built without a warning, every link resolves, nothing comes from elsewhere."""
+"""The site builds without warnings, its links resolve, and it loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.docs.conftest import PAGES, ROOT, TEXTS
 
 
 class Page(html.parser.HTMLParser):
-    """What a page names: its anchors, its links, and what a browser fetches to show it."""
+    """The anchors and links of a page, and the files that a browser fetches to show it."""
 
     def __init__(self, path: pathlib.Path):
         super().__init__()
@@ -23,14 +23,14 @@ class Page(html.parser.HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        self.anchors |= {given[name] for name in ("id", "name") if name in given}
-        if tag == "a" and "href" in given:
-            self.links.append(given["href"])
-        if tag in ("img", "script", "source", "iframe") and "src" in given:
-            self.fetched.append(given["src"])
-        if tag == "link" and "stylesheet" in given["rel"] + given.get("as", ""):
-            self.fetched.append(given["href"])
+        values = {name: value or "" for name, value in attrs}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        if tag in ("img", "script", "source", "iframe") and "src" in values:
+            self.fetched.append(values["src"])
+        if tag == "link" and "stylesheet" in values["rel"] + values.get("as", ""):
+            self.fetched.append(values["href"])
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,12 @@ def pages(site):
 
 def test_every_page_is_built(site):
     for path in PAGES:
-        place = path.relative_to(ROOT / "docs").with_suffix("")
-        folder = site / place.parent if place.name == "index" else site / place
-        assert (folder / "index.html").is_file(), place
+        page = path.relative_to(ROOT / "docs").with_suffix("")
+        folder = site / page.parent if page.name == "index" else site / page
+        assert (folder / "index.html").is_file(), page
 
 
-def test_the_example_is_on_its_page(site):
+def test_example_is_included_in_its_page(site):
     assert "InferenceSession" in (site / "export" / "index.html").read_text(encoding="utf-8")
 
 
@@ -63,13 +63,13 @@ def test_every_link_resolves(pages, site):
             assert target.is_file(), f"{path.relative_to(site)}: {link}"
             if parts.fragment and target in pages:
                 anchor = urllib.parse.unquote(parts.fragment)
-                known = pages[target].anchors | {"__tabbed", "__skip"}
-                assert anchor in known, f"{path.relative_to(site)}: no {anchor!r} in {link}"
+                anchors = pages[target].anchors | {"__tabbed", "__skip"}
+                assert anchor in anchors, f"{path.relative_to(site)}: no {anchor!r} in {link}"
             checked += 1
     assert checked > 500
 
 
-def test_nothing_is_fetched_from_elsewhere(pages):
+def test_nothing_is_fetched_from_other_hosts(pages):
     for path, page in pages.items():
         assert page.fetched, path
         foreign = [link for link in page.fetched if urllib.parse.urlsplit(link).netloc]
@@ -85,12 +85,12 @@ def test_every_module_is_in_the_reference(pages):
             assert name in anchors, f"{name} is on no page of docs/reference"
 
 
-def test_links_in_the_repositorys_own_texts_resolve():
+def test_links_in_markdown_resolve():
     for path in TEXTS:
         for link in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
             if not urllib.parse.urlsplit(link).scheme:
                 assert (path.parent / link).exists(), f"{path.name}: {link}"
 
 
-def test_the_readme_leads_to_the_site():
+def test_readme_links_to_the_documentation():
     assert "docs/index.md" in (ROOT / "README.md").read_text()

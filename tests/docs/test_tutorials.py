@@ -1,4 +1,4 @@
-"""Tutorials are walked: what a page shows is taken from it and run."""
+"""Tests run the code and commands of the tutorials, read from their pages."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from PIL import Image
 
 from affect_jax import config_checks, data
 from affect_jax.config import from_dict, to_dict
-from affect_jax.data.builder import open_split
-from affect_jax.evaluate.checkpoint import evaluate_checkpoint
+from affect_jax.data.tfds_builder import open_split
+from affect_jax.evaluate.checkpoint_evaluation import evaluate_checkpoint
 from affect_jax.export import formats
 from affect_jax.metrics import protocol
 from affect_jax.report import evaluation_page
-from affect_jax.run.load import load_network
+from affect_jax.run.trained_network import load_network
 from affect_jax.run.workdir import Workdir
-from affect_jax.train.experiment import all_registries
+from affect_jax.train.experiment import load_registries
 from affect_jax.train.loop import train_and_evaluate
-from tests.docs.conftest import ROOT, blocks
-from tests.releases import shrink
-from tests.trained_runs import settings, write
+from tests.docs.conftest import ROOT, code_blocks
+from tests.releases import shrink_config
+from tests.trained_runs import create_config, write_run
 
 CLASSES = ("calm", "cheerful", "cross")
 COLOURS = ((40, 60, 200), (230, 220, 60), (200, 40, 40))
@@ -38,35 +38,35 @@ SMALL = [
     "--config.batch_size=8", "--config.evaluation.batch_size=8", "--config.evaluation.draws=3",
     "--config.duration.epochs=1",
 ]  # fmt: skip
-"""What makes a tutorial's run one of seconds."""
+"""Flags that make the run of a tutorial take seconds."""
 
 
 def write_faces(folder: pathlib.Path, header: tuple[str, ...], tables: dict[str, str]) -> None:
-    """A folder as `docs/own_data.md` lays it out: persons' folders, files of several kinds."""
+    """Writes a folder as in `docs/own_data.md`: one folder per person, several file formats."""
     random = np.random.default_rng(0)
     rows = []
     for i in range(36):
-        person, kind = ("anna", "ben", "cleo")[i // 12], ("jpg", "png", "webp")[i % 3]
-        path = folder / "images" / person / f"{i:04d}.{kind}"
+        person, suffix = ("anna", "ben", "cleo")[i // 12], ("jpg", "png", "webp")[i % 3]
+        path = folder / "images" / person / f"{i:04d}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        shape = (40 + i, 50, 3)  # none is a square, no two alike
+        shape = (40 + i, 50, 3)  # no squares, all different
         noise = random.integers(-30, 31, shape)
         pixels = np.clip(np.array(COLOURS[i % 3]) + noise, 0, 255).astype(np.uint8)
         image = Image.fromarray(pixels)
         exif = image.getexif()
-        exif[0x0112] = 6  # turned by a quarter, as a telephone writes it
-        image.save(path, **({"exif": exif} if kind == "jpg" else {}))
-        feeling = "" if i == 5 else CLASSES[i % 3]
-        axes = ("", "") if i % 4 == 3 else tuple(random.uniform(-1, 1, 2).round(3))
+        exif[0x0112] = 6  # rotated by 90 degrees, as phones do
+        image.save(path, **({"exif": exif} if suffix == "jpg" else {}))
+        label = "" if i == 5 else CLASSES[i % 3]
+        valence_arousal = ("", "") if i % 4 == 3 else tuple(random.uniform(-1, 1, 2).round(3))
         split = "val" if person == "cleo" else "train"
-        rows.append((f"{person}/{path.name}", feeling, *axes, split))
-    for name, only in tables.items():
+        rows.append((f"{person}/{path.name}", label, *valence_arousal, split))
+    for name, table_split in tables.items():
         with (folder / name).open("w", newline="") as file:
-            kept = [row for row in rows if only in ("", row[-1])]
-            csv.writer(file).writerows([header, *kept])
+            selected = [row for row in rows if table_split in ("", row[-1])]
+            csv.writer(file).writerows([header, *selected])
 
 
-def run(module: str, *arguments: str, folder: pathlib.Path) -> subprocess.CompletedProcess:
+def run_module(module: str, *arguments: str, folder: pathlib.Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
@@ -79,29 +79,33 @@ def run(module: str, *arguments: str, folder: pathlib.Path) -> subprocess.Comple
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> pathlib.Path:
-    """A small ResNet18's, in the place of the hub's."""
+    """Weights of a small ResNet18, in place of those of the hub."""
     folder = tmp_path_factory.mktemp("weights")
-    found = load_network(write(folder / "run", settings("resnet18", data__num_classes=7)))
-    formats.write(found, "safetensors", folder)
+    network = load_network(
+        write_run(folder / "run", create_config("resnet18", data__num_classes=7))
+    )
+    formats.write_network(network, "safetensors", folder)
     return folder / "model.safetensors"
 
 
-def test_your_own_data_from_folder_to_scores(tmp_path, weights, monkeypatch):
+def test_own_data_tutorial(tmp_path, weights, monkeypatch):
     page = ROOT / "docs" / "own_data.md"
-    (code,) = blocks(page, "python")
+    (code,) = code_blocks(page, "python")
     (tmp_path / "my_faces.py").write_text(code)
     header = tuple(re.search(r"^(file,.+)$", page.read_text(), re.MULTILINE)[1].split(","))
     write_faces(tmp_path / "my_faces", header, {"labels.csv": ""})
     flags = ["--config=my_faces.py", "--workdir=runs/my_faces", *SMALL]
     flags += [f"--config.init_from={weights}", "--config.data.options.max_skipped=0.05"]
-    result = run("affect_jax.main", *flags, folder=tmp_path)
+    result = run_module("affect_jax.main", *flags, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "training: 24 read = 24 written + 0 skipped" in result.stderr
     assert f"Weights of {weights}" in result.stderr + result.stdout
     monkeypatch.chdir(tmp_path)
     workdir = Workdir("runs/my_faces")
     config = from_dict(workdir.load_config())
-    evaluation_page.write(evaluate_checkpoint(config, workdir, checkpoint="best", split=None))
+    evaluation_page.write_report(
+        evaluate_checkpoint(config, workdir, checkpoint="best", split=None)
+    )
     out = tmp_path / "runs" / "my_faces" / "evaluation" / "validation"
     scores = json.loads((out / "scores.json").read_text())
     assert scores["about"]["classes"] == list(CLASSES) and scores["about"]["faces"] == 12
@@ -114,21 +118,21 @@ def test_your_own_data_from_folder_to_scores(tmp_path, weights, monkeypatch):
     assert load_network("runs/my_faces").classes == CLASSES
 
 
-def test_the_frozen_recipe_runs_on_faces_of_ones_own(tmp_path, weights):
-    name = "frozen_resnet18"  # the other recipe: tests/train/test_initial_weights.py
+def test_frozen_recipe_runs_on_own_data(tmp_path, weights):
+    name = "frozen_resnet18"  # the other recipe is in tests/train/test_initial_weights.py
     header = ("path", "label", "valence", "arousal", "split")
     tables = {"training.csv": "train", "validation.csv": "val"}
     write_faces(tmp_path / "my_faces", header, tables)
     config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]()
     config.data.name, config.data.options = "csv_faces", {"image_dir": "images", "classes": CLASSES}
-    shrink(
+    shrink_config(
         config, tmp_path / "my_faces", tmp_path / "data",
         data__num_classes=3, init_from=str(weights), ema_decay=0.0, duration={"steps": 3},
     )  # fmt: skip
     config_checks.check(
         config,
-        registries=all_registries(),
-        score_problem=protocol.name_problem,
+        registries=load_registries(),
+        validate_score_name=protocol.validate_score_name,
         num_devices=2,
         name=name,
     )
@@ -143,19 +147,19 @@ def test_the_frozen_recipe_runs_on_faces_of_ones_own(tmp_path, weights):
     np.testing.assert_array_equal(before, after)
 
 
-def test_the_trunk_and_the_loss_of_the_page_work(monkeypatch):
+def test_trunk_and_loss_of_the_extending_page(monkeypatch):
     import jax
     import jax.numpy as jnp
 
     from affect_jax import losses, models
-    from affect_jax.train.experiment import all_registries
+    from affect_jax.train.experiment import load_registries
 
-    all_registries()
+    load_registries()
     for registry in (models.TRUNKS, losses.LOSSES):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    trunk, loss, _, _ = blocks(ROOT / "docs" / "extending.md", "python")
+    trunk, loss, _, _ = code_blocks(ROOT / "docs" / "extending.md", "python")
     for name, code in (("three_layers", trunk), ("absolute_error", loss)):
-        module = type(sys)(name)  # dataclasses look their module up
+        module = type(sys)(name)  # dataclasses look up their module
         monkeypatch.setitem(sys.modules, name, module)
         exec(compile(code, name, "exec"), module.__dict__)
     heads = ("expression", "valence_arousal")
@@ -165,32 +169,32 @@ def test_the_trunk_and_the_loss_of_the_page_work(monkeypatch):
     outputs = model.apply(variables, images)
     assert outputs["expression"].shape == (2, 8)
     term = {"name": "absolute_error", "head": "valence_arousal"}
-    made = losses.create_loss([term], class_counts=np.ones(8), unit_frequencies=np.ones(18))
+    objective = losses.create_loss([term], class_counts=np.ones(8), unit_frequencies=np.ones(18))
     batch = {
         "valence_arousal": jnp.array([[0.5, -0.5], [1.0, 1.0]]),
         "valence_arousal_mask": jnp.array([True, False]),
     }
     zeros = {"valence_arousal": jnp.zeros((2, 2))}
-    total = made.total(made.values(made.sums(zeros, batch)), {})
-    assert float(total) == pytest.approx(0.5)  # the masked face counts for nothing
+    total = objective.total(objective.values(objective.sums(zeros, batch)), {})
+    assert float(total) == pytest.approx(0.5)  # the masked face does not count
 
     pytest.importorskip("onnx")
     from affect_jax.export import onnx_model
 
-    graph = onnx_model.convert(
+    graph = onnx_model.convert_to_onnx(
         lambda faces: model.apply(variables, faces.astype(jnp.float32)), (32, 32, 3),
-        name="three_layers", about={},
+        name="three_layers", metadata={},
     )  # fmt: skip
     assert {output.name for output in graph.graph.output} == set(heads)
 
 
-def test_the_data_set_of_the_page_on_extending_is_prepared(tmp_path, monkeypatch):
-    all_registries()
+def test_data_set_of_the_extending_page(tmp_path, monkeypatch):
+    load_registries()
     monkeypatch.setattr(data.DATASETS, "_entries", dict(data.DATASETS._entries))
-    code = blocks(ROOT / "docs" / "extending.md", "python")[-1]
+    code = code_blocks(ROOT / "docs" / "extending.md", "python")[-1]
     exec(compile(code, "grey_faces", "exec"), {"__name__": "grey_faces"})
     spec = {"name": "grey_faces"}
-    assert not data.DATASETS.problems(spec, config_checks.SUPPLIED["dataset"])
+    assert not data.DATASETS.find_problems(spec, config_checks.SUPPLIED_ARGUMENTS["dataset"])
     builder = data.DATASETS.create(spec, manual_dir="", data_dir=str(tmp_path), image_size=32)
     for name in ("training", "validation"):
         split = open_split(builder, name)
@@ -198,11 +202,14 @@ def test_the_data_set_of_the_page_on_extending_is_prepared(tmp_path, monkeypatch
         assert np.isnan(split.columns()["valence"]).all()
 
 
-def test_the_pictures_of_the_models_page_can_be_drawn_again(tmp_path):
-    result = run("docs.pictures", f"--out={tmp_path}", folder=ROOT)
+def test_pictures_of_the_models_page_can_be_rendered(tmp_path):
+    result = run_module("docs.pictures", f"--out={tmp_path}", folder=ROOT)
     assert result.returncode == 0, result.stderr
-    shown = re.findall(r"images/(\w+\.jpg)", (ROOT / "docs" / "models.md").read_text())
-    assert {path.name for path in tmp_path.iterdir()} == set(shown) and len(shown) == 3
-    for name in shown:
-        with Image.open(tmp_path / name) as drawn, Image.open(ROOT / "docs/images" / name) as kept:
-            assert drawn.size == kept.size
+    names = re.findall(r"images/(\w+\.jpg)", (ROOT / "docs" / "models.md").read_text())
+    assert {path.name for path in tmp_path.iterdir()} == set(names) and len(names) == 3
+    for name in names:
+        with (
+            Image.open(tmp_path / name) as rendered,
+            Image.open(ROOT / "docs/images" / name) as committed,
+        ):
+            assert rendered.size == committed.size

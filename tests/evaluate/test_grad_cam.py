@@ -1,3 +1,5 @@
+"""Grad-CAM: shapes, independence of the batch, and gradients against references."""
+
 from __future__ import annotations
 
 import functools
@@ -31,68 +33,74 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
 
 
-CHOSEN = np.array([0, 3, 7, 3, 1])
+CLASSES = np.array([0, 3, 7, 3, 1])
 
 
 @pytest.mark.parametrize(
     "trunk", [n for n in TRUNKS.names() if TRUNKS[n].__module__.startswith("affect_jax.")]
 )
-def test_every_trunk_can_be_explained(trunk, images):
-    faces, heat = grad_cam(*network(trunk), images, CHOSEN, crop_size=CROP)
+def test_every_trunk_has_heat_maps(trunk, images):
+    faces, heat = grad_cam(*network(trunk), images, CLASSES, crop_size=CROP)
     assert faces.shape == (5, CROP, CROP, 3) and heat.shape == (5, CROP, CROP)
     np.testing.assert_array_equal(faces, images[:, 4:68, 4:68])
     assert heat.min() >= 0 and np.isfinite(heat).all()
     assert set(heat.max(axis=(1, 2)).round(5).tolist()) <= {0.0, 1.0}
 
 
-def test_a_face_does_not_depend_on_its_company(images):
+def test_heat_map_does_not_depend_on_the_batch(images):
     explain = functools.partial(grad_cam, *network("resnet18"), crop_size=CROP)
-    _, heat = explain(images, CHOSEN, batch_size=4)
-    _, turned = explain(images[::-1], CHOSEN[::-1], batch_size=3)
-    np.testing.assert_allclose(turned[::-1], heat, atol=1e-4)
+    _, heat = explain(images, CLASSES, batch_size=4)
+    _, reversed_heat = explain(images[::-1], CLASSES[::-1], batch_size=3)
+    np.testing.assert_allclose(reversed_heat[::-1], heat, atol=1e-4)
 
 
-def test_with_mean_pooling_it_is_the_class_activation_map(images):
-    """Zhou et al. 2016: then a channel's importance is its weight in the last layer."""
+def test_mean_pooling_gives_the_class_activation_map(images):
+    """With mean pooling, a channel's importance is its last-layer weight (Zhou et al. 2016)."""
     model, variables = network("resnet18")
-    inputs = preprocessing.evaluate(images, crop_size=CROP)
-    _, kept = model.apply(variables, inputs, capture_intermediates=True, mutable=["intermediates"])
-    (last,) = kept["intermediates"]["trunk"]["stage4_block2"]["__call__"]
-    weights = variables["params"]["expression"]["kernel"][:, CHOSEN].T  # [b, C]
-    found, gradient = feature_maps.gradients(model, variables, inputs, "expression", CHOSEN)
-    np.testing.assert_allclose(found, last, rtol=1e-5)
-    places = last.shape[1] * last.shape[2]
-    wanted = np.broadcast_to(weights[:, None, None] / places, last.shape)
-    np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-7)
+    inputs = preprocessing.preprocess_for_evaluation(images, crop_size=CROP)
+    _, collections = model.apply(
+        variables, inputs, capture_intermediates=True, mutable=["intermediates"]
+    )
+    (last,) = collections["intermediates"]["trunk"]["stage4_block2"]["__call__"]
+    weights = variables["params"]["expression"]["kernel"][:, CLASSES].T  # [b, C]
+    feature_map, gradient = feature_maps.compute_gradients(
+        model, variables, inputs, "expression", CLASSES
+    )
+    np.testing.assert_allclose(feature_map, last, rtol=1e-5)
+    num_positions = last.shape[1] * last.shape[2]
+    expected = np.broadcast_to(weights[:, None, None] / num_positions, last.shape)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_gradients_are_those_of_differences(images):
-    """Moving conv5 of AlexNet along its gradient moves the logit by the gradient's square."""
+def test_gradient_matches_finite_differences(images):
+    """The slope of the logit along conv5's unit gradient is the norm of the gradient."""
     model, variables = network("alexnet_one_tower")
-    inputs = preprocessing.evaluate(images[:1], crop_size=CROP)
-    _, gradient = feature_maps.gradients(model, variables, inputs, "expression", CHOSEN[:1])
+    inputs = preprocessing.preprocess_for_evaluation(images[:1], crop_size=CROP)
+    _, gradient = feature_maps.compute_gradients(
+        model, variables, inputs, "expression", CLASSES[:1]
+    )
     step = 1e-2 * gradient / jnp.linalg.norm(gradient)
 
     def logit(sign: float) -> float:
-        def nudge(call, args, kwargs, context):
+        def perturb(call, args, kwargs, context):
             value = call(*args, **kwargs)
             return value + sign * step if context.module.path == ("trunk", "conv5") else value
 
-        with nn.intercept_methods(nudge):
-            return float(model.apply(variables, inputs)["expression"][0, CHOSEN[0]])
+        with nn.intercept_methods(perturb):
+            return float(model.apply(variables, inputs)["expression"][0, CLASSES[0]])
 
     slope = (logit(1) - logit(-1)) / 2e-2
     assert slope == pytest.approx(float(jnp.linalg.norm(gradient)), rel=0.02)
 
 
-def test_a_trunk_without_a_feature_map_is_named(images):
+def test_trunk_without_a_feature_map_is_refused(images):
     class Flat(nn.Module):
         @nn.compact
         def __call__(self, images, train=False, keys=None):
             return nn.Dense(4)(images.reshape(len(images), -1))
 
     model = models.Model(Flat(), (("expression", 8),), jnp.dtype("float32"))
-    inputs = preprocessing.evaluate(images, crop_size=CROP)
+    inputs = preprocessing.preprocess_for_evaluation(images, crop_size=CROP)
     variables = model.init(jax.random.key(0), inputs)
     with pytest.raises(UserError, match="Flat: no module returns a feature map"):
-        feature_maps.gradients(model, variables, inputs, "expression", CHOSEN)
+        feature_maps.compute_gradients(model, variables, inputs, "expression", CLASSES)

@@ -1,3 +1,5 @@
+"""`python -m affect_jax.evaluate`: scores of a table of predictions, and refused tables."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -45,12 +47,12 @@ def run(*arguments: object) -> int:
     return command.main([str(argument) for argument in (*arguments, "--no-report")])
 
 
-def test_scores_json_holds_what_score_computes(path, table, tmp_path, capsys):
+def test_scores_json_contains_the_computed_scores(path, table, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert run("--predictions", path, "--out", out, "--draws=5", "--bootstrap=20") == 0
     written = json.loads((out / "scores.json").read_text())
-    wanted = protocol.score(table, draws=5, bootstrap=20)
-    assert written["scores"] == pytest.approx(wanted.values, abs=1e-12)
+    expected = protocol.score(table, draws=5, bootstrap=20)
+    assert written["scores"] == pytest.approx(expected.values, abs=1e-12)
     assert written["scores"].keys() >= set(protocol.HEADLINES)
     assert written["intervals"].keys() >= set(protocol.HEADLINES)
     for name, (low, high) in written["intervals"].items():
@@ -59,11 +61,11 @@ def test_scores_json_holds_what_score_computes(path, table, tmp_path, capsys):
     assert about["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (about["faces"], about["draws"], about["bootstrap"]) == (60, 5, 20)
     assert about["versions"].keys() >= {"affect_jax", "numpy", "python"}
-    shown = capsys.readouterr().out
-    assert "categorical.top1.original.accuracy" in shown and "contempt" in shown
+    output = capsys.readouterr().out
+    assert "categorical.top1.original.accuracy" in output and "contempt" in output
 
 
-def test_an_undefined_score_is_null_with_its_reason(tmp_path):
+def test_undefined_score_is_null_with_a_reason(tmp_path):
     lines = ["id,expression,p_neutral,p_happiness", "a,0,0.9,0.1", "b,0,0.8,0.2"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     assert run("--predictions", tmp_path / "t.csv", "--out", tmp_path, "--bootstrap=0") == 0
@@ -78,28 +80,31 @@ def test_an_undefined_score_is_null_with_its_reason(tmp_path):
     assert nulls == written["undefined"].keys()
 
 
-def test_what_has_no_labels_is_said(table, tmp_path, capsys):
+def test_unscored_columns_are_reported(table, tmp_path, capsys):
     axes = table.valence_arousal.copy()
     axes[:, 1] = np.nan
     units = table.action_units.copy()
     units[:, 1] = np.nan
-    given = dataclasses.replace(table, valence_arousal=axes, action_units=units)
-    write_predictions(given, tmp_path / "t.parquet")
+    partial = dataclasses.replace(table, valence_arousal=axes, action_units=units)
+    write_predictions(partial, tmp_path / "t.parquet")
     assert run("--predictions", tmp_path / "t.parquet", "--out", tmp_path, "--bootstrap=0") == 0
-    told = json.loads((tmp_path / "scores.json").read_text())["about"]["not_scored"]
-    assert told == ["valence and arousal: no face has labels of both", "AU12: no face has a label"]
-    assert f"not scored: {'; '.join(told)}" in capsys.readouterr().out
-    axes[:10] = table.valence_arousal[:10]
-    assert protocol.not_scored(dataclasses.replace(table, valence_arousal=axes)) == [
-        "valence and arousal of 50 faces with a label of one of them alone"
+    not_scored = json.loads((tmp_path / "scores.json").read_text())["about"]["not_scored"]
+    assert not_scored == [
+        "valence and arousal: no face has labels of both",
+        "AU12: no face has a label",
     ]
-    bare = dataclasses.replace(table, expression=np.full(60, -1))
-    assert protocol.not_scored(bare) == ["expressions: no face has a label"]
-    assert protocol.not_scored(table) == []
+    assert f"not scored: {'; '.join(not_scored)}" in capsys.readouterr().out
+    axes[:10] = table.valence_arousal[:10]
+    assert protocol.describe_unscored(dataclasses.replace(table, valence_arousal=axes)) == [
+        "valence and arousal of 50 faces with only one of the two labels"
+    ]
+    unlabelled = dataclasses.replace(table, expression=np.full(60, -1))
+    assert protocol.describe_unscored(unlabelled) == ["expressions: no face has a label"]
+    assert protocol.describe_unscored(table) == []
 
 
-def test_nothing_but_scores_is_written(path, tmp_path):
-    """The table itself may lie in the folder, with columns that are not ours."""
+def test_only_scores_json_is_written(path, tmp_path):
+    """The table itself may be in the folder, with columns of other programs."""
     before = path.read_bytes()
     assert run("--predictions", path, "--out", tmp_path, "--draws=1", "--bootstrap=0") == 0
     assert path.read_bytes() == before
@@ -113,43 +118,45 @@ def test_jax_is_not_loaded(path, tmp_path):
         "sys.exit(code or f'loaded: {loaded}' if loaded else code)"
     )
     command = [sys.executable, "-c", code, "--predictions", path, "--out", tmp_path]
-    done = subprocess.run([*command, "--draws=2", "--bootstrap=2"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(
+        [*command, "--draws=2", "--bootstrap=2"], capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
     assert (tmp_path / "scores.json").exists()
 
 
-def one_line(capsys) -> str:
-    shown = capsys.readouterr()
-    assert shown.out == "" and shown.err.count("\n") == 1
-    return shown.err
+def error_line(capsys) -> str:
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1
+    return output.err
 
 
 @pytest.mark.bad_input
-def test_a_bad_file_is_one_line_and_exit_2(tmp_path, capsys):
-    bad = tmp_path / "mine.csv"
-    bad.write_text("id,expression,p_neutral,p_happiness\na,0,0.5,0.6\n")
-    assert run("--predictions", bad, "--out", tmp_path / "out") == 2
-    assert one_line(capsys) == (
-        f"affect_jax: {bad}: row 1 (id a): probabilities must be 0 or more and sum to 1; "
+def test_bad_file_is_one_line_and_exit_code_2(tmp_path, capsys):
+    path = tmp_path / "mine.csv"
+    path.write_text("id,expression,p_neutral,p_happiness\na,0,0.5,0.6\n")
+    assert run("--predictions", path, "--out", tmp_path / "out") == 2
+    assert error_line(capsys) == (
+        f"affect_jax: {path}: row 1 (id a): probabilities must be 0 or more and sum to 1; "
         "p_neutral, p_happiness sum to 1.1000\n"
     )
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.bad_input
-def test_a_file_without_any_label_is_refused(tmp_path, capsys):
+def test_file_without_labels_is_refused(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("id,expression,p_neutral,p_happiness\na,,0.5,0.5\n")
     assert run("--predictions", tmp_path / "t.csv", "--out", tmp_path) == 2
-    assert "no face has a label" in one_line(capsys)
+    assert "no face has a label" in error_line(capsys)
 
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize("flag", ["--draws=0", "--bootstrap=-1"])
-def test_bad_numbers_are_refused(path, tmp_path, capsys, flag):
+def test_numbers_out_of_range_are_refused(path, tmp_path, capsys, flag):
     assert run("--predictions", path, "--out", tmp_path, flag) == 2
-    assert flag in one_line(capsys)
+    assert flag in error_line(capsys)
 
 
-def test_a_folder_that_cannot_be_is_refused(path, capsys):
+def test_unusable_folder_is_refused(path, capsys):
     assert run("--predictions", path, "--out", path / "below", "--draws=1", "--bootstrap=0") == 2
-    assert "cannot be written" in one_line(capsys)
+    assert "cannot be written" in error_line(capsys)

@@ -1,4 +1,4 @@
-"""Trained runs to export, and what one of them becomes."""
+"""Fixtures: trained runs, their exports, and reference predictions."""
 
 from __future__ import annotations
 
@@ -13,58 +13,64 @@ import pytest
 
 from affect_jax.export import formats
 from affect_jax.models.predict_step import predict_step
-from affect_jax.run.load import TrainedNetwork, load_network
-from tests.trained_runs import settings, write
+from affect_jax.run.trained_network import TrainedNetwork, load_network
+from tests.trained_runs import create_config, write_run
 
 
 @pytest.fixture(scope="session")
-def run_of(tmp_path_factory) -> Callable[..., TrainedNetwork]:
-    """`run_of("alexnet")`: a loaded run of that trunk with every head; made once."""
+def create_trained(tmp_path_factory) -> Callable[..., TrainedNetwork]:
+    """`create_trained("alexnet")` loads a run of that trunk with all heads; cached."""
 
     @functools.cache
-    def make(trunk: str, **changes: Any) -> TrainedNetwork:
+    def create(trunk: str, **changes: Any) -> TrainedNetwork:
         folder = tmp_path_factory.mktemp("runs") / trunk
-        return load_network(write(folder, settings(trunk, **changes)))
+        return load_network(write_run(folder, create_config(trunk, **changes)))
 
-    return make
+    return create
 
 
 @pytest.fixture(scope="session")
-def exported(run_of, tmp_path_factory) -> Callable[..., Exported]:
-    """`exported("onnx", "alexnet")`: that run, written in that format; once."""
+def create_exported(create_trained, tmp_path_factory) -> Callable[..., Exported]:
+    """`create_exported("onnx", "alexnet")` exports that run in that format; cached."""
 
     @functools.cache
-    def make(form: str, trunk: str = "resnet18", beside: bool = False) -> Exported:
+    def export(
+        export_format: str, trunk: str = "resnet18", separate_params: bool = False
+    ) -> Exported:
         folder = tmp_path_factory.mktemp("exported")
-        run = run_of(trunk)
-        return Exported(run, folder, formats.write(run, form, folder, beside=beside))
+        trained = create_trained(trunk)
+        return Exported(
+            trained,
+            folder,
+            formats.write_network(trained, export_format, folder, separate_params=separate_params),
+        )
 
-    return make
+    return export
 
 
 class Exported(NamedTuple):
-    run: TrainedNetwork
+    trained: TrainedNetwork
     folder: pathlib.Path
-    made: dict[str, Any]
+    result: dict[str, Any]
 
 
-FACES = 8
+NUM_FACES = 8
 
 
-def faces_for(run: TrainedNetwork) -> np.ndarray:
-    """uint8 [8, S, S, 3]."""
-    size = run.config.data.image_size
-    return np.random.default_rng(7).integers(0, 256, (FACES, size, size, 3), np.uint8)
+def create_faces(trained: TrainedNetwork) -> np.ndarray:
+    """Random faces, uint8 [8, S, S, 3]."""
+    size = trained.config.data.image_size
+    return np.random.default_rng(7).integers(0, 256, (NUM_FACES, size, size, 3), np.uint8)
 
 
-_compiled: dict[int, Callable[..., Any]] = {}
+_compiled_steps: dict[int, Callable[..., Any]] = {}
 
 
-def predicted(run: TrainedNetwork, faces: np.ndarray) -> dict[str, np.ndarray]:
-    """What evaluation's own step gives for these faces; compiled once a run."""
-    if id(run) not in _compiled:
-        _compiled[id(run)] = jax.jit(functools.partial(predict_step, run.network))
-    return jax.device_get(_compiled[id(run)](run.variables, {"image": faces}))
+def predict(trained: TrainedNetwork, faces: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs of `predict_step`, compiled once for each run."""
+    if id(trained) not in _compiled_steps:
+        _compiled_steps[id(trained)] = jax.jit(functools.partial(predict_step, trained.network))
+    return jax.device_get(_compiled_steps[id(trained)](trained.variables, {"image": faces}))
 
 
 def onnx_session(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Each format gives what the network gives, at any batch size."""
+"""Export formats: the outputs equal those of the network at any batch size."""
 
 from __future__ import annotations
 
@@ -14,123 +14,129 @@ from affect_jax import models
 from affect_jax.config import from_dict, to_dict
 from affect_jax.core.errors import UserError
 from affect_jax.export import formats
-from affect_jax.models import imported_weights
+from affect_jax.models import weight_mapping
 from affect_jax.train import initial_weights
-from tests.export.conftest import faces_for, onnx_session, predicted
-from tests.trained_runs import ALL, SMALL
+from tests.export.conftest import create_faces, onnx_session, predict
+from tests.trained_runs import ALL_HEADS, SMALL_TRUNKS
 
 TOLERANCE = 1e-4
 
 
-def assert_same(found, wanted):
-    assert set(found) == set(wanted) == set(ALL)
-    for head, array in wanted.items():
-        assert found[head].shape == array.shape and found[head].dtype == np.float32
-        np.testing.assert_allclose(found[head], array, rtol=0, atol=TOLERANCE)
+def assert_same_outputs(actual, expected):
+    assert set(actual) == set(expected) == set(ALL_HEADS)
+    for head, array in expected.items():
+        assert actual[head].shape == array.shape and actual[head].dtype == np.float32
+        np.testing.assert_allclose(actual[head], array, rtol=0, atol=TOLERANCE)
 
 
-def test_every_trunk_is_tried():
-    ours = {
+def test_all_trunks_are_tested():
+    trunks = {
         name
         for name in models.TRUNKS.names()
         if models.TRUNKS[name].__module__.startswith("affect_jax")
     }
-    assert set(SMALL) == ours  # other tests may have registered one of their own
+    assert set(SMALL_TRUNKS) == trunks  # other tests may have registered more trunks
 
 
-@pytest.mark.parametrize("trunk", sorted(SMALL))
-def test_onnx_gives_what_the_network_gives(trunk, exported):
-    run, folder, made = exported("onnx", trunk)
-    assert made["files"] == ["model.onnx"] == [path.name for path in folder.iterdir()]
-    assert set(made["largest_difference"]) == {"1", "8"}
+@pytest.mark.parametrize("trunk", sorted(SMALL_TRUNKS))
+def test_onnx_outputs_equal_the_network(trunk, create_exported):
+    trained, folder, result = create_exported("onnx", trunk)
+    assert result["files"] == ["model.onnx"] == [path.name for path in folder.iterdir()]
+    assert set(result["largest_difference"]) == {"1", "8"}
     session = onnx_session(folder / "model.onnx")
-    faces = faces_for(run)
-    wanted = predicted(run, faces)
-    assert_same(session(faces), wanted)
-    assert_same(session(faces[:1]), {head: array[:1] for head, array in wanted.items()})
-    spread = np.ptp(wanted["expression"], axis=0)
-    assert spread.max() > 100 * TOLERANCE  # the faces are told apart, so equality says something
+    faces = create_faces(trained)
+    expected = predict(trained, faces)
+    assert_same_outputs(session(faces), expected)
+    assert_same_outputs(session(faces[:1]), {head: array[:1] for head, array in expected.items()})
+    spread = np.ptp(expected["expression"], axis=0)
+    assert spread.max() > 100 * TOLERANCE  # outputs differ: the comparison is meaningful
 
 
-def test_onnx_averages_with_the_mirror_image_where_evaluation_does(run_of, tmp_path):
-    run, alone = run_of("resnet18", evaluation__mirror=True), run_of("resnet18")
-    formats.write(run, "onnx", tmp_path)
-    faces = faces_for(run)
-    sides = predicted(alone, faces), predicted(alone, faces[:, :, ::-1])
-    wanted = jax.tree.map(lambda one, other: (one + other) / 2, *sides)
-    assert_same(onnx_session(tmp_path / "model.onnx")(faces), wanted)
-    assert np.abs(sides[0]["expression"] - wanted["expression"]).max() > TOLERANCE
+def test_onnx_averages_over_the_mirror_image(create_trained, tmp_path):
+    trained = create_trained("resnet18", evaluation__mirror=True)
+    unmirrored = create_trained("resnet18")
+    formats.write_network(trained, "onnx", tmp_path)
+    faces = create_faces(trained)
+    outputs = predict(unmirrored, faces), predict(unmirrored, faces[:, :, ::-1])
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, *outputs)
+    assert_same_outputs(onnx_session(tmp_path / "model.onnx")(faces), expected)
+    assert np.abs(outputs[0]["expression"] - expected["expression"]).max() > TOLERANCE
 
 
-def test_the_mirror_images_weights_are_stored_once(run_of, exported, tmp_path):
-    _, folder, _ = exported("onnx", "resnet18")
-    formats.write(run_of("resnet18", evaluation__mirror=True), "onnx", tmp_path)
-    once, both = ((path / "model.onnx").stat().st_size for path in (folder, tmp_path))
-    assert both < 1.2 * once
+def test_mirroring_stores_weights_once(create_trained, create_exported, tmp_path):
+    _, folder, _ = create_exported("onnx", "resnet18")
+    formats.write_network(create_trained("resnet18", evaluation__mirror=True), "onnx", tmp_path)
+    size, mirrored_size = ((path / "model.onnx").stat().st_size for path in (folder, tmp_path))
+    assert mirrored_size < 1.2 * size
 
 
-def test_what_cannot_be_converted_is_one_line():
+def test_unsupported_primitive_gives_one_line():
     from affect_jax.export import onnx_model
 
-    def strange(images):
+    def unsupported(images):
         return {"result": jax.pure_callback(lambda x: x, images, images)}
 
-    with pytest.raises(UserError, match="jax2onnx cannot convert this network .*stablehlo") as told:
-        onnx_model.convert(strange, (4, 4, 3), name="case", about={})
-    assert "\n" not in str(told.value)
+    with pytest.raises(UserError, match="jax2onnx cannot convert this network") as error:
+        onnx_model.convert_to_onnx(unsupported, (4, 4, 3), name="case", metadata={})
+    assert "\n" not in str(error.value) and "stablehlo" in str(error.value)
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["baked", "beside"])
-def test_stablehlo_gives_what_the_network_gives(beside, exported):
-    run, folder, made = exported("stablehlo", beside=beside)
-    assert set(made["files"]) == {path.name for path in folder.iterdir()}
+@pytest.mark.parametrize("separate_params", [False, True], ids=["baked", "beside"])
+def test_stablehlo_outputs_equal_the_network(separate_params, create_exported):
+    trained, folder, result = create_exported("stablehlo", separate_params=separate_params)
+    assert set(result["files"]) == {path.name for path in folder.iterdir()}
     content = (folder / "model.stablehlo").read_bytes()
     network = jax_export.deserialize(bytearray(content))
     assert network.platforms == ("cpu", "cuda", "tpu")
-    faces = faces_for(run)
-    wanted = predicted(run, faces)
-    if not beside:
-        assert_same(jax.device_get(network.call(faces)), wanted)
+    faces = create_faces(trained)
+    expected = predict(trained, faces)
+    if not separate_params:
+        assert_same_outputs(jax.device_get(network.call(faces)), expected)
         return
     parameters = safetensors.numpy.load_file(folder / "model.safetensors")
-    assert len(content) < sum(array.nbytes for array in parameters.values())  # they are not in it
+    assert len(content) < sum(array.nbytes for array in parameters.values())  # not in the program
     call = jax.jit(network.call)
-    assert_same(jax.device_get(call(parameters, faces)), wanted)
-    moved = {n: a * 2 if n.endswith("bias") else a for n, a in parameters.items()}
-    other = call(moved, faces)
-    assert np.abs(other["expression"] - wanted["expression"]).max() > TOLERANCE
+    assert_same_outputs(jax.device_get(call(parameters, faces)), expected)
+    changed_parameters = {n: a * 2 if n.endswith("bias") else a for n, a in parameters.items()}
+    changed_outputs = call(changed_parameters, faces)
+    assert np.abs(changed_outputs["expression"] - expected["expression"]).max() > TOLERANCE
 
 
-def test_safetensors_is_what_a_run_can_start_from(run_of, tmp_path):
-    run = run_of("resnet18")
-    assert formats.write(run, "safetensors", tmp_path) == {"files": ["model.safetensors"]}
-    config = from_dict(to_dict(run.config))
+def test_safetensors_initialise_a_run(create_trained, tmp_path):
+    trained = create_trained("resnet18")
+    assert formats.write_network(trained, "safetensors", tmp_path) == {
+        "files": ["model.safetensors"]
+    }
+    config = from_dict(to_dict(trained.config))
     config.init_from = str(tmp_path / "model.safetensors")
-    read = initial_weights.read(config)
-    assert not read.report.fresh and not read.report.unmatched
-    wanted = imported_weights.named(run.variables["params"], run.variables["batch_stats"])
-    found = imported_weights.named(read.params, read.batch_stats)
-    assert list(found) == list(wanted)
-    for name, array in wanted.items():
-        np.testing.assert_array_equal(found[name], array)
+    weights = initial_weights.read(config)
+    assert not weights.report.initialised and not weights.report.unused
+    expected = weight_mapping.flatten_by_name(
+        trained.variables["params"], trained.variables["batch_stats"]
+    )
+    actual = weight_mapping.flatten_by_name(weights.params, weights.batch_stats)
+    assert list(actual) == list(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array)
 
 
-def test_a_network_of_bfloat16_is_written_in_float32(run_of, tmp_path):
-    run = run_of("resnet18", dtype="bfloat16")
-    formats.write(run, "onnx", tmp_path)
-    faces = faces_for(run)
-    found = onnx_session(tmp_path / "model.onnx")(faces)
-    assert_same(found, predicted(run_of("resnet18"), faces))  # the same weights in float32
+def test_bfloat16_network_is_exported_in_float32(create_trained, tmp_path):
+    trained = create_trained("resnet18", dtype="bfloat16")
+    formats.write_network(trained, "onnx", tmp_path)
+    faces = create_faces(trained)
+    outputs = onnx_session(tmp_path / "model.onnx")(faces)
+    same_weights_in_float32 = create_trained("resnet18")
+    assert_same_outputs(outputs, predict(same_weights_in_float32, faces))
 
 
-def test_outputs_that_differ_are_not_kept(run_of, tmp_path, monkeypatch):
+def test_differing_outputs_are_not_written(create_trained, tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "TOLERANCE", 0.0)
-    with pytest.raises(UserError, match=r"--format=onnx: its outputs differ from JAX's by \d"):
-        formats.write(run_of("resnet18"), "onnx", tmp_path)
+    with pytest.raises(UserError, match=r"--format=onnx: the outputs differ from JAX's by \d"):
+        formats.write_network(create_trained("resnet18"), "onnx", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_is_named(run_of, tmp_path, monkeypatch):
+def test_missing_package_error_suggests_installation(create_trained, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"needs onnxruntime; pip install 'affect_jax\[export\]'"):
-        formats.write(run_of("resnet18"), "onnx", pathlib.Path(tmp_path))
+        formats.write_network(create_trained("resnet18"), "onnx", pathlib.Path(tmp_path))

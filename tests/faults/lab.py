@@ -1,4 +1,4 @@
-"""Small real runs in processes of their own, to do damage to, and an undisturbed one."""
+"""Small training runs in separate processes for fault injection, and an uninterrupted reference."""
 
 from __future__ import annotations
 
@@ -20,42 +20,47 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from affect_jax.run import manifest
+from affect_jax.run import checkpoint_manifest
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-PATIENCE = 900  # seconds after which a run of seconds counts as hung, on however busy a machine
+TIMEOUT_SECONDS = 900
+"""A run that takes seconds counts as hung after this time, also on a busy machine."""
 
 
 @dataclasses.dataclass(frozen=True)
-class End:
-    """What a run came to: every byte of its newest checkpoint, and the loss of every step."""
+class RunResult:
+    """Result of a run: hashes of its newest checkpoint's arrays, and the loss of every step."""
 
     step: int
     arrays: dict[str, str]  # name -> SHA-256
     losses: dict[int, float]
 
 
-def end_of(workdir: pathlib.Path) -> End:
-    step = steps_of(workdir)[-1]
-    path = workdir / "checkpoints" / str(step) / "info" / "metadata"
+def manifest_path(workdir: pathlib.Path, step: int) -> pathlib.Path:
+    return workdir / "checkpoints" / str(step) / "info" / "metadata"
+
+
+def read_result(workdir: pathlib.Path) -> RunResult:
+    step = checkpoint_steps(workdir)[-1]
+    path = manifest_path(workdir, step)
     body = json.loads(json.loads(path.read_text())["body"])
-    assert body["format"] == manifest.FORMAT
+    assert body["format"] == checkpoint_manifest.FORMAT_VERSION
     arrays = {name: entry["sha256"] for name, entry in body["arrays"].items()}
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "train.loss" in line]
     assert len(set(steps)) == len(steps), "a step was logged twice"
     losses = {line["step"]: line["train.loss"] for line in lines if "train.loss" in line}
-    return End(step, arrays, losses)
+    return RunResult(step, arrays, losses)
 
 
-class Run:
-    """A training process; a context manager that leaves none behind.
+class TrainingProcess:
+    """A training process. Leaving its context kills it.
 
-    **Arguments:** `patience`: seconds after which it is killed.
+    **Arguments:** `timeout_seconds`: time after which it is killed.
     """
 
-    def __init__(self, command: list[str], environment: dict[str, str], patience: float):
+    def __init__(self, command: list[str], environment: dict[str, str], timeout_seconds: float):
         self._process = subprocess.Popen(
             command,
             env=environment,
@@ -63,40 +68,40 @@ class Run:
             stderr=subprocess.PIPE,
             text=True,
             cwd=REPOSITORY,
-            start_new_session=True,  # as a terminal gives a command
+            start_new_session=True,  # its own process group, as in a terminal
         )
-        self._watchdog = threading.Timer(patience, self._process.kill)
+        self._watchdog = threading.Timer(timeout_seconds, self._process.kill)
         self._watchdog.daemon = True
         self._watchdog.start()
-        self.said: list[str] = []
-        self.step = 0  # the newest that was logged
-        self.start = 0  # the one it went on from
+        self.output: list[str] = []  # lines of stderr
+        self.step = 0  # newest step in the log
+        self.start = 0  # step that it resumed from
 
     def lines(self) -> Iterator[str]:
-        """What it says, as it says it."""
+        """Yields lines of stderr as they arrive and updates `step` and `start`."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self.said.append(line.rstrip())
+            self.output.append(line.rstrip())
             logged = re.match(r"step (\d+) of ", line)
-            resumed = re.search(r"going on from step (\d+)", line)
+            resumed = re.search(r"resuming from step ([\d,]+)", line)
             self.step = int(logged[1]) if logged else self.step
-            self.start = int(resumed[1]) if resumed else self.start
+            self.start = int(resumed[1].replace(",", "")) if resumed else self.start
             yield line
 
-    def until(self, more: int) -> None:
-        """Returns when so many steps more than it went on from were logged, or the run ended."""
+    def wait_for_steps(self, count: int) -> None:
+        """Returns after `count` steps since `start` were logged, or when the run ended."""
         for _ in self.lines():
-            if self.step >= self.start + more:
+            if self.step >= self.start + count:
                 return
 
-    def until_saving(self, folder: pathlib.Path) -> None:
-        """Returns when a checkpoint is being written, or the run ended."""
+    def wait_for_save(self, folder: pathlib.Path) -> None:
+        """Returns while a checkpoint is being written into `folder`, or when the run ended."""
         while self._process.poll() is None:
             if any(folder.glob("*.orbax-checkpoint-tmp*")):
                 return
 
     def wait(self) -> int:
-        """Its exit code: negative for a signal that killed it."""
+        """Returns the exit code; it is negative if a signal killed the process."""
         for _ in self.lines():
             pass
         return self._process.wait()
@@ -105,11 +110,11 @@ class Run:
         self._process.send_signal(number)
 
     def send_to_all(self, number: int) -> None:
-        """To it and what it started, as Ctrl-C in a terminal does."""
+        """Sends a signal to the process and its children, as Ctrl-C in a terminal does."""
         os.killpg(self._process.pid, number)
 
     def kill(self) -> bool:
-        """Whether it was still there to be killed."""
+        """Kills the process. Returns whether it was still running."""
         self.send(signal.SIGKILL)
         return self.wait() == -signal.SIGKILL
 
@@ -117,7 +122,7 @@ class Run:
     def pid(self) -> int:
         return self._process.pid
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> TrainingProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,7 +132,7 @@ class Run:
 
 
 class Lab:
-    """Data, settings and the undisturbed run that all the damaged ones are compared with."""
+    """Data and environment of the runs, and the reference that all of them are compared with."""
 
     def __init__(self, folder: pathlib.Path, cache: pathlib.Path):
         self.folder = folder
@@ -144,7 +149,7 @@ class Lab:
     def command(self, workdir: pathlib.Path, *flags: str, trunk: str = "tiny") -> list[str]:
         return [
             *(sys.executable, "-m", "affect_jax.main"),
-            f"--config={HERE / 'experiment.py'}:{trunk}",
+            f"--config={HERE / 'tiny_config.py'}:{trunk}",
             f"--config.data.manual_dir={self.folder / 'faces'}",
             f"--config.data.data_dir={self.folder / 'data'}",
             f"--workdir={workdir}",
@@ -158,48 +163,54 @@ class Lab:
         trunk: str = "tiny",
         prefix: Sequence[str] = (),
         drop: int = 0,
-        patience: float = PATIENCE,
-        **settings: str,
-    ) -> Run:
-        """**Arguments:** `prefix`: of the command; `drop`: words of it that the prefix says itself;
-        `settings`: of the environment."""
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        **environment: str,
+    ) -> TrainingProcess:
+        """Starts a run.
+
+        **Arguments:**
+
+        - `prefix`: words in front of the command.
+        - `drop`: number of first words of the command that the prefix replaces.
+        - `environment`: additional environment variables.
+        """
         command = [*prefix, *self.command(workdir, *flags, trunk=trunk)[drop:]]
-        return Run(command, {**self._environment, **settings}, patience)
+        return TrainingProcess(command, {**self._environment, **environment}, timeout_seconds)
 
     @functools.cached_property
     def interrupted(self) -> pathlib.Path:
-        """A run that SIGTERM ended at about half: copy it before going on with it."""
+        """Workdir of a run that SIGTERM stopped halfway. Copy it before you resume it."""
         workdir = self.folder / "interrupted"
         with self.start(workdir) as run:
-            run.until(17)
+            run.wait_for_steps(17)
             run.send(signal.SIGTERM)
-            assert run.wait() == 143, "\n".join(run.said)
+            assert run.wait() == 143, "\n".join(run.output)
         return workdir
 
-    def finish(self, workdir: pathlib.Path, *flags: str, trunk: str = "tiny") -> Run:
-        """A run to its end, which must be a good one."""
+    def finish(self, workdir: pathlib.Path, *flags: str, trunk: str = "tiny") -> TrainingProcess:
+        """Runs to the end and asserts that the exit code is 0."""
         with self.start(workdir, *flags, trunk=trunk) as run:
             code = run.wait()
-        assert code == 0, "\n".join(run.said)
+        assert code == 0, "\n".join(run.output)
         return run
 
-    @functools.cache  # noqa: B019  # as long-lived as the lab
-    def undisturbed(self, trunk: str = "tiny") -> tuple[End, float]:
-        """The undisturbed run's end, and how many seconds it takes once everything is compiled."""
-        for name in ("compiling", "undisturbed"):
+    @functools.cache  # noqa: B019  # lives as long as the lab
+    def reference(self, trunk: str = "tiny") -> tuple[RunResult, float]:
+        """Result of an uninterrupted run, and its seconds once everything is compiled."""
+        for name in ("compiling", "reference"):
             begin = time.perf_counter()
             self.finish(self.folder / f"{name}_{trunk}", trunk=trunk)
         seconds = time.perf_counter() - begin
-        return end_of(self.folder / f"undisturbed_{trunk}"), seconds
+        return read_result(self.folder / f"reference_{trunk}"), seconds
 
 
-def steps_of(workdir: pathlib.Path) -> list[int]:
-    """Steps of the checkpoints in a workdir, ascending."""
+def checkpoint_steps(workdir: pathlib.Path) -> list[int]:
+    """Steps of the checkpoints in a workdir, in ascending order."""
     folder = workdir / "checkpoints"
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
-def lives(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -207,7 +218,7 @@ def lives(process: psutil.Process) -> bool:
 
 
 def write_faces(folder: pathlib.Path, *, training: int = 60, validation: int = 16) -> None:
-    """Images of noise, so that no two faces give the same loss, and their tables."""
+    """Writes noise images, so that no two faces have the same loss, and their tables."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     for split, count in (("training", training), ("validation", validation)):

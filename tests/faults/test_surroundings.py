@@ -1,4 +1,4 @@
-"""The disk fills up, the workdir vanishes, the clock jumps, a worker dies, the loss explodes."""
+"""Full disk, deleted workdir, jumping clock, dead worker, exploding loss."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from tests.faults.conftest import SOAK, soak_only
-from tests.faults.experiment import STEPS
-from tests.faults.lab import end_of, lives, steps_of
+from tests.faults.lab import checkpoint_steps, is_alive, manifest_path, read_result
+from tests.faults.tiny_config import STEPS
 
 
 class SmallDisk:
-    """A file system of 4 MiB in memory, seen by the processes started with `prefix` only."""
+    """A file system of 4 MiB in memory, visible only to processes started with `prefix`."""
 
     def __init__(self, folder: pathlib.Path):
         script = f"mount -t tmpfs -o size=4m none '{folder}' && echo mounted && exec cat"
@@ -57,85 +57,85 @@ class SmallDisk:
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[SmallDisk]:
     if not (shutil.which("unshare") and shutil.which("nsenter")) or os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk to fill up")
+        pytest.skip("only root may mount a small disk")
     disk = SmallDisk(tmp_path)
     try:
         if not disk.mounted:
-            pytest.skip("no right to mount a small disk to fill up")
+            pytest.skip("no permission to mount a small disk")
         yield disk
     finally:
         disk.close()
 
 
-def test_a_full_disk_stops_no_step_and_the_run_goes_on_from_the_last_whole(
-    lab, small_disk, outcome
-):
-    lab.undisturbed()
+def test_full_disk_stops_no_step_and_the_run_resumes(lab, small_disk, record_outcome):
+    lab.reference()
     workdir = small_disk.inside / "run"
     with lab.start(workdir, prefix=small_disk.prefix) as run:
-        run.until(12)
+        run.wait_for_steps(12)
         small_disk.fill()
-        assert run.wait() == 2, "\n".join(run.said)
-    said = "\n".join(run.said)
+        assert run.wait() == 2, "\n".join(run.output)
+    output = "\n".join(run.output)
     assert run.step == STEPS
-    # Orbax's threads may still call into a loop that the failed save has closed, and print that.
-    assert not re.search(r'affect_jax/\S+\.py", line', said), said
-    assert "earlier ones are whole, training goes on" in said
-    assert run.said[-1].startswith(f"affect_jax: {workdir}/checkpoints: the checkpoint of step 40")
-    whole = steps_of(small_disk.path / "run")[-1]
-    assert 5 <= whole < STEPS  # that of step 10 may have been on its way to the disk
+    # Orbax's threads may print an error about an event loop that the failed save has closed.
+    assert not re.search(r'affect_jax/\S+\.py", line', output), output
+    assert "earlier checkpoints are intact and training continues" in output
+    assert run.output[-1].startswith(
+        f"affect_jax: {workdir}/checkpoints: the checkpoint of step 40"
+    )
+    newest = checkpoint_steps(small_disk.path / "run")[-1]
+    assert 5 <= newest < STEPS  # the checkpoint of step 10 may be incomplete
     (small_disk.path / "ballast").unlink()
     with lab.start(workdir, prefix=small_disk.prefix) as run:
-        assert run.wait() == 0, "\n".join(run.said)
-    assert run.start == whole
-    arrays = end_of(small_disk.path / "run").arrays
-    assert arrays == lab.undisturbed()[0].arrays
-    what = "training goes on, exit 2 at the end; restart ends with the same bits"
-    outcome("disk full", what, STEPS - whole)
+        assert run.wait() == 0, "\n".join(run.output)
+    assert run.start == newest
+    arrays = read_result(small_disk.path / "run").arrays
+    assert arrays == lab.reference()[0].arrays
+    outcome = "training continues, exit 2 at the end; restart, same final bits"
+    record_outcome("disk full", outcome, STEPS - newest)
 
 
-def test_a_workdir_on_a_disk_that_cannot_be_written_is_refused(lab, small_disk, outcome):
+def test_read_only_workdir_is_refused(lab, small_disk, record_outcome):
     small_disk.call("mount", "-o", "remount,ro", str(small_disk.inside))
     with lab.start(small_disk.inside / "run", prefix=small_disk.prefix) as run:
         assert run.wait() == 2
-    (message,) = run.said
+    (message,) = run.output
     assert message == f"affect_jax: --workdir={small_disk.inside / 'run'}: Read-only file system"
-    outcome("read-only workdir", "refused before anything is read, exit 2", 0)
+    record_outcome("read-only workdir", "refused before any data are read, exit 2", 0)
 
 
 @soak_only
-def test_a_workdir_deleted_during_the_run_is_made_again(lab, tmp_path, outcome):
+def test_workdir_deleted_during_the_run_is_created_again(lab, tmp_path, record_outcome):
     workdir = tmp_path / "run"
     with lab.start(workdir) as run:
-        run.until(12)
+        run.wait_for_steps(12)
         workdir.rename(tmp_path / "gone")
-        assert run.wait() == 0, "\n".join(run.said)
-    step = steps_of(workdir)[-1]
+        assert run.wait() == 0, "\n".join(run.output)
+    step = checkpoint_steps(workdir)[-1]
     assert step == STEPS
-    body = (workdir / "checkpoints" / str(step) / "info" / "metadata").read_text()
-    arrays = json.loads(json.loads(body)["body"])["arrays"]
+    manifest = json.loads(manifest_path(workdir, step).read_text())
+    arrays = json.loads(manifest["body"])["arrays"]
     hashes = {name: entry["sha256"] for name, entry in arrays.items()}
-    assert hashes == lab.undisturbed()[0].arrays
-    assert any("was deleted or moved during the run" in line for line in run.said)
+    assert hashes == lab.reference()[0].arrays
+    assert any("was deleted or moved during the run" in line for line in run.output)
     logged = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").open()]
     assert logged and logged[-1] == STEPS and (workdir / "config.json").is_file()
-    what = "said; config, log and checkpoints from there on lie in a new one"
-    outcome("workdir deleted during the run", what, 0)
+    outcome = "message; later logs and checkpoints are in a new folder with the config"
+    record_outcome("workdir deleted during the run", outcome, 0)
 
 
 @soak_only
-def test_a_clock_that_jumps_changes_nothing(lab, tmp_path, outcome):
+def test_jumping_clock_changes_nothing(lab, tmp_path, record_outcome):
     with lab.start(tmp_path, AFFECT_JAX_CLOCK_JUMPS="1") as run:
-        assert run.wait() == 0, "\n".join(run.said)
-    assert end_of(tmp_path) == lab.undisturbed()[0]
-    outcome("clock jumps by a day", "the same bits", 0)
+        assert run.wait() == 0, "\n".join(run.output)
+    assert read_result(tmp_path) == lab.reference()[0]
+    record_outcome("clock jumps by a day", "same final bits", 0)
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", pytest.param("SIGSTOP", marks=soak_only)])
-def test_a_worker_that_dies_or_hangs_ends_the_run_within_a_minute(lab, tmp_path, name, outcome):
-    """Killed is also what becomes of a worker where the machine has no memory left."""
+def test_dead_or_hanging_worker_ends_the_run_within_a_minute(lab, tmp_path, name, record_outcome):
+    """The system also kills a worker when the machine is out of memory."""
     with lab.start(tmp_path, "--config.data.num_workers=1") as run:
-        run.until(2)
+        run.wait_for_steps(2)
         children = psutil.Process(run.pid).children(recursive=True)
         workers = [child for child in children if "multiprocessing.spawn" in str(child.cmdline())]
         assert workers
@@ -144,58 +144,60 @@ def test_a_worker_that_dies_or_hangs_ends_the_run_within_a_minute(lab, tmp_path,
         begin = time.perf_counter()
         assert run.wait() in (0, 2)
     seconds = time.perf_counter() - begin
-    assert not SOAK or seconds < 90  # the loader's patience is 40; a machine may be busy
+    assert not SOAK or seconds < 90  # the loader's timeout is 40; a machine may be busy
     deadline = time.monotonic() + 30
-    while any(map(lives, children)) and time.monotonic() < deadline:
-        time.sleep(0.05)  # a worker ends a moment after its parent
-    assert not any(map(lives, children))
-    assert "Traceback" not in "\n".join(run.said)
+    while any(map(is_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)  # a worker exits shortly after its parent
+    assert not any(map(is_alive, children))
+    assert "Traceback" not in "\n".join(run.output)
     if run.step < STEPS:
-        assert run.said[-1].startswith("affect_jax: ") and "worker" in run.said[-1]
-    outcome("a loading worker dies or hangs", "an error within a minute, exit 2, no orphans", 0)
+        assert run.output[-1].startswith("affect_jax: ") and "worker" in run.output[-1]
+    record_outcome(
+        "a loading worker dies or hangs", "an error within a minute, exit 2, no orphans", 0
+    )
 
 
-STARVED = """
+OUT_OF_MEMORY = """
 import sys
 if "--multiprocessing-fork" in sys.orig_argv:
     import itertools, simplejpeg
     decode, calls = simplejpeg.decode_jpeg, itertools.count()
-    def starved(*arguments, **options):
+    def exhaust_memory(*arguments, **options):
         return bytearray(1 << 60) if next(calls) > 60 else decode(*arguments, **options)
-    simplejpeg.decode_jpeg = starved
-"""  # what Python runs first: in a worker the 61st face wants more memory than there is
+    simplejpeg.decode_jpeg = exhaust_memory
+"""  # sitecustomize.py: in a worker, decoding fails for lack of memory after 61 faces
 
 
-def test_a_worker_that_gets_no_more_memory_ends_the_run_with_one_line(lab, tmp_path, outcome):
-    """A limit would not do: a worker lives on what it has, as its memory is used again."""
-    (tmp_path / "sitecustomize.py").write_text(STARVED)
+def test_worker_out_of_memory_ends_the_run_with_one_error_line(lab, tmp_path, record_outcome):
+    """A memory limit would not trigger this: a worker reuses the memory that it has."""
+    (tmp_path / "sitecustomize.py").write_text(OUT_OF_MEMORY)
     workdir, flags = tmp_path / "run", ["--config.data.num_workers=1"]
     with lab.start(workdir, *flags, PYTHONPATH=str(tmp_path)) as run:
         assert run.wait() == 2
     assert run.step > 0
-    (message,) = [line for line in run.said if line.startswith("affect_jax: ")]
+    (message,) = [line for line in run.output if line.startswith("affect_jax: ")]
     assert message.startswith("affect_jax: data.num_workers = 1: ") and "memory" in message
-    # What lent memory between processes may complain of what the worker could not give back.
-    assert not re.search(r'affect_jax/\S+\.py", line', "\n".join(run.said))
-    outcome(
-        "a loading worker gets no more memory", "one error, exit 2", run.step - run.step // 5 * 5
+    # Shared memory that the dead worker did not return may cause warnings.
+    assert not re.search(r'affect_jax/\S+\.py", line', "\n".join(run.output))
+    record_outcome(
+        "a loading worker is out of memory", "one error, exit 2", run.step - run.step // 5 * 5
     )
 
 
-def test_an_exploding_loss_stops_the_run_and_may_be_left_out(lab, tmp_path, outcome):
+def test_nonfinite_loss_stops_the_run_or_is_skipped(lab, tmp_path, record_outcome):
     with lab.start(tmp_path, trunk="fragile") as run:
         assert run.wait() == 2
-    message = run.said[-1]
-    (found,) = json.loads((tmp_path / "nonfinite.json").read_text())
-    assert f"affect_jax: step {found['step']}: the loss or its gradient is not finite" in message
-    assert "training_0.png" in found["faces"] and len(found["faces"]) == 8
-    assert len(found["gradient_norms_before"]) == 0  # every step is a line of the log here
+    message = run.output[-1]
+    (entry,) = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert f"affect_jax: step {entry['step']}: the loss or its gradient is not finite" in message
+    assert "training_0.png" in entry["faces"] and len(entry["faces"]) == 8
+    assert len(entry["gradient_norms_before"]) == 0  # the run logs every step
     folder = tmp_path / "checkpoints"
-    before = steps_of(tmp_path)[-1] if folder.exists() else 0
-    assert before < found["step"]
+    before = checkpoint_steps(tmp_path)[-1] if folder.exists() else 0
+    assert before < entry["step"]
     run = lab.finish(tmp_path, "--config.skip_nonfinite=10", trunk="fragile")
-    left_out = [line for line in run.said if "was left out" in line]
-    assert 4 <= len(left_out) <= 8  # the white face comes once an epoch
-    assert end_of(tmp_path).losses.keys() < set(range(1, STEPS + 1))
-    what = "stops at the step, faces written down; skip_nonfinite goes on"
-    outcome("loss not finite", what, found["step"] - 1 - before)
+    warnings = [line for line in run.output if "was skipped" in line]
+    assert 4 <= len(warnings) <= 8  # the white face appears once per epoch
+    assert read_result(tmp_path).losses.keys() < set(range(1, STEPS + 1))
+    outcome = "stops at the step and writes its faces; resumes with skip_nonfinite"
+    record_outcome("loss not finite", outcome, entry["step"] - 1 - before)

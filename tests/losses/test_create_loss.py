@@ -1,4 +1,4 @@
-"""From a config's terms to an objective: names, weights, and what is refused."""
+"""Creating the objective from a config: names, weights and rejected options."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_total_is_sum_of_weighted_values():
 
 
 @given(st.floats(0.01, 100), st.floats(-3, 3))
-def test_learned_weight_is_kendalls(value, s):
+def test_learned_weight_equals_kendall_formula(value, s):
     loss = losses.create_loss([{**SQUARED, "weight": "learned"}, CCC])
     assert jax.tree.map(jnp.shape, loss.init()) == {"squared_error": ()}
     assert loss.init()["squared_error"] == 0
@@ -59,25 +59,25 @@ def test_learned_weight_is_kendalls(value, s):
     np.testing.assert_allclose(result, np.exp(-s) * value + s + 0.5, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(by_value, np.exp(-s), rtol=1e-4)
     np.testing.assert_allclose(by_s, 1 - np.exp(-s) * value, rtol=1e-4, atol=1e-5)
-    # At its best, s = log L, the weighted term is 1 whatever its size.
+    # At the optimum, s = log L, the weighted term is 1 for any value of L.
     _, best = jax.grad(total, argnums=(0, 1))(jnp.float32(value), jnp.float32(np.log(value)))
     np.testing.assert_allclose(best, 0, atol=1e-5)
 
 
-def test_learned_weight_rests_while_its_term_is_empty():
+def test_learned_weight_is_unchanged_without_examples():
     loss = losses.create_loss([{**SQUARED, "weight": "learned"}])
     gradient = jax.grad(lambda params: loss.total({"squared_error": jnp.float32(0)}, params))
     assert gradient({"squared_error": jnp.float32(0.7)}) == {"squared_error": 0}
 
 
-REFUSED = [
+REJECTED = [
     ([], "at least one term"),
     ([{"name": "wieghted_cross_entropy", "head": "expression"}], "did you mean 'weighted_cross"),
     ([{"head": "expression"}], "name is missing"),
     ([{"name": "ccc"}], "head: missing"),
     ([{**CCC, "head": "expression"}], r"losses\[0\] \(ccc\): head = 'expression': unknown;"),
     ([SQUARED, {**CCC, "gamma": 2}], r"losses\[1\] \(ccc\).*gamma: ccc has no such option"),
-    ([CCC, CCC], "head 'valence_arousal' has this term already"),
+    ([CCC, CCC], "head 'valence_arousal' already has this term"),
     ([{**CCC, "weight": -1}], "weight = -1: must be 0 or more, or 'learned'"),
     ([{**CCC, "weight": "learnt"}], "weight = 'learnt'"),
     ([{**CCC, "weight": True}], "weight = True"),
@@ -106,14 +106,14 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("specs", "message"), REFUSED)
-def test_impossible_terms_are_refused(specs, message):
+@pytest.mark.parametrize(("specs", "message"), REJECTED)
+def test_invalid_terms_are_rejected(specs, message):
     with pytest.raises(UserError, match=message):
         losses.create_loss(specs, COUNTS, FREQUENCIES)
 
 
 @pytest.mark.parametrize("name", ["weighted_cross_entropy", "balanced_softmax"])
-def test_empty_class_is_refused_with_advice(name):
+def test_empty_class_is_rejected_with_advice(name):
     spec = {"name": name, "head": "expression"}
     with pytest.raises(UserError, match="class 2, 7 has no face.*use cross_entropy or focal"):
         losses.create_loss([spec], np.array([5, 4, 0, 3, 2, 1, 9, 0]))
@@ -122,15 +122,15 @@ def test_empty_class_is_refused_with_advice(name):
             losses.create_loss([spec], counts)
 
 
-def test_unit_never_active_is_refused_or_capped():
+def test_unit_that_is_never_active_is_rejected_or_capped():
     spec = {**BINARY, "frequency_weights": True}
-    for nothing in (None, np.full(18, np.nan)):
+    for missing in (None, np.full(18, np.nan)):
         with pytest.raises(UserError, match="needs a training split with action units"):
-            losses.create_loss([spec], None, nothing)
-    never = np.array([np.nan, 0.0, 0.0])  # of all that are annotated none
-    with pytest.raises(UserError, match="place 1, 2 is never active"):
+            losses.create_loss([spec], None, missing)
+    never = np.array([np.nan, 0.0, 0.0])  # no annotated unit is active
+    with pytest.raises(UserError, match="index 1, 2 is never active"):
         losses.create_loss([{**spec, "max_weight": 10}], None, never)
-    with pytest.raises(UserError, match="place 1, 3 is never active.*set max_weight"):
+    with pytest.raises(UserError, match="index 1, 3 is never active.*set max_weight"):
         losses.create_loss([spec], None, np.array([0.5, 0.0, 0.1, 0.0]))
     frequencies = np.array([0.5, 0.0, np.nan, 0.25])
     (term,) = losses.create_loss([{**spec, "max_weight": 10}], None, frequencies).terms.values()
@@ -138,16 +138,16 @@ def test_unit_never_active_is_refused_or_capped():
     np.testing.assert_allclose(weights, np.array([1, 10, 0, 2]) * 3 / 13)
 
 
-def test_a_term_of_another_file_takes_part():
+def test_registered_term_of_another_module_is_used():
     registry = losses.LOSSES
 
-    class Doubled(losses.Term):
+    class DoubledError(losses.LossTerm):
         heads = ("valence_arousal",)
 
         def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
             return 2 * jnp.sum(jnp.abs(outputs - targets), axis=-1)
 
-    registry.register("doubled_for_a_test")(Doubled)
+    registry.register("doubled_for_a_test")(DoubledError)
     try:
         loss = losses.create_loss([{"name": "doubled_for_a_test", "head": "valence_arousal"}])
     finally:

@@ -1,4 +1,4 @@
-"""Every term against its published formula, written anew in PyTorch at float64, with autograd."""
+"""Every term equals its published formula, implemented independently in PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASYMMETRIC = {"name": "asymmetric", "head": "action_units"}
 
 
 def batch_of(head: str, size: int = 24) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Outputs, targets and mask at float64; about a third is masked."""
+    """Draws outputs, targets and mask in float64; about a third is masked."""
     random = np.random.default_rng(7)
     if head == "expression":
         outputs, targets = 2 * random.normal(size=(size, 8)), random.integers(0, 8, size)
@@ -151,7 +151,7 @@ def name_of(case: object) -> str:
 
 
 @functools.cache
-def compiled(items: tuple, dtype: str):
+def compile_term(items: tuple, dtype: str):
     spec = dict(items)
     (term,) = losses.create_loss([spec], COUNTS, FREQUENCIES).terms.values()
 
@@ -161,20 +161,22 @@ def compiled(items: tuple, dtype: str):
     return jax.jit(jax.value_and_grad(value))
 
 
-def ours(spec: dict, outputs, targets, mask, dtype) -> tuple[np.ndarray, np.ndarray]:
-    """The term's value and its gradient by the outputs."""
+def compute_term(spec: dict, outputs, targets, mask, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the value of the term and its gradient with respect to the outputs."""
     kind = targets.dtype if targets.dtype.kind == "i" else dtype
     batch = {spec["head"]: targets.astype(kind), f"{spec['head']}_mask": mask}
     with jax.enable_x64(dtype == "float64"):
-        result, gradient = compiled(tuple(spec.items()), dtype)(outputs.astype(dtype), batch)
+        result, gradient = compile_term(tuple(spec.items()), dtype)(outputs.astype(dtype), batch)
         assert result.dtype == gradient.dtype == dtype
         return np.asarray(result), np.asarray(gradient)
 
 
-def compare(spec: dict, value, gradient, reference: torch.Tensor, x: torch.Tensor, dtype) -> None:
+def assert_close_to_reference(
+    spec: dict, value, gradient, reference: torch.Tensor, x: torch.Tensor, dtype
+) -> None:
     reference.backward()
     assert x.grad is not None
-    # In CCC's denominator stands 1e-8, and a variance near 0.3: that is its float64 tolerance.
+    # The float64 tolerance of CCC follows from 1e-8 beside a variance near 0.3 in its denominator.
     tolerance = {"float32": 2e-5, "float64": 1e-7 if spec["name"] == "ccc" else 1e-12}[dtype]
     np.testing.assert_allclose(value, reference.item(), rtol=tolerance)
     scale = float(x.grad.abs().max())
@@ -183,21 +185,23 @@ def compare(spec: dict, value, gradient, reference: torch.Tensor, x: torch.Tenso
 
 @pytest.mark.parametrize(("spec", "formula"), CASES, ids=name_of)
 def test_value_and_gradient_equal_formula(spec, formula):
-    equal_formula(spec, formula, "float64")
+    assert_equals_formula(spec, formula, "float64")
 
 
 @pytest.mark.parametrize(
     ("spec", "formula"), [case for case in CASES if len(case[0]) == 2], ids=name_of
 )
 def test_float32_is_accurate(spec, formula):
-    equal_formula(spec, formula, "float32")
+    assert_equals_formula(spec, formula, "float32")
 
 
-def equal_formula(spec: dict, formula, dtype: str) -> None:
+def assert_equals_formula(spec: dict, formula, dtype: str) -> None:
     outputs, targets, mask = batch_of(spec["head"])
     x = torch.tensor(outputs, requires_grad=True)
     reference = formula(x[torch.tensor(mask)], torch.tensor(targets)[torch.tensor(mask)])
-    compare(spec, *ours(spec, outputs, targets, mask, dtype), reference, x, dtype)
+    assert_close_to_reference(
+        spec, *compute_term(spec, outputs, targets, mask, dtype), reference, x, dtype
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -212,7 +216,9 @@ def test_frequency_weighted_units_equal_formula(cap, dtype):
     p = torch.sigmoid(x)
     entropy = -torch.tensor(targets) * torch.log(p) - (1 - torch.tensor(targets)) * torch.log(1 - p)
     reference = (weights * entropy).sum() / weights.sum()
-    compare(spec, *ours(spec, outputs, targets, mask, dtype), reference, x, dtype)
+    assert_close_to_reference(
+        spec, *compute_term(spec, outputs, targets, mask, dtype), reference, x, dtype
+    )
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.3, 0.9])
@@ -225,7 +231,7 @@ def test_ccc_is_accurate_in_float32(offset, spread, quality):
     outputs = quality * targets + (1 - quality) * (offset + spread * noise)
     outputs = outputs.astype(np.float32)
     mask = np.ones(512, bool)
-    value, gradient = ours(CCC, outputs, targets, mask, "float32")
+    value, gradient = compute_term(CCC, outputs, targets, mask, "float32")
     x = torch.tensor(outputs.astype(np.float64), requires_grad=True)
     reference = ccc(x, torch.tensor(targets.astype(np.float64)))
     reference.backward()

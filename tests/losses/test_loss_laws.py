@@ -1,4 +1,4 @@
-"""What holds for every term of the registry, those of the future included."""
+"""Properties of every loss term in the registry, including new ones."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def loss_of(*specs: dict) -> losses.Loss:
 
 
 def objective(spec: dict):
-    """(outputs, batch) -> the term's total on one device and its gradient by the outputs."""
+    """(outputs, batch) -> total of the term on one device, and its gradient by the outputs."""
     return compiled_objective(tuple(spec.items()))
 
 
-@functools.cache  # compiling is what these tests spend their time on
+@functools.cache  # compilation takes most of the time of these tests
 def compiled_objective(items: tuple):
     loss = loss_of(dict(items))
 
@@ -84,15 +84,15 @@ def test_masked_values_change_nothing(spec):
     mask = batch[f"{head}_mask"]
     assert 0 < mask.sum() < mask.size
     for poison in (np.nan, np.inf, -np.inf, 1e30):
-        places = ~mask
+        masked = ~mask
         poisoned = outputs[head].copy()
-        poisoned[places] = poison
+        poisoned[masked] = poison
         target = batch[head].copy()
-        target[places] = -7 if head == "expression" else poison
-        again, its_gradient = total({head: poisoned}, {**batch, head: target})
-        np.testing.assert_array_equal(again, value)
-        np.testing.assert_array_equal(its_gradient[head], gradient[head])
-        assert not np.any(its_gradient[head][places])
+        target[masked] = -7 if head == "expression" else poison
+        poisoned_value, poisoned_gradient = total({head: poisoned}, {**batch, head: target})
+        np.testing.assert_array_equal(poisoned_value, value)
+        np.testing.assert_array_equal(poisoned_gradient[head], gradient[head])
+        assert not np.any(poisoned_gradient[head][masked])
     assert np.isfinite(value) and value > 0 and np.any(gradient[head])
 
 
@@ -109,7 +109,7 @@ def test_term_without_examples_is_zero(spec):
 
 
 def step_on(loss: losses.Loss, devices: int):
-    """(params, batch) -> values and gradients as the training step has them on so many devices."""
+    """(params, batch) -> values and gradients as in the training step on `devices` devices."""
 
     def device(params: dict, batch: dict):
         def total(params: dict):
@@ -123,8 +123,8 @@ def step_on(loss: losses.Loss, devices: int):
     def split(leaf: np.ndarray) -> np.ndarray:
         return leaf.reshape(devices, SIZE // devices, *leaf.shape[1:])
 
-    over = jax.vmap(device, in_axes=(None, 0), out_axes=None, axis_name="batch")
-    compiled = jax.jit(over)
+    on_devices = jax.vmap(device, in_axes=(None, 0), out_axes=None, axis_name="batch")
+    compiled = jax.jit(on_devices)
 
     def step(params: dict, batch: dict):
         with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
@@ -136,30 +136,31 @@ def step_on(loss: losses.Loss, devices: int):
 @pytest.mark.parametrize("spec", TERMS, ids=id_of)
 def test_split_over_devices_changes_nothing(spec):
     loss, head = loss_of(spec), spec["head"]
-    whole, *parts = (step_on(loss, devices) for devices in (1, 2, 4))
+    one_device_step, *split_steps = (step_on(loss, devices) for devices in (1, 2, 4))
     for seed in range(5):
         params, batch = {head: params_of(seed)[head]}, batch_of(seed)
-        batch[f"{head}_mask"][: SIZE // 4] = False  # one device of four has nothing
-        values, gradients = whole(params, batch)
-        for part in parts:
-            its_values, its_gradients = part(params, batch)
+        batch[f"{head}_mask"][: SIZE // 4] = False  # one device of four has no valid example
+        values, gradients = one_device_step(params, batch)
+        for split_step in split_steps:
+            split_values, split_gradients = split_step(params, batch)
             for name in loss.names:
-                np.testing.assert_allclose(its_values[name], values[name], rtol=1e-5)
+                np.testing.assert_allclose(split_values[name], values[name], rtol=1e-5)
             # float32 sums in another order
-            np.testing.assert_allclose(its_gradients[head], gradients[head], atol=3e-6, rtol=1e-4)
+            np.testing.assert_allclose(split_gradients[head], gradients[head], atol=3e-6, rtol=1e-4)
 
 
-def test_sums_of_shards_add_up_to_whole():
+def test_sums_of_shards_add_up_to_the_total():
     loss, batch = loss_of(*TERMS[:-2]), batch_of(5)
     outputs, sums = outputs_of(batch), jax.jit(loss.sums)
     whole = loss.values(sums(outputs, batch))
     for cut in (0, 3):  # shards of unequal size, an empty one among them
 
-        def part(tree: dict, rows: slice) -> dict:
+        def take_rows(tree: dict, rows: slice) -> dict:
             return {key: leaf[rows] for key, leaf in tree.items()}
 
         shards = [
-            sums(part(outputs, rows), part(batch, rows)) for rows in (slice(cut), slice(cut, None))
+            sums(take_rows(outputs, rows), take_rows(batch, rows))
+            for rows in (slice(cut), slice(cut, None))
         ]
         values = loss.values(jax.tree.map(jnp.add, *shards))
         for name in loss.names:
@@ -176,7 +177,7 @@ def test_large_outputs_stay_finite(spec):
 
 
 @pytest.mark.parametrize("size", [1, 2, 50])
-def test_ccc_of_constant_faces_is_finite(size):
+def test_ccc_of_constant_values_is_finite(size):
     total = objective({"name": "ccc", "head": "valence_arousal"})
     for place in (0.0, 0.3, 10.0):
         batch = {
@@ -190,7 +191,7 @@ def test_ccc_of_constant_faces_is_finite(size):
             assert np.all(np.isfinite(gradient["valence_arousal"]))
             if distance == 0:
                 assert value == 0
-            if distance == 0.5:  # CCC is 0 where nothing varies
+            if distance == 0.5:  # CCC is 0 for constant values
                 np.testing.assert_allclose(value, 1, atol=1e-4)
 
 
@@ -216,7 +217,7 @@ def test_class_weights_follow_their_schemes(counts):
 
 
 @given(counts_of_classes, st.sampled_from(["min_over", "inverse_frequency", "effective_number"]))
-def test_class_weights_favour_the_rare_within_the_cap(counts, scheme):
+def test_class_weights_decrease_with_counts_up_to_the_cap(counts, scheme):
     weights = class_weights(counts, scheme=scheme)
     order = np.argsort(counts)
     assert np.all(np.diff(weights[order]) <= 1e-12)

@@ -16,49 +16,50 @@ SCORES = Scores(
 )
 
 
-def test_a_prefix_is_before_every_name_of_every_field():
-    found = SCORES.prefixed("top1")
-    assert found.values["top1.f1"] == 0.5
-    assert found.intervals == {"top1.f1": (0.4, 0.6)}
-    assert found.deviations == {"top1.f1": 0.1}
-    assert found.reasons == {"top1.auc": "no faces"}
-    assert found.counts == {"top1.f1": (7, 8)}
+def test_with_prefix_changes_names_in_all_fields():
+    scores = SCORES.with_prefix("top1")
+    assert scores.values["top1.f1"] == 0.5
+    assert scores.intervals == {"top1.f1": (0.4, 0.6)}
+    assert scores.deviations == {"top1.f1": 0.1}
+    assert scores.reasons == {"top1.auc": "no faces"}
+    assert scores.counts == {"top1.f1": (7, 8)}
 
 
-def test_merge_keeps_all_and_their_order():
-    found = Scores.merge([SCORES.prefixed("b"), SCORES.prefixed("a")])
-    assert list(found.values) == ["b.f1", "b.auc", "a.f1", "a.auc"]
-    assert found.counts == {"b.f1": (7, 8), "a.f1": (7, 8)}
+def test_merge_preserves_order():
+    scores = Scores.merge([SCORES.with_prefix("b"), SCORES.with_prefix("a")])
+    assert list(scores.values) == ["b.f1", "b.auc", "a.f1", "a.auc"]
+    assert scores.counts == {"b.f1": (7, 8), "a.f1": (7, 8)}
     assert Scores.merge([]) == Scores()
 
 
-def test_merge_refuses_two_scores_of_one_name():
-    with pytest.raises(ValueError, match="two scores are called auc"):
+def test_merge_rejects_duplicate_names():
+    with pytest.raises(ValueError, match="duplicate score name: auc"):
         Scores.merge([SCORES, SCORES])
 
 
-def test_divide_by_zero_is_undefined():
+def test_divide_by_zero_is_nan():
     np.testing.assert_array_equal(
-        base.divide(np.array([1.0, 0.0, 1.0]), np.array([2.0, 0.0, 0.0])), [0.5, np.nan, np.nan]
+        base.divide_or_nan(np.array([1.0, 0.0, 1.0]), np.array([2.0, 0.0, 0.0])),
+        [0.5, np.nan, np.nan],
     )
 
 
-def test_mean_leaves_out_what_is_undefined():
+def test_nanmean_ignores_nan():
     arrays = [np.array([1.0, np.nan, np.nan]), np.array([2.0, 4.0, np.nan])]
-    np.testing.assert_array_equal(base.mean(arrays), [1.5, 4.0, np.nan])
+    np.testing.assert_array_equal(base.nanmean(arrays), [1.5, 4.0, np.nan])
 
 
-@pytest.mark.parametrize("num_faces", [0, 1, 1000, 10 * base.CHUNK])
-def test_chunks_cover_every_number_once_and_fit(num_faces):
-    parts = list(base.chunks(50, num_faces))
+@pytest.mark.parametrize("num_faces", [0, 1, 1000, 10 * base.CHUNK_SIZE])
+def test_chunks_cover_the_range_and_respect_the_size(num_faces):
+    parts = list(base.split_into_chunks(50, num_faces))
     assert [number for part in parts for number in part] == list(range(50))
-    assert all(len(part) == 1 or len(part) * num_faces <= base.CHUNK for part in parts)
+    assert all(len(part) == 1 or len(part) * num_faces <= base.CHUNK_SIZE for part in parts)
 
 
-def test_check_finite_says_where_and_how_many():
+def test_check_finite_reports_position_and_count():
     array = np.zeros((3, 2))
     base.check_finite("predictions", array, ("valence", "arousal"))
     array[1, 1], array[2, 0] = np.nan, np.inf
-    message = r"predictions: face 2 of 3, arousal: nan, no usable number \(2 such in all\)"
+    message = r"face 2 of 3, arousal: nan, not a usable number \(2 invalid numbers in total\)"
     with pytest.raises(UserError, match=message):
         base.check_finite("predictions", array, ("valence", "arousal"))

@@ -38,11 +38,11 @@ def table() -> Predictions:
 
 
 @pytest.mark.parametrize("name", ["predictions.parquet", "predictions.csv"])
-def test_read_returns_what_was_written(tmp_path, table, name):
+def test_write_and_read_round_trip(tmp_path, table, name):
     write_predictions(table, tmp_path / name)
-    back = read_predictions(tmp_path / name)
+    read = read_predictions(tmp_path / name)
     for field in dataclasses.fields(table):
-        np.testing.assert_array_equal(getattr(back, field.name), getattr(table, field.name))
+        np.testing.assert_array_equal(getattr(read, field.name), getattr(table, field.name))
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -60,7 +60,7 @@ def change(table, column, values):
 
 
 BAD_VALUES = [
-    ("id", ["a", "a", "b", "c", "d"], "'a' is there 2 times"),
+    ("id", ["a", "a", "b", "c", "d"], "duplicate id 'a' .2 times"),
     ("id", ["a", None, "b", "c", "d"], "column 'id', row 2: empty"),
     ("expression", [0, 1, 2, 3, 9], "row 5: unknown label 9; labels are 0 to 7"),
     ("expression", [0, 1, 2, 3, -2], "row 5: unknown label -2"),
@@ -68,19 +68,19 @@ BAD_VALUES = [
     (
         "expression",
         ["fear", "1", "2", "3", "4"],
-        "'expression', row 1: unknown label 'fear'; write its number",
+        "'expression', row 1: unknown label 'fear'; use its number",
     ),
     ("p_fear", [2.0, 0, 0, 0, 0], r"row 1 \(id face/0.jpg\).*sum to 1"),
     ("p_fear", [-0.5, 0, 0, 0, 0], "row 1 .*0 or more and sum to 1; p_fear is -0.5"),
-    ("p_fear", ["0", "x", "0", "0", "0"], "'p_fear', row 2: no number: 'x'"),
+    ("p_fear", ["0", "x", "0", "0", "0"], "'p_fear', row 2: not a number: 'x'"),
     ("p_fear", ["0", " ", "0", "0", "0"], "'p_fear', row 2: empty"),
     ("p_fear", [0.1, None, 0.1, 0.1, 0.1], "'p_fear', row 2: empty"),
-    ("p_fear", [0.1, 0.1, float("nan"), 0.1, 0.1], "'p_fear', row 3: nan, no usable number"),
-    ("p_fear", [[0.1], [0.1], [0.1], [0.1], [0.1]], "'p_fear' holds something not a number"),
+    ("p_fear", [0.1, 0.1, float("nan"), 0.1, 0.1], "'p_fear', row 3: nan, not a usable number"),
+    ("p_fear", [[0.1], [0.1], [0.1], [0.1], [0.1]], "'p_fear' has a value that is not a number"),
     ("valence", [-2.0, 0, 0, 0, 0], r"row 1: -2 is outside \[-1, 1\]; leave the cell empty"),
-    ("valence_predicted", [0.0, float("inf"), 0, 0, 0], "row 2: inf, no usable number"),
+    ("valence_predicted", [0.0, float("inf"), 0, 0, 0], "row 2: inf, not a usable number"),
     ("valence_predicted", [0.0, None, 0, 0, 0], "row 2: empty"),
-    ("valence_predicted", [0.0, 0, -1e300, 0, 0], r"row 3: -1e\+300, no usable number"),
+    ("valence_predicted", [0.0, 0, -1e300, 0, 0], r"row 3: -1e\+300, not a usable number"),
     ("AU12", [0.0, 0, 3.0, 0, 0], r"row 3: 3 is outside \[0, 1\]; leave the cell empty"),
     ("AU12_predicted", [0.0, 0, 0, 0, 4.5], r"row 5: 4.5 is outside \[0, 1\]"),
 ]
@@ -89,7 +89,7 @@ BAD_CELLS = [case for case in BAD_VALUES if not isinstance(case[1][0], list)]  #
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("column", "values", "message"), BAD_VALUES)
-def test_bad_values_are_named_with_their_row(table, column, values, message):
+def test_invalid_values_are_reported_with_their_row(table, column, values, message):
     with pytest.raises(UserError, match=message) as error:
         from_table(change(table, column, values), "mine.csv")
     assert str(error.value).startswith("mine.csv: ") and "\n" not in str(error.value)
@@ -97,16 +97,16 @@ def test_bad_values_are_named_with_their_row(table, column, values, message):
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("column", "values", "message"), BAD_CELLS)
-def test_bad_values_are_named_alike_in_either_kind_of_file(
+def test_invalid_values_are_reported_alike_for_csv_and_parquet(
     tmp_path, table, column, values, message
 ):
     changed = change(table, column, values)
     pyarrow.csv.write_csv(changed, tmp_path / "t.csv")
     pyarrow.parquet.write_table(changed, tmp_path / "t.parquet")
     for name in ("t.csv", "t.parquet"):
-        # An empty cell and a NaN are the same in a CSV file.
-        wanted = message.replace("nan, no usable number", "(empty|nan, no usable number)")
-        with pytest.raises(UserError, match=wanted):
+        # An empty cell and NaN are the same in a CSV file.
+        expected = message.replace("nan, not a usable number", "(empty|nan, not a usable number)")
+        with pytest.raises(UserError, match=expected):
             read_predictions(tmp_path / name)
 
 
@@ -115,62 +115,64 @@ def test_bad_values_are_named_alike_in_either_kind_of_file(
     "column",
     ["id", "expression", "p_fear", "valence", "arousal", "arousal_predicted", "AU1"],
 )
-def test_a_missing_column_is_named(table, column):
+def test_missing_column_is_reported(table, column):
     columns = to_table(table).drop_columns([column])
     with pytest.raises(UserError, match=f"column '{column}' is missing"):
         from_table(columns, "mine.csv")
 
 
-def test_classes_in_another_order_than_their_labels_are_an_error(table):
-    """Every score would be wrong without a word."""
+def test_class_columns_in_wrong_order_raise(table):
+    """Without an error, every score would be silently wrong."""
     columns = to_table(table)
     alphabetical = columns.select(sorted(columns.column_names))
-    with pytest.raises(UserError, match="'p_anger' stands for label 0, but anger is label 6"):
+    with pytest.raises(
+        UserError, match="'p_anger' is at the position of label 0, but anger is label 6"
+    ):
         from_table(alphabetical, "mine.csv")
 
 
 @pytest.mark.parametrize("names", [classes(7), classes(8)[:2], ("calm", "tense", "other")])
-def test_other_classes_are_numbered_by_their_columns(names):
+def test_other_classes_are_numbered_by_column_order(names):
     count = len(names)
     columns = {"id": ["a", "b"], "expression": [0, count - 1]}
     columns |= {f"p_{name}": [1 / count] * 2 for name in names}
     assert from_table(pyarrow.table(columns), "mine.csv").classes == names
 
 
-def test_expressions_come_with_models_that_do_not_predict_them(table, tmp_path):
-    """For scores within expressions, and for knowing which faces these are."""
+def test_expression_labels_without_probabilities_are_kept(table, tmp_path):
+    """Scores per expression and the identification of the data set need them."""
     for name in ("t.csv", "t.parquet"):
         axes = dataclasses.replace(table, probabilities=None, units=(), action_units=None,
                                    action_units_predicted=None)  # fmt: skip
         write_predictions(axes, tmp_path / name)
-        back = read_predictions(tmp_path / name)
-        np.testing.assert_array_equal(back.expression, table.expression)
-        assert back.classes == classes(8) and back.probabilities is None
+        read = read_predictions(tmp_path / name)
+        np.testing.assert_array_equal(read.expression, table.expression)
+        assert read.classes == classes(8) and read.probabilities is None
 
 
 @pytest.mark.parametrize(
-    "column, wanted",
+    "column, expected",
     [("AU02_predicted", "AU2"), ("Valence_Predicted", "valence"), ("au12_PREDICTED", "AU12")],
 )
-def test_a_prediction_in_another_spelling_is_not_left_out_in_silence(table, column, wanted):
+def test_misspelled_prediction_columns_raise(table, column, expected):
     columns = to_table(table).append_column(column, pyarrow.array([0.0] * 5))
-    with pytest.raises(UserError, match=f"column '{column}': write {wanted}_predicted"):
+    with pytest.raises(UserError, match=f"column '{column}'; rename it to {expected}_predicted"):
         from_table(columns, "mine.csv")
-    spare = to_table(table).append_column("age_predicted", pyarrow.array([0.0] * 5))
-    assert len(from_table(spare, "mine.csv")) == 5
+    extra = to_table(table).append_column("age_predicted", pyarrow.array([0.0] * 5))
+    assert len(from_table(extra, "mine.csv")) == 5
 
 
 @pytest.mark.parametrize("empty", ["", " ", "NA", "nan", "null", "#N/A"])
-def test_what_programs_write_for_nothing_is_nothing_but_in_an_id(tmp_path, empty):
+def test_missing_value_markers_are_empty_except_in_ids(tmp_path, empty):
     path = write_csv(tmp_path / "t.csv", [("NA", empty, "0.25", "0.75"), ("null", "1", "1", "0")])
-    back = read_predictions(path)
-    assert back.id.tolist() == ["NA", "null"]
-    np.testing.assert_array_equal(back.expression, [-1, 1])
+    read = read_predictions(path)
+    assert read.id.tolist() == ["NA", "null"]
+    np.testing.assert_array_equal(read.expression, [-1, 1])
 
 
-def test_one_class_is_no_choice():
+def test_single_class_raises():
     columns = pyarrow.table({"id": ["a"], "expression": [0], "p_neutral": [1.0]})
-    with pytest.raises(UserError, match="p_neutral alone"):
+    with pytest.raises(UserError, match="p_neutral is the only class"):
         from_table(columns, "mine.csv")
 
 
@@ -183,20 +185,20 @@ def write_csv(path, cells, names=("id", "expression", "p_neutral", "p_happiness"
 @pytest.mark.parametrize(
     "label", ["1", "1.0", " 1", "1.0 ", "+1", "1e0"], ids=["int", "float", "a", "b", "c", "d"]
 )
-def test_labels_of_a_csv_are_ints_or_floats(tmp_path, label):
+def test_csv_labels_may_be_integers_or_floats(tmp_path, label):
     path = write_csv(tmp_path / "t.csv", [("a", label, "0.25", "0.75"), ("b", "", "1", "0")])
     np.testing.assert_array_equal(read_predictions(path).expression, [1, -1])
 
 
-def test_types_do_not_depend_on_the_start_of_a_csv(tmp_path):
+def test_csv_types_do_not_depend_on_the_first_rows(tmp_path):
     rows = [(f"{i:06}", "1", "1", "0") for i in range(100_000)]  # megabytes of whole numbers
     path = write_csv(tmp_path / "t.csv", [*rows, ("last", "1.0", "0.5", "0.5")])
-    back = read_predictions(path)
-    assert back.id[0] == "000000" and back.probabilities[-1].tolist() == [0.5, 0.5]
+    read = read_predictions(path)
+    assert read.id[0] == "000000" and read.probabilities[-1].tolist() == [0.5, 0.5]
 
 
-def test_csv_of_spreadsheets_is_read(tmp_path):
-    """A byte order mark, spaces after the commas of the head, CRLF line ends."""
+def test_spreadsheet_csv_is_read(tmp_path):
+    """A byte order mark, spaces around the column names and CRLF line endings."""
     names = ("id", " expression", " p_neutral", " p_happiness ")
     cells = [("a", "0", "0.5", "0.5\r"), ("b", "1", "0.5", "0.5\r")]
     path = write_csv(tmp_path / "T.CSV", cells, names, encoding="utf-8-sig", newline="")
@@ -204,7 +206,7 @@ def test_csv_of_spreadsheets_is_read(tmp_path):
 
 
 @pytest.mark.bad_input
-def test_files_that_are_no_tables(tmp_path):
+def test_invalid_files_raise_one_line(tmp_path):
     def refused(name: str, content: bytes, message: str) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=message) as error:
@@ -221,9 +223,9 @@ def test_files_that_are_no_tables(tmp_path):
     refused("head_only.csv", b"id,p_neutral,p_happiness\n", "no rows")
     refused("other.csv", b"id,name\n1,a\n", "no predictions.*Columns: id, name")
     refused(
-        "semicolons.csv", b"id;p_neutral\n1;1\n", "no predictions.*separated by ';', write commas"
+        "semicolons.csv", b"id;p_neutral\n1;1\n", "no predictions.*separator is ';', use commas"
     )
-    refused("twice.csv", b"id,id\n1,2\n", "'id' is there twice")
+    refused("twice.csv", b"id,id\n1,2\n", "duplicate column 'id'")
     refused("ragged.csv", b"id,p_neutral\n1\n", "cannot be read as csv")
     refused("binary.csv", b"id,p_neutral,p_happiness\n\xff\xfe,1,0\n", "cannot be read as csv")
     refused("table.xlsx", b"PK", r"read from .parquet or .csv")
@@ -231,8 +233,8 @@ def test_files_that_are_no_tables(tmp_path):
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
-def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, table, name):
-    """Bytes changed, cut off: never a traceback, never a hang."""
+def test_damaged_file_is_read_or_raises_one_line(tmp_path, table, name):
+    """Changed bytes and truncation never cause a traceback or a hang."""
     write_predictions(table, tmp_path / name)
     whole, random, refused = (tmp_path / name).read_bytes(), np.random.default_rng(0), 0
     for _ in range(200):
@@ -241,10 +243,10 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, table, name):
             damaged[place] = random.choice([0, 10, 13, 34, 44, 45, 46, 57, 101, 255])
         (tmp_path / name).write_bytes(damaged[: random.integers(len(damaged)) or None])
         try:
-            back = read_predictions(tmp_path / name)
+            read = read_predictions(tmp_path / name)
         except UserError as error:
             refused += 1
             assert "\n" not in str(error)
         else:
-            assert np.isfinite(back.probabilities).all()
+            assert np.isfinite(read.probabilities).all()
     assert refused > 100

@@ -12,8 +12,8 @@ from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions
 
 
-def faces(count=200, seed=0, skill=0.3) -> Predictions:
-    """Labels are the same whatever the skill; one face in nine has no expression, some no axes."""
+def create_predictions(count=200, seed=0, skill=0.3) -> Predictions:
+    """Labels do not depend on `skill`; one face in nine has no expression, some have no axes."""
     random = np.random.default_rng(seed)
     expression = random.permutation(np.arange(count) % 9 - 1)
     axes, units = random.uniform(-1, 1, (count, 2)), random.uniform(0, 1, (count, 2))
@@ -34,8 +34,8 @@ def faces(count=200, seed=0, skill=0.3) -> Predictions:
     )
 
 
-def without(table: Predictions, *heads: str) -> Predictions:
-    """The table of a model without these heads."""
+def remove_heads(table: Predictions, *heads: str) -> Predictions:
+    """Returns the table of a model without these heads."""
     fields = {
         "expression": ("probabilities",),
         "valence_arousal": ("valence_arousal_predicted",),
@@ -44,10 +44,10 @@ def without(table: Predictions, *heads: str) -> Predictions:
     return dataclasses.replace(table, **{name: None for h in heads for name in fields[h]})
 
 
-def test_names_are_those_of_the_protocol():
-    found = protocol.score(faces(), draws=2).values
-    assert found.keys() >= set(protocol.HEADLINES)
-    assert found.keys() >= {
+def test_score_names_follow_the_protocol():
+    scores = protocol.score(create_predictions(), draws=2).values
+    assert scores.keys() >= set(protocol.HEADLINES)
+    assert scores.keys() >= {
         "categorical.top1.original.accuracy",
         "categorical.top2.normalised.f1.contempt",
         "categorical.top1.normalised.precision.macro",
@@ -62,9 +62,9 @@ def test_names_are_those_of_the_protocol():
     }
 
 
-def test_faces_without_a_label_do_not_count():
-    """Whatever is predicted for them: each model sees its own annotated faces."""
-    table = faces()
+def test_unlabelled_faces_are_ignored():
+    """Their predictions have no influence: each model is scored on its annotated faces."""
+    table = create_predictions()
     changed = dataclasses.replace(
         table,
         probabilities=np.where(table.expression[:, None] < 0, np.eye(8)[0], table.probabilities),
@@ -78,73 +78,84 @@ def test_faces_without_a_label_do_not_count():
     assert protocol.score(changed, draws=2) == protocol.score(table, draws=2)
 
 
-def test_a_table_without_labels_has_no_scores():
-    table = dataclasses.replace(faces(), expression=np.full(200, -1))
-    table = without(table, "valence_arousal", "action_units")
+def test_table_without_labels_has_no_scores():
+    table = dataclasses.replace(create_predictions(), expression=np.full(200, -1))
+    table = remove_heads(table, "valence_arousal", "action_units")
     assert protocol.score(table, bootstrap=2) == protocol.Scores()
 
 
-def test_intervals_are_only_there_when_asked_for():
-    assert not protocol.score(faces(), draws=2).intervals
-    found = protocol.score(faces(), draws=2, bootstrap=50)
-    assert found.intervals.keys() == {
+def test_intervals_are_optional():
+    assert not protocol.score(create_predictions(), draws=2).intervals
+    scores = protocol.score(create_predictions(), draws=2, bootstrap=50)
+    assert scores.intervals.keys() == {
         name
-        for name, value in found.values.items()
+        for name, value in scores.values.items()
         if not (np.isnan(value) or name.endswith("best_threshold"))
     }
-    assert all(low <= found.values[n] <= high for n, (low, high) in found.intervals.items())
-    assert found.values == protocol.score(faces(), draws=2).values
+    assert all(low <= scores.values[n] <= high for n, (low, high) in scores.intervals.items())
+    assert scores.values == protocol.score(create_predictions(), draws=2).values
 
 
-@pytest.mark.parametrize("gone", [(), ("expression",), ("valence_arousal",), ("action_units",)])
-def test_multitask_is_the_sum_of_the_heads_that_are_there(gone):
-    found = protocol.score(without(faces(), *gone), draws=2, bootstrap=20)
-    parts = [found.values[name] for name in protocol.MULTITASK if name in found.values]
-    assert found.values["multitask"] == pytest.approx(sum(parts))
-    assert found.counts["multitask"] == (3 - len(gone), 3)
-    assert "multitask" in found.intervals
-
-
-def test_one_head_has_no_multitask_score():
-    found = protocol.score(
-        without(faces(), "valence_arousal", "action_units"), draws=2, bootstrap=2
+@pytest.mark.parametrize(
+    "missing_heads", [(), ("expression",), ("valence_arousal",), ("action_units",)]
+)
+def test_multitask_is_the_sum_over_available_heads(missing_heads):
+    scores = protocol.score(
+        remove_heads(create_predictions(), *missing_heads), draws=2, bootstrap=20
     )
-    assert "multitask" not in found.values and "multitask" not in found.intervals
+    parts = [scores.values[name] for name in protocol.MULTITASK_PARTS if name in scores.values]
+    assert scores.values["multitask"] == pytest.approx(sum(parts))
+    assert scores.counts["multitask"] == (3 - len(missing_heads), 3)
+    assert "multitask" in scores.intervals
 
 
-def test_an_undefined_part_makes_multitask_undefined_with_its_reason():
-    table = faces()
+def test_single_head_has_no_multitask_score():
+    scores = protocol.score(
+        remove_heads(create_predictions(), "valence_arousal", "action_units"), draws=2, bootstrap=2
+    )
+    assert "multitask" not in scores.values and "multitask" not in scores.intervals
+
+
+def test_multitask_is_undefined_if_a_term_is():
+    table = create_predictions()
     constant = np.full_like(table.valence_arousal, 0.2)
     table = dataclasses.replace(table, valence_arousal=constant, valence_arousal_predicted=constant)
-    found = protocol.score(table, draws=2)
-    assert np.isnan(found.values["multitask"])
-    assert found.reasons["multitask"] == "dimensional.mean.ccc is undefined"
+    scores = protocol.score(table, draws=2)
+    assert np.isnan(scores.values["multitask"])
+    assert scores.reasons["multitask"] == "dimensional.mean.ccc is undefined"
 
 
-def test_a_model_compared_with_itself_differs_by_nothing():
-    found = protocol.compare(faces(), faces(), draws=2, bootstrap=20)
-    assert set(found.values.values()) == {0.0}
-    assert set(found.intervals.values()) == {(0.0, 0.0)}
+def test_comparison_of_a_model_with_itself_is_zero():
+    scores = protocol.compare(create_predictions(), create_predictions(), draws=2, bootstrap=20)
+    assert set(scores.values.values()) == {0.0}
+    assert set(scores.intervals.values()) == {(0.0, 0.0)}
 
 
-def test_a_difference_is_second_minus_first_and_its_interval_is_paired():
-    first, second = faces(skill=0.1), faces(skill=0.3)
-    found = protocol.compare(first, second, draws=2, bootstrap=200)
-    a, b = (protocol.score(one, draws=2, bootstrap=200) for one in (first, second))
+def test_difference_is_second_minus_first_with_paired_interval():
+    first, second = create_predictions(skill=0.1), create_predictions(skill=0.3)
+    change = protocol.compare(first, second, draws=2, bootstrap=200)
+    first_scores, second_scores = (
+        protocol.score(scores, draws=2, bootstrap=200) for scores in (first, second)
+    )
     narrower = 0
-    for name, value in found.values.items():
-        assert value == pytest.approx(b.values[name] - a.values[name], nan_ok=True)
-        if name in found.intervals:
-            low, high = found.intervals[name]
+    for name, value in change.values.items():
+        assert value == pytest.approx(
+            second_scores.values[name] - first_scores.values[name], nan_ok=True
+        )
+        if name in change.intervals:
+            low, high = change.intervals[name]
             assert low <= value <= high
-            widths = [one.intervals[name][1] - one.intervals[name][0] for one in (a, b)]
+            widths = [
+                scores.intervals[name][1] - scores.intervals[name][0]
+                for scores in (first_scores, second_scores)
+            ]
             narrower += high - low < np.hypot(*widths)
-    assert narrower > 0.9 * len(found.intervals)
-    assert found.intervals["categorical.top1.original.accuracy"][0] > 0
+    assert narrower > 0.9 * len(change.intervals)
+    assert change.intervals["categorical.top1.original.accuracy"][0] > 0
 
 
-def test_comparison_finds_faces_by_id():
-    first, second = faces(skill=0.1), faces(skill=0.3)
+def test_comparison_matches_faces_by_id():
+    first, second = create_predictions(skill=0.1), create_predictions(skill=0.3)
     order = np.random.default_rng(0).permutation(200)
     shuffled = dataclasses.replace(
         second,
@@ -154,65 +165,70 @@ def test_comparison_finds_faces_by_id():
             if isinstance(getattr(second, field.name), np.ndarray)
         },
     )
-    wanted = protocol.compare(first, second, draws=2, bootstrap=5)
-    assert protocol.compare(first, shuffled, draws=2, bootstrap=5) == wanted
+    expected = protocol.compare(first, second, draws=2, bootstrap=5)
+    assert protocol.compare(first, shuffled, draws=2, bootstrap=5) == expected
 
 
-def test_comparison_is_of_the_heads_that_both_have():
-    found = protocol.compare(faces(), without(faces(), "valence_arousal"), draws=2, bootstrap=5)
-    assert {name.split(".")[0] for name in found.values} == {"categorical", "action_units"}
-    assert "multitask" not in found.values  # of three and of two heads: not comparable
+def test_comparison_covers_common_heads_only():
+    scores = protocol.compare(
+        create_predictions(),
+        remove_heads(create_predictions(), "valence_arousal"),
+        draws=2,
+        bootstrap=5,
+    )
+    assert {name.split(".")[0] for name in scores.values} == {"categorical", "action_units"}
+    assert "multitask" not in scores.values  # sums over different heads
 
 
-def test_what_is_undefined_for_one_says_for_which():
-    first, second = faces(), faces()
+def test_undefined_difference_names_the_model():
+    first, second = create_predictions(), create_predictions()
     constant = np.full_like(second.valence_arousal_predicted, 0.5)
     second = dataclasses.replace(second, valence_arousal_predicted=constant)
-    found = protocol.compare(first, second, draws=2, bootstrap=5)
-    assert found.reasons["dimensional.valence.corr"] == (
+    scores = protocol.compare(first, second, draws=2, bootstrap=5)
+    assert scores.reasons["dimensional.valence.corr"] == (
         "undefined for the second: labels or predictions do not vary"
     )
-    assert {n for n, v in found.values.items() if np.isnan(v)} == found.reasons.keys()
+    assert {n for n, v in scores.values.items() if np.isnan(v)} == scores.reasons.keys()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"id": np.array([f"{i}.png" for i in range(200)])}, "'0.jpg' is in the first only"),
-        ({"expression": np.zeros(200, int)}, "same labels: expression differs"),
-        ({"valence_arousal": np.zeros((200, 2))}, "same labels: valence_arousal differs"),
-        ({"units": (1, 2)}, "same labels: units differs"),
-        ({"classes": tuple("abcdefgh")}, "same labels: classes differs"),
+        ({"expression": np.zeros(200, int)}, "same labels, but expression differs"),
+        ({"valence_arousal": np.zeros((200, 2))}, "same labels, but valence_arousal differs"),
+        ({"units": (1, 2)}, "same labels, but units differs"),
+        ({"classes": tuple("abcdefgh")}, "same labels, but classes differs"),
     ],
 )
-def test_only_models_of_the_same_faces_and_labels_are_compared(change, message):
+def test_comparison_requires_same_faces_and_labels(change, message):
     with pytest.raises(UserError, match=message):
-        protocol.compare(faces(), dataclasses.replace(faces(), **change))
+        protocol.compare(create_predictions(), dataclasses.replace(create_predictions(), **change))
 
 
-def test_json_holds_all_and_no_nan(tmp_path):
-    table = dataclasses.replace(faces(), action_units=np.full((200, 2), np.nan))
+def test_json_is_complete_without_nan(tmp_path):
+    table = dataclasses.replace(create_predictions(), action_units=np.full((200, 2), np.nan))
     table = dataclasses.replace(table, expression=np.zeros(200, int))
-    found = protocol.score(table, draws=2, bootstrap=5)
-    protocol.write(found, tmp_path / "scores.json", {"config": "abc", "checkpoint_step": 7})
+    scores = protocol.score(table, draws=2, bootstrap=5)
+    protocol.write_scores(scores, tmp_path / "scores.json", {"config": "abc", "checkpoint_step": 7})
     written = json.loads((tmp_path / "scores.json").read_text(), parse_constant=pytest.fail)
     assert written["about"]["config"] == "abc" and written["about"]["checkpoint_step"] == 7
     assert written["about"]["versions"]["affect_jax"]
-    assert written["scores"].keys() == found.values.keys()
+    assert written["scores"].keys() == scores.values.keys()
     assert {n for n, v in written["scores"].items() if v is None} == written["undefined"].keys()
     assert written["intervals"]["dimensional.valence.ccc"] == list(
-        found.intervals["dimensional.valence.ccc"]
+        scores.intervals["dimensional.valence.ccc"]
     )
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
 
 
-def test_summary_shows_headlines_classes_and_what_is_undefined():
-    found = protocol.score(faces(), draws=2, bootstrap=20)
-    text = protocol.summary(found)
-    for name, value in protocol.headlines(found).items():
-        low, high = found.intervals[name]
+def test_summary_has_headlines_classes_and_undefined_scores():
+    scores = protocol.score(create_predictions(), draws=2, bootstrap=20)
+    text = protocol.format_summary(scores)
+    for name, value in protocol.select_headlines(scores).items():
+        low, high = scores.intervals[name]
         assert f"{value:.3f}" in text and f"{low:.3f} to {high:.3f}" in text
-    assert all(one in text for one in classes(8)) and "undefined" not in text
-    table = dataclasses.replace(faces(), expression=np.zeros(200, int))
-    text = protocol.summary(protocol.score(table, draws=2))
+    assert all(name in text for name in classes(8)) and "undefined" not in text
+    table = dataclasses.replace(create_predictions(), expression=np.zeros(200, int))
+    text = protocol.format_summary(protocol.score(table, draws=2))
     assert "undefined:" in text and "no face is labelled happiness" in text

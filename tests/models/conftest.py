@@ -1,4 +1,4 @@
-"""PyTorch as a peer: its networks with random weights, and their weights in our layout."""
+"""Fixtures: PyTorch networks with random weights, and random images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 @pytest.fixture(scope="session")
 def torchvision() -> types.ModuleType:
-    """torchvision, also one whose compiled operators do not fit the installed PyTorch."""
+    """torchvision, even if its compiled operators do not match the installed PyTorch."""
     torch = pytest.importorskip("torch")
     try:
         import torchvision
     except ModuleNotFoundError:
         pytest.skip("needs torchvision: pip install affect_jax[torch]")
-    except RuntimeError:  # an operator does not exist: declare those that its modules mention
+    except RuntimeError:  # an operator is missing: declare those that its modules use
         library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor a, Tensor b, float c) -> Tensor")
@@ -32,10 +32,11 @@ def timm(torchvision) -> types.ModuleType:
     return pytest.importorskip("timm")
 
 
-def randomise(network, seed: int) -> None:
-    """Random values everywhere: zeros and ones hide errors, and so do kernels that lose the signal.
+def randomize_values(network, seed: int) -> None:
+    """Sets all values at random: zeros and ones hide errors, and so do kernels that lose the
+    signal.
 
-    Kernels are normal with deviation sqrt(2 / fan in) (He et al. 2015, equation 10).
+    Kernels are normal with standard deviation sqrt(2 / fan in) (He et al. 2015, equation 10).
     """
     import torch
 
@@ -52,26 +53,26 @@ def randomise(network, seed: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def peer():
-    """`peer(create, seed=0, **options)`: a PyTorch network for evaluation, all values random."""
+def torch_network():
+    """`torch_network(factory, seed=0, **options)`: a random PyTorch network in evaluation mode."""
     import torch
 
-    def make(create, seed: int = 0, **options):
+    def create_network(factory, seed: int = 0, **options):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = create(**options)
-        randomise(network, seed)
+            network = factory(**options)
+        randomize_values(network, seed)
         return network.eval()
 
-    return make
+    return create_network
 
 
 @pytest.fixture(scope="session")
 def faces():
     """`faces(count, size)`: random images, float32 [count, size, size, 3]."""
 
-    def make(count: int, size: int) -> np.ndarray:
+    def create_images(count: int, size: int) -> np.ndarray:
         random = np.random.default_rng(7)
         return random.normal(size=(count, size, size, 3)).astype(np.float32)
 
-    return make
+    return create_images

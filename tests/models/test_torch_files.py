@@ -1,4 +1,4 @@
-"""Files of torch.save read without PyTorch: equal to its own reading, and nothing in them runs."""
+"""Reading torch.save files without PyTorch: equal to `torch.load`, and no code of them runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from affect_jax.models import torch_files
-from affect_jax.models.torch_files import Refused
+from affect_jax.models.torch_files import InvalidWeightsError
 
 torch = pytest.importorskip("torch")
 
@@ -25,19 +25,19 @@ DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16"
 
 
 def assert_reads_as_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    found = torch_files.read(path)
+    loaded = torch_files.read(path)
     expected = torch.load(path, weights_only=False)  # with True it warns of newer pickles
-    assert list(found) == [name for name, value in expected.items() if torch.is_tensor(value)]
-    for name, array in found.items():
+    assert list(loaded) == [name for name, value in expected.items() if torch.is_tensor(value)]
+    for name, array in loaded.items():
         tensor = expected[name].detach()
         assert array.shape == tuple(tensor.shape), name
         assert str(array.dtype) == str(tensor.dtype).removeprefix("torch."), name
         np.testing.assert_array_equal(array.astype(np.float64), tensor.double().numpy())
-    return found
+    return loaded
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, "bool"])
-def test_every_type_and_view_reads_as_in_torch(tmp_path, dtype):
+def test_every_dtype_and_view_equals_torch_load(tmp_path, dtype):
     values = torch.arange(24).reshape(2, 3, 4).to(getattr(torch, dtype))
     tensors = {
         "plain": values,
@@ -50,8 +50,8 @@ def test_every_type_and_view_reads_as_in_torch(tmp_path, dtype):
         "epoch": 3,
     }
     torch.save(tensors, tmp_path / "weights.pth")
-    found = assert_reads_as_torch(tmp_path / "weights.pth")
-    assert not any(array.flags.writeable and array.size for array in found.values())
+    loaded = assert_reads_as_torch(tmp_path / "weights.pth")
+    assert not any(array.flags.writeable and array.size for array in loaded.values())
 
 
 @given(
@@ -60,7 +60,7 @@ def test_every_type_and_view_reads_as_in_torch(tmp_path, dtype):
     protocol=st.sampled_from([2, 3, 4, 5]),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_view_reads_as_in_torch(tmp_path, shape, seed, protocol):
+def test_random_views_equal_torch_load(tmp_path, shape, seed, protocol):
     random = np.random.default_rng(seed)
     values = torch.tensor(random.normal(size=shape).astype(np.float32))
     view = values.permute(random.permutation(len(shape)).tolist())
@@ -71,24 +71,26 @@ def test_any_view_reads_as_in_torch(tmp_path, shape, seed, protocol):
     assert_reads_as_torch(tmp_path / "weights.pth")
 
 
-def test_a_training_scripts_checkpoint_gives_its_weights(tmp_path):
+def test_weights_are_read_from_training_checkpoints(tmp_path):
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
     weights = model.state_dict()
     optimizer = {"state": {0: {"step": 3, "momentum": torch.ones(2, 3)}}, "betas": (0.9, 0.999)}
     for key in ("state_dict", "model_state_dict", "model"):
-        parallel = collections.OrderedDict((f"module.{name}", w) for name, w in weights.items())
+        prefixed_weights = collections.OrderedDict(
+            (f"module.{name}", w) for name, w in weights.items()
+        )
         torch.save(
-            {"epoch": 3, "best": 0.7, "optimizer": optimizer, key: parallel},
+            {"epoch": 3, "best": 0.7, "optimizer": optimizer, key: prefixed_weights},
             tmp_path / "checkpoint.pth.tar",
         )
-        found = torch_files.read(tmp_path / "checkpoint.pth.tar")
-        assert list(found) == list(weights)
-        for name, array in found.items():
+        loaded = torch_files.read(tmp_path / "checkpoint.pth.tar")
+        assert list(loaded) == list(weights)
+        for name, array in loaded.items():
             np.testing.assert_array_equal(array, weights[name])
 
 
 class Touch:
-    """Its unpickling makes a file."""
+    """Unpickling it creates a folder."""
 
     def __init__(self, path: pathlib.Path):
         self.path = path
@@ -97,80 +99,80 @@ class Touch:
         return os.mkdir, (str(self.path),)
 
 
-def written(path: pathlib.Path, index: bytes, storage: bytes = b"\0" * 16) -> pathlib.Path:
-    """An archive as torch.save's, around any pickle."""
+def write_archive(path: pathlib.Path, index: bytes, storage: bytes = b"\0" * 16) -> pathlib.Path:
+    """Writes an archive in the format of torch.save with any pickle in it."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", index)
         archive.writestr("archive/data/0", storage)
     return path
 
 
-def bombs(marker: pathlib.Path) -> dict[str, bytes]:
-    """Pickles that make the folder `marker` wherever they are run."""
+def malicious_pickles(marker: pathlib.Path) -> dict[str, bytes]:
+    """Pickles that create the folder `marker` when they are loaded."""
 
-    def text(value: str) -> bytes:
+    def encode_text(value: str) -> bytes:
         return b"X" + len(value).to_bytes(4, "little") + value.encode()
 
-    module, folder = os.mkdir.__module__, text(str(marker))
-    called = f"c{module}\nmkdir\n".encode() + folder + b"\x85R"
-    code = text(f"__import__('os').mkdir({str(marker)!r})")
+    module, folder = os.mkdir.__module__, encode_text(str(marker))
+    call = f"c{module}\nmkdir\n".encode() + folder + b"\x85R"
+    code = encode_text(f"__import__('os').mkdir({str(marker)!r})")
     return {
         "in the weights": pickle.dumps({"a": Touch(marker)}, protocol=2),
         "as protocol 4 names it": b"\x80\x04"
-        + text(module)
-        + text("mkdir")
+        + encode_text(module)
+        + encode_text("mkdir")
         + b"\x93"
         + folder
         + b"\x85R.",
         "by the instruction INST": b"\x80\x02(" + folder + f"i{module}\nmkdir\n.".encode(),
         "by the instruction OBJ": b"\x80\x02(" + f"c{module}\nmkdir\n".encode() + folder + b"o.",
-        "after good weights": b"\x80\x02}" + text("a") + called + b"s.",
+        "after good weights": b"\x80\x02}" + encode_text("a") + call + b"s.",
         "by another function": b"\x80\x02cbuiltins\neval\n" + code + b"\x85R.",
-        "and then truncated": b"\x80\x02" + called,
+        "and then truncated": b"\x80\x02" + call,
     }
 
 
-@pytest.mark.parametrize("kind", bombs(pathlib.Path("nowhere")))
-def test_a_pickle_bomb_is_never_run(tmp_path, kind):
+@pytest.mark.parametrize("kind", malicious_pickles(pathlib.Path("nowhere")))
+def test_malicious_pickle_is_never_run(tmp_path, kind):
     marker = tmp_path / "exploded"
-    index = bombs(marker)[kind]
-    path = written(tmp_path / "weights.pth", index)
-    with pytest.raises(Refused) as refusal:
+    index = malicious_pickles(marker)[kind]
+    path = write_archive(tmp_path / "weights.pth", index)
+    with pytest.raises(InvalidWeightsError) as error_info:
         torch_files.read(path)
     assert not marker.exists()
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error_info.value)
     with contextlib.suppress(EOFError, pickle.UnpicklingError):  # of the truncated one
         pickle.loads(index)
-    assert marker.exists(), "the bomb of this test is a dud"
+    assert marker.exists(), "the pickle of this test does nothing"
 
 
 @pytest.mark.parametrize(
-    ("held", "name"),
+    ("content", "name"),
     [
         ({"args": argparse.Namespace(a=1), "state_dict": {}}, "argparse.Namespace"),
         (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
         ({"root": pathlib.PurePosixPath("/")}, "pathlib.PurePosixPath"),
     ],
 )
-def test_what_is_no_weight_is_named(tmp_path, held, name):
-    torch.save(held, tmp_path / "weights.pth")
-    with pytest.raises(Refused, match=f"{name} beside weights; nothing of it was run"):
+def test_error_names_objects_besides_weights(tmp_path, content, name):
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(InvalidWeightsError, match=f"{name} besides weights; no code of it was run"):
         torch_files.read(tmp_path / "weights.pth")
 
 
-@pytest.mark.parametrize("place", torch_files.ALLOWED, ids=".".join)
-def test_our_stand_ins_cannot_be_changed_by_a_pickle(place):
-    module, name = place
+@pytest.mark.parametrize("global_name", torch_files.ALLOWED_GLOBALS, ids=".".join)
+def test_pickle_cannot_modify_stand_ins(global_name):
+    module, name = global_name
     attribute = b"X\x08\x00\x00\x00__call__K\x01s"
     # BUILD with the state (None, {"__call__": 1}) sets an attribute of the object itself.
     index = f"\x80\x02c{module}\n{name}\n".encode("latin1") + b"N}" + attribute + b"\x86b."
-    torch_files.check_instructions(index)
+    torch_files.check_opcodes(index)
     with pytest.raises((AttributeError, TypeError)):
         torch_files._Unpickler(io.BytesIO(index)).load()
 
 
 class Storage:
-    """Stands for one of `kind` with the key "0"."""
+    """A stand-in for a storage of type `kind` with the key "0"."""
 
     def __init__(self, kind=torch.FloatStorage):
         self.kind = kind
@@ -184,100 +186,102 @@ class Tensor:
         return torch._utils._rebuild_tensor_v2, self.arguments
 
 
-def index_of(held) -> bytes:
+def pickle_with_storages(content) -> bytes:
     class Pickler(pickle.Pickler):
         def persistent_id(self, obj):
             return ("storage", obj.kind, "0", "cpu", 4) if isinstance(obj, Storage) else None
 
     buffer = io.BytesIO()
-    Pickler(buffer, 2).dump(held)
+    Pickler(buffer, 2).dump(content)
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (Tensor(0, (5,), (1,)), "reaches beyond its 4 numbers"),
-        (Tensor(1, (4,), (1,)), "reaches beyond its 4 numbers"),
-        (Tensor(0, (2, 2), (3, 1)), "reaches beyond"),
-        (Tensor(0, (2**40, 2**40), (2**40, 1)), "reaches beyond"),
+        (Tensor(0, (5,), (1,)), "exceeds its storage of 4 numbers"),
+        (Tensor(1, (4,), (1,)), "exceeds its storage of 4 numbers"),
+        (Tensor(0, (2, 2), (3, 1)), "exceeds its storage"),
+        (Tensor(0, (2**40, 2**40), (2**40, 1)), "exceeds its storage"),
         (Tensor(-1, (1,), (1,)), "impossible shape"),
         (Tensor(0, (-2,), (1,)), "impossible shape"),
         (Tensor(3, (4,), (-1,)), "impossible shape"),
         (Tensor(0, (2, 2), (1,)), "impossible shape"),
         (Tensor(0, (2.0,), (1,)), "impossible shape"),
         (Tensor(0, (1,) * 100, (1,) * 100), "damaged"),
-        (Tensor(0, (4,), (1,), storage=5), "no storage of a known type"),
-        (Tensor(0, (4,), (1,), storage=Storage("float32")), "no storage of a known type"),
-        (Tensor(0, (4,), (1,), storage=Storage(torch.DoubleStorage)), "reaches beyond its 2"),
+        (Tensor(0, (4,), (1,), storage=5), "no storage of a supported type"),
+        (Tensor(0, (4,), (1,), storage=Storage("float32")), "no storage of a supported type"),
+        (Tensor(0, (4,), (1,), storage=Storage(torch.DoubleStorage)), "exceeds its storage of 2"),
     ],
 )
-def test_impossible_tensors_are_refused(tmp_path, tensor, message):
-    good = written(tmp_path / "good.pth", index_of({"a": Tensor(0, (2, 2), (2, 1))}))
-    np.testing.assert_array_equal(torch_files.read(good)["a"], np.zeros((2, 2), np.float32))
-    path = written(tmp_path / "weights.pth", index_of({"a": tensor}))
-    with pytest.raises(Refused, match=message):
+def test_invalid_tensors_are_rejected(tmp_path, tensor, message):
+    valid = write_archive(
+        tmp_path / "good.pth", pickle_with_storages({"a": Tensor(0, (2, 2), (2, 1))})
+    )
+    np.testing.assert_array_equal(torch_files.read(valid)["a"], np.zeros((2, 2), np.float32))
+    path = write_archive(tmp_path / "weights.pth", pickle_with_storages({"a": tensor}))
+    with pytest.raises(InvalidWeightsError, match=message):
         torch_files.read(path)
 
 
-def test_a_huge_place_in_the_memo_is_refused(tmp_path):
+def test_huge_memo_index_is_rejected(tmp_path):
     """Python's unpickler would allocate 16 times the number of bytes."""
-    path = written(tmp_path / "weights.pth", b"\x80\x02}r\xff\xff\xff\x7f.")
-    with pytest.raises(Refused, match="more memory"):
+    path = write_archive(tmp_path / "weights.pth", b"\x80\x02}r\xff\xff\xff\x7f.")
+    with pytest.raises(InvalidWeightsError, match="more memory"):
         torch_files.read(path)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> pathlib.Path:
+def valid_file(tmp_path_factory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("torch") / "whole.pth"
     torch.save({"a": torch.arange(12.0).reshape(3, 4), "b": torch.ones(2)}, path)
     return path
 
 
-def read_or_refuse(path: pathlib.Path, whole: pathlib.Path) -> None:
-    """The file is refused in one line, or the damage is where it does not matter."""
+def assert_rejected_or_equal(path: pathlib.Path, valid_file: pathlib.Path) -> None:
+    """Checks that the file is rejected with one line, or that the damage does not change values."""
     try:
-        found = torch_files.read(path)
-    except Refused as error:
+        loaded = torch_files.read(path)
+    except InvalidWeightsError as error:
         assert str(error) and "\n" not in str(error)
         return
-    expected = torch_files.read(whole)
-    assert set(found) == set(expected)
-    for name, array in found.items():
+    expected = torch_files.read(valid_file)
+    assert set(loaded) == set(expected)
+    for name, array in loaded.items():
         np.testing.assert_array_equal(array, expected[name])
 
 
-def test_every_truncation_is_refused(tmp_path, whole):
-    content = whole.read_bytes()
+def test_every_truncation_is_rejected(tmp_path, valid_file):
+    content = valid_file.read_bytes()
     path = tmp_path / "weights.pth"
     for length in range(0, len(content), 7):
         path.write_bytes(content[:length])
-        with pytest.raises(Refused, match="truncated|empty"):
+        with pytest.raises(InvalidWeightsError, match="truncated|empty"):
             torch_files.read(path)
 
 
 @given(places=st.lists(st.integers(0, 10**6), min_size=1, max_size=4), value=st.integers(0, 255))
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_changed_bytes_are_refused_or_do_not_matter(tmp_path, whole, places, value):
-    content = bytearray(whole.read_bytes())
-    for place in places:
-        content[place % len(content)] ^= value
+def test_changed_bytes_are_rejected_or_harmless(tmp_path, valid_file, places, value):
+    content = bytearray(valid_file.read_bytes())
+    for offset in places:
+        content[offset % len(content)] ^= value
     (tmp_path / "weights.pth").write_bytes(bytes(content))
-    read_or_refuse(tmp_path / "weights.pth", whole)
+    assert_rejected_or_equal(tmp_path / "weights.pth", valid_file)
 
 
 @given(index=st.binary(max_size=60))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_garbage_in_the_pickle_is_refused(tmp_path, index):
-    with pytest.raises(Refused):
-        torch_files.read(written(tmp_path / "weights.pth", index))
+def test_random_pickles_are_rejected(tmp_path, index):
+    with pytest.raises(InvalidWeightsError):
+        torch_files.read(write_archive(tmp_path / "weights.pth", index))
 
 
 @given(content=st.binary(max_size=200))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_garbage_is_refused(tmp_path, content):
+def test_random_bytes_are_rejected(tmp_path, content):
     (tmp_path / "weights.pth").write_bytes(content)
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidWeightsError):
         torch_files.read(tmp_path / "weights.pth")
 
 
@@ -287,7 +291,7 @@ def save_legacy(path):
 
 def save_compressed(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", index_of({"a": Tensor(0, (2,), (1,))}))
+        archive.writestr("archive/data.pkl", pickle_with_storages({"a": Tensor(0, (2,), (1,))}))
 
 
 def save_other_zip(path):
@@ -297,16 +301,16 @@ def save_other_zip(path):
 
 def save_big_endian(path):
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", index_of({"a": Tensor(0, (2,), (1,))}))
+        archive.writestr("archive/data.pkl", pickle_with_storages({"a": Tensor(0, (2,), (1,))}))
         archive.writestr("archive/byteorder", "big")
 
 
 @pytest.mark.parametrize(
     ("save", "message"),
     [
-        (save_legacy, "format of before version 1.6; save it again"),
+        (save_legacy, "format of PyTorch before 1.6; save it again"),
         (save_compressed, "compressed"),
-        (save_other_zip, "not one of torch.save"),
+        (save_other_zip, "not a torch.save file"),
         (save_big_endian, "big-endian"),
         (lambda path: torch.save([1, 2], path), "holds a list, not a dictionary of weights"),
         (lambda path: torch.save({"epoch": 3}, path), "holds no weights"),
@@ -315,7 +319,7 @@ def save_big_endian(path):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_other_files_are_told_what_they_are(tmp_path, save, message):
+def test_error_describes_other_files(tmp_path, save, message):
     save(tmp_path / "weights.pth")
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(InvalidWeightsError, match=message):
         torch_files.read(tmp_path / "weights.pth")

@@ -1,4 +1,4 @@
-"""Laws that hold for every trunk of the registry: a new one is tested by being there."""
+"""Properties of every trunk in the registry, including new ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from affect_jax.core.errors import UserError
 from affect_jax.models import HEADS, TRUNKS
 
 BATCH, CROP, CLASSES = 4, 96, 5
-# The package's own: other tests register theirs in the same process.
+# Only trunks of the package: other tests register more in the same process.
 NAMES = [n for n in TRUNKS.names() if TRUNKS[n].__module__.startswith("affect_jax.")]
 PUBLISHED = {  # parameters with a head of 1000 classes
     "alexnet": 60_965_224,  # Krizhevsky et al. 2012; Caffe's bvlc_alexnet has as many
@@ -27,8 +27,8 @@ PUBLISHED = {  # parameters with a head of 1000 classes
 
 
 @dataclasses.dataclass
-class Made:
-    """A small network of one trunk, initialised, and its functions, compiled at first use."""
+class SmallNetwork:
+    """A small initialised network of one trunk, and its functions, compiled at first use."""
 
     model: models.Model
     images: np.ndarray
@@ -49,12 +49,12 @@ class Made:
                 variables, images, train=train, keys=keys, mutable=["batch_stats"]
             )
 
-        add = functools.partial(jax.tree.map, lambda x: x[None])
+        add_device_axis = functools.partial(jax.tree.map, lambda x: x[None])
         in_axes = (0, None if keys is None else 0)
-        # JAX's, as runs give them: of NumPy's, under vmap inside jit, `keep` would make constants
-        # that JAX refuses.
+        # JAX arrays, as in runs: with NumPy arrays under vmap inside jit, `materialize` would
+        # create constants that JAX rejects.
         outputs, updates = jax.vmap(on_device, axis_name="batch", in_axes=in_axes)(
-            jnp.asarray(images)[None], None if keys is None else add(keys)
+            jnp.asarray(images)[None], None if keys is None else add_device_axis(keys)
         )
         return outputs["expression"][0], jax.tree.map(lambda x: x[0], updates)
 
@@ -64,7 +64,7 @@ class Made:
 
     @functools.cached_property
     def train(self):
-        """Without `keys` nothing is dropped."""
+        """Without `keys` there is no dropout."""
         return jax.jit(functools.partial(self.outputs, train=True))
 
     @functools.cached_property
@@ -77,22 +77,24 @@ class Made:
         return jax.jit(jax.grad(objective))
 
 
-def options(name: str) -> dict[str, Any]:
-    """A narrow network where the trunk has a width."""
+def small_options(name: str) -> dict[str, Any]:
+    """Options of a narrow network, if the trunk has a width."""
     fields = {field.name for field in dataclasses.fields(TRUNKS[name])}  # pyright: ignore
     return {"name": name, **({"width": 16} if "width" in fields else {})}
 
 
 @functools.cache
-def made(name: str, dtype: str = "float32") -> Made:
-    model = models.model_from_spec(options(name), ("expression",), num_classes=CLASSES, dtype=dtype)
-    random = np.random.default_rng(0)
-    images = random.normal(size=(BATCH, CROP, CROP, 3)).astype(np.float32)
-    return Made(model, images)
+def create_network(name: str, dtype: str = "float32") -> SmallNetwork:
+    model = models.model_from_spec(
+        small_options(name), ("expression",), num_classes=CLASSES, dtype=dtype
+    )
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(BATCH, CROP, CROP, 3)).astype(np.float32)
+    return SmallNetwork(model, images)
 
 
-def shapes(name: str, crop: int, heads=("expression",), num_classes: int = 1000):
-    """Shapes of variables and outputs of the whole network, nothing computed."""
+def network_shapes(name: str, crop: int, heads=("expression",), num_classes: int = 1000):
+    """Shapes of variables and outputs of the whole network, without computing them."""
     model = models.model_from_spec({"name": name}, heads, num_classes=num_classes)
     images = jax.ShapeDtypeStruct((2, crop, crop, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -101,9 +103,9 @@ def shapes(name: str, crop: int, heads=("expression",), num_classes: int = 1000)
 
 @pytest.mark.parametrize("crop", [224, 96])
 @pytest.mark.parametrize("name", NAMES)
-def test_each_head_has_its_shape(name, crop):
+def test_every_head_has_its_shape(name, crop):
     heads = HEADS.names()
-    _, outputs = shapes(name, crop, heads, num_classes=7)
+    _, outputs = network_shapes(name, crop, heads, num_classes=7)
     sizes = {"expression": 7, "valence_arousal": 2, "action_units": 18}
     assert {head: value.shape for head, value in outputs.items()} == {
         head: (2, sizes[head]) for head in heads
@@ -112,14 +114,14 @@ def test_each_head_has_its_shape(name, crop):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_are_as_many_as_published(name):
-    variables, _ = shapes(name, 224)
+def test_parameter_counts_equal_published_counts(name):
+    variables, _ = network_shapes(name, 224)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_gradient(name):
-    network = made(name)
+    network = create_network(name)
     keys = jax.random.split(jax.random.key(1), BATCH)
     gradients = network.gradients(network.variables["params"], network.images, keys)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
@@ -133,8 +135,8 @@ def test_every_parameter_gets_a_gradient(name):
     strict=False,
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_bfloat16_computes_near_float32_and_keeps_float32_outside(name):
-    exact, rounded = made(name), made(name, "bfloat16")
+def test_bfloat16_is_close_to_float32_with_float32_parameters_and_outputs(name):
+    exact, rounded = create_network(name), create_network(name, "bfloat16")
     for leaf in jax.tree.leaves(rounded.variables):
         assert leaf.dtype == jnp.float32
     for a, b in zip(*map(jax.tree.leaves, (exact.variables, rounded.variables)), strict=True):
@@ -145,20 +147,22 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_outside(name):
     expected = np.asarray(exact.evaluate(exact.variables, exact.images))
     assert (logits != expected).any(), "computed in float32"
     np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
-    trained, updates = jax.eval_shape(rounded.train, rounded.variables, rounded.images)
-    assert {leaf.dtype for leaf in jax.tree.leaves((trained, updates))} == {jnp.dtype("float32")}
+    outputs, updates = jax.eval_shape(rounded.train, rounded.variables, rounded.images)
+    assert {leaf.dtype for leaf in jax.tree.leaves((outputs, updates))} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_differs_from_evaluation_by_batch_statistics_and_dropout_only(name):
-    """With the batch's own statistics in the place of the running ones both are equal."""
-    network = made(name)
+    """With the statistics of the batch in place of the running ones, both are equal."""
+    network = create_network(name)
     trained, updates = network.train(network.variables, network.images)
     before = network.variables.get("batch_stats", {})
-    own = jax.tree.map(
+    batch_statistics = jax.tree.map(
         lambda old, new: (new - 0.9 * old) / 0.1, before, updates.get("batch_stats", {})
     )
-    evaluated = network.evaluate({**network.variables, "batch_stats": own}, network.images)
+    evaluated = network.evaluate(
+        {**network.variables, "batch_stats": batch_statistics}, network.images
+    )
     np.testing.assert_allclose(evaluated, trained, rtol=1e-3, atol=1e-4)
     if before:
         running = network.evaluate(network.variables, network.images)
@@ -167,33 +171,33 @@ def test_training_differs_from_evaluation_by_batch_statistics_and_dropout_only(n
 
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluation_of_a_face_does_not_depend_on_the_others(name):
-    network = made(name)
-    together = network.evaluate(network.variables, network.images)
-    others = network.images[::-1].copy()
-    others[BATCH - 1] = network.images[0]
-    alone = network.evaluate(network.variables, others)
-    np.testing.assert_allclose(alone[BATCH - 1], together[0], rtol=1e-4, atol=1e-5)
-    assert np.abs(np.asarray(together[0]) - np.asarray(together[1])).max() > 0
+    network = create_network(name)
+    logits = network.evaluate(network.variables, network.images)
+    changed_images = network.images[::-1].copy()
+    changed_images[BATCH - 1] = network.images[0]
+    logits_with_others = network.evaluate(network.variables, changed_images)
+    np.testing.assert_allclose(logits_with_others[BATCH - 1], logits[0], rtol=1e-4, atol=1e-5)
+    assert np.abs(np.asarray(logits[0]) - np.asarray(logits[1])).max() > 0
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "dropout" in TRUNKS[name].__dict__])
-def test_dropout_belongs_to_the_example(name):
-    network = made(name)
+def test_dropout_depends_only_on_the_key_of_the_example(name):
+    network = create_network(name)
     keys = jax.random.split(jax.random.key(1), BATCH)
     train = network.train
     first, _ = train(network.variables, network.images, keys=keys)
-    again, _ = train(network.variables, network.images[::-1], keys=keys[::-1])
-    np.testing.assert_allclose(again[::-1], first, rtol=1e-4, atol=1e-6)
-    other, _ = train(network.variables, network.images, keys=keys[::-1])
-    assert np.abs(np.asarray(other) - np.asarray(first)).max() > 0
+    reversed_outputs, _ = train(network.variables, network.images[::-1], keys=keys[::-1])
+    np.testing.assert_allclose(reversed_outputs[::-1], first, rtol=1e-4, atol=1e-6)
+    other_keys_outputs, _ = train(network.variables, network.images, keys=keys[::-1])
+    assert np.abs(np.asarray(other_keys_outputs) - np.asarray(first)).max() > 0
     plain, _ = network.train(network.variables, network.images)
     assert np.abs(np.asarray(plain) - np.asarray(first)).max() > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_frozen_trunk_trains_as_it_evaluates(name):
-    network = made(name)
-    frozen = Made(dataclasses.replace(network.model, frozen_trunk=True), network.images)
+def test_frozen_trunk_runs_in_evaluation_mode(name):
+    network = create_network(name)
+    frozen = SmallNetwork(dataclasses.replace(network.model, frozen_trunk=True), network.images)
     keys = jax.random.split(jax.random.key(1), BATCH)
     before = network.variables
 
@@ -214,9 +218,9 @@ def test_a_frozen_trunk_trains_as_it_evaluates(name):
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients["expression"]))
 
 
-def test_a_frozen_trunk_has_its_gradients_in_evaluation():
-    """Explanations ask for them."""
-    network = made("resnet18")
+def test_frozen_trunk_has_gradients_in_evaluation():
+    """Grad-CAM needs them."""
+    network = create_network("resnet18")
     frozen = dataclasses.replace(network.model, frozen_trunk=True)
 
     def output(images):
@@ -226,14 +230,14 @@ def test_a_frozen_trunk_has_its_gradients_in_evaluation():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_initialisation_follows_the_key(name):
-    init = made(name).init
-    first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
-    for a, b in zip(*map(jax.tree.leaves, (first, again)), strict=True):
+def test_initialisation_depends_on_the_key(name):
+    init = create_network(name).init
+    first, same_key, other_key = (init(jax.random.key(seed)) for seed in (0, 0, 1))
+    for a, b in zip(*map(jax.tree.leaves, (first, same_key)), strict=True):
         np.testing.assert_array_equal(a, b)
     differing = [
         not np.array_equal(a, b)
-        for a, b in zip(*map(jax.tree.leaves, (first["params"], other["params"])), strict=True)
+        for a, b in zip(*map(jax.tree.leaves, (first["params"], other_key["params"])), strict=True)
         if a.ndim > 1
     ]
     assert all(differing)
@@ -255,24 +259,24 @@ def test_initialisation_follows_the_key(name):
         ({"name": "resnet18", "width": True}, "trunk.width = True: must be a whole number"),
     ],
 )
-def test_impossible_trunks_are_refused(spec, message):
+def test_invalid_trunk_options_are_rejected(spec, message):
     with pytest.raises(UserError, match=message):
         models.model_from_spec(spec, ("expression",))
 
 
-def test_unknown_heads_are_refused():
+def test_unknown_heads_are_rejected():
     with pytest.raises(UserError, match="did you mean 'expression'"):
         models.model_from_spec({"name": "resnet18"}, ("expresion",))
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower"])
 @pytest.mark.parametrize("crop", [4, 16, 32, 62])
-def test_too_small_images_are_told(name, crop):
+def test_too_small_images_are_rejected(name, crop):
     with pytest.raises(UserError, match=f"data.crop_size = {crop}: too small for AlexNet"):
-        shapes(name, crop)
+        network_shapes(name, crop)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower"])
-def test_the_smallest_images_that_are_allowed_work(name):
-    _, outputs = shapes(name, 63)
+def test_smallest_allowed_images_work(name):
+    _, outputs = network_shapes(name, 63)
     assert outputs["expression"].shape == (2, 1000)

@@ -1,4 +1,4 @@
-"""Where weights lie and what a wrong, damaged or absent file says: one line each."""
+"""Reading weight files, and one-line errors for invalid, damaged and missing files."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ ARRAYS = {
 
 
 @pytest.fixture
-def whole(tmp_path) -> pathlib.Path:
+def valid_file(tmp_path) -> pathlib.Path:
     path = tmp_path / "whole.safetensors"
     safetensors.numpy.save_file(ARRAYS, path)
     return path
 
 
-def assert_equal(found: dict[str, np.ndarray]) -> None:
-    assert set(found) == set(ARRAYS)
+def assert_arrays_equal(loaded: dict[str, np.ndarray]) -> None:
+    assert set(loaded) == set(ARRAYS)
     for name, array in ARRAYS.items():
-        assert found[name].dtype == array.dtype
-        np.testing.assert_array_equal(found[name], array)
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name], array)
 
 
-def test_safetensors_reads_what_was_written(whole):
-    assert_equal(weight_files.read(str(whole)))
+def test_safetensors_round_trip(valid_file):
+    assert_arrays_equal(weight_files.read(str(valid_file)))
 
 
 def test_bfloat16_is_read_from_safetensors(tmp_path):
@@ -45,20 +45,20 @@ def test_bfloat16_is_read_from_safetensors(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"a": torch.tensor([1.0, -2.5]).to(torch.bfloat16)}, tmp_path / "w.safetensors")
-    found = weight_files.read(str(tmp_path / "w.safetensors"))["a"]
-    assert found.dtype == ml_dtypes.bfloat16
-    np.testing.assert_array_equal(found.astype(np.float32), [1.0, -2.5])
+    array = weight_files.read(str(tmp_path / "w.safetensors"))["a"]
+    assert array.dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(array.astype(np.float32), [1.0, -2.5])
 
 
 @pytest.mark.parametrize("suffix", weight_files.TORCH_SUFFIXES)
-def test_torch_files_are_known_by_their_ending(tmp_path, suffix):
+def test_torch_files_are_recognised_by_suffix(tmp_path, suffix):
     torch = pytest.importorskip("torch")
     path = tmp_path / f"weights{suffix}"
     torch.save({"a": torch.ones(2)}, path)
     np.testing.assert_array_equal(weight_files.read(str(path))["a"], [1, 1])
 
 
-def refusal(source: object) -> str:
+def get_error(source: object) -> str:
     with pytest.raises(UserError) as error:
         weight_files.read(str(source))
     text = str(error.value)
@@ -66,60 +66,60 @@ def refusal(source: object) -> str:
     return text
 
 
-def test_every_truncation_is_told(tmp_path, whole):
-    content, path = whole.read_bytes(), tmp_path / "cut.safetensors"
+def test_every_truncation_is_rejected(tmp_path, valid_file):
+    content, path = valid_file.read_bytes(), tmp_path / "cut.safetensors"
     for length in range(0, len(content), 3):
         path.write_bytes(content[:length])
-        assert "damaged, or no safetensors file" in refusal(path)
+        assert "damaged or not a safetensors file" in get_error(path)
 
 
 @given(content=st.binary(max_size=300), suffix=st.sampled_from([".safetensors", ".pth"]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_garbage_is_told(tmp_path, content, suffix):
+def test_random_bytes_are_rejected(tmp_path, content, suffix):
     path = tmp_path / f"garbage{suffix}"
     path.write_bytes(content)
-    refusal(path)
+    get_error(path)
 
 
 @given(place=st.integers(0, 10**6), value=st.integers(1, 255))
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_changed_byte_is_told_or_gives_arrays(tmp_path, whole, place, value):
-    """safetensors has no checksum; what is read stays within the file."""
-    content, path = bytearray(whole.read_bytes()), tmp_path / "changed.safetensors"
+def test_changed_byte_is_rejected_or_stays_within_the_file(tmp_path, valid_file, place, value):
+    """safetensors has no checksum, but reading must stay within the file."""
+    content, path = bytearray(valid_file.read_bytes()), tmp_path / "changed.safetensors"
     content[place % len(content)] ^= value
     path.write_bytes(content)
     try:
-        found = weight_files.read(str(path))
+        arrays = weight_files.read(str(path))
     except UserError as error:
         assert "\n" not in str(error)
     else:
-        assert sum(array.nbytes for array in found.values()) <= len(content)
+        assert sum(array.nbytes for array in arrays.values()) <= len(content)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("absent.pth", "no such file"),
-        ("", "a folder, and not of a run"),
+        ("", "a folder, but not that of a run"),
         ("notes.txt", r"must end in one of \.safetensors, \.pth"),
         ("no_ending", "or be a run's folder"),
     ],
 )
-def test_what_is_no_file_of_weights_is_told(tmp_path, name, message):
-    for known in ("notes.txt", "no_ending"):
-        (tmp_path / known).write_text("nothing")
+def test_other_paths_are_rejected(tmp_path, name, message):
+    for file_name in ("notes.txt", "no_ending"):
+        (tmp_path / file_name).write_text("nothing")
     with pytest.raises(UserError, match=message):
         weight_files.read(str(tmp_path / name))
 
 
-def test_a_home_folder_is_found(tmp_path, whole, monkeypatch):
+def test_home_folder_is_expanded(tmp_path, valid_file, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert_equal(weight_files.read(f"~/{whole.name}"))
+    assert_arrays_equal(weight_files.read(f"~/{valid_file.name}"))
 
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """The Hub's own client, offline, and the folder of its cache."""
+    """Sets the Hub's client offline and returns the folder of its cache."""
     constants = pytest.importorskip("huggingface_hub.constants")
     cache = tmp_path / "cache"
     cache.mkdir()
@@ -128,8 +128,10 @@ def hub(monkeypatch, tmp_path):
     return cache
 
 
-def put(cache: pathlib.Path, revision: str, commit: str, file: str, content: bytes) -> None:
-    """One file of owner/faces-18.v1 in the Hub's layout of a cache."""
+def write_to_cache(
+    cache: pathlib.Path, revision: str, commit: str, file: str, content: bytes
+) -> None:
+    """Writes a file of owner/faces-18.v1 to the cache in the Hub's layout."""
     repository = cache / "models--owner--faces-18.v1"
     (repository / "refs").mkdir(parents=True, exist_ok=True)
     (repository / "refs" / revision).write_text(commit)
@@ -138,13 +140,13 @@ def put(cache: pathlib.Path, revision: str, commit: str, file: str, content: byt
     path.write_bytes(content)
 
 
-def test_the_hubs_cache_is_read_by_revision_and_file(hub, whole):
-    other = safetensors.numpy.save({"b": np.ones(2, np.float32)})
-    put(hub, "main", "1" * 40, "model.safetensors", whole.read_bytes())
-    put(hub, "v2.0", "2" * 40, "model.safetensors", other)
-    put(hub, "main", "1" * 40, "folder/other.safetensors", other)
-    assert_equal(weight_files.read("hf://owner/faces-18.v1"))
-    assert_equal(weight_files.read("hf://owner/faces-18.v1/model.safetensors"))
+def test_hub_cache_is_read_by_revision_and_file(hub, valid_file):
+    other_content = safetensors.numpy.save({"b": np.ones(2, np.float32)})
+    write_to_cache(hub, "main", "1" * 40, "model.safetensors", valid_file.read_bytes())
+    write_to_cache(hub, "v2.0", "2" * 40, "model.safetensors", other_content)
+    write_to_cache(hub, "main", "1" * 40, "folder/other.safetensors", other_content)
+    assert_arrays_equal(weight_files.read("hf://owner/faces-18.v1"))
+    assert_arrays_equal(weight_files.read("hf://owner/faces-18.v1/model.safetensors"))
     for source in (
         "hf://owner/faces-18.v1@v2.0",
         "hf://owner/faces-18.v1/folder/other.safetensors",
@@ -152,19 +154,21 @@ def test_the_hubs_cache_is_read_by_revision_and_file(hub, whole):
         assert set(weight_files.read(source)) == {"b"}
 
 
-def test_what_the_hub_has_not_is_told_in_one_line(hub, whole):
-    put(hub, "main", "1" * 40, "model.safetensors", whole.read_bytes())
+def test_missing_hub_files_are_one_line_errors(hub, valid_file):
+    write_to_cache(hub, "main", "1" * 40, "model.safetensors", valid_file.read_bytes())
     for source in (
         "hf://owner/faces-18.v1/absent.pth",
         "hf://owner/faces-18.v1@absent",
         "hf://owner/absent",
     ):
-        refusal(source)
+        get_error(source)
 
 
-def test_a_pickle_from_the_hub_is_not_run_either(hub, tmp_path):
-    put(hub, "main", "1" * 40, "pytorch_model.bin", b"cposix\nmkdir\n(S'%s/made'\ntR." % b"x")
-    assert "truncated, or no file of torch.save" in refusal(
+def test_pickle_from_the_hub_is_not_run(hub, tmp_path):
+    write_to_cache(
+        hub, "main", "1" * 40, "pytorch_model.bin", b"cposix\nmkdir\n(S'%s/made'\ntR." % b"x"
+    )
+    assert "truncated or not a torch.save file" in get_error(
         "hf://owner/faces-18.v1/pytorch_model.bin"
     )
 
@@ -172,24 +176,24 @@ def test_a_pickle_from_the_hub_is_not_run_either(hub, tmp_path):
 @pytest.mark.parametrize(
     "source", ["hf://", "hf://faces", "hf://owner/faces@", "hf://a b/c", "hf://owner/"]
 )
-def test_addresses_on_the_hub_are_checked(source):
-    assert "must be hf://owner/name[@revision][/file]" in refusal(source)
+def test_invalid_hub_addresses_are_rejected(source):
+    assert "must be hf://owner/name[@revision][/file]" in get_error(source)
 
 
 @pytest.mark.parametrize(
     "error",
     [ConnectionError("no\nroute"), ValueError("bad name"), RuntimeError(), KeyError("etag")],
 )
-def test_whatever_the_client_raises_is_one_line(monkeypatch, error):
+def test_every_client_error_is_one_line(monkeypatch, error):
     huggingface_hub = pytest.importorskip("huggingface_hub")
 
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    refusal("hf://owner/faces")
+    get_error("hf://owner/faces")
 
 
-def test_without_the_client_the_message_says_how_to_get_it(monkeypatch):
+def test_missing_client_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert "pip install 'affect_jax[hub]'" in refusal("hf://owner/faces")
+    assert "pip install 'affect_jax[hub]'" in get_error("hf://owner/faces")

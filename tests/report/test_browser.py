@@ -1,4 +1,4 @@
-"""The pages in a real browser, at the widths of a desk and of a phone."""
+"""The pages in a real browser, at the widths of a desktop and of a phone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import subprocess
 
 import pytest
 
-from affect_jax.report import comparison, runs
-from affect_jax.report import page as report_page
-from tests.report.conftest import table, write_run
+from affect_jax.report import comparison, run_page, runs
+from tests.report.conftest import create_predictions, write_run
 from tests.report.reading import Page
 
 CHROMIUM = next(
@@ -39,7 +38,7 @@ window.onload = () => {{
 
 
 def browse(page: pathlib.Path, folder: pathlib.Path) -> tuple[str, list[str]]:
-    """The page's elements once it is loaded, and what the browser had to say."""
+    """Returns the loaded page's DOM and the browser's console messages."""
     if not CHROMIUM:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     command = [
@@ -47,18 +46,20 @@ def browse(page: pathlib.Path, folder: pathlib.Path) -> tuple[str, list[str]]:
         "--disable-dev-shm-usage", "--enable-logging=stderr", f"--user-data-dir={folder}/profile",
         "--virtual-time-budget=20000", "--window-size=1400,1000", "--dump-dom", page.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout, re.findall(r".*CONSOLE.*", done.stderr)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert process.returncode == 0, process.stderr[-2000:]
+    return process.stdout, re.findall(r".*CONSOLE.*", process.stderr)
 
 
 @pytest.fixture(scope="module")
 def compared(workdir, tmp_path_factory) -> pathlib.Path:
-    """A comparison of two runs, one of a long name."""
+    """A comparison of two runs, one with a long name."""
     folder = tmp_path_factory.mktemp("compared")
-    other = write_run(folder / "better_by_some_and_with_a_long_name", table(skill=1.3))
+    second = write_run(
+        folder / "better_by_some_and_with_a_long_name", create_predictions(skill=1.3)
+    )
     path = folder / "page.html"
-    comparison.write(comparison.read([workdir, other]), path)
+    comparison.write_comparison(comparison.read_runs([workdir, second]), path)
     return path
 
 
@@ -68,7 +69,7 @@ def page(request, written, compared) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_is_wider_than_the_window_and_the_console_is_silent(page, width, tmp_path):
+def test_page_fits_the_window_without_console_messages(page, width, tmp_path):
     shutil.copy(page, tmp_path / "page.html")
     (tmp_path / "frame.html").write_text(MEASURE.format(width=width))
     dom, console = browse(tmp_path / "frame.html", tmp_path)
@@ -81,8 +82,8 @@ def test_nothing_is_wider_than_the_window_and_the_console_is_silent(page, width,
     assert measured["narrow"] == (measured["pictures"] if width == 390 else 0)
 
 
-def test_what_is_wrong_is_seen(tmp_path):
-    """The measure itself: a page too wide, with a broken image and a word to the console."""
+def test_measurement_detects_errors(tmp_path):
+    """A page that is too wide, has a broken image and writes to the console."""
     wide = '<div style="width: 2000px">x</div><img src="data:image/png;base64,AAAA">'
     (tmp_path / "page.html").write_text(f"{wide}<script>console.error('no')</script>")
     (tmp_path / "frame.html").write_text(MEASURE.format(width=390))
@@ -92,21 +93,23 @@ def test_what_is_wrong_is_seen(tmp_path):
     assert len(console) == 1 and "no" in console[0]
 
 
-def test_the_browser_shows_the_numbers_of_scores_json(written, run, tmp_path):
+def test_browser_shows_the_scores_of_scores_json(written, run, tmp_path):
     dom, console = browse(written[0] / "report.html", tmp_path)
     assert console == []
-    shown = {name: float(value) for name, value, _ in Page(dom).scores}
+    displayed = {name: float(value) for name, value, _ in Page(dom).scores}
     defined = {name: value for name, value in run.scores.values.items() if value == value}
-    assert shown == defined
+    assert displayed == defined
 
 
 def test_long_names_do_not_widen_the_page(tmp_path):
-    """A class, an identifier and a data set without a place to break."""
-    given = table(40)
-    long = "x" * 90
-    given = dataclasses.replace(given, classes=(*given.classes[:7], "unbroken" * 6))
-    workdir = write_run(tmp_path / long, given, data="d" * 120)
-    path = report_page.write(runs.read(workdir), tmp_path / "out", page="page.html")
+    """A class, an id and a data set without line break opportunities."""
+    predictions = create_predictions(40)
+    name = "x" * 90
+    predictions = dataclasses.replace(
+        predictions, classes=(*predictions.classes[:7], "unbroken" * 6)
+    )
+    workdir = write_run(tmp_path / name, predictions, data="d" * 120)
+    path = run_page.write_report(runs.read_run(workdir), tmp_path / "out", page="page.html")
     (path.parent / "frame.html").write_text(MEASURE.format(width=390))
     dom, _ = browse(path.parent / "frame.html", tmp_path)
     measured = json.loads(Page(dom).all("body")[0]["data-measured"])

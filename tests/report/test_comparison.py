@@ -1,4 +1,4 @@
-"""Several runs on one page."""
+"""The comparison page of several runs."""
 
 from __future__ import annotations
 
@@ -11,97 +11,101 @@ from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
 from affect_jax.report import __main__ as command
 from affect_jax.report import comparison
-from tests.report.conftest import table, write_run
+from tests.report.conftest import create_predictions, write_run
 from tests.report.reading import Page
-from tests.report.test_page import of, released
+from tests.report.test_run_page import create_run, repeat_to_affectnet_counts
 
 
 @pytest.fixture(scope="module")
-def three(workdir, tmp_path_factory):
+def three_runs(workdir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    better = write_run(folder / "better", table(skill=1.5), trunk={"name": "resnet18"})
-    alone = dataclasses.replace(table(skill=0.7), action_units_predicted=None, units=())
-    return comparison.read([workdir, better, write_run(folder / "no_units", alone)])
+    better = write_run(folder / "better", create_predictions(skill=1.5), trunk={"name": "resnet18"})
+    without_units = dataclasses.replace(
+        create_predictions(skill=0.7), action_units_predicted=None, units=()
+    )
+    return comparison.read_runs([workdir, better, write_run(folder / "no_units", without_units)])
 
 
 @pytest.fixture(scope="module")
-def changes(three) -> list[Scores]:
-    return [comparison.difference(three[0], run) for run in three[1:]]
+def changes(three_runs) -> list[Scores]:
+    return [comparison.compute_difference(three_runs[0], run) for run in three_runs[1:]]
 
 
 @pytest.fixture(scope="module")
-def page(three, changes) -> Page:
-    return Page(comparison.html(three, changes))
+def page(three_runs, changes) -> Page:
+    return Page(comparison.render_html(three_runs, changes))
 
 
-def test_a_difference_is_that_of_the_scores(three, changes):
-    first = three[0].scores.values
-    for run, change in zip(three[1:], changes, strict=True):
+def test_differences_equal_score_differences(three_runs, changes):
+    first = three_runs[0].scores.values
+    for run, change in zip(three_runs[1:], changes, strict=True):
         for name, value in change.values.items():
             if value == value:
                 assert value == pytest.approx(run.scores.values[name] - first[name], abs=1e-12)
 
 
-def test_intervals_are_those_of_the_paired_bootstrap(three, changes):
-    wanted = protocol.compare(three[0].table, three[1].table, draws=3, bootstrap=20)
-    assert changes[0].intervals == wanted.intervals
+def test_intervals_are_from_the_paired_bootstrap(three_runs, changes):
+    expected = protocol.compare(
+        three_runs[0].predictions, three_runs[1].predictions, draws=3, bootstrap=20
+    )
+    assert changes[0].intervals == expected.intervals
     name = "categorical.top1.original.accuracy"
     low, high = changes[0].intervals[name]
-    own = [high - low for low, high in (run.scores.intervals[name] for run in three[:2])]
-    assert high - low < sum(own)
+    widths = [high - low for low, high in (run.scores.intervals[name] for run in three_runs[:2])]
+    assert high - low < sum(widths)
 
 
-def test_one_run_on_other_data_speaks_for_all():
-    """The same faces, scored once under AffectNet's name and once under none."""
-    faces = released(table())
-    both = [of(faces), dataclasses.replace(of(faces, ""), name="other")]
-    for found in (both, both[::-1]):
-        text = Page(comparison.html(found, [Scores()])).text
+def test_one_incomparable_run_makes_the_comparison_incomparable():
+    """The same faces, scored once with the data set named AffectNet and once unnamed."""
+    faces = repeat_to_affectnet_counts(create_predictions())
+    pair = [create_run(faces), dataclasses.replace(create_run(faces, ""), name="other")]
+    for compared in (pair, pair[::-1]):
+        text = Page(comparison.render_html(compared, [Scores()])).text
         assert "2 runs on data of unknown origin" in text
         assert "Not AffectNet: data of unknown origin." in text
-        assert "everything else in their configs" not in text  # which nobody knows
+        assert "all other config keys" not in text  # the configs are unknown
 
 
-def test_the_page_has_every_runs_numbers_and_differences(page, three, changes):
-    shown = {(name, float(value)) for name, value, _ in page.scores}
+def test_page_has_scores_and_differences_of_all_runs(page, three_runs, changes):
+    displayed = {(name, float(value)) for name, value, _ in page.scores}
     for name in protocol.HEADLINES:
-        for run in three:
+        for run in three_runs:
             if name in run.scores.values and run.scores.values[name] == run.scores.values[name]:
-                assert (name, run.scores.values[name]) in shown
+                assert (name, run.scores.values[name]) in displayed
     name = "categorical.top1.original.accuracy"
     assert f"+{changes[0].values[name]:.3f}" in page.text
     assert f"−{-changes[1].values[name]:.3f}" in page.text
 
 
-def test_the_page_says_what_differs_and_nothing_else(page, three):
-    rows = dict(comparison.settings(three))
+def test_page_lists_only_differing_settings(page, three_runs):
+    rows = dict(comparison.list_differing_settings(three_runs))
     assert rows["trunk.name"] == ['"alexnet"', '"resnet18"', '"alexnet"']
     assert {key for key in rows if not key.startswith("trunk.")} == {"checkpoint", "evaluated"}
-    assert all(run.name in page.text for run in three)
+    assert all(run.name in page.text for run in three_runs)
     assert "Not AffectNet: rendered faces" in page.text
 
 
-def test_better_is_said_only_where_the_interval_leaves_out_zero():
+def test_change_is_described_only_if_interval_excludes_zero():
     name, error = "dimensional.valence.ccc", "dimensional.valence.rmse"
 
     def verdict(which: str, low: float, high: float) -> str:
-        return comparison.verdict(Scores({which: 0.0}, {which: (low, high)}), which)
+        return comparison.describe_change(Scores({which: 0.0}, {which: (low, high)}), which)
 
     assert (verdict(name, 0.1, 0.2), verdict(name, -0.2, -0.1)) == ("better", "worse")
     assert (verdict(error, 0.1, 0.2), verdict(error, -0.2, -0.1)) == ("worse", "better")
     assert verdict(name, -0.1, 0.2) == verdict(name, 0.0, 0.2) == verdict(name, 0, 0) == ""
-    assert comparison.verdict(Scores({name: 1.0}), name) == ""
+    assert comparison.describe_change(Scores({name: 1.0}), name) == ""
 
 
-def test_runs_of_one_name_go_by_their_paths(tmp_path):
-    paths = [write_run(tmp_path / folder / "run", table(40)) for folder in ("a", "b")]
-    assert [run.name for run in comparison.read(paths)] == [str(path) for path in paths]
-    with pytest.raises(UserError, match="named twice"):
-        comparison.read([paths[0], paths[0]])
+def test_runs_with_equal_names_are_named_by_path(tmp_path):
+    paths = [write_run(tmp_path / folder / "run", create_predictions(40)) for folder in ("a", "b")]
+    assert [run.name for run in comparison.read_runs(paths)] == [str(path) for path in paths]
+    with pytest.raises(UserError, match="listed twice"):
+        comparison.read_runs([paths[0], paths[0]])
 
 
-def test_other_faces_are_refused_in_one_line(workdir, tmp_path, capsys):
-    other = write_run(tmp_path / "other", table(100))
+def test_comparison_of_different_faces_raises_one_line(workdir, tmp_path, capsys):
+    other = write_run(tmp_path / "other", create_predictions(100))
     assert command.main([str(workdir), str(other), "--out", str(tmp_path / "page.html")]) == 2
-    assert "fair and other: two models are compared on the same faces" in capsys.readouterr().err
+    assert "fair and other: models must be compared on the same faces" in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()

@@ -11,53 +11,55 @@ from affect_jax.evaluate import __main__ as command
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import write_predictions
 from affect_jax.report import runs
-from tests.report.conftest import table, write_run
+from tests.report.conftest import create_predictions, write_run
 
 
-def test_what_was_written_is_read(workdir):
-    run, given = runs.read(workdir), table()
-    wanted = protocol.score(given, draws=3, bootstrap=20)
-    for field in dataclasses.fields(wanted):
-        found, expected = getattr(run.scores, field.name), getattr(wanted, field.name)
-        assert found.keys() == expected.keys()
-        for name in found:
-            np.testing.assert_array_equal(found[name], expected[name])
-    np.testing.assert_array_equal(run.table.probabilities, given.probabilities)
+def test_read_run_returns_written_files(workdir):
+    run, predictions = runs.read_run(workdir), create_predictions()
+    expected = protocol.score(predictions, draws=3, bootstrap=20)
+    for field in dataclasses.fields(expected):
+        values, expected_values = getattr(run.scores, field.name), getattr(expected, field.name)
+        assert values.keys() == expected_values.keys()
+        for name in values:
+            np.testing.assert_array_equal(values[name], expected_values[name])
+    np.testing.assert_array_equal(run.predictions.probabilities, predictions.probabilities)
     assert run.name == "fair" and run.config["trunk.name"] == "alexnet"
     np.testing.assert_array_equal(run.curves["train.loss"].steps, np.arange(20, 201, 20))
     np.testing.assert_allclose(run.curves["train.loss"].values, 2 / np.arange(20, 201, 20))
     assert run.seconds == 180
 
 
-def test_the_evaluations_folder_is_the_same_run(workdir):
-    inner = runs.read(workdir / "evaluation" / "validation")
+def test_evaluation_folder_is_the_same_run(workdir):
+    inner = runs.read_run(workdir / "evaluation" / "validation")
     assert inner.name == "fair" and inner.config and inner.curves
 
 
-def test_a_log_cut_short_is_read_up_to_there(tmp_path):
-    workdir = write_run(tmp_path / "run", table(40))
+def test_truncated_log_line_is_skipped(tmp_path):
+    workdir = write_run(tmp_path / "run", create_predictions(40))
     log = workdir / "metrics.jsonl"
     log.write_text(log.read_text() + '{"step": 220, "time": 10')
-    assert runs.read(workdir).curves["train.loss"].steps[-1] == 200
+    assert runs.read_run(workdir).curves["train.loss"].steps[-1] == 200
 
 
-def test_a_null_is_no_point_of_a_curve(tmp_path):
-    workdir = write_run(tmp_path / "run", table(40))
+def test_null_values_are_left_out_of_curves(tmp_path):
+    workdir = write_run(tmp_path / "run", create_predictions(40))
     log = workdir / "metrics.jsonl"
     log.write_text(log.read_text() + '{"step": 220, "time": 1000000220, "train.loss": null}\n')
-    assert runs.read(workdir).curves["train.loss"].steps[-1] == 200
+    assert runs.read_run(workdir).curves["train.loss"].steps[-1] == 200
 
 
-def test_a_scored_file_is_found_by_its_path_and_must_be_the_same(tmp_path):
+def test_scored_file_must_be_unchanged(tmp_path):
     path, out = tmp_path / "mine.csv", tmp_path / "out"
-    write_predictions(table(40), path)
-    write_predictions(table(30), tmp_path / "predictions.parquet")  # another one, beside
+    write_predictions(create_predictions(40), path)
+    write_predictions(
+        create_predictions(30), tmp_path / "predictions.parquet"
+    )  # a different table in the same folder
     arguments = ["--predictions", str(path), "--out", str(out), "--draws=2", "--bootstrap=0"]
     assert command.main([*arguments, "--no-report"]) == 0
-    assert len(runs.read(out).table) == 40
-    write_predictions(table(41), path)
+    assert len(runs.read_run(out).predictions) == 40
+    write_predictions(create_predictions(41), path)
     with pytest.raises(UserError, match="changed since"):
-        runs.read(out)
+        runs.read_run(out)
 
 
 @pytest.mark.parametrize(
@@ -70,18 +72,20 @@ def test_a_scored_file_is_found_by_its_path_and_must_be_the_same(tmp_path):
         (lambda w: (w / "config.json").write_text("not JSON"), "config.json: cannot be read"),
     ],
 )
-def test_what_is_missing_or_damaged_is_named(tmp_path, change, message):
-    workdir = write_run(tmp_path / "run", table(40))
+def test_missing_or_damaged_files_are_reported(tmp_path, change, message):
+    workdir = write_run(tmp_path / "run", create_predictions(40))
     change(workdir)
     with pytest.raises(UserError, match=message):
-        runs.read(workdir)
+        runs.read_run(workdir)
 
 
-def test_of_several_evaluations_one_must_be_named(tmp_path):
-    workdir = write_run(tmp_path / "run", table(40))
+def test_ambiguous_evaluation_raises(tmp_path):
+    workdir = write_run(tmp_path / "run", create_predictions(40))
     other = workdir / "evaluation" / "training"
     other.mkdir()
     content = json.loads((workdir / "evaluation/validation/scores.json").read_text())
     (other / "scores.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="several evaluations; name one of .*training.*validation"):
-        runs.read(workdir)
+    with pytest.raises(
+        UserError, match="several evaluations; choose one of .*training.*validation"
+    ):
+        runs.read_run(workdir)

@@ -1,4 +1,4 @@
-"""Checkpoints: the same bits come back, or an older one's, or an error says why."""
+"""Checkpoints: bit-exact restore, fallback to an intact older checkpoint, and error messages."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from affect_jax.core.errors import UserError
-from affect_jax.run import manifest
-from affect_jax.run.checkpoints import _ALONE, Checkpoints
+from affect_jax.run import checkpoint_manifest
+from affect_jax.run.checkpoints import Checkpoints
+from affect_jax.run.orbax_adapter import MAIN_PROCESS_ONLY
 
 TEMPLATE = {
     "step": jax.ShapeDtypeStruct((), np.int32),
@@ -32,7 +33,7 @@ INFO = {"epoch": 1.5, "data": "fingerprint", "config": "digest"}
 
 
 def state_of(step: int) -> dict:
-    """A state whose every byte depends on the step."""
+    """Returns a state in which every array depends on the step."""
     random = np.random.default_rng(step)
 
     def draw(leaf):
@@ -42,9 +43,9 @@ def state_of(step: int) -> dict:
     return jax.tree.map(draw, TEMPLATE)
 
 
-def assert_same(found, expected) -> None:
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+def assert_same(actual, expected) -> None:
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.dtype == b.dtype and a.shape == b.shape
         assert a.tobytes() == b.tobytes()
 
@@ -62,7 +63,7 @@ def folder(tmp_path) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def two_steps(tmp_path_factory) -> pathlib.Path:
-    """Checkpoints of steps 10 and 20; copy before changing."""
+    """A folder with checkpoints of steps 10 and 20; tests must not change it."""
     folder = tmp_path_factory.mktemp("two_steps") / "checkpoints"
     save(folder, 10, 20)
     return folder
@@ -70,19 +71,19 @@ def two_steps(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def damaged(two_steps, folder) -> pathlib.Path:
-    """A copy of them, to do the damage to."""
+    """A copy of `two_steps` that tests may damage."""
     shutil.copytree(two_steps, folder)
     return folder
 
 
 @pytest.fixture
 def warnings(monkeypatch) -> list[str]:
-    said: list[str] = []
-    monkeypatch.setattr(logging, "warning", lambda text, *values: said.append(text % values))
-    return said
+    messages: list[str] = []
+    monkeypatch.setattr(logging, "warning", lambda text, *values: messages.append(text % values))
+    return messages
 
 
-def test_what_is_saved_comes_back_bit_for_bit(two_steps):
+def test_restore_is_bit_exact(two_steps):
     with Checkpoints(two_steps) as checkpoints:
         state, info = checkpoints.restore(TEMPLATE, "last")
         assert_same(state, state_of(20))
@@ -92,14 +93,14 @@ def test_what_is_saved_comes_back_bit_for_bit(two_steps):
         assert_same(older, state_of(10))
 
 
-def test_a_compressed_one_of_earlier_versions_is_read(folder, monkeypatch):
+def test_compressed_checkpoints_of_earlier_versions_can_be_read(folder, monkeypatch):
     def compressed():
         return {
-            "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE),
-            "info": ocp.JsonCheckpointHandler(multiprocessing_options=_ALONE),
+            "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=MAIN_PROCESS_ONLY),
+            "info": ocp.JsonCheckpointHandler(multiprocessing_options=MAIN_PROCESS_ONLY),
         }
 
-    monkeypatch.setattr("affect_jax.run.checkpoints._handlers", compressed)
+    monkeypatch.setattr("affect_jax.run.orbax_adapter.create_handlers", compressed)
     save(folder, 10)
     monkeypatch.undo()
     save(folder, 20)
@@ -108,18 +109,18 @@ def test_a_compressed_one_of_earlier_versions_is_read(folder, monkeypatch):
             assert_same(opened.restore(TEMPLATE, str(step))[0], state_of(step))
 
 
-def test_reading_changes_nothing_on_disk(two_steps):
+def test_restore_does_not_change_the_folder(two_steps):
     def content():
         return {path: path.read_bytes() for path in two_steps.rglob("*") if path.is_file()}
 
     before = content()
     with Checkpoints(two_steps) as checkpoints:
         checkpoints.restore(TEMPLATE, "last")
-        checkpoints.best()
+        checkpoints.best_step()
     assert content() == before
 
 
-def test_odd_arrays_come_back(folder):
+def test_restore_of_unusual_arrays(folder):
     state = {
         "not_finite": np.array([np.nan, np.inf, -0.0], np.float32),
         "flags": np.array([True, False]),
@@ -128,118 +129,118 @@ def test_odd_arrays_come_back(folder):
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(1, state, INFO)
         checkpoints.wait()
-        found, _ = checkpoints.restore(state, "last")
-    assert_same(found, state)
+        restored, _ = checkpoints.restore(state, "last")
+    assert_same(restored, state)
 
 
-def test_a_state_comes_back_on_another_number_of_devices(folder):
-    """What is saved are host arrays, so the devices that made them leave no trace."""
+def test_restore_on_another_number_of_devices(folder):
+    """Checkpoints hold host arrays, so they do not depend on the devices."""
     devices = jax.devices()
     if len(devices) < 2:
         pytest.skip("one device")
 
-    def on(count: int, tree):
+    def replicate(count: int, tree):
         mesh = Mesh(np.array(devices[:count]), ("batch",))
         return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
     for before, after in ((2, 1), (1, 2)):
         with Checkpoints(folder / str(before)) as checkpoints:
-            checkpoints.save(5, jax.device_get(on(before, state_of(5))), INFO)
+            checkpoints.save(5, jax.device_get(replicate(before, state_of(5))), INFO)
             checkpoints.wait()
-            found, _ = checkpoints.restore(TEMPLATE, "last")
-        assert_same(jax.device_get(on(after, found)), state_of(5))
+            restored, _ = checkpoints.restore(TEMPLATE, "last")
+        assert_same(jax.device_get(replicate(after, restored)), state_of(5))
 
 
-def test_the_last_few_and_the_best_stay(folder):
+def test_the_newest_and_the_best_are_kept(folder):
     scores = {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.1, 5: 0.3}
     save(folder, *scores, keep_last=2, best_score="f1", scores=lambda step: {"f1": scores[step]})
     with Checkpoints(folder, keep_last=2, best_score="f1") as checkpoints:
-        assert checkpoints.steps() == [2, 4, 5]
-        assert checkpoints.best() == 2
+        assert checkpoints.all_steps() == [2, 4, 5]
+        assert checkpoints.best_step() == 2
         state, _ = checkpoints.restore(TEMPLATE, "best")
         assert_same(state, state_of(2))
 
 
-def test_the_best_stays_when_the_run_goes_on_in_another_process(folder):
+def test_the_best_is_kept_when_another_process_resumes_the_run(folder):
     scores = {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.1}
-    for step in scores:  # each by a manager that must read what the one before it wrote
+    for step in scores:  # a new manager for each step, which reads the earlier scores
         save(folder, step, keep_last=1, best_score="f1", scores=lambda s: {"f1": scores[s]})
     with Checkpoints(folder, keep_last=1, best_score="f1") as checkpoints:
-        assert checkpoints.steps() == [2, 4]
-        assert checkpoints.best() == 2
+        assert checkpoints.all_steps() == [2, 4]
+        assert checkpoints.best_step() == 2
 
 
-def test_smaller_can_be_better(folder):
+def test_minus_in_front_of_the_score_means_that_smaller_is_better(folder):
     scores = {1: 0.4, 2: 0.1, 3: 0.3}
     save(folder, *scores, keep_last=1, best_score="-rmse", scores=lambda s: {"rmse": scores[s]})
     with Checkpoints(folder, keep_last=1, best_score="-rmse") as checkpoints:
-        assert checkpoints.steps() == [2, 3]
-        assert checkpoints.best() == 2
+        assert checkpoints.all_steps() == [2, 3]
+        assert checkpoints.best_step() == 2
 
 
-def test_an_undefined_score_is_never_the_best(folder):
+def test_nan_and_missing_scores_are_never_the_best(folder):
     scores = {1: {"f1": np.nan}, 2: {"f1": 0.1}, 3: {"other": 1.0}, 4: None}
     save(folder, *scores, keep_last=4, best_score="f1", scores=lambda step: scores[step])
     with Checkpoints(folder, keep_last=4, best_score="f1") as checkpoints:
-        assert checkpoints.best() == 2
+        assert checkpoints.best_step() == 2
 
 
-def test_a_damaged_checkpoints_score_neither_counts_nor_stops_the_others(folder):
+def test_score_of_a_damaged_checkpoint_is_ignored(folder):
     scores = {1: 0.2, 2: 0.9, 3: 0.5}
     options = {"keep_last": 2, "best_score": "f1"}
     save(folder, *scores, **options, scores=lambda step: {"f1": scores[step]})
     path = folder / "2" / "info" / "metadata"
-    whole = path.read_text()
-    for damaged in (whole.replace("0.9", "0.1"), ""):
-        assert damaged != whole
+    original = path.read_text()
+    for damaged in (original.replace("0.9", "0.1"), ""):
+        assert damaged != original
         path.write_text(damaged)
         with Checkpoints(folder, **options) as checkpoints:
-            assert checkpoints.best() == 3
+            assert checkpoints.best_step() == 3
     save(folder, 4, **options, scores=lambda step: {"f1": 0.1})
     with Checkpoints(folder, **options) as checkpoints:
-        assert checkpoints.steps() == [3, 4] and checkpoints.best() == 3
+        assert checkpoints.all_steps() == [3, 4] and checkpoints.best_step() == 3
 
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_something_else_in_the_folders_place_is_no_fresh_start(folder, kind):
+def test_file_or_broken_link_in_place_of_the_folder_is_an_error(folder, kind):
     folder.write_text("") if kind == "file" else folder.symlink_to("nowhere")
-    with pytest.raises(UserError, match="no folder, or a link to one that is not there"):
-        Checkpoints(folder).steps()
+    with pytest.raises(UserError, match="not a folder, or a link to a missing folder"):
+        Checkpoints(folder).all_steps()
 
 
-def test_only_orbaxs_own_names_are_checkpoints(damaged):
+def test_only_folders_with_names_of_orbax_are_checkpoints(damaged):
     for name in ("\u00b2", "\u0665", "020", "30.orbax-checkpoint-tmp-1", "-5", "x"):
         shutil.copytree(damaged / "20", damaged / name)
     with Checkpoints(damaged) as checkpoints:
-        assert checkpoints.steps() == [10, 20]
+        assert checkpoints.all_steps() == [10, 20]
 
 
-def test_what_cannot_be_set_aside_is_one_line(damaged, warnings):
+def test_failed_quarantine_is_a_user_error(damaged, warnings):
     (damaged / "damaged").write_text("a file")
     (damaged / "20" / "info" / "metadata").write_text("")
     with Checkpoints(damaged) as checkpoints, pytest.raises(UserError, match="cannot be moved to"):
-        checkpoints.set_aside(after=10)
+        checkpoints.quarantine(newer_than=10)
 
 
-def test_without_scores_the_best_is_the_last(two_steps):
+def test_without_scores_best_is_the_last(two_steps):
     with Checkpoints(two_steps, best_score="f1") as checkpoints:
-        assert checkpoints.best() is None
+        assert checkpoints.best_step() is None
         assert checkpoints.restore(TEMPLATE, "best")[1]["step"] == 20
 
 
 @pytest.mark.parametrize(
-    ("which", "message"),
+    ("checkpoint", "message"),
     [("30", r"checkpoint 30: .* holds steps 10, 20"), ("new", "must be best, last or a step")],
 )
-def test_an_unknown_checkpoint_is_an_error(two_steps, which, message):
+def test_unknown_checkpoint_is_an_error(two_steps, checkpoint, message):
     with Checkpoints(two_steps) as checkpoints, pytest.raises(UserError, match=message):
-        checkpoints.restore(TEMPLATE, which)
+        checkpoints.restore(TEMPLATE, checkpoint)
 
 
-def test_no_checkpoint_is_an_error(folder):
+def test_restore_without_checkpoints_is_an_error(folder):
     with Checkpoints(folder) as checkpoints:
-        assert checkpoints.steps() == []
+        assert checkpoints.all_steps() == []
         with pytest.raises(UserError, match="no checkpoint; train first"):
             checkpoints.restore(TEMPLATE, "last")
 
@@ -257,7 +258,7 @@ def truncate(path: pathlib.Path) -> None:
 
 
 def flip(path: pathlib.Path) -> None:
-    """One bit in each sixteenth of the file."""
+    """Flips one bit in each sixteenth of the file."""
     content = bytearray(path.read_bytes())
     for i in range(0, len(content), max(1, len(content) // 16)):
         content[i] ^= 0x10
@@ -269,9 +270,9 @@ def files_of(step: pathlib.Path) -> list[pathlib.Path]:
 
 
 @pytest.mark.parametrize("damage", [delete, empty, truncate, flip])
-def test_a_damaged_file_is_noticed_whichever_it_is(two_steps, tmp_path, warnings, damage):
-    """Of every file of the newest: its whole state comes back, or the older one with a warning."""
-    passed_over = 0
+def test_damage_to_any_file_is_detected(two_steps, tmp_path, warnings, damage):
+    """Damages each file of the newest checkpoint: restore is exact, or uses the older one."""
+    num_skipped = 0
     for number, original in enumerate(files_of(two_steps / "20")):
         folder = tmp_path / str(number)
         shutil.copytree(two_steps, folder)
@@ -281,21 +282,21 @@ def test_a_damaged_file_is_noticed_whichever_it_is(two_steps, tmp_path, warnings
             state, info = checkpoints.restore(TEMPLATE, "last")
         assert_same(state, state_of(info["step"]))
         if info["step"] == 10:
-            passed_over += 1
-            assert re.match("checkpoint 20: .*; going on from 10 instead$", warnings[0])
+            num_skipped += 1
+            assert re.match("checkpoint 20: .*; using checkpoint 10 instead$", warnings[0])
             assert len(warnings) == 1
         else:
             assert not warnings
-    assert passed_over >= 3  # info, manifest and data; the rest says the same thing twice
+    assert num_skipped >= 3  # our manifest, Orbax's manifest and the data; the rest is redundant
 
 
-def test_each_flipped_byte_of_the_info_is_noticed(two_steps, damaged, warnings):
-    """The info holds the hashes of all else, so it is sealed by one of its own."""
+def test_flipped_bits_of_the_manifest_are_detected(two_steps, damaged, warnings):
+    """The manifest holds the hashes of all arrays, and a checksum of its own."""
     original = (two_steps / "20" / "info" / "metadata").read_bytes()
     path = damaged / "20" / "info" / "metadata"
-    for place in range(0, len(original), 7):
+    for position in range(0, len(original), 7):
         content = bytearray(original)
-        content[place] ^= 0x01
+        content[position] ^= 0x01
         path.write_bytes(content)
         with Checkpoints(damaged) as checkpoints:
             state, info = checkpoints.restore(TEMPLATE, "last")
@@ -303,8 +304,8 @@ def test_each_flipped_byte_of_the_info_is_noticed(two_steps, damaged, warnings):
         assert info["step"] == 10 or INFO.items() <= info.items()
 
 
-def seal(step: pathlib.Path, **changes) -> None:
-    """Rewrites a checkpoint's info as another program could have written it."""
+def rewrite_manifest(step: pathlib.Path, **changes) -> None:
+    """Changes fields of a checkpoint's manifest and updates its checksum."""
     path = step / "info" / "metadata"
     body = json.loads(json.loads(path.read_text())["body"]) | changes
     text = json.dumps(body)
@@ -316,29 +317,29 @@ def seal(step: pathlib.Path, **changes) -> None:
 @pytest.mark.parametrize(
     "changes", [{"format": "1"}, {"format": None}, {"arrays": []}, {"arrays": {"step": {}}}]
 )
-def test_an_info_that_was_sealed_in_another_form_is_passed_over(damaged, warnings, changes):
-    seal(damaged / "20", **changes)
+def test_malformed_manifest_with_a_valid_checksum_is_skipped(damaged, warnings, changes):
+    rewrite_manifest(damaged / "20", **changes)
     with Checkpoints(damaged) as checkpoints:
         assert checkpoints.restore(TEMPLATE, "last")[1]["step"] == 10
-    assert "its info cannot be read" in warnings[0]
+    assert "its manifest cannot be read" in warnings[0]
 
 
-def test_a_newer_version_is_passed_over(damaged, warnings):
-    seal(damaged / "20", format=manifest.FORMAT + 1)
+def test_newer_format_is_skipped(damaged, warnings):
+    rewrite_manifest(damaged / "20", format=checkpoint_manifest.FORMAT_VERSION + 1)
     with Checkpoints(damaged) as checkpoints:
         state, _ = checkpoints.restore(TEMPLATE, "last")
     assert_same(state, state_of(10))
     assert "newer affect_jax" in warnings[0]
 
 
-def test_arrays_exchanged_between_checkpoints_are_noticed(damaged, warnings):
-    """A whole state beside another one's info: its bytes are not those that were saved."""
+def test_arrays_exchanged_between_checkpoints_are_detected(damaged, warnings):
+    """The state of step 10 does not match the hashes in the manifest of step 20."""
     shutil.rmtree(damaged / "20" / "state")
     shutil.copytree(damaged / "10" / "state", damaged / "20" / "state")
     with Checkpoints(damaged) as checkpoints:
         state, _ = checkpoints.restore(TEMPLATE, "last")
     assert_same(state, state_of(10))
-    assert "are not those that were saved" in warnings[0]
+    assert "does not match" in warnings[0]
 
 
 OTHER_MODELS = {
@@ -355,7 +356,7 @@ OTHER_MODELS = {
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize("message", OTHER_MODELS)
-def test_a_checkpoint_of_another_model_is_told_by_name(two_steps, message):
+def test_checkpoint_of_another_model_is_an_error_that_names_the_array(two_steps, message):
     template = TEMPLATE | {"params": OTHER_MODELS[message](TEMPLATE["params"])}
     with Checkpoints(two_steps) as checkpoints:
         with pytest.raises(UserError, match=f"20 cannot be restored: .*another model: {message}"):
@@ -365,7 +366,7 @@ def test_a_checkpoint_of_another_model_is_told_by_name(two_steps, message):
     assert [problem[:2] for problem in caught.value.problems] == ["20", "10"]
 
 
-def test_none_whole_is_an_error_that_names_each(damaged):
+def test_without_an_intact_checkpoint_the_error_lists_all(damaged):
     (damaged / "20" / "info" / "metadata").unlink()
     truncate(damaged / "10" / "info" / "metadata")
     with Checkpoints(damaged) as checkpoints:
@@ -375,7 +376,7 @@ def test_none_whole_is_an_error_that_names_each(damaged):
     assert "\n" not in "".join(caught.value.problems)
 
 
-def test_an_empty_step_folder_is_passed_over(damaged, warnings):
+def test_empty_step_folder_is_skipped(damaged, warnings):
     shutil.rmtree(damaged / "20")
     (damaged / "20").mkdir()
     with Checkpoints(damaged) as checkpoints:
@@ -383,27 +384,27 @@ def test_an_empty_step_folder_is_passed_over(damaged, warnings):
     assert len(warnings) == 1
 
 
-def test_what_a_kill_leaves_behind_is_no_checkpoint(damaged):
-    """Orbax writes into a folder of a temporary name; it is removed when the run goes on."""
+def test_partial_checkpoint_of_a_killed_run_is_ignored(damaged):
+    """Orbax writes to a temporary folder, which is removed when the run resumes."""
     partial = damaged / "30.orbax-checkpoint-tmp-1"
     shutil.copytree(damaged / "20", partial)
     (partial / "info" / "metadata").unlink()
     with Checkpoints(damaged) as checkpoints:
-        assert checkpoints.steps() == [10, 20]
+        assert checkpoints.all_steps() == [10, 20]
         assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(20))
         checkpoints.save(30, state_of(30), INFO)
     with Checkpoints(damaged) as checkpoints:
-        assert checkpoints.steps() == [20, 30]
+        assert checkpoints.all_steps() == [20, 30]
         assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(30))
     assert not partial.exists()
 
 
-def test_a_run_that_goes_on_from_an_older_one_saves_the_damaged_step_anew(damaged, warnings):
+def test_resumed_run_saves_the_damaged_step_again(damaged, warnings):
     empty(damaged / "20" / "info" / "metadata")
     with Checkpoints(damaged) as checkpoints:
         _, info = checkpoints.restore(TEMPLATE, "last")
-        checkpoints.set_aside(after=info["step"])
-        assert checkpoints.steps() == [10]
+        checkpoints.quarantine(newer_than=info["step"])
+        assert checkpoints.all_steps() == [10]
         checkpoints.save(20, state_of(20), INFO)
         checkpoints.wait()
         assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(20))
@@ -411,16 +412,16 @@ def test_a_run_that_goes_on_from_an_older_one_saves_the_damaged_step_anew(damage
     assert len(warnings) == 1
 
 
-def test_set_aside_may_be_done_twice(damaged):
+def test_quarantine_can_be_repeated(damaged):
     for _ in range(2):
         with Checkpoints(damaged) as checkpoints:
-            checkpoints.set_aside(after=10)
-            assert checkpoints.steps() == [10]
+            checkpoints.quarantine(newer_than=10)
+            assert checkpoints.all_steps() == [10]
             checkpoints.save(20, state_of(20), INFO)
     assert_same(Checkpoints(damaged).restore(TEMPLATE, "20")[0], state_of(20))
 
 
-def test_a_folder_that_cannot_be_written_is_a_warning(folder, warnings):
+def test_unwritable_folder_is_a_warning(folder, warnings):
     save(folder, 10)
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(20, state_of(20), INFO)
@@ -430,26 +431,26 @@ def test_a_folder_that_cannot_be_written_is_a_warning(folder, warnings):
         checkpoints.save(30, state_of(30), INFO)
         checkpoints.wait()
     assert len(warnings) == 1
-    assert re.match("checkpoint.* could not be written to .*; earlier ones are whole", warnings[0])
+    assert re.match(
+        "checkpoint.* could not be written to .*; earlier checkpoints are intact", warnings[0]
+    )
     assert "\n" not in warnings[0]
 
 
-def test_too_little_room_is_a_warning_before_anything_is_written(folder, warnings, monkeypatch):
+def test_full_disk_is_a_warning_before_anything_is_written(folder, warnings, monkeypatch):
     save(folder, 10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=100))
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(20, state_of(20), INFO)
     assert [path.name for path in folder.iterdir()] == ["10"]
     assert len(warnings) == 1
-    assert "0 MiB are free; earlier ones are whole, training goes on" in warnings[0]
+    assert "0 MiB are free; earlier checkpoints are intact and training continues" in warnings[0]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Event loop is closed"), OSError(28, "No space")])
 @pytest.mark.parametrize("call", ["save", "wait_until_finished", "close"])
-def test_a_save_that_fails_is_a_warning_wherever_it_comes_out(
-    folder, warnings, monkeypatch, call, error
-):
-    """Orbax raises what its threads met in the next call, whichever that is."""
+def test_failed_save_is_a_warning_in_any_later_call(folder, warnings, monkeypatch, call, error):
+    """Orbax raises the errors of its threads in the next call, whichever that is."""
     save(folder, 10)
 
     def fail(*_, **__):
@@ -461,12 +462,12 @@ def test_a_save_that_fails_is_a_warning_wherever_it_comes_out(
         checkpoints.save(20, state_of(20), INFO)
         checkpoints.close()
     assert warnings and all(str(error) in warning for warning in warnings)
-    with checkpoints:  # whose next save has threads of its own
+    with checkpoints:  # the next save starts new threads
         checkpoints.save(30, state_of(30), INFO)
-        checkpoints.require(30)
+        checkpoints.ensure_saved(30)
 
 
-def test_a_save_that_fails_does_not_take_the_next_with_it(folder, warnings, monkeypatch):
+def test_failed_save_does_not_affect_the_next_one(folder, warnings, monkeypatch):
     with Checkpoints(folder) as checkpoints:
         wait = checkpoints._manager.wait_until_finished
         failures = [RuntimeError("of step 10")]
@@ -478,15 +479,15 @@ def test_a_save_that_fails_does_not_take_the_next_with_it(folder, warnings, monk
 
         monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail_once)
         checkpoints.save(20, state_of(20), INFO)
-        checkpoints.require(20)
+        checkpoints.ensure_saved(20)
     (warning,) = warnings
     assert "of step 10" in warning and "20" not in warning.replace(str(folder), "")
 
 
-def test_the_runs_config_decides(tmp_path):
+def test_from_config_uses_the_settings_of_the_run(tmp_path):
     checkpoint = types.SimpleNamespace(keep_last=1, best="")
     config = types.SimpleNamespace(checkpoint=checkpoint)
-    with Checkpoints.of(config, types.SimpleNamespace(path=tmp_path)) as checkpoints:
+    with Checkpoints.from_config(config, types.SimpleNamespace(path=tmp_path)) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, state_of(step), INFO)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]

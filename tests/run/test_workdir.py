@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time, its config written whole and compared key by key."""
+"""The folder of a run: the lock, and saving, loading and comparing the config."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ CONFIG = {"seed": 1, "data": {"name": "mine", "options": {}}, "heads": ["express
 
 @pytest.fixture
 def workdir(tmp_path) -> Workdir:
-    made = Workdir(tmp_path / "runs" / "one")
-    made.create()
-    return made
+    workdir = Workdir(tmp_path / "runs" / "name")
+    workdir.create()
+    return workdir
 
 
 def hold_lock(path: pathlib.Path) -> subprocess.Popen:
-    """A process that holds the lock and says so; it ends when its input does."""
+    """Starts a process that locks the folder until its standard input is closed."""
     code = (
         "import sys; from affect_jax.run.workdir import Workdir\n"
-        "with Workdir(sys.argv[1]).lock(): print('held', flush=True); sys.stdin.read()"
+        "with Workdir(sys.argv[1]).lock(): print('locked', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(path)],
@@ -37,46 +37,46 @@ def hold_lock(path: pathlib.Path) -> subprocess.Popen:
         text=True,
     )
     assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
+    assert holder.stdout.readline() == "locked\n"
     return holder
 
 
 @pytest.mark.parametrize("path", ["gs://bucket/run", "s3://bucket/run"])
-def test_a_bucket_is_no_folder(path, tmp_path, monkeypatch):
-    """A `pathlib.Path` of it would be a folder `gs:` here."""
+def test_workdir_cannot_be_a_bucket(path, tmp_path, monkeypatch):
+    """`pathlib.Path` would treat the URL as a local folder `gs:`."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"--workdir={path}: .* mount the bucket"):
         Workdir(path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_gone_is_made_and_locked_again(workdir):
+def test_relock_if_deleted_creates_and_locks_a_deleted_folder(workdir):
     with workdir.lock():
-        assert not workdir.hold_again()
+        assert not workdir.relock_if_deleted()
         workdir.path.rename(workdir.path.with_name("gone"))
-        assert workdir.hold_again() and not workdir.hold_again()
+        assert workdir.relock_if_deleted() and not workdir.relock_if_deleted()
         with pytest.raises(UserError, match="another run is using it"):
             with Workdir(workdir.path).lock():
                 pass
     assert not (workdir.path / "running.json").exists()
-    assert not workdir.hold_again()  # nothing is held
+    assert not workdir.relock_if_deleted()  # no lock is held
     with workdir.lock():
         parent = workdir.path.parent
         parent.rename(parent.with_name("away"))
         parent.write_text("no folder can be made here")
-        assert not workdir.hold_again()  # a disk that is away may come back
+        assert not workdir.relock_if_deleted()  # an unavailable disk may return
         parent.unlink()
         parent.with_name("away").rename(parent)
-        assert not workdir.hold_again()
+        assert not workdir.relock_if_deleted()
     with workdir.lock():
         workdir.path.rename(workdir.path.with_name("gone too"))
         workdir.create()
         with hold_lock(workdir.path), pytest.raises(UserError, match="another run is using it"):
-            workdir.hold_again()
+            workdir.relock_if_deleted()
 
 
-def test_a_second_run_is_refused_until_the_first_ends_or_dies(workdir):
-    for end in ("kill", "leave"):
+def test_second_run_is_refused_until_the_first_ends_or_dies(workdir):
+    for end in ("kill", "exit"):
         with hold_lock(workdir.path) as holder:
             with pytest.raises(UserError, match=rf"another run is using it \(process {holder.pid}"):
                 with workdir.lock():
@@ -91,7 +91,7 @@ def test_a_second_run_is_refused_until_the_first_ends_or_dies(workdir):
         assert not (workdir.path / "running.json").exists()
 
 
-def test_a_lock_is_released_by_an_error(workdir):
+def test_lock_is_released_after_an_exception(workdir):
     with pytest.raises(KeyError):
         with workdir.lock():
             raise KeyError
@@ -100,7 +100,7 @@ def test_a_lock_is_released_by_an_error(workdir):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"pid": 1}', "\x00"])
-def test_a_damaged_note_about_the_holder_does_not_hide_the_lock(workdir, content):
+def test_damaged_holder_file_does_not_affect_the_lock(workdir, content):
     with workdir.lock():
         (workdir.path / "running.json").write_text(content)
         with pytest.raises(UserError, match="another run is using it$"):
@@ -108,7 +108,7 @@ def test_a_damaged_note_about_the_holder_does_not_hide_the_lock(workdir, content
                 pass
 
 
-def test_a_workdir_deleted_during_the_run_ends_without_a_second_error(workdir):
+def test_lock_is_released_without_error_if_the_folder_was_deleted(workdir):
     with workdir.lock():
         for path in workdir.path.iterdir():
             path.unlink()
@@ -116,31 +116,31 @@ def test_a_workdir_deleted_during_the_run_ends_without_a_second_error(workdir):
     assert not workdir.path.exists()
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+def test_folder_that_cannot_be_created_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match=f"--workdir={path}: "):
             Workdir(path).create()
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(workdir, monkeypatch):
+def test_folder_that_is_not_writable_is_an_error(workdir, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(UserError, match="cannot be written; choose another folder"):
+    with pytest.raises(UserError, match="is not writable; choose another folder"):
         workdir.create()
 
 
-def test_a_config_comes_back(workdir):
+def test_saved_config_can_be_loaded(workdir):
     workdir.save_config(CONFIG)
     assert workdir.load_config() == CONFIG
     assert [path.name for path in workdir.path.iterdir()] == ["config.json"]
 
 
-def test_no_config_is_an_error_that_says_what_to_give(tmp_path):
-    with pytest.raises(UserError, match=r"no run here \(no config.json\); give a --config"):
+def test_missing_config_is_an_error_with_advice(tmp_path):
+    with pytest.raises(UserError, match=r"contains no run \(no config.json\); pass a --config"):
         Workdir(tmp_path / "nowhere").load_config()
 
 
-def test_a_config_cut_short_anywhere_is_an_error(workdir):
+def test_truncated_config_is_an_error(workdir):
     workdir.save_config(CONFIG)
     content = workdir.config_path.read_bytes()
     for size in range(len(content)):
@@ -150,56 +150,56 @@ def test_a_config_cut_short_anywhere_is_an_error(workdir):
         assert "\n" not in str(caught.value)
 
 
-def test_a_config_that_cannot_be_written_leaves_the_old_one(workdir, monkeypatch):
+def test_failed_save_keeps_the_old_config(workdir, monkeypatch):
     workdir.save_config(CONFIG)
 
-    def full(descriptor):
+    def fail(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(UserError, match="config.json: cannot be written: No space left on device"):
         workdir.save_config({"seed": 2})
     assert workdir.load_config() == CONFIG
 
 
-def test_the_first_run_may_have_any_config(workdir):
-    workdir.check_config(CONFIG, may_change=())
+def test_first_run_may_have_any_config(workdir):
+    workdir.check_config(CONFIG, mutable_keys=())
 
 
 CHANGES = {
     "seed: the run has 1, now 2": {"seed": 2},
     "data.name: the run has 'mine', now 'other'": {"data": {"name": "other", "options": {}}},
     r"heads: the run has \['expression'\], now \[\]": {"heads": []},
-    "more: the run has 'not there', now None": {"more": None},
-    "data.options.side: the run has 'not there', now 3": {
+    "more: the run has 'missing', now None": {"more": None},
+    "data.options.side: the run has 'missing', now 3": {
         "data": {"name": "mine", "options": {"side": 3}}
     },
 }
 
 
 @pytest.mark.parametrize("message", CHANGES)
-def test_another_config_is_refused_by_key(workdir, message):
+def test_different_config_is_refused_with_its_keys(workdir, message):
     workdir.save_config(CONFIG)
-    workdir.check_config(CONFIG, may_change=())
+    workdir.check_config(CONFIG, mutable_keys=())
     changed = CONFIG | CHANGES[message]
-    with pytest.raises(UserError, match=f"holds a run with another config(.|\n)*{message}"):
-        workdir.check_config(changed, may_change=())
+    with pytest.raises(UserError, match=f"contains a run with another config(.|\n)*{message}"):
+        workdir.check_config(changed, mutable_keys=())
 
 
-def test_every_difference_is_named_at_once(workdir):
+def test_all_differences_are_reported_together(workdir):
     workdir.save_config(CONFIG)
     with pytest.raises(UserError) as caught:
-        workdir.check_config({"seed": 2}, may_change=())
+        workdir.check_config({"seed": 2}, mutable_keys=())
     keys = [problem.partition(":")[0] for problem in caught.value.problems]
-    assert keys == ["data.name", "rate", "seed"]  # what is not given is at its default
+    assert keys == ["data.name", "rate", "seed"]  # missing keys have their defaults
 
 
-@pytest.mark.parametrize("free", ["rate", "data.name", "data"])
-def test_keys_that_may_change_may(workdir, free):
+@pytest.mark.parametrize("mutable_key", ["rate", "data.name", "data"])
+def test_mutable_keys_may_differ(workdir, mutable_key):
     workdir.save_config(CONFIG)
     changed = {"rate": CONFIG | {"rate": 5}}.get(
-        free, CONFIG | {"data": {"name": "new", "options": {}}}
+        mutable_key, CONFIG | {"data": {"name": "new", "options": {}}}
     )
-    workdir.check_config(changed, may_change=(free,))
-    with pytest.raises(UserError):  # a prefix of a name is no prefix of the path
-        workdir.check_config(changed, may_change=(free[:-1],))
+    workdir.check_config(changed, mutable_keys=(mutable_key,))
+    with pytest.raises(UserError):  # a prefix of a name is not a prefix of the path
+        workdir.check_config(changed, mutable_keys=(mutable_key[:-1],))

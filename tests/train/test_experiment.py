@@ -1,4 +1,4 @@
-"""From config and data to targets: where those of action units come from."""
+"""Targets from config and data: the source of action units."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from affect_jax.data.targets import load_targets
 from affect_jax.facs import estimation, rig
 
 FACES = 6
-ASPECT = 0.8  # of the boxes that the faces were cut from
+ASPECT = 0.8  # aspect ratio of the face boxes
 
 
-def columns() -> dict[str, np.ndarray]:
-    """Six faces: units annotated of the first two, landmarks of all but the last."""
+def create_columns() -> dict[str, np.ndarray]:
+    """Columns of six faces: the first two have annotated units, all but the last have landmarks."""
     random = np.random.default_rng(0)
     intensities = random.uniform(0, 1, (FACES, 18))
-    points = rig.landmarks(
+    points = rig.project_landmarks(
         intensities,
         identity=np.zeros((FACES, rig.NUM_IDENTITY)),
         scale=np.full(FACES, 60.0),
@@ -41,14 +41,14 @@ def columns() -> dict[str, np.ndarray]:
     }
 
 
-def load(source: str, heads=("action_units",)):
+def load_targets_from(source: str, heads=("action_units",)):
     config = defaults()
     config.heads, config.data.action_units = heads, source
     classes = labels.EXPRESSIONS
     split = types.SimpleNamespace(
         name="training",
         classes=classes,
-        columns=lambda *names: {name: columns()[name] for name in names},
+        columns=lambda *names: {name: create_columns()[name] for name in names},
     )
     return load_targets(config, split)  # pyright: ignore[reportArgumentType]
 
@@ -57,48 +57,52 @@ def load(source: str, heads=("action_units",)):
     "source, annotated, estimated",
     [("annotated", (0, 1), ()), ("auto", (0, 1), (2, 3, 4)), ("estimated", (), (0, 1, 2, 3, 4))],
 )
-def test_units_come_from_where_the_config_says(source, annotated, estimated):
-    targets, told = load(source)
-    known = sorted((*annotated, *estimated))
-    assert np.flatnonzero(targets["action_units_mask"].all(axis=1)).tolist() == known
-    assert not np.delete(targets["action_units_mask"], known, axis=0).any()
+def test_source_of_units_follows_the_config(source, annotated, estimated):
+    targets, message = load_targets_from(source)
+    faces_with_units = sorted((*annotated, *estimated))
+    assert np.flatnonzero(targets["action_units_mask"].all(axis=1)).tolist() == faces_with_units
+    assert not np.delete(targets["action_units_mask"], faces_with_units, axis=0).any()
     for face in annotated:
         np.testing.assert_array_equal(targets["action_units"][face], np.float32(0.25))
-    found = estimation.estimate(columns()["landmarks"] * (ASPECT, 1))
+    estimate = estimation.estimate(create_columns()["landmarks"] * (ASPECT, 1))
     for face in estimated:
         np.testing.assert_allclose(
-            targets["action_units"][face], found.intensities[face], atol=1e-5
+            targets["action_units"][face], estimate.intensities[face], atol=1e-5
         )
-        np.testing.assert_allclose(targets["action_unit_sides"][face], found.sides[face], atol=1e-5)
-    known_sides = targets["action_unit_sides_mask"].all(axis=(1, 2))
-    assert np.flatnonzero(known_sides).tolist() == known
-    unknown = FACES - len(known)
-    assert f"annotated of {len(annotated)} faces" in told
-    assert f"from landmarks of {len(estimated)}, unknown of the other {unknown}" in told
+        np.testing.assert_allclose(
+            targets["action_unit_sides"][face], estimate.sides[face], atol=1e-5
+        )
+    has_sides = targets["action_unit_sides_mask"].all(axis=(1, 2))
+    assert np.flatnonzero(has_sides).tolist() == faces_with_units
+    num_unknown = FACES - len(faces_with_units)
+    assert f"annotated for {len(annotated)} faces" in message
+    assert f"from landmarks for {len(estimated)}, unknown for {num_unknown}" in message
 
 
-def test_without_a_head_for_units_none_are_estimated():
-    targets, told = load("auto", heads=("expression",))
-    assert told == "" and targets["action_units_mask"].all(axis=1).sum() == 2
+def test_units_are_not_estimated_without_a_head():
+    targets, message = load_targets_from("auto", heads=("expression",))
+    assert message == "" and targets["action_units_mask"].all(axis=1).sum() == 2
 
 
 @pytest.mark.parametrize("source", ["annotated", "auto", "estimated"])
-def test_a_non_face_has_no_units(monkeypatch, source):
-    given, whole = columns(), load(source)[0]["action_units_mask"]
-    given["expression"][[1, 3]] = labels.EXPRESSIONS.index("non-face")
-    given["expression"][[0, 2]] = [labels.EXPRESSIONS.index(n) for n in ("none", "uncertain")]
-    monkeypatch.setitem(globals(), "columns", lambda: given)
-    targets, _ = load(source)
+def test_non_faces_have_no_units(monkeypatch, source):
+    columns, unchanged_mask = create_columns(), load_targets_from(source)[0]["action_units_mask"]
+    columns["expression"][[1, 3]] = labels.EXPRESSIONS.index("non-face")
+    columns["expression"][[0, 2]] = [labels.EXPRESSIONS.index(n) for n in ("none", "uncertain")]
+    monkeypatch.setitem(globals(), "create_columns", lambda: columns)
+    targets, _ = load_targets_from(source)
     assert not targets["action_units_mask"][[1, 3]].any()
     assert not targets["action_unit_sides_mask"][[1, 3]].any()
-    others = [0, 2, 4, 5]
-    np.testing.assert_array_equal(targets["action_units_mask"][others], whole[others])
+    other_faces = [0, 2, 4, 5]
+    np.testing.assert_array_equal(
+        targets["action_units_mask"][other_faces], unchanged_mask[other_faces]
+    )
 
 
-def test_landmarks_that_are_no_faces_give_no_targets(monkeypatch):
-    given = columns()
-    given["landmarks"][3] = np.random.default_rng(0).uniform(0, 256, (68, 2))
-    monkeypatch.setitem(globals(), "columns", lambda: given)
-    targets, told = load("auto")
+def test_implausible_landmarks_give_no_targets(monkeypatch):
+    columns = create_columns()
+    columns["landmarks"][3] = np.random.default_rng(0).uniform(0, 256, (68, 2))
+    monkeypatch.setitem(globals(), "create_columns", lambda: columns)
+    targets, message = load_targets_from("auto")
     assert np.flatnonzero(targets["action_units_mask"].all(axis=1)).tolist() == [0, 1, 2, 4]
-    assert "from landmarks of 2, unknown of the other 2" in told
+    assert "from landmarks for 2, unknown for 2" in message

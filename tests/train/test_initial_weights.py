@@ -1,4 +1,4 @@
-"""Starting from given weights: what is taken, what stays fresh, and that a frozen trunk does."""
+"""Initial weights: loaded arrays, arrays that stay random, and frozen trunks."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from affect_jax.config import defaults, to_dict
 from affect_jax.core.batch import make_targets, split_for_devices, take_rows
 from affect_jax.core.errors import UserError
 from affect_jax.core.parallel import AXIS
-from affect_jax.models import imported_weights
+from affect_jax.models import weight_mapping
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 from affect_jax.train import initial_weights
-from affect_jax.train.experiment import Experiment, all_registries, create_experiment
+from affect_jax.train.experiment import Experiment, create_experiment, load_registries
 from affect_jax.train.loop import train_and_evaluate
 from affect_jax.train.state import TrainState, create_state, eval_variables
 from affect_jax.train.step import train_step
-from tests.releases import as_flags, shrink, write_release
+from tests.releases import create_flags, shrink_config, write_release
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def config_of(init_from: object = "", *, classes: int = 8, ema: float = 0.0, **optimizer):
+def create_config(init_from: object = "", *, classes: int = 8, ema: float = 0.0, **optimizer):
     config = defaults()
     config.data.image_size, config.data.crop_size, config.data.num_classes = 40, 32, classes
     config.trunk = {"name": "resnet18", "width": 8}
@@ -43,16 +43,16 @@ def config_of(init_from: object = "", *, classes: int = 8, ema: float = 0.0, **o
 
 @functools.cache
 def fresh_state(classes: int = 8, ema: float = 0.0):
-    return create_state(compiled(config_of(classes=classes, ema=ema)))
+    return create_state(experiment_of(create_config(classes=classes, ema=ema)))
 
 
-def compiled(config) -> Experiment:
+def experiment_of(config) -> Experiment:
     targets = make_targets({"expression": np.arange(40) % config.data.num_classes})
     return create_experiment(config, targets, steps_per_epoch=10)
 
 
 def weights(seed: int = 1, classes: int = 8):
-    """Params and batch statistics of the network, each number unlike a fresh one."""
+    """Parameters and batch statistics that all differ from fresh ones."""
     random = np.random.default_rng(seed)
     fresh = fresh_state(classes)
     return jax.tree.map(
@@ -62,7 +62,7 @@ def weights(seed: int = 1, classes: int = 8):
 
 
 def write_file(path: pathlib.Path, params, batch_stats) -> pathlib.Path:
-    safetensors.numpy.save_file(imported_weights.named(params, batch_stats), path)
+    safetensors.numpy.save_file(weight_mapping.flatten_by_name(params, batch_stats), path)
     return path
 
 
@@ -72,21 +72,21 @@ def assert_trees_equal(a, b) -> None:
         np.testing.assert_array_equal(left, right)
 
 
-def start(config) -> initial_weights.WarmStart:
-    found = initial_weights.read(config)
-    assert found is not None
-    return found
+def load_weights(config) -> initial_weights.InitialWeights:
+    initial = initial_weights.read(config)
+    assert initial is not None
+    return initial
 
 
-def test_nothing_named_is_nothing_read():
-    assert initial_weights.read(config_of()) is None
+def test_empty_init_from_loads_nothing():
+    assert initial_weights.read(create_config()) is None
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_files_weights_fill_network_statistics_and_average(tmp_path, ema):
+def test_file_fills_network_statistics_and_average(tmp_path, ema):
     params, batch_stats = weights()
     path = write_file(tmp_path / "w.safetensors", params, batch_stats)
-    state = start(config_of(path, ema=ema)).into(fresh_state(ema=ema))
+    state = load_weights(create_config(path, ema=ema)).apply_to(fresh_state(ema=ema))
     assert_trees_equal(state.params["model"], params)
     assert_trees_equal(state.batch_stats, batch_stats)
     assert_trees_equal(state.ema, params if ema else {})
@@ -94,44 +94,49 @@ def test_a_files_weights_fill_network_statistics_and_average(tmp_path, ema):
     assert_trees_equal(state.opt_state, fresh_state(ema=ema).opt_state)
     assert jax.tree.structure(state) == jax.tree.structure(fresh_state(ema=ema))
     arrays = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, np.ndarray)]
-    assert len({leaf.ctypes.data for leaf in arrays}) == len(arrays), "one is donated twice"
+    assert len({leaf.ctypes.data for leaf in arrays}) == len(arrays), (
+        "an array would be donated twice"
+    )
 
 
-def test_an_address_on_the_hub_is_no_folder_of_a_run(monkeypatch):
+def test_hub_address_is_not_a_run_folder(monkeypatch):
     params, batch_stats = weights()
-    asked = []
+    sources = []
 
     def read(source):
-        asked.append(source)
-        return imported_weights.named(params, batch_stats)
+        sources.append(source)
+        return weight_mapping.flatten_by_name(params, batch_stats)
 
     monkeypatch.setattr(initial_weights.weight_files, "read", read)
-    state = start(config_of("hf://owner/faces")).into(fresh_state())
-    assert asked == ["hf://owner/faces"]
+    state = load_weights(create_config("hf://owner/faces")).apply_to(fresh_state())
+    assert sources == ["hf://owner/faces"]
     assert_trees_equal(state.params["model"], params)
 
 
-def test_a_head_of_other_classes_stays_as_initialised(tmp_path):
+def test_head_with_other_classes_stays_random(tmp_path):
     params, batch_stats = weights(classes=5)
     path = write_file(tmp_path / "w.safetensors", params, batch_stats)
-    found = start(config_of(path))
-    state = found.into(fresh_state())
+    initial = load_weights(create_config(path))
+    state = initial.apply_to(fresh_state())
     assert_trees_equal(state.params["model"]["trunk"], params["trunk"])
     assert_trees_equal(
         state.params["model"]["expression"], fresh_state().params["model"]["expression"]
     )
-    assert sorted(found.report.fresh) == ["params.expression.bias", "params.expression.kernel"]
-    assert sorted(found.report.unmatched) == ["params.expression.bias", "params.expression.kernel"]
+    assert sorted(initial.report.initialised) == [
+        "params.expression.bias",
+        "params.expression.kernel",
+    ]
+    assert sorted(initial.report.unused) == ["params.expression.bias", "params.expression.kernel"]
 
 
 def write_run(folder: pathlib.Path, ema: float) -> dict[int, TrainState]:
-    """A run with two checkpoints, of which the first is the better."""
-    config = config_of(ema=ema)
+    """Writes a run with two checkpoints; the first has the better score."""
+    config = create_config(ema=ema)
     config.checkpoint.best = "score"
     workdir, saved = Workdir(folder), {}
     workdir.create()
     workdir.save_config(to_dict(config))
-    with Checkpoints.of(config, workdir) as checkpoints:
+    with Checkpoints.from_config(config, workdir) as checkpoints:
         for step, score in ((10, 0.9), (20, 0.1)):
             params, batch_stats = weights(seed=step)
             state = fresh_state(ema=ema).replace(
@@ -147,43 +152,43 @@ def write_run(folder: pathlib.Path, ema: float) -> dict[int, TrainState]:
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_run_gives_what_its_evaluation_uses(tmp_path, ema):
+def test_run_provides_the_weights_of_its_evaluation(tmp_path, ema):
     saved = write_run(tmp_path / "run", ema)
-    state = start(config_of(tmp_path / "run")).into(fresh_state())
+    state = load_weights(create_config(tmp_path / "run")).apply_to(fresh_state())
     expected = eval_variables(saved[10])
     assert_trees_equal(state.params["model"], expected["params"])
     assert_trees_equal(state.batch_stats, expected["batch_stats"])
 
 
-def refusal(config) -> str:
+def error_message(config) -> str:
     with pytest.raises(UserError) as error:
         initial_weights.read(config)
     return str(error.value)
 
 
-def test_what_cannot_be_a_start_is_told(tmp_path):
-    assert "no such file" in refusal(config_of(tmp_path / "absent.pth"))
-    assert "a folder, and not of a run" in refusal(config_of(tmp_path))
-    workdir = Workdir(tmp_path / "young")
+def test_unusable_sources_are_refused(tmp_path):
+    assert "no such file" in error_message(create_config(tmp_path / "absent.pth"))
+    assert "a folder, but not that of a run" in error_message(create_config(tmp_path))
+    workdir = Workdir(tmp_path / "untrained")
     workdir.create()
-    workdir.save_config(to_dict(config_of()))
-    assert "no checkpoint; train first" in refusal(config_of(workdir.path))
+    workdir.save_config(to_dict(create_config()))
+    assert "no checkpoint; train first" in error_message(create_config(workdir.path))
     write_run(tmp_path / "run", 0.0)
-    other = config_of(tmp_path / "run")
-    other.trunk = {"name": "resnet18", "width": 16}
-    assert "not of trunk 'resnet18'" in refusal(other)
+    wider = create_config(tmp_path / "run")
+    wider.trunk = {"name": "resnet18", "width": 16}
+    assert "does not match trunk 'resnet18'" in error_message(wider)
     for path in (tmp_path / "run" / "checkpoints" / "10" / "state").rglob("*"):
         if path.is_file() and path.stat().st_size > 1000:
             path.write_bytes(path.read_bytes()[:-100] + bytes(100))
-    assert "cannot be restored" in refusal(config_of(tmp_path / "run"))
+    assert "cannot be restored" in error_message(create_config(tmp_path / "run"))
 
 
-def updated(config, state: TrainState, count: int = 2) -> TrainState:
+def apply_updates(config, state: TrainState, count: int = 2) -> TrainState:
     """The state after updates on two simulated devices."""
-    made = compiled(config)
+    experiment = experiment_of(config)
     update = jax.jit(
         jax.vmap(
-            functools.partial(train_step, made),
+            functools.partial(train_step, experiment),
             axis_name=AXIS,
             in_axes=(None, 0),
             out_axes=None,
@@ -199,10 +204,10 @@ def updated(config, state: TrainState, count: int = 2) -> TrainState:
     return state
 
 
-def test_a_frozen_trunk_keeps_every_bit_and_the_head_learns():
-    config = config_of(rates={"trunk": 0.0})
-    before = create_state(compiled(config))
-    after = updated(config, before)
+def test_frozen_trunk_stays_fixed_and_the_head_learns():
+    config = create_config(rates={"trunk": 0.0})
+    before = create_state(experiment_of(config))
+    after = apply_updates(config, before)
     assert_trees_equal(after.params["model"]["trunk"], before.params["model"]["trunk"])
     assert_trees_equal(after.batch_stats, before.batch_stats)
     for a, b in zip(
@@ -211,12 +216,12 @@ def test_a_frozen_trunk_keeps_every_bit_and_the_head_learns():
         assert (np.asarray(a) != np.asarray(b)).all()
 
 
-def test_the_networks_parts_have_their_rates():
+def test_parts_of_the_network_have_their_learning_rates():
     rates = {"trunk": 0.25, "trunk/stem": 0.0, "trunk/stage4": 0.5}
-    made = compiled(config_of(momentum=0.0, weight_decay=0.0, rates=rates))
+    experiment = experiment_of(create_config(momentum=0.0, weight_decay=0.0, rates=rates))
     params = fresh_state().params
     ones = jax.tree.map(np.ones_like, params)
-    updates, _ = made.optimizer.update(ones, made.optimizer.init(params), params)
+    updates, _ = experiment.optimizer.update(ones, experiment.optimizer.init(params), params)
     for name, layer in updates["model"]["trunk"].items():
         expected = {"stem": 0.0, "stage4_block1": 0.5, "stage4_block2": 0.5}.get(name, 0.25)
         for leaf in jax.tree.leaves(layer):
@@ -226,16 +231,16 @@ def test_the_networks_parts_have_their_rates():
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
+def data_folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces")
     write_release(folder / "release")
     return folder / "release", folder / "data"
 
 
-def fit(places, folder: pathlib.Path, init_from: object, steps_of_run: int) -> int:
-    all_registries()
-    config = config_of()
-    shrink(config, *places, trunk__name="resnet18", duration={"steps": steps_of_run})
+def train(data_folders, folder: pathlib.Path, init_from: object, steps: int) -> int:
+    load_registries()
+    config = create_config()
+    shrink_config(config, *data_folders, trunk__name="resnet18", duration={"steps": steps})
     config.trunk = {"name": "resnet18", "width": 8}
     config.optimizer = {"name": "sgd", "momentum": 0.9, "rates": {"trunk": 0.0}}
     config.init_from, config.ema_decay = str(init_from), 0.0
@@ -244,38 +249,38 @@ def fit(places, folder: pathlib.Path, init_from: object, steps_of_run: int) -> i
     return train_and_evaluate(config, workdir)
 
 
-def test_a_run_starts_from_its_file_and_later_from_itself(places, tmp_path, capsys):
-    """Resume order: own checkpoint, then what is given."""
+def test_run_starts_from_the_file_and_resumes_from_its_checkpoint(data_folders, tmp_path, capsys):
+    """A checkpoint of the run takes precedence over `init_from`."""
     params, batch_stats = weights()
     path = write_file(tmp_path / "w.safetensors", params, batch_stats)
-    assert fit(places, tmp_path / "run", path, 2) == 0
-    said = capsys.readouterr().err
-    assert re.search(r"trunk.stage4_block2 +10 +74,240 +trunk.stage4_block2", said)
+    assert train(data_folders, tmp_path / "run", path, 2) == 0
+    output = capsys.readouterr().err
+    assert re.search(r"trunk.stage4_block2 +10 +74,240 +trunk.stage4_block2", output)
     path.unlink()
-    assert fit(places, tmp_path / "run", path, 4) == 0  # the file is not needed any more
+    assert train(data_folders, tmp_path / "run", path, 4) == 0  # the file is no longer needed
     assert "trunk.stage4_block2" not in capsys.readouterr().err
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
-        assert checkpoints.steps()[-1] == 4
-        kept = checkpoints.arrays("last", ("params.model.trunk.", "batch_stats."))
-    for name, value in imported_weights.named(params, batch_stats).items():
+        assert checkpoints.all_steps()[-1] == 4
+        arrays = checkpoints.read_arrays("last", ("params.model.trunk.", "batch_stats."))
+    for name, value in weight_mapping.flatten_by_name(params, batch_stats).items():
         if "trunk" in name:
-            np.testing.assert_array_equal(kept[name.replace("params.", "params.model.")], value)
+            np.testing.assert_array_equal(arrays[name.replace("params.", "params.model.")], value)
 
 
-def test_a_wrong_file_is_told_before_data_are_prepared(places, tmp_path):
-    release, _ = places
+def test_damaged_file_is_refused_before_data_are_prepared(data_folders, tmp_path):
+    release, _ = data_folders
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"garbage")
-    with pytest.raises(UserError, match="damaged, or no safetensors file"):
-        fit((release, tmp_path / "data"), tmp_path / "run", path, 2)
+    with pytest.raises(UserError, match="damaged or not a safetensors file"):
+        train((release, tmp_path / "data"), tmp_path / "run", path, 2)
     assert not (tmp_path / "data").exists()
 
 
-def test_a_wrong_file_does_not_bind_the_workdir(places, tmp_path):
-    """The command with the right file works in the same folder: its config may still change."""
+def test_missing_file_leaves_the_workdir_usable(data_folders, tmp_path):
+    """The command works in the same folder with another `init_from`."""
     arguments = [sys.executable, "-m", "affect_jax.main", "--workdir=run"]
     arguments.append(f"--config={ROOT / 'configs' / 'finetune_resnet18.py'}")
-    arguments += as_flags(*places)
+    arguments += create_flags(*data_folders)
     for name in ("absent.pth", "nowhere.pth"):
         result = subprocess.run(
             [*arguments, f"--config.init_from={name}"],

@@ -1,4 +1,4 @@
-"""Steps without a finite loss change nothing, are told with their faces, and stop the run."""
+"""Steps without a finite loss change nothing, are logged with their faces, and stop the run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from affect_jax.train import nonfinite
 from affect_jax.train.experiment import create_experiment
 from affect_jax.train.state import create_state
 from affect_jax.train.step import train_step
-from tests.faults import experiment
+from tests.faults import tiny_config
 from tests.train import test_step
 
 
 def metrics(loss: float, norm: float = 1.0) -> types.SimpleNamespace:
-    """What a step hands over, as far as it is looked at."""
+    """The part of a step's clu collection that the guard reads."""
 
     def average(value: float):
         return types.SimpleNamespace(total=np.float32(2 * value), count=np.int32(2))
@@ -34,71 +34,73 @@ def metrics(loss: float, norm: float = 1.0) -> types.SimpleNamespace:
     )
 
 
-def faces(step: int) -> list[str]:
+def face_ids(step: int) -> list[str]:
     return [f"{step}/a.jpg", f"{step}/b.jpg"]
 
 
 @pytest.fixture
 def warnings(monkeypatch) -> list[str]:
-    said: list[str] = []
-    monkeypatch.setattr(logging, "warning", lambda text, *values: said.append(text % values))
-    return said
+    messages: list[str] = []
+    monkeypatch.setattr(logging, "warning", lambda text, *values: messages.append(text % values))
+    return messages
 
 
 def test_finite_steps_pass(tmp_path):
-    given = [metrics(0.0), metrics(1e30), metrics(-5.0, norm=0.0)]
-    assert nonfinite.NonFiniteGuard(tmp_path, 0, faces).filter_finite(1, given) == given
+    steps = [metrics(0.0), metrics(1e30), metrics(-5.0, norm=0.0)]
+    assert nonfinite.NonFiniteGuard(tmp_path, 0, face_ids).filter_finite(1, steps) == steps
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("bad", [(np.nan, 1.0), (1.0, np.inf), (-np.inf, np.nan)])
-def test_the_first_that_may_not_be_stops_the_run_and_is_written_down(tmp_path, bad):
-    given = [metrics(1.0, norm=3.0), metrics(2.0, norm=4.0), metrics(*bad), metrics(1.0)]
+def test_first_step_over_the_limit_stops_the_run_and_is_written(tmp_path, bad):
+    steps = [metrics(1.0, norm=3.0), metrics(2.0, norm=4.0), metrics(*bad), metrics(1.0)]
     with pytest.raises(UserError, match=r"^step 13: .*nonfinite.json.*skip_nonfinite=10") as caught:
-        nonfinite.NonFiniteGuard(tmp_path, 0, faces).filter_finite(11, given)
+        nonfinite.NonFiniteGuard(tmp_path, 0, face_ids).filter_finite(11, steps)
     assert "\n" not in str(caught.value)
-    (found,) = json.loads((tmp_path / "nonfinite.json").read_text())
-    assert found["step"] == 13
-    assert found["faces"] == ["13/a.jpg", "13/b.jpg"]
-    assert found["gradient_norms_before"] == [3.0, 4.0]
-    np.testing.assert_equal((float(found["loss"]), float(found["gradient_norm"])), bad)
-    np.testing.assert_equal(float(found["loss_ccc"]), bad[0])
+    (entry,) = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert entry["step"] == 13
+    assert entry["faces"] == ["13/a.jpg", "13/b.jpg"]
+    assert entry["gradient_norms_before"] == [3.0, 4.0]
+    np.testing.assert_equal((float(entry["loss"]), float(entry["gradient_norm"])), bad)
+    np.testing.assert_equal(float(entry["loss_ccc"]), bad[0])
 
 
-def test_some_may_be_left_out_and_one_more_stops_the_run(tmp_path, warnings):
-    guard = nonfinite.NonFiniteGuard(tmp_path, 2, faces)
-    good = metrics(1.0)
-    assert guard.filter_finite(1, [good, metrics(np.nan)]) == [good]
+def test_allowed_steps_are_skipped_and_one_more_stops_the_run(tmp_path, warnings):
+    guard = nonfinite.NonFiniteGuard(tmp_path, 2, face_ids)
+    finite = metrics(1.0)
+    assert guard.filter_finite(1, [finite, metrics(np.nan)]) == [finite]
     assert guard.filter_finite(3, [metrics(np.nan)]) == []
-    assert [line[:20] for line in warnings] == ["step 2 was left out:", "step 3 was left out:"]
+    assert [line[:19] for line in warnings] == ["step 2 was skipped:", "step 3 was skipped:"]
     with pytest.raises(UserError, match="^step 5: "):
-        guard.filter_finite(4, [good, metrics(np.nan)])
-    left_out = [found["step"] for found in json.loads((tmp_path / "nonfinite.json").read_text())]
-    assert left_out == [2, 3, 5]
+        guard.filter_finite(4, [finite, metrics(np.nan)])
+    entries = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert [entry["step"] for entry in entries] == [2, 3, 5]
 
 
-def test_a_file_that_cannot_be_written_hides_nothing(tmp_path, warnings):
+def test_unwritable_file_hides_no_error(tmp_path, warnings):
     with pytest.raises(UserError, match="^step 1: the loss or its gradient is not finite; the"):
-        nonfinite.NonFiniteGuard(tmp_path / "nowhere", 0, faces).filter_finite(1, [metrics(np.nan)])
+        nonfinite.NonFiniteGuard(tmp_path / "nowhere", 0, face_ids).filter_finite(
+            1, [metrics(np.nan)]
+        )
     assert "nonfinite.json cannot be written" in warnings[0]
 
 
-def test_a_step_without_a_finite_loss_changes_nothing_but_its_number():
-    config = experiment.get_config()
+def test_nonfinite_step_changes_only_the_step_number():
+    config = tiny_config.get_config()
     targets = make_targets({"expression": np.repeat(np.arange(8), 5)})
-    made = create_experiment(config, targets, steps_per_epoch=10)
-    run = functools.partial(train_step, made)
+    experiment = create_experiment(config, targets, steps_per_epoch=10)
+    run = functools.partial(train_step, experiment)
     step = jax.jit(jax.vmap(run, axis_name=AXIS, in_axes=(None, 0), out_axes=None))
     batch = split_for_devices(test_step.random_batch(config), 2)
-    state, shown = step(create_state(made), batch)
-    assert np.isfinite(float(shown.compute()["loss"]))
+    state, result = step(create_state(experiment), batch)
+    assert np.isfinite(float(result.compute()["loss"]))
 
     head = state.params["model"]["expression"]
-    bad = jax.tree.map(lambda leaf: leaf.at[..., 0].set(np.nan), head)
-    model = {**state.params["model"], "expression": bad}
+    nan_head = jax.tree.map(lambda leaf: leaf.at[..., 0].set(np.nan), head)
+    model = {**state.params["model"], "expression": nan_head}
     broken = state.replace(params={**state.params, "model": model})
-    after, shown = step(broken, batch)
-    assert not np.isfinite(float(shown.compute()["loss"]))
+    after, result = step(broken, batch)
+    assert not np.isfinite(float(result.compute()["loss"]))
     assert int(after.step) == 2
     for a, b in zip(*map(jax.tree.leaves, (after, broken.replace(step=after.step))), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -1,4 +1,4 @@
-"""Optimizers step for step against PyTorch's, and the moving average."""
+"""Optimizers equal PyTorch's step for step; moving average of parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affect_jax.core.errors import UserError
-from affect_jax.train import optimizers
+from affect_jax.train import moving_average, optimizers, schedules
 
 torch = pytest.importorskip("torch")
 
@@ -34,7 +34,7 @@ def model(params, features):
 
 def train(spec: dict) -> list[dict[str, np.ndarray]]:
     """The parameters after each of `STEPS` updates."""
-    schedule = optimizers.create_schedule(
+    schedule = schedules.create_schedule(
         SCHEDULE, learning_rate=0.05, steps_per_epoch=1, total_steps=STEPS
     )
     optimizer = optimizers.create_optimizer(spec, schedule)
@@ -105,14 +105,14 @@ def test_twenty_steps_equal_torch(spec, create):
         def create(groups, lr):
             return torch.optim.Adam(groups, lr=lr, betas=(0.8, 0.9))
 
-    ours = train(spec)
+    history = train(spec)
     default = {"clip_norm": 0.0, "weight_decay": 0.01 if spec["name"] == "adamw" else 0.0}
     options = {**default, **spec}
-    theirs = train_torch(create, options["weight_decay"], options["clip_norm"])
-    for mine, other in zip(ours, theirs, strict=True):
+    torch_history = train_torch(create, options["weight_decay"], options["clip_norm"])
+    for params, torch_params in zip(history, torch_history, strict=True):
         for key in PARAMS:
-            np.testing.assert_allclose(mine[key], other[key], rtol=1e-4, atol=2e-6)
-    assert np.abs(ours[-1]["kernel"] - PARAMS["kernel"]).max() > 0.1
+            np.testing.assert_allclose(params[key], torch_params[key], rtol=1e-4, atol=2e-6)
+    assert np.abs(history[-1]["kernel"] - PARAMS["kernel"]).max() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_twenty_steps_equal_torch(spec, create):
         ("adamw", torch.optim.AdamW, 0.5),
     ],
 )
-def test_rates_of_parts_equal_torchs_groups(name, create, clip_norm):
-    """A tenth of the rate for the kernel, none for the scale, which clipping does not count."""
+def test_rates_equal_torch_parameter_groups(name, create, clip_norm):
+    """The kernel has a tenth of the rate; the scale has rate 0 and is excluded from clipping."""
 
     def create_with_rates(groups, lr):
         kernel, (bias, scale) = groups[0]["params"], groups[1]["params"]
@@ -140,12 +140,14 @@ def test_rates_of_parts_equal_torchs_groups(name, create, clip_norm):
 
     rates = {"kernel": 0.1, "scale": 0.0}
     spec = {"name": name, "weight_decay": 0.1, "clip_norm": clip_norm, "rates": rates}
-    ours, theirs = train(spec), train_torch(create_with_rates, 0.1, clip_norm)
-    for mine, other in zip(ours, theirs, strict=True):
+    history, torch_history = train(spec), train_torch(create_with_rates, 0.1, clip_norm)
+    for params, torch_params in zip(history, torch_history, strict=True):
         for key in PARAMS:
-            np.testing.assert_allclose(mine[key], other[key], rtol=1e-4, atol=2e-6, err_msg=key)
-        np.testing.assert_array_equal(mine["scale"], PARAMS["scale"])
-    assert np.abs(ours[-1]["kernel"] - PARAMS["kernel"]).max() > 0.005
+            np.testing.assert_allclose(
+                params[key], torch_params[key], rtol=1e-4, atol=2e-6, err_msg=key
+            )
+        np.testing.assert_array_equal(params["scale"], PARAMS["scale"])
+    assert np.abs(history[-1]["kernel"] - PARAMS["kernel"]).max() > 0.005
 
 
 NETWORK = {
@@ -157,8 +159,8 @@ NETWORK = {
 }
 
 
-def moved_by(rates: dict[str, float]) -> dict[str, float]:
-    """How far each parameter goes at rate 1 and gradient 1."""
+def distances_moved(rates: dict[str, float]) -> dict[str, float]:
+    """Returns the distance that each parameter moves at rate 1 and gradient 1."""
     params = jax.tree.map(jnp.asarray, NETWORK)
     optimizer = optimizers.create_optimizer(
         {"name": "sgd", "momentum": 0.0, "rates": rates}, optax.constant_schedule(1.0)
@@ -172,11 +174,11 @@ PARTS = ("trunk", "trunk/stem", "trunk/stage", "trunk/stage1/bias", "expression"
 
 
 @given(st.dictionaries(st.sampled_from(PARTS), st.sampled_from([0.0, 0.1, 0.5, 2.0])))
-def test_the_longest_beginning_gives_the_rate(rates):
-    for name, distance in moved_by(rates).items():
+def test_longest_matching_prefix_determines_the_rate(rates):
+    for name, distance in distances_moved(rates).items():
         name = name.removeprefix("model/")
-        fitting = sorted((key for key in rates if name.startswith(key)), key=len)
-        expected = rates[fitting[-1]] if fitting else 1.0
+        matching = sorted((key for key in rates if name.startswith(key)), key=len)
+        expected = rates[matching[-1]] if matching else 1.0
         np.testing.assert_allclose(distance, expected, rtol=1e-6, err_msg=name)
 
 
@@ -192,18 +194,18 @@ def test_the_longest_beginning_gives_the_rate(rates):
         ({"trunk": 0, "trunk/stem": 0, "expression": 0.1}, True),
     ],
 )
-def test_a_trunk_is_frozen_where_nothing_of_it_moves(rates, frozen):
-    assert optimizers.freezes({"name": "sgd", "rates": rates}, "trunk") == frozen
-    moved = [d for name, d in moved_by(rates).items() if name.startswith("model/trunk")]
+def test_is_frozen_follows_the_rates(rates, frozen):
+    assert optimizers.is_frozen({"name": "sgd", "rates": rates}, "trunk") == frozen
+    moved = [d for name, d in distances_moved(rates).items() if name.startswith("model/trunk")]
     assert frozen == (not any(moved))
 
 
 def test_without_rates_nothing_is_frozen():
-    assert not optimizers.freezes({"name": "sgd"}, "trunk")
-    assert not optimizers.freezes({"name": "sgd", "rates": None}, "trunk")
+    assert not optimizers.is_frozen({"name": "sgd"}, "trunk")
+    assert not optimizers.is_frozen({"name": "sgd", "rates": None}, "trunk")
 
 
-def test_frozen_parameters_take_no_memory():
+def test_frozen_parameters_have_no_optimizer_state():
     params = jax.tree.map(jnp.asarray, PARAMS)
     sizes = {}
     for rates in ({"bias": 0.5}, {"kernel": 0.0}):
@@ -225,13 +227,13 @@ def test_frozen_parameters_take_no_memory():
         ({"trunk": "slow"}, r"optimizer.rates\['trunk'\] = 'slow'"),
     ],
 )
-def test_impossible_rates_are_refused(rates, message):
+def test_invalid_rates_are_rejected(rates, message):
     with pytest.raises(UserError, match=message):
-        moved_by(rates)
+        distances_moved(rates)
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS.names())
-def test_weight_decay_spares_biases_norms_and_scalars(name):
+def test_weight_decay_excludes_biases_norms_and_scalars(name):
     params = {
         "conv": jnp.ones((3, 3, 2, 4)),
         "dense": jnp.ones((4, 2)),
@@ -261,7 +263,7 @@ def test_clipping_bounds_the_global_norm(size, limit):
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS.names())
-def test_state_holds_arrays_only_and_keeps_its_shape(name):
+def test_state_contains_only_arrays_of_constant_shape(name):
     spec = {"name": name, "weight_decay": 0.1, "clip_norm": 1.0}
     optimizer = optimizers.create_optimizer(spec, optax.constant_schedule(0.1))
     params = jax.tree.map(jnp.asarray, PARAMS)
@@ -287,7 +289,7 @@ def test_state_holds_arrays_only_and_keeps_its_shape(name):
         ({"name": "adamw", "weight_decay": "no"}, "optimizer.weight_decay = 'no'"),
     ],
 )
-def test_impossible_optimizers_are_refused(spec, message):
+def test_invalid_optimizer_options_are_rejected(spec, message):
     with pytest.raises(UserError, match=message):
         optimizers.create_optimizer(spec, optax.constant_schedule(0.1))
 
@@ -296,7 +298,7 @@ def test_moving_average_equals_its_definition():
     history = RANDOM.normal(size=(200, 4)).astype(np.float32)
     expected = np.zeros(4)
     ema = {"layer": {"kernel": jnp.zeros(4)}}
-    update = jax.jit(lambda ema, params, step: optimizers.ema_update(ema, params, 0.9, step))
+    update = jax.jit(lambda ema, params, step: moving_average.ema_update(ema, params, 0.9, step))
     for t, params in enumerate(history):
         decay = min(0.9, (1 + t) / (10 + t))
         expected = decay * expected + (1 - decay) * params
@@ -305,20 +307,20 @@ def test_moving_average_equals_its_definition():
 
 
 @given(st.floats(0, 0.9999), st.integers(0, 10**6))
-def test_moving_average_of_constant_parameters_is_them(decay, step):
+def test_moving_average_of_constant_parameters_is_constant(decay, step):
     params = {"kernel": jnp.array([1.5, -2.0, 1e-3])}
-    ema = optimizers.ema_update(params, params, decay, jnp.int32(step))
+    ema = moving_average.ema_update(params, params, decay, jnp.int32(step))
     np.testing.assert_allclose(ema["kernel"], params["kernel"], rtol=1e-6)
 
 
-def test_moving_average_forgets_its_start():
+def test_moving_average_forgets_its_initial_value():
     ema, params = {"kernel": jnp.full(3, 100.0)}, {"kernel": jnp.ones(3)}
-    update = jax.jit(optimizers.ema_update, static_argnums=2)
+    update = jax.jit(moving_average.ema_update, static_argnums=2)
     for t in range(100):
         ema = update(ema, params, 0.9999, jnp.int32(t))
     np.testing.assert_allclose(ema["kernel"], 1.0, atol=1e-4)
 
 
 @pytest.mark.parametrize("off", [None, {}])
-def test_no_moving_average_stays_none(off):
-    assert optimizers.ema_update(off, {"kernel": jnp.ones(3)}, 0.9, jnp.int32(0)) == off
+def test_disabled_moving_average_is_unchanged(off):
+    assert moving_average.ema_update(off, {"kernel": jnp.ones(3)}, 0.9, jnp.int32(0)) == off

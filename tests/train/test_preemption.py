@@ -1,4 +1,4 @@
-"""A first signal is remembered, a second one ends the process; handlers come back afterwards."""
+"""The first signal is recorded, the second ends the process; old handlers are restored."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
 @pytest.mark.parametrize("number", CODES)
-def test_a_signal_is_remembered(number, capfd):
+def test_first_signal_is_recorded(number, capfd):
     with StopRequest() as stop:
         assert stop.received is None
         signal.raise_signal(number)
         assert stop.received == number
-    said = capfd.readouterr().err
-    assert said == f"{number.name}: finishing the step and saving; again to leave at once\n"
+    message = f"{number.name}: finishing the step and saving; send it again to exit at once\n"
+    assert capfd.readouterr().err == message
 
 
-def test_the_first_signal_is_announced_once():
-    told = []
-    with StopRequest(announce=lambda: told.append("told")):
+def test_first_signal_is_announced_once():
+    announcements = []
+    with StopRequest(announce=lambda: announcements.append("stop")):
         signal.raise_signal(signal.SIGTERM)
-    assert told == ["told"]
+    assert announcements == ["stop"]
 
 
-def test_the_handlers_that_were_there_come_back():
+def test_previous_handlers_are_restored():
     before = [signal.getsignal(number) for number in CODES]
     with StopRequest():
         assert all(signal.getsignal(number) not in before for number in CODES)
@@ -43,18 +43,18 @@ def test_the_handlers_that_were_there_come_back():
 
 @pytest.mark.parametrize("second", CODES)
 @pytest.mark.parametrize("first", CODES)
-def test_a_second_signal_ends_the_process_at_once(first, second):
+def test_second_signal_ends_the_process_at_once(first, second):
     code = (
         "import signal, sys; from affect_jax.train.preemption import StopRequest\n"
         "with StopRequest():\n"
         "    try:\n"
-        "        signal.raise_signal(int(sys.argv[1])); print('goes on', flush=True)\n"
+        "        signal.raise_signal(int(sys.argv[1])); print('continues', flush=True)\n"
         "        signal.raise_signal(int(sys.argv[2]))\n"
         "    finally:\n"
-        "        print('never said', flush=True)\n"
+        "        print('never printed', flush=True)\n"
     )
     command = [sys.executable, "-c", code, str(int(first)), str(int(second))]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == CODES[second]
-    assert ended.stdout == "goes on\n"
-    assert len(ended.stderr.splitlines()) == 1
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.returncode == CODES[second]
+    assert process.stdout == "continues\n"
+    assert len(process.stderr.splitlines()) == 1

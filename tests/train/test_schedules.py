@@ -1,4 +1,4 @@
-"""Learning rates over a run, step by step."""
+"""Learning-rate schedules, step by step."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from affect_jax.core.errors import UserError
-from affect_jax.train import optimizers
+from affect_jax.train import schedules
 
 PROTOCOL = {"name": "step", "decay": 0.1, "interval": {"steps": 10_000}}
 
 
-def rates(spec: dict, steps, *, total_steps: int = 100, steps_per_epoch: int = 10) -> np.ndarray:
-    """The rates at some steps, from one compiled call."""
-    schedule = optimizers.create_schedule(
+def compute_rates(
+    spec: dict, steps, *, total_steps: int = 100, steps_per_epoch: int = 10
+) -> np.ndarray:
+    """Returns the rates at the given steps from one compiled call."""
+    schedule = schedules.create_schedule(
         spec, learning_rate=0.01, steps_per_epoch=steps_per_epoch, total_steps=total_steps
     )
     return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(steps, jnp.int32)))
@@ -28,47 +30,49 @@ def rates(spec: dict, steps, *, total_steps: int = 100, steps_per_epoch: int = 1
 def test_protocol_divides_by_ten_every_ten_thousand_steps():
     steps = [0, 9_999, 10_000, 19_999, 20_000, 22_460]
     expected = [0.01, 0.01, 0.001, 0.001, 1e-4, 1e-4]
-    np.testing.assert_allclose(rates(PROTOCOL, steps), expected, rtol=1e-6)
-    np.testing.assert_allclose(rates({"name": "step"}, steps), expected, rtol=1e-6)
+    np.testing.assert_allclose(compute_rates(PROTOCOL, steps), expected, rtol=1e-6)
+    np.testing.assert_allclose(compute_rates({"name": "step"}, steps), expected, rtol=1e-6)
 
 
-def test_the_summarys_reading_drops_ten_percent():
-    result = rates({**PROTOCOL, "decay": 0.9}, [9_999, 10_000, 20_000])
+def test_decay_of_ten_percent_as_in_the_summary():
+    result = compute_rates({**PROTOCOL, "decay": 0.9}, [9_999, 10_000, 20_000])
     np.testing.assert_allclose(result, [0.01, 0.009, 0.0081], rtol=1e-6)
 
 
 @given(st.integers(1, 50_000), st.integers(1, 300), st.floats(0.05, 1))
-@example(141, 1, 0.1)  # 141 times the float32 of 1 / 141 is below 1
-def test_step_falls_exactly_at_multiples(interval, multiple, decay):
+@example(141, 1, 0.1)  # 141 times the float32 value of 1 / 141 is below 1
+def test_rate_drops_exactly_at_multiples_of_the_interval(interval, multiple, decay):
     edge = interval * multiple
     spec = {"name": "step", "decay": decay, "interval": {"steps": interval}}
-    schedule = optimizers.create_schedule(
+    schedule = schedules.create_schedule(
         spec, learning_rate=1.0, steps_per_epoch=1, total_steps=edge
     )
-    schedule = jax.jit(schedule)  # only compiled code divides by multiplying
+    schedule = jax.jit(schedule)  # only compiled code divides by multiplying with the reciprocal
     before, after = schedule(jnp.int32(edge - 1)), schedule(jnp.int32(edge))
     np.testing.assert_allclose(before, decay ** (multiple - 1), rtol=2e-4, atol=1e-37)
     np.testing.assert_allclose(after, decay**multiple, rtol=2e-4, atol=1e-37)
 
 
-def test_epochs_and_steps_mean_the_same():
-    by_steps = rates({"name": "step", "interval": {"steps": 25}, "warmup": {"steps": 5}}, range(99))
-    by_epochs = rates(
+def test_epochs_equal_the_same_number_of_steps():
+    by_steps = compute_rates(
+        {"name": "step", "interval": {"steps": 25}, "warmup": {"steps": 5}}, range(99)
+    )
+    by_epochs = compute_rates(
         {"name": "step", "interval": {"epochs": 2.5}, "warmup": {"epochs": 0.5}}, range(99)
     )
     np.testing.assert_array_equal(by_steps, by_epochs)
 
 
-def test_constant_stays():
-    np.testing.assert_allclose(rates({"name": "constant"}, range(100)), 0.01, rtol=1e-7)
+def test_constant_schedule_is_constant():
+    np.testing.assert_allclose(compute_rates({"name": "constant"}, range(100)), 0.01, rtol=1e-7)
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 20])
 @pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
-def test_cosine_is_half_a_wave(warmup, final):
+def test_cosine_schedule_equals_its_formula(warmup, final):
     spec = {"name": "cosine", "final": final}
     spec |= {"warmup": {"steps": warmup}} if warmup else {}
-    result = rates(spec, range(121))
+    result = compute_rates(spec, range(121))
     for step in range(100):
         if step < warmup:
             expected = 0.01 * (step + 1) / warmup
@@ -76,28 +80,28 @@ def test_cosine_is_half_a_wave(warmup, final):
             wave = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (100 - warmup)))
             expected = 0.01 * (final + (1 - final) * wave)
         np.testing.assert_allclose(result[step], expected, rtol=1e-5, atol=1e-9)
-    np.testing.assert_allclose(result[100:], 0.01 * final, atol=1e-9)  # past the end it rests
+    np.testing.assert_allclose(result[100:], 0.01 * final, atol=1e-9)  # constant after the end
     assert np.all(np.diff(result[warmup:]) <= 1e-9)
 
 
-@pytest.mark.parametrize("name", optimizers.SCHEDULES.names())
-def test_warmup_rises_evenly_to_what_would_hold_without_it(name):
-    plain = rates({"name": name}, range(40))
-    warm = rates({"name": name, "warmup": {"steps": 8}}, range(40))
-    if name != "cosine":  # whose wave begins after the warmup
-        np.testing.assert_allclose(warm[8:], plain[8:])
-    np.testing.assert_allclose(warm[:8], 0.01 * np.arange(1, 9) / 8, rtol=1e-6)
+@pytest.mark.parametrize("name", schedules.SCHEDULES.names())
+def test_warmup_rises_linearly_to_the_rate_without_it(name):
+    without_warmup = compute_rates({"name": name}, range(40))
+    with_warmup = compute_rates({"name": name, "warmup": {"steps": 8}}, range(40))
+    if name != "cosine":  # its cosine begins after the warmup
+        np.testing.assert_allclose(with_warmup[8:], without_warmup[8:])
+    np.testing.assert_allclose(with_warmup[:8], 0.01 * np.arange(1, 9) / 8, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", optimizers.SCHEDULES.names())
+@pytest.mark.parametrize("name", schedules.SCHEDULES.names())
 def test_rate_is_a_pure_function_of_the_step(name):
     spec = {"name": name, "warmup": {"epochs": 1}}
-    schedule = optimizers.create_schedule(
+    schedule = schedules.create_schedule(
         spec, learning_rate=0.01, steps_per_epoch=10, total_steps=100
     )
     compiled = jax.jit(schedule)
     for step in (57, 3, 57, 99, 0):
-        rate = schedule(step)  # a Python integer, as the log has it
+        rate = schedule(step)  # a Python integer, as in the log
         np.testing.assert_allclose(rate, compiled(jnp.int32(step)), rtol=1e-6)
         assert jnp.shape(rate) == ()
 
@@ -118,6 +122,6 @@ def test_rate_is_a_pure_function_of_the_step(name):
         ({"name": "cosine", "warmup": {"epochs": 10}}, "100 steps: must be shorter than"),
     ],
 )
-def test_impossible_schedules_are_refused(spec, message):
+def test_invalid_schedules_are_rejected(spec, message):
     with pytest.raises(UserError, match=message):
-        optimizers.create_schedule(spec, learning_rate=0.01, steps_per_epoch=10, total_steps=100)
+        schedules.create_schedule(spec, learning_rate=0.01, steps_per_epoch=10, total_steps=100)

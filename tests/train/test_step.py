@@ -1,4 +1,4 @@
-"""The step's laws: any number of devices, masks, bits; under vmap, which checks more than pmap."""
+"""Properties of the step: any number of devices, masks, purity. vmap checks more than pmap."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def random_batch(config, seed: int = 0) -> Batch:
 
 
 @functools.cache
-def compiled(
+def create_small_experiment(
     trunk: str = "resnet18",
     heads: tuple[str, ...] = ("expression",),
     learning_rate: float = 0.01,
@@ -80,10 +80,12 @@ def compiled(
 def simulated_step(
     trunk: str, heads: tuple[str, ...], learning_rate: float = 0.01, dtype: str = "float32"
 ):
-    """The step on as many simulated devices as the batch's first axis has."""
+    """The step on simulated devices, one per entry of the batch's first axis."""
     return jax.jit(
         jax.vmap(
-            functools.partial(train_step, compiled(trunk, heads, learning_rate, dtype)),
+            functools.partial(
+                train_step, create_small_experiment(trunk, heads, learning_rate, dtype)
+            ),
             axis_name=AXIS,
             in_axes=(None, 0),
             out_axes=None,  # raises on any leaf that is not equal on all devices
@@ -100,9 +102,9 @@ def run(
     learning_rate: float = 0.01,
     dtype: str = "float32",
 ):
-    """`count` updates on `devices` simulated devices; the losses and the last state."""
+    """Runs `count` updates on `devices` simulated devices; returns losses and the last state."""
     step = simulated_step(trunk, heads, learning_rate, dtype)
-    state, losses = create_state(compiled(trunk, heads, learning_rate, dtype)), []
+    state, losses = create_state(create_small_experiment(trunk, heads, learning_rate, dtype)), []
     for i in range(count):
         batch = random_batch(small_config(trunk), seed=i)
         state, metrics = step(state, split_for_devices(batch, devices))
@@ -111,12 +113,12 @@ def run(
 
 
 def run_on_two(trunk: str, count: int):
-    """`run` on two devices of this machine, by `pmap`."""
+    """Like `run`, on two devices of this machine with `pmap`."""
     if jax.local_device_count() < 2:
         pytest.skip("one device: XLA_FLAGS was set before the tests could ask for two")
-    made = compiled(trunk)
-    step = parallel.on_devices(functools.partial(train_step, made))
-    state, losses = parallel.replicate(create_state(made)), []
+    experiment = create_small_experiment(trunk)
+    step = parallel.parallelize(functools.partial(train_step, experiment))
+    state, losses = parallel.replicate(create_state(experiment)), []
     for i in range(count):
         batch = split_for_devices(random_batch(small_config(trunk), seed=i), 2)
         state, metrics = jax.block_until_ready(step(state, parallel.shard(batch)))
@@ -127,9 +129,9 @@ def run_on_two(trunk: str, count: int):
 ALL_HEADS = ("expression", "valence_arousal", "action_units")
 
 
-# Batch normalisation of a network that trains makes 1e-7 in its parameters 1e-1 in its loss within
-# ten updates at a rate of 0.01, on one device as on many: over 50 updates it is followed at a rate
-# that leaves rounding small, and at the usual one update by update, below.
+# Batch normalisation amplifies a difference of 1e-7 in the parameters to 1e-1 in the loss within
+# ten updates at a rate of 0.01, on one device as on many. The test over 50 updates therefore uses a
+# small rate for it; a test below compares single updates at the usual rate.
 RATES = {"alexnet": 0.01, "alexnet_one_tower": 0.01, "resnet18": 1e-5}
 TOLERANCE = {"alexnet": 1e-5, "alexnet_one_tower": 1e-5, "resnet18": 1e-4}
 
@@ -137,94 +139,117 @@ TOLERANCE = {"alexnet": 1e-5, "alexnet_one_tower": 1e-5, "resnet18": 1e-4}
 @pytest.mark.parametrize("trunk", RATES)
 @pytest.mark.parametrize("devices", [2, 4])
 def test_any_number_of_devices_trains_to_the_same_losses(trunk, devices):
-    training = {"count": 50, "learning_rate": RATES[trunk]}
-    losses, state = run(trunk, ("expression",), 1, **training)
-    split_losses, split_state = run(trunk, ("expression",), devices, **training)
+    options = {"count": 50, "learning_rate": RATES[trunk]}
+    losses, state = run(trunk, ("expression",), 1, **options)
+    split_losses, split_state = run(trunk, ("expression",), devices, **options)
     np.testing.assert_allclose(split_losses, losses, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(split_state), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=TOLERANCE[trunk])
 
 
 @pytest.fixture
-def anew(monkeypatch):
-    """50 losses of a program that is traced anew, as what it consists of was replaced."""
+def retrained_losses(monkeypatch):
+    """Returns 50 losses of a step that is traced again, with the functions that a test replaced."""
     monkeypatch.setitem(globals(), "simulated_step", simulated_step.__wrapped__)
 
-    def losses(trunk: str, **options) -> list[float]:
+    def train_again(trunk: str, **options) -> list[float]:
         rate = {"learning_rate": RATES[trunk]}
         return run.__wrapped__(trunk, ("expression",), 1, count=50, **rate, **options)[0]
 
-    return losses
+    return train_again
 
 
 @pytest.mark.parametrize("trunk", RATES)
-def test_convolutions_of_fewer_products_train_to_the_same_losses(trunk, anew, monkeypatch):
-    plain, asked = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0], []
-    monkeypatch.setattr(winograd, "pays", lambda *shapes: not asked.append(shapes))
-    np.testing.assert_allclose(anew(trunk), plain, rtol=1e-5)
-    assert asked
+def test_winograd_convolutions_train_to_the_same_losses(trunk, retrained_losses, monkeypatch):
+    xla_losses = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0]
+    calls = []
+    monkeypatch.setattr(winograd, "is_faster", lambda *shapes: not calls.append(shapes))
+    np.testing.assert_allclose(retrained_losses(trunk), xla_losses, rtol=1e-5)
+    assert calls
 
 
 @pytest.mark.parametrize(
-    ("way", "when"), [("of_windows", "_few_places"), ("of_blocks", "_few_channels")]
+    ("algorithm", "condition"),
+    [
+        ("im2col_convolution", "use_im2col"),
+        ("space_to_depth_convolution", "use_space_to_depth"),
+    ],
 )
 @pytest.mark.parametrize("trunk", RATES)
-def test_every_way_to_convolve_trains_to_the_same_losses(trunk, way, when, anew, monkeypatch):
-    """Products of matrices wherever they can be, and blocks as on a GPU, against XLA's own."""
-    monkeypatch.setattr(convolutions, "_few_places", lambda *_: False)
-    plain, taken, ours = anew(trunk), [], getattr(convolutions, way)
+def test_every_convolution_algorithm_trains_to_the_same_losses(
+    trunk, algorithm, condition, retrained_losses, monkeypatch
+):
+    """im2col for all shapes, and space-to-depth for all that it supports, against XLA's own."""
+    monkeypatch.setattr(convolutions, "use_im2col", lambda *_: False)
+    xla_losses, kernel_shapes = retrained_losses(trunk), []
+    our_convolution = getattr(convolutions, algorithm)
 
-    def counted(inputs, kernel, *rest, **options):
-        taken.append(kernel.shape)
-        return ours(inputs, kernel, *rest, **options)
+    def record_and_convolve(inputs, kernel, *rest, **options):
+        kernel_shapes.append(kernel.shape)
+        return our_convolution(inputs, kernel, *rest, **options)
 
-    def always(inputs, kernel, strides, *_):
-        return way == "of_windows" or strides[0] == strides[1] > 1
+    def is_supported(inputs, kernel, strides, *_):
+        return algorithm == "im2col_convolution" or strides[0] == strides[1] > 1
 
-    monkeypatch.setattr(convolutions, way, counted)
-    monkeypatch.setattr(convolutions, when, always)
-    np.testing.assert_allclose(anew(trunk), plain, rtol=1e-5)
-    assert taken
+    monkeypatch.setattr(convolutions, algorithm, record_and_convolve)
+    monkeypatch.setattr(convolutions, condition, is_supported)
+    np.testing.assert_allclose(retrained_losses(trunk), xla_losses, rtol=1e-5)
+    assert kernel_shapes
 
 
 @pytest.mark.parametrize("trunk", RATES)
-def test_what_is_stored_for_all_its_users_trains_to_the_same_losses(trunk, anew, monkeypatch):
-    ours, asked = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0], []
-    monkeypatch.setattr(layers, "_stored", lambda values: (asked.append(values.shape), values)[1])
-    np.testing.assert_allclose(anew(trunk), ours, rtol=1e-5)
-    assert asked
+def test_materialized_values_train_to_the_same_losses(trunk, retrained_losses, monkeypatch):
+    losses = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0]
+    calls = []
+
+    def identity(values):
+        calls.append(values.shape)
+        return values
+
+    monkeypatch.setattr(layers, "_materialize_on_cpu", identity)
+    np.testing.assert_allclose(retrained_losses(trunk), losses, rtol=1e-5)
+    assert calls
 
 
-def test_response_normalisation_as_published_trains_to_the_same_losses(anew, monkeypatch):
-    ours, asked = run("alexnet", ("expression",), 1, count=50, learning_rate=0.01)[0], []
+def test_response_normalisation_as_published_trains_to_the_same_losses(
+    retrained_losses, monkeypatch
+):
+    losses = run("alexnet", ("expression",), 1, count=50, learning_rate=0.01)[0]
+    calls = []
 
     def published(values):
-        asked.append(values.shape)
+        calls.append(values.shape)
         padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(2, 2)])
         around = jnp.stack([padded[..., i : i + values.shape[-1]] for i in range(5)])
         return values / (2 + 1e-4 * jnp.sum(around**2, axis=0)) ** 0.75
 
     monkeypatch.setattr(alexnet, "local_response_normalisation", published)
-    np.testing.assert_allclose(anew("alexnet"), ours, rtol=1e-5)
-    assert asked
+    np.testing.assert_allclose(retrained_losses("alexnet"), losses, rtol=1e-5)
+    assert calls
 
 
 @pytest.mark.parametrize("trunk", ["alexnet_one_tower", "resnet18"])
-def test_bfloat16_in_float32_layers_trains_to_the_same_losses(trunk, anew, monkeypatch):
-    """As XLA's own convolutions, in both types; with ours rounding goes other ways, as far."""
-    np.testing.assert_allclose(anew(trunk, dtype="bfloat16"), anew(trunk), rtol=2e-2)
-    monkeypatch.setattr(convolutions, "_few_places", lambda *_: False)
-    wide, asked = anew(trunk, dtype="bfloat16"), []
-    monkeypatch.setattr(layers, "widens", lambda values: bool(asked.append(values.dtype)))
-    np.testing.assert_allclose(anew(trunk, dtype="bfloat16"), wide, rtol=2e-2)
-    assert jnp.bfloat16 in asked
+def test_bfloat16_computed_in_float32_trains_to_the_same_losses(
+    trunk, retrained_losses, monkeypatch
+):
+    """The last comparison uses XLA's own convolutions, as im2col rounds differently."""
+    bfloat16_losses = retrained_losses(trunk, dtype="bfloat16")
+    np.testing.assert_allclose(bfloat16_losses, retrained_losses(trunk), rtol=2e-2)
+    monkeypatch.setattr(convolutions, "use_im2col", lambda *_: False)
+    float32_layer_losses, dtypes = retrained_losses(trunk, dtype="bfloat16"), []
+    monkeypatch.setattr(
+        layers, "compute_in_float32", lambda values: bool(dtypes.append(values.dtype))
+    )
+    bfloat16_losses = retrained_losses(trunk, dtype="bfloat16")
+    np.testing.assert_allclose(bfloat16_losses, float32_layer_losses, rtol=2e-2)
+    assert jnp.bfloat16 in dtypes
 
 
 @pytest.mark.parametrize("heads", [("expression",), ALL_HEADS], ids=["categorical", "all"])
-def test_any_number_of_devices_makes_the_same_update_of_a_normalised_network(heads):
-    """Each of 50 updates from one and the same state."""
+def test_update_with_batch_normalisation_is_equal_on_any_number_of_devices(heads):
+    """Each of 50 updates starts from the same state for all numbers of devices."""
     step = simulated_step("resnet18", heads)
-    state = create_state(compiled("resnet18", heads))
+    state = create_state(create_small_experiment("resnet18", heads))
     for i in range(50):
         batch = random_batch(small_config(), seed=i)
         results = [step(state, split_for_devices(batch, devices)) for devices in (1, 2, 4)]
@@ -232,14 +257,14 @@ def test_any_number_of_devices_makes_the_same_update_of_a_normalised_network(hea
         np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
         statistics = [jax.tree.leaves(after.batch_stats) for after, _ in results]
         for leaves in zip(*statistics, strict=True):
-            for other in leaves[1:]:
-                np.testing.assert_allclose(other, leaves[0], rtol=1e-4, atol=1e-5)
+            for values in leaves[1:]:
+                np.testing.assert_allclose(values, leaves[0], rtol=1e-4, atol=1e-5)
         state = results[0][0]
 
 
 @pytest.mark.parametrize("trunk", ["alexnet", "alexnet_one_tower"])
-def test_two_devices_train_to_the_losses_of_one(trunk):
-    """The real thing, `pmap`, over 50 steps."""
+def test_two_devices_train_to_the_same_losses_as_one(trunk):
+    """Uses `pmap` over 50 steps."""
     losses, _ = run_on_two(trunk, count=50)
     expected, _ = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
@@ -255,25 +280,27 @@ def test_pmap_equals_vmap():
 
 
 @pytest.mark.parametrize("head", ALL_HEADS)
-def test_a_masked_target_changes_nothing(head):
-    made = compiled(heads=ALL_HEADS)
+def test_masked_targets_change_nothing(head):
+    experiment = create_small_experiment(heads=ALL_HEADS)
     step = simulated_step("resnet18", ALL_HEADS)
     batch = random_batch(small_config())
     mask = batch[f"{head}_mask"].copy()
     mask.reshape(FACES, -1)[5] = False
     batch[f"{head}_mask"] = mask
-    other = dict(batch)
+    changed_batch = dict(batch)
     values = batch[head].copy()
     values[5] = 3 if head == "expression" else np.nan
-    other[head] = values
-    results = [step(create_state(made), split_for_devices(b, 1)) for b in (batch, other)]
+    changed_batch[head] = values
+    results = [
+        step(create_state(experiment), split_for_devices(b, 1)) for b in (batch, changed_batch)
+    ]
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_step_is_a_pure_function():
-    again = run.__wrapped__
-    first, second = run("resnet18", ("expression",), 1), again("resnet18", ("expression",), 1)
+def test_step_is_a_pure_function():
+    run_again = run.__wrapped__
+    first, second = run("resnet18", ("expression",), 1), run_again("resnet18", ("expression",), 1)
     assert first[0] == second[0]
     for a, b in zip(*map(jax.tree.leaves, (first[1], second[1])), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -291,7 +318,7 @@ def test_keys_differ_by_seed_purpose_step_and_example():
     assert len(np.unique(rows, axis=0)) == len(rows) == 24
 
 
-def test_the_moving_average_is_what_evaluation_uses():
+def test_evaluation_uses_the_moving_average():
     _, state = run("resnet18", ("expression",), 1)
     ema = jax.tree.leaves(eval_variables(state)["params"])
     assert any(
@@ -301,61 +328,74 @@ def test_the_moving_average_is_what_evaluation_uses():
     assert all(np.array_equal(a, b) for a, b in zip(ema, jax.tree.leaves(state.ema), strict=True))
 
 
-def test_predictions_are_in_the_labels_units():
-    made = compiled(heads=ALL_HEADS)
-    variables = eval_variables(create_state(made))
+def test_predictions_have_the_units_of_the_labels():
+    experiment = create_small_experiment(heads=ALL_HEADS)
+    variables = eval_variables(create_state(experiment))
     image = {"image": random_batch(small_config())["image"]}
-    plain = jax.jit(functools.partial(predict_step, made))(variables, image)
-    np.testing.assert_allclose(plain["expression"].sum(axis=1), 1, rtol=1e-5)
-    assert (np.abs(plain["valence_arousal"]) <= 1).all()
-    assert ((plain["action_units"] > 0) & (plain["action_units"] < 1)).all()
-    both = functools.partial(predict_step, made, mirror=True)
+    predictions = jax.jit(functools.partial(predict_step, experiment))(variables, image)
+    np.testing.assert_allclose(predictions["expression"].sum(axis=1), 1, rtol=1e-5)
+    assert (np.abs(predictions["valence_arousal"]) <= 1).all()
+    assert ((predictions["action_units"] > 0) & (predictions["action_units"] < 1)).all()
+    predict_with_mirroring = functools.partial(predict_step, experiment, mirror=True)
     mirrored = {"image": image["image"][:, :, ::-1]}
-    for head, value in both(variables, image).items():
-        np.testing.assert_allclose(both(variables, mirrored)[head], value, rtol=1e-4, atol=1e-5)
+    for head, value in predict_with_mirroring(variables, image).items():
+        np.testing.assert_allclose(
+            predict_with_mirroring(variables, mirrored)[head], value, rtol=1e-4, atol=1e-5
+        )
 
 
-def test_the_sides_of_units_are_swapped_where_faces_are_mirrored():
-    """The left half of each face is bright, and so is the left side of its units."""
-    small = compiled()
+def test_sides_of_units_are_swapped_for_mirrored_faces():
+    """The left half of each face is bright, and the left side of its units is nonzero."""
+    experiment = create_small_experiment()
     batch = random_batch(small_config())
     image = np.zeros_like(batch["image"])
     image[:, :, : image.shape[2] // 2] = 255
     sides, mask = np.zeros((FACES, 2, 18), np.float32), np.zeros((FACES, 2, 18), bool)
     sides[:, 0], mask[:, 0, :9] = 0.75, True
-    given = {**batch, "image": image, "action_unit_sides": sides, "action_unit_sides_mask": mask}
-    images, found = jax.jit(functools.partial(augment_batch, small))(given, 0)
+    batch_with_sides = {
+        **batch,
+        "image": image,
+        "action_unit_sides": sides,
+        "action_unit_sides_mask": mask,
+    }
+    images, augmented = jax.jit(functools.partial(augment_batch, experiment))(batch_with_sides, 0)
     columns = np.asarray(images).sum(axis=(1, 3))
     mirrored = columns[:, : CROP // 2].sum(axis=1) < columns[:, CROP // 2 :].sum(axis=1)
     assert 0 < mirrored.sum() < FACES
     for name, values in (("action_unit_sides", sides), ("action_unit_sides_mask", mask)):
         swapped = np.where(mirrored[:, None, None], values[:, ::-1], values)
-        np.testing.assert_array_equal(np.asarray(found[name]), swapped)
+        np.testing.assert_array_equal(np.asarray(augmented[name]), swapped)
 
 
-def test_landmarks_go_where_their_faces_go():
-    """A bright pixel at the corner of an eye is at the new place of that corner, or the other's."""
-    small = compiled()
+def test_landmarks_are_transformed_with_their_faces():
+    """A bright pixel at an eye corner moves with that landmark, or its mirrored counterpart."""
+    experiment = create_small_experiment()
     batch = random_batch(small_config())
-    corner, other = 36, 45
-    assert rig.MIRROR[corner] == other
+    corner, mirrored_corner = 36, 45
+    assert rig.MIRROR[corner] == mirrored_corner
     points = np.full((FACES, 68, 2), 20.0, np.float32)
     points[:, corner] = 14, 17  # x, y
     mask = np.arange(FACES) != 3
     points[~mask] = 0
     image = np.zeros_like(batch["image"])
     image[:, 17, 14] = 255
-    given = {**batch, "image": image, "landmarks": points, "landmarks_mask": mask}
-    images, moved = jax.jit(functools.partial(augment_batch, small))(given, 0)
+    batch_with_landmarks = {**batch, "image": image, "landmarks": points, "landmarks_mask": mask}
+    images, augmented = jax.jit(functools.partial(augment_batch, experiment))(
+        batch_with_landmarks, 0
+    )
     brightest = np.asarray(images).sum(axis=-1).reshape(FACES, -1).argmax(axis=1)
-    found = np.asarray(moved["landmarks"])
+    landmarks = np.asarray(augmented["landmarks"])
     mirrored = 0
-    for face, place in enumerate(brightest):
-        y, x = divmod(int(place), CROP)
+    for face, pixel in enumerate(brightest):
+        y, x = divmod(int(pixel), CROP)
         if not mask[face]:
-            assert not found[face].any()
+            assert not landmarks[face].any()
             continue
-        at = [point for point in (corner, other) if found[face, point].tolist() == [x, y]]
-        assert len(at) == 1
-        mirrored += at == [other]
+        matches = [
+            point
+            for point in (corner, mirrored_corner)
+            if landmarks[face, point].tolist() == [x, y]
+        ]
+        assert len(matches) == 1
+        mirrored += matches == [mirrored_corner]
     assert 0 < mirrored < FACES - 1

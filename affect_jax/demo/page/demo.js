@@ -1,82 +1,89 @@
-// Sends pictures, or the webcam's frames, to this page's own server and draws its answers.
+// Sends images or webcam frames to the server of this page and draws the predictions.
 "use strict";
 
-const MOST_FILES = 10;
-const MOST_BYTES = 12 * 2 ** 20; // the server's own limits count; this one spares the sending
-const ACTIVE = 0.5; // an action unit from which it is drawn as active
+const MAX_FILES = 10;
+const MAX_BYTES = 12 * 2 ** 20; // the server enforces the same limit; this check avoids the upload
+const ACTIVE_THRESHOLD = 0.5; // an action unit with this probability or more is highlighted
 const COLOURS = ["#56b4e9", "#e69f00", "#35b58f", "#cc79a7", "#e8743b"];
 const SVG = "http://www.w3.org/2000/svg";
 
 const byId = (id) => document.getElementById(id);
-const say = (text) => { byId("status").textContent = text; };
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+const showStatus = (text) => { byId("status").textContent = text; };
+const formatSigned = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
 
-async function ask(image, kind) {
-  if (image.size > MOST_BYTES) throw new Error("the file has more than 12 MiB");
-  const answer = await fetch("predict", {
-    method: "POST", headers: { "Content-Type": kind }, body: image,
+async function requestPrediction(image, contentType) {
+  if (image.size > MAX_BYTES) throw new Error("the file is larger than 12 MiB");
+  const response = await fetch("predict", {
+    method: "POST", headers: { "Content-Type": contentType }, body: image,
   });
-  const found = await answer.json().catch(() => ({ error: `the server said ${answer.status}` }));
-  if (!answer.ok) throw new Error(found.error);
-  return found;
+  const prediction = await response.json().catch(
+    () => ({ error: `the server returned status ${response.status}` }),
+  );
+  if (!response.ok) throw new Error(prediction.error);
+  return prediction;
 }
 
-function add(parent, name, attributes, space) {
-  const made = space ? document.createElementNS(space, name) : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes || {})) made.setAttribute(key, value);
-  return parent.appendChild(made);
+function addElement(parent, name, attributes, namespace) {
+  const element = namespace
+    ? document.createElementNS(namespace, name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes || {})) element.setAttribute(key, value);
+  return parent.appendChild(element);
 }
 
-function drawBoxes(svg, found) {
+function drawBoxes(svg, prediction) {
+  const { width, height, faces } = prediction;
   svg.replaceChildren();
-  svg.setAttribute("viewBox", `0 0 ${found.width} ${found.height}`);
-  svg.setAttribute("aria-label", `${found.faces.length} faces`);
-  const size = Math.max(found.width, found.height) / 32;
-  found.faces.forEach((face, place) => {
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("aria-label", `${faces.length} faces`);
+  const size = Math.max(width, height) / 32;
+  faces.forEach((face, index) => {
     const left = Math.max(0, face.box[0]), top = Math.max(0, face.box[1]);
-    const frame = {
+    const rectangle = {
       x: left, y: top,
-      width: Math.min(found.width, face.box[0] + face.box[2]) - left,
-      height: Math.min(found.height, face.box[1] + face.box[3]) - top,
+      width: Math.min(width, face.box[0] + face.box[2]) - left,
+      height: Math.min(height, face.box[1] + face.box[3]) - top,
     };
-    const colour = COLOURS[place % COLOURS.length];
-    add(svg, "rect", { ...frame, class: "edge" }, SVG);
-    add(svg, "rect", { ...frame, stroke: colour }, SVG);
-    const middle = [left + size * 0.8, top + size * 0.8];
-    add(svg, "circle", { cx: middle[0], cy: middle[1], r: size * 0.7, fill: colour }, SVG);
-    const text = add(svg, "text", { x: middle[0], y: middle[1], "font-size": size }, SVG);
-    text.textContent = place + 1;
+    const colour = COLOURS[index % COLOURS.length];
+    addElement(svg, "rect", { ...rectangle, class: "edge" }, SVG);
+    addElement(svg, "rect", { ...rectangle, stroke: colour }, SVG);
+    const centre = [left + size * 0.8, top + size * 0.8];
+    addElement(svg, "circle", { cx: centre[0], cy: centre[1], r: size * 0.7, fill: colour }, SVG);
+    const text = addElement(svg, "text", { x: centre[0], y: centre[1], "font-size": size }, SVG);
+    text.textContent = index + 1;
   });
 }
 
-function drawBars(list, values, isLikely) {
-  list.hidden = !values;
-  for (const one of values || []) {
-    const row = add(list, "div");
-    if (isLikely(one)) row.className = "likely";
-    add(row, "dt").textContent = one.name;
-    const fill = add(add(row, "dd", { class: "track", "aria-hidden": "true" }), "span", { class: "fill" });
-    fill.style.width = `${100 * one.value}%`;
-    add(row, "dd").textContent = one.value.toFixed(2);
+function drawBars(list, outputs, isHighlighted) {
+  list.hidden = !outputs;
+  for (const output of outputs || []) {
+    const row = addElement(list, "div");
+    if (isHighlighted(output)) row.className = "likely";
+    addElement(row, "dt").textContent = output.name;
+    const track = addElement(row, "dd", { class: "track", "aria-hidden": "true" });
+    addElement(track, "span", { class: "fill" }).style.width = `${100 * output.value}%`;
+    addElement(row, "dd").textContent = output.value.toFixed(2);
   }
 }
 
-function drawFace(face, place) {
+function drawFace(face, index) {
   const card = byId("face").content.cloneNode(true).firstElementChild;
   const number = card.querySelector(".number");
-  number.textContent = place + 1;
-  number.style.background = COLOURS[place % COLOURS.length];
-  const most = face.expression ? Math.max(...face.expression.map((one) => one.value)) : 0;
-  const likely = (face.expression || []).find((one) => one.value === most);
+  number.textContent = index + 1;
+  number.style.background = COLOURS[index % COLOURS.length];
+  const classes = face.expression || [];
+  const maximum = Math.max(0, ...classes.map((output) => output.value));
+  const likely = classes.find((output) => output.value === maximum);
   card.querySelector(".likely").textContent = likely ? likely.name : "";
-  drawBars(card.querySelector(".expression"), face.expression, (one) => one === likely);
-  drawBars(card.querySelector(".units"), face.action_units, (one) => one.value >= ACTIVE);
+  drawBars(card.querySelector(".expression"), face.expression, (output) => output === likely);
+  drawBars(
+    card.querySelector(".units"), face.action_units, (unit) => unit.value >= ACTIVE_THRESHOLD,
+  );
   const plane = card.querySelector(".plane");
   plane.hidden = face.valence === undefined;
   if (!plane.hidden) {
-    const said = `valence ${signed(face.valence)}, arousal ${signed(face.arousal)}`;
-    plane.querySelector("figcaption").textContent = said;
-    plane.querySelector("svg").setAttribute("aria-label", said);
+    const caption = `valence ${formatSigned(face.valence)}, arousal ${formatSigned(face.arousal)}`;
+    plane.querySelector("figcaption").textContent = caption;
+    plane.querySelector("svg").setAttribute("aria-label", caption);
     const dot = plane.querySelector(".dot"), arm = plane.querySelector(".arm");
     dot.setAttribute("cx", face.valence); dot.setAttribute("cy", -face.arousal);
     arm.setAttribute("x2", face.valence); arm.setAttribute("y2", -face.arousal);
@@ -84,31 +91,32 @@ function drawFace(face, place) {
   return card;
 }
 
-function drawAnswer(article, found) {
-  drawBoxes(article.querySelector(".boxes"), found);
-  article.querySelector(".faces").replaceChildren(...found.faces.map(drawFace));
-  const note = found.left_out ? `${found.left_out} smaller faces were left out` : found.reason;
+function showPrediction(article, prediction) {
+  drawBoxes(article.querySelector(".boxes"), prediction);
+  article.querySelector(".faces").replaceChildren(...prediction.faces.map(drawFace));
+  const note = prediction.left_out
+    ? `${prediction.left_out} smaller faces are not shown` : prediction.reason;
   article.querySelector(".note").textContent = note;
 }
 
-function newResult(title, medium) {
+function addResult(title, media) {
   const article = byId("result").content.cloneNode(true).firstElementChild;
   article.querySelector("h2").textContent = title;
-  article.querySelector(".picture").prepend(medium);
+  article.querySelector(".picture").prepend(media);
   byId("results").prepend(article);
   return article;
 }
 
-async function showFiles(files) {
-  if (files.length > MOST_FILES) say(`${MOST_FILES} pictures at a time; the first are taken`);
-  for (const file of [...files].slice(0, MOST_FILES)) {
+async function predictFiles(files) {
+  if (files.length > MAX_FILES) showStatus(`only the first ${MAX_FILES} images are used`);
+  for (const file of [...files].slice(0, MAX_FILES)) {
     const image = document.createElement("img");
     image.alt = file.name;
-    const article = newResult(file.name, image);
+    const article = addResult(file.name, image);
     image.onload = () => URL.revokeObjectURL(image.src);
     article.querySelector(".note").textContent = "…";
     try {
-      drawAnswer(article, await ask(file, file.type));
+      showPrediction(article, await requestPrediction(file, file.type));
       image.src = URL.createObjectURL(file);
     } catch (error) {
       article.querySelector(".columns").hidden = true;
@@ -123,7 +131,7 @@ async function startWebcam() {
   const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640 } });
   const video = document.createElement("video");
   video.muted = true; video.playsInline = true; video.srcObject = stream;
-  const article = newResult("Webcam", video);
+  const article = addResult("Webcam", video);
   let running = true;
   stopWebcam = () => {
     running = false;
@@ -140,29 +148,29 @@ async function startWebcam() {
   canvas.width = video.videoWidth; canvas.height = video.videoHeight;
   while (running) {
     canvas.getContext("2d").drawImage(video, 0, 0);
-    const frame = await new Promise((give) => canvas.toBlob(give, "image/jpeg", 0.9));
+    const frame = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
     try {
-      const found = await ask(frame, "image/jpeg");
-      if (running) drawAnswer(article, found);
+      const prediction = await requestPrediction(frame, "image/jpeg");
+      if (running) showPrediction(article, prediction);
     } catch (error) {
       article.querySelector(".note").textContent = error.message;
-      await new Promise((wait) => setTimeout(wait, 1000));
+      await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   }
 }
 
 byId("files").addEventListener("change", (event) => {
-  showFiles(event.target.files).finally(() => { event.target.value = ""; });
+  predictFiles(event.target.files).finally(() => { event.target.value = ""; });
 });
 byId("webcam").addEventListener("click", () => {
   if (stopWebcam) stopWebcam();
-  else startWebcam().catch(() => say("there is no webcam, or it may not be used"));
+  else startWebcam().catch(() => showStatus("no webcam available, or permission was denied"));
 });
-const choose = byId("choose");
+const dropArea = byId("choose");
 for (const name of ["dragover", "dragleave", "drop"]) {
-  choose.addEventListener(name, (event) => {
+  dropArea.addEventListener(name, (event) => {
     event.preventDefault();
-    choose.classList.toggle("over", name === "dragover");
+    dropArea.classList.toggle("over", name === "dragover");
   });
 }
-choose.addEventListener("drop", (event) => showFiles(event.dataTransfer.files));
+dropArea.addEventListener("drop", (event) => predictFiles(event.dataTransfer.files));

@@ -1,1 +1,1 @@
-"""Parts of a drawn face; `affect_jax.facs.render` puts them together."""
+"""Renders faces from action units; `renderer` combines the modules for the parts of a face."""

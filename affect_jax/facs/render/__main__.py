@@ -1,10 +1,10 @@
-"""Draws faces from action units: persons, light, pose, RGB pixels.
+"""Command that writes a contact sheet of rendered faces.
 
     python -m affect_jax.facs.render --out sheet.png
 
-writes the contact sheet: a row an expression, a column a person. Drawing is OpenCV's (polygons,
-lines, blur, colour maps) on the 68 points of `facs.rig`; the parts of a face are in `facs.drawing`,
-persons and scenes in `facs.identity`, labels in `facs.sample`.
+Rows are expressions, columns are persons. `renderer` draws a face with OpenCV (polygons, lines,
+blur, colour maps) on the 68 points of `facs.rig`. `person_and_scene` samples persons and scenes,
+`random_face` samples labels.
 """
 
 from __future__ import annotations
@@ -18,74 +18,78 @@ import cv2
 import numpy as np
 
 from affect_jax.core import labels
-from affect_jax.core.cli import Parser, answering
+from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
 from affect_jax.facs import rig
-from affect_jax.facs.render.face import draw
-from affect_jax.facs.render.identity import draw_person, draw_scene
-from affect_jax.facs.render.sample import Face, draw_face, sample
+from affect_jax.facs.render.person_and_scene import sample_person, sample_scene
+from affect_jax.facs.render.random_face import RenderedFace, render_expression, sample_face
+from affect_jax.facs.render.renderer import render_face
 
-__all__ = ["Face", "contact_sheet", "draw", "sample"]
+__all__ = ["RenderedFace", "draw_contact_sheet", "render_face", "sample_face"]
 
 
-def contact_sheet(
+def draw_contact_sheet(
     seed: int = 10, persons: int = 8, size: int = 160, expressions: Sequence[int] = range(8)
 ) -> np.ndarray:
-    """Rows of expressions, columns of persons, RGB uint8 [h, w, 3]; names at the rows' left.
+    """Draws rows of expressions and columns of persons, with the expression names at the left.
 
     **Arguments:**
 
-    - `seed`: of the persons, their scenes and the strength of each expression.
+    - `seed`: seed of the persons, their scenes and the strength of each expression.
+    - `persons`: number of persons.
     - `size`: side of one face, pixels.
+
+    **Returns:** RGB uint8 [h, w, 3].
     """
     rows = []
     for expression in expressions:
         label = np.full((size, size // 5, 3), 255, np.uint8)
         text = np.full((size // 5, size, 3), 255, np.uint8)
         name = labels.EXPRESSIONS[expression]
-        place = (size // 2 - 4 * len(name), size // 7)
+        position = (size // 2 - 4 * len(name), size // 7)
         cv2.putText(
-            text, name, place, cv2.FONT_HERSHEY_SIMPLEX, size / 360, (40, 40, 40), 1, cv2.LINE_AA
+            text, name, position, cv2.FONT_HERSHEY_SIMPLEX, size / 360, (40, 40, 40), 1, cv2.LINE_AA
         )
         label[...] = cv2.rotate(text, cv2.ROTATE_90_COUNTERCLOCKWISE)
         rows.append([label])
         for column in range(persons):
-            own = np.random.default_rng([seed, column])
-            person, scene = draw_person(own, rig.NUM_IDENTITY), draw_scene(own)
+            person_rng = np.random.default_rng([seed, column])
+            person, scene = sample_person(person_rng, rig.NUM_IDENTITY), sample_scene(person_rng)
             scene = dataclasses.replace(scene, occlusion="none", grey=False, blur=1, noise=0.0)
             rng = np.random.default_rng([seed, column, expression])
-            rows[-1].append(draw_face(rng, expression, person, scene, size).image)
+            rows[-1].append(render_expression(rng, expression, person, scene, size).image)
     return np.vstack([np.hstack(row) for row in rows])
 
 
-@answering
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(
-        prog="python -m affect_jax.facs.render", description="Writes a sheet of rendered faces."
+@handle_cli_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = ArgumentParser(
+        prog="python -m affect_jax.facs.render",
+        description="Writes a contact sheet of rendered faces.",
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="PNG or JPEG file to write")
-    parser.add_argument("--seed", type=int, default=10, help="of the persons")
-    parser.add_argument("--persons", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=10, help="seed of the persons")
+    parser.add_argument("--persons", type=int, default=8, help="number of persons (columns)")
     parser.add_argument("--size", type=int, default=160, help="side of one face, pixels")
-    given = parser.parse_args(arguments)
-    if given.out.suffix not in (".png", ".jpg", ".jpeg"):
-        raise UserError(f"--out={given.out}: name a .png or .jpg file")
-    if given.seed < 0 or given.persons < 1 or not 16 <= given.size <= 1024:
+    args = parser.parse_args(argv)
+    if args.out.suffix not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"--out={args.out}: name a .png or .jpg file")
+    if args.seed < 0 or args.persons < 1 or not 16 <= args.size <= 1024:
         raise UserError("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
-    write(contact_sheet(given.seed, given.persons, given.size), given.out)
+    write_image(draw_contact_sheet(args.seed, args.persons, args.size), args.out)
     return 0
 
 
-def write(sheet: np.ndarray, out: pathlib.Path) -> None:
-    """An RGB picture, as PNG or JPEG by the file's ending; missing folders are made.
+def write_image(image: np.ndarray, out: pathlib.Path) -> None:
+    """Writes an RGB image as PNG or JPEG, by file extension. Creates missing folders.
 
-    **Raises:** `UserError` where it cannot be written.
+    **Raises:** `UserError` if the image cannot be written.
     """
     quality = () if out.suffix == ".png" else (cv2.IMWRITE_JPEG_QUALITY, 85)
-    done, data = cv2.imencode(out.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), quality)
-    height, width = sheet.shape[:2]
-    if not done:
-        raise UserError(f"--out={out}: {width} x {height} pixels are too many for its kind of file")
+    is_encoded, data = cv2.imencode(out.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    height, width = image.shape[:2]
+    if not is_encoded:
+        raise UserError(f"--out={out}: {width} x {height} pixels are too many for this file format")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(data.tobytes())

@@ -1,4 +1,4 @@
-"""What is worn on a head: headscarf, beanie, glasses; and beards."""
+"""Draws headscarf, beanie and glasses, and traces beards."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from affect_jax.facs.render import painting
-from affect_jax.facs.render.hair import Head
-from affect_jax.facs.render.identity import Person
+from affect_jax.facs.render.hair import HeadFrame
+from affect_jax.facs.render.person_and_scene import Person
 
 _TURN = np.linspace(0, 2 * np.pi, 25)
 _COS, _SIN = np.cos(_TURN), np.sin(_TURN)
@@ -23,17 +23,19 @@ _RIMS = {
 }
 
 
-def draw_cover(canvas: painting.Canvas, head: Head, outline: np.ndarray, person: Person) -> None:
-    """A headscarf or a beanie in the clothes' colour."""
+def draw_headwear(
+    canvas: painting.Canvas, head: HeadFrame, outline: np.ndarray, person: Person
+) -> None:
+    """Draws a headscarf or a beanie in the colour of the clothes."""
     if person.hair_style == "beanie":
         _draw_beanie(canvas, head, person)
     elif person.hair_style == "headscarf":
         _draw_headscarf(canvas, head, outline, person)
 
 
-def _draw_beanie(canvas: painting.Canvas, head: Head, person: Person) -> None:
+def _draw_beanie(canvas: painting.Canvas, head: HeadFrame, person: Person) -> None:
     cloth = person.clothes
-    dome = head.line(
+    dome = head.smooth_line(
         [
             (-1.08, 0.6),
             (-1.06, 0.25),
@@ -45,28 +47,28 @@ def _draw_beanie(canvas: painting.Canvas, head: Head, person: Person) -> None:
         ],
         40,
     )
-    rim = head.line([(-1.08, 0.84), (-0.6, 0.74), (0, 0.7), (0.6, 0.74), (1.08, 0.84)], 40)
-    top = head.line([(-1.1, 0.46), (-0.6, 0.38), (0, 0.35), (0.6, 0.38), (1.1, 0.46)], 40)
-    canvas.fill(np.concatenate([dome, rim[::-1]]), cloth)
+    rim = head.smooth_line([(-1.08, 0.84), (-0.6, 0.74), (0, 0.7), (0.6, 0.74), (1.08, 0.84)], 40)
+    top = head.smooth_line([(-1.1, 0.46), (-0.6, 0.38), (0, 0.35), (0.6, 0.38), (1.1, 0.46)], 40)
+    canvas.fill_polygon(np.concatenate([dome, rim[::-1]]), cloth)
     ribs = np.stack([0.35 * dome + 0.65 * rim, 0.97 * dome + 0.03 * rim], axis=1)[1:39:3]
-    canvas.glaze_lines(ribs, painting.scaled(cloth, 0.62), 0.03, 0.5, soft=0.012)
-    canvas.glaze(
-        [painting.ellipse(head.at(-0.25, 0.12), (0.45, 0.18))],
-        painting.scaled(cloth, 1.35),
+    canvas.blend_lines(ribs, painting.scale_colour(cloth, 0.62), 0.03, 0.5, soft=0.012)
+    canvas.blend_polygons(
+        [painting.ellipse(head.to_face(-0.25, 0.12), (0.45, 0.18))],
+        painting.scale_colour(cloth, 1.35),
         0.4,
         soft=0.15,
     )
-    canvas.fill(np.concatenate([top, rim[::-1]]), painting.scaled(cloth, 1.1))
+    canvas.fill_polygon(np.concatenate([top, rim[::-1]]), painting.scale_colour(cloth, 1.1))
     ribs = np.stack([top, rim], axis=1)[1:39:2]
-    canvas.glaze_lines(ribs, painting.scaled(cloth, 0.7), 0.025, 0.5, soft=0.01)
-    canvas.glaze_lines([top], painting.scaled(cloth, 0.55), 0.03, 0.5, soft=0.02)
+    canvas.blend_lines(ribs, painting.scale_colour(cloth, 0.7), 0.025, 0.5, soft=0.01)
+    canvas.blend_lines([top], painting.scale_colour(cloth, 0.55), 0.03, 0.5, soft=0.02)
 
 
 def _draw_headscarf(
-    canvas: painting.Canvas, head: Head, outline: np.ndarray, person: Person
+    canvas: painting.Canvas, head: HeadFrame, outline: np.ndarray, person: Person
 ) -> None:
     cloth = person.clothes
-    half = [
+    left_half = [
         (-1.9, 5.5),
         (-1.45, 4.0),
         (-1.12, 2.6),
@@ -75,50 +77,58 @@ def _draw_headscarf(
         (-0.78, 0.0),
         (0, -0.2),
     ]
-    outside = head.line(half + [(-u, v) for u, v in half[-2::-1]], 80)
-    middle = np.array(head.at(0.0, 1.25))
+    outside = head.smooth_line(left_half + [(-u, v) for u, v in left_half[-2::-1]], 80)
+    middle = np.array(head.to_face(0.0, 1.25))
     opening = (outline - middle) * (0.92, 0.95) + middle
-    brow = head.at(0, 0.62)[1] + 0.25 * (opening[:, 0] - head.middle) ** 2
+    brow = head.to_face(0, 0.62)[1] + 0.25 * (opening[:, 0] - head.middle) ** 2
     opening[:, 1] = np.maximum(opening[:, 1], brow)
-    window = canvas.window(outside)
+    window = canvas.bounding_window(outside)
     if window is None:
         return
-    part = canvas.within(window)
-    painting.flood(part.image, cloth)
-    part.glaze(
-        [painting.ellipse(head.at(-0.2, 0.15), (0.5, 0.16))],
-        painting.scaled(cloth, 1.35),
+    part = canvas.crop(window)
+    painting.fill_image(part.image, cloth)
+    part.blend_polygons(
+        [painting.ellipse(head.to_face(-0.2, 0.15), (0.5, 0.16))],
+        painting.scale_colour(cloth, 1.35),
         0.45,
         soft=0.16,
     )
     edge = np.concatenate([opening, opening[:1]])
-    folds = [(edge - middle) * (1 + share) + middle for share in (0.05, 0.12, 0.21)]
-    part.glaze_lines(folds, painting.scaled(cloth, 0.62), 0.04, 0.5, soft=0.03)
+    folds = [(edge - middle) * (1 + scale) + middle for scale in (0.05, 0.12, 0.21)]
+    part.blend_lines(folds, painting.scale_colour(cloth, 0.62), 0.04, 0.5, soft=0.03)
     drape = [
-        head.line([(-0.9 + shift, 2.5), (-0.2 + shift, 3.1), (0.7 + shift, 3.3)], 16)
+        head.smooth_line([(-0.9 + shift, 2.5), (-0.2 + shift, 3.1), (0.7 + shift, 3.3)], 16)
         for shift in (-0.2, 0.0, 0.25)
     ]
-    part.glaze_lines(drape, painting.scaled(cloth, 0.62), 0.06, 0.6, soft=0.05)
-    mask = cv2.subtract(part.mask(outside), part.mask(opening))
-    painting.blend(canvas.image[window], part.image, mask)
-    canvas.glaze_lines([edge], painting.scaled(person.skin, 0.35), 0.05, 0.4, soft=0.03)
+    part.blend_lines(drape, painting.scale_colour(cloth, 0.62), 0.06, 0.6, soft=0.05)
+    mask = cv2.subtract(part.coverage_mask(outside), part.coverage_mask(opening))
+    painting.blend_over(canvas.image[window], part.image, mask)
+    canvas.blend_lines([edge], painting.scale_colour(person.skin, 0.35), 0.05, 0.4, soft=0.03)
 
 
 def draw_glasses(canvas: painting.Canvas, person: Person) -> None:
     if person.glasses == "none":
         return
-    points = canvas.rest
+    points = canvas.rest_points
     frame = ((44, 38, 40), (150, 112, 62), (96, 50, 40))[person.hair_seed % 3]
     middles = points[[[37, 38, 40, 41], [43, 44, 46, 47]]].mean(axis=1) * (1.0, 0.0) + _LENSES
     rims = _RIMS[person.glasses] + middles[:, None]
     temples = np.stack([middles + _HINGES, points[[0, 16]] + _EARS], axis=1)
     glints = middles[:, None] + _GLINT
-    canvas.glaze_lines(rims + (0.0, 0.035), painting.scaled(person.skin, 0.4), 0.02, 0.3)
-    canvas.glaze_lines(glints, (255, 255, 255), 0.04, 0.25)
-    thick = max(1, round(0.034 * canvas.unit))
+    canvas.blend_lines(rims + (0.0, 0.035), painting.scale_colour(person.skin, 0.4), 0.02, 0.3)
+    canvas.blend_lines(glints, (255, 255, 255), 0.04, 0.25)
+    thickness = max(1, round(0.034 * canvas.unit))
     bridge = painting.curve([(-0.13, 0.0), (0.0, -0.035), (0.13, 0.0)], samples=8)
-    lines = canvas.fixed_all([*rims, *temples, bridge])
-    cv2.polylines(canvas.image, lines, False, frame, thick, cv2.LINE_AA, painting.SHIFT)
+    lines = canvas.shapes_to_fixed_point([*rims, *temples, bridge])
+    cv2.polylines(
+        canvas.image,
+        lines,
+        False,
+        frame,
+        thickness,
+        cv2.LINE_AA,
+        painting.FIXED_POINT_BITS,
+    )
 
 
 _LENSES = np.array([(-0.03, 0.05), (0.03, 0.05)])
@@ -127,10 +137,10 @@ _EARS = np.array([(0.04, -0.02), (-0.04, -0.02)])
 _GLINT = np.array([(-0.24, 0.08), (-0.09, -0.18)])
 
 
-def beard_outlines(canvas: painting.Canvas, person: Person) -> list[np.ndarray]:
-    """Areas of the skin under a beard; the lips are not part of them."""
+def trace_beard(canvas: painting.Canvas, person: Person) -> list[np.ndarray]:
+    """Returns the outlines of the skin under a beard, without the lips."""
     points, beard = canvas.points, person.beard
-    shapes = []
+    outlines = []
     lip = painting.curve(points[48:55] + (0.0, -0.012), samples=20)
     if beard in ("moustache", "goatee", "full", "stubble"):
         top = painting.curve(
@@ -145,7 +155,7 @@ def beard_outlines(canvas: painting.Canvas, person: Person) -> list[np.ndarray]:
             ],
             samples=20,
         )
-        shapes.append(np.concatenate([top, lip[::-1]]))
+        outlines.append(np.concatenate([top, lip[::-1]]))
     if beard in ("full", "stubble"):
         knots = [
             points[14] + (-0.02, -0.1),
@@ -157,12 +167,15 @@ def beard_outlines(canvas: painting.Canvas, person: Person) -> list[np.ndarray]:
             (points[48] + points[3]) / 2 + (-0.05, -0.14),
             points[2] + (0.02, -0.1),
         ]
-        low = painting.curve(points[2:15], samples=30) + (0.0, 0.04 if beard == "full" else 0.0)
-        shapes.append(np.concatenate([low, painting.curve(knots, samples=30)]))
+        jaw_line = painting.curve(points[2:15], samples=30) + (
+            0.0,
+            0.04 if beard == "full" else 0.0,
+        )
+        outlines.append(np.concatenate([jaw_line, painting.curve(knots, samples=30)]))
     if beard == "goatee":
         chin, left, right = points[8], points[48], points[54]
         knots = [left + (-0.06, 0.05), left + (0.06, 0.10), points[57] + (-0.10, 0.05),
                  points[57] + (0.10, 0.05), right + (-0.06, 0.10), right + (0.06, 0.05),
                  chin + (0.28, -0.16), chin + (0.0, 0.05), chin + (-0.28, -0.16)]  # fmt: skip
-        shapes.append(painting.curve(knots, closed=True, samples=40))
-    return shapes
+        outlines.append(painting.curve(knots, closed=True, samples=40))
+    return outlines

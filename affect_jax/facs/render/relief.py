@@ -1,9 +1,9 @@
-"""The skin's relief, and how light falls on it.
+"""Height map of the skin, and its shading.
 
-A relief is a height over face coordinates: the head's ball, hills and hollows (Gaussians, so that
-all of them together are one product of matrices) and creases (lines, blurred). Light falls on its
-slopes; what lies deeper than its surroundings gets less of it. A face's shading thus follows from
-where its landmarks are.
+The relief is a height over face coordinates. It is the sum of an ellipsoid for the head, hills and
+hollows (Gaussians, which are computed in one matrix product), and creases (blurred lines). Shading
+depends on the slopes; areas below their surroundings are darker. The shading of a face therefore
+follows from its landmarks.
 """
 
 from __future__ import annotations
@@ -15,40 +15,46 @@ import cv2
 import numpy as np
 
 from affect_jax.facs.render import painting
-from affect_jax.facs.render.identity import Scene
+from affect_jax.facs.render.person_and_scene import Scene
 
-PER_UNIT = 33.0  # points of the grid a face unit
+GRID_PER_UNIT = 33.0  # grid points per face unit
 COLUMNS, ROWS = 95, 135
-BOX = (-1.42, -1.86, -1.42 + (COLUMNS - 1) / PER_UNIT, -1.86 + (ROWS - 1) / PER_UNIT)
+GRID_BOX = (-1.42, -1.86, -1.42 + (COLUMNS - 1) / GRID_PER_UNIT, -1.86 + (ROWS - 1) / GRID_PER_UNIT)
 """Left, top, right and bottom in face coordinates."""
-STRIPS = 5  # of the grid, each small enough for a product of matrices on one thread
-X = np.linspace(BOX[0], BOX[2], COLUMNS, dtype=np.float32)
-Y = np.linspace(BOX[1], BOX[3], ROWS, dtype=np.float32)
-SHIFT = 4  # OpenCV's fixed point: 1/16 of the grid's step
-CREASE = 0.075  # depth of the deepest crease, face units
-LEVEL = 128.0  # tone of skin that faces the viewer
+NUM_STRIPS = 5  # of the grid; each is small enough for a matrix product on one thread
+GRID_X = np.linspace(GRID_BOX[0], GRID_BOX[2], COLUMNS, dtype=np.float32)
+GRID_Y = np.linspace(GRID_BOX[1], GRID_BOX[3], ROWS, dtype=np.float32)
+FIXED_POINT_BITS = 4  # fractional bits of OpenCV coordinates: 1/16 grid step
+MAX_CREASE_DEPTH = 0.075  # depth of the deepest crease, face units
+FRONTAL_TONE = 128.0  # tone of skin that faces the viewer
 
-WRAP = 0.3
-DIM = 0.35  # share of a crease's depth that is dark from everywhere
-DEEPER = 320.0  # tones darker or lighter for each face unit below or above what is around
-_MIRROR = (np.arange(256) / 1020 + 0.75)[:, None]  # cosines between normal and mirror's normal
-_SHINE = 44.0 * _MIRROR**32 + 15.0 * _MIRROR**8  # moist skin on oily skin
+LIGHT_WRAP = 0.3
+CREASE_DARKNESS = 0.35  # fraction of a crease's depth that darkens it in any light
+DEPTH_CONTRAST = 320.0  # tones per face unit of height relative to the surroundings
+_SPECULAR_COSINES = (np.arange(256) / 1020 + 0.75)[
+    :, None
+]  # cosines between normal and half vector
+_SPECULAR_TONES = (
+    44.0 * _SPECULAR_COSINES**32 + 15.0 * _SPECULAR_COSINES**8
+)  # a narrow highlight (moist skin) and a wide one (oily skin)
 
-_FINE = PER_UNIT * (1 << SHIFT)
+_FIXED_POINT_PER_UNIT = GRID_PER_UNIT * (1 << FIXED_POINT_BITS)
 
 Hill = tuple[float, float, float, float, float]  # centre x and y, width and height, rise
 
 
 class Relief:
-    """Heights that are collected part by part, then lit."""
+    """Height map of the face: its parts are added, then `shade` computes tones."""
 
     def __init__(self, jaw: np.ndarray, top: float):
-        """A ball that narrows with the jaw [17, 2], up to y = `top`; all in face units."""
-        middle = 0.3 * (jaw[0, 0] + jaw[16, 0])  # a head turns less than its edges move
-        half = np.interp(Y, jaw[:8, 1], (jaw[16:8:-1, 0] - jaw[:8, 0]) / 2)
+        """Starts with an ellipsoid that follows the jaw [17, 2], up to y = `top`, in face units."""
+        middle = 0.3 * (jaw[0, 0] + jaw[16, 0])  # a head moves less than its edges
+        half = np.interp(GRID_Y, jaw[:8, 1], (jaw[16:8:-1, 0] - jaw[:8, 0]) / 2)
         half = 1.05 * np.cbrt(half**3 + (0.62 * half[0]) ** 3)
-        down = np.where(Y < 0.3, (Y - 0.3) / (top - 0.65), ((Y - 0.3) / (jaw[8, 1] - 0.2)) ** 2)
-        ball = np.multiply.outer((half**-2).astype(np.float32), (X - np.float32(middle)) ** 2)
+        down = np.where(
+            GRID_Y < 0.3, (GRID_Y - 0.3) / (top - 0.65), ((GRID_Y - 0.3) / (jaw[8, 1] - 0.2)) ** 2
+        )
+        ball = np.multiply.outer((half**-2).astype(np.float32), (GRID_X - np.float32(middle)) ** 2)
         ball += (down**2).astype(np.float32)[:, None]  # 1 where the head ends
         far = ball * np.float32(-0.45)
         far -= np.float32(0.55)
@@ -58,93 +64,122 @@ class Relief:
         self._ball = np.sqrt(ball, out=ball)
         self._hills: list[Hill] = []
         self._creases = np.zeros((ROWS, COLUMNS), np.uint8)
-        self._hollows = np.zeros((ROWS, COLUMNS), np.uint8)
+        self._shadows = np.zeros((ROWS, COLUMNS), np.uint8)
 
-    def hills(self, *hills: Hill) -> None:
-        """Adds hills; a hollow's rise is negative. Widths and heights are standard deviations."""
+    def add_hills(self, *hills: Hill) -> None:
+        """Adds Gaussian hills, or hollows if the rise is negative.
+
+        Widths and heights are standard deviations.
+        """
         self._hills += hills
 
-    def ridge(self, path: np.ndarray, width: float, rise: float) -> None:
-        """A hill along a path [n, 2] whose points lie nearer than about twice its width."""
-        places = path.tolist()
-        step = math.dist(places[0], places[-1]) / (len(places) - 1)
-        each = rise * step / (2.5 * width)  # so many Gaussians are `rise` high where they overlap
-        self._hills += [(x, y, width, width, each) for x, y in places]
+    def add_ridge(self, path: np.ndarray, width: float, rise: float) -> None:
+        """Adds a hill along a path [n, 2]. Points must be closer than about twice its width."""
+        points = path.tolist()
+        step = math.dist(points[0], points[-1]) / (len(points) - 1)
+        height = rise * step / (2.5 * width)  # overlapping Gaussians sum to `rise`
+        self._hills += [(x, y, width, width, height) for x, y in points]
 
-    def creases(self, paths: np.ndarray, depths: Sequence[float], width: float = 0.02) -> None:
-        """Lines [m, n, 2] that light falls into; depth 1 is the deepest."""
-        thick = max(1, round(width * PER_UNIT))
-        for path, depth in zip(fixed(paths), depths, strict=True):
+    def add_creases(self, paths: np.ndarray, depths: Sequence[float], width: float = 0.02) -> None:
+        """Adds creases along lines [m, n, 2]; depth 1 is the deepest."""
+        thick = max(1, round(width * GRID_PER_UNIT))
+        for path, depth in zip(to_grid(paths), depths, strict=True):
             value = (min(255, int(255 * depth)),)
-            cv2.polylines(self._creases, [path], False, value, thick, cv2.LINE_8, SHIFT)
+            cv2.polylines(self._creases, [path], False, value, thick, cv2.LINE_8, FIXED_POINT_BITS)
 
-    def spot(
-        self, at: tuple[float, float], radii: tuple[float, float], degrees: float, depth: float
+    def add_shadow_ellipse(
+        self, centre: tuple[float, float], radii: tuple[float, float], degrees: float, depth: float
     ) -> None:
-        """An ellipse that light hardly reaches, turned by `degrees`."""
-        (x, y), (wide, tall) = at, radii
-        place = (round((x - BOX[0]) * _FINE), round((y - BOX[1]) * _FINE))
-        axes = (round(wide * _FINE), round(tall * _FINE))
+        """Adds a dark ellipse that is rotated by `degrees`; depth 1 is black."""
+        (x, y), (width, height) = centre, radii
+        grid_centre = (
+            round((x - GRID_BOX[0]) * _FIXED_POINT_PER_UNIT),
+            round((y - GRID_BOX[1]) * _FIXED_POINT_PER_UNIT),
+        )
+        axes = (round(width * _FIXED_POINT_PER_UNIT), round(height * _FIXED_POINT_PER_UNIT))
         value = (min(255, int(255 * depth)),)
-        cv2.ellipse(self._hollows, place, axes, degrees, 0, 360, value, -1, cv2.LINE_AA, SHIFT)
+        cv2.ellipse(
+            self._shadows,
+            grid_centre,
+            axes,
+            degrees,
+            0,
+            360,
+            value,
+            -1,
+            cv2.LINE_AA,
+            FIXED_POINT_BITS,
+        )
 
-    def hollow(self, outline: painting.Points, depth: float) -> None:
-        """An area [n, 2] that light hardly reaches; depth 1 is black. Its edge is soft."""
+    def add_shadow(self, outline: painting.Points, depth: float) -> None:
+        """Adds a dark area with outline [n, 2] and a soft edge; depth 1 is black."""
         value = (min(255, int(255 * depth)),)
-        cv2.fillPoly(self._hollows, [fixed(outline)], value, cv2.LINE_AA, SHIFT)
+        cv2.fillPoly(self._shadows, [to_grid(outline)], value, cv2.LINE_AA, FIXED_POINT_BITS)
 
-    def lit(self, scene: Scene, gloss: float) -> np.ndarray:
-        """Tones uint8 [ROWS, COLUMNS]: 0 black, `LEVEL` facing the viewer, 255 a mirrored light."""
+    def shade(self, scene: Scene, gloss: float) -> np.ndarray:
+        """Shades the relief.
+
+        **Returns:** tones, uint8 [ROWS, COLUMNS]. Black is 0, skin that faces the viewer is
+        `FRONTAL_TONE`, and a specular highlight is 255.
+        """
         creases = cv2.blur(cv2.blur(self._creases, (3, 3)), (3, 3))
-        height = self._whole(creases)
-        slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=PER_UNIT / 8)
-        slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=PER_UNIT / 8)
+        height = self._height_map(creases)
+        slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=GRID_PER_UNIT / 8)
+        slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=GRID_PER_UNIT / 8)
         facing = slope_x * slope_x
         facing += slope_y * slope_y
         facing += np.float32(1.0)
         np.divide(np.float32(1.0), np.sqrt(facing, out=facing), out=facing)
-        x, y, z = towards(scene)
+        x, y, z = light_direction(scene)
         direct = cv2.addWeighted(slope_x, -x, slope_y, -y, z)
-        direct *= facing  # the cosine between the skin's normal and the light
-        # Light creeps round skin, which is not opaque: it reaches where the cosine is below 0.
-        front = z * (1 - WRAP) + WRAP
-        share = LEVEL * (1 - scene.ambient) / front
-        around = LEVEL * scene.ambient
+        direct *= facing  # cosine between the normal of the skin and the light
+        # Wrap lighting: skin is translucent, so light also reaches cosines below 0.
+        front = z * (1 - LIGHT_WRAP) + LIGHT_WRAP
+        direct_tone = FRONTAL_TONE * (1 - scene.ambient) / front
+        ambient_tone = FRONTAL_TONE * scene.ambient
         tone = cv2.addWeighted(
             direct,
-            share * (1 - WRAP),
+            direct_tone * (1 - LIGHT_WRAP),
             facing,
-            0.35 * around,
-            share * WRAP + 0.65 * around - 5 * gloss,
+            0.35 * ambient_tone,
+            direct_tone * LIGHT_WRAP + 0.65 * ambient_tone - 5 * gloss,
         )
-        wide = painting.softened(cv2.resize(height, None, fx=0.5, fy=0.5), 0.05 * PER_UNIT)
-        wide = cv2.resize(wide, (COLUMNS, ROWS))
-        deeper = cv2.addWeighted(height, DEEPER, wide, -DEEPER, 0.0)
-        tone = cv2.add(tone, deeper, dtype=cv2.CV_8U)
+        surroundings = painting.blur_mask(
+            cv2.resize(height, None, fx=0.5, fy=0.5), 0.05 * GRID_PER_UNIT
+        )
+        surroundings = cv2.resize(surroundings, (COLUMNS, ROWS))
+        relative_height = cv2.addWeighted(
+            height, DEPTH_CONTRAST, surroundings, -DEPTH_CONTRAST, 0.0
+        )
+        tone = cv2.add(tone, relative_height, dtype=cv2.CV_8U)
         length = math.sqrt(x * x + y * y + (z + 1) ** 2)
-        mirror = cv2.addWeighted(slope_x, -x / length, slope_y, -y / length, (z + 1) / length)
-        mirror *= facing
-        mirror = cv2.addWeighted(mirror, 1020.0, mirror, 0.0, -765.0, dtype=cv2.CV_8U)
-        tone = cv2.add(tone, cv2.LUT(mirror, (gloss * _SHINE).astype(np.uint8)))
-        dark = cv2.addWeighted(cv2.blur(self._hollows, (3, 3)), 1.0, creases, DIM, 0.0)
-        return cv2.multiply(tone, cv2.bitwise_not(dark), scale=1 / 255)
+        specular = cv2.addWeighted(slope_x, -x / length, slope_y, -y / length, (z + 1) / length)
+        specular *= facing
+        specular = cv2.addWeighted(specular, 1020.0, specular, 0.0, -765.0, dtype=cv2.CV_8U)
+        tone = cv2.add(tone, cv2.LUT(specular, (gloss * _SPECULAR_TONES).astype(np.uint8)))
+        darkness = cv2.addWeighted(
+            cv2.blur(self._shadows, (3, 3)), 1.0, creases, CREASE_DARKNESS, 0.0
+        )
+        return cv2.multiply(tone, cv2.bitwise_not(darkness), scale=1 / 255)
 
-    def _whole(self, creases: np.ndarray) -> np.ndarray:
-        """Heights [ROWS, COLUMNS]."""
+    def _height_map(self, creases: np.ndarray) -> np.ndarray:
+        """Computes the heights [ROWS, COLUMNS]."""
         hill = np.array(self._hills, np.float32)
-        across = (X - hill[:, :1]) / hill[:, 2:3]
-        down = (Y - hill[:, 1:2]) / hill[:, 3:4]
+        across = (GRID_X - hill[:, :1]) / hill[:, 2:3]
+        down = (GRID_Y - hill[:, 1:2]) / hill[:, 3:4]
         across, down = np.exp(np.float32(-0.5) * across**2), np.exp(np.float32(-0.5) * down**2)
-        # NumPy's library starts threads for larger products, which then wait for the next one and
-        # take the core from the process that draws beside this one.
-        strips = (down * hill[:, 4:]).T.reshape(STRIPS, ROWS // STRIPS, -1)
+        # For larger products, the BLAS of NumPy starts threads that busy-wait for the next product
+        # and take CPU time from the other rendering processes.
+        strips = (down * hill[:, 4:]).T.reshape(NUM_STRIPS, ROWS // NUM_STRIPS, -1)
         height = (strips @ across).reshape(ROWS, COLUMNS)
         height += self._ball
-        return cv2.addWeighted(height, 1.0, creases.astype(np.float32), -CREASE / 255.0, 0.0)
+        return cv2.addWeighted(
+            height, 1.0, creases.astype(np.float32), -MAX_CREASE_DEPTH / 255.0, 0.0
+        )
 
 
-def towards(scene: Scene) -> tuple[float, float, float]:
-    """Direction to the light in face coordinates: right, down, to the viewer; length 1."""
+def light_direction(scene: Scene) -> tuple[float, float, float]:
+    """Unit vector towards the light in face coordinates: right, down, to the viewer."""
     right, down, front = scene.light
     length = math.sqrt(right * right + down * down + front * front)
     cos, sin = math.cos(scene.rotation), math.sin(scene.rotation)
@@ -155,7 +190,7 @@ def towards(scene: Scene) -> tuple[float, float, float]:
     )
 
 
-def fixed(points: painting.Points) -> np.ndarray:
-    """Face coordinates [..., 2] in the grid's fixed-point places, for OpenCV."""
-    points = np.asarray(points, float) - (BOX[0], BOX[1])
-    return np.rint(points * _FINE).astype(np.int32)
+def to_grid(points: painting.Points) -> np.ndarray:
+    """Converts face coordinates [..., 2] to fixed-point grid coordinates for OpenCV."""
+    points = np.asarray(points, float) - (GRID_BOX[0], GRID_BOX[1])
+    return np.rint(points * _FIXED_POINT_PER_UNIT).astype(np.int32)

@@ -1,1 +1,1 @@
-"""How convolutions are computed on which backend. The sums are the same in every form."""
+"""Convolution algorithms per backend. All of them compute the same sums."""

@@ -1,1 +1,1 @@
-"""Figures, by model: functions from a run to `Drawing`s, none where it has no such model."""
+"""Figures by model: functions from a run to `FigureSpec`s, empty if the run lacks the model."""

@@ -1,4 +1,4 @@
-"""Faces as images: sheets of thumbnails, and what Grad-CAM says laid over a face."""
+"""Images of faces: contact sheets and Grad-CAM overlays."""
 
 from __future__ import annotations
 
@@ -8,44 +8,46 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from affect_jax.report.plotting import pixels_of
+from affect_jax.report.plotting import render_pixels
 
-OPACITY = 0.62  # of the warmest place
+OPACITY = 0.62  # opacity of the overlay where the heatmap is 1
 
 
-def overlay(face: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The face with warm colours where the heat is.
+def overlay_heatmap(face: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Overlays a heatmap in warm colours on a face.
 
     **Arguments:**
 
     - `face`: uint8 [S, S, 3].
-    - `heat`: float [S, S] in [0, 1].
+    - `heatmap`: float [S, S] in [0, 1].
     """
-    colours = matplotlib.colormaps["inferno"](heat)[..., :3]
-    share = OPACITY * heat[..., None]
-    return ((1 - share) * face + share * 255 * colours).round().astype(np.uint8)
+    colours = matplotlib.colormaps["inferno"](heatmap)[..., :3]
+    opacity = OPACITY * heatmap[..., None]
+    return ((1 - opacity) * face + opacity * 255 * colours).round().astype(np.uint8)
 
 
-def warmest(heat: np.ndarray) -> str:
-    """In words, where the heat's centre of mass is: `upper middle`, `lower left`, ..."""
-    if not heat.any():
+def describe_warmest_region(heatmap: np.ndarray) -> str:
+    """Describes the position of the heatmap's centre of mass: `upper middle`, `lower left`, ..."""
+    if not heatmap.any():
         return "nowhere"
-    places = np.arange(len(heat)) + 0.5
-    down = float(heat.sum(axis=1) @ places / heat.sum() / len(heat))
-    across = float(heat.sum(axis=0) @ places / heat.sum() / len(heat))
+    centres = np.arange(len(heatmap)) + 0.5
+    down = float(heatmap.sum(axis=1) @ centres / heatmap.sum() / len(heatmap))
+    across = float(heatmap.sum(axis=0) @ centres / heatmap.sum() / len(heatmap))
     row = "upper" if down < 0.42 else "lower" if down > 0.58 else "middle"
     column = "left" if across < 0.42 else "right" if across > 0.58 else "middle"
     return row if row == column else f"{row} {column}"
 
 
-def sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int) -> np.ndarray:
-    """Faces side by side, each with its caption above: uint8 [H, W, 3]."""
-    down = -(-len(images) // columns)
-    figure = Figure(figsize=(columns * 1.6, down * 2.0))
-    figure.subplots_adjust(0.01, 0.005, 0.99, 1 - 0.3 / (2.0 * down), wspace=0.04, hspace=0.3)
-    for place, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
-        axes = figure.add_subplot(down, columns, place)
+def create_contact_sheet(
+    images: Sequence[np.ndarray], captions: Sequence[str], columns: int
+) -> np.ndarray:
+    """Arranges faces in a grid, each with its caption above: uint8 [H, W, 3]."""
+    num_rows = -(-len(images) // columns)
+    figure = Figure(figsize=(columns * 1.6, num_rows * 2.0))
+    figure.subplots_adjust(0.01, 0.005, 0.99, 1 - 0.3 / (2.0 * num_rows), wspace=0.04, hspace=0.3)
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
+        axes = figure.add_subplot(num_rows, columns, index)
         axes.imshow(image)
         axes.set_axis_off()
         axes.set_title(caption, fontsize=7, loc="center", pad=3)
-    return pixels_of(figure)
+    return render_pixels(figure)

@@ -1,4 +1,4 @@
-"""Convolutions of fewer products, against their definition in float64 and against XLA's."""
+"""Winograd's algorithm equals the definition in float64 and XLA's own convolution."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from affect_jax.models.kernels import convolutions, winograd
 
 NAMES = ("NHWC", "HWIO", "NHWC")
 SHAPES = st.tuples(*(st.integers(1, most) for most in (3, 9, 9, 4, 4)))
-ENOUGH = (64, 8, 8, winograd.CHANNELS), (3, 3, winograd.CHANNELS, winograd.CHANNELS)
+ENOUGH = (64, 8, 8, winograd.MIN_CHANNELS), (3, 3, winograd.MIN_CHANNELS, winograd.MIN_CHANNELS)
 
 
-def definition(inputs: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Float64, with stride 1 and padding 1."""
+def convolve_by_definition(inputs: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolves in float64 with stride 1 and padding 1."""
     padded = np.pad(inputs.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
     height, width = inputs.shape[1:3]
     return sum(
@@ -28,15 +28,15 @@ def definition(inputs: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     )
 
 
-def drawn(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs, a kernel and a gradient of the output, for (b, h, w, C, K)."""
+def draw_arrays(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws inputs, a kernel and a gradient of the output for (b, h, w, C, K)."""
     random = np.random.default_rng(seed)
     *image, inputs, outputs = shape
     sizes = ((*image, inputs), (3, 3, inputs, outputs), (*image, outputs))
     return tuple(random.normal(size=size).astype(np.float32) for size in sizes)
 
 
-def xlas(inputs, kernel):
+def xla_convolution(inputs, kernel):
     return jax.lax.conv_general_dilated(
         inputs, kernel, (1, 1), [(1, 1), (1, 1)], dimension_numbers=NAMES
     )
@@ -44,38 +44,43 @@ def xlas(inputs, kernel):
 
 @settings(max_examples=25, deadline=None)
 @given(shape=SHAPES, seed=st.integers(0, 2**32 - 1))
-def test_it_is_the_convolution(shape, seed):
-    inputs, kernel, _ = drawn(shape, seed)
-    found = winograd.convolution(inputs, kernel)
-    np.testing.assert_allclose(found, definition(inputs, kernel), rtol=1e-4, atol=2e-5)
+def test_equals_the_definition(shape, seed):
+    inputs, kernel, _ = draw_arrays(shape, seed)
+    outputs = winograd.convolution(inputs, kernel)
+    np.testing.assert_allclose(
+        outputs, convolve_by_definition(inputs, kernel), rtol=1e-4, atol=2e-5
+    )
 
 
 @settings(max_examples=25, deadline=None)
 @given(shape=SHAPES, seed=st.integers(0, 2**32 - 1))
-def test_its_gradients_are_the_convolutions(shape, seed):
-    inputs, kernel, gradient = drawn(shape, seed)
-    found, expected = (
-        jax.vjp(function, inputs, kernel)[1](gradient) for function in (winograd.convolution, xlas)
+def test_gradients_equal_xla(shape, seed):
+    inputs, kernel, gradient = draw_arrays(shape, seed)
+    gradients, xla_gradients = (
+        jax.vjp(function, inputs, kernel)[1](gradient)
+        for function in (winograd.convolution, xla_convolution)
     )
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=5e-5)
+    for our_gradient, xla_gradient in zip(gradients, xla_gradients, strict=True):
+        np.testing.assert_allclose(our_gradient, xla_gradient, rtol=1e-4, atol=5e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 14, 14, 128, 128), (4, 7, 7, 256, 128), (2, 13, 13, 64, 96)])
-def test_it_rounds_hardly_more_than_xla(shape):
-    inputs, kernel, _ = drawn(shape)
-    exact = definition(inputs, kernel)
-    ours, theirs = (np.abs(f(inputs, kernel) - exact).max() for f in (winograd.convolution, xlas))
-    assert ours < 4 * theirs
+def test_rounding_error_is_close_to_xla(shape):
+    inputs, kernel, _ = draw_arrays(shape)
+    exact = convolve_by_definition(inputs, kernel)
+    our_error, xla_error = (
+        np.abs(f(inputs, kernel) - exact).max() for f in (winograd.convolution, xla_convolution)
+    )
+    assert our_error < 4 * xla_error
 
 
-def test_a_convolution_of_unequal_sides_takes_all_of_its_rows_and_columns():
-    inputs, kernel, _ = drawn((1, 5, 8, 1, 1))
-    for place in ((0, 0), (4, 0), (0, 7), (4, 7), (2, 3)):
-        one = np.zeros_like(inputs)
-        one[0, *place, 0] = 1
-        found = winograd.convolution(one, kernel)
-        np.testing.assert_allclose(found, definition(one, kernel), atol=1e-6)
+def test_unequal_sides_use_all_rows_and_columns():
+    inputs, kernel, _ = draw_arrays((1, 5, 8, 1, 1))
+    for position in ((0, 0), (4, 0), (0, 7), (4, 7), (2, 3)):
+        impulse = np.zeros_like(inputs)
+        impulse[0, *position, 0] = 1
+        outputs = winograd.convolution(impulse, kernel)
+        np.testing.assert_allclose(outputs, convolve_by_definition(impulse, kernel), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +92,12 @@ def test_a_convolution_of_unequal_sides_takes_all_of_its_rows_and_columns():
         ((64, 8, 8, 256), (3, 3, 256, 64), False),  # few channels out
     ],
 )
-def test_it_is_for_many_tiles_of_many_channels(inputs, kernel, expected):
-    assert winograd.pays(inputs, kernel) is expected
+def test_is_faster_needs_many_tiles_and_channels(inputs, kernel, expected):
+    assert winograd.is_faster(inputs, kernel) is expected
 
 
-def operations(inputs, kernel, stride=1, padding=1, dtype=jnp.float32) -> str:
-    """What `convolutions.convolution` computes arrays of these shapes by."""
+def trace_operations(inputs, kernel, stride=1, padding=1, dtype=jnp.float32) -> str:
+    """Returns the operations of `convolutions.convolution` for these shapes as text."""
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (inputs, kernel)]
 
     def function(inputs, kernel):
@@ -103,9 +108,9 @@ def operations(inputs, kernel, stride=1, padding=1, dtype=jnp.float32) -> str:
     return str(jax.make_jaxpr(function)(*shapes))
 
 
-def test_a_large_convolution_on_a_cpu_has_fewer_products():
-    found = operations(*ENOUGH)
-    assert "conv_general_dilated" not in found and found.count("dot_general") == 16
+def test_large_convolution_on_a_cpu_has_16_products():
+    program = trace_operations(*ENOUGH)
+    assert "conv_general_dilated" not in program and program.count("dot_general") == 16
 
 
 @pytest.mark.parametrize(
@@ -114,17 +119,17 @@ def test_a_large_convolution_on_a_cpu_has_fewer_products():
         {"kernel": (5, 5, 128, 128), "padding": 2},
         {"stride": 2},
         {"padding": 0},
-        {"dtype": jnp.float16},  # bfloat16 is float32 by then
+        {"dtype": jnp.float16},  # bfloat16 is converted to float32 before
         {"inputs": (1, 8, 8, 128)},
-        {"inputs": (*export.symbolic_shape("b"), 8, 8, 128)},  # an export's
+        {"inputs": (*export.symbolic_shape("b"), 8, 8, 128)},  # the batch size of an export
     ],
     ids=lambda changes: "-".join(changes),
 )
-def test_others_are_xlas(changes):
-    given = {"inputs": ENOUGH[0], "kernel": ENOUGH[1]} | changes
-    assert "conv_general_dilated" in operations(**given)
+def test_other_arguments_use_xla(changes):
+    arguments = {"inputs": ENOUGH[0], "kernel": ENOUGH[1]} | changes
+    assert "conv_general_dilated" in trace_operations(**arguments)
 
 
-def test_an_accelerator_has_its_own(monkeypatch):
+def test_other_backends_use_xla(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert "conv_general_dilated" in operations(*ENOUGH)
+    assert "conv_general_dilated" in trace_operations(*ENOUGH)

@@ -1,0 +1,158 @@
+"""Parses the annotations of a face: label, box, landmarks and units, from text or `.npy` files.
+
+The input is untrusted. A value without a valid meaning raises `UnusableInputError`, with a reason
+for `skipped.csv`, and `.npy` files are never unpickled.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from affect_jax.core.labels import NOT_ANNOTATED
+from affect_jax.facs.action_units import UNITS
+
+BOX_FIELDS = ("face_x", "face_y", "face_width", "face_height")
+ANNOTATION_FIELDS = {
+    "exp": "expression",
+    "val": "valence",
+    "aro": "arousal",
+    "lnd": "facial_landmarks",
+}
+
+MAX_ANNOTATION_BYTES = 64 * 2**10
+MAX_COORDINATE = 1e6  # pixels, measured from the corner of the image
+
+
+class UnusableInputError(Exception):
+    """A row or an image cannot be used; the message is the reason, written to `skipped.csv`."""
+
+
+def parse_number(value: Any, name: str, maximum: float = 1e300) -> float:
+    """Parses a text or a scalar as a finite number with an absolute value of at most `maximum`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UnusableInputError(f"{name}: {_shorten(value)} is not a number") from None
+    if not abs(number) <= maximum:
+        raise UnusableInputError(f"{name}: {_shorten(value)} is out of range")
+    return number
+
+
+def parse_expression(values: Mapping[str, Any], classes: Sequence[str]) -> int:
+    """Index of the label in `classes`, parsed from a name or a number; -1 if there is no label."""
+    if "expression" not in values:
+        return -1
+    value = values["expression"]
+    if isinstance(value, str) and value.strip() in classes:
+        return list(classes).index(value.strip())
+    number = parse_number(value, "expression")
+    if number != int(number) or not 0 <= number < len(classes):
+        raise UnusableInputError(f"expression: {_shorten(value)} is outside 0..{len(classes) - 1}")
+    return int(number)
+
+
+def parse_dimension(values: Mapping[str, Any], name: str) -> float:
+    """Valence or arousal in [-1, 1]; NaN if absent or if the value is -2 ("not annotated")."""
+    if name not in values:
+        return math.nan
+    number = parse_number(values[name], name)
+    if number == NOT_ANNOTATED:
+        return math.nan
+    if not -1 <= number <= 1:
+        raise UnusableInputError(f"{name}: {_shorten(values[name])} is outside -1..1")
+    return number
+
+
+def parse_box(values: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """x, y, width and height in pixels of the stored image; None stands for the whole image."""
+    has_box = any(name in values for name in BOX_FIELDS)
+    return (
+        tuple(parse_number(values.get(n), n, MAX_COORDINATE) for n in BOX_FIELDS)
+        if has_box
+        else None
+    )
+
+
+def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
+    """float64 [68, 2] from `x1;y1;x2;...` or from an array of 136 numbers; None if absent."""
+    value = values.get("facial_landmarks", "")
+    if isinstance(value, str):
+        value = value.strip().strip(";")
+        if not value:
+            return None
+    try:
+        numbers = list(map(float, value.split(";"))) if isinstance(value, str) else value
+        points = np.asarray(numbers, dtype=np.float64).reshape(68, 2)
+    except (TypeError, ValueError):
+        raise UnusableInputError("facial_landmarks: not 68 points") from None
+    if not (np.abs(points) <= MAX_COORDINATE).all():
+        raise UnusableInputError("facial_landmarks: not all points are within range")
+    return points
+
+
+def parse_action_units(values: Mapping[str, Any], scale: float) -> np.ndarray | None:
+    """float32 [18] in [0, 1], NaN for a unit that was not annotated; None if no unit was.
+
+    **Arguments:**
+
+    - `scale`: divisor of the intensities in `values`.
+    """
+    names = [f"AU{unit}" for unit in UNITS]
+    if not any(name in values for name in names):
+        return None
+    intensities = np.full(len(UNITS), np.nan, np.float32)
+    for index, name in enumerate(names):
+        if name in values:
+            intensity = parse_number(values[name], name) / scale
+            if not 0 <= intensity <= 1:
+                raise UnusableInputError(
+                    f"{name}: {_shorten(values[name])} is outside 0..{scale:g}"
+                )
+            intensities[index] = intensity
+    return intensities
+
+
+def read_annotations(path_prefix: str) -> dict[str, Any]:
+    """Reads `N_exp.npy`, `N_val.npy`, `N_aro.npy` and, if it exists, `N_lnd.npy` (release 2)."""
+    values: dict[str, Any] = {}
+    for ending, name in ANNOTATION_FIELDS.items():
+        path = f"{path_prefix}{ending}.npy"
+        if ending == "lnd" and not os.path.exists(path):
+            continue
+        values[name] = read_npy(path)
+    return values
+
+
+def read_npy(path: str) -> Any:
+    """Reads a small `.npy` array without unpickling; an array of one value becomes a scalar."""
+    name = os.path.basename(path)
+    try:
+        size = os.path.getsize(path)
+        if size > MAX_ANNOTATION_BYTES:
+            raise UnusableInputError(f"{name}: more than {MAX_ANNOTATION_BYTES >> 10} KiB")
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy warns of old headers
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise UnusableInputError(f"{name}: file missing") from None
+    except OSError as error:
+        raise UnusableInputError(f"{name}: cannot be read: {error.strerror}") from error
+    except UnusableInputError:
+        raise
+    except Exception as error:  # NumPy parses the header as an expression, so any error is possible
+        raise UnusableInputError(f"{name}: not an array of numbers") from error
+    # NumPy 2.0 reads a size of -1 as 0. Strings of length 0 take no bytes, whatever their number.
+    if not 0 < array.size <= MAX_ANNOTATION_BYTES or array.dtype.kind not in "biufSU":
+        raise UnusableInputError(f"{name}: not an array of numbers")
+    return array.reshape(-1)[0].item() if array.size == 1 else array
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,289 @@
+"""Prepared records: random access, the labels of a whole split, and integrity checks."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import hashlib
+import json
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.proto import tf_example_pb2
+
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import describe_unknown_name
+
+PREPARED_FILE = "prepared.json"
+Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+READER_BUFFER_BYTES = 1 << 15  # of each open file; about a face
+DECODERS = {"image": tfds.decode.SkipDecoding()}
+COLUMNS = (
+    "expression", "valence", "arousal", "action_units", "action_unit_sides", "landmarks", "aspect",
+    "id",
+)  # fmt: skip
+
+
+class Records(Sequence):
+    """Random access to the records of one or more files; picklable, for worker processes.
+
+    An item is a dictionary as described in `tfds_builder.face_features`; `image` is JPEG bytes.
+
+    **Arguments:**
+
+    - `paths`, `lengths`: ArrayRecord files, and the number of records in each.
+    - `feature_dict`: the features of a record.
+
+    **Raises:** `UserError` that names the file if a record is damaged; each block of a file has its
+    own checksum.
+    """
+
+    def __init__(
+        self, paths: Sequence[str | os.PathLike], lengths: Sequence[int], feature_dict: Any
+    ):
+        self._paths = [os.fspath(path) for path in paths]
+        self._ends = np.cumsum(lengths).tolist()
+        self._features = feature_dict
+        self._readers: dict[int, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_readers": {}}  # open files are not picklable
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        return self._features.deserialize_example_np(self._example(index), decoders=DECODERS)
+
+    def read_jpeg(self, index: Any) -> bytes:
+        """Returns the JPEG of a record without decoding its labels, which would take longer."""
+        return self._parsed(index)["image"].bytes_list.value[0]
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Reads the labels of every record, as in `Split.columns` but with ids as bytes."""
+        columns: dict[str, Any] = {}
+        for key in COLUMNS[:-1]:
+            feature = self._features[key]
+            columns[key] = np.empty((len(self), *feature.shape), feature.np_dtype)
+        rows = {key: column.reshape(len(self), -1) for key, column in columns.items()}
+        columns["id"] = [b""] * len(self)
+        for index in range(len(self)):
+            features = self._parsed(index)
+            for key, values in rows.items():
+                kind = "int64_list" if values.dtype == np.int64 else "float_list"
+                values[index] = getattr(features[key], kind).value
+            columns["id"][index] = features["id"].bytes_list.value[0]
+        return columns | {"id": np.array(columns["id"], np.bytes_)}
+
+    def _parsed(self, index: Any) -> Any:
+        """Parses a record to the stored protocol buffer; decoding its features is much slower."""
+        return Example.FromString(self._example(index)).features.feature
+
+    def _example(self, index: Any) -> Any:
+        index = operator.index(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        index %= len(self)
+        file = bisect.bisect_right(self._ends, index)
+        offset = index - (self._ends[file - 1] if file else 0)
+        try:  # as a range: the time to read a list of indices grows with the file
+            return self._reader(file).read(offset, offset + 1)[0]
+        except (RuntimeError, IndexError) as error:  # how array_record reports damage
+            path = epath.Path(self._paths[file])
+            raise damaged_file_error(path, f"record {index} cannot be read") from error
+
+    def _reader(self, file: int) -> Any:
+        """Returns a file's reader, opened at first use; if two threads open it, one is kept."""
+        if file not in self._readers:
+            from array_record.python.array_record_module import ArrayRecordReader
+
+            path = epath.Path(self._paths[file])
+            try:  # array_record does not report the reason
+                path.open("rb").close()
+            except FileNotFoundError:
+                raise damaged_file_error(path, "the file is missing") from None
+            except OSError as error:
+                raise UserError(f"{path}: cannot be opened ({error.strerror})") from error
+            options = "readahead_buffer_size:0,max_parallelism:0"
+            reader = ArrayRecordReader(
+                os.fspath(path), options, file_reader_buffer_size=READER_BUFFER_BYTES
+            )
+            if not reader.ok():
+                raise damaged_file_error(path, "it cannot be read as records")
+            self._readers.setdefault(file, reader)
+        return self._readers[file]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of a prepared data set.
+
+    **Arguments:**
+
+    - `name`: `training`, `validation` or another split of the data set.
+    - `records`: random access to its N records, images still encoded.
+    - `classes`: names of the expressions, in the order of their ids.
+    - `fingerprint`: 64 hexadecimal digits that change with any byte of the records or labels.
+    - `folder`, `files`: the folder, and file name -> size and hash as recorded at preparation.
+    """
+
+    name: str
+    records: Records
+    classes: tuple[str, ...]
+    fingerprint: str
+    folder: epath.Path
+    files: Mapping[str, Mapping[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def columns(self, *names: str) -> dict[str, np.ndarray]:
+        """Reads the labels of all records, in their order, without reading images.
+
+        **Arguments:**
+
+        - `names`: the columns to read; without names, all.
+
+        **Returns:** `expression` int64 [N], `valence` and `arousal` float32 [N], `action_units`
+        float32 [N, 18], `action_unit_sides` float32 [N, 2, 18], `landmarks` float32 [N, 68, 2],
+        `aspect` float32 [N], `id` str [N]; NaN as in `tfds_builder.face_features`.
+
+        **Raises:** `UserError` if the file is damaged.
+        """
+        path = self.folder / f"{self.name}.labels.npz"
+        if size_and_hash(path) != self.files[path.name]:
+            raise damaged_file_error(path, "it differs from its recorded hash")
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as table:
+                missing = set(COLUMNS) - set(table.files)
+                columns = {key: table[key] for key in set(names or COLUMNS) - missing}
+        except ValueError as error:  # the file was not a table when it was hashed
+            raise damaged_file_error(path, f"it is not a table: {error}") from error
+        if missing:
+            raise damaged_file_error(
+                path, f"it is from an earlier version and lacks {min(missing)!r}"
+            )
+        ids = {"id": np.char.decode(columns["id"], "utf-8")} if "id" in columns else {}
+        return columns | ids
+
+    def verify(self) -> None:
+        """Reads every file of the split and compares its hash; opening compares sizes only.
+
+        **Raises:** `UserError` that names the first damaged file.
+        """
+        for name, expected in self.files.items():
+            path = self.folder / name
+            if size_and_hash(path) != expected:
+                raise damaged_file_error(path, "it differs from its recorded hash")
+
+
+def open_split(builder: Any, name: str) -> Split:
+    """Opens a split of a prepared builder; checks the sizes of its files but not their content.
+
+    **Raises:** `UserError` for an unknown split, and for a missing or truncated file, which it
+    names.
+    """
+    prepared = read_prepared(builder)
+    if name not in prepared["files"]:
+        raise UserError(f"{builder.name}: split {describe_unknown_name(name, prepared['files'])}")
+    files = prepared["files"][name]
+    for file, expected in files.items():
+        path = builder.data_path / file
+        if not path.exists():
+            raise damaged_file_error(path, "the file is missing")
+        size = path.stat().length
+        if size != expected["bytes"]:
+            raise damaged_file_error(path, f"it has {size:,} bytes, not {expected['bytes']:,}")
+    classes = tuple(builder.info.features["expression"].names)
+    fingerprint_text = json.dumps([classes, files], sort_keys=True)
+    info = builder.info.splits[name]
+    num_listed, num_written = sum(info.shard_lengths), prepared["counts"][name]["written"]
+    if num_listed != num_written:
+        description = builder.data_path / "dataset_info.json"
+        raise damaged_file_error(
+            description, f"it lists {num_listed:,} records, not {num_written:,}"
+        )
+    return Split(
+        name=name,
+        records=Records(info.filepaths, info.shard_lengths, builder.info.features),
+        classes=classes,
+        fingerprint=hashlib.sha256(fingerprint_text.encode()).hexdigest(),
+        folder=builder.data_path,
+        files=files,
+    )
+
+
+def read_prepared(builder: Any) -> dict[str, Any]:
+    """Reads and checks a builder's `prepared.json`: source hashes, counts and file hashes.
+
+    **Raises:** `UserError` if the file is missing or malformed.
+    """
+    path = builder.data_path / PREPARED_FILE
+    try:
+        prepared = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise damaged_file_error(path, "the file is missing") from None
+    except ValueError:
+        raise damaged_file_error(path, "it is not JSON") from None
+    except OSError as error:
+        raise UserError(f"{path}: it cannot be read ({error.strerror})") from error
+    try:
+        _ = prepared["source"].items()
+        for split, files in prepared["files"].items():
+            _ = prepared["counts"][split]["written"] + 0
+            for entry in files.values():
+                _ = entry["bytes"] + 0, entry["sha256"].encode()
+    except (TypeError, KeyError, AttributeError):
+        raise damaged_file_error(path, "it lists no files with their hashes") from None
+    return prepared
+
+
+class BackgroundVerification:
+    """Verifies the hashes of splits in a background thread; a context manager.
+
+    Opening a split compares only sizes, and a shard of another preparation may have the same size.
+    Save results of a split only after `check` has returned.
+    """
+
+    def __init__(self, splits: Sequence[Split]):
+        self._pool = ThreadPoolExecutor(1)  # hashing releases Python's lock
+        self._futures = [self._pool.submit(split.verify) for split in splits]
+
+    def check(self) -> None:
+        """Waits for the verification. **Raises:** `UserError` that names a damaged file."""
+        for future in self._futures:
+            future.result()
+
+    def __enter__(self) -> BackgroundVerification:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def damaged_file_error(path: epath.Path, problem: str) -> UserError:
+    """Creates the error for a damaged file of a prepared data set."""
+    return UserError(
+        f"{path}: {problem}; delete the folder {path.parent} to prepare the data set again"
+    )
+
+
+def restore_aspect_ratio(landmarks: np.ndarray, aspect: np.ndarray) -> np.ndarray:
+    """Scales x of landmarks [N, 68, 2] of square images, so that x and y have the same unit."""
+    return landmarks * np.stack([aspect, np.ones_like(aspect)], axis=-1)[:, None]
+
+
+def size_and_hash(path: epath.Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file, as `prepared.json` stores them."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return {"bytes": size, "sha256": digest.hexdigest()}

@@ -1,0 +1,349 @@
+"""Base class of data sets of faces: their record features, preparation and opening.
+
+    config = FacesConfig(name="mine", image_size=256)
+    builder = prepare_records(MyFaces(data_dir="data", config=config))
+    split = open_split(builder, "training")
+    split.records[7]["image"]  # JPEG bytes
+    split.columns()["expression"]  # int64 [N], in the order of the records
+
+Records are stored in ArrayRecord files, which allow random access without TensorFlow. The same
+folder has the labels of each split (`training.labels.npz`), and `prepared.json` with counts, sizes
+and hashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import filelock
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from etils import epath
+
+from affect_jax.core import labels
+from affect_jax.core.errors import UserError, first_line
+from affect_jax.core.paths import is_local
+from affect_jax.data import beam_pipeline, record_writer
+from affect_jax.data.object_store import ObjectStore
+from affect_jax.data.record_reader import (
+    PREPARED_FILE,
+    Records,
+    Split,
+    damaged_file_error,
+    open_split,
+    read_prepared,
+    size_and_hash,
+)
+from affect_jax.data.worker_processes import print_line
+from affect_jax.facs.action_units import UNITS
+
+__all__ = [
+    "FacesBuilder",
+    "FacesConfig",
+    "Split",
+    "face_features",
+    "open_split",
+    "prepare_records",
+    "make_record",
+]
+
+NUM_LANDMARKS = 68
+
+
+def face_features(
+    image_size: int, classes: Sequence[str] = labels.EXPRESSIONS
+) -> tfds.features.FeaturesDict:
+    """The features of a record; S is the image size, in pixels.
+
+    - `image`: JPEG, RGB, uint8 [S, S, 3].
+    - `expression`: int64, index in `classes`; -1: not annotated.
+    - `valence`, `arousal`: float32 in [-1, 1]; NaN: not annotated.
+    - `landmarks`: float32 [68, 2], x and y in pixels of `image`; (0, 0) is the centre of its first
+      pixel; NaN: not annotated.
+    - `aspect`: float32, width over height of the crop before it was resized to a square.
+    - `action_units`: float32 [18], intensities in [0, 1] in the order of
+      `facs.action_units.UNITS`, the maximum of both sides; NaN: not annotated.
+    - `action_unit_sides`: float32 [2, 18], of the left and right side of the image; NaN: unknown.
+    - `box`: float32 [4], x, y, width and height of the face in pixels of the source image.
+    - `id`: text, unique within a split: the origin of the face.
+    """
+    image = tfds.features.Image(shape=(image_size, image_size, 3), encoding_format="jpeg")
+    return tfds.features.FeaturesDict(
+        {
+            "image": image,
+            "expression": tfds.features.ClassLabel(names=list(classes)),
+            "valence": tfds.features.Scalar(np.float32),
+            "arousal": tfds.features.Scalar(np.float32),
+            "landmarks": tfds.features.Tensor(shape=(NUM_LANDMARKS, 2), dtype=np.float32),
+            "aspect": tfds.features.Scalar(np.float32),
+            "action_units": tfds.features.Tensor(shape=(len(UNITS),), dtype=np.float32),
+            "action_unit_sides": tfds.features.Tensor(shape=(2, len(UNITS)), dtype=np.float32),
+            "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+            "id": tfds.features.Text(),
+        }
+    )
+
+
+def make_record(
+    identifier: str,
+    image: bytes,
+    expression: int,
+    *,
+    box: Sequence[float],
+    valence: float = np.nan,
+    arousal: float = np.nan,
+    landmarks: np.ndarray | None = None,
+    aspect: float = 1.0,
+    action_units: np.ndarray | None = None,
+    action_unit_sides: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Creates a record with the features of `face_features`; missing labels become NaN.
+
+    **Arguments:**
+
+    - `image`: an encoded JPEG file of the builder's image size.
+    """
+
+    def fill_missing(values: np.ndarray | None, *shape: int) -> np.ndarray:
+        return np.asarray(np.full(shape, np.nan) if values is None else values, np.float32)
+
+    return {
+        "image": io.BytesIO(image),  # tfds copies a file, but encodes an array
+        "expression": int(expression),
+        "valence": np.float32(valence),
+        "arousal": np.float32(arousal),
+        "landmarks": fill_missing(landmarks, NUM_LANDMARKS, 2),
+        "aspect": np.float32(aspect),
+        "action_units": fill_missing(action_units, len(UNITS)),
+        "action_unit_sides": fill_missing(action_unit_sides, 2, len(UNITS)),
+        "box": np.asarray(box, np.float32),
+        "id": identifier,
+    }
+
+
+@dataclasses.dataclass(eq=False)
+class FacesConfig(tfds.core.BuilderConfig):
+    """A variant of a data set. Its name is the folder's, so variants need different names.
+
+    **Arguments:**
+
+    - `image_size`: side of the stored faces, pixels.
+    - `classes`: names of the expressions, in the order of their ids.
+    """
+
+    image_size: int = 256
+    classes: Sequence[str] = labels.EXPRESSIONS
+
+
+Builder = TypeVar("Builder", bound="FacesBuilder")
+
+
+class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Base class of data sets of faces.
+
+    A subclass implements `_split_generators`: split -> iterable of (id, record). It may fill
+    `counts[split]` with `read`, `written` and `skipped`, and override `source_hashes`. Records are
+    stored in the order of a hash of their ids, so each preparation writes the same order.
+    """
+
+    VERSION = tfds.core.Version("1.1.0")
+    # Nothing is downloaded. By default tfds looks up a list of checksums with importlib_resources,
+    # which it does not install.
+    url_infos = None
+
+    def __init__(self, *, config: FacesConfig, data_dir: str | os.PathLike):
+        self.counts: dict[str, dict[str, int]] = {}
+        data_folder = os.fspath(data_dir)
+        self.store = None if is_local(data_folder) else ObjectStore(data_folder)
+        try:
+            with silence_tfds():  # tfds warns of every config that is not in BUILDER_CONFIGS
+                super().__init__(
+                    config=config,
+                    data_dir=os.fspath(self.store.local_folder) if self.store else data_folder,
+                    file_format="array_record",
+                )
+        except Exception as error:  # for a damaged file, tfds raises errors of any type
+            folder = epath.Path(self.store.local_folder if self.store else data_folder) / self.name
+            if isinstance(error, UserError) or not (folder / config.name).exists():
+                raise
+            raise UserError(
+                f"{folder / config.name}: the description of its records cannot be read "
+                f"({first_line(error, 99)}); delete that folder to prepare the data set again"
+            ) from error
+
+    def source_hashes(self) -> dict[str, str]:
+        """Hashes of the source files: file name -> hash; `{}` if the files are not available."""
+        return {}
+
+    def beam_options(self) -> Any:
+        """Options of the Apache Beam pipeline that creates the records; None: no pipeline."""
+        return None
+
+    def update_counts(self) -> None:
+        """Fills `counts` after the records are written, if they were not counted before."""
+
+    def check_source(self) -> None:
+        """**Raises:** `UserError` if source files are missing; called before any work."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config: Any = self.builder_config
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=type(self).__doc__,
+            features=face_features(config.image_size, config.classes),
+        )
+
+    def _generate_examples(self, examples: Any) -> Any:  # pyright: ignore
+        return examples
+
+    def _example_writer(self) -> Any:
+        return record_writer.RecordWriter()
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
+        """Writes the records, labels and `prepared.json` into the unfinished folder."""
+        super()._download_and_prepare(dl_manager, download_config)
+        self.update_counts()
+        files = {}
+        for name, split in self.info.splits.items():
+            paths = [epath.Path(path) for path in split.filepaths]
+            table = self.data_path / f"{name}.labels.npz"
+            records = Records(paths, split.shard_lengths, self.info.features)
+            columns: Any = records.columns()  # read back from the records, so that both agree
+            with table.open("wb") as file:
+                np.savez(file, **columns)
+            files[name] = {path.name: size_and_hash(path) for path in (*paths, table)}
+            num_written = split.num_examples
+            counts = self.counts.setdefault(name, {"read": num_written, "skipped": 0})
+            counts["written"] = num_written
+            if counts["read"] != num_written + counts["skipped"]:
+                raise RuntimeError(f"{self.name}, {name}: rows were lost: {counts}")
+        prepared = {"source": self.source_hashes(), "counts": self.counts, "files": files}
+        (self.data_path / PREPARED_FILE).write_text(json.dumps(prepared, indent=1))
+
+    def _log_download_bytes(self) -> None:
+        print_line(f"{self.name}: preparing {self.data_path_final}")
+
+    def _log_download_done(self) -> None:
+        for name, counts in self.counts.items():
+            print_line(
+                f"{self.name}: {name}: {counts['read']:,} read = {counts['written']:,} written"
+                f" + {counts['skipped']:,} skipped"
+            )
+
+    @property
+    def data_path_final(self) -> str:
+        """Final folder of the records; `data_path` is another folder while they are written."""
+        return os.path.join(
+            self._data_dir_root, self.name, str(self.builder_config_name), str(self.version)
+        )
+
+
+def prepare_records(builder: Builder) -> Builder:
+    """Writes a builder's records if they do not exist, and returns the builder.
+
+    The folder gets its final name only when all records are written. If several processes share the
+    folder, one writes and the others wait. With an object store, existing records are downloaded,
+    and new ones are uploaded; see `data.object_store`.
+
+    **Raises:** `UserError` if existing records were prepared from other files, or if the records
+    cannot be written.
+    """
+    with silence_tfds():
+        try:
+            if not builder.is_prepared():
+                if builder.data_path.exists():  # tfds would use it as it is
+                    raise damaged_file_error(
+                        builder.data_path / "dataset_info.json", "the file is missing"
+                    )
+                if not builder.store:
+                    builder.check_source()
+                _write(builder)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError(
+                f"{builder.data_path}: cannot be written ({reason}); "
+                "choose another folder with --config.data.data_dir"
+            ) from error
+    prepared_sources, sources = read_prepared(builder)["source"], builder.source_hashes()
+    changed = [
+        name
+        for name in sources
+        if name in prepared_sources and sources[name] != prepared_sources[name]
+    ]
+    if sources and (changed or set(sources) != set(prepared_sources)):
+        names = ", ".join(changed or sorted(set(sources) ^ set(prepared_sources)))
+        raise UserError(
+            f"{builder.data_path} was prepared from other files ({names} differ); "
+            "choose another --config.data.data_dir, or delete that folder to prepare it again"
+        )
+    return builder
+
+
+def _write(builder: FacesBuilder) -> None:
+    download_config = tfds.download.DownloadConfig(
+        try_download_gcs=False, beam_options=builder.beam_options()
+    )
+    store, folder = builder.store, pathlib.Path(builder.data_path_final)
+    if store and download_config.beam_options is not None:
+        raise UserError(
+            f"{store.url}: pipeline workers write into a folder that all of them can access; "
+            "prepare into such a folder with --config.data.data_dir, then copy it to the store"
+        )
+    with _preparation_lock(builder), tempfile.TemporaryDirectory() as no_downloads:
+        # Another process or machine may have prepared the records in the meantime.
+        if builder.is_prepared() or (store and store.download(folder)):
+            builder.info.read_from_directory(builder.data_path)
+            return
+        if store:
+            builder.check_source()
+        write = functools.partial(
+            builder.download_and_prepare, download_dir=no_downloads, download_config=download_config
+        )
+        with record_writer.patched_tfds_io():
+            if download_config.beam_options is None:
+                write()
+            else:
+                beam_pipeline.run_pipeline(write, download_config.beam_options)
+        if store:
+            store.upload(folder)
+
+
+@contextlib.contextmanager
+def silence_tfds() -> Iterator[None]:
+    """Silences the warnings and progress bars of tfds; preparation prints its own."""
+    tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+@contextlib.contextmanager
+def _preparation_lock(builder: FacesBuilder) -> Iterator[None]:
+    """Lets one process prepare at a time, and removes unfinished folders of killed processes."""
+    folder = builder.data_path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / "preparing.lock")  # released when its process dies
+    try:
+        lock.acquire(timeout=1)
+    except filelock.Timeout:
+        print_line(f"{builder.name}: waiting for another process that prepares {builder.data_path}")
+        lock.acquire()
+    try:
+        for unfinished in folder.glob(f"incomplete.*_{builder.version}"):
+            unfinished.rmtree()
+        yield
+    finally:
+        lock.release()

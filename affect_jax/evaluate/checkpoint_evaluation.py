@@ -1,0 +1,72 @@
+"""Evaluation of a checkpoint on a whole split."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from affect_jax.config import Config, config_digest
+from affect_jax.core import parallel
+from affect_jax.data import record_reader
+from affect_jax.data.targets import prepare_dataset
+from affect_jax.data.tfds_builder import open_split
+from affect_jax.evaluate.evaluator import Evaluator
+from affect_jax.evaluate.scoring import score_table, writing_to
+from affect_jax.metrics import confidence_intervals
+from affect_jax.metrics.predictions import Predictions, write_predictions
+from affect_jax.run.trained_network import TrainedNetwork, load_network
+from affect_jax.run.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Results of an evaluation, as its report needs them.
+
+    **Arguments:**
+
+    - `folder`: contains `predictions.parquet` and `scores.json`.
+    """
+
+    folder: pathlib.Path
+    predictions: Predictions
+    evaluator: Evaluator
+    trained: TrainedNetwork
+
+
+def evaluate_checkpoint(
+    config: Config, workdir: Workdir, *, checkpoint: str, split: str | None
+) -> Evaluation:
+    """Scores a checkpoint of a run and writes predictions and scores into the workdir.
+
+    **Arguments:**
+
+    - `config`: a checked config.
+    - `checkpoint`: `best`, `last` or a step number.
+    - `split`: name of the split; None: the config's `evaluation.split`.
+
+    **Raises:** `UserError` if the checkpoint or the split does not exist.
+    """
+    trained = load_network(workdir.path, checkpoint, config)
+    data = open_split(prepare_dataset(config), split or config.evaluation.split)
+    evaluator = Evaluator(config, trained.network, data)
+    with record_reader.BackgroundVerification([data]) as verification:
+        table = evaluator(trained.variables)
+        verification.check()
+    out = workdir.path / "evaluation" / data.name
+    about = {
+        "data": config.data.name,
+        "split": data.name,
+        "fingerprint": data.fingerprint,
+        "config": config_digest(config),
+        "checkpoint_step": trained.step,
+        "machine": parallel.describe_machine(),
+        "machine_of_training": trained.machine,
+        "predictions": str(out / "predictions.parquet"),
+    }
+    if evaluator.label_source:
+        about["action_units"] = evaluator.label_source  # annotations, or estimates from landmarks
+    with writing_to(out):
+        write_predictions(table, out / "predictions.parquet")
+    print(f"step {trained.step:,}, {data.name} split, {len(table):,} faces\n")
+    score_table(table, out, about, config.evaluation.draws, confidence_intervals.REPLICATES)
+    return Evaluation(out, table, evaluator, trained)

@@ -1,0 +1,182 @@
+"""Samples labelled rendered faces; each is a pure function of (seed, split, index).
+
+An expression is sampled first, then action units from its EMFACS prototype (Friesen and Ekman,
+EMFACS-7, 1983; see `facs.action_units`). The units are scaled by the strength of the expression and
+varied by companion units, omitted units, unrelated units and noise. Contempt is on one side of the
+face (AU12 + AU14).
+
+Valence and arousal follow from the intensities:
+
+    valence = tanh(w_v . u + b_v * one_sided) + noise,    arousal likewise,
+
+clipped to [-1, 1]. `u` is the weaker side of each unit. `one_sided` is the mean absolute difference
+between the sides of AU12 and AU14. The weights are in `AFFECT_WEIGHTS`; they place the emotions as
+in Russell's circumplex (1980). The noise differs between faces and has standard deviation 0.1.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import itertools
+
+import numpy as np
+
+from affect_jax.core import labels
+from affect_jax.facs import rig
+from affect_jax.facs.action_units import ACTION_UNITS, UNITS
+from affect_jax.facs.render import renderer
+from affect_jax.facs.render.person_and_scene import Person, Scene, sample_person, sample_scene
+
+SKEWS = ("affectnet", "balanced")
+VERSION = "3"  # of the rendering: data prepared with a different version are rejected
+_CUMULATIVE_COUNTS = tuple(itertools.accumulate(labels.TRAINING_COUNTS))
+AFFECT_NOISE_STD = 0.1  # standard deviation of valence and arousal around `compute_affect`
+
+_HAS_SIDES = np.array([unit.has_sides for unit in ACTION_UNITS])
+_UNIT_INDEX = {unit: index for index, unit in enumerate(UNITS)}
+
+# Per expression: units of the prototype with their mean intensity, and companion units with their
+# probability and mean intensity.
+CORE_UNITS: tuple[dict[int, float], ...] = (
+    {},
+    {6: 0.7, 12: 0.8},
+    {1: 0.75, 4: 0.55, 15: 0.8},
+    {1: 0.85, 2: 0.85, 5: 0.75, 26: 0.85},
+    {1: 0.75, 2: 0.5, 4: 0.6, 5: 0.8, 7: 0.45, 20: 0.8, 26: 0.4},
+    {9: 0.95, 15: 0.5},
+    {4: 0.95, 5: 0.6, 7: 0.65, 23: 0.85},
+    {12: 0.75, 14: 0.9},
+)
+COMPANION_UNITS: tuple[dict[int, tuple[float, float]], ...] = (
+    {43: (0.04, 0.8)},
+    {25: (0.65, 0.7), 26: (0.2, 0.35), 7: (0.2, 0.3), 2: (0.1, 0.3), 43: (0.08, 0.7)},
+    {17: (0.5, 0.5), 43: (0.2, 0.7), 7: (0.15, 0.3)},
+    {25: (0.9, 0.8)},
+    {25: (0.9, 0.7)},
+    {10: (0.75, 0.65), 4: (0.35, 0.35), 17: (0.4, 0.5), 25: (0.3, 0.4), 7: (0.4, 0.5),
+     43: (0.15, 0.7)},
+    {24: (0.6, 0.7), 17: (0.3, 0.4), 10: (0.1, 0.3)},
+    {2: (0.15, 0.3), 7: (0.15, 0.25), 43: (0.1, 0.25)},
+)  # fmt: skip
+
+# Weights for valence and arousal, per unit; the last row is `one_sided`.
+AFFECT_WEIGHTS: dict[int | str, tuple[float, float]] = {
+    1: (-0.10, 0.10), 2: (0.15, 0.25), 4: (-0.35, 0.00), 5: (-0.05, 0.65), 6: (0.35, 0.10),
+    7: (-0.20, 0.15), 9: (-0.60, 0.40), 10: (-0.20, 0.10), 12: (0.80, 0.25), 14: (-0.20, 0.00),
+    15: (-0.50, -0.55), 17: (-0.15, -0.15), 20: (-0.40, 0.30), 23: (-0.45, 0.35),
+    24: (-0.20, 0.10), 25: (0.05, 0.05), 26: (0.05, 0.25), 43: (0.00, -0.50),
+    "one_sided": (-0.85, 0.05),
+}  # fmt: skip
+
+
+_UNIT_WEIGHTS = np.array([AFFECT_WEIGHTS[unit] for unit in UNITS])
+_ONE_SIDED_WEIGHTS = np.array(AFFECT_WEIGHTS["one_sided"])
+_CONTEMPT_UNITS = [UNITS.index(12), UNITS.index(14)]
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderedFace:
+    """A rendered face and its exact labels."""
+
+    image: np.ndarray  # uint8 [size, size, 3], RGB
+    expression: int  # 0 to 7
+    valence: float  # [-1, 1]
+    arousal: float
+    sides: np.ndarray  # float32 [2, 18], intensities of the image's left and right side
+    landmarks: np.ndarray  # float32 [68, 2], pixels of `image`
+    box: np.ndarray  # float32 [4], x, y, width, height around the landmarks, pixels
+
+    @property
+    def action_units(self) -> np.ndarray:
+        """float32 [18]: intensity of the stronger side, as FACS scores an asymmetric action."""
+        return self.sides.max(axis=0)
+
+
+def sample_expression(rng: np.random.Generator, index: int, skew: str) -> int:
+    """Samples an expression by AffectNet's training counts, or takes the eight in turn."""
+    if skew not in SKEWS:
+        raise ValueError(f"skew = {skew!r}: one of {', '.join(SKEWS)}")
+    if skew == "balanced":
+        return index % labels.NUM_CLASSES
+    return bisect.bisect(_CUMULATIVE_COUNTS, rng.random() * _CUMULATIVE_COUNTS[-1])
+
+
+def sample_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
+    """Samples intensities [2, 18] of the image's left and right side, in [0, 1]."""
+    values = 0.04 * np.abs(rng.standard_normal(len(UNITS)))
+    if rng.random() < 0.3:  # an unrelated unit
+        values[rng.integers(len(UNITS))] += rng.uniform(0.05, 0.2)
+    values[_UNIT_INDEX[43]] *= 0.5
+    strength = rng.uniform(0.85, 1.2)
+    core_units = CORE_UNITS[expression]
+    omitted_unit = (
+        tuple(core_units)[rng.integers(len(core_units))]
+        if len(core_units) > 3 and rng.random() < 0.15
+        else None
+    )
+    for unit, mean in core_units.items():
+        if unit != omitted_unit:
+            values[_UNIT_INDEX[unit]] = mean * strength + 0.1 * rng.standard_normal()
+    for unit, (probability, mean) in COMPANION_UNITS[expression].items():
+        if rng.random() < probability:
+            values[_UNIT_INDEX[unit]] = mean * strength + 0.1 * rng.standard_normal()
+    values = np.clip(values, 0.0, 1.0)
+    sides = values * np.where(_HAS_SIDES, 1 + 0.05 * rng.standard_normal((2, len(UNITS))), 1.0)
+    if labels.EXPRESSIONS[expression] == "contempt":
+        weak_side = int(rng.integers(2))
+        for unit in (12, 14):
+            sides[weak_side, _UNIT_INDEX[unit]] *= 0.1
+    return np.clip(sides, 0.0, 1.0)
+
+
+def compute_affect(intensities: np.ndarray) -> np.ndarray:
+    """Computes valence and arousal [2] in (-1, 1) of intensities [2, 18], without noise."""
+    asymmetry = (
+        0.5 * np.abs(intensities[0, _CONTEMPT_UNITS] - intensities[1, _CONTEMPT_UNITS]).sum()
+    )
+    linear = intensities.min(axis=0) @ _UNIT_WEIGHTS + asymmetry * _ONE_SIDED_WEIGHTS
+    return np.tanh(linear)
+
+
+def _create_generator(seed: int, split: str, index: int) -> np.random.Generator:
+    return np.random.default_rng([seed, labels.SPLITS.index(split), index])
+
+
+def render_expression(
+    rng: np.random.Generator, expression: int, person: Person, scene: Scene, size: int = 256
+) -> RenderedFace:
+    """Renders a person with an expression of random strength, and computes the labels."""
+    intensities = sample_intensities(rng, expression)
+    noisy = compute_affect(intensities) + AFFECT_NOISE_STD * rng.standard_normal(2)
+    valence, arousal = (min(max(value, -1.0), 1.0) for value in noisy.tolist())
+    image, landmarks = renderer.render_face(intensities, person, scene, size)
+    top_left, bottom_right = landmarks.min(axis=0), landmarks.max(axis=0)
+    return RenderedFace(
+        image=image,
+        expression=expression,
+        valence=valence,
+        arousal=arousal,
+        sides=intensities.astype(np.float32),
+        landmarks=landmarks.astype(np.float32),
+        box=np.concatenate([top_left, bottom_right - top_left]).astype(np.float32),
+    )
+
+
+def sample_face(
+    seed: int, index: int, *, split: str = "training", skew: str = "affectnet", size: int = 256
+) -> RenderedFace:
+    """Samples and renders the face `index` of a split, independently of all other faces.
+
+    **Arguments:**
+
+    - `seed`, `index`: at least 0.
+    - `split`: `training` or `validation`; they share no person.
+    - `skew`: `affectnet` (training counts of the eight expressions) or `balanced`.
+    - `size`: side of the image, pixels; it affects the resolution only.
+    """
+    rng = _create_generator(seed, split, index)
+    expression = sample_expression(rng, index, skew)
+    person = sample_person(rng, rig.NUM_IDENTITY)
+    scene = sample_scene(rng)
+    return render_expression(rng, expression, person, scene, size)

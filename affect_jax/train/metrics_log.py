@@ -1,0 +1,125 @@
+"""Training log: means of the steps' metrics, rates and times."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from typing import Any
+
+import jax
+
+from affect_jax.config import Config, flatten
+from affect_jax.core import parallel
+from affect_jax.data.record_reader import Split
+from affect_jax.train import log_writers, nonfinite, step_metrics
+from affect_jax.train.state import TrainState, count_parameters
+from affect_jax.train.step_intervals import Intervals
+
+
+class MetricsLog:
+    """Collects the steps' metrics and writes their means.
+
+    **Arguments:**
+
+    - `schedule`: step -> learning rate.
+    - `batch_size`: global batch size.
+    - `start`: the step that the run resumes from.
+    - `guard`: drops the metrics of steps that are not finite.
+    """
+
+    IN_FLIGHT = 3
+    """Dispatches that the devices may be behind the host."""
+
+    def __init__(
+        self,
+        writer: log_writers.MultiWriter,
+        progress: log_writers.Progress,
+        schedule: Any,
+        batch_size: int,
+        start: int,
+        guard: nonfinite.NonFiniteGuard,
+    ):
+        self.writer, self.progress, self._guard = writer, progress, guard
+        self._schedule, self._batch_size = schedule, batch_size
+        self._pending: list[Any] = []
+        self._step, self._time, self._waited_seconds = start, time.perf_counter(), 0.0
+        self._other_seconds = 0.0  # of evaluation and saving since the last flush
+
+    def describe(
+        self, config: Config, state: TrainState, splits: tuple[Split, Split], intervals: Intervals
+    ) -> None:
+        """Prints a description of the run; a new run also writes its config to TensorBoard."""
+        count, start = count_parameters(state.params), int(state.step)
+        training, validation = splits
+        self.print(
+            f"{config.trunk.name}, {count:,} parameters; {len(training):,} faces to train on, "
+            f"{len(validation):,} to evaluate; "
+            f"{jax.device_count()} x {jax.devices()[0].device_kind}; "
+            f"{intervals.total:,} steps of {config.batch_size}, {intervals.steps_per_epoch:,} an "
+            "epoch" + (f"; resuming from step {start:,}" if start else "")
+        )
+        if not start:
+            self.writer.write_hparams({**flatten(config), "parameters": count})
+
+    def print(self, *lines: str | None) -> None:
+        """Prints lines on the terminal; skips empty ones."""
+        for line in filter(None, lines):
+            self.progress.print(line)
+
+    def add(self, metrics: Any, count: int) -> bool:
+        """Adds the metrics of one dispatch.
+
+        Waits if the devices are more than `IN_FLIGHT` dispatches behind, so that a signal stops
+        the run after a few steps, not after all steps since the last log line.
+
+        **Arguments:** `count`: number of updates in the dispatch.
+
+        **Returns:** whether the newest finished dispatch is finite; if not, call `flush`.
+        """
+        self._pending.append(metrics)
+        self.progress.advance(count)
+        newest_finished = self._pending[: -self.IN_FLIGHT][-1:]
+        return all(map(nonfinite.is_finite, newest_finished))
+
+    def flush(self, step: int, waited_seconds: float) -> None:
+        """Writes the means since the last flush.
+
+        **Arguments:** `waited_seconds`: total time that the feed has waited for data.
+
+        **Raises:** `UserError` if more steps are not finite than `config.skip_nonfinite` allows.
+        """
+        if not self._pending:
+            return
+        # Waits for the devices, once per flush.
+        collections = step_metrics.per_step_metrics(parallel.to_host(self._pending))
+        finite = self._guard.filter_finite(self._step + 1, collections)
+        now = time.perf_counter()
+        if finite:
+            means = functools.reduce(lambda a, b: a.merge(b), finite).compute()
+            self._write(
+                step, {name: float(value) for name, value in means.items()}, now, waited_seconds
+            )
+        self._pending, self._step, self._time = [], step, now
+        self._waited_seconds, self._other_seconds = waited_seconds, 0.0
+
+    def _write(
+        self, step: int, values: dict[str, float], now: float, waited_seconds: float
+    ) -> None:
+        seconds = max(now - self._time - self._other_seconds, 1e-9)
+        faces = (step - self._step) * self._batch_size
+        values["learning_rate"] = float(self._schedule(step - 1))
+        values["images_per_second"] = faces / seconds
+        values["data_wait_share"] = (waited_seconds - self._waited_seconds) / seconds
+        self.writer.write_scalars(step, {f"train.{name}": v for name, v in values.items()})
+        names = ("loss", "images_per_second", "learning_rate", "data_wait_share")
+        self.progress.log_metrics(step, **{name: values[name] for name in names})
+
+    @contextlib.contextmanager
+    def time_other_work(self, name: str, step: int) -> Any:
+        """Times work other than training, logs it, and excludes it from `images_per_second`."""
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        self._other_seconds += seconds
+        self.writer.write_scalars(step, {f"time.{name}_seconds": seconds})

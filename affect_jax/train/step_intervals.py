@@ -1,0 +1,54 @@
+"""Intervals of logging, evaluation and saving, converted from the config to steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from affect_jax.config import Config, to_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+    """Intervals of a run in steps.
+
+    **Arguments:**
+
+    - `total`: steps of the whole run.
+    - `log`, `evaluate`, `save`, `images`: steps between two such events.
+    """
+
+    steps_per_epoch: int
+    total: int
+    log: int
+    evaluate: int
+    save: int
+    images: int
+
+    @classmethod
+    def from_config(cls, config: Config, steps_per_epoch: int) -> Intervals:
+        in_steps = functools.partial(to_steps, steps_per_epoch=steps_per_epoch)
+        return cls(
+            steps_per_epoch,
+            total=in_steps(config.duration),
+            log=config.log_every,
+            evaluate=in_steps(config.evaluate_every),
+            save=in_steps(config.checkpoint.every),
+            images=in_steps(config.images_every),
+        )
+
+    def is_due(self, event: str, step: int) -> bool:
+        """Whether the event `log`, `evaluate`, `save` or `images` follows update number `step`."""
+        return step == self.total or step % getattr(self, event) == 0
+
+    def steps_per_dispatch(self, step: int, limit: int) -> int:
+        """Number of updates after `step` that one dispatch may contain: `limit` or 1.
+
+        It is `limit` if `step` is a multiple of `limit`, the run has that many steps left, and no
+        event is due before the last of them. Only two sizes occur, since each one is compiled
+        separately.
+        """
+        events = ("log", "evaluate", "save", "images")
+        before_last = range(step + 1, step + limit)
+        due = any(self.is_due(event, number) for number in before_last for event in events)
+        return 1 if due or step % limit or step + limit > self.total else limit

@@ -1,0 +1,225 @@
+"""Shared code of all benchmarks: flags, interleaved runs, ratios, tables and result files.
+
+A single timing on a busy machine is unreliable; the ratio of two timings taken one after the other
+is more stable. So contenders run in turns, and a ratio is the median of the ratios of all rounds.
+
+`write_result` writes `results/NAME.json` (machine, versions, date, every run of every contender)
+and a table between two markers of `README.md`:
+
+    <!-- NAME: python -m benchmarks.NAME -->
+    <!-- end of NAME -->
+
+This module imports only the standard library, because `benchmarks.gpu` runs on machines with few
+packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from benchmarks.machine import describe_machine
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+# Flags that name local paths, or that a benchmark passes to its child processes: not saved.
+PRIVATE_ARGUMENTS = r"folder|manual_dir|data_dir|runs?|child_.*"
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+Measurement = TypeVar("Measurement")
+Runs = dict[str, list[float]]  # contender -> one value a round
+
+
+def create_parser(documentation: str | None) -> argparse.ArgumentParser:
+    """Returns a parser with the flags that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=(documentation or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="a run of seconds, to test the command"
+    )
+    parser.add_argument("--note", default="", help="saved with the result: 'shared machine'")
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        default=FOLDER,
+        help="folder with README.md and results/; --quick writes nothing unless this is set",
+    )
+    return parser
+
+
+def parse_args(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, quick: Mapping[str, Any]
+) -> argparse.Namespace:
+    """Parses the flags; with `--quick`, the values of `quick` replace the defaults."""
+    args = parser.parse_args(argv)
+    if args.quick:
+        parser.set_defaults(**{"rounds": 1, "folder": None, **quick})
+        args = parser.parse_args(argv)
+    return args
+
+
+def add_clock_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--clock`, for contenders that run in this process, on one core."""
+    parser.add_argument(
+        "--clock",
+        choices=list(CLOCKS),
+        default="wall",
+        help="processor: for a busy machine, under `taskset -c 0`; with several threads, time "
+        "spent spinning on locks counts too",
+    )
+
+
+def measure_seconds(work: Callable[[], Any], clock: str = "wall") -> float:
+    """Returns the seconds that `work` takes by a clock of `CLOCKS`."""
+    now = CLOCKS[clock]
+    begin = now()
+    work()
+    return now() - begin
+
+
+def run_interleaved(
+    contenders: Mapping[str, Callable[[], Measurement]], rounds: int
+) -> dict[str, list[Measurement]]:
+    """Runs each contender once a round, every second round in reverse order.
+
+    **Returns:** contender -> the values it returned, one a round.
+    """
+    runs: dict[str, list[Measurement]] = {name: [] for name in contenders}
+    for round_number in range(rounds):
+        names = list(contenders)
+        for name in names if round_number % 2 == 0 else reversed(names):
+            runs[name].append(contenders[name]())
+    return runs
+
+
+def measure_both_clocks(work: Callable[[], Any]) -> tuple[float, float]:
+    """Returns wall-clock seconds, and processor seconds of this process and its finished children.
+
+    Other load on the machine increases the first and hardly changes the second.
+    """
+    before = os.times()
+    seconds = measure_seconds(work)
+    # `os.times` has a resolution of 0.01 s.
+    return seconds, max(sum(os.times()[:4]) - sum(before[:4]), 0.01)
+
+
+def split_by_clock(runs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Runs]:
+    """Splits runs of `measure_both_clocks` into `{"wall": ..., "processor": ...}`."""
+    return {
+        clock: {name: [pair[position] for pair in pairs] for name, pairs in runs.items()}
+        for position, clock in enumerate(CLOCKS)
+    }
+
+
+def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Returns the median over rounds of numerator / denominator."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def format_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> str:
+    """Formats `median_ratio` for a table."""
+    return f"{median_ratio(numerators, denominators):.2f}"
+
+
+def fastest(rates: Runs, names: Iterable[str]) -> str | None:
+    """Returns the name with the largest median rate, or None if `names` is empty."""
+    return max(names, key=lambda name: statistics.median(rates[name]), default=None)
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Formats rows as a Markdown table with all their columns; numbers align right."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    texts = [[_format_cell(row[name]) if name in row else "" for name in names] for row in rows]
+    widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
+    is_numeric = [
+        all(not text or re.match(r"[<~-]?[\d.,]+( |$|%|x)", text) for text in column)
+        for column in zip(*texts, strict=True)
+    ]
+
+    def line(cells: Iterable[str]) -> str:
+        padded = [
+            cell.rjust(width) if numeric else cell.ljust(width)
+            for cell, width, numeric in zip(cells, widths, is_numeric, strict=True)
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [
+        "-" * (width + 1) + (":" if numeric else "-")
+        for width, numeric in zip(widths, is_numeric, strict=True)
+    ]
+    return "\n".join([line(names), f"|{'|'.join(rule)}|", *map(line, texts)])
+
+
+def _format_cell(value: Any) -> str:
+    """Formats a float with three significant digits, and any other value as it is."""
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def write_result(
+    name: str,
+    *,
+    what: str,
+    args: argparse.Namespace,
+    rows: Sequence[Mapping[str, Any]],
+    runs: Any,
+    packages: Iterable[str],
+    accelerator: str = "",
+) -> None:
+    """Prints the table, and writes it and the raw runs below `args.folder`, unless that is None.
+
+    **Arguments:**
+
+    - `name`: the name of the result file and of the markers.
+    - `what`: what is measured, and its unit.
+    - `runs`: every measured value of all contenders.
+    - `packages`, `accelerator`: see `describe_machine`.
+
+    **Raises:** `SystemExit` if the README has no such markers.
+    """
+    print(markdown_table(rows))
+    if args.folder is None:
+        return
+    if "clock" in vars(args) and args.clock == "processor":
+        what += "; seconds are of processor time"
+    saved_args = {
+        key: value for key, value in vars(args).items() if not re.fullmatch(PRIVATE_ARGUMENTS, key)
+    }
+    result = {"what": what, "note": saved_args.pop("note"), "options": saved_args}
+    result |= describe_machine(packages, accelerator) | {"table": list(rows), "runs": runs}
+    path = args.folder / "results" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    replace_table(
+        args.folder / "README.md", name, f"{markdown_table(rows)}\n\n{source_line(name, result)}"
+    )
+    print(f"\nwritten: {path}")
+
+
+def source_line(name: str, result: Mapping[str, Any]) -> str:
+    """Returns the line under a table: date and machine of the measurement, link to the raw runs."""
+    machine = result["machine"]
+    words = [f"{machine['accelerator']};"] if "accelerator" in machine else []
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    words += [f"{machine['cpu']}, {cores}, load {machine['load']},", result["date"][:10]]
+    note = f"; {result['note']}" if result["note"] else ""
+    return f"{result['what']}. {' '.join(words)}{note}. [All runs](results/{name}.json)."
+
+
+def replace_table(readme: pathlib.Path, name: str, text: str) -> None:
+    """Replaces the text between the markers of `name`.
+
+    **Raises:** `SystemExit` if the markers are not there exactly once.
+    """
+    markers = rf"(<!-- {name}: [^\n]* -->\n).*?(<!-- end of {name} -->)"
+    old = readme.read_text() if readme.exists() else ""
+    new, count = re.subn(markers, lambda m: f"{m[1]}\n{text}\n\n{m[2]}", old, flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"{readme}: the markers of the table {name!r} are missing; add them")
+    readme.write_text(new)

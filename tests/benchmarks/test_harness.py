@@ -1,0 +1,112 @@
+"""Tables, ratios, result files and flags of `benchmarks.harness`."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tabulate import tabulate
+
+from benchmarks import harness
+
+PAGE = """# Title
+<!-- other: a -->
+kept
+<!-- end of other -->
+<!-- mine: python -m benchmarks.mine -->
+old
+<!-- end of mine -->
+The end.
+"""
+
+
+def parse(folder: pathlib.Path, *argv: str):
+    parser = harness.create_parser("A benchmark.")
+    parser.add_argument("--data_dir", default="/home/somebody/data")
+    parser.add_argument("--faces", type=int, default=100)
+    return harness.parse_args(parser, ["--folder", str(folder), *argv], {"faces": 2})
+
+
+def test_result_is_written_to_json_and_between_markers(tmp_path):
+    (tmp_path / "README.md").write_text(PAGE)
+    runs = {"ours": [3.0, 4.0], "peer": [1.0, 2.0]}
+    for _ in range(2):  # the second time replaces the first
+        harness.write_result(
+            "mine",
+            what="Faces/s",
+            args=parse(tmp_path, "--note", "shared machine"),
+            rows=[{"contender": "ours", "faces/s": 3.5}, {"contender": "peer", "faces/s": 1.5}],
+            runs=runs,
+            packages=("numpy", "no such package"),
+            accelerator="a card",
+        )
+    result = json.loads((tmp_path / "results" / "mine.json").read_text())
+    assert result["runs"] == runs and result["note"] == "shared machine"
+    assert result["options"]["faces"] == 100 and "data_dir" not in result["options"]
+    assert set(result["versions"]) == {"python", "numpy"} and result["machine"]["accelerator"]
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith(PAGE[: PAGE.index("\nold\n")]) and text.endswith("The end.\n")
+    assert "old" not in text and text.count("| ours ") == 1
+    assert "a card" in text and "shared machine" in text and result["date"][:10] in text
+
+
+@pytest.mark.parametrize("page", [None, "", PAGE.replace("end of mine", "end"), PAGE + PAGE])
+def test_page_without_markers_raises(tmp_path, page):
+    if page is not None:
+        (tmp_path / "README.md").write_text(page)
+    with pytest.raises(SystemExit, match="markers of the table 'mine'"):
+        harness.replace_table(tmp_path / "README.md", "mine", "text")
+    assert page is None or (tmp_path / "README.md").read_text() == page
+
+
+CELLS = st.text("abc-. ", min_size=1, max_size=5).map(lambda text: f"x{text}x")
+
+
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=4))
+def test_table_equals_that_of_tabulate(rows):
+    """For text columns, which align left."""
+    named: list[dict[str, str]] = [{"first": first, "second": second} for first, second in rows]
+    expected = tabulate(named, headers="keys", tablefmt="github", disable_numparse=True)
+
+    def cells(text: str) -> list[list[str]]:
+        lines = text.splitlines()
+        del lines[1]  # the rule, which tabulate may draw wider
+        return [[cell.strip() for cell in line.split("|")] for line in lines]
+
+    assert cells(harness.markdown_table(named)) == cells(expected)
+
+
+def test_table_numbers_are_rounded_and_right_aligned():
+    rows = [{"what": "a", "faces/s": 12345.678}, {"what": "b", "faces/s": 0.012345, "extra": "1x"}]
+    header, rule, row_a, row_b = harness.markdown_table(rows).splitlines()
+    assert row_a == "| a    |  12,346 |       |" and row_b == "| b    |  0.0123 |    1x |"
+    assert rule == "|------|--------:|------:|" and len(header) == len(row_a)
+
+
+def test_quick_changes_defaults_but_not_given_flags(tmp_path):
+    assert parse(tmp_path).faces == 100
+    quick = parse(tmp_path, "--quick")
+    assert (quick.faces, quick.rounds, quick.folder) == (2, 1, tmp_path)
+    assert parse(tmp_path, "--quick", "--faces", "7").faces == 7
+    args = harness.parse_args(harness.create_parser(""), ["--quick"], {})
+    assert args.folder is None  # a quick run writes no result
+
+
+def test_contenders_run_in_turns_and_ratios_are_within_rounds():
+    order: list[str] = []
+    speeds = {"ours": iter([2.0, 200.0, 20.0]), "peer": iter([1.0, 100.0, 5.0])}
+
+    def contender(name: str):
+        def run() -> float:
+            order.append(name)
+            return next(speeds[name])
+
+        return run
+
+    runs = harness.run_interleaved({name: contender(name) for name in speeds}, 3)
+    assert order == ["ours", "peer", "peer", "ours", "ours", "peer"]
+    assert harness.median_ratio(runs["ours"], runs["peer"]) == 2.0
+    assert harness.fastest(runs, ["ours", "peer"]) == "ours" and harness.fastest(runs, []) is None

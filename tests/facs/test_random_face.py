@@ -1,0 +1,188 @@
+"""Tests of the labels of rendered faces: reproducible, exact, distributed as documented."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from affect_jax.core import labels
+from affect_jax.facs import rig
+from affect_jax.facs.action_units import ACTION_UNITS, ACTIVE_THRESHOLD, PROTOTYPES, UNITS
+from affect_jax.facs.estimation import estimate
+from affect_jax.facs.render import random_face, renderer
+from affect_jax.facs.render.person_and_scene import sample_person, sample_scene
+
+EXPRESSION = {name: i for i, name in enumerate(labels.EXPRESSIONS)}
+UNIT_INDEX = {unit: i for i, unit in enumerate(UNITS)}
+
+
+def digest(seed: int, indices: range) -> str:
+    """SHA-256 of images and labels."""
+    hasher = hashlib.sha256()
+    for index in indices:
+        face = random_face.sample_face(seed, index)
+        for value in (face.image, face.action_units, face.landmarks, face.box):
+            hasher.update(value.tobytes())
+        hasher.update(repr((face.expression, face.valence, face.arousal)).encode())
+    return hasher.hexdigest()
+
+
+def test_another_process_renders_the_same_faces():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_random_face;"
+        "print(test_random_face.digest(5, range(3)))"
+    )
+    folder = __file__.rsplit("/", 1)[0]
+    result = subprocess.run(
+        [sys.executable, "-c", code, folder], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == digest(5, range(3))
+
+
+def test_face_does_not_depend_on_previous_faces():
+    expected = random_face.sample_face(2, 11).image
+    for index in (30, 4, 11):
+        image = random_face.sample_face(2, index).image
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_splits_and_seeds_share_no_person():
+    faces = [
+        random_face.sample_face(0, 0),
+        random_face.sample_face(0, 0, split="validation"),
+        random_face.sample_face(1, 0),
+    ]
+    points = [face.landmarks for face in faces]
+    assert not any(np.allclose(points[a], points[b], atol=1) for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
+@given(st.integers(0, 2**31), st.integers(0, 7))
+def test_intensities_are_in_range(seed, expression):
+    intensities = random_face.sample_intensities(np.random.default_rng(seed), expression)
+    assert intensities.shape == (2, 18) and (intensities >= 0).all() and (intensities <= 1).all()
+
+
+@pytest.mark.parametrize("emotion", PROTOTYPES)
+def test_prototype_units_dominate(emotion):
+    """Mean intensities of the units of the prototype exceed those of all other units."""
+    rng = np.random.default_rng(0)
+    samples = [random_face.sample_intensities(rng, EXPRESSION[emotion]) for _ in range(200)]
+    mean = np.mean(samples, axis=(0, 1))
+    prototype = [unit for unit in PROTOTYPES[emotion] if unit in UNIT_INDEX]
+    others = [unit for unit in UNITS if unit not in (*prototype, 25)]  # 25 is a companion of many
+    assert min(mean[UNIT_INDEX[unit]] for unit in prototype) > 0.3
+    assert max(mean[UNIT_INDEX[unit]] for unit in others) < 0.55
+    assert np.mean([mean[UNIT_INDEX[unit]] for unit in others]) < 0.15
+
+
+def test_neutral_face_is_at_rest():
+    """The exception is AU43, because people blink."""
+    rng = np.random.default_rng(0)
+    samples = np.stack([random_face.sample_intensities(rng, 0) for _ in range(300)])
+    others = np.delete(samples, UNIT_INDEX[43], axis=-1)
+    assert others.mean() < 0.06 and others.max() < 0.45
+    assert 0.01 < np.mean(samples[:, 0, UNIT_INDEX[43]] > ACTIVE_THRESHOLD) < 0.08
+
+
+def test_units_without_sides_are_symmetric():
+    rng = np.random.default_rng(1)
+    samples = np.stack([random_face.sample_intensities(rng, index % 8) for index in range(200)])
+    has_sides = np.array([unit.has_sides for unit in ACTION_UNITS])
+    np.testing.assert_array_equal(samples[:, 0, ~has_sides], samples[:, 1, ~has_sides])
+    assert (samples[:, 0, has_sides] != samples[:, 1, has_sides]).mean() > 0.5
+
+
+def test_every_unit_is_active_in_some_faces():
+    """At least 2% of faces if expressions are equally frequent: F1 and AUC need both classes."""
+    rng = np.random.default_rng(2)
+    samples = np.stack(
+        [random_face.sample_intensities(rng, index % 8).max(axis=0) for index in range(800)]
+    )
+    assert np.mean(samples > ACTIVE_THRESHOLD, axis=0).min() > 0.02
+
+
+def test_valence_and_arousal_follow_the_documented_map():
+    """`tanh(w . u + b * one_sided)` of the intensities of the weaker side, with explicit sums."""
+    sides = np.random.default_rng(0).uniform(0, 1, (2, 18))
+    for axis in (0, 1):
+        linear = sum(
+            random_face.AFFECT_WEIGHTS[unit][axis]
+            * min(sides[0, UNIT_INDEX[unit]], sides[1, UNIT_INDEX[unit]])
+            for unit in UNITS
+        )
+        asymmetry = np.mean(
+            [abs(sides[0, UNIT_INDEX[unit]] - sides[1, UNIT_INDEX[unit]]) for unit in (12, 14)]
+        )
+        linear += random_face.AFFECT_WEIGHTS["one_sided"][axis] * asymmetry
+        np.testing.assert_allclose(
+            random_face.compute_affect(sides)[axis], np.tanh(linear), rtol=1e-12
+        )
+
+
+def test_affect_noise_has_the_documented_standard_deviation():
+    rng = np.random.default_rng(0)
+    person, scene = sample_person(rng, rig.NUM_IDENTITY), sample_scene(rng)
+    deviations = []
+    for seed in range(60):
+        face = random_face.render_expression(np.random.default_rng(seed), 0, person, scene, 32)
+        rng = np.random.default_rng(seed)
+        expected = random_face.compute_affect(random_face.sample_intensities(rng, 0))
+        deviations.append(np.array([face.valence, face.arousal]) - expected)
+    deviations = np.stack(deviations)
+    assert abs(deviations.mean()) < 0.03
+    np.testing.assert_allclose(deviations.std(), random_face.AFFECT_NOISE_STD, rtol=0.2)
+
+
+@given(st.integers(0, 2**31))
+def test_landmarks_match_the_rig(seed):
+    """A frontal face with equal sides has the points of the rig, normalized by its eyes at rest."""
+    rng = np.random.default_rng(seed)
+    person, scene = sample_person(rng, rig.NUM_IDENTITY), sample_scene(rng)
+    scene = dataclasses.replace(scene, yaw=0.0)
+    intensities = rng.uniform(0, 1, 18)
+    points, rest = renderer.pose_points(np.stack([intensities] * 2), person, scene)
+    zeros = np.zeros(1)
+    for actual, values in ((points, intensities), (rest, np.zeros(18))):
+        deformed = rig.project_landmarks(
+            values[None], person.identity[None], np.ones(1), zeros, np.zeros((1, 2))
+        )[0]
+        neutral = rig.project_landmarks(
+            np.zeros((1, 18)), person.identity[None], np.ones(1), zeros, np.zeros((1, 2))
+        )[0]
+        left, right = neutral[36:42].mean(axis=0), neutral[42:48].mean(axis=0)
+        expected = (deformed - (left + right) / 2) / (right[0] - left[0])
+        np.testing.assert_allclose(actual, expected, atol=1e-9)
+
+
+def test_estimates_have_the_documented_error():
+    """The mean absolute error is below 0.03 on rotated heads of different proportions.
+
+    The side of contempt is correct for at least 95% of the faces.
+    """
+    faces = [random_face.sample_face(8, index, skew="balanced", size=64) for index in range(160)]
+    estimates = estimate(np.stack([face.landmarks for face in faces]))
+    error = np.abs(estimates.intensities - np.stack([face.action_units for face in faces]))
+    assert error.mean() < 0.03 and error.mean(axis=0).max() < 0.1
+    assert np.median(estimates.residual) < 0.01
+    contempt = [face for face in range(160) if faces[face].expression == EXPRESSION["contempt"]]
+    dimple = UNITS.index(14)
+    assert error[contempt, dimple].mean() < 0.1
+    stronger_side = np.stack([faces[face].sides[:, dimple] for face in contempt]).argmax(axis=1)
+    assert np.mean(estimates.sides[contempt, :, dimple].argmax(axis=1) == stronger_side) >= 0.95
+
+
+def test_mirrored_intensities_mirror_the_face():
+    rng = np.random.default_rng(1)
+    person, scene = sample_person(rng, rig.NUM_IDENTITY), sample_scene(rng)
+    scene = dataclasses.replace(scene, yaw=0.0)
+    sides = rng.uniform(0, 1, (2, 18))
+    points, _ = renderer.pose_points(sides, person, scene)
+    mirrored, _ = renderer.pose_points(sides[::-1].copy(), person, scene)
+    np.testing.assert_allclose(mirrored[rig.MIRROR] * (-1, 1), points, atol=1e-9)

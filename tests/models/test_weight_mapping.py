@@ -1,0 +1,265 @@
+"""Loading weights of torchvision, timm and this package: equal logits, errors for mismatches."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from affect_jax import models
+from affect_jax.core.errors import UserError
+from affect_jax.models import base, weight_files, weight_mapping
+
+torch = pytest.importorskip("torch")
+
+
+@functools.cache
+def create_zero_model(
+    trunk: str, *, crop: int = 224, heads=("expression",), classes: int = 10, **options
+):
+    """A model and its variables set to zero, as all values are to be replaced."""
+    model = models.model_from_spec({"name": trunk, **options}, heads, num_classes=classes)
+    images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
+    return model, variables["params"], variables.get("batch_stats", {})
+
+
+def load_weights(arrays, trunk: str, **options):
+    model, params, batch_stats = create_zero_model(trunk, **options)
+    return model, *weight_mapping.load(arrays, params, batch_stats, trunk=trunk, source="w.pth")
+
+
+@functools.cache
+def compile_logits(model):
+    return jax.jit(lambda variables, images: model.apply(variables, images)["expression"])
+
+
+@pytest.fixture(scope="module")
+def torch_model(torch_network, request):
+    """`torch_model("timm resnet18")`: a PyTorch network with random weights for 10 classes."""
+
+    @functools.cache
+    def create_network(name: str, classes: int = 10):
+        library, network = name.split()
+        module = request.getfixturevalue(library)
+        create = module.create_model if library == "timm" else module.models.get_model
+        name_argument = {"model_name" if library == "timm" else "name": network}
+        return torch_network(create, seed=len(library), num_classes=classes, **name_argument)
+
+    return create_network
+
+
+def to_arrays(network) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("name", "trunk"),
+    [
+        ("torchvision alexnet", "alexnet_one_tower"),
+        ("torchvision resnet18", "resnet18"),
+        ("timm resnet18", "resnet18"),
+    ],
+)
+def test_logits_equal_the_original_network(tmp_path, torch_model, faces, name, trunk, suffix):
+    network, path = torch_model(name), tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(network.state_dict(), path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(network.state_dict(), path)
+    arrays = weight_files.read(str(path))
+    path.unlink()  # 240 MB
+    model, params, batch_stats, report = load_weights(arrays, trunk)
+    images = faces(2, 224)
+    with torch.no_grad():
+        expected = network(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
+    variables = {"params": params, "batch_stats": batch_stats}
+    logits = compile_logits(model)(variables, images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    assert np.abs(expected[0] - expected[1]).max() > 0.1, "the images make no difference"
+    assert report.initialised == report.unused == ()
+    used_names = {n for n in network.state_dict() if not n.endswith("num_batches_tracked")}
+    assert set(report.loaded.values()) == used_names
+
+
+def test_every_torch_mapping_is_tested():
+    assert set(base.TORCH_MAPPINGS) == {"alexnet_one_tower", "resnet18"}
+
+
+def test_head_with_other_number_of_classes_keeps_initial_values(torch_model):
+    arrays = to_arrays(torch_model("torchvision resnet18"))
+    heads = ("expression", "valence_arousal")
+    _, params, batch_stats = create_zero_model("resnet18", classes=8, heads=heads)
+    params = jax.tree.map(lambda leaf: leaf + 7, params)
+    loaded, batch_stats_loaded, report = weight_mapping.load(
+        arrays, params, batch_stats, trunk="resnet18", source="w.pth"
+    )
+    for head in heads:
+        for leaf in loaded[head].values():
+            np.testing.assert_array_equal(leaf, 7)
+    assert sorted(report.initialised) == [
+        f"params.{head}.{leaf}" for head in heads for leaf in ("bias", "kernel")
+    ]
+    assert sorted(report.unused) == ["fc.bias", "fc.weight"]
+    np.testing.assert_array_equal(loaded["trunk"]["stem"]["norm"]["scale"], arrays["bn1.weight"])
+    np.testing.assert_array_equal(
+        batch_stats_loaded["trunk"]["stem"]["norm"]["var"], arrays["bn1.running_var"]
+    )
+    # the arguments are not modified
+    assert all((leaf == 7).all() for leaf in jax.tree.leaves(params))
+
+
+def test_classifier_is_optional(torch_model):
+    arrays = to_arrays(torch_model("timm resnet18"))
+    del arrays["fc.weight"], arrays["fc.bias"]
+    *_, report = load_weights(arrays, "resnet18")
+    assert sorted(report.initialised) == ["params.expression.bias", "params.expression.kernel"]
+    assert report.unused == ()
+
+
+def test_head_is_loaded_completely_or_not_at_all(torch_model):
+    arrays = to_arrays(torch_model("torchvision resnet18"))
+    arrays["fc.bias"] = arrays["fc.bias"][:5]
+    *_, report = load_weights(arrays, "resnet18")
+    assert sorted(report.initialised) == ["params.expression.bias", "params.expression.kernel"]
+    assert sorted(report.unused) == ["fc.bias", "fc.weight"]
+
+
+def test_table_counts_every_element(torch_model):
+    arrays = to_arrays(torch_model("torchvision resnet18"))
+    *_, report = load_weights(arrays, "resnet18", classes=8)
+    assert report.table().startswith("Weights of w.pth:\n")
+    lines = [line.split() for line in report.table().splitlines()[3:]]
+    assert lines[0] == ["trunk.stem", "5", "9,664", "conv1,", "bn1"]
+    assert lines[1] == ["trunk.stage1_block1", "10", "74,240", "layer1.0"]
+    assert lines[-2] == ["expression", "2", "4,104", "fresh"]
+    assert lines[-1] == ["(none)", "2", "5,130", "fc,", "not", "used"]
+    numbers = [int(line[2].replace(",", "")) for line in lines[:-1]]
+    statistics = 2 * 4_800
+    assert sum(numbers) == 11_689_512 - 1000 * 513 + 8 * 513 + statistics
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16"])
+def test_other_dtypes_are_converted_to_float32(torch_model, dtype):
+    exact = to_arrays(torch_model("torchvision resnet18"))
+    rounded = {name: array.astype(jnp.dtype(dtype)) for name, array in exact.items()}
+    _, params, batch_stats, _ = load_weights(rounded, "resnet18")
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, batch_stats))} == {np.dtype("float32")}
+    np.testing.assert_array_equal(
+        params["trunk"]["stem"]["norm"]["scale"], rounded["bn1.weight"].astype(np.float32)
+    )
+
+
+def test_own_weights_are_restored_with_every_matching_head(tmp_path):
+    random = np.random.default_rng(0)
+    heads = ("expression", "valence_arousal")
+    for trunk in ("alexnet", "resnet18"):
+        _, *zeros = create_zero_model(trunk, heads=heads, width=8)
+        params, stats = jax.tree.map(
+            lambda leaf: random.normal(size=leaf.shape).astype(np.float32), tuple(zeros)
+        )
+        path = tmp_path / f"{trunk}.safetensors"
+        safetensors.numpy.save_file(weight_mapping.flatten_by_name(params, stats), path)
+        arrays = weight_files.read(str(path))
+        _, loaded, loaded_stats, report = load_weights(arrays, trunk, heads=heads, width=8)
+        for a, b in zip(
+            *map(jax.tree.leaves, ((params, stats), (loaded, loaded_stats))), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+        assert report.initialised == report.unused == ()
+        _, loaded, _, report = load_weights(arrays, trunk, heads=("valence_arousal",), width=8)
+        np.testing.assert_array_equal(
+            loaded["valence_arousal"]["kernel"], params["valence_arousal"]["kernel"]
+        )
+        assert sorted(report.unused) == ["params.expression.bias", "params.expression.kernel"]
+        assert "expression, not used" in report.table()
+        other_trunk = {"alexnet": "resnet18", "resnet18": "alexnet"}[trunk]
+        with pytest.raises(UserError, match=f"does not match trunk '{other_trunk}'"):
+            load_weights(arrays, other_trunk, heads=heads, width=8)
+
+
+def get_mismatch(arrays, trunk: str, **options) -> str:
+    with pytest.raises(UserError) as error:
+        load_weights(arrays, trunk, **options)
+    text = str(error.value)
+    assert text.startswith("init_from = 'w.pth': ")
+    assert len(text.splitlines()) <= 2 + weight_mapping.MAX_SHOWN_PROBLEMS
+    return text
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("torchvision resnet34", "layer1.2.conv1.weight: not in the model"),
+        ("torchvision resnet50", "is [64, 64, 1, 1]; trunk.stage1_block1.layer1.conv.kernel is"),
+        ("timm resnet18d", "layer2.0.downsample.0.weight: not in the file; trunk.stage2_block1."),
+        ("torchvision alexnet", "it looks like torchvision's AlexNet, which is trunk.name = "),
+        ("torchvision squeezenet1_0", "not in the file"),
+    ],
+)
+def test_other_architectures_are_rejected(torch_model, name, message):
+    text = get_mismatch(to_arrays(torch_model(name)), "resnet18")
+    assert "does not match trunk 'resnet18' (torchvision's and timm's ResNet18" in text
+    assert message in text
+
+
+def test_error_for_alexnet_suggests_the_one_tower_variant(torch_model):
+    text = get_mismatch(to_arrays(torch_model("torchvision alexnet")), "alexnet")
+    assert "which is trunk.name = 'alexnet_one_tower'" in text
+
+
+@pytest.mark.parametrize("options", [{"crop": 96}, {"crop": 222}, {"crop": 255}, {"width": 512}])
+def test_error_for_alexnet_names_compatible_options(torch_model, options):
+    text = get_mismatch(
+        to_arrays(torch_model("torchvision alexnet")), "alexnet_one_tower", **options
+    )
+    assert "its weights fit trunk.width = 4096 and data.crop_size = 223 to 254" in text
+
+
+@pytest.mark.parametrize("crop", [223, 254])
+def test_alexnet_weights_load_with_compatible_options(torch_model, crop):
+    arrays = to_arrays(torch_model("torchvision alexnet"))
+    *_, report = load_weights(arrays, "alexnet_one_tower", crop=crop)
+    trunk = [name for name in report.loaded if ".trunk." in f".{name}"]
+    assert len(trunk) == 2 * 7  # kernel and bias of every layer but the head
+
+
+def test_error_for_resnet_names_compatible_width(torch_model):
+    assert "its weights fit trunk.width = 64" in get_mismatch(
+        to_arrays(torch_model("timm resnet18")), "resnet18", width=32
+    )
+
+
+def replace_array(arrays, name: str, change):
+    return {**arrays, name: change(arrays[name])}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("conv1.weight", lambda a: a * np.nan, "trunk.stem.conv.kernel has values that are not"),
+        ("bn1.running_var", lambda a: a.astype(np.float64) * 1e300, "trunk.stem.norm.var has"),
+        ("bn1.weight", lambda a: a.astype(np.int64), "bn1.weight holds int64, not real numbers"),
+        ("layer1.0.bn1.bias", lambda a: a[:, None], r"bn1.bias is \[64, 1\]; trunk.stage1_block1"),
+        ("layer1.0.bn1.bias", lambda a: a[:5], r"is \[64\] in the model"),
+    ],
+)
+def test_invalid_values_are_rejected(torch_model, name, change, message):
+    arrays = to_arrays(torch_model("torchvision resnet18"))
+    with pytest.raises(UserError, match=message):
+        load_weights(replace_array(arrays, name, change), "resnet18")
+
+
+def test_unrelated_files_are_rejected():
+    get_mismatch({}, "resnet18")
+    get_mismatch({"a": np.ones(2)}, "alexnet_one_tower")
+    get_mismatch({"params.a": np.ones(2)}, "resnet18")
+    get_mismatch({"params.trunk.stem.conv.kernel": np.ones(2)}, "resnet18")

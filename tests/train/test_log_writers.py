@@ -1,0 +1,241 @@
+"""Metrics of a run are read back with TensorBoard's own reader and a JSON parser."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import pathlib
+import threading
+
+import numpy as np
+import pytest
+from absl import logging
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from affect_jax.core.errors import UserError
+from affect_jax.train import log_writers
+
+
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+    messages: list[str] = []
+    monkeypatch.setattr(logging, "warning", lambda text, *values: messages.append(text % values))
+    return messages
+
+
+def read_back(workdir: pathlib.Path) -> event_accumulator.EventAccumulator:
+    no_limit = {event_accumulator.SCALARS: 0, event_accumulator.IMAGES: 0}
+    folder = str(workdir / "tensorboard")
+    return event_accumulator.EventAccumulator(folder, size_guidance=no_limit).Reload()
+
+
+def points(workdir: pathlib.Path, name: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in read_back(workdir).Scalars(name)]
+
+
+def lines(workdir: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def write(workdir: pathlib.Path, steps, value=lambda step: 1 / step, start: int = 0) -> None:
+    with log_writers.create_writer(workdir, start) as writer:
+        for step in steps:
+            writer.write_scalars(step, {"train.loss": value(step)})
+
+
+def test_scalars_are_read_back(tmp_path):
+    write(tmp_path, range(1, 40))
+    expected = [(step, np.float32(1 / step)) for step in range(1, 40)]
+    assert points(tmp_path, "train/loss") == expected
+    assert [(line["step"], line["train.loss"]) for line in lines(tmp_path)] == [
+        (step, 1 / step) for step in range(1, 40)
+    ]
+    assert all(isinstance(line["time"], float) for line in lines(tmp_path))
+
+
+def test_images_and_texts_are_read_back(tmp_path):
+    image = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    with log_writers.create_writer(tmp_path) as writer:
+        writer.write_images(3, {"single": image[0], "stacked": image})
+        writer.write_texts(3, {"note": "a line"})
+    events = read_back(tmp_path)
+    assert set(events.Tags()["images"]) >= {"single"}
+    event = events.Images("single")[0]
+    assert (event.step, event.width, event.height) == (3, 4, 4)
+    (note,) = [tag for tag in events.Tags()["tensors"] if tag.startswith("note")]
+    assert events.Tensors(note)[0].tensor_proto.string_val[0] == b"a line"
+
+
+def test_images_are_drawn_while_the_run_continues(tmp_path):
+    continued = threading.Event()
+
+    def draw():
+        assert continued.wait(timeout=60)
+        return {"drawn": np.zeros((4, 4, 3), np.uint8)}
+
+    with log_writers.create_writer(tmp_path) as writer:
+        writer.draw_images(1, draw)
+        writer.write_scalars(2, {"train.loss": 0.5})
+        continued.set()
+        writer.draw_images(3, draw)
+    assert [event.step for event in read_back(tmp_path).Images("drawn")] == [1, 3]
+    assert points(tmp_path, "train/loss") == [(2, 0.5)]
+
+
+def test_errors_of_drawing_are_raised(tmp_path):
+    def draw():
+        raise UserError("record 3 is damaged")
+
+    with log_writers.create_writer(tmp_path) as writer:
+        writer.draw_images(1, draw)
+        with pytest.raises(UserError, match="record 3"):
+            writer.flush()
+
+
+def test_error_at_the_end_loses_no_scalar(tmp_path):
+    def draw():
+        raise UserError("record 3 is damaged")
+
+    with pytest.raises(UserError), log_writers.create_writer(tmp_path) as writer:
+        writer.write_scalars(1, {"train.loss": 0.5})
+        writer.draw_images(1, draw)
+    assert points(tmp_path, "train/loss") == [(1, 0.5)]
+
+
+def test_nothing_is_drawn_without_writers():
+    drawn = []
+    with log_writers.MultiWriter([]) as writer:
+        writer.draw_images(1, lambda: drawn.append(1) or {})
+    assert not drawn
+
+
+def test_hparams_and_scalars_of_the_same_second_are_read_back(tmp_path):
+    with log_writers.create_writer(tmp_path) as writer:
+        writer.write_hparams({"trunk.name": "alexnet", "seed": 3, "heads": ["expression"]})
+        writer.write_scalars(1, {"train.loss": 0.5})
+    assert points(tmp_path, "train/loss") == [(1, 0.5)]
+    content = read_back(tmp_path).SummaryMetadata("_hparams_/session_start_info").plugin_data
+    session = plugin_data_pb2.HParamsPluginData.FromString(content.content).session_start_info
+    assert session.hparams["trunk.name"].string_value == "alexnet"
+    assert session.hparams["seed"].number_value == 3
+    assert session.hparams["heads"].string_value == '["expression"]'
+
+
+def test_resume_drops_metrics_after_the_checkpoint(tmp_path):
+    write(tmp_path, range(1, 31), value=lambda step: 1.0)
+    write(tmp_path, range(21, 41), value=lambda step: 2.0, start=20)
+    expected = [(step, 1.0 if step <= 20 else 2.0) for step in range(1, 41)]
+    assert points(tmp_path, "train/loss") == expected
+    assert [(line["step"], line["train.loss"]) for line in lines(tmp_path)] == expected
+
+
+def test_fresh_start_drops_metrics_of_a_run_without_checkpoint(tmp_path):
+    write(tmp_path, range(1, 5))
+    write(tmp_path, range(1, 3))
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+
+def test_nonfinite_numbers_are_null_in_json(tmp_path):
+    with log_writers.create_writer(tmp_path) as writer:
+        writer.write_scalars(1, {"a": math.nan, "b": -math.inf, "c": np.float32(2)})
+    (line,) = lines(tmp_path)
+    assert (line["a"], line["b"], line["c"]) == (None, None, 2.0)
+
+
+DAMAGED_LINES = [
+    '{"step": 4, "ti',
+    "[1, 2]",
+    "null",
+    '{"loss": 1}',
+    '{"step": "x"}',
+    "\x00\x00",
+    "",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGED_LINES)
+def test_damaged_lines_are_dropped(tmp_path, damage):
+    """A kill or a full disk can cut a line anywhere."""
+    write(tmp_path, [1, 2, 3])
+    path = tmp_path / "metrics.jsonl"
+    first, *rest = path.read_text().splitlines()
+    path.write_bytes("\n".join([first, damage, *rest]).encode() + b'\n{"step": 4')
+    write(tmp_path, [4], start=3)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_unwritable_folder_is_one_warning(tmp_path, warnings):
+    (tmp_path / "file").write_text("")
+    with log_writers.create_writer(tmp_path / "file") as writer:
+        for step in range(1, 100):
+            writer.write_scalars(step, {"loss": 1.0})
+        writer.write_images(1, {"image": np.zeros((2, 2, 3), np.uint8)})
+        writer.write_hparams({"seed": 1})
+        writer.flush()
+    assert len(warnings) == 1
+    assert warnings[0].startswith("metrics cannot be written: ")
+    assert warnings[0].endswith("training continues without them")
+
+
+def test_full_disk_neither_stops_nor_blocks_training(tmp_path, warnings, monkeypatch):
+    """tensorboardX writes in a thread that an error ends; its queue of 10 must not block."""
+    builtin_open = open
+
+    class FullDisk:
+        def __init__(self, path, mode):
+            self._file, self._free_bytes = builtin_open(path, mode), 400
+
+        def write(self, content):
+            if len(content) > self._free_bytes:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self._free_bytes -= len(content)
+            return self._file.write(content)
+
+        def flush(self):
+            self._file.flush()
+
+        def close(self):
+            self._file.close()
+
+    monkeypatch.setattr(log_writers, "open", FullDisk, raising=False)
+    write(tmp_path, range(1, 200))
+    assert len(warnings) == 1
+    assert "No space left on device" in warnings[0]
+    written = [step for step, _ in points(tmp_path, "train/loss")]
+    assert written == list(range(1, len(written) + 1))  # no gap before the disk was full
+    assert [line["step"] for line in lines(tmp_path)] == list(range(1, 200))
+
+
+class FakeStream:
+    """A stream that may be a terminal."""
+
+    def __init__(self, terminal: bool):
+        self._terminal, self.text = terminal, ""
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_step_epoch_and_values(monkeypatch, terminal):
+    stream = FakeStream(terminal)
+    monkeypatch.setattr("sys.stderr", stream)
+    with log_writers.Progress(total=40, start=10, steps_per_epoch=20) as progress:
+        for _ in range(5):
+            progress.advance()
+        progress.log_metrics(15, loss=0.25, images_per_second=1234.5)
+        progress.print("step 15: f1 0.5")
+    assert "epoch 0.75" in stream.text and "loss 0.25" in stream.text
+    assert "step 15: f1 0.5\n" in stream.text
+    if not terminal:
+        assert "step 15 of 40 (38%), epoch 0.75: loss 0.25, images_per_second 1234\n" in stream.text
+        assert "\r" not in stream.text
