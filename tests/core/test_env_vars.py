@@ -80,9 +80,9 @@ def test_fusion_types_do_not_change_the_loss():
         pytest.skip("this version of jaxlib was not measured: its fusion types are not changed")
     program = """if True:
         import os
-        from affect_jax.core import environment
+        from affect_jax.core import env_vars
         if os.environ["FUSED"]:
-            environment.set_cpu_fusion_types()
+            env_vars.set_cpu_fusion_types()
             assert "fusion_type" in os.environ["XLA_FLAGS"]
         from tests.train import test_step
         print(*test_step.run("alexnet_one_tower", ("expression",), 1, count=50)[0])
@@ -156,9 +156,9 @@ def test_process_does_not_restart_without_benefit(record_restart, monkeypatch, m
 def test_restart_keeps_process_arguments_and_standard_input():
     program = """if True:
         import os, sys
-        from affect_jax.core import environment
+        from affect_jax.core import env_vars
         print(os.getpid(), flush=True)
-        environment.restart_with_huge_pages()
+        env_vars.restart_with_huge_pages()
         print(os.getpid(), sys.argv[1:], sys.stdin.read(), os.environ.get("GLIBC_TUNABLES"))
     """
     variables = {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": ""}
