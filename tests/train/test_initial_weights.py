@@ -261,7 +261,7 @@ def test_run_starts_from_the_file_and_resumes_from_its_checkpoint(data_folders, 
     assert "trunk.stage4_block2" not in capsys.readouterr().err
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.all_steps()[-1] == 4
-        arrays = checkpoints.read_arrays("last", ("params.model.trunk.", "batch_stats."))
+        arrays, _ = checkpoints.read_arrays("last", ("params.model.trunk.", "batch_stats."))
     for name, value in weight_mapping.flatten_by_name(params, batch_stats).items():
         if "trunk" in name:
             np.testing.assert_array_equal(arrays[name.replace("params.", "params.model.")], value)
