@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -19,6 +20,9 @@ from ml_collections import config_flags
 from affect_jax.core import env_vars
 from affect_jax.core.errors import UserError, first_line, is_out_of_memory
 from affect_jax.core.registry import suggest_name
+
+if TYPE_CHECKING:
+    from affect_jax.run.workdir import Workdir
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -163,8 +167,6 @@ def _dispatch() -> int:
     from affect_jax.config import MUTABLE_KEYS, from_dict, to_dict, with_absolute_paths
     from affect_jax.core import parallel
     from affect_jax.data.targets import prepare_dataset
-    from affect_jax.evaluate.checkpoint_evaluation import evaluate_checkpoint
-    from affect_jax.report import evaluation_page
     from affect_jax.run.checkpoints import Checkpoints
     from affect_jax.run.workdir import Workdir
     from affect_jax.train.experiment import check_config
@@ -185,12 +187,7 @@ def _dispatch() -> int:
         print(f"prepared: {prepare_dataset(config).data_path}")
         return 0
     if _MODE.value == "evaluate":
-        evaluated_config = config if has_config else from_dict(workdir.load_config())
-        evaluation = evaluate_checkpoint(
-            evaluated_config, workdir, checkpoint=_CHECKPOINT.value, split=_SPLIT.value
-        )
-        print(f"         {evaluation_page.write_report(evaluation)}")
-        return 0
+        return _evaluate(config, workdir)
     if not parallel.is_main():  # only the main process writes the workdir
         return train_and_evaluate(config, workdir)
     workdir.create()
@@ -200,6 +197,18 @@ def _dispatch() -> int:
             workdir.check_config(to_dict(config), MUTABLE_KEYS)
         workdir.save_config(to_dict(with_absolute_paths(config)))
         return train_and_evaluate(config, workdir)
+
+
+def _evaluate(config: Any, workdir: Workdir) -> int:
+    # Imported here: training does not load the report's libraries.
+    from affect_jax.evaluate.checkpoint_evaluation import evaluate_checkpoint
+    from affect_jax.report import evaluation_page
+
+    evaluation = evaluate_checkpoint(
+        config, workdir, checkpoint=_CHECKPOINT.value, split=_SPLIT.value
+    )
+    print(f"         {evaluation_page.write_report(evaluation)}")
+    return 0
 
 
 def _get_default_workdir() -> str:

@@ -253,14 +253,18 @@ class Checkpoints:
         """Calls `read` with the selected step; for `last`, with the newest intact step."""
         if checkpoint == "last" and self.all_steps():
             return self._read_newest(read, self.all_steps())
-        step = self._resolve_step(checkpoint)
+        step = self.resolve_step(checkpoint)
         try:
             return read(step)
         except DamagedCheckpointError as error:
             path = self.directory / str(step)
             raise UserError(f"checkpoint {path} cannot be restored: {error}") from error
 
-    def _resolve_step(self, checkpoint: str) -> int:
+    def resolve_step(self, checkpoint: str) -> int:
+        """Returns the step of `best`, `last` or a step. `best` without scores is the last one.
+
+        **Raises:** `UserError` if there is no such checkpoint.
+        """
         steps = self.all_steps()
         if not steps:
             raise UserError(f"{self.directory}: no checkpoint; train first")

@@ -66,6 +66,9 @@ def load_network(
         registries = {"trunk": models.TRUNKS, "head": models.HEADS}
         config_checks.check(config, registries=registries, name=str(workdir.config_path))
     network = create_network(config)
+    checkpoints = Checkpoints.from_config(config, workdir)
+    if checkpoint == "best" and checkpoints.best_step() is None:
+        checkpoint = "last"
     arrays, info = read_variables(workdir, config, checkpoint)
     path = workdir.path / "checkpoints" / str(info["step"])
     return TrainedNetwork(
@@ -90,8 +93,6 @@ def read_variables(
     """
     prefix = "ema." if config.ema_decay else "params.model."
     with Checkpoints.from_config(config, workdir) as checkpoints:
-        if checkpoint == "best" and checkpoints.best_step() is None:
-            checkpoint = "last"  # no checkpoint has a score
         arrays, info = checkpoints.read_arrays(checkpoint, (prefix, "batch_stats."))
     renamed = {
         f"params.{name.removeprefix(prefix)}" if name.startswith(prefix) else name: array
