@@ -55,7 +55,7 @@ def defaults() -> Config:
     config.data.name = "affectnet"  # registry `data.DATASETS`
     config.data.manual_dir = ""  # folder of the licensed release; synthetic_faces needs none
     config.data.data_dir = "data"  # folder of the prepared records; or gs://..., s3://...
-    config.data.options = ConfigDict()  # options of the data set, see its docstring
+    config.data.options = ConfigDict()  # options of the dataset, see its docstring
     config.data.image_size = 256  # side of the stored faces, pixels
     config.data.crop_size = 224  # side of the network's input, pixels
     config.data.num_classes = 8  # 8, or 7 for the protocol without contempt
@@ -104,12 +104,12 @@ def defaults() -> Config:
     config.log_every = 50  # steps between log lines
     config.skip_nonfinite = 0  # maximum number of steps with a non-finite loss or gradient
     config.images_every = ConfigDict({"epochs": 1.0, "steps": 0})  # of example faces in TensorBoard
-    config.profile = False  # trace steps 11 to 20 of this process for TensorBoard
+    config.profile = False  # trace steps 10 to 20 of this process for TensorBoard
     return config
 
 
 def variant(config: Config, dataset: str) -> Config:
-    """Returns the config for a data set; `configs/file.py:dataset` calls it.
+    """Returns the config for a dataset; `configs/file.py:dataset` calls it.
 
     **Arguments:**
 

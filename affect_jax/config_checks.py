@@ -92,7 +92,7 @@ ALLOWED_VALUES = (
     ("data.cache", ("none", "host", "device", "auto")),
 )
 BUILT_IN_DATASETS = ("affectnet", "synthetic_faces")
-"""Data sets whose splits and classes are known before they are prepared."""
+"""Datasets whose splits and classes are known before they are prepared."""
 
 DURATION_KEYS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
 
@@ -193,7 +193,7 @@ def _find_head_problems(
 def _find_evaluation_problems(
     config: Config, validate_score_name: ScoreNameValidator
 ) -> Iterator[str]:
-    """Checks the evaluation split and the checkpoint score of the built-in data sets."""
+    """Checks the evaluation split and the checkpoint score of the built-in datasets."""
     if config.data.name not in BUILT_IN_DATASETS:
         return
     if config.evaluation.split not in labels.SPLITS:

@@ -166,7 +166,7 @@ def _dispatch() -> int:
     # Imported here, after the flags are parsed: --help and wrong flags do not load JAX.
     from affect_jax.config import MUTABLE_KEYS, from_dict, to_dict, with_absolute_paths
     from affect_jax.core import parallel
-    from affect_jax.data.targets import prepare_dataset
+    from affect_jax.data.dataset import prepare_dataset
     from affect_jax.run.checkpoints import Checkpoints
     from affect_jax.run.workdir import Workdir
     from affect_jax.train.experiment import check_config

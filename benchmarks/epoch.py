@@ -40,7 +40,7 @@ import numpy as np
 from affect_jax.config import Config, defaults, from_dict, to_dict
 from affect_jax.core import env_vars, parallel
 from affect_jax.core.errors import first_line
-from affect_jax.data.targets import prepare_dataset
+from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = harness.create_parser(__doc__)
-    parser.add_argument("--data", default="synthetic_faces", help="name of a data set")
+    parser.add_argument("--data", default="synthetic_faces", help="name of a dataset")
     parser.add_argument("--manual_dir", default="", help="folder of its release")
     parser.add_argument("--num_faces", type=int, default=2048, help="faces of synthetic_faces")
     parser.add_argument(

@@ -31,7 +31,7 @@ from typing import Any
 from affect_jax.config import Config, defaults
 from affect_jax.core import env_vars
 from affect_jax.data import DATASETS, synthetic_faces
-from affect_jax.data.targets import prepare_dataset
+from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import FacesBuilder, FacesConfig, prepare_records
 from affect_jax.facs.render import random_face
 from affect_jax.run.workdir import Workdir

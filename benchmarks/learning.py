@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from affect_jax.config import Config, from_dict, to_dict
-from affect_jax.data.targets import prepare_dataset
+from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions, read_predictions

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = harness.create_parser(__doc__)
-    parser.add_argument("--data", default="synthetic_faces", help="name of a data set")
+    parser.add_argument("--data", default="synthetic_faces", help="name of a dataset")
     parser.add_argument("--manual_dir", default="", help="folder of its release")
     parser.add_argument("--num_faces", type=int, default=2048, help="faces of synthetic_faces")
     parser.add_argument("--image_size", type=int, default=256)
@@ -82,7 +82,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def prepare_split(args: argparse.Namespace, folder: str) -> Split:
-    """Prepares the data set in a temporary folder and opens its training split."""
+    """Prepares the dataset in a temporary folder and opens its training split."""
     spec: dict[str, Any] = {"name": args.data}
     if args.data == "synthetic_faces":
         spec |= {"num_training": args.num_faces, "num_validation": 8, "skew": "balanced"}
@@ -147,7 +147,7 @@ def decode_only(pool: concurrent.futures.Executor, jpegs: list[bytes], count: in
 
 
 class JpegFiles:
-    """A map-style data set of PyTorch: JPEG files, decoded by one of `decoders.DECODERS`."""
+    """A map-style dataset of PyTorch: JPEG files, decoded by one of `decoders.DECODERS`."""
 
     def __init__(self, folder: pathlib.Path, decoder: str):
         self.paths = sorted(folder.iterdir())

@@ -6,7 +6,7 @@
 The linear model is the logistic regression of scikit-learn on 32 x 32 standardised pixels, grey and
 colour, for several values of C. The best accuracy on the validation faces counts, which favours the
 linear model. Classes are equally frequent. `--run` adds the scores of a run that was trained and
-evaluated on the same data set:
+evaluated on the same dataset:
 
     python -m affect_jax.main --config=configs/resnet18_all.py:synthetic_faces
     python -m affect_jax.main --mode=evaluate --workdir=runs/resnet18_all-synthetic_faces

@@ -71,7 +71,7 @@ def create_contenders(size: int) -> dict[str, Callable[[int], Any]]:
 
     return {
         OURS: lambda index: random_face.sample_face(0, index, size=size),
-        "the same and JPEG, as in a data set": draw_and_encode,
+        "the same and JPEG, as in a dataset": draw_and_encode,
         "JPEG alone": encode,
         "Matplotlib: 9 lines through the 68 points": lambda index: plot(faces[index % 64]),
     }

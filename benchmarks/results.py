@@ -3,8 +3,8 @@
     python -m benchmarks.results runs/alexnet_weighted-synthetic_faces runs/resnet18_joint ...
 
 A run must have been evaluated (`--mode=evaluate`). Its row replaces the row of the same config,
-data and network between the markers in the file; other rows stay. Every config of configs/ has a
-row; a config without a run shows what it needs.
+data and network between the markers in the file; other rows stay. Every config of configs/
+has a row; without a run, the row names the data that the config needs.
 
 The folder of a run is named after its config. A suffix names the data if the config does not:
 `runs/alexnet_weighted-my-photographs` was trained on "my photographs".
@@ -90,7 +90,7 @@ def create_row(run: pathlib.Path) -> dict[str, str]:
 
 
 def describe_data(run: pathlib.Path, config: dict, evaluation: dict) -> str:
-    """Names the data set; "AffectNet" only if the scored faces are its validation split."""
+    """Names the dataset; "AffectNet" only if the scored faces are its validation split."""
     name = config["data"]["name"]
     if name in DATA:
         return DATA[name]

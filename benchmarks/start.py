@@ -4,7 +4,7 @@
     python -m benchmarks.start --config configs/resnet18_joint.py:synthetic_faces
 
 Each measurement starts a new process and ends when it exits or logs the first step. "Cold" starts
-with an empty compilation cache, "again" with one that a cold start has filled; the data set is
+with an empty compilation cache, "again" with one that a cold start has filled; the dataset is
 prepared beforehand. Lower bound: importing JAX alone. Comparison: the imports of PyTorch, and its
 first step of the same network on random images in eager mode, without compilation or data.
 """
@@ -119,7 +119,7 @@ def create_contenders(args: argparse.Namespace, folder: pathlib.Path) -> Contend
 
 
 def create_first_steps(args: argparse.Namespace, folder: pathlib.Path) -> Contenders:
-    """Prepares the data set and a compilation cache, then returns the first steps to measure."""
+    """Prepares the dataset and a compilation cache, then returns the first steps to measure."""
     data = f"--config.data.data_dir={folder / 'data'}"
     flags = [f"--config={args.config}", data, *args.flags]
     wait_for(["-c", PREPARE_SCRIPT, *flags])

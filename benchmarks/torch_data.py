@@ -1,4 +1,4 @@
-"""Reads faces in PyTorch: a data set of JPEG files, and the loader its documentation advises."""
+"""Reads faces in PyTorch: a dataset of JPEG files, and the loader its documentation advises."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_files(jpegs: Iterable[bytes], folder: pathlib.Path) -> None:
 
 
 class FaceFiles:
-    """A map-style data set of JPEG files, decoded by Pillow.
+    """A map-style dataset of JPEG files, decoded by Pillow.
 
     Training crops and mirrors at random, evaluation crops the centre. The crop is an array slice,
     which is the cheapest one, and the faces stay uint8.

@@ -1,6 +1,6 @@
 """ResNet18 for the intensities of 18 facial action units: masked, frequency-weighted cross entropy.
 
-Targets are annotated where the data set has annotations, else estimated from the 68 landmarks with
+Targets are annotated where the dataset has annotations, else estimated from the 68 landmarks with
 the rig (`affect_jax.facs.rig`). The log reports the number of each. AffectNet has landmarks only,
 so a network trained on it learns to predict the rig's estimates from pixels.
 Ours: needs AffectNet; docs/results.md has results on rendered faces.

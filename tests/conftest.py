@@ -20,7 +20,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 os.environ.setdefault("XDG_CACHE_HOME", str(REPOSITORY / ".pytest_cache" / "home"))
 
 import pytest  # noqa: E402
-from absl import flags  # noqa: E402
+from absl import flags, logging  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
@@ -37,3 +37,11 @@ def real_faces() -> pathlib.Path:
     if not (path / "training.csv").is_file():
         pytest.skip(f"no photographs at {path}; set AFFECT_JAX_REAL_FACES to a release's folder")
     return path
+
+
+@pytest.fixture
+def logged_warnings(monkeypatch) -> list[str]:
+    """The warnings that absl logs during the test."""
+    messages: list[str] = []
+    monkeypatch.setattr(logging, "warning", lambda text, *values: messages.append(text % values))
+    return messages

@@ -90,7 +90,7 @@ def test_exported_model_reproduces_the_predictions_of_evaluation(trained, monkey
     folder, _, _ = trained
     onnxruntime = pytest.importorskip("onnxruntime")
     from affect_jax.data import decoding
-    from affect_jax.data.targets import prepare_dataset
+    from affect_jax.data.dataset import prepare_dataset
     from affect_jax.data.tfds_builder import open_split
     from affect_jax.export.__main__ import main as export
     from affect_jax.run.trained_network import load_network
@@ -223,7 +223,7 @@ def test_evaluating_a_folder_without_a_run(tmp_path):
 def test_resume_with_another_config_lists_the_differences(trained):
     folder, _, flags = trained
     message = error_message(run_main(*flags, "--config.learning_rate=0.5", folder=folder))
-    assert "learning_rate: the run has 0.02, now 0.5" in message
+    assert "learning_rate: saved 0.02, new 0.5" in message
 
 
 def test_help_lists_the_flags(tmp_path):

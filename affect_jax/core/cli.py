@@ -19,6 +19,14 @@ class ArgumentParser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the flags")
 
 
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds `--workdir` (or `--checkpoint`) and `--step`, which select a checkpoint of a run."""
+    parser.add_argument(
+        "--workdir", "--checkpoint", required=True, metavar="RUN", help="folder of a run"
+    )
+    parser.add_argument("--step", default="best", help="checkpoint: best, last or a step number")
+
+
 Main = Callable[[Sequence[str] | None], int]
 
 

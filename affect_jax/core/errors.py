@@ -40,9 +40,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python, the system, a decoder or XLA means that memory ran out."""
     if isinstance(error, MemoryError):
         return True
-    if (
-        isinstance(error, OSError) and error.errno is not None
-    ):  # errors that Pillow raises have no errno
+    if isinstance(error, OSError) and error.errno is not None:  # those of Pillow have no errno
         return error.errno == errno.ENOMEM
     message = "" if isinstance(error, UserError) else str(error).lower()
     return any(phrase in message for phrase in _OUT_OF_MEMORY_PHRASES)

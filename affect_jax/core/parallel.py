@@ -54,8 +54,8 @@ def initialize() -> None:
             options = {"num_processes": int(count), "process_id": int(index)}
         except (KeyError, ValueError):
             raise UserError(
-                f"{', '.join(variables)} is set: set all of {', '.join(PROCESS_VARIABLES)}, to "
-                "host:port of process 0, a number and a number; or none of them"
+                f"{', '.join(variables)} is set: set all of {', '.join(PROCESS_VARIABLES)} "
+                "(host:port of process 0, number of processes, index of this process), or none"
             ) from None
         options["coordinator_address"] = address
     elif "AFFECT_JAX_CLUSTER" not in os.environ:
@@ -140,14 +140,14 @@ def _remove_jax_sigterm_handler() -> None:
         _jax_sigterm_handlers[:] = [handler]
 
 
-def reached_agreed_stop(num_updates: int) -> bool:
+def reached_agreed_stop(num_dispatches: int) -> bool:
     """Whether a process announced a stop and all processes stop after this dispatch.
 
     Every process must call it after each dispatch, with the number of dispatches since its start.
     It does not wait for the devices. Within a second or two, JAX's coordination service makes the
     processes agree on the dispatch that follows the latest one of any process.
     """
-    return multihost_utils.reached_preemption_sync_point(num_updates)
+    return multihost_utils.reached_preemption_sync_point(num_dispatches)
 
 
 def exit_if_multiprocess(exit_code: int) -> None:

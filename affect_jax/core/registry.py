@@ -172,12 +172,16 @@ def import_submodules(package: str) -> None:
 
 
 def require_option(
-    kind: str, option: str, value: Any, is_valid: Callable[[Any], bool], requirement: str
+    option: str, value: Any, is_valid: Callable[[Any], bool], requirement: str
 ) -> None:
     """Checks the value of a numeric option.
+
+    **Arguments:**
+
+    - `option`: its name, for the message, such as `optimizer.momentum`.
 
     **Raises:** `UserError` unless it is a finite number for which `is_valid` holds.
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (is_number and math.isfinite(value) and is_valid(value)):
-        raise UserError(f"{kind}.{option} = {value!r}: must be {requirement}")
+        raise UserError(f"{option} = {value!r}: must be {requirement}")

@@ -1,10 +1,10 @@
-"""Data sets, and the pipeline from their records to batches.
+"""Datasets, and the pipeline from their records to batches.
 
-A data set is a function in the registry `DATASETS`. Its keyword arguments are its options and
+A dataset is a function in the registry `DATASETS`. Its keyword arguments are its options and
 always include `manual_dir`, `data_dir` and `image_size`. It returns a prepared `tfds` builder whose
 records have the features of `affect_jax.data.tfds_builder.face_features`.
 `registry.import_submodules("affect_jax.data")` imports all modules of this package, so that each
-data set in a file of this folder is registered.
+dataset in a file of this folder is registered.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def missing_release_error(folder: pathlib.Path | None, variant: str, problem: st
     return UserError(
         f"AffectNet is missing ({location})",
         [
-            "AffectNet is a data set of a million faces from the web, 440,000 of them annotated by"
+            "AffectNet is a dataset of a million faces from the web, 440,000 of them annotated by"
             " hand with expression, valence and arousal (Mollahosseini et al. 2017).",
             "It needs a licence from its authors (University of Denver):"
             " http://mohammadmahoor.com/affectnet/",

@@ -1,4 +1,4 @@
-"""Base class of data sets made from image files: reads rows, and lists and limits unusable ones."""
+"""Base class of datasets made from image files: reads rows, and lists and limits unusable ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MIN_ROWS_FOR_WORKERS = 400
 
 @dataclasses.dataclass(eq=False)
 class ImageFilesConfig(FacesConfig):
-    """A data set made from image files.
+    """A dataset made from image files.
 
     **Arguments:**
 

@@ -2,9 +2,9 @@
 
     --config.data.data_dir=gs://bucket/faces    # s3://, az://: any protocol of fsspec
 
-Records are read at random, and ArrayRecord opens only local files. A data set is therefore
+Records are read at random, and ArrayRecord opens only local files. A dataset is therefore
 downloaded before the first step, and each file is checked against its stored hash. If the store
-lacks the data set, it is prepared locally and uploaded with `prepared.json` last: a folder in the
+lacks the dataset, it is prepared locally and uploaded with `prepared.json` last: a folder in the
 store without this file is incomplete.
 """
 
@@ -30,7 +30,7 @@ from affect_jax.data.worker_processes import print_line
 
 
 class ObjectStore:
-    """A folder of data sets in an object store.
+    """A folder of datasets in an object store.
 
     **Arguments:** `url`: URL of the folder.
 
@@ -44,9 +44,9 @@ class ObjectStore:
         self.local_folder = cache_folder("records") / digest
 
     def download(self, folder: pathlib.Path) -> bool:
-        """Downloads a data set to `folder`, which is below `local_folder`; all of it or nothing.
+        """Downloads a dataset to `folder`, which is below `local_folder`; all of it or nothing.
 
-        **Returns:** False if the store has no data set there, or an incomplete one.
+        **Returns:** False if the store has no dataset there, or an incomplete one.
 
         **Raises:** `UserError` if a file differs from its stored hash, or if the store cannot be
         reached.
@@ -67,7 +67,7 @@ class ObjectStore:
         return True
 
     def upload(self, folder: pathlib.Path) -> None:
-        """Uploads a prepared data set.
+        """Uploads a prepared dataset.
 
         **Raises:** `UserError` if the store cannot be written.
         """
@@ -109,5 +109,5 @@ def _verify_hashes(folder: pathlib.Path, url: str) -> None:
                 shutil.rmtree(folder)
                 raise UserError(
                     f"{url}/{name}: the file is missing or differs from its recorded hash; "
-                    "delete that folder in the store to prepare the data set again"
+                    "delete that folder in the store to prepare the dataset again"
                 )

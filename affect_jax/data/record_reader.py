@@ -122,11 +122,11 @@ class Records(Sequence):
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split of a prepared data set.
+    """One split of a prepared dataset.
 
     **Arguments:**
 
-    - `name`: `training`, `validation` or another split of the data set.
+    - `name`: `training`, `validation` or another split of the dataset.
     - `records`: random access to its N records, images still encoded.
     - `classes`: names of the expressions, in the order of their ids.
     - `fingerprint`: 64 hexadecimal digits that change with any byte of the records or labels.
@@ -268,9 +268,9 @@ class BackgroundVerification:
 
 
 def damaged_file_error(path: epath.Path, problem: str) -> UserError:
-    """Creates the error for a damaged file of a prepared data set."""
+    """Creates the error for a damaged file of a prepared dataset."""
     return UserError(
-        f"{path}: {problem}; delete the folder {path.parent} to prepare the data set again"
+        f"{path}: {problem}; delete the folder {path.parent} to prepare the dataset again"
     )
 
 

@@ -1,7 +1,7 @@
 """Writes records like `tfds`, but without TensorFlow and in a fraction of the time.
 
 `tfds` creates its shuffler and serializer itself; `patched_tfds_io` replaces both. Readers of the
-data sets see no difference.
+datasets see no difference.
 """
 
 from __future__ import annotations

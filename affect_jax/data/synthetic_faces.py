@@ -1,4 +1,4 @@
-"""Rendered faces with exact labels: the data set that needs no licence and no download.
+"""Rendered faces with exact labels: the dataset that needs no licence and no download.
 
 `affect_jax.facs` renders faces from facial action units. `affect_jax.facs.render.random_face`
 describes what varies between faces, and how the labels follow from the action units.
@@ -146,7 +146,7 @@ def synthetic_faces(
 
     **Arguments:**
 
-    - `manual_dir`: not used; this data set reads no files.
+    - `manual_dir`: not used; this dataset reads no files.
     - `data_dir`: folder for the records, which are written to a subfolder named after the options.
     - `image_size`: side of the stored faces, pixels.
     - `num_training`, `num_validation`: faces in each split, 1 to 10,000,000.

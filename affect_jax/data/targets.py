@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from affect_jax.config import Config, to_dict
+from affect_jax.config import Config
 from affect_jax.core import labels
 from affect_jax.core.batch import Batch, make_targets
 from affect_jax.core.errors import UserError
-from affect_jax.data import DATASETS, record_reader
+from affect_jax.data import record_reader
 from affect_jax.data.record_reader import Split
-from affect_jax.data.tfds_builder import FacesBuilder
 from affect_jax.facs import estimation
 
 
@@ -20,10 +19,8 @@ def load_targets(config: Config, split: Split) -> tuple[Batch, str]:
     **Returns:** the targets, see `batch.make_targets`, and a sentence for the log; the sentence is
     empty if no head predicts action units.
     """
-    columns, label_source = (
-        split.columns(*(name for name in record_reader.COLUMNS if name != "id")),
-        "",
-    )
+    columns = split.columns(*(name for name in record_reader.COLUMNS if name != "id"))
+    label_source = ""
     if "action_units" in config.heads:
         if labels.NON_FACE in split.classes:  # it has landmarks but no muscles
             empty = columns["expression"] == split.classes.index(labels.NON_FACE)
@@ -61,27 +58,14 @@ def count_classes(targets: dict[str, np.ndarray], num_classes: int) -> np.ndarra
     return np.bincount(classes, minlength=num_classes)
 
 
-def prepare_dataset(config: Config) -> FacesBuilder:
-    """Returns the builder of the configured data set; the first call writes its records.
-
-    **Raises:** `UserError` if the data are missing or cannot be used.
-    """
-    return DATASETS.create(
-        {"name": config.data.name, **to_dict(config.data.options)},
-        manual_dir=config.data.manual_dir,
-        data_dir=config.data.data_dir,
-        image_size=config.data.image_size,
-    )
-
-
 def select_class_names(split: Split, num_classes: int) -> tuple[str, ...]:
-    """Names of the classes that are predicted: the first `num_classes` classes of the data set.
+    """Names of the classes that are predicted: the first `num_classes` classes of the dataset.
 
-    **Raises:** `UserError` if the data set has fewer classes.
+    **Raises:** `UserError` if the dataset has fewer classes.
     """
     if num_classes > len(split.classes):
         raise UserError(
-            f"data.num_classes = {num_classes}: the data set has {len(split.classes)} classes "
+            f"data.num_classes = {num_classes}: the dataset has {len(split.classes)} classes "
             f"({', '.join(split.classes)})"
         )
     return split.classes[:num_classes]

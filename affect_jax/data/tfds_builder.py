@@ -1,4 +1,4 @@
-"""Base class of data sets of faces: their record features, preparation and opening.
+"""Base class of datasets of faces: their record features, preparation and opening.
 
     config = FacesConfig(name="mine", image_size=256)
     builder = prepare_records(MyFaces(data_dir="data", config=config))
@@ -133,7 +133,7 @@ def make_record(
 
 @dataclasses.dataclass(eq=False)
 class FacesConfig(tfds.core.BuilderConfig):
-    """A variant of a data set. Its name is the folder's, so variants need different names.
+    """A variant of a dataset. Its name is the folder's, so variants need different names.
 
     **Arguments:**
 
@@ -149,7 +149,7 @@ Builder = TypeVar("Builder", bound="FacesBuilder")
 
 
 class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base class of data sets of faces.
+    """Base class of datasets of faces.
 
     A subclass implements `_split_generators`: split -> iterable of (id, record). It may fill
     `counts[split]` with `read`, `written` and `skipped`, and override `source_hashes`. Records are
@@ -178,7 +178,7 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 raise
             raise UserError(
                 f"{folder / config.name}: the description of its records cannot be read "
-                f"({first_line(error, 99)}); delete that folder to prepare the data set again"
+                f"({first_line(error, 99)}); delete that folder to prepare the dataset again"
             ) from error
 
     def source_hashes(self) -> dict[str, str]:

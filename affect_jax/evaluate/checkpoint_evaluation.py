@@ -8,7 +8,7 @@ import pathlib
 from affect_jax.config import Config, config_digest
 from affect_jax.core import parallel
 from affect_jax.data import record_reader
-from affect_jax.data.targets import prepare_dataset
+from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.evaluate.scoring import score_table, writing_to

@@ -30,10 +30,10 @@ def score_file(
 
     **Raises:** `UserError` that names the problem of the table.
     """
-    if draws < 1 or bootstrap < 0:
-        raise UserError(
-            f"--draws={draws} --bootstrap={bootstrap}: out of range; the minimum is 1 and 0"
-        )
+    if draws < 1:
+        raise UserError(f"--draws={draws}: must be 1 or more")
+    if bootstrap < 0:
+        raise UserError(f"--bootstrap={bootstrap}: must be 0 or more")
     table = read_predictions(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     about = {"predictions": str(path), "sha256": digest} | ({"data": data} if data else {})

@@ -13,7 +13,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.core.cli import ArgumentParser, handle_cli_errors
+from affect_jax.core.cli import ArgumentParser, add_run_flags, handle_cli_errors
 from affect_jax.core.errors import UserError
 
 
@@ -23,11 +23,8 @@ def create_parser() -> argparse.ArgumentParser:
         description="Exports a network to StableHLO, ONNX or safetensors, with a model card.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--workdir", "--checkpoint", required=True, metavar="RUN", help="folder of a run"
-    )
+    add_run_flags(parser)
     parser.add_argument("--format", required=True, choices=("stablehlo", "onnx", "safetensors"))
-    parser.add_argument("--step", default="best", help="checkpoint: best, last or a step number")
     parser.add_argument(
         "--out", type=pathlib.Path, help="output folder; default: RUN/export/FORMAT"
     )

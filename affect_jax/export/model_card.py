@@ -312,7 +312,7 @@ GROUP_SCORES_NOTE = (
     "is unknown."
 )
 NO_GROUPS_NOTE = (
-    "This data set has no group labels: the performance by age, gender, skin colour or culture is "
+    "This dataset has no group labels: the performance by age, gender, skin colour or culture is "
     "unknown. Measure it before any use: `--groups=FILE.csv`, with a column `id` and one column "
     "for each grouping, adds the scores of each group to this card."
 )

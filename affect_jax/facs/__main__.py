@@ -1,4 +1,4 @@
-"""Command that estimates the action units of each face of a data set from its landmarks.
+"""Command that estimates the action units of each face of a dataset from its landmarks.
 
     python -m affect_jax.facs --manual_dir=/path/to/AffectNet --out=units.csv
     python -m affect_jax.facs --prepared=data/affectnet/manual_256/1.1.0 --out=units.csv
@@ -34,7 +34,7 @@ MAX_PRINTED_PROBLEMS = 5  # rows with unreadable values
 
 
 class LabelledFaces(NamedTuple):
-    """Labels and landmarks of the n faces of a data set.
+    """Labels and landmarks of the n faces of a dataset.
 
     - `ids`, `splits`: str [n].
     - `expressions`: str [n], names; "" for a face without expression.
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument(
         "--prepared",
         type=pathlib.Path,
-        help="folder of a prepared data set (contains prepared.json)",
+        help="folder of a prepared dataset (contains prepared.json)",
     )
     source.add_argument(
         "--recovery",
@@ -112,7 +112,7 @@ def print_report(faces: LabelledFaces, out: pathlib.Path | None) -> None:
     from affect_jax.facs.estimation import estimate
 
     if not len(faces.ids):
-        raise UserError("the data set has no faces: its tables contain only a header")
+        raise UserError("the dataset has no faces: its tables contain only a header")
     estimates = estimate(faces.landmarks)
     if out:  # before printing, which fails if the reader closed the pipe
         write_csv(faces, estimates, out)
@@ -139,7 +139,7 @@ def print_report(faces: LabelledFaces, out: pathlib.Path | None) -> None:
 
 
 def write_csv(faces: LabelledFaces, estimates: Estimate, out: pathlib.Path) -> None:
-    """Writes one row per face, in the order of the data set."""
+    """Writes one row per face, in the order of the dataset."""
     import numpy as np
 
     from affect_jax.facs.action_units import UNITS
@@ -222,9 +222,9 @@ def _read_row(row: Row) -> tuple[str, np.ndarray | None, list[str]]:
 
 
 def read_prepared(folder: pathlib.Path) -> LabelledFaces:
-    """Reads the labels of a prepared data set.
+    """Reads the labels of a prepared dataset.
 
-    **Raises:** `UserError` if the data set is missing or damaged.
+    **Raises:** `UserError` if the dataset is missing or damaged.
     """
     import numpy as np
     import tensorflow_datasets as tfds
@@ -233,7 +233,7 @@ def read_prepared(folder: pathlib.Path) -> LabelledFaces:
 
     if not (folder / record_reader.PREPARED_FILE).is_file():
         raise UserError(
-            f"--prepared={folder}: no prepared data set, {record_reader.PREPARED_FILE} is missing"
+            f"--prepared={folder}: no prepared dataset, {record_reader.PREPARED_FILE} is missing"
         )
     try:
         builder = tfds.builder_from_directory(str(folder))

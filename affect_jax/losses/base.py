@@ -6,7 +6,6 @@ Every term of this package is a `LossTerm` registered in `LOSSES`.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import Registry, describe_unknown_name
+from affect_jax.core.registry import Registry, describe_unknown_name, require_option
 
 Sums = dict[str, jax.Array]
 
@@ -55,10 +54,7 @@ class LossTerm:
 
     def require(self, option: str, is_valid: Callable[[Any], bool], requirement: str) -> None:
         """Raises `UserError` unless the option is a finite number for which `is_valid` is true."""
-        value = getattr(self, option)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and is_valid(value)):
-            raise UserError(f"{option} = {value!r}: must be {requirement}")
+        require_option(option, getattr(self, option), is_valid, requirement)
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         """The loss of each example, or of each of its units, in the shape of the mask."""

@@ -93,7 +93,7 @@ class DetectedFaces(NamedTuple):
 
     - `size`: width and height of the upright image; (0, 0) if it is unreadable.
     - `boxes`, `confidence`: as in `Prediction`, [n, 4] and [n].
-    - `crops`: uint8 [n, S, S, 3], the faces as a prepared data set stores them.
+    - `crops`: uint8 [n, S, S, 3], the faces as a prepared dataset stores them.
     - `reason`: why the image has no face, or "".
     - `pixels`: uint8 [height, width, 3], upright; None unless requested.
     """
@@ -120,7 +120,7 @@ class Predictor:
 
     - `trained`: the network.
     - `detector`: a name in `detection.DETECTORS`, or a function of type `detection.Detector`.
-    - `margin`: fraction of a detected box to add on each side; None: the margin of the data set
+    - `margin`: fraction of a detected box to add on each side; None: the margin of the dataset
       that the network was trained on.
     - `batch_size`: number of faces in one forward pass; smaller batches are padded.
 
@@ -161,7 +161,7 @@ class Predictor:
     def load(
         cls, run: str | os.PathLike[str], *, step: str | int = "best", **options: Any
     ) -> Predictor:
-        """Loads the network from a run's folder; the run's data set is not needed.
+        """Loads the network from a run's folder; the run's dataset is not needed.
 
         **Arguments:**
 
@@ -354,10 +354,10 @@ _OUTPUT_WIDTHS = {"expression": 0, "valence_arousal": 2, "action_units": len(UNI
 
 
 def _default_margin(config: Config) -> float:
-    """The margin with which the faces of the run's data set were cropped."""
+    """The margin with which the faces of the run's dataset were cropped."""
     if "margin" in config.data.options:
         return config.data.options.margin
-    import_submodules("affect_jax.data")  # registers the data sets
+    import_submodules("affect_jax.data")  # registers the datasets
     parameters = inspect.signature(data.DATASETS[config.data.name]).parameters
     if "margin" in parameters:
         return parameters["margin"].default

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from affect_jax.core.cli import add_run_flags
 from affect_jax.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
 
 def add_predictor_flags(parser: argparse.ArgumentParser) -> None:
     """Adds `--workdir` (or `--checkpoint`), `--step`, `--detector` and `--margin` to a parser."""
-    parser.add_argument(
-        "--workdir", "--checkpoint", required=True, metavar="RUN", help="folder of a run"
-    )
-    parser.add_argument("--step", default="best", help="checkpoint: best, last or a step number")
+    add_run_flags(parser)
     parser.add_argument(
         "--detector",
         default="libfacedetection",

@@ -78,7 +78,7 @@ def render_html(compared: Sequence[Run], changes: Sequence[Scores]) -> str:
     reasons = [
         published_scores.why_not_comparable(run.metadata, run.predictions) for run in compared
     ]
-    # The same faces may have been scored under different data set names.
+    # The same faces may have been scored under different dataset names.
     least_comparable = next(
         (run for run, reason in zip(compared, reasons, strict=True) if reason), first
     )

@@ -103,7 +103,7 @@ def has_paper_classes(classes: tuple[str, ...]) -> bool:
 def why_not_comparable(metadata: Mapping[str, Any], predictions: Predictions) -> str:
     """Explains why a run is not comparable with the paper; an empty string if it is.
 
-    The data set's name is not sufficient, because the same code reads other faces in AffectNet's
+    The dataset's name is not sufficient, because the same code reads other faces in AffectNet's
     layout. AffectNet's validation split has 500 faces of each expression; counts may differ by 2 %
     because of unreadable files.
 
@@ -114,9 +114,9 @@ def why_not_comparable(metadata: Mapping[str, Any], predictions: Predictions) ->
     """
     name = metadata["data"] if "data" in metadata else ""
     if not name:
-        return "The data set of these predictions is not named."
+        return "The dataset of these predictions is not named."
     if name != "affectnet":
-        return f"The data set is {name}, not AffectNet."
+        return f"The dataset is {name}, not AffectNet."
     if "split" in metadata and metadata["split"] != "validation":
         split = metadata["split"]
         return f"These are faces of the {split} split; published scores are on other splits."

@@ -17,7 +17,7 @@ DATA_NAMES = {
     "affectnet": "AffectNet",
     "synthetic_faces": "rendered faces (synthetic_faces)",
 }
-"""Display names of data sets; others are displayed by their own name."""
+"""Display names of datasets; others are displayed by their own name."""
 
 
 def summarize(run: Run) -> list[tuple[str, Pairs]]:
@@ -35,7 +35,7 @@ def summarize(run: Run) -> list[tuple[str, Pairs]]:
 
 
 def describe_data(run: Run) -> str:
-    """Returns the data set's display name, `data of unknown origin` if it is not named."""
+    """Returns the dataset's display name, `data of unknown origin` if it is not named."""
     name = run.metadata["data"] if "data" in run.metadata else ""
     if name == "affectnet" and published_scores.why_not_comparable(run.metadata, run.predictions):
         return "faces in AffectNet’s layout"
@@ -110,7 +110,7 @@ def _format_loss(loss: Mapping[str, Any]) -> str:
 
 def _summarize_data(run: Run) -> Pairs:
     metadata = run.metadata
-    pairs = [("data set", describe_data(run))]
+    pairs = [("dataset", describe_data(run))]
     pairs += [(k, str(metadata[k])) for k in ("split",) if k in metadata]
     pairs.append(("faces", f"{len(run.predictions):,}"))
     predictions = run.predictions

@@ -6,7 +6,7 @@
 
 `table7` has F1 by class and strategy, `strategies` the other categorical scores, `dimensional` the
 scores of valence and arousal. On AffectNet the paper's scores are in the same table, below the
-run's. On other data they are in a separate table that names their data set.
+run's. On other data they are in a separate table that names their dataset.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Table:
 
     **Arguments:**
 
-    - `title`: content and data set.
+    - `title`: content and dataset.
     - `rows`: row headers.
     - `columns`: the columns.
     """
@@ -203,7 +203,7 @@ def _describe_data(run: Run) -> str:
 
 
 def _create_published_table(title: str, rows: Sequence[str], columns: Sequence[Column]) -> Table:
-    source = f"Data: AffectNet, {columns[0].published_split}; a different data set than above."
+    source = f"Data: AffectNet, {columns[0].published_split}; a different dataset than above."
     return Table(f"{title}. {source}", rows, columns)
 
 
@@ -288,7 +288,7 @@ def _latex_group_row(columns: Sequence[Column]) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """Formats one line per score, so that each score is next to the name of its data set."""
+    """Formats one line per score, so that each score is next to the name of its dataset."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     header = ("data", "source", "column", "row", "score", "value", "low", "high", "mean over", "of")

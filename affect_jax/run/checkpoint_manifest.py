@@ -78,12 +78,12 @@ def check_arrays(saved: dict[str, dict[str, Any]], expected: dict[str, Any]) -> 
     if differing_names:
         owner = "the checkpoint" if differing_names[0] in saved else "the config's model"
         raise DamagedCheckpointError(
-            f"it is of another model: only {owner} has {differing_names[0]}"
+            f"it belongs to another model: only {owner} has {differing_names[0]}"
         )
     for name, leaf in expected.items():
         shape, dtype = saved[name]["shape"], saved[name]["dtype"]
         if list(leaf.shape) != shape or str(leaf.dtype) != dtype:
             raise DamagedCheckpointError(
-                f"it is of another model: {name} is {dtype} {shape}, "
+                f"it belongs to another model: {name} is {dtype} {shape}, "
                 f"not {leaf.dtype} {list(leaf.shape)}"
             )

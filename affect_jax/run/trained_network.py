@@ -121,7 +121,7 @@ def _arrays_to_tree(
 
 
 def class_names(config: Config) -> tuple[str, ...]:
-    """Returns the class names of the expression head, from the config's data set."""
+    """Returns the class names of the expression head, from the config's dataset."""
     if "expression" not in config.heads:
         return ()
     options = config.data.options

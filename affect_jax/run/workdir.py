@@ -146,7 +146,7 @@ class Workdir:
             saved_value = saved_values.get(key, "missing")
             new_value = new_values.get(key, "missing")
             if (key in saved_values, saved_value) != (key in new_values, new_value):
-                problems.append(f"{key}: the run has {saved_value!r}, now {new_value!r}")
+                problems.append(f"{key}: saved {saved_value!r}, new {new_value!r}")
         if problems:
             raise UserError(
                 f"{self.path} contains a run with another config; use another --workdir, or omit "

@@ -98,7 +98,7 @@ def _agree_on_cache(config: Config, num_faces: int) -> tuple[str, str]:
     )
     agreed = order[parallel.process_max(order.index(cache))]
     if agreed != cache:
-        reason = f"cache {agreed}: another process of the run has too little memory for more"
+        reason = f"cache {agreed}: the process of this run with the least memory decides"
     return agreed, reason
 
 

@@ -14,7 +14,8 @@ import jax
 from affect_jax.config import Config
 from affect_jax.core import parallel
 from affect_jax.data import record_reader
-from affect_jax.data.targets import load_targets, prepare_dataset
+from affect_jax.data.dataset import prepare_dataset
+from affect_jax.data.targets import load_targets
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.run.checkpoints import Checkpoints
@@ -75,41 +76,42 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
         profiler = stack.enter_context(Profiler.from_config(config, workdir))
         # Signals before this point end the process at once: there is no step to save.
         stop = stack.enter_context(StopRequest(parallel.announce_stop))
-        run = PeriodicActions(
+        actions = PeriodicActions(
             config, workdir, intervals, checkpoints, evaluator, stop, log, training, rows,
             verification,
         )  # fmt: skip
         train_step = create_train_step(experiment, resident=feed.resident)
-        state = train(run, train_step, state, feed, profiler)
-        return run.finish(state)
+        state = train(actions, train_step, state, feed, profiler)
+        return actions.finish(state)
 
 
 def train(
-    run: PeriodicActions,
+    actions: PeriodicActions,
     train_step: Callable,
     state: TrainState,
     feed: device_feeds.Feed,
     profiler: Profiler,
 ) -> TrainState:
     """Updates the state until the last step, or until a signal stops the run."""
-    intervals, step = run.intervals, int(state.step)
+    intervals, start = actions.intervals, int(state.step)
+    step = start
     state = parallel.replicate(state)
     while step < intervals.total:
+        profiler.before_dispatch(step - start, state)
         with jax.transfer_guard("disallow"):  # explicit transfers only
             inputs, count = next(feed)
             state, metrics = train_step(state, *inputs)
         step += count
-        profiler.step(count, metrics)
-        all_finite = run.log.add(metrics, count)
-        stopping = run.should_stop()
+        all_finite = actions.log.add(metrics, count)
+        stopping = actions.should_stop()
         evaluating, saving = intervals.is_due("evaluate", step), intervals.is_due("save", step)
         if evaluating or saving or stopping or not all_finite or intervals.is_due("log", step):
-            run.log.flush(step, feed.waited_seconds)
+            actions.log.flush(step, feed.waited_seconds)
         if intervals.is_due("images", step):
-            run.draw_training_faces(step)
-        scores = run.evaluate(step, state) if evaluating and not stopping else None
+            actions.draw_training_faces(step)
+        scores = actions.evaluate(step, state) if evaluating and not stopping else None
         if saving or stopping:
-            run.save(step, state, scores)
+            actions.save(step, state, scores)
         if stopping:
             break
     return state

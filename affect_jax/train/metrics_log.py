@@ -53,8 +53,8 @@ class MetricsLog:
         count, start = count_parameters(state.params), int(state.step)
         training, validation = splits
         self.print(
-            f"{config.trunk.name}, {count:,} parameters; {len(training):,} faces to train on, "
-            f"{len(validation):,} to evaluate; "
+            f"{config.trunk.name}, {count:,} parameters; {len(training):,} training faces, "
+            f"{len(validation):,} evaluation faces; "
             f"{jax.device_count()} x {jax.devices()[0].device_kind}; "
             f"{intervals.total:,} steps of {config.batch_size}, {intervals.steps_per_epoch:,} an "
             "epoch" + (f"; resuming from step {start:,}" if start else "")

@@ -53,7 +53,7 @@ def sgd(
       multiplies the whole update, including weight decay. The longest matching key applies; without
       a match the factor is 1. A factor of 0 freezes the part and excludes it from `clip_norm`.
     """
-    require_option("optimizer", "momentum", momentum, lambda v: 0 <= v < 1, "in [0, 1)")
+    require_option("optimizer.momentum", momentum, lambda v: 0 <= v < 1, "in [0, 1)")
     return _apply_rates(
         rates,
         *_clip(clip_norm),
@@ -80,8 +80,7 @@ def adam(
     - `weight_decay`, `clip_norm`, `rates`: as for `sgd`; the gradient of the penalty enters the
       moments.
     """
-    require_option("optimizer", "beta1", beta1, lambda v: 0 <= v < 1, "in [0, 1)")
-    require_option("optimizer", "beta2", beta2, lambda v: 0 <= v < 1, "in [0, 1)")
+    _require_betas(beta1, beta2)
     return _apply_rates(
         rates,
         *_clip(clip_norm),
@@ -108,14 +107,18 @@ def adamw(
     - `weight_decay`: each step subtracts learning rate x `weight_decay` x weight, for the same
       parameters as in `sgd`.
     """
-    require_option("optimizer", "beta1", beta1, lambda v: 0 <= v < 1, "in [0, 1)")
-    require_option("optimizer", "beta2", beta2, lambda v: 0 <= v < 1, "in [0, 1)")
-    require_option("optimizer", "weight_decay", weight_decay, lambda v: v >= 0, "0 or more")
+    _require_betas(beta1, beta2)
+    require_option("optimizer.weight_decay", weight_decay, lambda v: v >= 0, "0 or more")
     return _apply_rates(
         rates,
         *_clip(clip_norm),
         optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=weight_decay_mask),
     )
+
+
+def _require_betas(beta1: float, beta2: float) -> None:
+    for name, value in (("beta1", beta1), ("beta2", beta2)):
+        require_option(f"optimizer.{name}", value, lambda v: 0 <= v < 1, "in [0, 1)")
 
 
 def weight_decay_mask(params: Any) -> Any:
@@ -124,13 +127,15 @@ def weight_decay_mask(params: Any) -> Any:
 
 
 def _weight_decay(weight_decay: float) -> list[optax.GradientTransformation]:
-    require_option("optimizer", "weight_decay", weight_decay, lambda v: v >= 0, "0 or more")
-    return [optax.add_decayed_weights(weight_decay, mask=weight_decay_mask)] if weight_decay else []
+    require_option("optimizer.weight_decay", weight_decay, lambda v: v >= 0, "0 or more")
+    if not weight_decay:
+        return []
+    return [optax.add_decayed_weights(weight_decay, mask=weight_decay_mask)]
 
 
 def _clip(clip_norm: float) -> list[optax.GradientTransformation]:
     require_option(
-        "optimizer", "clip_norm", clip_norm, lambda v: v >= 0, "positive, or 0 for no clipping"
+        "optimizer.clip_norm", clip_norm, lambda v: v >= 0, "positive, or 0 for no clipping"
     )
     return [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
 
@@ -146,7 +151,7 @@ def _apply_rates(
     if not rates:
         return chain
     for prefix, rate in rates.items():
-        require_option("optimizer", f"rates[{prefix!r}]", rate, lambda v: v >= 0, "0 or more")
+        require_option(f"optimizer.rates[{prefix!r}]", rate, lambda v: v >= 0, "0 or more")
 
     def scale(updates: Any, _: Any) -> Any:
         return jax.tree_util.tree_map_with_path(

@@ -12,11 +12,13 @@ from affect_jax.core import parallel
 from affect_jax.run.workdir import Workdir
 
 FIRST_STEP, LAST_STEP = 10, 20
-"""Steps of this process that bound the trace. Earlier steps compile and fill the pipeline."""
+"""Steps of this process that are traced. Earlier steps compile and fill the pipeline."""
 
 
 class Profiler:
-    """Traces the steps after `FIRST_STEP` up to `LAST_STEP`. Leaving the context ends the trace.
+    """Traces the steps `FIRST_STEP` to `LAST_STEP`. Leaving the context ends the trace.
+
+    With several steps per dispatch, the trace starts and ends between dispatches.
 
     **Arguments:**
 
@@ -24,7 +26,7 @@ class Profiler:
     """
 
     def __init__(self, folder: pathlib.Path | None):
-        self._folder, self._steps, self._tracing = folder, 0, False
+        self._folder, self._tracing = folder, False
 
     @classmethod
     def from_config(cls, config: Config, workdir: Workdir) -> Profiler:
@@ -38,23 +40,22 @@ class Profiler:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def step(self, count: int, metrics: Any) -> None:
-        """Counts steps and starts or stops the trace. Call it after every dispatch.
+    def before_dispatch(self, num_steps: int, state: Any) -> None:
+        """Starts or stops the trace. Call it before every dispatch.
 
         **Arguments:**
 
-        - `count`: number of steps in the dispatch.
-        - `metrics`: result of the dispatch; both ends of the trace wait for it.
+        - `num_steps`: steps that this process has done.
+        - `state`: the result of the latest step; both ends of the trace wait for it.
         """
-        self._steps += count
         if self._folder is None:
             return
-        if not self._tracing and self._steps >= FIRST_STEP:
-            jax.block_until_ready(metrics)
+        if not self._tracing and FIRST_STEP - 1 <= num_steps < LAST_STEP:
+            jax.block_until_ready(state)
             jax.profiler.start_trace(self._folder)
             self._tracing = True
-        elif self._tracing and self._steps >= LAST_STEP:
-            jax.block_until_ready(metrics)
+        elif self._tracing and num_steps >= LAST_STEP:
+            jax.block_until_ready(state)
             self._stop()
 
     def _stop(self) -> None:

@@ -90,7 +90,7 @@ def step(
     - `interval`: duration between decays, counted from step 0, warmup included.
     - `warmup`: see `constant`; it scales the rate of the schedule without warmup.
     """
-    require_option("schedule", "decay", decay, lambda v: 0 < v <= 1, "in (0, 1]")
+    require_option("schedule.decay", decay, lambda v: 0 < v <= 1, "in (0, 1]")
     interval_steps = _to_steps("interval", interval, steps_per_epoch)
     # Divides integers: optax's staircase floors a float32 quotient, which XLA compiles to a product
     # with 1 / interval. For an interval of 141 the product is below 1 at step 141: a late drop.
@@ -118,7 +118,7 @@ def cosine(
     - `final`: share of the base rate at the end of the run, in [0, 1].
     - `warmup`: see `constant`; it must be shorter than the run.
     """
-    require_option("schedule", "final", final, lambda v: 0 <= v <= 1, "in [0, 1]")
+    require_option("schedule.final", final, lambda v: 0 <= v <= 1, "in [0, 1]")
     warmup_steps = _warmup_steps(warmup, steps_per_epoch)
     if warmup_steps >= total_steps:
         raise UserError(

@@ -64,7 +64,7 @@ def test_incomplete_variables_are_an_error_that_lists_all(environment, missing):
 
 def test_process_id_must_be_a_number(environment):
     environment(COMPLETE | {"JAX_PROCESS_ID": "first"})
-    with pytest.raises(UserError, match="a number and a number"):
+    with pytest.raises(UserError, match="index of this process"):
         parallel.initialize()
 
 

@@ -1,4 +1,4 @@
-"""Preparation by Apache Beam: the same bytes as without it, and never a partial data set."""
+"""Preparation by Apache Beam: the same bytes as without it, and never a partial dataset."""
 
 from __future__ import annotations
 

@@ -338,7 +338,7 @@ except UserError as error:
 @pytest.mark.skipif(sys.platform != "linux", reason="memory limits need Linux")
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "bmp", "webp"])
 def test_no_face_is_skipped_because_memory_is_short(tmp_path, ending):
-    """The faces of a data set must not depend on the machine that prepared it."""
+    """The faces of a dataset must not depend on the machine that prepared it."""
     large = Image.fromarray(photograph(3000, 3000))
     saved(tmp_path / f"large.{ending}", large)
     saved(tmp_path / f"small.{ending}", Image.fromarray(photograph()))

@@ -1,4 +1,4 @@
-"""The data set of rendered faces: stored records equal the rendered faces, for any worker count."""
+"""The dataset of rendered faces: stored records equal the rendered faces, for any worker count."""
 
 from __future__ import annotations
 

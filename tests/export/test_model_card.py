@@ -153,7 +153,7 @@ def test_card_has_all_sections(create_evaluated_run, tmp_path):
         "Limits",
         "Licence",
     ]
-    assert "This data set has no group labels" in text
+    assert "This dataset has no group labels" in text
     assert "trained on rendered faces only, not on photographs" in text
     assert "neutral, happiness, sadness" in text and "AU1, AU2" in text and "AU43" in text
     assert "best on this split, so the scores are not those of an independent test set" in text

@@ -140,7 +140,7 @@ def test_other_classes_are_numbered_by_column_order(names):
 
 
 def test_expression_labels_without_probabilities_are_kept(table, tmp_path):
-    """Scores per expression and the identification of the data set need them."""
+    """Scores per expression and the identification of the dataset need them."""
     for name in ("t.csv", "t.parquet"):
         axes = dataclasses.replace(table, probabilities=None, units=(), action_units=None,
                                    action_units_predicted=None)  # fmt: skip

@@ -102,7 +102,7 @@ def test_browser_shows_the_scores_of_scores_json(written, run, tmp_path):
 
 
 def test_long_names_do_not_widen_the_page(tmp_path):
-    """A class, an id and a data set without line break opportunities."""
+    """A class, an id and a dataset without line break opportunities."""
     predictions = create_predictions(40)
     name = "x" * 90
     predictions = dataclasses.replace(

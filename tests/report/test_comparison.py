@@ -56,7 +56,7 @@ def test_intervals_are_from_the_paired_bootstrap(three_runs, changes):
 
 
 def test_one_incomparable_run_makes_the_comparison_incomparable():
-    """The same faces, scored once with the data set named AffectNet and once unnamed."""
+    """The same faces, scored once with the dataset named AffectNet and once unnamed."""
     faces = repeat_to_affectnet_counts(create_predictions())
     pair = [create_run(faces), dataclasses.replace(create_run(faces, ""), name="other")]
     for compared in (pair, pair[::-1]):

@@ -1,4 +1,4 @@
-"""The paper's tables: all formats have all scores and name their data sets."""
+"""The paper's tables: all formats have all scores and name their datasets."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_published_scores_are_below_the_runs_on_affectnet():
 
 
 def test_one_incomparable_run_makes_the_tables_incomparable():
-    """The same faces, scored once with the data set named AffectNet and once unnamed."""
+    """The same faces, scored once with the dataset named AffectNet and once unnamed."""
     faces = repeat_to_affectnet_counts(create_predictions())
     named, unnamed = create_run(faces), create_run(faces, "")
     for file_tables in tables.create_tables(

@@ -1,10 +1,7 @@
-"""Checkpoints: bit-exact restore, fallback to an intact older checkpoint, and error messages."""
+"""Checkpoints: bit-exact restore, which ones are kept, and saves that fail."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import pathlib
 import re
 import shutil
 import types
@@ -13,74 +10,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from affect_jax.core.errors import UserError
-from affect_jax.run import checkpoint_manifest
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.orbax_adapter import MAIN_PROCESS_ONLY
-
-TEMPLATE = {
-    "step": jax.ShapeDtypeStruct((), np.int32),
-    "params": {
-        "kernel": jax.ShapeDtypeStruct((64, 3), np.float32),
-        "half": jax.ShapeDtypeStruct((5,), jax.numpy.bfloat16),
-    },
-    "opt_state": (jax.ShapeDtypeStruct((7,), np.float32), {}),
-}
-INFO = {"epoch": 1.5, "data": "fingerprint", "config": "digest"}
-
-
-def state_of(step: int) -> dict:
-    """Returns a state in which every array depends on the step."""
-    random = np.random.default_rng(step)
-
-    def draw(leaf):
-        values = random.normal(size=leaf.shape) * 100
-        return np.asarray(values, leaf.dtype) if leaf.shape else np.asarray(step, leaf.dtype)
-
-    return jax.tree.map(draw, TEMPLATE)
-
-
-def assert_same(actual, expected) -> None:
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert a.dtype == b.dtype and a.shape == b.shape
-        assert a.tobytes() == b.tobytes()
-
-
-def save(folder: pathlib.Path, *steps: int, scores=lambda step: None, **options) -> None:
-    with Checkpoints(folder, **options) as checkpoints:
-        for step in steps:
-            checkpoints.save(step, state_of(step), INFO, scores(step))
-
-
-@pytest.fixture
-def folder(tmp_path) -> pathlib.Path:
-    return tmp_path / "checkpoints"
-
-
-@pytest.fixture(scope="session")
-def two_steps(tmp_path_factory) -> pathlib.Path:
-    """A folder with checkpoints of steps 10 and 20; tests must not change it."""
-    folder = tmp_path_factory.mktemp("two_steps") / "checkpoints"
-    save(folder, 10, 20)
-    return folder
-
-
-@pytest.fixture
-def damaged(two_steps, folder) -> pathlib.Path:
-    """A copy of `two_steps` that tests may damage."""
-    shutil.copytree(two_steps, folder)
-    return folder
-
-
-@pytest.fixture
-def warnings(monkeypatch) -> list[str]:
-    messages: list[str] = []
-    monkeypatch.setattr(logging, "warning", lambda text, *values: messages.append(text % values))
-    return messages
+from tests.run.conftest import INFO, TEMPLATE, assert_same, save, state_of
 
 
 def test_restore_is_bit_exact(two_steps):
@@ -216,7 +151,7 @@ def test_only_folders_with_names_of_orbax_are_checkpoints(damaged):
         assert checkpoints.all_steps() == [10, 20]
 
 
-def test_failed_quarantine_is_a_user_error(damaged, warnings):
+def test_failed_quarantine_is_a_user_error(damaged, logged_warnings):
     (damaged / "damaged").write_text("a file")
     (damaged / "20" / "info" / "metadata").write_text("")
     with Checkpoints(damaged) as checkpoints, pytest.raises(UserError, match="cannot be moved to"):
@@ -245,183 +180,7 @@ def test_restore_without_checkpoints_is_an_error(folder):
             checkpoints.restore(TEMPLATE, "last")
 
 
-def delete(path: pathlib.Path) -> None:
-    path.unlink()
-
-
-def empty(path: pathlib.Path) -> None:
-    path.write_bytes(b"")
-
-
-def truncate(path: pathlib.Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path: pathlib.Path) -> None:
-    """Flips one bit in each sixteenth of the file."""
-    content = bytearray(path.read_bytes())
-    for i in range(0, len(content), max(1, len(content) // 16)):
-        content[i] ^= 0x10
-    path.write_bytes(content)
-
-
-def files_of(step: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in step.rglob("*") if path.is_file())
-
-
-@pytest.mark.parametrize("damage", [delete, empty, truncate, flip])
-def test_damage_to_any_file_is_detected(two_steps, tmp_path, warnings, damage):
-    """Damages each file of the newest checkpoint: restore is exact, or uses the older one."""
-    num_skipped = 0
-    for number, original in enumerate(files_of(two_steps / "20")):
-        folder = tmp_path / str(number)
-        shutil.copytree(two_steps, folder)
-        damage(folder / original.relative_to(two_steps))
-        warnings.clear()
-        with Checkpoints(folder) as checkpoints:
-            state, info = checkpoints.restore(TEMPLATE, "last")
-        assert_same(state, state_of(info["step"]))
-        if info["step"] == 10:
-            num_skipped += 1
-            assert re.match("checkpoint 20: .*; using checkpoint 10 instead$", warnings[0])
-            assert len(warnings) == 1
-        else:
-            assert not warnings
-    assert num_skipped >= 3  # our manifest, Orbax's manifest and the data; the rest is redundant
-
-
-def test_flipped_bits_of_the_manifest_are_detected(two_steps, damaged, warnings):
-    """The manifest holds the hashes of all arrays, and a checksum of its own."""
-    original = (two_steps / "20" / "info" / "metadata").read_bytes()
-    path = damaged / "20" / "info" / "metadata"
-    for position in range(0, len(original), 7):
-        content = bytearray(original)
-        content[position] ^= 0x01
-        path.write_bytes(content)
-        with Checkpoints(damaged) as checkpoints:
-            state, info = checkpoints.restore(TEMPLATE, "last")
-        assert_same(state, state_of(info["step"]))
-        assert info["step"] == 10 or INFO.items() <= info.items()
-
-
-def rewrite_manifest(step: pathlib.Path, **changes) -> None:
-    """Changes fields of a checkpoint's manifest and updates its checksum."""
-    path = step / "info" / "metadata"
-    body = json.loads(json.loads(path.read_text())["body"]) | changes
-    text = json.dumps(body)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    path.write_text(json.dumps({"body": text, "sha256": digest}))
-
-
-@pytest.mark.bad_input
-@pytest.mark.parametrize(
-    "changes", [{"format": "1"}, {"format": None}, {"arrays": []}, {"arrays": {"step": {}}}]
-)
-def test_malformed_manifest_with_a_valid_checksum_is_skipped(damaged, warnings, changes):
-    rewrite_manifest(damaged / "20", **changes)
-    with Checkpoints(damaged) as checkpoints:
-        assert checkpoints.restore(TEMPLATE, "last")[1]["step"] == 10
-    assert "its manifest cannot be read" in warnings[0]
-
-
-def test_newer_format_is_skipped(damaged, warnings):
-    rewrite_manifest(damaged / "20", format=checkpoint_manifest.FORMAT_VERSION + 1)
-    with Checkpoints(damaged) as checkpoints:
-        state, _ = checkpoints.restore(TEMPLATE, "last")
-    assert_same(state, state_of(10))
-    assert "newer affect_jax" in warnings[0]
-
-
-def test_arrays_exchanged_between_checkpoints_are_detected(damaged, warnings):
-    """The state of step 10 does not match the hashes in the manifest of step 20."""
-    shutil.rmtree(damaged / "20" / "state")
-    shutil.copytree(damaged / "10" / "state", damaged / "20" / "state")
-    with Checkpoints(damaged) as checkpoints:
-        state, _ = checkpoints.restore(TEMPLATE, "last")
-    assert_same(state, state_of(10))
-    assert "does not match" in warnings[0]
-
-
-OTHER_MODELS = {
-    "only the config's model has params.more": lambda params: params | {"more": params["half"]},
-    "only the checkpoint has params.half": lambda params: {"kernel": params["kernel"]},
-    r"params.kernel is float32 \[64, 3\], not float32 \[64, 4\]": lambda params: (
-        params | {"kernel": jax.ShapeDtypeStruct((64, 4), np.float32)}
-    ),
-    r"params.kernel is float32 \[64, 3\], not int32 \[64, 3\]": lambda params: (
-        params | {"kernel": jax.ShapeDtypeStruct((64, 3), np.int32)}
-    ),
-}
-
-
-@pytest.mark.bad_input
-@pytest.mark.parametrize("message", OTHER_MODELS)
-def test_checkpoint_of_another_model_is_an_error_that_names_the_array(two_steps, message):
-    template = TEMPLATE | {"params": OTHER_MODELS[message](TEMPLATE["params"])}
-    with Checkpoints(two_steps) as checkpoints:
-        with pytest.raises(UserError, match=f"20 cannot be restored: .*another model: {message}"):
-            checkpoints.restore(template, "20")
-        with pytest.raises(UserError, match="no checkpoint can be restored") as caught:
-            checkpoints.restore(template, "last")
-    assert [problem[:2] for problem in caught.value.problems] == ["20", "10"]
-
-
-def test_without_an_intact_checkpoint_the_error_lists_all(damaged):
-    (damaged / "20" / "info" / "metadata").unlink()
-    truncate(damaged / "10" / "info" / "metadata")
-    with Checkpoints(damaged) as checkpoints:
-        with pytest.raises(UserError, match="no checkpoint can be restored") as caught:
-            checkpoints.restore(TEMPLATE, "last")
-    assert len(caught.value.problems) == 2
-    assert "\n" not in "".join(caught.value.problems)
-
-
-def test_empty_step_folder_is_skipped(damaged, warnings):
-    shutil.rmtree(damaged / "20")
-    (damaged / "20").mkdir()
-    with Checkpoints(damaged) as checkpoints:
-        assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(10))
-    assert len(warnings) == 1
-
-
-def test_partial_checkpoint_of_a_killed_run_is_ignored(damaged):
-    """Orbax writes to a temporary folder, which is removed when the run resumes."""
-    partial = damaged / "30.orbax-checkpoint-tmp-1"
-    shutil.copytree(damaged / "20", partial)
-    (partial / "info" / "metadata").unlink()
-    with Checkpoints(damaged) as checkpoints:
-        assert checkpoints.all_steps() == [10, 20]
-        assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(20))
-        checkpoints.save(30, state_of(30), INFO)
-    with Checkpoints(damaged) as checkpoints:
-        assert checkpoints.all_steps() == [20, 30]
-        assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(30))
-    assert not partial.exists()
-
-
-def test_resumed_run_saves_the_damaged_step_again(damaged, warnings):
-    empty(damaged / "20" / "info" / "metadata")
-    with Checkpoints(damaged) as checkpoints:
-        _, info = checkpoints.restore(TEMPLATE, "last")
-        checkpoints.quarantine(newer_than=info["step"])
-        assert checkpoints.all_steps() == [10]
-        checkpoints.save(20, state_of(20), INFO)
-        checkpoints.wait()
-        assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(20))
-    assert (damaged / "damaged" / "20" / "info" / "metadata").exists()
-    assert len(warnings) == 1
-
-
-def test_quarantine_can_be_repeated(damaged):
-    for _ in range(2):
-        with Checkpoints(damaged) as checkpoints:
-            checkpoints.quarantine(newer_than=10)
-            assert checkpoints.all_steps() == [10]
-            checkpoints.save(20, state_of(20), INFO)
-    assert_same(Checkpoints(damaged).restore(TEMPLATE, "20")[0], state_of(20))
-
-
-def test_unwritable_folder_is_a_warning(folder, warnings):
+def test_unwritable_folder_is_a_warning(folder, logged_warnings):
     save(folder, 10)
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(20, state_of(20), INFO)
@@ -430,26 +189,32 @@ def test_unwritable_folder_is_a_warning(folder, warnings):
         folder.write_text("a file where the folder was")
         checkpoints.save(30, state_of(30), INFO)
         checkpoints.wait()
-    assert len(warnings) == 1
+    assert len(logged_warnings) == 1
     assert re.match(
-        "checkpoint.* could not be written to .*; earlier checkpoints are intact", warnings[0]
+        "checkpoint.* could not be written to .*; earlier checkpoints are intact",
+        logged_warnings[0],
     )
-    assert "\n" not in warnings[0]
+    assert "\n" not in logged_warnings[0]
 
 
-def test_full_disk_is_a_warning_before_anything_is_written(folder, warnings, monkeypatch):
+def test_full_disk_is_a_warning_before_anything_is_written(folder, logged_warnings, monkeypatch):
     save(folder, 10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=100))
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(20, state_of(20), INFO)
     assert [path.name for path in folder.iterdir()] == ["10"]
-    assert len(warnings) == 1
-    assert "0 MiB are free; earlier checkpoints are intact and training continues" in warnings[0]
+    assert len(logged_warnings) == 1
+    assert (
+        "0 MiB are free; earlier checkpoints are intact and training continues"
+        in logged_warnings[0]
+    )
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Event loop is closed"), OSError(28, "No space")])
 @pytest.mark.parametrize("call", ["save", "wait_until_finished", "close"])
-def test_failed_save_is_a_warning_in_any_later_call(folder, warnings, monkeypatch, call, error):
+def test_failed_save_is_a_warning_in_any_later_call(
+    folder, logged_warnings, monkeypatch, call, error
+):
     """Orbax raises the errors of its threads in the next call, whichever that is."""
     save(folder, 10)
 
@@ -461,13 +226,13 @@ def test_failed_save_is_a_warning_in_any_later_call(folder, warnings, monkeypatc
         patch.setattr(checkpoints._manager, call, fail)
         checkpoints.save(20, state_of(20), INFO)
         checkpoints.close()
-    assert warnings and all(str(error) in warning for warning in warnings)
+    assert logged_warnings and all(str(error) in warning for warning in logged_warnings)
     with checkpoints:  # the next save starts new threads
         checkpoints.save(30, state_of(30), INFO)
         checkpoints.ensure_saved(30)
 
 
-def test_failed_save_does_not_affect_the_next_one(folder, warnings, monkeypatch):
+def test_failed_save_does_not_affect_the_next_one(folder, logged_warnings, monkeypatch):
     with Checkpoints(folder) as checkpoints:
         wait = checkpoints._manager.wait_until_finished
         failures = [RuntimeError("of step 10")]
@@ -480,7 +245,7 @@ def test_failed_save_does_not_affect_the_next_one(folder, warnings, monkeypatch)
         monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail_once)
         checkpoints.save(20, state_of(20), INFO)
         checkpoints.ensure_saved(20)
-    (warning,) = warnings
+    (warning,) = logged_warnings
     assert "of step 10" in warning and "20" not in warning.replace(str(folder), "")
 
 

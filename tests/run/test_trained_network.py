@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from absl import logging
 
 from affect_jax.config import to_dict
 from affect_jax.core.errors import UserError
@@ -36,14 +35,12 @@ def test_load_network_reads_the_selected_checkpoint(run, checkpoint, step):
     assert set(loaded.variables["batch_stats"]["trunk"]) == set(saved["trunk"])
 
 
-def test_best_is_the_last_checkpoint_without_scores(tmp_path, monkeypatch):
+def test_best_is_the_last_checkpoint_without_scores(tmp_path, logged_warnings):
     """Loading for prediction is silent; evaluation resolves `best` with a warning."""
-    messages = []
-    monkeypatch.setattr(logging, "warning", lambda text, *values: messages.append(text % values))
     folder = write_run(tmp_path / "run", create_config(), (10, 20))
-    assert load_network(folder).step == 20 and not messages
+    assert load_network(folder).step == 20 and not logged_warnings
     assert Checkpoints.from_config(create_config(), Workdir(folder)).resolve_step("best") == 20
-    assert messages == ["no checkpoint has a score yet; using the last one, step 20"]
+    assert logged_warnings == ["no checkpoint has a score yet; using the last one, step 20"]
 
 
 def test_moving_average_is_loaded_if_the_run_has_one(tmp_path):

@@ -167,13 +167,11 @@ def test_first_run_may_have_any_config(workdir):
 
 
 CHANGES = {
-    "seed: the run has 1, now 2": {"seed": 2},
-    "data.name: the run has 'mine', now 'other'": {"data": {"name": "other", "options": {}}},
-    r"heads: the run has \['expression'\], now \[\]": {"heads": []},
-    "more: the run has 'missing', now None": {"more": None},
-    "data.options.side: the run has 'missing', now 3": {
-        "data": {"name": "mine", "options": {"side": 3}}
-    },
+    "seed: saved 1, new 2": {"seed": 2},
+    "data.name: saved 'mine', new 'other'": {"data": {"name": "other", "options": {}}},
+    r"heads: saved \['expression'\], new \[\]": {"heads": []},
+    "more: saved 'missing', new None": {"more": None},
+    "data.options.side: saved 'missing', new 3": {"data": {"name": "mine", "options": {"side": 3}}},
 }
 
 

@@ -16,7 +16,8 @@ from affect_jax.core import parallel
 from affect_jax.core.batch import make_targets, split_for_devices, take_rows
 from affect_jax.core.parallel import AXIS
 from affect_jax.data import loader
-from affect_jax.data.targets import load_targets, prepare_dataset
+from affect_jax.data.dataset import prepare_dataset
+from affect_jax.data.targets import load_targets
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.train import device_feeds, step_metrics
 from affect_jax.train.experiment import create_experiment, create_training_rows, load_registries

@@ -10,19 +10,11 @@ import threading
 
 import numpy as np
 import pytest
-from absl import logging
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from affect_jax.core.errors import UserError
 from affect_jax.train import log_writers
-
-
-@pytest.fixture
-def warnings(monkeypatch) -> list[str]:
-    messages: list[str] = []
-    monkeypatch.setattr(logging, "warning", lambda text, *values: messages.append(text % values))
-    return messages
 
 
 def read_back(workdir: pathlib.Path) -> event_accumulator.EventAccumulator:
@@ -166,7 +158,7 @@ def test_damaged_lines_are_dropped(tmp_path, damage):
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
 
 
-def test_unwritable_folder_is_one_warning(tmp_path, warnings):
+def test_unwritable_folder_is_one_warning(tmp_path, logged_warnings):
     (tmp_path / "file").write_text("")
     with log_writers.create_writer(tmp_path / "file") as writer:
         for step in range(1, 100):
@@ -174,12 +166,12 @@ def test_unwritable_folder_is_one_warning(tmp_path, warnings):
         writer.write_images(1, {"image": np.zeros((2, 2, 3), np.uint8)})
         writer.write_hparams({"seed": 1})
         writer.flush()
-    assert len(warnings) == 1
-    assert warnings[0].startswith("metrics cannot be written: ")
-    assert warnings[0].endswith("training continues without them")
+    assert len(logged_warnings) == 1
+    assert logged_warnings[0].startswith("metrics cannot be written: ")
+    assert logged_warnings[0].endswith("training continues without them")
 
 
-def test_full_disk_neither_stops_nor_blocks_training(tmp_path, warnings, monkeypatch):
+def test_full_disk_neither_stops_nor_blocks_training(tmp_path, logged_warnings, monkeypatch):
     """tensorboardX writes in a thread that an error ends; its queue of 10 must not block."""
     builtin_open = open
 
@@ -201,8 +193,8 @@ def test_full_disk_neither_stops_nor_blocks_training(tmp_path, warnings, monkeyp
 
     monkeypatch.setattr(log_writers, "open", FullDisk, raising=False)
     write(tmp_path, range(1, 200))
-    assert len(warnings) == 1
-    assert "No space left on device" in warnings[0]
+    assert len(logged_warnings) == 1
+    assert "No space left on device" in logged_warnings[0]
     written = [step for step, _ in points(tmp_path, "train/loss")]
     assert written == list(range(1, len(written) + 1))  # no gap before the disk was full
     assert [line["step"] for line in lines(tmp_path)] == list(range(1, 200))

@@ -19,7 +19,7 @@ from affect_jax.config import from_dict, to_dict
 from affect_jax.core.batch import make_targets, split_for_devices, take_rows
 from affect_jax.core.errors import UserError
 from affect_jax.core.parallel import AXIS
-from affect_jax.data.targets import prepare_dataset
+from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions

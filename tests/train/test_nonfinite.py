@@ -9,7 +9,6 @@ import types
 import jax
 import numpy as np
 import pytest
-from absl import logging
 
 from affect_jax.core.batch import make_targets, split_for_devices
 from affect_jax.core.errors import UserError
@@ -38,13 +37,6 @@ def face_ids(step: int) -> list[str]:
     return [f"{step}/a.jpg", f"{step}/b.jpg"]
 
 
-@pytest.fixture
-def warnings(monkeypatch) -> list[str]:
-    messages: list[str] = []
-    monkeypatch.setattr(logging, "warning", lambda text, *values: messages.append(text % values))
-    return messages
-
-
 def test_finite_steps_pass(tmp_path):
     steps = [metrics(0.0), metrics(1e30), metrics(-5.0, norm=0.0)]
     assert nonfinite.NonFiniteGuard(tmp_path, 0, face_ids).filter_finite(1, steps) == steps
@@ -65,24 +57,24 @@ def test_first_step_over_the_limit_stops_the_run_and_is_written(tmp_path, bad):
     np.testing.assert_equal(float(entry["loss_ccc"]), bad[0])
 
 
-def test_allowed_steps_are_skipped_and_one_more_stops_the_run(tmp_path, warnings):
+def test_allowed_steps_are_skipped_and_one_more_stops_the_run(tmp_path, logged_warnings):
     guard = nonfinite.NonFiniteGuard(tmp_path, 2, face_ids)
     finite = metrics(1.0)
     assert guard.filter_finite(1, [finite, metrics(np.nan)]) == [finite]
     assert guard.filter_finite(3, [metrics(np.nan)]) == []
-    assert [line[:19] for line in warnings] == ["step 2 was skipped:", "step 3 was skipped:"]
+    assert [line[:19] for line in logged_warnings] == ["step 2 was skipped:", "step 3 was skipped:"]
     with pytest.raises(UserError, match="^step 5: "):
         guard.filter_finite(4, [finite, metrics(np.nan)])
     entries = json.loads((tmp_path / "nonfinite.json").read_text())
     assert [entry["step"] for entry in entries] == [2, 3, 5]
 
 
-def test_unwritable_file_hides_no_error(tmp_path, warnings):
+def test_unwritable_file_hides_no_error(tmp_path, logged_warnings):
     with pytest.raises(UserError, match="^step 1: the loss or its gradient is not finite; the"):
         nonfinite.NonFiniteGuard(tmp_path / "nowhere", 0, face_ids).filter_finite(
             1, [metrics(np.nan)]
         )
-    assert "nonfinite.json cannot be written" in warnings[0]
+    assert "nonfinite.json cannot be written" in logged_warnings[0]
 
 
 def test_nonfinite_step_changes_only_the_step_number():

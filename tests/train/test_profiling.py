@@ -1,4 +1,4 @@
-"""`config.profile` writes one trace of steps 11 to 20 for TensorBoard's profile plugin."""
+"""`config.profile` writes one trace of steps 10 to 20 for TensorBoard's profile plugin."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_trace_contains_the_profiled_steps(tmp_path):
     (trace,) = read_traces(workdir.path)
     names = [event["name"] for event in trace["traceEvents"] if event.get("dur")]
     batches = [name for name in names if "device_feeds.py" in name and name.endswith(" __next__")]
-    assert len(batches) == LAST_STEP - FIRST_STEP
+    assert len(batches) == LAST_STEP - FIRST_STEP + 1
     assert any("Execute" in name for name in names)  # work of the devices, not only of Python
 
 
 def take_steps(config: Config, folder: pathlib.Path, steps: int) -> None:
     with Profiler.from_config(config, Workdir(folder)) as profiler:
         for step in range(steps):
-            profiler.step(1, jnp.zeros(()) + step)
+            profiler.before_dispatch(step, jnp.zeros(()) + step)
 
 
 def test_no_trace_without_the_option(tmp_path):

@@ -1,0 +1,194 @@
+"""Damaged checkpoints are detected, skipped and set aside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from affect_jax.core.errors import UserError
+from affect_jax.run import checkpoint_manifest
+from affect_jax.run.checkpoints import Checkpoints
+from tests.run.conftest import INFO, TEMPLATE, assert_same, state_of
+
+
+def delete(path: pathlib.Path) -> None:
+    path.unlink()
+
+
+def empty(path: pathlib.Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: pathlib.Path) -> None:
+    """Flips one bit in each sixteenth of the file."""
+    content = bytearray(path.read_bytes())
+    for i in range(0, len(content), max(1, len(content) // 16)):
+        content[i] ^= 0x10
+    path.write_bytes(content)
+
+
+def files_of(step: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in step.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("damage", [delete, empty, truncate, flip])
+def test_damage_to_any_file_is_detected(two_steps, tmp_path, logged_warnings, damage):
+    """Damages each file of the newest checkpoint: restore is exact, or uses the older one."""
+    num_skipped = 0
+    for number, original in enumerate(files_of(two_steps / "20")):
+        folder = tmp_path / str(number)
+        shutil.copytree(two_steps, folder)
+        damage(folder / original.relative_to(two_steps))
+        logged_warnings.clear()
+        with Checkpoints(folder) as checkpoints:
+            state, info = checkpoints.restore(TEMPLATE, "last")
+        assert_same(state, state_of(info["step"]))
+        if info["step"] == 10:
+            num_skipped += 1
+            assert re.match("checkpoint 20: .*; using checkpoint 10 instead$", logged_warnings[0])
+            assert len(logged_warnings) == 1
+        else:
+            assert not logged_warnings
+    assert num_skipped >= 3  # our manifest, Orbax's manifest and the data; the rest is redundant
+
+
+def test_flipped_bits_of_the_manifest_are_detected(two_steps, damaged, logged_warnings):
+    """The manifest holds the hashes of all arrays, and a checksum of its own."""
+    original = (two_steps / "20" / "info" / "metadata").read_bytes()
+    path = damaged / "20" / "info" / "metadata"
+    for position in range(0, len(original), 7):
+        content = bytearray(original)
+        content[position] ^= 0x01
+        path.write_bytes(content)
+        with Checkpoints(damaged) as checkpoints:
+            state, info = checkpoints.restore(TEMPLATE, "last")
+        assert_same(state, state_of(info["step"]))
+        assert info["step"] == 10 or INFO.items() <= info.items()
+
+
+def rewrite_manifest(step: pathlib.Path, **changes) -> None:
+    """Changes fields of a checkpoint's manifest and updates its checksum."""
+    path = step / "info" / "metadata"
+    body = json.loads(json.loads(path.read_text())["body"]) | changes
+    text = json.dumps(body)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps({"body": text, "sha256": digest}))
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "changes", [{"format": "1"}, {"format": None}, {"arrays": []}, {"arrays": {"step": {}}}]
+)
+def test_malformed_manifest_with_a_valid_checksum_is_skipped(damaged, logged_warnings, changes):
+    rewrite_manifest(damaged / "20", **changes)
+    with Checkpoints(damaged) as checkpoints:
+        assert checkpoints.restore(TEMPLATE, "last")[1]["step"] == 10
+    assert "its manifest cannot be read" in logged_warnings[0]
+
+
+def test_newer_format_is_skipped(damaged, logged_warnings):
+    rewrite_manifest(damaged / "20", format=checkpoint_manifest.FORMAT_VERSION + 1)
+    with Checkpoints(damaged) as checkpoints:
+        state, _ = checkpoints.restore(TEMPLATE, "last")
+    assert_same(state, state_of(10))
+    assert "newer affect_jax" in logged_warnings[0]
+
+
+def test_arrays_exchanged_between_checkpoints_are_detected(damaged, logged_warnings):
+    """The state of step 10 does not match the hashes in the manifest of step 20."""
+    shutil.rmtree(damaged / "20" / "state")
+    shutil.copytree(damaged / "10" / "state", damaged / "20" / "state")
+    with Checkpoints(damaged) as checkpoints:
+        state, _ = checkpoints.restore(TEMPLATE, "last")
+    assert_same(state, state_of(10))
+    assert "does not match" in logged_warnings[0]
+
+
+OTHER_MODELS = {
+    "only the config's model has params.more": lambda params: params | {"more": params["half"]},
+    "only the checkpoint has params.half": lambda params: {"kernel": params["kernel"]},
+    r"params.kernel is float32 \[64, 3\], not float32 \[64, 4\]": lambda params: (
+        params | {"kernel": jax.ShapeDtypeStruct((64, 4), np.float32)}
+    ),
+    r"params.kernel is float32 \[64, 3\], not int32 \[64, 3\]": lambda params: (
+        params | {"kernel": jax.ShapeDtypeStruct((64, 3), np.int32)}
+    ),
+}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("message", OTHER_MODELS)
+def test_checkpoint_of_another_model_is_an_error_that_names_the_array(two_steps, message):
+    template = TEMPLATE | {"params": OTHER_MODELS[message](TEMPLATE["params"])}
+    with Checkpoints(two_steps) as checkpoints:
+        with pytest.raises(UserError, match=f"20 cannot be restored: .*another model: {message}"):
+            checkpoints.restore(template, "20")
+        with pytest.raises(UserError, match="no checkpoint can be restored") as caught:
+            checkpoints.restore(template, "last")
+    assert [problem[:2] for problem in caught.value.problems] == ["20", "10"]
+
+
+def test_without_an_intact_checkpoint_the_error_lists_all(damaged):
+    (damaged / "20" / "info" / "metadata").unlink()
+    truncate(damaged / "10" / "info" / "metadata")
+    with Checkpoints(damaged) as checkpoints:
+        with pytest.raises(UserError, match="no checkpoint can be restored") as caught:
+            checkpoints.restore(TEMPLATE, "last")
+    assert len(caught.value.problems) == 2
+    assert "\n" not in "".join(caught.value.problems)
+
+
+def test_empty_step_folder_is_skipped(damaged, logged_warnings):
+    shutil.rmtree(damaged / "20")
+    (damaged / "20").mkdir()
+    with Checkpoints(damaged) as checkpoints:
+        assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(10))
+    assert len(logged_warnings) == 1
+
+
+def test_partial_checkpoint_of_a_killed_run_is_ignored(damaged):
+    """Orbax writes to a temporary folder, which is removed when the run resumes."""
+    partial = damaged / "30.orbax-checkpoint-tmp-1"
+    shutil.copytree(damaged / "20", partial)
+    (partial / "info" / "metadata").unlink()
+    with Checkpoints(damaged) as checkpoints:
+        assert checkpoints.all_steps() == [10, 20]
+        assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(20))
+        checkpoints.save(30, state_of(30), INFO)
+    with Checkpoints(damaged) as checkpoints:
+        assert checkpoints.all_steps() == [20, 30]
+        assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(30))
+    assert not partial.exists()
+
+
+def test_resumed_run_saves_the_damaged_step_again(damaged, logged_warnings):
+    empty(damaged / "20" / "info" / "metadata")
+    with Checkpoints(damaged) as checkpoints:
+        _, info = checkpoints.restore(TEMPLATE, "last")
+        checkpoints.quarantine(newer_than=info["step"])
+        assert checkpoints.all_steps() == [10]
+        checkpoints.save(20, state_of(20), INFO)
+        checkpoints.wait()
+        assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(20))
+    assert (damaged / "damaged" / "20" / "info" / "metadata").exists()
+    assert len(logged_warnings) == 1
+
+
+def test_quarantine_can_be_repeated(damaged):
+    for _ in range(2):
+        with Checkpoints(damaged) as checkpoints:
+            checkpoints.quarantine(newer_than=10)
+            assert checkpoints.all_steps() == [10]
+            checkpoints.save(20, state_of(20), INFO)
+    assert_same(Checkpoints(damaged).restore(TEMPLATE, "20")[0], state_of(20))
