@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 import jax
@@ -91,6 +92,19 @@ def test_array_is_filled_in_pieces():
     filled = np.asarray(parallel.create_device_array((6, 4), lambda device: pieces))
     assert filled.shape == (jax.local_device_count(), 6, 4)
     assert filled[0, :, 0].tolist() == [9, 0, 0, 7, 7, 0]
+
+
+def test_malformed_first_batch_is_an_error(config, split, targets):
+    """clu only logs a mask of the wrong shape, so a wrong mask must not reach the step."""
+    malformed = {**targets, "valence_arousal_mask": np.ones((len(split), 2), bool)}
+    rows, size = create_training_rows(config, targets), config.data.image_size
+    intervals = Intervals(rows.steps_per_epoch, total=2, log=1, evaluate=2, save=2, images=2)
+    with pytest.raises(ValueError, match="'valence_arousal_mask' is bool"):
+        device_feeds.ResidentFeed(split.records, malformed, rows, 0, intervals, image_size=size)
+    batches = loader.load_batches(split.records, malformed, rows, image_size=size, stop=2)
+    with contextlib.closing(device_feeds.StreamedFeed(batches, prefetch=1)) as feed:
+        with pytest.raises(ValueError, match="'valence_arousal_mask' is bool"):
+            next(feed)
 
 
 def losses(config, split, targets, create_feed) -> list[float]:
