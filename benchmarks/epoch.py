@@ -322,5 +322,4 @@ def summary(runs: dict[str, list[Seconds]], epochs: int, total_faces: int) -> li
 
 
 if __name__ == "__main__":
-    env_vars.restart_with_huge_pages()
     main()

@@ -235,5 +235,4 @@ def summary(runs: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    env_vars.restart_with_huge_pages()
     main()

@@ -215,5 +215,4 @@ def add_totals(profile: Milliseconds) -> Milliseconds:
 
 
 if __name__ == "__main__":
-    env_vars.restart_with_huge_pages()
     main()

@@ -262,5 +262,4 @@ def table_row(
 
 
 if __name__ == "__main__":
-    env_vars.restart_with_huge_pages()
     main()

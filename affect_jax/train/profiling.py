@@ -7,10 +7,6 @@ from typing import Any
 
 import jax
 
-from affect_jax.config import Config
-from affect_jax.core import parallel
-from affect_jax.run.workdir import Workdir
-
 FIRST_STEP, LAST_STEP = 10, 20
 """Steps of this process that are traced. Earlier steps compile and fill the pipeline."""
 
@@ -27,18 +23,6 @@ class Profiler:
 
     def __init__(self, folder: pathlib.Path | None):
         self._folder, self._tracing = folder, False
-
-    @classmethod
-    def from_config(cls, config: Config, workdir: Workdir) -> Profiler:
-        """Creates the profiler of `config.profile`; process 0 writes to `workdir/tensorboard`."""
-        enabled = config.profile and parallel.is_main()
-        return cls(workdir.path / "tensorboard" if enabled else None)
-
-    def __enter__(self) -> Profiler:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
 
     def before_dispatch(self, num_steps: int, state: Any) -> None:
         """Starts or stops the trace. Call it before every dispatch.
@@ -62,3 +46,9 @@ class Profiler:
         if self._tracing:
             jax.profiler.stop_trace()
             self._tracing, self._folder = False, None
+
+    def __enter__(self) -> Profiler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()

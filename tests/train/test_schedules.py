@@ -21,7 +21,7 @@ def compute_rates(
     spec: dict, steps, *, total_steps: int = 100, steps_per_epoch: int = 10
 ) -> np.ndarray:
     """Returns the rates at the given steps from one compiled call."""
-    schedule = schedules.create_schedule(
+    schedule = schedules.SCHEDULES.create(
         spec, learning_rate=0.01, steps_per_epoch=steps_per_epoch, total_steps=total_steps
     )
     return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(steps, jnp.int32)))
@@ -44,7 +44,7 @@ def test_decay_of_ten_percent_as_in_the_summary():
 def test_rate_drops_exactly_at_multiples_of_the_interval(interval, multiple, decay):
     edge = interval * multiple
     spec = {"name": "step", "decay": decay, "interval": {"steps": interval}}
-    schedule = schedules.create_schedule(
+    schedule = schedules.SCHEDULES.create(
         spec, learning_rate=1.0, steps_per_epoch=1, total_steps=edge
     )
     schedule = jax.jit(schedule)  # only compiled code divides by multiplying with the reciprocal
@@ -96,7 +96,7 @@ def test_warmup_rises_linearly_to_the_rate_without_it(name):
 @pytest.mark.parametrize("name", schedules.SCHEDULES.names())
 def test_rate_is_a_pure_function_of_the_step(name):
     spec = {"name": name, "warmup": {"epochs": 1}}
-    schedule = schedules.create_schedule(
+    schedule = schedules.SCHEDULES.create(
         spec, learning_rate=0.01, steps_per_epoch=10, total_steps=100
     )
     compiled = jax.jit(schedule)
@@ -124,4 +124,4 @@ def test_rate_is_a_pure_function_of_the_step(name):
 )
 def test_invalid_schedules_are_rejected(spec, message):
     with pytest.raises(UserError, match=message):
-        schedules.create_schedule(spec, learning_rate=0.01, steps_per_epoch=10, total_steps=100)
+        schedules.SCHEDULES.create(spec, learning_rate=0.01, steps_per_epoch=10, total_steps=100)
