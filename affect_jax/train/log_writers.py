@@ -61,9 +61,10 @@ class TensorBoardWriter:
             self.flush()
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """**Arguments:** `images`: uint8 [H, W, 3]."""
+        """**Arguments:** `images`: uint8 [H, W, 3], or [N, H, W, 3] shown as a grid."""
         for name, image in images.items():
-            self._write(step, summary=self._summaries.image(name, image, dataformats="HWC"))
+            layout = "NHWC" if image.ndim == 4 else "HWC"
+            self._write(step, summary=self._summaries.image(name, image, dataformats=layout))
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         """Writes hyperparameters; TensorBoard shows them beside the newest headline scores.

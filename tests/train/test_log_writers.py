@@ -53,14 +53,16 @@ def test_images_are_drawn_while_the_run_continues(tmp_path):
 
     def draw():
         assert continued.wait(timeout=60)
-        return {"drawn": np.zeros((5, 4, 3), np.uint8)}
+        return {"drawn": np.zeros((5, 4, 3), np.uint8), "grid": np.zeros((9, 4, 4, 3), np.uint8)}
 
     with log_writers.MetricWriter(tmp_path) as writer:
         writer.draw_images(1, draw)
         writer.write_scalars(2, {"train.loss": 0.5})
         continued.set()
         writer.draw_images(3, draw)
-    images = read_back(tmp_path).Images("drawn")
+    events = read_back(tmp_path)
+    assert events.Images("grid")[0].width > 2 * 4
+    images = events.Images("drawn")
     assert [(event.step, event.width, event.height) for event in images] == [(1, 4, 5), (3, 4, 5)]
     assert points(tmp_path, "train/loss") == [(2, 0.5)]
 
