@@ -79,7 +79,7 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
         stack.enter_context(contextlib.closing(feed))
         profiles = config.profile and parallel.is_main()
         profiler = stack.enter_context(Profiler(workdir.path / "tensorboard" if profiles else None))
-        # Signals before this point end the process at once: there is no step to save.
+        # Signals before this point end a run of one process at once: there is no step to save.
         stop = stack.enter_context(StopRequest())
         actions = PeriodicActions(
             config, workdir, intervals, checkpoints, evaluator, log, training, rows, verification

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affect_jax.core.errors import UserError
@@ -176,6 +176,7 @@ def distances_moved(rates: dict[str, float]) -> dict[str, float]:
 PARTS = ("trunk", "trunk/stem", "trunk/stage", "trunk/stage1/bias", "expression", "loss")
 
 
+@settings(max_examples=20)
 @given(st.dictionaries(st.sampled_from(PARTS), st.sampled_from([0.0, 0.1, 0.5, 2.0])))
 def test_longest_matching_prefix_determines_the_rate(rates):
     for name, distance in distances_moved(rates).items():
@@ -244,12 +245,13 @@ def test_weight_decay_excludes_biases_norms_and_scalars(name):
     }
     optimizer = create_optimizer({"name": name, "weight_decay": 0.1})
     zeros = jax.tree.map(jnp.zeros_like, params)
-    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    updates, _ = jax.jit(optimizer.update)(zeros, optimizer.init(params), params)
     for key, update in updates.items():
         assert np.all(np.asarray(update) < 0) == (key in ("conv", "dense")), key
         assert np.all(np.asarray(update) <= 0), key
 
 
+@settings(max_examples=20)
 @given(st.floats(0.1, 100), st.floats(0.1, 10))
 def test_clipping_bounds_the_global_norm(size, limit):
     optimizer = create_optimizer({"name": "sgd", "momentum": 0.0, "clip_norm": limit}, rate=1.0)
@@ -303,6 +305,7 @@ def test_moving_average_equals_its_definition():
         np.testing.assert_allclose(ema["layer"]["kernel"], expected, rtol=1e-4, atol=1e-6)
 
 
+@settings(max_examples=20)
 @given(st.floats(0, 0.9999), st.integers(0, 10**6))
 def test_moving_average_of_constant_parameters_is_constant(decay, step):
     params = {"kernel": jnp.array([1.5, -2.0, 1e-3])}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from affect_jax.core.errors import UserError
@@ -39,6 +39,7 @@ def test_decay_of_ten_percent_as_in_the_summary():
     np.testing.assert_allclose(result, [0.01, 0.009, 0.0081], rtol=1e-6)
 
 
+@settings(max_examples=10)  # each one compiles
 @given(st.integers(1, 50_000), st.integers(1, 300), st.floats(0.05, 1))
 @example(141, 1, 0.1)  # 141 times the float32 value of 1 / 141 is below 1
 def test_rate_drops_exactly_at_multiples_of_the_interval(interval, multiple, decay):
