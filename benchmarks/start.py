@@ -106,7 +106,7 @@ def create_contenders(args: argparse.Namespace, folder: pathlib.Path) -> Contend
     )
     contenders: Contenders = {
         JAX: functools.partial(wait_for, ["-c", "import jax; jax.devices()"]),
-        HELP: functools.partial(wait_for, ["-m", "affect_jax.main", "--help"], code=1),
+        HELP: functools.partial(wait_for, ["-m", "affect_jax.main", "--help"], code=0),
     }
     if "imports" in args.parts:
         contenders[IMPORTS] = functools.partial(wait_for, ["-c", imports])
