@@ -19,6 +19,7 @@ from affect_jax import main
 from affect_jax.core import parallel
 from affect_jax.core.errors import UserError, is_out_of_memory
 from affect_jax.evaluate.__main__ import main as evaluate
+from affect_jax.report import evaluation_page
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = f"--config={ROOT}/configs/resnet18_joint.py"
@@ -74,6 +75,7 @@ def test_scoring_the_table_of_predictions_gives_the_same_scores(trained_run, tmp
     assert scores[0]["scores"] == scores[1]["scores"]
 
 
+@pytest.mark.slow
 def test_exported_model_reproduces_the_predictions_of_evaluation(evaluation_copy):
     onnxruntime = pytest.importorskip("onnxruntime")
     from affect_jax.data import decoding
@@ -104,7 +106,10 @@ def test_exported_model_reproduces_the_predictions_of_evaluation(evaluation_copy
 
 
 @pytest.mark.parametrize("checkpoint", ["last", pytest.param("7", marks=pytest.mark.slow)])
-def test_evaluate_selects_a_checkpoint_by_name_or_step(evaluation_copy, capsys, checkpoint):
+def test_evaluate_selects_a_checkpoint_by_name_or_step(
+    evaluation_copy, capsys, monkeypatch, checkpoint
+):
+    monkeypatch.setattr(evaluation_page, "write_report", lambda evaluation: "no page")
     flags = ("--mode=evaluate", f"--workdir={evaluation_copy}", "--split=training")
     assert main.main([*flags, f"--checkpoint={checkpoint}"]) == 0
     written = json.loads((evaluation_copy / "evaluation/training/scores.json").read_text())

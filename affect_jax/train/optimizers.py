@@ -48,7 +48,7 @@ def sgd(
     """
     _check_options(momentum=momentum, weight_decay=weight_decay, clip_norm=clip_norm)
     update = optax.sgd(schedule, momentum or None, nesterov)
-    return _apply_rates(rates, *_clip(clip_norm), *_decay(weight_decay), update)
+    return _assemble(update, clip_norm, rates, weight_decay)
 
 
 @OPTIMIZERS.register("adam")
@@ -71,7 +71,7 @@ def adam(
     """
     _check_options(beta1=beta1, beta2=beta2, weight_decay=weight_decay, clip_norm=clip_norm)
     update = optax.adam(schedule, beta1, beta2)
-    return _apply_rates(rates, *_clip(clip_norm), *_decay(weight_decay), update)
+    return _assemble(update, clip_norm, rates, weight_decay)
 
 
 @OPTIMIZERS.register("adamw")
@@ -94,7 +94,7 @@ def adamw(
     """
     _check_options(beta1=beta1, beta2=beta2, weight_decay=weight_decay, clip_norm=clip_norm)
     update = optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=weight_decay_mask)
-    return _apply_rates(rates, *_clip(clip_norm), update)
+    return _assemble(update, clip_norm, rates)
 
 
 def _check_options(**options: float) -> None:
@@ -110,22 +110,22 @@ def weight_decay_mask(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def _decay(weight_decay: float) -> list[optax.GradientTransformation]:
-    decay = optax.add_decayed_weights(weight_decay, mask=weight_decay_mask)
-    return [decay] if weight_decay else []
-
-
-def _clip(clip_norm: float) -> list[optax.GradientTransformation]:
-    return [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-
-
-def _apply_rates(
-    rates: Rates | None, *transformations: optax.GradientTransformation
+def _assemble(
+    update: optax.GradientTransformation,
+    clip_norm: float,
+    rates: Rates | None,
+    weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Chains transformations and multiplies the update of each parameter by its rate.
+    """Chains clipping, weight decay and an optimizer; multiplies each update by its rate.
 
     The chain excludes frozen parameters, so they have no optimizer state.
     """
+    transformations = [update]
+    if weight_decay:
+        decay = optax.add_decayed_weights(weight_decay, mask=weight_decay_mask)
+        transformations.insert(0, decay)
+    if clip_norm:
+        transformations.insert(0, optax.clip_by_global_norm(clip_norm))
     chain = optax.chain(*transformations)
     if not rates:
         return chain
