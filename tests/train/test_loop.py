@@ -23,7 +23,7 @@ from affect_jax.data.tfds_builder import open_split
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
-from affect_jax.train import periodic_actions
+from affect_jax.train import loop, periodic_actions
 from affect_jax.train.experiment import (
     check_config,
     create_experiment,
@@ -129,43 +129,49 @@ def test_tensorboard_shows_scores_images_and_hparams(reference_run):
     assert b"_hparams_/session_start_info" in contents and b"optimizer.momentum" in contents
 
 
-@pytest.mark.parametrize(
-    "stop", [5, pytest.param(4, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow)]
-)
-def test_resume_is_exact(data_folders, reference_run, tmp_path, stop):
-    """Stopped within an epoch and at its end (8 updates an epoch): same bits, same log."""
-    assert train(data_folders, tmp_path, duration={"steps": stop}) == 0
-    assert train(data_folders, tmp_path, duration={"steps": 12}) == 0
-    assert array_hashes(tmp_path, 12) == array_hashes(reference_run, 12)
-    expected = losses(reference_run)
-    resumed = losses(tmp_path)
+def assert_resumed_exactly(folder: pathlib.Path, reference: pathlib.Path, stop: int) -> None:
+    """Asserts that a run stopped after update `stop` ends with the reference's bits and log."""
+    assert array_hashes(folder, 12) == array_hashes(reference, 12)
+    expected, resumed = losses(reference), losses(folder)
     comparable = [step for step in expected if step > stop + 3]  # means over the same steps
     assert comparable and all(resumed[step] == expected[step] for step in comparable)
 
 
-@pytest.mark.parametrize("cache", ["device", pytest.param("host", marks=pytest.mark.slow)])
-def test_caches_do_not_change_training(data_folders, reference_run, tmp_path, cache):
-    assert train(data_folders, tmp_path, duration={"steps": 12}, data__cache=cache) == 0
-    assert array_hashes(tmp_path, 12) == array_hashes(reference_run, 12)
-    assert losses(tmp_path) == losses(reference_run)
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [4, 5, 8])
+def test_resume_is_exact(data_folders, reference_run, tmp_path, stop):
+    """Stopped within an epoch and at its end (8 updates an epoch): same bits, same log."""
+    assert train(data_folders, tmp_path, duration={"steps": stop}) == 0
+    assert train(data_folders, tmp_path, duration={"steps": 12}) == 0
+    assert_resumed_exactly(tmp_path, reference_run, stop)
 
 
-def test_signal_saves_and_stops(data_folders, reference_run, tmp_path, monkeypatch, capfd):
+def test_signal_saves_and_stops_and_resume_is_exact(
+    data_folders, reference_run, tmp_path, monkeypatch, capfd
+):
     original_add, added = MetricsLog.add, []
 
     def add(log, metrics, count):
         added.append(metrics)
-        if len(added) == 6:
+        if len(added) == 5:
             os.kill(os.getpid(), signal.SIGTERM)
         return original_add(log, metrics, count)
 
     monkeypatch.setattr(MetricsLog, "add", add)
     assert train(data_folders, tmp_path, duration={"steps": 12}) == 128 + signal.SIGTERM
-    assert Checkpoints(tmp_path / "checkpoints").all_steps()[-1] == 6
+    assert Checkpoints(tmp_path / "checkpoints").all_steps()[-1] == 5
     assert "SIGTERM: finishing the step and saving" in capfd.readouterr().err
     monkeypatch.setattr(MetricsLog, "add", original_add)
     assert train(data_folders, tmp_path, duration={"steps": 12}) == 0
+    assert_resumed_exactly(tmp_path, reference_run, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["device", "host"])
+def test_caches_do_not_change_training(data_folders, reference_run, tmp_path, cache):
+    assert train(data_folders, tmp_path, duration={"steps": 12}, data__cache=cache) == 0
     assert array_hashes(tmp_path, 12) == array_hashes(reference_run, 12)
+    assert losses(tmp_path) == losses(reference_run)
 
 
 def test_failed_final_checkpoint_is_written_again(
@@ -230,6 +236,12 @@ def test_resume_with_other_data_is_refused(data_folders, reference_run, tmp_path
     write_release(tmp_path / "other", training=56)
     with pytest.raises(UserError, match="trained on other prepared data"):
         train((tmp_path / "other", tmp_path / "data"), reference_run, duration={"steps": 14})
+
+
+def test_processes_with_other_data_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(loop.parallel, "process_max", lambda number: number + 1)
+    with pytest.raises(UserError, match="prepared data of the run's processes differ"):
+        loop.restore_or_create(None, Checkpoints(tmp_path), "0123456789abcdef", None)
 
 
 def test_panel_rows_match_their_landmarks_and_sides(monkeypatch):
