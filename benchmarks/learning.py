@@ -33,7 +33,7 @@ from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions, read_predictions
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
-from benchmarks import frameworks, harness, torch_data
+from benchmarks import harness, torch_peer
 
 OURS, PEER = "affect_jax", "PyTorch"
 SCORES = {
@@ -41,7 +41,6 @@ SCORES = {
     "macro-F1": "categorical.top1.original.f1.macro",
     "AUC": "categorical.top1.original.auc.macro",
 }
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "torchvision", "pillow")
 
 
 @dataclasses.dataclass
@@ -83,7 +82,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         rows=rows,
         runs=histories,
-        packages=PACKAGES,
     )
 
 
@@ -168,7 +166,7 @@ def train_peer(config: Config, predictions: Predictions) -> TrainingResult:
 
 def train(config: Config, folder: pathlib.Path) -> Iterator[tuple[float, np.ndarray]]:
     """Yields after each epoch its mean loss and the validation probabilities [N, C]."""
-    torch = frameworks.torch()
+    torch = torch_peer.torch()
     torch.manual_seed(config.seed)
     builder = prepare_dataset(config)
     loaders = {}
@@ -176,13 +174,13 @@ def train(config: Config, folder: pathlib.Path) -> Iterator[tuple[float, np.ndar
         split, training = open_split(builder, part), part == "training"
         labels = split.columns()["expression"]
         rows = np.flatnonzero(labels >= 0) if training else np.arange(len(split))
-        torch_data.write_files(torch_data.read_jpegs(split, rows), folder / part)
-        faces = torch_data.FaceFiles(
+        torch_peer.write_files(torch_peer.read_jpegs(split, rows), folder / part)
+        faces = torch_peer.FaceFiles(
             folder / part, labels[rows], config.data.crop_size, train=training
         )
         passes = 1 if training else None
-        loaders[part] = torch_data.create_loader(faces, config.batch_size, workers=0, passes=passes)
-    trainer = frameworks.TorchTrainer(
+        loaders[part] = torch_peer.create_loader(faces, config.batch_size, workers=0, passes=passes)
+    trainer = torch_peer.Trainer(
         config.trunk.name,
         dtype=config.dtype,
         crop_size=config.data.crop_size,
@@ -191,12 +189,12 @@ def train(config: Config, folder: pathlib.Path) -> Iterator[tuple[float, np.ndar
     for _ in range(round(config.duration.epochs)):
         losses = [
             trainer.train_step(
-                frameworks.normalize_images(images), labels.to(frameworks.torch_device())
+                torch_peer.normalize_images(images), labels.to(torch_peer.torch_device())
             )
             for images, labels in loaders["training"]
         ]
         probabilities = [
-            trainer.predict(frameworks.normalize_images(images))
+            trainer.predict(torch_peer.normalize_images(images))
             for images, _ in loaders[config.evaluation.split]
         ]
         yield float(torch.stack(losses).mean()), torch.cat(probabilities).double().cpu().numpy()

@@ -33,11 +33,9 @@ import simplejpeg
 from affect_jax.core import registry
 from affect_jax.data import DATASETS, face_images
 from benchmarks import harness
-from benchmarks.machine import count_cores
 
 LIMIT = "decode, crop, resize, encode alone"
 FASTER = "the same, resized as affect_jax does"
-PACKAGES = ("numpy", "simplejpeg", "pillow", "opencv-python-headless", "tensorflow-datasets")
 BOX = ("x", "y", "width", "height")
 MARGIN = 20  # pixels between the photograph's border and the box
 
@@ -69,7 +67,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         rows=summary(runs, args.workers),
         runs=runs,
-        packages=PACKAGES,
     )
 
 
@@ -79,7 +76,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--different", type=int, default=64, help="number of distinct photographs")
     parser.add_argument("--source_size", type=int, default=425)
     parser.add_argument("--image_size", type=int, default=256)
-    worker_counts = sorted({1, 2, count_cores()})
+    worker_counts = sorted({1, 2, harness.count_cores()})
     parser.add_argument("--workers", type=int, nargs="+", default=worker_counts)
     quick = {"faces": 6, "different": 2, "source_size": 100, "image_size": 48, "workers": [1]}
     return harness.parse_args(parser, argv, quick)

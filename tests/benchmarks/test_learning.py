@@ -14,7 +14,7 @@ from affect_jax.report import evaluation_page
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
 from affect_jax.train.loop import train_and_evaluate
-from benchmarks import epoch, frameworks, learning
+from benchmarks import epoch, learning, torch_peer
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def test_unsupported_run_is_refused(tmp_path):
 def test_torch_train_step_returns_the_loss(tiny_networks):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
-    trainer = frameworks.TorchTrainer("alexnet", dtype="float32", crop_size=32)
-    images = frameworks.normalize_images(np.zeros((4, 32, 32, 3), np.uint8))
+    trainer = torch_peer.Trainer("alexnet", dtype="float32", crop_size=32)
+    images = torch_peer.normalize_images(np.zeros((4, 32, 32, 3), np.uint8))
     labels = torch.tensor([0, 1, 2, 3])
     trainer.network.train()
     with torch.no_grad():
