@@ -203,7 +203,8 @@ def measure_schedule(name: str, args: argparse.Namespace) -> dict[str, Any]:
         jax.block_until_ready(state)
 
     predict = parallel.parallelize_per_device(functools.partial(predict_step, experiment))
-    eval_batch = {"image": faces[:, :batch_size], "valid": np.ones((1, batch_size), bool)}
+    eval_batch = {"image": faces[:, : batch_size // len(faces)]}
+    eval_batch["valid"] = jnp.ones(eval_batch["image"].shape[:2], bool)
 
     def evaluate() -> None:
         variables = eval_variables(state)
@@ -232,8 +233,9 @@ def max_faces_in_memory(image_size: int) -> int:
 
 
 def random_faces(count: int, image_size: int) -> jax.Array:
-    """Creates uint8 [1, count, S, S, 3] on the first device: the same random batch repeated."""
-    batch, _ = step.random_faces(min(BATCH_SIZE, count), image_size)
+    """Creates uint8 [D, count / D, S, S, 3] on the devices: the same random batch repeated."""
+    batch, _ = step.random_faces(BATCH_SIZE, image_size)
+    count //= jax.local_device_count()
 
     def pieces(_: int) -> Any:
         for first in range(0, count, BATCH_SIZE):

@@ -93,8 +93,7 @@ def test_contender_that_fails_is_skipped(tiny_networks, one_thread, monkeypatch,
     assert step.EAGER not in step.table_row(("alexnet", "float32", 4, "train"), rates)
 
 
-def test_gpu(folder, tiny_networks, one_thread, monkeypatch):
-    monkeypatch.setattr(gpu.parallel.jax, "local_device_count", lambda: 1)
+def test_gpu(folder, tiny_networks, one_thread):
     result = run_quick(gpu.main, folder, "gpu")
     parts = [line["part"] for line in result["runs"]]
     assert parts == ["device", "schedule", "device", "peak", "steps", "steps"]
