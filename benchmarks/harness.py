@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from tabulate import tabulate
+
 FOLDER = pathlib.Path(__file__).resolve().parent
 # Flags that name local paths, or that a benchmark passes to its child processes: not saved.
 PRIVATE_ARGUMENTS = r"folder|manual_dir|data_dir|runs?|child_.*"
@@ -100,25 +102,6 @@ def run_interleaved(
     return runs
 
 
-def measure_both_clocks(work: Callable[[], Any]) -> tuple[float, float]:
-    """Returns wall-clock seconds, and processor seconds of this process and its finished children.
-
-    Other load on the machine increases the first and hardly changes the second.
-    """
-    before = os.times()
-    seconds = measure_seconds(work)
-    # `os.times` has a resolution of 0.01 s.
-    return seconds, max(sum(os.times()[:4]) - sum(before[:4]), 0.01)
-
-
-def split_by_clock(runs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Runs]:
-    """Splits runs of `measure_both_clocks` into `{"wall": ..., "processor": ...}`."""
-    return {
-        clock: {name: [pair[position] for pair in pairs] for name, pairs in runs.items()}
-        for position, clock in enumerate(CLOCKS)
-    }
-
-
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     """Returns the median over rounds of numerator / denominator."""
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
@@ -135,27 +118,11 @@ def fastest(rates: Runs, names: Iterable[str]) -> str | None:
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Formats rows as a Markdown table with all their columns; numbers align right."""
+    """Formats rows as a Markdown table with all their columns, the first aligned left."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    texts = [[_format_cell(row[name]) if name in row else "" for name in names] for row in rows]
-    widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
-    is_numeric = [
-        all(not text or re.match(r"[<~-]?[\d.,]+( |$|%|x)", text) for text in column)
-        for column in zip(*texts, strict=True)
-    ]
-
-    def line(cells: Iterable[str]) -> str:
-        padded = [
-            cell.rjust(width) if numeric else cell.ljust(width)
-            for cell, width, numeric in zip(cells, widths, is_numeric, strict=True)
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = [
-        "-" * (width + 1) + (":" if numeric else "-")
-        for width, numeric in zip(widths, is_numeric, strict=True)
-    ]
-    return "\n".join([line(names), f"|{'|'.join(rule)}|", *map(line, texts)])
+    cells = [[_format_cell(row[name]) if name in row else "" for name in names] for row in rows]
+    alignment = ("left", *("right" for _ in names[1:]))
+    return tabulate(cells, names, "pipe", colalign=alignment, disable_numparse=True)
 
 
 def _format_cell(value: Any) -> str:
