@@ -58,7 +58,7 @@ def assert_same_prediction(actual: Prediction, expected: Prediction) -> None:
         np.testing.assert_allclose(values, getattr(expected, head), atol=1e-6)
 
 
-@pytest.fixture(scope="module", params=["boxes", "whole"])
+@pytest.fixture(scope="module", params=["boxes", pytest.param("whole", marks=pytest.mark.slow)])
 def prepared_run(request, tmp_path_factory):
     """A run on photographs with an EXIF rotation; its folder, boxes (or None) and records."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -225,7 +225,6 @@ def test_unusable_images_have_reasons_and_others_are_predicted(whole_image_predi
         Image.open(tmp_path / "half.jpg"),
         NOISE.astype(np.float32),
         np.zeros((0, 5, 3), np.uint8),
-        np.broadcast_to(np.uint8(0), (9000, 9000, 3)),
         np.zeros((1, 1, 3), np.uint8),
         None,
         b"bytes",
@@ -233,7 +232,7 @@ def test_unusable_images_have_reasons_and_others_are_predicted(whole_image_predi
         closed,
     ]
     prediction = whole_image_predictor.predict(images)
-    assert prediction.image.tolist() == [0, 8]
+    assert prediction.image.tolist() == [0, 7]
     assert [reason.split(":")[0] for reason in prediction.reasons] == [
         "",
         "file missing",
@@ -242,7 +241,6 @@ def test_unusable_images_have_reasons_and_others_are_predicted(whole_image_predi
         "broken image",
         "pixels are float32 [90, 120, 3], not uint8 [height, width, 3]",
         "pixels are uint8 [0, 5, 3], not uint8 [height, width, 3]",
-        "image has more than 64 megapixels",
         "",
         "NoneType",
         "bytes",
@@ -259,11 +257,6 @@ def test_accepts_jax_arrays(whole_image_predictor):
         whole_image_predictor.predict(jax.numpy.asarray(NOISE)),
         whole_image_predictor.predict(NOISE),
     )
-
-
-def test_tiny_image_has_a_reason(detecting_predictor):
-    prediction = detecting_predictor.predict([np.zeros((8, 12, 3), np.uint8)])
-    assert prediction.reasons == ("no face found, the image has only 12 x 8 pixels",)
 
 
 def test_boxes_outside_the_image_are_skipped(whole_image_predictor):
