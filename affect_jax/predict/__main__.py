@@ -113,13 +113,14 @@ def _predict(
     from affect_jax.predict.predictor import FaceOutputs
 
     for video, group in itertools.groupby(sources, lambda s: s if s.is_video else None):
+        # The predictor reads ahead; `copies` keeps the frames until their results arrive.
         frames, copies = itertools.tee(itertools.chain.from_iterable(map(read_frames, group)))
         images = (frame.image for frame in frames)
         is_webcam = video is not None and video.webcam is not None
         try:
             for result in predictor.stream(images, keep_pixels=keep_pixels, immediate=is_webcam):
                 yield next(copies), result
-        except UserError as error:
+        except UserError as error:  # a video without a readable frame
             if video is None:
                 raise
             reason = str(error).removeprefix(f"{video.name}: ")

@@ -93,6 +93,7 @@ def face_rows(
     name = frame.source.name.encode("utf-8", "backslashreplace").decode()
     image_id = name if frame.number is None else f"{name}@{frame.number}"
     shared: Row = {"source": name, "frame": frame.number, "seconds": _round(frame.seconds)}
+    columns = head_columns(classes, units)
     if not len(result.faces.boxes):
         yield {"id": image_id, **shared, "reason": result.faces.reason}
     for face, box in enumerate(result.faces.boxes.tolist()):
@@ -101,7 +102,6 @@ def face_rows(
         row["confidence"] = _round(result.faces.confidence[face])
         if "expression" in result.outputs:
             row["predicted"] = classes[int(result.outputs["expression"][face].argmax())]
-        columns = head_columns(classes, units)
         for head, values in result.outputs.items():
             row |= zip(columns[head], map(_round, values[face].tolist()), strict=True)
         yield row

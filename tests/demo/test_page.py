@@ -91,6 +91,8 @@ def test_uploaded_image_is_shown_with_its_faces(page, predictor, tmp_path):
         assert rows == [[name, f"{v:.2f}"] for name, v in zip(names, values, strict=True)]
         meters = [meter.evaluate("e => e.value") for meter in card.query_selector_all("meter")]
         np.testing.assert_allclose(meters, values, atol=1e-6)
+        width = "e => e.offsetWidth / e.closest('.face').offsetWidth"
+        assert card.query_selector("meter").evaluate(width) > 0.4
     assert not is_wider_than_window(page)
     assert page.console_messages == []
 

@@ -207,7 +207,7 @@ def test_too_many_concurrent_requests_give_503(send_request, predictor, monkeypa
     def slow(*_, **__):
         arrived.release()
         assert release.wait(60)
-        return predictor.no_faces("no face found")
+        return predictor.no_faces("no face found")._replace(pixels=NOISE)
 
     monkeypatch.setattr(predictor, "detect", slow)
     statuses: list[int] = []

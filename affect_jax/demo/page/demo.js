@@ -54,7 +54,7 @@ async function showPrediction(article, image) {
 }
 
 async function predictFiles(files) {
-  for (const file of files) {
+  for (const file of [...files]) { // a copy: the list of a drop is emptied after its event
     const article = createResult(file.name);
     await showPrediction(article, file).catch((error) => {
       article.querySelector(".note").textContent = error.message;
