@@ -220,7 +220,7 @@ def test_invalid_files_raise_one_line(tmp_path):
     refused(
         "semicolons.csv", b"id;p_neutral\n1;1\n", "no predictions.*separator is ';', use commas"
     )
-    refused("twice.csv", b"id,id\n1,2\n", "column 'id' is duplicate")
+    refused("twice.csv", b"id,id,p_a,p_b\n1,2,1,0\n", "column 'id' is duplicate")
     refused("ragged.csv", b"id,p_neutral\n1\n", "cannot be read as csv")
     refused("binary.csv", b"id,p_neutral,p_happiness\n\xff\xfe,1,0\n", "cannot be read as csv")
     refused("table.xlsx", b"PK", r"read from .parquet or .csv")
