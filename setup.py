@@ -89,7 +89,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["affect_jax", "affect_jax.*"]),
-    package_data={"affect_jax.report": ["templates/*"], "affect_jax.demo": ["page/*"]},
+    package_data={
+        "affect_jax.report": ["templates/*"],
+        "affect_jax.demo": ["page/*"],
+        "affect_jax.export": ["templates/*"],
+    },
     install_requires=REQUIRED + REPORT,
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],  # NVIDIA GPUs

@@ -51,6 +51,11 @@ _SPLIT = flags.DEFINE_string(
     None,
     "The split that --mode=evaluate scores. Default: the config's evaluation split.",
 )
+_GROUPS = flags.DEFINE_string(
+    "groups",
+    None,
+    "CSV with the column id and columns of group labels: --mode=evaluate scores each group too.",
+)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -205,7 +210,11 @@ def _evaluate(config: Any, workdir: Workdir) -> int:
     from affect_jax.report import evaluation_page
 
     evaluation = evaluate_checkpoint(
-        config, workdir, checkpoint=_CHECKPOINT.value, split=_SPLIT.value
+        config,
+        workdir,
+        checkpoint=_CHECKPOINT.value,
+        split=_SPLIT.value,
+        groups=pathlib.Path(_GROUPS.value) if _GROUPS.value else None,
     )
     print(f"         {evaluation_page.write_report(evaluation)}")
     return 0
