@@ -12,8 +12,7 @@ small). The step gathers shuffled batches by row, ten updates a dispatch; the lo
 fifty updates. One epoch is measured and multiplied. The PyTorch value is its step alone, without
 data loading, times the same number of steps.
 
-Training steps are also measured with each of `gpu_steps.SWITCHES` on, in turns with all of them
-off, and last with each flag of the XLA compiler, in turns with no flag.
+Training steps are measured last with each flag of the XLA compiler, in turns with no flag.
 
 Each part runs in its own process, with the GPU memory to itself, until a deadline. Measurements
 made before the deadline are used. A measurement that fails is logged and skipped.
@@ -31,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -40,10 +39,7 @@ import numpy as np
 
 from benchmarks import flops, frameworks, harness
 from benchmarks.gpu_steps import (
-    SWITCHES,
-    RunSteps,
     our_steps,
-    our_steps_with_switch,
     prepare_rate,
     random_faces,
     run_or_skip,
@@ -72,7 +68,6 @@ CASES = tuple(
 )
 PARTS = {  # the share of `--minutes` after which each ends; GPU memory settings of JAX
     "schedule": (0.35, {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".95"}),
-    "switches": (0.6, {}),
     "steps": (0.9, {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}),  # PyTorch shares the GPU
     "flags": (1.0, {}),
 }
@@ -105,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit("nothing was measured; see the lines above")
     harness.write_result(
         "gpu",
-        what="Steps, also with GPU switches and XLA flags, in images/s; the schedule in minutes, "
+        what="Steps, also with XLA flags, in images/s; the schedule in minutes, "
         f"{EPOCHS} epochs of {FACES:,} faces",
         args=args,
         rows=table_rows(measurements),
@@ -130,7 +125,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20, help="a round; fewer for batches over 256")
     parser.add_argument("--dispatches", type=int, help="of ten updates; default: one epoch")
     parser.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
-    parser.add_argument("--switches", nargs="*", default=list(SWITCHES), choices=list(SWITCHES))
     parser.add_argument("--flags", nargs="*", default=list(XLA_FLAGS), help="XLA flags, NAME=VALUE")
     parser.add_argument("--child_part", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--child_lines", type=pathlib.Path, help=argparse.SUPPRESS)
@@ -180,8 +174,6 @@ def measure(part: str, args: argparse.Namespace, emit: Emit) -> None:
         if part == "schedule":
             schedule = run_or_skip(f"schedule, {name}", measure_schedule, name, args)
             measurements: Iterable[dict[str, Any]] = [schedule] if schedule else []
-        elif part == "switches":
-            measurements = measure_switches(name, args)
         else:
             measurements = measure_flags(name, args)
         for measurement in measurements:
@@ -279,55 +271,23 @@ def max_faces_in_memory(image_size: int) -> int:
     return max(1, free // (3 * image_size**2))
 
 
-def measure_switches(name: str, args: argparse.Namespace) -> Iterable[dict[str, Any]]:
-    """Yields images/s of a training step for each GPU switch, on and off in turns."""
-    case = training_case(name, args)
-    variants = {
-        switch: functools.partial(our_steps_with_switch, switch, *case, args)
-        for switch in args.switches
-    }
-    for switch, off, on in compare_with_default(name, variants, args):
-        measurement = {"type": case[1], "batch": case[2], "switch": switch}
-        yield measurement | {"rates": {"off": off, "on": on}}
-
-
 def measure_flags(name: str, args: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """Yields images/s of a training step for each XLA flag, in turns with no flag."""
-    case = training_case(name, args)
-    variants = {flag: functools.partial(our_steps, *case, args, flag) for flag in args.flags}
-    for flag, default_rates, rates in compare_with_default(name, variants, args):
-        measurement = {"type": case[1], "batch": case[2], "flag": flag}
-        yield measurement | {"rates": {"": default_rates, flag: rates}}
+    dtype, batch_size = args.types[0], args.batch_size or BATCH_SIZE
 
-
-def training_case(name: str, args: argparse.Namespace) -> tuple[str, str, int, str]:
-    return (name, args.types[0], args.batch_size or BATCH_SIZE, "train")
-
-
-def compare_with_default(
-    name: str, variants: Mapping[str, Callable[[], RunSteps]], args: argparse.Namespace
-) -> Iterable[tuple[str, list[float], list[float]]]:
-    """Measures variants of a training step, each in turns with the default step.
-
-    **Arguments:** `variants`: name -> function that creates the step.
-
-    **Returns:** (variant, images/s of the default, images/s of the variant), without failed ones.
-    """
-    case = training_case(name, args)
-
-    def prepare(variant: str, create: Callable[[], RunSteps]) -> Callable[[], float | None] | None:
-        what = f"{name} with {variant}"
+    def prepare(flag: str) -> Callable[[], float | None] | None:
+        what = f"{name} with {flag or 'no flag'}"
         if is_too_late(what, args):
             return None
-        return prepare_rate(what, create, args.steps, case[2], args)
+        create = functools.partial(our_steps, name, dtype, batch_size, "train", args, flag)
+        return prepare_rate(what, create, args.steps, batch_size, args)
 
-    default = prepare("defaults", functools.partial(our_steps, *case, args))
-    for variant, create in variants.items():
-        if default and (changed := prepare(variant, create)):
-            contenders = {"default": default, "variant": changed}
-            rates: Any = harness.run_interleaved(contenders, args.rounds)
-            if None not in rates["default"] + rates["variant"]:
-                yield variant, rates["default"], rates["variant"]
+    default = prepare("")
+    for flag in args.flags:
+        if default and (changed := prepare(flag)):
+            rates: Any = harness.run_interleaved({"": default, flag: changed}, args.rounds)
+            if None not in rates[""] + rates[flag]:
+                yield {"type": dtype, "batch": batch_size, "flag": flag, "rates": rates}
 
 
 def step_rates(

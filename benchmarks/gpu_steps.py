@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +16,10 @@ import numpy as np
 from jax import lax
 
 from affect_jax.core.errors import first_line
-from affect_jax.models import layers
-from affect_jax.models.kernels import convolutions
 from benchmarks import frameworks, harness
 from benchmarks.minimal_step import MinimalExperiment, compile_on_first_device
 
 FACES_PER_WRITE = 256  # random faces generated at once
-SWITCHES = {  # GPU code that is off by default; name -> module that defines it
-    "SPACE_TO_DEPTH": convolutions,
-    "MATERIALIZE_POOL_GRADIENT": layers,
-}
 RunSteps = Callable[[int], Any]  # runs so many steps and waits for them
 Result = TypeVar("Result")
 
@@ -121,16 +114,6 @@ def our_steps(
         jax.block_until_ready(state)
 
     return train
-
-
-def our_steps_with_switch(
-    switch: str, name: str, dtype: str, batch_size: int, kind: str, args: argparse.Namespace
-) -> RunSteps:
-    """Creates and compiles our step with one of `SWITCHES` on."""
-    with mock.patch.object(SWITCHES[switch], switch, True):  # read when the step is traced
-        run_steps = our_steps(name, dtype, batch_size, kind, args)
-        run_steps(1)
-    return run_steps
 
 
 def torch_steps(

@@ -15,7 +15,7 @@ TARGET_MINUTES = {"alexnet": 3.0, "resnet18": 6.0}  # of the schedule on an H100
 
 
 def table_rows(measurements: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the rows: steps in images/s, schedules in minutes, switches and flags in images/s."""
+    """Returns the rows: steps in images/s, schedules in minutes, flags in images/s."""
 
     def of_part(part: str) -> list[Mapping[str, Any]]:
         return [measurement for measurement in measurements if measurement["part"] == part]
@@ -24,7 +24,6 @@ def table_rows(measurements: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     steps = [step for step in of_part("steps") if OURS in step["rates"]]
     rows = [step_row(step, peak_flops) for step in steps]
     rows += [schedule_row(schedule, steps) for schedule in of_part("schedule")]
-    rows += [switch_row(switch) for switch in of_part("switches")]
     return rows + [flag_row(flag) for flag in of_part("flags")]
 
 
@@ -60,16 +59,6 @@ def schedule_row(schedule: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
         images = EPOCHS * (FACES // size) * size
         row[peer] = f"{images / statistics.median(rates) / 60:.2f}" if rates else "-"
     return row | {"wanted": f"< {TARGET_MINUTES[name]:g}"}
-
-
-def switch_row(measurement: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the row of a GPU switch: images/s with it on and off (default), and the ratio."""
-    rates = measurement["rates"]
-    row = {"what": f"train, images/s, {measurement['switch']}"}
-    row |= {name: measurement[name] for name in ("network", "type", "batch")}
-    row |= {OURS: round(statistics.median(rates["on"]))}
-    row["default"] = round(statistics.median(rates["off"]))
-    return row | {"to default": harness.format_ratio(rates["on"], rates["off"])}
 
 
 def flag_row(measurement: Mapping[str, Any]) -> dict[str, Any]:

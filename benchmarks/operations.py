@@ -31,11 +31,11 @@ from benchmarks import frameworks, harness, step
 
 OURS, PEER = step.OURS, step.EAGER
 FORWARD, BACKWARD = "convolutions", "convolutions' gradients"
-WEIGHTS, INPUTS, WINOGRAD = "to weights", "to inputs", "to both, by fewer products"
+WEIGHTS, INPUTS = "to weights", "to inputs"
 DENSE, NORM, POOL = "dense layers", "normalisation", "pooling"
 COPIES, OTHER = "copies and transpositions", "other"
-KINDS = (FORWARD, BACKWARD, WEIGHTS, INPUTS, WINOGRAD, DENSE, NORM, POOL, COPIES, OTHER)
-PARTS = (WEIGHTS, INPUTS, WINOGRAD)  # of BACKWARD; PyTorch has one operation for both
+KINDS = (FORWARD, BACKWARD, WEIGHTS, INPUTS, DENSE, NORM, POOL, COPIES, OTHER)
+PARTS = (WEIGHTS, INPUTS)  # of BACKWARD; PyTorch has one operation for both
 NETWORKS = ("alexnet_one_tower", "resnet18")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "torchvision")
 INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (\S+) ([\w\-]+)\(")
@@ -142,8 +142,6 @@ def instruction_kinds(text: str, kernels: set[tuple[int, ...]]) -> dict[str, str
 def classify(name: str, shape: str, opcode: str, source: str, kernels: set[tuple[int, ...]]) -> str:
     if "/im2col/" in source and (opcode == "dot" or source.endswith("dot_general")):
         return _classify_im2col(shape, source, kernels)
-    if "winograd" in source:
-        return WINOGRAD if "transpose(" in source else FORWARD
     if opcode == "convolution" or source.endswith("conv_general_dilated"):
         if tuple(sorted(_dimensions(shape))) in kernels:
             return WEIGHTS

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-from unittest import mock
-
-import jax
 import pytest
 
-from affect_jax.models.kernels import convolutions
-from benchmarks import gpu, gpu_steps, harness
+from benchmarks import gpu, harness
 
 pytest.importorskip("torch").set_num_threads(1)
 
@@ -78,54 +73,3 @@ def test_unknown_compiler_flag_is_skipped(tiny_networks, capsys):
     assert line["flag"] == flags[0] and list(line["rates"]) == ["", flags[0]]
     assert "skipped: alexnet with xla_no_such_flag=true: " in capsys.readouterr().err
     assert [row["what"] for row in gpu.table_rows([line])] == [f"train, images/s, {flags[0]}"]
-
-
-def switch_states() -> tuple[bool, ...]:
-    return tuple(getattr(module, switch) for switch, module in gpu.SWITCHES.items())
-
-
-def test_switches_are_on_only_while_their_step_is_traced(tiny_networks, monkeypatch):
-    """Each switch is measured on and off in the same rounds, for both networks."""
-    traced: list[tuple[bool, ...]] = []
-    train_step = gpu_steps.MinimalExperiment.train_step
-
-    def record(self, *batch: Any):
-        traced.append(switch_states())
-        return train_step(self, *batch)
-
-    monkeypatch.setattr(gpu_steps.MinimalExperiment, "train_step", record)
-    networks = ("alexnet", "resnet18")
-    lines = measure("switches", "--networks", *networks, "--rounds", "2")
-    pairs = [(name, switch) for name in networks for switch in gpu.SWITCHES]
-    assert [(line["network"], line["switch"]) for line in lines] == pairs
-    assert all({name: len(line["rates"][name]) for name in ("off", "on")} == {"off": 2, "on": 2}
-               for line in lines)  # fmt: skip
-    one_on = [tuple(name == switch for name in gpu.SWITCHES) for switch in gpu.SWITCHES]
-    assert traced == [(False,) * len(gpu.SWITCHES), *one_on] * len(networks)
-    assert "SPACE_TO_DEPTH" in gpu.SWITCHES and not any(switch_states())
-
-
-def test_row_of_a_switch_shows_the_ratio_to_the_default():
-    rates = {"on": [30.0, 60.0], "off": [20.0, 40.0]}
-    line = {"part": "switches", "network": "alexnet", "type": "bfloat16", "batch": 256}
-    (row,) = gpu.table_rows([line | {"switch": "SPACE_TO_DEPTH", "rates": rates}])
-    assert row["what"] == "train, images/s, SPACE_TO_DEPTH" and row["to default"] == "1.50"
-    assert row[gpu.OURS] == 45 and row["default"] == 30
-
-
-def test_a_switch_changes_the_compiled_step(monkeypatch):
-    """On a GPU; here JAX only pretends to have one while the step is traced."""
-    used: list[tuple[int, ...]] = []
-    convolution = convolutions.space_to_depth_convolution
-
-    def record(inputs, *values, **options):
-        used.append(inputs.shape)
-        return convolution(inputs, *values, **options)
-
-    monkeypatch.setattr(convolutions, "space_to_depth_convolution", record)
-    args = gpu.parse_args(["--quick"])
-    with mock.patch.object(jax, "default_backend", return_value="gpu"):
-        gpu_steps.our_steps("resnet18", "float32", 2, "train", args)(1)
-        assert not used
-        gpu_steps.our_steps_with_switch("SPACE_TO_DEPTH", "resnet18", "float32", 2, "train", args)
-    assert (2, args.crop_size, args.crop_size, 3) in used
