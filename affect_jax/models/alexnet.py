@@ -10,8 +10,9 @@ import numpy as np
 from flax import linen as nn
 
 from affect_jax.core.errors import UserError
+from affect_jax.core.registry import describe_unknown_name, require_option
 from affect_jax.models import kernels
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, require, require_width
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, require_width
 from affect_jax.models.layers import (
     dropout,
     local_response_normalisation,
@@ -19,6 +20,8 @@ from affect_jax.models.layers import (
     uniform_bias,
     uniform_fan_in,
 )
+
+INITIALISATIONS = ("published", "torch", "he")
 
 
 class ConvolutionShape(NamedTuple):
@@ -110,12 +113,10 @@ class _Variant(nn.Module):
     DROPOUT_FIRST: ClassVar[bool]  # dropout on the inputs of the fully connected layers
 
     def __post_init__(self) -> None:
-        choices = ("published", "torch", "he")
-        is_choice = self.initialisation in choices
-        require(
-            "initialisation", self.initialisation, lambda _: is_choice, "published, torch or he"
-        )
-        require("dropout", self.dropout, lambda v: 0 <= v < 1, "in [0, 1)")
+        if self.initialisation not in INITIALISATIONS:
+            problem = describe_unknown_name(self.initialisation, INITIALISATIONS)
+            raise UserError(f"trunk.initialisation = {problem}")
+        require_option("trunk.dropout", self.dropout, lambda v: 0 <= v < 1, "in [0, 1)")
         require_width(self.width)
         super().__post_init__()
 

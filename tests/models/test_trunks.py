@@ -255,7 +255,7 @@ def test_initialisation_depends_on_the_key(name):
             {"name": "alexnet", "widht": 8},
             "widht: alexnet has no such option; did you mean 'width'",
         ),
-        ({"name": "alexnet", "initialisation": "hi"}, "trunk.initialisation = 'hi': must be"),
+        ({"name": "alexnet", "initialisation": "hi"}, "trunk.initialisation = 'hi': unknown"),
         ({"name": "alexnet", "dropout": 1.0}, r"trunk.dropout = 1.0: must be in \[0, 1\)"),
         ({"name": "alexnet_one_tower", "dropout": "half"}, "trunk.dropout = 'half'"),
         ({"name": "alexnet_one_tower", "width": 0}, "trunk.width = 0: must be a whole number"),
