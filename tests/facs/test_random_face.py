@@ -148,15 +148,10 @@ def test_landmarks_match_the_rig(seed):
     scene = dataclasses.replace(scene, yaw=0.0)
     intensities = rng.uniform(0, 1, 18)
     points, rest = renderer.pose_points(np.stack([intensities] * 2), person, scene)
-    zeros = np.zeros(1)
+    neutral = rig.deform_symmetric(np.zeros((1, 18)), person.identity[None])[0]
+    left, right = neutral[36:42].mean(axis=0), neutral[42:48].mean(axis=0)
     for actual, values in ((points, intensities), (rest, np.zeros(18))):
-        deformed = rig.project_landmarks(
-            values[None], person.identity[None], np.ones(1), zeros, np.zeros((1, 2))
-        )[0]
-        neutral = rig.project_landmarks(
-            np.zeros((1, 18)), person.identity[None], np.ones(1), zeros, np.zeros((1, 2))
-        )[0]
-        left, right = neutral[36:42].mean(axis=0), neutral[42:48].mean(axis=0)
+        deformed = rig.deform_symmetric(values[None], person.identity[None])[0]
         expected = (deformed - (left + right) / 2) / (right[0] - left[0])
         np.testing.assert_allclose(actual, expected, atol=1e-9)
 

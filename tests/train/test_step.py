@@ -16,7 +16,7 @@ from affect_jax.core.parallel import AXIS
 from affect_jax.core.rng import example_keys
 from affect_jax.facs import rig
 from affect_jax.models import alexnet, layers
-from affect_jax.models.kernels import convolutions, winograd
+from affect_jax.models.kernels import convolutions
 from affect_jax.models.predict_step import predict_step
 from affect_jax.train.experiment import Experiment, create_experiment
 from affect_jax.train.state import create_state, eval_variables
@@ -160,41 +160,13 @@ def retrained_losses(monkeypatch):
 
 
 @pytest.mark.parametrize("trunk", RATES)
-def test_winograd_convolutions_train_to_the_same_losses(trunk, retrained_losses, monkeypatch):
-    xla_losses = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0]
-    calls = []
-    monkeypatch.setattr(winograd, "is_faster", lambda *shapes: not calls.append(shapes))
+def test_im2col_trains_to_the_same_losses(trunk, retrained_losses, monkeypatch):
+    """im2col for all shapes, against XLA's own algorithm for all."""
+    monkeypatch.setattr(convolutions, "use_im2col", lambda *_: False)
+    xla_losses, calls = retrained_losses(trunk), []
+    monkeypatch.setattr(convolutions, "use_im2col", lambda *shapes: not calls.append(shapes))
     np.testing.assert_allclose(retrained_losses(trunk), xla_losses, rtol=1e-5)
     assert calls
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "condition"),
-    [
-        ("im2col_convolution", "use_im2col"),
-        ("space_to_depth_convolution", "use_space_to_depth"),
-    ],
-)
-@pytest.mark.parametrize("trunk", RATES)
-def test_every_convolution_algorithm_trains_to_the_same_losses(
-    trunk, algorithm, condition, retrained_losses, monkeypatch
-):
-    """im2col for all shapes, and space-to-depth for all that it supports, against XLA's own."""
-    monkeypatch.setattr(convolutions, "use_im2col", lambda *_: False)
-    xla_losses, kernel_shapes = retrained_losses(trunk), []
-    our_convolution = getattr(convolutions, algorithm)
-
-    def record_and_convolve(inputs, kernel, *rest, **options):
-        kernel_shapes.append(kernel.shape)
-        return our_convolution(inputs, kernel, *rest, **options)
-
-    def is_supported(inputs, kernel, strides, *_):
-        return algorithm == "im2col_convolution" or strides[0] == strides[1] > 1
-
-    monkeypatch.setattr(convolutions, algorithm, record_and_convolve)
-    monkeypatch.setattr(convolutions, condition, is_supported)
-    np.testing.assert_allclose(retrained_losses(trunk), xla_losses, rtol=1e-5)
-    assert kernel_shapes
 
 
 @pytest.mark.parametrize("trunk", RATES)
