@@ -163,22 +163,15 @@ def read_release(folder: pathlib.Path, variant: str) -> LabelledFaces:
 
     **Raises:** `UserError` if the release is missing or invalid.
     """
-    import tempfile
-
-    from affect_jax.data import affectnet, image_files_builder
+    from affect_jax.data.affectnet import find_tables, read_rows
+    from affect_jax.data.image_files_builder import make_ids_unique
 
     if not folder.is_dir():
         problem = "a file, name the folder it is in" if folder.exists() else "no such folder"
         raise UserError(f"--manual_dir={folder}: {problem}")
-    with tempfile.TemporaryDirectory() as empty_folder:  # the builder prepares nothing in it
-        config = affectnet.CONFIGS[variant]
-        builder = affectnet.AffectNet(
-            config=config, data_dir=empty_folder, manual_dir=folder, images=False
-        )
-        sources = builder.sources()
     parts = [
-        _read_rows(split, image_files_builder.make_ids_unique(source.rows()), source.total)
-        for split, source in sources.items()
+        _read_rows(split, make_ids_unique(read_rows(table)), sum(1 for _ in read_rows(table)))
+        for split, table in find_tables(folder, variant).items()
     ]
     return _concatenate(parts)
 
@@ -206,7 +199,7 @@ def _read_row(row: Row) -> tuple[str, np.ndarray | None, list[str]]:
     from affect_jax.data import annotation_parsing
 
     name, points, reasons = "", None, []
-    values: Mapping[str, Any] = row.values or {}
+    values: Mapping[str, Any] = row.values
     try:
         if row.annotation_prefix:
             values = annotation_parsing.read_annotations(row.annotation_prefix)

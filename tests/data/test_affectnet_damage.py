@@ -42,7 +42,7 @@ def test_error_for_missing_data_has_instructions(tmp_path):
         ):
             assert words in text
     assert not (tmp_path / "data").exists()
-    with pytest.raises(UserError, match="train_set/annotations/ is not in it"):
+    with pytest.raises(UserError, match="train_set/annotations is not in it"):
         prepare(tmp_path, tmp_path / "data", variant="second")
 
 
