@@ -19,14 +19,9 @@ from etils import epath
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import describe_unknown_name
 from affect_jax.data import DATASETS, annotation_parsing, face_images
-from affect_jax.data.image_files_builder import (
-    ImageFilesBuilder,
-    ImageFilesConfig,
-    SplitSource,
-    read_csv,
-)
+from affect_jax.data.image_files_builder import ImageFilesBuilder, SplitSource, read_csv
 from affect_jax.data.record_reader import size_and_hash
-from affect_jax.data.tfds_builder import prepare_records
+from affect_jax.data.tfds_builder import FacesConfig, prepare_records
 from affect_jax.data.worker_processes import print_line
 
 HEADER = (
@@ -43,7 +38,7 @@ VARIANTS = {
     "second": "second release, annotated by hand: train_set/ and val_set/",
 }
 CONFIGS = {
-    name: ImageFilesConfig(name=f"{name}_256", description=text) for name, text in VARIANTS.items()
+    name: FacesConfig(name=f"{name}_256", description=text) for name, text in VARIANTS.items()
 }
 TABLES = {
     "manual": {"training": "training.csv", "validation": "validation.csv"},
@@ -139,7 +134,7 @@ def affectnet(
     config = CONFIGS[variant]
     if image_size != config.image_size or margin:
         name = f"{variant}_{image_size}" + (f"_margin_{margin:g}" if margin else "")
-        config = ImageFilesConfig(
+        config = FacesConfig(
             name=name, description=config.description, image_size=image_size, margin=margin
         )
     return prepare_records(

@@ -9,9 +9,12 @@ complete.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import shlex
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
@@ -86,49 +89,61 @@ def create_transform(
 
 
 def create_runner(options: Any) -> Any:
-    """Creates a runner for local worker processes, which ends if one of them dies.
+    """Creates a runner of local worker processes that fails if one of them dies.
 
-    Beam's own local runner would wait for the dead worker forever.
+    Beam's own runner would wait for the dead worker forever.
 
-    **Returns:** None for other options: Beam creates their runner.
+    **Returns:** None if the options name another runner, which Beam creates.
     """
     from apache_beam.options.pipeline_options import DirectOptions
     from apache_beam.runners.direct.direct_runner import DirectRunner
 
-    if options.view_as(DirectOptions).direct_running_mode != "multi_processing":
-        return None
-
     class LocalRunner(DirectRunner):
         def run_pipeline(self, pipeline: Any, options: Any) -> Any:
-            outcome: Future[Any] = Future()
-            earlier, workers = set(_child_processes()), set()
+            return _run_with_workers(functools.partial(super().run_pipeline, pipeline, options))
 
-            def run() -> None:
-                try:
-                    outcome.set_result(super(LocalRunner, self).run_pipeline(pipeline, options))
-                except BaseException as error:
-                    outcome.set_exception(error)
-
-            threading.Thread(target=run, name="pipeline", daemon=True).start()
-            try:
-                while not outcome.done():
-                    running = set(_child_processes()) - earlier
-                    has_ended = bool(workers - running)  # perhaps because the pipeline ends
-                    workers |= running
-                    wait([outcome], timeout=TIMEOUT_SECONDS if has_ended else 1)
-                    if has_ended and not outcome.done():
-                        raise UserError(
-                            "data.options.beam: a worker process died, perhaps because it ran out "
-                            "of memory; nothing was prepared: rerun with fewer workers"
-                        )
-                return outcome.result()
-            finally:
-                for worker in set(_child_processes()) - earlier:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        worker.kill()
-
-    return LocalRunner()
+    mode = options.view_as(DirectOptions).direct_running_mode
+    return LocalRunner() if mode == "multi_processing" else None
 
 
-def _child_processes() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+def _run_with_workers(run: Callable[[], Any]) -> Any:
+    """Calls `run` in a thread; ends its processes after an error, SIGTERM or Ctrl-C.
+
+    **Raises:** any error of `run`; `UserError` if a process ends and `run` does not.
+    """
+    earlier, workers = _child_processes(), set()
+    outcome: Future[Any] = Future()
+
+    def set_outcome() -> None:
+        try:
+            outcome.set_result(run())
+        except BaseException as error:  # raised in the caller, whatever it is
+            outcome.set_exception(error)
+
+    def stop(number: int, _: Any) -> None:
+        sys.exit(128 + number)
+
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    threading.Thread(target=set_outcome, daemon=True).start()
+    try:
+        while not outcome.done():
+            running = _child_processes() - earlier
+            has_ended = bool(workers - running)  # also at the regular end of the pipeline
+            workers = running
+            wait([outcome], timeout=TIMEOUT_SECONDS if has_ended else 1)
+            if has_ended and not outcome.done():
+                raise UserError(
+                    "data.options.beam: a worker process died, perhaps because it ran out of "
+                    "memory; nothing was prepared: rerun with fewer workers"
+                )
+        return outcome.result()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for worker in _child_processes() - earlier:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+
+
+def _child_processes() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))

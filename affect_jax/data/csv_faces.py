@@ -16,14 +16,9 @@ from etils import epath
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.data import DATASETS, annotation_parsing, face_images
-from affect_jax.data.image_files_builder import (
-    ImageFilesBuilder,
-    ImageFilesConfig,
-    SplitSource,
-    read_csv,
-)
+from affect_jax.data.image_files_builder import ImageFilesBuilder, SplitSource, read_csv
 from affect_jax.data.record_reader import size_and_hash
-from affect_jax.data.tfds_builder import prepare_records
+from affect_jax.data.tfds_builder import FacesConfig, prepare_records
 from affect_jax.facs.action_units import UNITS
 
 MAX_SPLITS = 10
@@ -76,40 +71,36 @@ class CsvFaces(ImageFilesBuilder):
     def sources(self) -> dict[str, SplitSource]:
         tables = self._tables
         if "split" in self._columns:
-            table = self._tables["all"]
-            splits = {split for split, _, _ in self._rows(table)}
+            table, column = self._tables["all"], self._columns["split"]
+            splits = {_parse_split(table, line, row[column]) for line, row in self._lines(table)}
             if len(splits) > MAX_SPLITS:
-                column = self._columns["split"]
                 raise UserError(f"{table}: column {column} names {len(splits):,} splits")
             tables = {split: table for split in sorted(splits)}
         sources = {}
         for split, table in tables.items():
-            rows = functools.partial(self._split_rows, table, split)
+            rows = functools.partial(self._rows, table, split)
             sources[split] = SplitSource(rows, sum(1 for _ in rows()), self._folder)
         return sources
 
-    def _rows(self, table: pathlib.Path) -> Iterator[tuple[str, int, dict[str, str]]]:
-        """Yields the split ("" without a split column), line number and texts of each row."""
-        for line, row in read_csv(table, self._columns.values()):
-            split = ""
-            if "split" in self._columns:
-                name = row[self._columns["split"]].strip()
-                split = SPLIT_NAMES.get(name.lower(), name)
-                if not re.fullmatch(r"[A-Za-z]\w*", split):
-                    raise UserError(
-                        f"{table}, line {line}: {name!r} is not a valid name of a split"
-                    )
-            yield split, line, row
+    def _lines(self, table: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
+        return read_csv(table, self._columns.values())
 
-    def _split_rows(self, table: pathlib.Path, selected: str) -> Iterator[face_images.Row]:
-        labelled = {k: v for k, v in self._columns.items() if k not in ("path", "split")}
-        for split, line, row in self._rows(table):
-            if split in ("", selected):
-                texts = {name: row[column] for name, column in labelled.items()}
-                # An empty field means "not annotated".
-                values = {name: text for name, text in texts.items() if text.strip()}
-                path = row[self._columns["path"]]
-                yield face_images.Row(line, path, path, values)
+    def _rows(self, table: pathlib.Path, split: str) -> Iterator[face_images.Row]:
+        """Yields the rows of a split; an empty field means "not annotated"."""
+        for line, row in self._lines(table):
+            texts = {name: row[column] for name, column in self._columns.items()}
+            if "split" in texts and _parse_split(table, line, texts["split"]) != split:
+                continue
+            path = texts["path"]
+            values = {name: text for name, text in texts.items() if text.strip()}
+            yield face_images.Row(line, path, path, values)
+
+
+def _parse_split(table: pathlib.Path, line: int, text: str) -> str:
+    name = text.strip()
+    if not re.fullmatch(r"[A-Za-z]\w*", name):
+        raise UserError(f"{table}, line {line}: {name!r} is not a valid name of a split")
+    return SPLIT_NAMES.get(name.lower(), name)
 
 
 @DATASETS.register("csv_faces")
@@ -176,7 +167,7 @@ def csv_faces(
     # The name of the config, its folder's, changes with each option that affects records.
     options = [image_size, margin, tuple(classes), action_unit_scale, files]
     text = json.dumps(options, default=str, sort_keys=True)
-    config = ImageFilesConfig(
+    config = FacesConfig(
         name=f"{image_size}_{hashlib.sha256(text.encode()).hexdigest()[:8]}",
         image_size=image_size,
         margin=margin,

@@ -19,7 +19,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from affect_jax.core.errors import is_out_of_memory
+from affect_jax.core.errors import UserError, first_line, is_out_of_memory
 from affect_jax.data import annotation_parsing
 from affect_jax.data.annotation_parsing import NUM_LANDMARKS, UnusableInputError
 from affect_jax.facs.action_units import UNITS
@@ -126,15 +126,22 @@ def read_faces(rows: Sequence[Row], settings: Settings) -> list[Face]:
 
 
 def read_face(row: Row, settings: Settings) -> Face:
-    """Reads, crops, resizes and encodes a face; the content of the files raises no error.
+    """Reads, crops, resizes and encodes a face; never raises because of the content of the files.
 
-    **Raises:** an error of the system or a decoder if memory is short, since the set of skipped
-    faces must not depend on the machine.
+    **Raises:** `UserError` if memory is short, since the set of skipped faces must not depend on
+    the machine.
     """
     try:
         return Face(row.number, row.id, "", _read_record(row, settings))
     except UnusableInputError as unusable:
         return Face(row.number, row.id, str(unusable))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{row.image}: out of memory while decoding it ({first_line(error)}); "
+            "num_workers = 1 needs the least memory"
+        ) from error
 
 
 def _read_record(row: Row, settings: Settings) -> dict[str, Any]:

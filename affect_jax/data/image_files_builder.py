@@ -6,7 +6,6 @@ import collections
 import csv
 import dataclasses
 import functools
-import io
 import json
 import os
 import pathlib
@@ -21,20 +20,6 @@ from affect_jax.data.worker_processes import map_ordered, num_cores, print_line,
 MAX_LISTED_ROWS = 10  # skipped rows in the error message if there are too many
 MIN_ROWS_FOR_WORKERS = 400
 """With fewer rows, starting worker processes takes longer than reading the rows."""
-
-
-@dataclasses.dataclass(eq=False)
-class ImageFilesConfig(FacesConfig):
-    """A dataset made from image files.
-
-    **Arguments:**
-
-    - `margin`: fraction of the annotated box that is added on each side before cropping.
-    - `unit_scale`: maximum intensity of an action unit in the source.
-    """
-
-    margin: float = 0.0
-    unit_scale: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +54,7 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
     def __init__(
         self,
         *,
-        config: ImageFilesConfig,
+        config: FacesConfig,
         data_dir: str | os.PathLike,
         max_skipped: float = 0.01,
         num_workers: int | None = None,
@@ -192,11 +177,9 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
 
 def write_skipped(path: Any, skipped: Sequence[tuple[str, int, str, str]]) -> None:
     """Writes `skipped.csv`: one line per unusable row, with the reason."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("split", "row", "id", "reason"))
-    writer.writerows(skipped)
-    path.write_bytes(text.getvalue().encode("utf-8", "backslashreplace"))
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([("split", "row", "id", "reason"), *skipped])
 
 
 def make_ids_unique(rows: Iterable[face_images.Row]) -> Iterator[face_images.Row]:

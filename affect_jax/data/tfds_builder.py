@@ -100,10 +100,14 @@ class FacesConfig(tfds.core.BuilderConfig):
 
     - `image_size`: side of the stored faces, pixels.
     - `classes`: names of the expressions, in the order of their ids.
+    - `margin`: fraction of an annotated box that is added on each side before cropping.
+    - `unit_scale`: maximum intensity of an action unit in the source.
     """
 
     image_size: int = 256
     classes: Sequence[str] = labels.EXPRESSIONS
+    margin: float = 0.0
+    unit_scale: float = 1.0
 
 
 Builder = TypeVar("Builder", bound="FacesBuilder")

@@ -234,6 +234,7 @@ def test_map_ordered_keeps_the_order_and_reads_few_items_ahead():
     assert [row.number for row in results] == list(range(1, 2000))
 
 
+@pytest.mark.slow
 def test_two_processes_prepare_once(release, tmp_path):
     """Both succeed; the lock of the folder lets one write and the other wait."""
     options = {"image_size": SIZE, "num_workers": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tensorflow_datasets.core import example_serializer, shuffle
@@ -23,6 +23,7 @@ def normalize_order(content: bytes) -> bytes:
     return tf_example_pb2.Example.FromString(content).SerializeToString(deterministic=True)
 
 
+@settings(max_examples=20)
 @given(
     image=st.binary(min_size=1, max_size=60),
     identifier=st.text(st.characters(codec="utf-8"), max_size=20),
