@@ -79,21 +79,19 @@ class AffectNet(ImageFilesBuilder):
         self._folder = pathlib.Path(manual_dir).expanduser() if manual_dir else None
         super().__init__(**options)
 
-    def _find_tables(self) -> dict[str, pathlib.Path]:
+    @functools.cached_property
+    def _tables(self) -> dict[str, pathlib.Path]:
         return find_tables(self._folder, str(self.builder_config_name).split("_")[0])
 
     def source_hashes(self) -> dict[str, str]:
-        hashes = {}
-        for split, table in self._find_tables().items():
-            if table.is_dir():
-                hashes[f"{split}: {table.name}"] = _hash_file_names(table)
-            else:
-                hashes[table.name] = size_and_hash(epath.Path(table))["sha256"]
-        return hashes
+        return {
+            f"{split}: {table.name}" if table.is_dir() else table.name: _hash_table(table)
+            for split, table in self._tables.items()
+        }
 
     def sources(self) -> dict[str, SplitSource]:
         sources = {}
-        for split, table in self._find_tables().items():
+        for split, table in self._tables.items():
             assert self._folder is not None  # else there is no table
             rows, images = functools.partial(read_rows, table), find_images(self._folder, table)
             sources[split] = SplitSource(rows, sum(1 for _ in rows()), images)
@@ -245,6 +243,8 @@ def _read_npy_rows(annotations: pathlib.Path, images: pathlib.Path) -> Iterator[
         yield face_images.Row(number, file, file, {}, os.path.join(annotations, f"{name}_"))
 
 
-def _hash_file_names(folder: pathlib.Path) -> str:
-    """Hashes the file names in a folder; reading a million small files would take minutes."""
-    return hashlib.sha256("\n".join(sorted(os.listdir(folder))).encode()).hexdigest()
+def _hash_table(table: pathlib.Path) -> str:
+    """Hashes a CSV, or the file names of a folder: reading a million files would take minutes."""
+    if table.is_dir():
+        return hashlib.sha256("\n".join(sorted(os.listdir(table))).encode()).hexdigest()
+    return size_and_hash(epath.Path(table))["sha256"]

@@ -96,9 +96,9 @@ def create_runner(options: Any) -> Any:
     **Returns:** None if the options name another runner, which Beam creates.
     """
     from apache_beam.options.pipeline_options import DirectOptions
-    from apache_beam.runners.direct.direct_runner import DirectRunner
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-    class LocalRunner(DirectRunner):
+    class LocalRunner(FnApiRunner):
         def run_pipeline(self, pipeline: Any, options: Any) -> Any:
             return _run_with_workers(functools.partial(super().run_pipeline, pipeline, options))
 

@@ -234,6 +234,12 @@ def test_map_ordered_keeps_the_order_and_reads_few_items_ahead():
     assert [row.number for row in results] == list(range(1, 2000))
 
 
+def test_progress_is_reported_without_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(worker_processes, "LOG_INTERVAL_SECONDS", 0)
+    assert list(worker_processes.show_progress(range(3), 3, "affectnet: training")) == [0, 1, 2]
+    assert "affectnet: training: 100%" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_processes_prepare_once(release, tmp_path):
     """Both succeed; the lock of the folder lets one write and the other wait."""
