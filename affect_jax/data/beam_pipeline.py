@@ -44,8 +44,6 @@ def parse_options(text: str) -> Any:
             parsed = PipelineOptions(shlex.split(text))
             parsed.get_all_options()
     except (ValueError, SystemExit) as error:
-        if error.args == (0,):  # --help, which argparse has printed
-            raise
         reason = stderr.getvalue().strip().rpartition("error: ")[2] or str(error)
         raise UserError(f"data.options.beam = {text!r}: {reason}") from None
     return parsed
