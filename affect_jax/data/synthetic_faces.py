@@ -84,7 +84,7 @@ class SyntheticFaces(FacesBuilder, skip_registration=True):
             num_workers=self._num_workers or (1 if total < MIN_FACES_FOR_WORKERS else num_cores()),
         )
         counts = self.counts[split] = {"read": 0, "skipped": 0}
-        examples: Any = show_progress(records, total, f"{self.name}: {split}", counts)
+        examples: Any = show_progress(records, total, f"{self.name}: {split}")
         for record in examples:
             counts["read"] += 1
             yield record["id"], record

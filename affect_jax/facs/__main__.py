@@ -124,22 +124,15 @@ def read_release(folder: pathlib.Path, variant: str = "manual") -> LabelledFaces
 
     **Raises:** `UserError` if the release is missing or invalid.
     """
-    import tempfile
-
-    from affect_jax.data import affectnet, image_files_builder
+    from affect_jax.data.affectnet import find_tables, read_rows
+    from affect_jax.data.image_files_builder import make_ids_unique
 
     if not folder.is_dir():
         problem = "a file, name the folder it is in" if folder.exists() else "no such folder"
         raise UserError(f"--manual_dir={folder}: {problem}")
-    with tempfile.TemporaryDirectory() as empty_folder:  # the builder prepares nothing in it
-        config = affectnet.CONFIGS[variant]
-        builder = affectnet.AffectNet(
-            config=config, data_dir=empty_folder, manual_dir=folder, images=False
-        )
-        sources = builder.sources()
     faces = LabelledFaces()
-    for split, source in sources.items():
-        for row in image_files_builder.make_ids_unique(source.rows()):
+    for split, table in find_tables(folder, variant).items():
+        for row in make_ids_unique(read_rows(table)):
             _add_row(faces, split, row)
     return faces
 
@@ -148,7 +141,7 @@ def _add_row(faces: LabelledFaces, split: str, row: Row) -> None:
     from affect_jax.data import annotation_parsing
 
     expression, landmarks, reasons = -1, None, []
-    values: Any = row.values or {}
+    values: Any = row.values
     try:
         if row.annotation_prefix:
             values = annotation_parsing.read_annotations(row.annotation_prefix)
