@@ -112,7 +112,7 @@ def wait_for(command: Sequence[str], *, until: str = "", cache: pathlib.Path | N
     - `cache`: folder of JAX's compilation cache.
 
     **Raises:** `RuntimeError` with the end of standard error if it exits before that line, or with
-    an exit code other than 0, or 1 for `--help`, as absl does.
+    an exit code other than 0.
     """
     process = subprocess.Popen(
         [sys.executable, *command],
@@ -131,7 +131,7 @@ def wait_for(command: Sequence[str], *, until: str = "", cache: pathlib.Path | N
             process.communicate()
             return
     exit_code = process.wait()
-    if until or exit_code != ("--help" in command):
+    if until or exit_code:
         raise RuntimeError(f"{command} ended with exit code {exit_code}: {''.join(lines)[-2000:]}")
 
 

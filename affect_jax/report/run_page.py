@@ -25,7 +25,7 @@ from affect_jax.report.runs import Run
 from affect_jax.report.templating import render_template, write_atomically
 
 if TYPE_CHECKING:  # the module imports JAX
-    from affect_jax.train.log_writers import Writer
+    from affect_jax.train.log_writers import TensorBoardWriter
 
 THUMBNAIL_SIZE = 128  # side length in pixels
 CARD_SCORES = (
@@ -43,7 +43,11 @@ CARD_SCORES = (
 
 
 def write_report(
-    run: Run, folder: pathlib.Path, *, page: str = "report.html", writer: Writer | None = None
+    run: Run,
+    folder: pathlib.Path,
+    *,
+    page: str = "report.html",
+    writer: TensorBoardWriter | None = None,
 ) -> pathlib.Path:
     """Writes the page and `figures/*.png` into a folder.
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.faults.conftest import SOAK, soak_only
-from tests.faults.lab import checkpoint_steps, is_alive, manifest_path, read_result
+from tests.faults.lab import checkpoint_steps, is_alive, read_result
 from tests.faults.tiny_config import STEPS
 
 
@@ -104,23 +104,18 @@ def test_read_only_workdir_is_refused(lab, small_disk, record_outcome):
 
 
 @soak_only
-def test_workdir_deleted_during_the_run_is_created_again(lab, tmp_path, record_outcome):
-    workdir = tmp_path / "run"
+def test_workdir_moved_during_the_run_ends_it_with_one_error(lab, tmp_path, record_outcome):
+    workdir, moved = tmp_path / "run", tmp_path / "moved"
     with lab.start(workdir) as run:
         run.wait_for_steps(12)
-        workdir.rename(tmp_path / "gone")
-        assert run.wait() == 0, "\n".join(run.output)
-    step = checkpoint_steps(workdir)[-1]
-    assert step == STEPS
-    manifest = json.loads(manifest_path(workdir, step).read_text())
-    arrays = json.loads(manifest["body"])["arrays"]
-    hashes = {name: entry["sha256"] for name, entry in arrays.items()}
-    assert hashes == lab.reference()[0].arrays
-    assert any("was deleted or moved during the run" in line for line in run.output)
-    logged = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").open()]
-    assert logged and logged[-1] == STEPS and (workdir / "config.json").is_file()
-    outcome = "message; later logs and checkpoints are in a new folder with the config"
-    record_outcome("workdir deleted during the run", outcome, 0)
+        workdir.rename(moved)
+        assert run.wait() == 2, "\n".join(run.output)
+    assert f"{workdir} was deleted or moved during the run" in run.output[-1]
+    moved.rename(workdir)
+    resumed = lab.finish(workdir)
+    assert read_result(workdir).arrays == lab.reference()[0].arrays
+    outcome = "one error, exit 2; moved back, it resumes with the same bits"
+    record_outcome("workdir moved during the run", outcome, run.step - resumed.start)
 
 
 @soak_only
