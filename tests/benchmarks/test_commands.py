@@ -19,8 +19,6 @@ from benchmarks import (
     loading,
     operations,
     preparation,
-    rendered_difficulty,
-    rendering,
     scores,
     start,
     step,
@@ -59,20 +57,6 @@ def test_scores(folder):
     result = run_quick(scores.main, folder, "scores")
     assert list(result["runs"]) == ["equal, 400"] and len(result["table"]) == 1
     assert float(result["table"][0]["largest difference"]) < 1e-9
-
-
-def test_rendering(folder):
-    result = run_quick(rendering.main, folder, "rendering")
-    assert len(result["runs"]["processor"]) == len(result["table"]) == 4
-    assert all(rate > 0 for rates in result["runs"]["wall"].values() for rate in rates)
-
-
-def test_rendered_difficulty(folder, tmp_path):
-    data = ("--data_dir", str(tmp_path / "data"))
-    result = run_quick(rendered_difficulty.main, folder, "rendered_difficulty", *data)
-    assert [run["pixels"] for run in result["runs"]] == ["grey", "colour"]
-    assert all(0 <= run["accuracy"] <= 1 for run in result["runs"])
-    assert "data_dir" not in result["options"]
 
 
 def test_operations(folder):
