@@ -193,9 +193,8 @@ def test_command_writes_a_contact_sheet(tmp_path, capsys):
     assert sheet.dtype == np.uint8 and sheet.shape == (3 * 48, 9 + 2 * 48, 3)
     out = str(tmp_path / "folder" / "sheet.png")
     assert command.main(["--out", out, "--persons", "1", "--size", "32"]) == 0
-    np.testing.assert_array_equal(
-        cv2.imread(out)[..., ::-1], command.draw_contact_sheet(persons=1, size=32)
-    )
+    expected = command.draw_contact_sheet(persons=1, size=32)
+    np.testing.assert_array_equal(cv2.imread(out), expected[..., ::-1])  # pyright: ignore
     assert "38 x 256 pixels" in capsys.readouterr().out
 
 

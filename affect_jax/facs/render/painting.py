@@ -134,7 +134,7 @@ class Canvas:
         Canvas(image, self.axes, self.origin).draw(shapes, (255 * opacity,), width)
         return image
 
-    def draw(self, shapes: Shapes, colours: Colour, width: float = 0.0) -> None:
+    def draw(self, shapes: Shapes, colours: Colour | Sequence[Colour], width: float = 0.0) -> None:
         """Fills outlines, or draws lines if `width`, in face units, is above 0.
 
         **Arguments:**
@@ -143,8 +143,8 @@ class Canvas:
         """
         if not len(shapes):
             return
-        colours = np.asarray(colours, float)
-        rows = colours.tolist() if colours.ndim == 2 else [colours.tolist()] * len(shapes)
+        values = np.asarray(colours, float)
+        rows = values.tolist() if values.ndim == 2 else [values.tolist()] * len(shapes)
         thickness = max(1, round(width * self.unit))
         for shape, colour in zip(self._to_fixed_point(shapes), rows, strict=True):
             if width > 0:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from affect_jax.facs import rig
-from affect_jax.facs.render import eyes, hair, mouth, skin
+from affect_jax.facs.render import features, hair, skin
 from affect_jax.facs.render.painting import Canvas, Face, curve, ellipses, mix
 from affect_jax.facs.render.parameters import FaceParameters
 
@@ -96,10 +96,10 @@ def _paint_layers(face: Face, clothes: np.ndarray, cloth: np.ndarray) -> None:
     skin.draw_neck_and_ears(face)
     skin.draw_clothes(face, clothes)
     skin.draw_skin(face, outline, lip, hair.trace_shadows(face))
-    mouth.draw_mouth(face, lip)
-    eyes.draw_eyes(face)
-    eyes.draw_brows(face)
-    eyes.draw_glasses(face)
+    features.draw_mouth(face, lip)
+    features.draw_eyes(face)
+    features.draw_brows(face)
+    features.draw_glasses(face)
     hair.draw_front_hair(face)
     _draw_occlusion(face, cloth)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from affect_jax.facs import rig
 from affect_jax.facs.action_units import UNITS
-from affect_jax.facs.render.mouth import trace_lips
+from affect_jax.facs.render.features import trace_lips
 from affect_jax.facs.render.painting import (
     Canvas,
     Colour,
