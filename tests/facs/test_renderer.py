@@ -140,7 +140,7 @@ def test_random_parameters_differ_and_are_in_range():
         assert {getattr(sample, name) for sample in samples} == set(options)
     for name, low, high in (
         ("skin_tone", 0, 1), ("age", 0, 1), ("makeup", 0, 1), ("hair_colour", 0, 1),
-        ("beard", 0, 1), ("brightness", 0.4, 1.2), ("yaw", -0.3, 0.3), ("roll", -0.4, 0.4),
+        ("beard", 0, 1), ("brightness", 0.4, 1.1), ("yaw", -0.3, 0.3), ("roll", -0.4, 0.4),
         ("blur", 0, 4), ("size", 40, 75),
     ):  # fmt: skip
         values = np.array([getattr(sample, name) for sample in samples])

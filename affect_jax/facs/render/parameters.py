@@ -41,7 +41,8 @@ class FaceParameters:
     - `blur`: standard deviation of the blur, 0 (sharp) to 4 pixels.
     - `size`: distance between the eye centres, 40 to 75 pixels.
     - `centre`: position of the point midway between the eyes, pixels.
-    - `surroundings`: seed of the background, and of the colours of clothes and occlusions.
+    - `surroundings`: seed of the background, the colours of clothes and occlusions, and the
+      occluded side.
     """
 
     identity: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(rig.NUM_IDENTITY))
@@ -84,7 +85,7 @@ def random_parameters(rng: np.random.Generator) -> FaceParameters:
         glasses=GLASSES[rng.integers(1, len(GLASSES))] if has_glasses else "none",
         occlusion=OCCLUSIONS[rng.integers(1, len(OCCLUSIONS))] if is_occluded else "none",
         light=(clipped_normal(0.0, 0.5, 1.0), clipped_normal(-0.35, 0.3, 0.6)),
-        brightness=clipped_normal(0.93, 0.1, 0.25),
+        brightness=clipped_normal(0.92, 0.1, 0.18),
         yaw=clipped_normal(0.0, 0.08, 0.2),
         roll=clipped_normal(0.0, 0.08, 0.25),
         blur=0.0 if rng.random() < SHARP_SHARE else rng.uniform(0.5, 1.6),
