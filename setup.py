@@ -39,8 +39,7 @@ REPORT = [
     "matplotlib>=3.9",  # its figures
 ]
 BENCH = [  # libraries that benchmarks/ compares with; the package does not need them
-    "keras>=3.15",
-    "pyturbojpeg>=1.7",  # needs libjpeg-turbo of the system: pyturbojpeg 1 needs 2, 2 needs 3
+    "timm>=1.0",
     "torch>=2.6",
     "torchvision>=0.21",
 ]

@@ -34,7 +34,6 @@ from benchmarks import harness
 
 CLASSES = classes(8)
 SKEWS = ("equal", "training")
-PACKAGES = ("numpy", "scikit-learn", "scipy", "krippendorff")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,7 +50,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         rows=rows,
         runs=runs,
-        packages=PACKAGES,
     )
 
 

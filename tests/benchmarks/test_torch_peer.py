@@ -1,4 +1,4 @@
-"""The PyTorch networks have the same layers as ours and as those of torchvision."""
+"""The PyTorch networks have the same layers as ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from affect_jax import models
-from benchmarks import flops, frameworks
+from benchmarks import gpu, torch_peer
 
 torch = pytest.importorskip("torch")
 
@@ -25,46 +25,18 @@ def count_our_parameters(name: str) -> int:
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower", "resnet18"])
 def test_torch_network_has_as_many_parameters(name):
     with torch.device("meta"):
-        network = frameworks.create_torch_network(name)
+        network = torch_peer.create_network(name)
     assert sum(parameter.numel() for parameter in network.parameters()) == count_our_parameters(
         name
     )
 
 
-@pytest.mark.parametrize("name", ["alexnet_one_tower", "resnet18"])
-def test_own_definition_equals_torchvision(name):
-    """The parameters have the same shapes in the same order, and the layers the same types."""
-    pytest.importorskip("torchvision")
-    creators = {
-        "alexnet_one_tower": frameworks.create_one_tower_alexnet,
-        "resnet18": frameworks.create_resnet18,
-    }
-    with torch.device("meta"):
-        ours, theirs = creators[name](8), frameworks.create_torch_network(name)
-    assert type(ours) is not type(theirs)
-    shapes = [[tuple(p.shape) for p in network.parameters()] for network in (ours, theirs)]
-    assert shapes[0] == shapes[1]
-    layer_types = [
-        sorted(
-            type(layer).__name__
-            for layer in network.modules()
-            if not list(layer.children()) and "Identity" not in type(layer).__name__
-        )
-        for network in (ours, theirs)
-    ]
-    missing = {"alexnet_one_tower": ["AdaptiveAvgPool2d"], "resnet18": []}[
-        name
-    ]  # identity at 6 x 6
-    flatten = ["Flatten"]  # a function in torchvision
-    assert sorted(layer_types[0] + missing) == sorted(layer_types[1] + flatten)
-
-
 def test_flops_of_resnet18():
     """ResNet18 needs 1.81 billion multiply-adds at 224 pixels (He et al. 2015: 1.8)."""
-    forward = flops.count_flops("resnet18", crop_size=224, training=False)
+    forward = gpu.count_flops("resnet18", crop_size=224, training=False)
     assert forward == pytest.approx(2 * 1.81e9, rel=0.01)
     # The backward pass needs two products in each layer, one in the first.
-    training = flops.count_flops("resnet18", crop_size=224, training=True)
+    training = gpu.count_flops("resnet18", crop_size=224, training=True)
     first = 2 * 112 * 112 * 64 * 7 * 7 * 3
     assert training == pytest.approx(3 * forward - first, rel=1e-6)
 
@@ -74,9 +46,9 @@ def test_flops_of_grouped_convolutions():
     first = 55 * 55 * 96 * 11 * 11 * 3
     others = 27 * 27 * 256 * 5 * 5 * 48 + 13 * 13 * 384 * 3 * 3 * 256
     others += 13 * 13 * (384 + 256) * 3 * 3 * 192 + 9216 * 4096 + 4096 * 4096 + 4096 * 8
-    forward = flops.count_flops("alexnet", crop_size=224, training=False)
+    forward = gpu.count_flops("alexnet", crop_size=224, training=False)
     assert forward == 2 * (first + others) == 1_440_687_168
-    training = flops.count_flops("alexnet", crop_size=224, training=True)
+    training = gpu.count_flops("alexnet", crop_size=224, training=True)
     assert training == 3 * forward - 2 * first == 4_111_231_104
 
 
@@ -91,7 +63,7 @@ def test_compiled_trainers_have_static_batch_sizes(monkeypatch, tiny_networks):
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=record))
     for case in range(9):
-        trainer = frameworks.TorchTrainer("alexnet", dtype="float32", crop_size=32, compiled=True)
+        trainer = torch_peer.Trainer("alexnet", dtype="float32", crop_size=32, compiled=True)
         trainer.predict(torch.zeros(2 + case % 3, 3, 32, 32))
     assert has_symbols == [False] * 9
 
@@ -101,7 +73,6 @@ def test_images_are_normalized_as_in_the_package():
 
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), np.uint8)
     expected = preprocessing.normalize(jnp.asarray(images))
-    tensor = frameworks.normalize_images(images)
+    tensor = torch_peer.normalize_images(images)
     assert tensor.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_allclose(tensor.cpu().permute(0, 2, 3, 1), expected, atol=1e-5)
-    np.testing.assert_allclose(frameworks.normalize_arrays(images), expected, atol=1e-5)

@@ -1,21 +1,21 @@
-"""The networks of the benchmarks in PyTorch and Keras, which affect_jax is compared with.
+"""The peer of the benchmarks: the same networks, training and data loading in PyTorch.
 
-ResNet18 and the one-tower AlexNet are those of torchvision if it is installed, otherwise the same
-layers defined here. The published AlexNet is defined here, because torchvision has none. They
-follow PyTorch's tuning guide: channels last, autocast for bfloat16, `torch.compile` if requested,
-TF32 for float32 products on a GPU (as in JAX), cuDNN's autotuning.
-
-This module imports nothing of affect_jax, and PyTorch and Keras only when they are used.
+ResNet18 and the one-tower AlexNet are those of torchvision. The published AlexNet is defined here,
+because torchvision has none. They follow PyTorch's tuning guide: channels last, autocast for
+bfloat16, `torch.compile` if requested, TF32 for float32 products on a GPU (as in JAX), cuDNN's
+autotuning. PyTorch is imported when it is used.
 """
 
 from __future__ import annotations
 
 import functools
-import os
+import pathlib
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -50,7 +50,7 @@ def torchvision() -> Any:
 
 
 def trunk_spec(name: str, width: int | None) -> dict[str, Any]:
-    """Returns the `trunk` of a config whose network equals that of `create_torch_network`."""
+    """Returns the `trunk` of a config whose network equals that of `create_network`."""
     return {"name": name} | ({"width": width} if width else {})
 
 
@@ -65,7 +65,7 @@ def synchronize() -> None:
         torch().cuda.synchronize()
 
 
-def create_torch_network(
+def create_network(
     name: str, *, num_classes: int = 8, crop_size: int = 224, width: int | None = None
 ) -> Any:
     """Creates a network with random weights.
@@ -77,11 +77,7 @@ def create_torch_network(
     """
     if name == "alexnet":
         return create_published_alexnet(num_classes, crop_size, width or 4096)
-    try:
-        models = torchvision().models
-    except ImportError:
-        creators = {"alexnet_one_tower": create_one_tower_alexnet, "resnet18": create_resnet18}
-        return creators[name](num_classes)
+    models = torchvision().models
     creators = {"alexnet_one_tower": models.alexnet, "resnet18": models.resnet18}
     return creators[name](num_classes=num_classes)
 
@@ -115,56 +111,7 @@ def create_published_alexnet(num_classes: int, crop_size: int, width: int) -> An
     )  # fmt: skip
 
 
-def create_one_tower_alexnet(num_classes: int) -> Any:
-    """Defines the layers of torchvision's `alexnet`, for crops of 223 to 254 pixels."""
-    nn = torch().nn
-    layers = []
-    shapes = ((3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1),
-            (256, 256, 3, 1, 1))  # fmt: skip
-    for layer, shape in enumerate(shapes):
-        layers += [nn.Conv2d(*shape), nn.ReLU(inplace=True)]
-        layers += [nn.MaxPool2d(3, 2)] if layer in (0, 1, 4) else []
-    return nn.Sequential(
-        *layers, nn.Flatten(),
-        nn.Dropout(), nn.Linear(256 * 36, 4096), nn.ReLU(inplace=True),
-        nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(inplace=True),
-        nn.Linear(4096, num_classes),
-    )  # fmt: skip
-
-
-def create_resnet18(num_classes: int) -> Any:
-    """Defines the layers of torchvision's `resnet18`."""
-    nn = torch().nn
-
-    def norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> Any:
-        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
-
-    class Block(nn.Module):
-        def __init__(self, inputs: int, outputs: int, stride: int):
-            super().__init__()
-            self.first, self.second = norm(inputs, outputs, 3, stride), norm(outputs, outputs, 3)
-            changes = stride != 1 or inputs != outputs
-            self.shortcut = norm(inputs, outputs, 1, stride) if changes else nn.Identity()
-            self.relu = nn.ReLU(inplace=True)
-
-        def forward(self, values: Any) -> Any:
-            shortcut = self.shortcut(values)
-            return self.relu(self.second(self.relu(self.first(values))) + shortcut)
-
-    sides = (64, 64, 128, 256, 512)
-    blocks = []
-    for stage in range(4):
-        stride = 2 if stage else 1
-        blocks.append(Block(sides[stage], sides[stage + 1], stride))
-        blocks.append(Block(sides[stage + 1], sides[stage + 1], 1))
-    return nn.Sequential(
-        norm(3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1), *blocks,
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, num_classes),
-    )  # fmt: skip
-
-
-class TorchTrainer:
+class Trainer:
     """A PyTorch network on its device, with SGD, momentum 0.9 and weight decay 5e-4.
 
     **Arguments:**
@@ -173,7 +120,7 @@ class TorchTrainer:
     - `compiled`: compile with `torch.compile` at the first call. PyTorch caches graphs by code,
       which networks share: a second batch size would get a graph with a dynamic shape, and the
       ninth case none. So this clears the cache; use one compiled trainer at a time.
-    - `crop_size`, `width`: see `create_torch_network`.
+    - `crop_size`, `width`: see `create_network`.
     """
 
     def __init__(
@@ -186,9 +133,8 @@ class TorchTrainer:
         width: int | None = None,
     ):
         device = torch_device()
-        network = create_torch_network(name, crop_size=crop_size, width=width)
-        self.network = network.to(device)
-        self.network = self.network.to(memory_format=torch().channels_last)
+        network = create_network(name, crop_size=crop_size, width=width).to(device)
+        self.network = network.to(memory_format=torch().channels_last)
         self._forward = self.network
         if compiled:
             torch().compiler.reset()
@@ -236,49 +182,87 @@ def normalize_images(images: Any) -> Any:
     return values.contiguous(memory_format=torch().channels_last)
 
 
-def keras() -> Any:
-    """Imports Keras 3 with the JAX backend, which it reads from the environment on import."""
-    os.environ["KERAS_BACKEND"] = "jax"
-    import keras
-
-    if keras.backend.backend() != "jax":
-        raise RuntimeError("Keras is already imported with another backend; set KERAS_BACKEND=jax")
-    return keras
+def read_jpegs(split: Any, rows: Iterable[int]) -> Iterator[bytes]:
+    """Yields the JPEGs of the given rows of a prepared split."""
+    return (split.records[int(row)]["image"] for row in rows)
 
 
-def create_keras_resnet18(*, dtype: str, crop_size: int, num_classes: int = 8) -> Any:
-    """Builds ResNet18 from Keras layers, compiled with the same optimizer and loss."""
-    layers = keras().layers
-    keras().config.set_dtype_policy("mixed_bfloat16" if dtype == "bfloat16" else "float32")
+def write_files(jpegs: Iterable[bytes], folder: pathlib.Path) -> None:
+    """Creates the folder and writes `0.jpg`, `1.jpg`, ... into it."""
+    folder.mkdir(parents=True)
+    for index, jpeg in enumerate(jpegs):
+        (folder / f"{index}.jpg").write_bytes(jpeg)
 
-    def norm(values: Any, outputs: int, kernel: int, stride: int = 1) -> Any:
-        values = layers.ZeroPadding2D(kernel // 2)(values) if kernel > 1 else values
-        values = layers.Conv2D(outputs, kernel, stride, use_bias=False)(values)
-        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(values)
 
-    images = keras().Input((crop_size, crop_size, 3))
-    values = layers.ReLU()(norm(images, 64, 7, 2))
-    values = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(values))
-    for stage in range(4):
-        for block in range(2):
-            outputs, stride = 64 * 2**stage, 2 if stage and not block else 1
-            shortcut = values
-            values = layers.ReLU()(norm(values, outputs, 3, stride))
-            values = norm(values, outputs, 3)
-            if stage and not block:
-                shortcut = norm(shortcut, outputs, 1, stride)
-            values = layers.ReLU()(layers.Add()([values, shortcut]))
-    values = layers.GlobalAveragePooling2D()(values)
-    model = keras().Model(images, layers.Dense(num_classes, dtype="float32")(values))
-    model.compile(
-        keras().optimizers.SGD(0.01, momentum=0.9, weight_decay=5e-4),
-        keras().losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=True,
+def decode_with_pillow(path: pathlib.Path) -> np.ndarray:
+    """Decodes a JPEG file to RGB, uint8 [H, W, 3], as the documentation of PyTorch shows."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+class FaceFiles:
+    """A map-style dataset of JPEG files.
+
+    Training crops and mirrors at random, evaluation crops the centre. The crop is an array slice,
+    which is the cheapest one, and the faces stay uint8.
+
+    **Arguments:**
+
+    - `folder`: a folder of `write_files`.
+    - `labels`: int [N].
+    - `crop_size`: None returns whole faces.
+    - `train`: whether to crop and mirror at random.
+    - `decode`: function from a path to uint8 [H, W, 3].
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        labels: np.ndarray,
+        crop_size: int | None,
+        train: bool,
+        decode: Callable[[pathlib.Path], np.ndarray] = decode_with_pillow,
+    ):
+        self._folder, self._labels = folder, labels
+        self._crop_size, self._train, self._decode = crop_size, train, decode
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> Any:
+        pixels = self._decode(self._folder / f"{index}.jpg")
+        if self._crop_size is not None:
+            pixels = self._crop(pixels, self._crop_size)
+        return torch().from_numpy(np.array(pixels)), int(self._labels[index])
+
+    def _crop(self, pixels: np.ndarray, size: int) -> np.ndarray:
+        margin = pixels.shape[0] - size
+        top = left = margin // 2
+        if self._train:
+            top, left, mirrored = torch().randint(0, 1 << 30, (3,)).tolist()
+            top, left = top % (margin + 1), left % (margin + 1)
+            pixels = pixels[:, ::-1] if mirrored % 2 else pixels
+        return pixels[top : top + size, left : left + size]
+
+
+def create_loader(data: Any, batch_size: int, *, workers: int, passes: int | None = None) -> Any:
+    """Creates a `DataLoader`.
+
+    **Arguments:** `passes`: the number of shuffled passes in one iteration, without the last,
+    incomplete batch of each. None: one pass in order, with all faces.
+    """
+    torch()
+    from torch.utils.data import DataLoader, RandomSampler
+
+    num_faces = len(data) // batch_size * batch_size
+    return DataLoader(
+        data,
+        batch_size,
+        sampler=RandomSampler(data, num_samples=passes * num_faces) if passes else None,
+        drop_last=passes is not None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch_device().type == "cuda",
+        # A fork would copy locks of JAX's threads.
+        multiprocessing_context="spawn" if workers else None,
     )
-    return model
-
-
-def normalize_arrays(images: np.ndarray) -> np.ndarray:
-    """Converts images uint8 [B, c, c, 3] to normalised float32 of the same shape."""
-    mean, std = 255 * np.array(IMAGENET_MEAN, np.float32), 255 * np.array(IMAGENET_STD, np.float32)
-    return (images - mean) / std
