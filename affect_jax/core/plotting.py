@@ -51,7 +51,8 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": TEXT,
     "ytick.major.size": 0,
 }
-FACE_SIDE, LINE_HEIGHT, GAP = 180, 14, 6  # pixels of a sheet of faces
+FACES_PER_ROW = 6  # of a sheet of faces
+FACE_SIDE, LINE_HEIGHT, GAP = 180, 14, 6  # its pixels
 
 
 def style() -> AbstractContextManager[None]:
@@ -113,7 +114,6 @@ def draw_faces(
     images: Sequence[np.ndarray],
     captions: Sequence[str],
     landmarks: Sequence[np.ndarray] | None = None,
-    columns: int = 6,
 ) -> np.ndarray:
     """Arranges faces in a grid, each with its caption below.
 
@@ -122,17 +122,16 @@ def draw_faces(
     - `images`: uint8 [S, S, 3] each.
     - `captions`: the texts, of one line or several.
     - `landmarks`: float [68, 2] each, pixels of the image; zeros if they are unknown.
-    - `columns`: faces per row.
 
     **Returns:** uint8 [H, W, 3].
     """
     num_lines = max(len(caption.splitlines()) for caption in captions)
     width, height = FACE_SIDE + GAP, FACE_SIDE + (num_lines + 1) * LINE_HEIGHT
-    num_rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * width, num_rows * height), "white")
+    num_rows = -(-len(images) // FACES_PER_ROW)
+    sheet = Image.new("RGB", (FACES_PER_ROW * width, num_rows * height), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left, top = i % columns * width, i // columns * height
+        left, top = i % FACES_PER_ROW * width, i // FACES_PER_ROW * height
         face = Image.fromarray(image).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BILINEAR)
         if landmarks is not None and landmarks[i].any():
             points = (landmarks[i] + 0.5) * FACE_SIDE / len(image)

@@ -12,6 +12,7 @@ import numpy as np
 
 from affect_jax.core import plotting
 from affect_jax.core.errors import UserError
+from affect_jax.evaluate.scoring import writing_to
 from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
 from affect_jax.report import figures, published_scores, run_summary, runs, score_names
@@ -39,7 +40,8 @@ def write_comparison(compared: Sequence[Run], path: pathlib.Path) -> None:
     **Raises:** `UserError` if the runs have different faces or the page cannot be written.
     """
     changes = [compute_difference(compared[0], run) for run in compared[1:]]
-    write_atomically(path, render_html(compared, changes))
+    with writing_to(path.parent):
+        write_atomically(path, render_html(compared, changes))
 
 
 def compute_difference(first: Run, second: Run) -> Scores:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib
@@ -35,42 +34,17 @@ class Face(NamedTuple):
     overlay: np.ndarray | None = None
 
 
-class Gallery(NamedTuple):
-    """Faces below a heading; `name` is that of the file that has the images."""
-
-    name: str
-    title: str
-    note: str
-    faces: Sequence[Face]
-
-
-def create_galleries(run: Run) -> list[Gallery]:
-    """Creates the galleries that have faces."""
-    mistakes = [_describe_expression(run, i) for i in select_confident_mistakes(run.predictions)]
-    uncertain = [_describe_expression(run, i) for i in select_uncertain(run.predictions)]
-    far_off = [_describe_axes(run, i) for i in select_largest_errors(run.predictions)]
-    galleries = [
-        Gallery(
-            "confident_mistakes",
-            "Most confident mistakes",
-            "Wrong predictions with the highest confidence. Faces with a wrong label also appear "
-            "here.",
-            mistakes,
-        ),
-        Gallery(
-            "uncertain_faces",
-            "Least certain faces",
-            "Faces with the lowest probability of the most probable class.",
-            uncertain,
-        ),
-        Gallery(
-            "far_off_faces",
-            "Largest errors of valence and arousal",
-            "Faces with the largest distance between label and prediction.",
-            far_off,
-        ),
-    ]
-    return [gallery for gallery in galleries if gallery.faces]
+def create_galleries(run: Run) -> dict[str, list[Face]]:
+    """Returns the faces of each gallery that has faces, by name of the gallery."""
+    mistakes = select_confident_mistakes(run.predictions)
+    uncertain = select_uncertain(run.predictions)
+    far_off = select_largest_errors(run.predictions)
+    galleries = {
+        "confident_mistakes": [_describe_expression(run, row) for row in mistakes],
+        "uncertain_faces": [_describe_expression(run, row) for row in uncertain],
+        "far_off_faces": [_describe_axes(run, row) for row in far_off],
+    }
+    return {name: faces for name, faces in galleries.items() if faces}
 
 
 def create_grad_cam_examples(run: Run) -> dict[str, list[Face]]:
@@ -88,9 +62,8 @@ def create_grad_cam_examples(run: Run) -> dict[str, list[Face]]:
 def draw_sheets(run: Run) -> dict[str, np.ndarray]:
     """Draws one image per gallery and one of the Grad-CAM examples, by file name."""
     examples = [face for faces in create_grad_cam_examples(run).values() for face in faces]
-    faces_by_name = {gallery.name: gallery.faces for gallery in create_galleries(run)}
     sheets = {}
-    for name, faces in {**faces_by_name, "grad_cam": examples}.items():
+    for name, faces in {**create_galleries(run), "grad_cam": examples}.items():
         shown = [
             (image, f"{face.prediction}\n{face.label}")
             for face in faces
@@ -98,7 +71,8 @@ def draw_sheets(run: Run) -> dict[str, np.ndarray]:
             if image is not None
         ]
         if shown:
-            sheets[name] = plotting.draw_faces(*zip(*shown, strict=True))
+            images, captions = zip(*shown, strict=True)
+            sheets[name] = plotting.draw_faces(images, captions)
     return sheets
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from affect_jax.core import plotting
-from affect_jax.core.errors import UserError
+from affect_jax.evaluate.scoring import writing_to
 from affect_jax.facs.action_units import ACTION_UNITS
 from affect_jax.metrics.categorical import confusion_matrix, normalize_rows, predict_top1
 from affect_jax.metrics.protocol import select_headlines
@@ -57,15 +57,12 @@ def write_report(
 
     **Raises:** `UserError` if the folder cannot be written.
     """
-    panels = draw_figures(run)
-    write_atomically(folder / page, render_html(run, panels))
-    images = {name: np.hstack(panels[name]) for name in panels} | galleries.draw_sheets(run)
-    try:
-        (folder / "figures").mkdir(exist_ok=True)
+    with writing_to(folder / "figures"):
+        panels = draw_figures(run)
+        write_atomically(folder / page, render_html(run, panels))
+        images = {name: np.hstack(panels[name]) for name in panels} | galleries.draw_sheets(run)
         for name, pixels in images.items():
             Image.fromarray(pixels).save(folder / "figures" / f"{name}.png")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
     if writer is not None:
         step = int(run.metadata.get("checkpoint_step", 0))
         writer.write_images(step, {f"report/{name}": pixels for name, pixels in images.items()})

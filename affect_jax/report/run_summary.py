@@ -17,7 +17,6 @@ DATA_NAMES = {
 }
 """Display names of datasets; others are displayed by their own name."""
 
-
 CONFIG_KEYS = {
     "Model": ("trunk.", "heads", "losses", "sampling.", "dtype", "seed"),
     "Training": ("duration.", "batch_size", "learning_rate", "schedule.name", "optimizer.name"),
@@ -46,11 +45,8 @@ def summarize(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _select_settings(run: Run, heading: str) -> dict[str, str]:
-    return {
-        key: _format_setting(value)
-        for key, value in run.config.items()
-        if value and key.startswith(CONFIG_KEYS[heading])
-    }
+    keys = [key for key in run.config if key.startswith(CONFIG_KEYS[heading])]
+    return {key: _format_setting(run.config[key]) for key in keys}
 
 
 def _format_setting(value: Any) -> str:

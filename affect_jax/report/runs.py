@@ -53,7 +53,8 @@ class Run:
     - `config`: flat; empty if unknown.
     - `curves`: learning curves, by the names in `metrics.jsonl`; empty without a log.
     - `seconds`: time between the first and the last line of that log.
-    - `groups`: scores by group, `groups` of `scores.json`; empty without group labels.
+    - `groups`: `{grouping: {group: {"faces", "scores", "intervals"}}}`, from `scores.json`; empty
+      without group labels.
     - `faces`: available face images, uint8 [S, S, 3], by row of the predictions.
     - `grad_cam_examples`: Grad-CAM of some faces.
     """
@@ -65,7 +66,7 @@ class Run:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
-    groups: Sequence[Mapping[str, Any]] = ()
+    groups: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     faces: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     grad_cam_examples: Sequence[GradCamExample] = ()
 
@@ -100,7 +101,7 @@ def read_run(path: pathlib.Path) -> Run:
         config=flatten(_read_json(config)) if config.is_file() else {},
         curves=curves,
         seconds=seconds,
-        groups=content.get("groups", ()),
+        groups=content.get("groups", {}),
     )
 
 

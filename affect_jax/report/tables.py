@@ -17,7 +17,7 @@ import io
 import itertools
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tabulate
@@ -26,14 +26,22 @@ from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
 from affect_jax.core.registry import describe_unknown_name
+from affect_jax.evaluate.scoring import writing_to
 from affect_jax.metrics import protocol
 from affect_jax.report import published_scores, run_summary, runs, score_names
 from affect_jax.report.runs import Run
 from affect_jax.report.templating import write_atomically
 
 DIMENSIONAL = "dimensional"
-CATEGORICAL_METRICS = ("accuracy", "f1.macro", "kappa", "alpha", "auc.macro", "auc_pr.macro")
-DIMENSIONAL_METRICS = ("rmse", "corr", "sagr", "ccc")
+CATEGORICAL_ROWS = {
+    "Accuracy": "accuracy",
+    "F1, macro": "f1.macro",
+    "Cohen’s kappa": "kappa",
+    "Krippendorff’s alpha": "alpha",
+    "AUC, macro": "auc.macro",
+    "AUC-PR, macro": "auc_pr.macro",
+}
+DIMENSIONAL_ROWS = {"RMSE": "rmse", "CORR": "corr", "SAGR": "sagr", "CCC": "ccc"}
 INTERVAL, MEAN_OVER = "95 % interval", "mean over"
 
 
@@ -45,14 +53,14 @@ class Column(NamedTuple):
     - `group`: header that adjacent columns share, if the format supports it.
     - `header`: column header.
     - `run`: the run; None for a column of published scores.
-    - `names`: score names of `scores.json`, one per row.
+    - `prefix`: a score's name in `scores.json` is the prefix and the metric of the row.
     - `published`: published scores by name.
     """
 
     group: str
     header: str
     run: Run | None
-    names: Sequence[str]
+    prefix: str
     published: Mapping[str, float]
 
     @property
@@ -66,13 +74,13 @@ class Table(NamedTuple):
     **Arguments:**
 
     - `title`: content and dataset.
-    - `rows`: row headers.
+    - `rows`: metric of each row by row header.
     - `columns`: the columns.
     - `published_split`: the AffectNet split of the published scores.
     """
 
     title: str
-    rows: Sequence[str]
+    rows: Mapping[str, str]
     columns: Sequence[Column]
     published_split: str
 
@@ -96,39 +104,21 @@ def create_tables(strategies: Mapping[str, Run], dimensional: Run | None) -> dic
                 protocol.align(first.predictions, run.predictions)
             except UserError as error:
                 raise UserError(f"{first.name} and {run.name}: {error}") from None
-        f1 = {name: f"f1.{name}" for name in (*first.predictions.classes, "macro")}
-        named_tables["table7"] = _create_tables(
-            "F1 by class",
-            "F1 by class: the paper’s Table 7 (macro: column means)",
-            list(f1),
-            _create_categorical_columns(strategies, f1.values()),
-            published_scores.TEST_SPLIT,
-        )
+        columns = _create_categorical_columns(strategies, first.predictions.classes)
+        rows = {name: f"f1.{name}" for name in (*first.predictions.classes, "macro")}
+        source, split = "the paper’s Table 7 (macro: column means)", published_scores.TEST_SPLIT
+        named_tables["table7"] = _create_tables("F1 by class", source, rows, columns, split)
         named_tables["strategies"] = _create_tables(
-            "Scores by strategy",
-            "",
-            [_format_metric(f"categorical.top1.original.{m}") for m in CATEGORICAL_METRICS],
-            _create_categorical_columns(strategies, CATEGORICAL_METRICS),
-            published_scores.TEST_SPLIT,
+            "Scores by strategy", "", CATEGORICAL_ROWS, columns, split
         )
     if dimensional is not None:
-        _require_score("dimensional", dimensional, "dimensional.valence.rmse")
+        _require_score(DIMENSIONAL, dimensional, "dimensional.valence.rmse")
+        published, split = published_scores.DIMENSIONAL, published_scores.VALIDATION_SPLIT
         columns = [
-            Column(
-                "",
-                axis,
-                dimensional,
-                [f"dimensional.{axis}.{metric}" for metric in DIMENSIONAL_METRICS],
-                published_scores.DIMENSIONAL,
-            )
-            for axis in AXES
+            Column("", axis, dimensional, f"dimensional.{axis}.", published) for axis in AXES
         ]
-        named_tables["dimensional"] = _create_tables(
-            "Valence and arousal",
-            "Valence and arousal: the paper’s AlexNet",
-            [score_names.METRIC_NAMES[metric] for metric in DIMENSIONAL_METRICS],
-            columns,
-            published_scores.VALIDATION_SPLIT,
+        named_tables[DIMENSIONAL] = _create_tables(
+            "Valence and arousal", "the paper’s AlexNet", DIMENSIONAL_ROWS, columns, split
         )
     return named_tables
 
@@ -139,36 +129,33 @@ def _require_score(name: str, run: Run, score: str) -> None:
         raise UserError(f"{name}={run.name}: the run has no {model}")
 
 
-def _format_metric(name: str) -> str:
-    return score_names.format_title(name).split(" · ")[0]
-
-
 def _create_categorical_columns(
-    strategies: Mapping[str, Run], metrics: Iterable[str]
+    strategies: Mapping[str, Run], classes: tuple[str, ...]
 ) -> list[Column]:
     """Creates the four columns of each strategy; `run` is None for a strategy without a run."""
-    classes = next(iter(strategies.values())).predictions.classes
     columns = []
     for strategy in published_scores.STRATEGIES:
         has_published = published_scores.has_paper_classes(classes)
         published = published_scores.lookup_f1(strategy) if has_published else {}
         for rule, skew in published_scores.TABLE7_COLUMNS:
-            names = [f"categorical.{rule}.{skew}.{metric}" for metric in metrics]
             header = f"{score_names.RULE_NAMES[rule]} {score_names.SKEW_NAMES[skew]}"
-            columns.append(Column(strategy, header, strategies.get(strategy), names, published))
+            prefix = f"categorical.{rule}.{skew}."
+            columns.append(Column(strategy, header, strategies.get(strategy), prefix, published))
     return columns
 
 
 def _create_tables(
     title: str,
-    published_title: str,
-    rows: Sequence[str],
+    published_source: str,
+    rows: Mapping[str, str],
     columns: Sequence[Column],
     published_split: str,
 ) -> list[Table]:
     """Creates the table of the runs, and one of published scores if they are on other data.
 
-    **Arguments:** `published_title`: empty: no table of published scores.
+    **Arguments:**
+
+    - `published_source`: an empty string omits the table of published scores.
     """
     run = published_scores.select_least_comparable([c.run for c in columns if c.run is not None])
     comparable = not published_scores.why_not_comparable(run.metadata, run.predictions)
@@ -181,10 +168,12 @@ def _create_tables(
     notice = "" if comparable else "; NOT AffectNet, do not compare with scores published on it"
     data = f"{run_summary.describe_data(run)}{split}, {len(run.predictions):,} faces{notice}"
     tables = [Table(f"{title}. Data: {data}.", rows, ours, published_split)]
-    if published_title and not comparable and columns[0].published:
-        source = f"Data: AffectNet, {published_split}; a different dataset than above."
+    if published_source and not comparable and columns[0].published:
+        data = f"AffectNet, {published_split}; a different dataset than above"
         papers = [column._replace(run=None) for column in columns]
-        tables.append(Table(f"{published_title}. {source}", rows, papers, published_split))
+        tables.append(
+            Table(f"{title}: {published_source}. Data: {data}.", rows, papers, published_split)
+        )
     return tables
 
 
@@ -195,11 +184,11 @@ def format_cells(table: Table) -> list[list[str]]:
     paper's scores, if there are any.
     """
     cells = []
-    for i, row in enumerate(table.rows):
+    for row, metric in table.rows.items():
         published_row = f"paper, {table.published_split}"
         lines = {row: [], INTERVAL: [], MEAN_OVER: [], published_row: []}
         for column in table.columns:
-            name = column.names[i]
+            name = column.prefix + metric
             published = f"{column.published[name]:.2f}" if name in column.published else ""
             if column.run is None:
                 lines[row].append(published)
@@ -265,7 +254,8 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer.writerow(header)
     for table in tables:
         for column in table.columns:
-            for row, name in zip(table.rows, column.names, strict=True):
+            for row, metric in table.rows.items():
+                name = column.prefix + metric
                 cell = (column.full_header, row, name)
                 if column.run is not None:
                     scores = column.run.scores
@@ -292,10 +282,11 @@ def write_tables(
     **Raises:** `UserError` if the folder cannot be written.
     """
     paths = []
-    for name, tables in named_tables.items():
-        for ending, convert in FORMATS.items():
-            paths.append(folder / f"{name}{ending}")
-            write_atomically(paths[-1], convert(tables))
+    with writing_to(folder):
+        for name, tables in named_tables.items():
+            for ending, convert in FORMATS.items():
+                paths.append(folder / f"{name}{ending}")
+                write_atomically(paths[-1], convert(tables))
     return paths
 
 

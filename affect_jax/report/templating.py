@@ -13,7 +13,6 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from affect_jax.core.errors import UserError
 from affect_jax.core.version import __version__
 from affect_jax.metrics import protocol
 from affect_jax.report import score_names
@@ -36,22 +35,15 @@ def render_template(
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a text file atomically and creates its folder.
-
-    **Raises:** `UserError` if it cannot be written.
-    """
+    """Writes a text file atomically."""
     partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def encode_png(pixels: np.ndarray) -> str:
     """Encodes an image, uint8 [H, W, 3], as a data URI."""
-    return _encode(Image.fromarray(pixels), "png", optimize=True)
+    return _encode(Image.fromarray(pixels), "png")
 
 
 def encode_thumbnail(pixels: np.ndarray) -> str:
