@@ -130,14 +130,9 @@ def list_differing_settings(compared: Sequence[Run]) -> dict[str, list[str]]:
 def draw_figures(
     compared: Sequence[Run], changes: Sequence[Scores], names: Sequence[str]
 ) -> dict[str, list[np.ndarray]]:
-    """Draws the panels of each figure for which the runs have data: uint8 [H, W, 3].
-
-    The multi-task score is left out, as its range is larger.
-    """
-    displayed = [
-        name for name in names if name != "multitask" and any(name in c.values for c in changes)
-    ]
+    """Draws the panels of each figure for which the runs have data: uint8 [H, W, 3]."""
+    shared = [name for name in names if any(name in change.values for change in changes)]
     with plotting.style():
-        drawn = figures.draw_differences(compared, changes, displayed)
+        drawn = figures.draw_differences(compared, changes, shared)
         drawn |= figures.draw_class_scores(compared) | figures.draw_learning_curves(compared)
         return {name: list(map(plotting.render, panels)) for name, panels in drawn.items()}

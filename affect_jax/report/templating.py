@@ -42,8 +42,8 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
 
 
 def encode_png(pixels: np.ndarray) -> str:
-    """Encodes an image, uint8 [H, W, 3], as a data URI."""
-    return _encode(Image.fromarray(pixels), "png")
+    """Encodes a figure, uint8 [H, W, 3], as a data URI; 128 colours halve its size."""
+    return _encode(Image.fromarray(pixels).quantize(128), "png")
 
 
 def encode_thumbnail(pixels: np.ndarray) -> str:
