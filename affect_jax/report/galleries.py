@@ -98,38 +98,34 @@ def _describe_axes(run: Run, row: int) -> Face:
     return Face(str(run.predictions.id[row]), prediction, f"label {label}", run.faces.get(int(row)))
 
 
-def select_confident_mistakes(
-    predictions: Predictions, count: int = FACES_PER_GALLERY
-) -> np.ndarray:
-    """Selects rows of wrong predictions, the most confident first: int64, at most `count`."""
+def select_confident_mistakes(predictions: Predictions) -> np.ndarray:
+    """Selects rows of wrong predictions, the most confident first: int64 [K]."""
     labelled, predicted, confidence = _expression_predictions(predictions)
     wrong = labelled & (predicted != predictions.expression)
-    return _smallest(np.flatnonzero(wrong), -confidence, count)
+    return _smallest(np.flatnonzero(wrong), -confidence)
 
 
-def select_uncertain(predictions: Predictions, count: int = FACES_PER_GALLERY) -> np.ndarray:
-    """Selects labelled rows with the lowest confidence: int64, at most `count`."""
+def select_uncertain(predictions: Predictions) -> np.ndarray:
+    """Selects labelled rows with the lowest confidence: int64 [K]."""
     labelled, _, confidence = _expression_predictions(predictions)
-    return _smallest(np.flatnonzero(labelled), confidence, count)
+    return _smallest(np.flatnonzero(labelled), confidence)
 
 
-def select_largest_errors(predictions: Predictions, count: int = FACES_PER_GALLERY) -> np.ndarray:
-    """Selects rows with the largest distance between label and predicted valence and arousal."""
+def select_largest_errors(predictions: Predictions) -> np.ndarray:
+    """Selects rows with the largest distance between labelled and predicted valence and arousal."""
     if predictions.valence_arousal is None or predictions.valence_arousal_predicted is None:
         return np.zeros(0, np.int64)
     error = np.linalg.norm(
         predictions.valence_arousal_predicted - predictions.valence_arousal, axis=1
     )
-    return _smallest(np.flatnonzero(np.isfinite(error)), -error, count)
+    return _smallest(np.flatnonzero(np.isfinite(error)), -error)
 
 
-def select_examples(
-    predictions: Predictions, per_class: int = EXAMPLES_PER_CLASS
-) -> dict[str, np.ndarray]:
+def select_examples(predictions: Predictions) -> dict[str, np.ndarray]:
     """Selects rows of each class, evenly spaced in rank from the highest to the lowest probability.
 
-    **Returns:** rows by class name: int64, at most `per_class`. Classes without a labelled face are
-    left out.
+    **Returns:** rows by class name: int64, at most `EXAMPLES_PER_CLASS`. Classes without a labelled
+    face are left out.
     """
     examples = {}
     if predictions.probabilities is None or predictions.expression is None:
@@ -138,7 +134,11 @@ def select_examples(
         rows = np.flatnonzero(predictions.expression == label)
         if len(rows):
             ranked = rows[np.argsort(-predictions.probabilities[rows, label], kind="stable")]
-            places = np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int)
+            places = (
+                np.linspace(0, len(rows) - 1, min(EXAMPLES_PER_CLASS, len(rows)))
+                .round()
+                .astype(int)
+            )
             examples[name] = ranked[places]
     return examples
 
@@ -158,9 +158,9 @@ def _expression_predictions(predictions: Predictions) -> tuple[np.ndarray, np.nd
     return predictions.expression >= 0, best, predictions.probabilities.max(axis=1)
 
 
-def _smallest(rows: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:
-    """Returns the `count` rows with the smallest keys; ties go to the earlier row."""
-    return rows[np.argsort(keys[rows], kind="stable")][:count]
+def _smallest(rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Returns `FACES_PER_GALLERY` rows with the smallest keys; ties go to the earlier row."""
+    return rows[np.argsort(keys[rows], kind="stable")][:FACES_PER_GALLERY]
 
 
 def overlay_heatmap(face: np.ndarray, heatmap: np.ndarray) -> np.ndarray:

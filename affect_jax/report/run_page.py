@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -93,7 +94,12 @@ def render_html(run: Run, panels: Mapping[str, Sequence[np.ndarray]]) -> str:
         "config": {key: json.dumps(value) for key, value in run.config.items()},
         "published": _published_scores(run),
         "cards": [name for name in CARD_SCORES if name in run.scores.values],
-        "headlines": _group_headlines(run),
+        "headlines": {
+            model: list(names)
+            for model, names in itertools.groupby(
+                select_headlines(run.scores), score_names.lookup_model_name
+            )
+        },
         "figures": panels,
         "classes": _count_classes(run),
         "f1_columns": {
@@ -130,14 +136,6 @@ def _published_scores(run: Run) -> dict[str, float]:
     if published_scores.why_not_comparable(run.metadata, run.predictions):
         return {}
     return published_scores.select_published(run.config, run.predictions.classes)
-
-
-def _group_headlines(run: Run) -> dict[str, list[str]]:
-    """Groups the names of the headline scores by model."""
-    groups: dict[str, list[str]] = {}
-    for name in select_headlines(run.scores):
-        groups.setdefault(score_names.lookup_model_name(name), []).append(name)
-    return groups
 
 
 def _count_classes(run: Run) -> dict[str, int]:

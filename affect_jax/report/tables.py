@@ -272,24 +272,6 @@ def to_csv(tables: Sequence[Table]) -> str:
 FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
 
 
-def write_tables(
-    named_tables: Mapping[str, Sequence[Table]], folder: pathlib.Path
-) -> list[pathlib.Path]:
-    """Writes every table in every format.
-
-    **Returns:** the paths of the files.
-
-    **Raises:** `UserError` if the folder cannot be written.
-    """
-    paths = []
-    with writing_to(folder):
-        for name, tables in named_tables.items():
-            for ending, convert in FORMATS.items():
-                paths.append(folder / f"{name}{ending}")
-                write_atomically(paths[-1], convert(tables))
-    return paths
-
-
 def read_runs(arguments: Sequence[str]) -> tuple[dict[str, Run], Run | None]:
     """Reads the runs of `NAME=PATH` arguments.
 
@@ -328,9 +310,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")
     args = parser.parse_args(arguments)
     named_tables = create_tables(*read_runs(args.runs))
-    paths = write_tables(named_tables, args.out)
     print("\n".join(to_markdown(tables) for tables in named_tables.values()))
-    print("\n".join(f"written: {path}" for path in paths))
+    with writing_to(args.out):
+        for name, tables in named_tables.items():
+            for ending, convert in FORMATS.items():
+                path = args.out / f"{name}{ending}"
+                write_atomically(path, convert(tables))
+                print(f"written: {path}")
     return 0
 
 

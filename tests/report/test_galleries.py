@@ -16,13 +16,13 @@ tables = st.builds(
 )
 
 
-@hypothesis.given(tables, st.integers(0, 15))
-def test_confident_mistakes_are_the_most_confident(predictions, count):
-    rows = galleries.select_confident_mistakes(predictions, count)
+@hypothesis.given(tables)
+def test_confident_mistakes_are_the_most_confident(predictions):
+    rows = galleries.select_confident_mistakes(predictions)
     best = predictions.probabilities.argmax(axis=1)
     confidence = predictions.probabilities.max(axis=1)
     wrong = np.flatnonzero((predictions.expression >= 0) & (best != predictions.expression))
-    assert len(rows) == min(count, len(wrong)) and set(rows) <= set(wrong)
+    assert len(rows) == min(galleries.FACES_PER_GALLERY, len(wrong)) and set(rows) <= set(wrong)
     assert (np.diff(confidence[rows]) <= 0).all()
     remaining = np.setdiff1d(wrong, rows)
     assert (
@@ -30,33 +30,37 @@ def test_confident_mistakes_are_the_most_confident(predictions, count):
     )
 
 
-@hypothesis.given(tables, st.integers(0, 15))
-def test_uncertain_faces_are_the_least_confident(predictions, count):
-    rows = galleries.select_uncertain(predictions, count)
+@hypothesis.given(tables)
+def test_uncertain_faces_are_the_least_confident(predictions):
+    rows = galleries.select_uncertain(predictions)
     confidence = predictions.probabilities.max(axis=1)
     labelled = np.flatnonzero(predictions.expression >= 0)
-    assert len(rows) == min(count, len(labelled))
+    assert len(rows) == min(galleries.FACES_PER_GALLERY, len(labelled))
     assert sorted(confidence[rows]) == sorted(confidence[labelled])[: len(rows)]
 
 
 @hypothesis.given(tables)
 def test_largest_errors_are_selected(predictions):
-    rows = galleries.select_largest_errors(predictions, 5)
+    rows = galleries.select_largest_errors(predictions)
     distance = np.hypot(*(predictions.valence_arousal_predicted - predictions.valence_arousal).T)
     descending = np.sort(distance[np.isfinite(distance)])[::-1]
     np.testing.assert_allclose(distance[rows], descending[: len(rows)])
 
 
-@hypothesis.given(tables, st.integers(1, 5))
-def test_examples_span_the_probabilities_of_their_class(predictions, per_class):
-    examples = galleries.select_examples(predictions, per_class)
+@hypothesis.given(tables)
+def test_examples_span_the_probabilities_of_their_class(predictions):
+    examples = galleries.select_examples(predictions)
     for label, name in enumerate(predictions.classes):
         members = np.flatnonzero(predictions.expression == label)
         assert (name in examples) == (len(members) > 0)
         if len(members):
             rows = examples[name]
             probabilities = predictions.probabilities[:, label]
-            assert len(set(rows.tolist())) == len(rows) == min(per_class, len(members))
+            assert (
+                len(set(rows.tolist()))
+                == len(rows)
+                == min(galleries.EXAMPLES_PER_CLASS, len(members))
+            )
             assert set(rows) <= set(members) and (np.diff(probabilities[rows]) <= 0).all()
             assert probabilities[rows[0]] == probabilities[members].max()
             if len(rows) > 1:
