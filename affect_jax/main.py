@@ -108,6 +108,8 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
     flags.DEFINE_string("checkpoint", "best", text, values)
     text = "The split that --mode=evaluate scores. Default: the config's evaluation split."
     flags.DEFINE_string("split", None, text, values)
+    text = "CSV with the column id and columns of groups: --mode=evaluate scores each group too."
+    flags.DEFINE_string("groups", None, text, values)
     flags.DEFINE_bool("help", False, "Shows this help.", values, short_name="h")
     values["verbosity"] = flags.FLAGS["verbosity"]
     return values
@@ -180,7 +182,11 @@ def _evaluate(config: Any, workdir: Workdir, values: flags.FlagValues) -> int:
     from affect_jax.report import evaluation_page
 
     evaluation = evaluate_checkpoint(
-        config, workdir, checkpoint=values.checkpoint, split=values.split
+        config,
+        workdir,
+        checkpoint=values.checkpoint,
+        split=values.split,
+        groups=pathlib.Path(values.groups) if values.groups else None,
     )
     print(f"         {evaluation_page.write_report(evaluation)}")
     return 0

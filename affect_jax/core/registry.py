@@ -54,15 +54,22 @@ class Registry:
         return self._entries[name]
 
     def create(self, spec: Mapping[str, Any], **supplied: Any) -> Any:
-        """Calls the entry `spec["name"]` with its other keys and `supplied` as keyword arguments.
+        """Calls the entry `spec["name"]` with its other keys as keyword arguments.
+
+        **Arguments:**
+
+        - `supplied`: further keyword arguments; an entry receives those that it has.
 
         **Raises:** `UserError` for an unknown name or option.
         """
         problems = self.find_problems(spec, supplied)
         if problems:
             raise UserError(f"{self.kind}: {problems[0]}", problems[1:])
+        entry = self[spec["name"]]
+        parameters = inspect.signature(entry).parameters
         options = {key: value for key, value in spec.items() if key != "name"}
-        return self[spec["name"]](**options, **supplied)
+        accepted = {key: value for key, value in supplied.items() if key in parameters}
+        return entry(**options, **accepted)
 
     def find_problems(self, spec: Mapping[str, Any], supplied: Iterable[str] = ()) -> list[str]:
         """Returns the problems of a spec `{"name": ..., option: value, ...}`.

@@ -72,7 +72,7 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
         )
         log = MetricsLog(writer, progress, experiment.schedule, config.batch_size, start, guard)
         log.describe(config, state, (training, validation), intervals)
-        log.print(label_source, evaluator.label_source, weights and weights.report.table())
+        log.print(label_source, evaluator.label_source, weights and weights.report.describe())
         feed = device_feeds.create_feed(
             config, training.records, targets, rows, start, intervals, log.print
         )
