@@ -66,7 +66,8 @@ def train(data_folders, folder: pathlib.Path, name: str = "alexnet_joint", **cha
     config.trunk = {"name": "tiny"}
     workdir = Workdir(folder)
     workdir.create()
-    return train_and_evaluate(config, workdir)
+    with workdir.lock():
+        return train_and_evaluate(config, workdir)
 
 
 def manifest_of(folder: pathlib.Path, step: int) -> dict:
