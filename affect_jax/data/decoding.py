@@ -50,13 +50,17 @@ def decode_faces(records: RecordSequence, rows: Iterable[int], image_size: int) 
     return images
 
 
+worker_index = 0
+"""Index of this process among the worker processes of the loader; each of them sets it."""
+
+
 class BatchSource:
     """Grain data source: element i is this process's share of the global batch of `steps[i]`.
 
     **Arguments:**
 
-    - `shared_pool`: for worker processes; the images of element i are in its batch i, and the
-      element itself has none.
+    - `shared_pool`: for worker processes; an element then has the number of a slot of the pool
+      instead of images.
     """
 
     def __init__(
@@ -77,24 +81,19 @@ class BatchSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rows = sampling.select_process_rows(self._rows[self._steps[index]], *self._process)
-        shape = (len(rows), self._image_size, self._image_size, 3)
         if self._shared_pool:
-            images = self._shared_pool.acquire_slot(index)
+            slot, images = self._shared_pool.acquire_slot(worker_index)
+            element = {"rows": rows, "slot": slot}
         else:
+            shape = (len(rows), self._image_size, self._image_size, 3)
             images = self._buffer_pool.acquire(shape)
+            element = {"rows": rows, "image": images}
         if isinstance(self._images, np.ndarray):  # mode "raise" would copy twice
             np.take(self._images, np.maximum(rows, 0), axis=0, out=images, mode="clip")
         else:
             _decode_rows(self._images, rows.tolist(), images)
         images[rows < 0] = 0
-        return {"rows": rows} | ({"batch": index} if self._shared_pool else {"image": images})
-
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "_buffer_pool"}
-
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
-        self._buffer_pool = batch_buffers.BufferPool()
+        return element
 
 
 def _decode_rows(records: RecordSequence, rows: Iterable[int], images: np.ndarray) -> None:
