@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import dataclasses
 import os
 import pathlib
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
 
 # Before JAX starts: two virtual devices, as many as there are cores. Optimization level 0 halves
 # the compilation time.
@@ -18,15 +25,35 @@ os.environ["XLA_FLAGS"] = " ".join(
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # Commands that the tests start use this compilation cache instead of the one in the user's home.
 os.environ.setdefault("XDG_CACHE_HOME", str(REPOSITORY / ".pytest_cache" / "home"))
+# One compilation cache per test session, for its workers and for the commands that they start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="affect_jax_compiled_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2 << 30))  # a limit makes JAX lock it
 
+import filelock  # noqa: E402
 import pytest  # noqa: E402
 from absl import flags, logging  # noqa: E402
 from hypothesis import settings  # noqa: E402
+
+from tests.releases import create_flags, write_release  # noqa: E402
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tests")
 if not flags.FLAGS.is_parsed():  # Grain's worker processes read parsed flags
     flags.FLAGS.mark_as_parsed()
+
+FOLDER_MARKERS = {"faults": "fault", "benchmarks": "bench", "docs": "docs"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks all tests of the folders in `FOLDER_MARKERS`."""
+    for item in items:
+        folder = item.path.parent.name
+        if folder in FOLDER_MARKERS:
+            item.add_marker(FOLDER_MARKERS[folder])
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +72,47 @@ def logged_warnings(monkeypatch) -> list[str]:
     messages: list[str] = []
     monkeypatch.setattr(logging, "warning", lambda text, *values: messages.append(text % values))
     return messages
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run of 2 epochs on 64 faces, and the output of the commands that trained and evaluated it.
+
+    The workdir is `folder / "run"`; commands ran in `folder`. Tests must not change it.
+    """
+
+    folder: pathlib.Path
+    flags: list[str]
+    trained: subprocess.CompletedProcess[str]
+    evaluated: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, worker_id) -> TrainedRun:
+    """The `TrainedRun` of this test session: one for all of pytest-xdist's workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "trained_run"
+    result = folder / "result.pickle"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not result.exists():
+            result.write_bytes(pickle.dumps(_train(folder)))
+    return pickle.loads(result.read_bytes())
+
+
+def _train(folder: pathlib.Path) -> TrainedRun:
+    write_release(folder / "release")
+    flags = [f"--config={REPOSITORY}/configs/resnet18_joint.py", "--workdir=run"]
+    flags += create_flags(folder / "release", folder / "data", duration__epochs=2)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "affect_jax.main", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+
+    trained = run(*flags)
+    return TrainedRun(folder, flags, trained, run("--mode=evaluate", "--workdir=run"))

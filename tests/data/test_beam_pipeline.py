@@ -13,6 +13,8 @@ from affect_jax.core.errors import UserError
 from affect_jax.data import affectnet, beam_pipeline
 from tests.releases import write_release
 
+pytestmark = pytest.mark.beam
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOCAL = "--runner=DirectRunner --direct_running_mode=multi_threading --direct_num_workers=2"
 

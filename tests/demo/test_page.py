@@ -13,6 +13,8 @@ from PIL import Image
 
 from tests.rendered_scenes import draw_scene
 
+pytestmark = pytest.mark.browser
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )

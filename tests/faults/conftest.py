@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks import harness
-from tests.faults.lab import HERE, REPOSITORY, Lab
+from tests.faults.lab import REPOSITORY, Lab
 
 SOAK = int(os.environ["AFFECT_JAX_SOAK"]) if "AFFECT_JAX_SOAK" in os.environ else 0
 """Number of kills; 0: the quick subset of the faults."""
@@ -45,14 +45,6 @@ def record_outcome() -> Callable[[str, str, int], None]:
         _OUTCOMES[fault].append((outcome, lost_steps))
 
     return record
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks all tests of this folder as `fault`; launch/soak.sh selects them by this mark."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker("fault")
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus) -> None:

@@ -15,6 +15,8 @@ from affect_jax.report import comparison, run_page, runs
 from tests.report.conftest import create_predictions, write_run
 from tests.report.reading import Page
 
+pytestmark = pytest.mark.browser
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
