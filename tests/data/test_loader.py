@@ -172,10 +172,25 @@ def test_error_names_a_damaged_record(damage):
         collect(sampling.SequentialRows(FACES, 8), faces)
 
 
-def test_error_of_a_worker_names_a_damaged_record():
-    faces = Faces(damaged={3: b""})
-    with pytest.raises(UserError, match=r"record 3 \(faces/3.jpg\)"):
-        collect(sampling.SequentialRows(FACES, 8), faces, num_workers=1)
+class FacesWithoutMemory(Faces):
+    """Faces for whose JPEG there is too little memory from row 20 on."""
+
+    def read_jpeg(self, row: int) -> bytes:
+        return self[row]["image"] if row < 20 else bytes(1 << 60)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("workers", "advice"), [(0, "free some memory"), (1, "use fewer workers, or 0")]
+)
+def test_out_of_memory_is_an_error_with_advice(record_property, workers, advice):
+    """With a worker, this also shows that its errors arrive."""
+    message = (
+        f"num_workers = {workers}: out of memory while decoding faces .*; {advice}, then rerun"
+    )
+    with pytest.raises(UserError, match=message):
+        collect(sampling.SequentialRows(FACES, 8), FacesWithoutMemory(), num_workers=workers)
+    record_property("fault", ("a loading worker is out of memory", "one error", 0))
 
 
 def test_batch_size_not_divisible_by_processes_is_an_error():
@@ -190,8 +205,9 @@ def test_too_little_shared_memory_is_an_error(monkeypatch):
         collect(training_rows(), num_workers=2, stop=1)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("name", ["SIGKILL", pytest.param("SIGSTOP", marks=pytest.mark.slow)])
-def test_a_worker_that_dies_or_hangs_is_an_error(name):
+def test_a_worker_that_dies_or_hangs_is_an_error(record_property, name):
     batches = loader.load_batches(
         Faces(), targets(), training_rows(), image_size=SIDE, num_workers=1
     )
@@ -204,6 +220,7 @@ def test_a_worker_that_dies_or_hangs_is_an_error(name):
             for _ in range(10**6):
                 next(prefetched)
     assert not multiprocessing.active_children()
+    record_property("fault", ("a loading worker dies or hangs", "one error, no orphans", 0))
 
 
 @pytest.mark.fault

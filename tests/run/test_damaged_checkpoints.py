@@ -44,7 +44,9 @@ def files_of(step: pathlib.Path) -> list[pathlib.Path]:
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize("damage", [delete, empty, truncate, flip])
-def test_damage_to_any_file_is_detected(two_steps, tmp_path, logged_warnings, damage):
+def test_damage_to_any_file_is_detected(
+    two_steps, tmp_path, logged_warnings, record_property, damage
+):
     """Damages each file of the newest checkpoint: restore is exact, or uses the older one."""
     num_skipped = 0
     for number, original in enumerate(files_of(two_steps / "20")):
@@ -60,6 +62,7 @@ def test_damage_to_any_file_is_detected(two_steps, tmp_path, logged_warnings, da
             assert len(logged_warnings) == 1
         else:
             assert not logged_warnings
+        record_property("fault", ("any file of a checkpoint damaged", "exact, or skipped", 0))
     assert num_skipped >= 3  # our manifest, Orbax's manifest and the data; the rest is redundant
 
 

@@ -27,7 +27,7 @@ from affect_jax.train.step import create_train_step, gather_batch
 from affect_jax.train.step_intervals import Intervals
 from tests.releases import shrink_config, write_release
 
-STEPS = 50
+STEPS = 10
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def config(tmp_path_factory):
     load_registries()
     config = defaults()
     shrink_config(
-        config, folder / "release", folder / "data", data__image_size=80, data__crop_size=67
+        config, folder / "release", folder / "data", data__image_size=72, data__crop_size=67
     )
-    config.trunk = {"name": "alexnet", "width": 16}
+    config.trunk = {"name": "alexnet", "width": 2}
     config.schedule = {"name": "constant"}
     config.learning_rate = 0.01
     return config
@@ -109,8 +109,9 @@ def test_malformed_first_batch_is_an_error(config, split, targets):
 
 def losses(config, split, targets, create_feed) -> list[float]:
     rows = create_training_rows(config, targets)
+    # Dispatches of 5, 1, 1, 1, 1 and 1 updates.
     intervals = Intervals(
-        rows.steps_per_epoch, total=STEPS, log=20, evaluate=23, save=50, images=50
+        rows.steps_per_epoch, total=STEPS, log=7, evaluate=STEPS, save=STEPS, images=STEPS
     )
     experiment = create_experiment(config, targets, rows.steps_per_epoch)
     state, values = parallel.replicate(create_state(experiment)), []
