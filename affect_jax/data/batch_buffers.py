@@ -69,7 +69,7 @@ class SharedBatchPool:
         self._shape, self._spare, self._slots = shape, spare, in_flight + spare  # of a worker
         self._stride = -(-math.prod(shape) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         self._count = workers * self._slots
-        self._memory = _SharedMemory(create=True, size=self._count * (self._stride + 1))
+        self._memory: Any = _SharedMemory(create=True, size=self._count * (self._stride + 1))
         self._states[:] = _FREE
 
     def acquire_slot(self, worker: int) -> tuple[int, np.ndarray]:
@@ -122,6 +122,8 @@ _acquire_lock = threading.Lock()  # of the threads of one worker, which share it
 
 class _SharedMemory(shared_memory.SharedMemory):
     """Shared memory without an explicit end: its last view frees it."""
+
+    _fd: int
 
     def __del__(self) -> None:
         if self._fd >= 0:

@@ -48,7 +48,7 @@ class TrainedNetwork:
 
 
 def load_network(
-    folder: str | os.PathLike[str], checkpoint: str = "best", config: Config | None = None
+    folder: str | os.PathLike[str], checkpoint: str = "best", config: Config = None
 ) -> TrainedNetwork:
     """Loads one checkpoint of a run. The run's data, losses and optimizer are not needed.
 
@@ -57,6 +57,7 @@ def load_network(
     - `folder`: the folder of the run.
     - `checkpoint`: `best`, `last` or a step, see `Checkpoints.restore`.
     - `config`: a checked config that replaces the saved one; it must describe the same network.
+      None: the saved one.
 
     **Raises:** `UserError` if there is no run or no such checkpoint, or if it is damaged.
     """
