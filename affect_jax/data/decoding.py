@@ -13,20 +13,15 @@ from affect_jax.data import batch_buffers, sampling
 
 
 class RecordSequence(Protocol):
-    """Random access to a split's records; must be picklable if worker processes are used.
+    """Random access to a split's records, such as `record_reader.Records`.
 
-    An optional method `read_jpeg(row) -> bytes` returns the JPEG alone. Parsing the whole record
-    takes half as long as decoding and holds Python's global interpreter lock.
+    It must be picklable if worker processes are used. `read_jpeg` returns the image alone: parsing
+    the whole record takes half as long as decoding and holds Python's global interpreter lock.
     """
 
     def __len__(self) -> int: ...
     def __getitem__(self, row: int, /) -> Mapping[str, Any]: ...
-
-
-class BatchRows(Protocol):
-    """Rows of each global batch, int64 [B]; -1 is padding. See `sampling`."""
-
-    def __getitem__(self, step: int, /) -> np.ndarray: ...
+    def read_jpeg(self, row: int, /) -> bytes: ...
 
 
 def decode_jpeg(jpeg: bytes, image: np.ndarray) -> None:
@@ -66,7 +61,7 @@ class BatchSource:
     def __init__(
         self,
         images: RecordSequence | np.ndarray,
-        rows: BatchRows,
+        rows: sampling.TrainingRows | sampling.SequentialRows,
         image_size: int,
         steps: range,
         process: tuple[int, int],
@@ -98,12 +93,11 @@ class BatchSource:
 
 def _decode_rows(records: RecordSequence, rows: Iterable[int], images: np.ndarray) -> None:
     """Decodes the faces of some rows into `images`, uint8 [n, S, S, 3]; skips rows of -1."""
-    read_jpeg: Any = getattr(records, "read_jpeg", None) or (lambda row: records[row]["image"])
     for row, image in zip(rows, images, strict=True):
         if row < 0:
             continue
         try:
-            decode_jpeg(read_jpeg(row), image)
+            decode_jpeg(records.read_jpeg(row), image)
         except ValueError as error:
             if is_out_of_memory(error):
                 raise MemoryError(str(error)) from error

@@ -95,7 +95,7 @@ class BatchIterator(Iterator[Batch]):
 def load_batches(
     images: decoding.RecordSequence | np.ndarray,
     targets: Mapping[str, np.ndarray],
-    rows: decoding.BatchRows,
+    rows: sampling.TrainingRows | sampling.SequentialRows,
     *,
     image_size: int,
     start: int = 0,
@@ -181,33 +181,20 @@ def _create_shared_pool(
 
 
 def decode_split(
-    records: decoding.RecordSequence,
-    *,
-    image_size: int,
-    num_workers: int = 0,
-    progress: Callable[[int], Any] = lambda count: None,
+    records: decoding.RecordSequence, *, image_size: int, num_workers: int = 0
 ) -> np.ndarray:
     """Decodes all faces of a split in parallel: uint8 [N, S, S, 3].
 
     They are not cached on disk: decoding all of AffectNet takes one minute on one core, and writing
     and reading its 56 GB takes longer.
-
-    **Arguments:**
-
-    - `progress`: called with the number of faces decoded since the last call.
     """
     faces = np.empty((len(records), image_size, image_size, 3), np.uint8)
     rows = sampling.SequentialRows(len(records), 256)
     batches = load_batches(records, {}, rows, image_size=image_size, num_workers=num_workers)
-    num_decoded = 0
-    try:
+    with contextlib.closing(batches):
         for batch in batches:
-            count = int(batch["valid"].sum())
-            faces[num_decoded : num_decoded + count] = batch["image"][:count]
-            num_decoded += count
-            progress(count)
-    finally:
-        batches.close()
+            first, count = batch["index"][0], batch["valid"].sum()
+            faces[first : first + count] = batch["image"][:count]
     return faces
 
 
@@ -330,9 +317,3 @@ class Prefetcher(Iterator[T]):
         while self._thread.is_alive() and time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
                 self._queue.get(timeout=0.01)  # the thread may wait for a free place
-
-    def __enter__(self) -> Prefetcher[T]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -8,6 +8,7 @@ that they are for. It must be closed: it may own worker processes. `resident` is
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -173,10 +174,8 @@ def load_faces_on_devices(records: Records, image_size: int) -> jax.Array:
         first, stop = device * per_device, min((device + 1) * per_device, len(records))
         rows = sampling.SequentialRows(stop, FACES_PER_TRANSFER, first)
         batches = loader.load_batches(records, {}, rows, image_size=image_size)
-        try:
+        with contextlib.closing(batches):
             for i, batch in enumerate(batches):
                 yield i * FACES_PER_TRANSFER, batch["image"][batch["valid"]]
-        finally:
-            batches.close()
 
     return parallel.create_device_array((per_device, image_size, image_size, 3), load_pieces)
