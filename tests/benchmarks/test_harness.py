@@ -63,7 +63,9 @@ def test_page_without_markers_raises(tmp_path, page):
 def test_table_numbers_are_rounded_and_right_aligned():
     rows = [{"what": "a", "faces/s": 12345.678}, {"what": "b", "faces/s": 0.012345, "extra": "1x"}]
     header, rule, row_a, row_b = harness.markdown_table(rows).splitlines()
-    assert row_a == "| a      |    12,346 |         |" and row_b == "| b      |    0.0123 |      1x |"
+    assert (
+        row_a == "| a      |    12,346 |         |" and row_b == "| b      |    0.0123 |      1x |"
+    )
     assert rule == "|:-------|----------:|--------:|" and len(header) == len(row_a)
 
 

@@ -198,8 +198,8 @@ def test_killed_worker_ends_preparation_with_an_error(tmp_path, record_outcome):
     with preparing(tmp_path, PROCESSES) as process:
         workers = workers_at_work(process, tmp_path)
         workers[0].send_signal(signal.SIGKILL)
-        _, errors = process.communicate()
-        assert process.returncode == 1
+        errors = process.stderr.read()
+        assert process.wait() == 1
     assert "data.options.beam: a worker process died" in errors, errors
     assert not complete_folders(tmp_path)
     assert not any(map(is_alive, workers))
@@ -215,8 +215,8 @@ def test_stopped_driver_ends_its_workers(tmp_path, record_outcome):
     with preparing(tmp_path, PROCESSES) as process:
         workers = workers_at_work(process, tmp_path)
         process.send_signal(signal.SIGTERM)
-        process.communicate()
-        assert process.returncode == 128 + signal.SIGTERM
+        process.stderr.read()
+        assert process.wait() == 128 + signal.SIGTERM
     assert not complete_folders(tmp_path)
     assert workers and not any(map(is_alive, workers))
     outcome = "no complete-looking output, no orphans"
