@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -200,7 +201,9 @@ def test_killed_worker_ends_preparation_with_an_error(tmp_path, record_outcome):
         workers[0].send_signal(signal.SIGKILL)
         errors = process.stderr.read()
         assert process.wait() == 1
-    assert "data.options.beam: a worker process died" in errors, errors
+    # Beam may notice the closed connection itself.
+    reasons = re.findall(r"^data\.options\.beam: .*nothing was prepared", errors, re.MULTILINE)
+    assert len(reasons) == 1, errors
     assert not complete_folders(tmp_path)
     assert not any(map(is_alive, workers))
     outcome = "one error after a minute; no complete-looking output, no orphans"
