@@ -14,7 +14,6 @@ from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.evaluate.scoring import score_table, writing_to
 from affect_jax.metrics import confidence_intervals
 from affect_jax.metrics.predictions import Predictions, write_predictions
-from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.trained_network import TrainedNetwork, load_network
 from affect_jax.run.workdir import Workdir
 
@@ -47,8 +46,6 @@ def evaluate_checkpoint(
 
     **Raises:** `UserError` if the checkpoint or the split does not exist.
     """
-    if checkpoint == "best":  # warns if no checkpoint has a score
-        checkpoint = str(Checkpoints.from_config(config, workdir).resolve_step("best"))
     trained = load_network(workdir.path, checkpoint, config)
     data = open_split(prepare_dataset(config), split or config.evaluation.split)
     evaluator = Evaluator(config, trained.network, data)

@@ -218,17 +218,11 @@ class MultiWriter:
     """
 
     def __init__(self, factories: Sequence[Callable[[], Writer]]):
-        self._factories, self._writers = factories, []
+        self._writers: list[Writer] = []
         self._executor = futures.ThreadPoolExecutor(1, "images")
         self._pending_images: futures.Future[None] | None = None
-        self.open()
-
-    def open(self) -> None:
-        """Creates the writers, or creates them again after their files were deleted."""
-        self.close()
-        self._writers: list[Writer] = []
         self._warned = False
-        for create in self._factories:
+        for create in factories:
             with self._warn_once():
                 self._writers.append(create())
 

@@ -142,18 +142,13 @@ class PeriodicActions:
     def save(self, step: int, state: TrainState, scores: protocol.Scores | None) -> None:
         """Starts to write a checkpoint in process 0; training continues meanwhile.
 
-        **Raises:** `UserError` if the data files have changed since preparation.
+        **Raises:** `UserError` if the data files have changed since preparation, or if the workdir
+        was deleted.
         """
         self.verification.check()
         if not parallel.is_main():
             return
-        if self.workdir.relock_if_deleted():
-            self.workdir.save_config(to_dict(with_absolute_paths(self.config)))
-            self.log.writer.open()
-            self.log.print(
-                f"{self.workdir.path} was deleted or moved during the run. A new folder was "
-                "created for all later output."
-            )
+        self.workdir.check_not_deleted()
         with self.log.time_other_work("save", step):
             info = {
                 "epoch": step / self.intervals.steps_per_epoch,
