@@ -39,8 +39,7 @@ REPORT = [
     "matplotlib>=3.9",  # its figures
 ]
 BENCH = [  # libraries that benchmarks/ compares with; the package does not need them
-    "keras>=3.15",
-    "pyturbojpeg>=1.7",  # needs libjpeg-turbo of the system: pyturbojpeg 1 needs 2, 2 needs 3
+    "timm>=1.0",
     "torch>=2.6",
     "torchvision>=0.21",
 ]
@@ -90,7 +89,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["affect_jax", "affect_jax.*"]),
-    package_data={"affect_jax.report": ["templates/*"], "affect_jax.demo": ["page/*"]},
+    package_data={
+        "affect_jax.report": ["templates/*"],
+        "affect_jax.demo": ["page/*"],
+        "affect_jax.export": ["templates/*"],
+    },
     install_requires=REQUIRED + REPORT,
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],  # NVIDIA GPUs

@@ -69,40 +69,42 @@ def _find_key_problems(values: dict, default_values: dict, prefix: str) -> Itera
             yield from _find_key_problems({**optional, **value}, default, f"{path}.")
 
 
-# Each rule: key, condition, what must hold.
-VALUE_RULES = (
-    ("data.manual_dir", is_local, LOCAL_FOLDER_REQUIREMENT),
-    ("seed", lambda v: 0 <= v < 2**32, "0 <= seed < 2^32"),
-    ("data.image_size", lambda v: 16 <= v <= 1024, "between 16 and 1024"),
-    ("data.num_classes", lambda v: v >= 2, "at least 2"),
-    ("data.num_workers", lambda v: v >= 0, "0 or more"),
-    ("data.prefetch", lambda v: v >= 1, "1 or more"),
-    ("learning_rate", lambda v: 0 < v < math.inf, "positive, and finite"),
-    ("ema_decay", lambda v: 0 <= v < 1, "in [0, 1)"),
-    ("batch_size", lambda v: v >= 1, "1 or more"),
-    ("evaluation.batch_size", lambda v: v >= 1, "1 or more"),
-    ("evaluation.draws", lambda v: v >= 1, "1 or more"),
-    ("checkpoint.keep_last", lambda v: v >= 1, "1 or more"),
-    ("log_every", lambda v: v >= 1, "1 or more"),
-    ("skip_nonfinite", lambda v: v >= 0, "0 or more"),
-)
-ALLOWED_VALUES = (
-    ("dtype", ("float32", "bfloat16")),
-    ("data.action_units", ("annotated", "estimated", "auto")),
-    ("data.cache", ("none", "host", "device", "auto")),
-)
+_AT_LEAST_0 = (lambda v: v >= 0, "0 or more")
+_AT_LEAST_1 = (lambda v: v >= 1, "1 or more")
+
+VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "data.manual_dir": (is_local, LOCAL_FOLDER_REQUIREMENT),
+    "seed": (lambda v: 0 <= v < 2**32, "0 <= seed < 2^32"),
+    "data.image_size": (lambda v: 16 <= v <= 1024, "between 16 and 1024"),
+    "data.num_classes": (lambda v: v >= 2, "at least 2"),
+    "data.num_workers": _AT_LEAST_0,
+    "data.prefetch": _AT_LEAST_1,
+    "learning_rate": (lambda v: 0 < v < math.inf, "positive, and finite"),
+    "ema_decay": (lambda v: 0 <= v < 1, "in [0, 1)"),
+    "batch_size": _AT_LEAST_1,
+    "evaluation.batch_size": _AT_LEAST_1,
+    "evaluation.draws": _AT_LEAST_1,
+    "checkpoint.keep_last": _AT_LEAST_1,
+    "log_every": _AT_LEAST_1,
+    "skip_nonfinite": _AT_LEAST_0,
+}
+"""Key -> condition, and what must hold."""
+
+ALLOWED_VALUES = {
+    "dtype": ("float32", "bfloat16"),
+    "data.action_units": ("annotated", "estimated", "auto"),
+    "data.cache": ("none", "host", "device", "auto"),
+}
 BUILT_IN_DATASETS = ("affectnet", "synthetic_faces")
 """Datasets whose splits and classes are known before they are prepared."""
-
-DURATION_KEYS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
 
 
 def _find_value_problems(config: Config, num_devices: int) -> Iterator[str]:
     flat = flatten(config)
-    for key, is_valid, requirement in VALUE_RULES:
+    for key, (is_valid, requirement) in VALUE_RULES.items():
         if not is_valid(flat[key]):
             yield f"{key} = {flat[key]!r}: must be {requirement}"
-    for key, choices in ALLOWED_VALUES:
+    for key, choices in ALLOWED_VALUES.items():
         if flat[key] not in choices:
             yield f"{key} = {describe_unknown_name(flat[key], choices)}"
     if config.data.name == "affectnet" and config.data.num_classes not in labels.CLASS_COUNTS:
@@ -110,13 +112,16 @@ def _find_value_problems(config: Config, num_devices: int) -> Iterator[str]:
     if not 16 <= config.data.crop_size <= config.data.image_size:
         limit = config.data.image_size
         yield f"data.crop_size = {config.data.crop_size}: must be between 16 and image_size {limit}"
-    for path in DURATION_KEYS:
-        duration: Any = config
-        for key in path.split("."):
-            duration = duration[key]
+    durations = {
+        "duration": config.duration,
+        "evaluate_every": config.evaluate_every,
+        "checkpoint.every": config.checkpoint.every,
+        "images_every": config.images_every,
+    }
+    for key, duration in durations.items():
         problem = find_duration_problem(duration)
         if problem:
-            yield f"{path}: {problem}"
+            yield f"{key}: {problem}"
     problem = config.batch_size > 0 and find_division_problem(config.batch_size, num_devices)
     if problem:
         yield f"batch_size = {config.batch_size}: {problem}"
@@ -151,21 +156,18 @@ def _find_registry_problems(
     specs += [(f"losses[{i}]", "loss", to_dict(term)) for i, term in enumerate(config.losses)]
     dataset = {"name": config.data.name, **to_dict(config.data.options)}
     for path, kind, spec in [*specs, ("data", "dataset", dataset)]:
-        if kind not in registries:
-            continue
-        registry = registries[kind]
-        problems = registry.find_problems(
-            spec, SUPPLIED_ARGUMENTS[kind]
-        ) or registry.find_type_problems(spec)
-        if not problems and kind != "dataset":  # creating it checks its options and prepares it
-            problems = _find_option_problems(registry, spec, SUPPLIED_ARGUMENTS[kind])
-        yield from (f"{path}.{problem.removeprefix(f'{kind}.')}" for problem in problems)
+        if kind in registries:
+            for problem in _find_spec_problems(registries[kind], kind, spec):
+                yield f"{path}.{problem.removeprefix(f'{kind}.')}"
     problems = list(_find_head_problems(config.heads, config.losses, registries["head"]))
     yield from problems or _find_evaluation_problems(config, validate_score_name)
 
 
-def _find_option_problems(registry: Registry, spec: dict, supplied: dict[str, Any]) -> list[str]:
-    """Creates the entry and returns the problem that it raises for its options."""
+def _find_spec_problems(registry: Registry, kind: str, spec: dict) -> list[str]:
+    supplied = SUPPLIED_ARGUMENTS[kind]
+    problems = registry.find_problems(spec, supplied) or registry.find_type_problems(spec)
+    if problems or kind == "dataset":  # creating a dataset checks its options and prepares it
+        return problems
     try:
         registry.create(spec, **supplied)
     except UserError as error:
@@ -198,7 +200,7 @@ def _find_evaluation_problems(
         return
     if config.evaluation.split not in labels.SPLITS:
         yield f"evaluation.split = {describe_unknown_name(config.evaluation.split, labels.SPLITS)}"
-    best, classes = config.checkpoint.best, labels.EXPRESSIONS[: config.data.num_classes]
+    best, classes = config.checkpoint.best, labels.classes(config.data.num_classes)
     problem = validate_score_name(best, config.heads, classes) if best else None
     if problem:
         yield f"checkpoint.best = {problem}"

@@ -14,74 +14,119 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
 from affect_jax.core import env_vars
+from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError, first_line, is_out_of_memory
 from affect_jax.core.registry import suggest_name
 
 if TYPE_CHECKING:
     from affect_jax.run.workdir import Workdir
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Config file of the experiment (see configs/), or file.py:variant. --config.KEY=VALUE "
-    "overrides a key.",
-    lock_config=False,  # config_checks.check reports unknown keys, together with all other problems
-    accept_new_attributes=True,
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir",
-    None,
-    "Folder of the run: config, checkpoints, logs and scores. Default: runs/NAME.",
-)
-_MODE = flags.DEFINE_enum(
-    "mode",
-    "train",
-    ["train", "evaluate", "prepare"],
-    "What to do; prepare only writes the prepared records.",
-)
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "best", "The checkpoint that --mode=evaluate scores: best, last or a step."
-)
-_SPLIT = flags.DEFINE_string(
-    "split",
-    None,
-    "The split that --mode=evaluate scores. Default: the config's evaluation split.",
-)
 
+@handle_cli_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
 
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags with absl; an error is one line and exit code 2."""
+    **Arguments:** `argv`: the flags; None: those of this process.
+
+    **Returns:** the exit code: 0; 2 after a user error; or 128 + the number of a signal that
+    stopped training.
+    """
+    values = _parse_flags(sys.argv[1:] if argv is None else argv)
+    if values.help:
+        print(f"{__doc__}\n{values.get_help()}")
+        return 0
+    if not values["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax logs every file at INFO
     try:
-        remaining = flags.FLAGS(argv)
-        if len(remaining) > 1:
-            raise UserError(f"{remaining[1]!r} is not a flag; --help lists them")
-        if flags.FLAGS["config"].present:
-            if _CONFIG.value is None:
-                raise UserError("--config: its get_config() returned nothing")
-            _ = _CONFIG.value.seed  # an unreadable file raises on the first access
-    except UserError as error:
-        stop(error)
-    except Exception as error:  # a config file may raise any exception
-        if "--help" in argv or "-h" in argv:
+        return _dispatch(values)
+    except (RuntimeError, MemoryError, OSError) as error:
+        user_error = _convert_runtime_error(error)
+        if user_error is None:
             raise
-        stop(_convert_flag_error(error))
-    return remaining
+        raise user_error from error
 
 
-def _convert_flag_error(error: Exception) -> UserError:
+def _convert_runtime_error(error: BaseException) -> UserError | None:
+    """Explains a lack of memory or the loss of another process; None for other errors."""
+    from jax.errors import JaxRuntimeError
+
+    from affect_jax.core import parallel
+
+    if is_out_of_memory(error):
+        return UserError(
+            f"Out of memory ({first_line(error)}). Set data.cache='none' or lower data.num_workers "
+            "and rerun the same command to resume; a smaller batch_size needs a new --workdir."
+        )
+    if isinstance(error, JaxRuntimeError) and parallel.is_multiprocess():
+        return UserError(
+            "A process of this run failed. Restart all processes with the same command to resume "
+            f"from the last checkpoint ({first_line(error)})."
+        )
+    return None
+
+
+def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
+    """Parses the flags.
+
+    **Raises:** `UserError` for a wrong flag or a config file that cannot be read.
+    """
+    values = _define_flags(argv)
+    try:
+        remaining = values(["affect_jax.main", *argv])
+        if values["config"].present:
+            _ = values.config.seed  # an unreadable file raises on the first access
+    except Exception as error:  # a config file may raise any exception
+        raise _convert_flag_error(error, values) from error
+    if len(remaining) > 1:
+        raise UserError(f"{remaining[1]!r} is not a flag; --help lists them")
+    flags.FLAGS.mark_as_parsed()  # libraries read their own flags there
+    return values
+
+
+def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
+    """Defines the flags; config_flags needs `argv` to find the keys that it overrides."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Config file of the experiment (see configs/), or file.py:variant. --config.KEY=VALUE "
+        "overrides a key.",
+        values,
+        lock_config=False,  # config_checks.check reports unknown keys with all other problems
+        accept_new_attributes=True,
+        sys_argv=list(argv),
+    )
+    text = "Folder of the run: config, checkpoints, logs and scores. Default: runs/NAME."
+    flags.DEFINE_string("workdir", None, text, values)
+    text = "What to do; prepare only writes the prepared records."
+    flags.DEFINE_enum("mode", "train", ["train", "evaluate", "prepare"], text, values)
+    text = "The checkpoint that --mode=evaluate scores: best, last or a step."
+    flags.DEFINE_string("checkpoint", "best", text, values)
+    text = "The split that --mode=evaluate scores. Default: the config's evaluation split."
+    flags.DEFINE_string("split", None, text, values)
+    text = "CSV with the column id and columns of groups: --mode=evaluate scores each group too."
+    flags.DEFINE_string("groups", None, text, values)
+    flags.DEFINE_bool("help", False, "Shows this help.", values, short_name="h")
+    values["verbosity"] = flags.FLAGS["verbosity"]
+    return values
+
+
+def _convert_flag_error(error: Exception, values: flags.FlagValues) -> UserError:
     """Reduces an error of absl or config_flags to one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    path = config_flags.get_config_filename(flags.FLAGS["config"]) if _has_config() else ""
     last_line = lines[-1] if lines else type(error).__name__
+    if values.is_parsed() and values.config is None:
+        return UserError("--config: its get_config() returned nothing")
     if isinstance(error, FileNotFoundError) or "Failed loading config" in str(error):
+        path = _get_config_name(values)
         return UserError(f"--config={path}: no such file; see configs/ for the experiments")
     if isinstance(error, flags.UnrecognizedFlagError):
         return UserError(
-            f"--{error.flagname}: no such flag; {suggest_name(error.flagname, flags.FLAGS)}"
+            f"--{error.flagname}: no such flag; {suggest_name(error.flagname, values)}"
         )
     if re.fullmatch(r"['\"]*\w+['\"]*", last_line):  # a key, from ConfigDict
         tuple_example = "--config.losses=\"({'name': ..., 'head': ...},)\""
@@ -90,79 +135,12 @@ def _convert_flag_error(error: Exception) -> UserError:
             f"--config: no key {key!r}; tuples can only be set as a whole: {tuple_example}"
         )
     if "as a ConfigDict" in last_line:
-        return UserError(
-            f"flags: {last_line.split(' as a Conf')[0]}: set one of its keys: --config.trunk.name="
-        )
+        flag = last_line.split(" as a Conf")[0]
+        return UserError(f"flags: {flag}: set one of its keys: --config.trunk.name=")
     return UserError(f"flags: {last_line}")
 
 
-def _has_config() -> bool:
-    return getattr(flags.FLAGS["config"], "_config_filename", None) is not None
-
-
-def stop(error: UserError) -> None:
-    """Prints the error to stderr and exits with code 2."""
-    print(f"affect_jax: {error}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _handle_interrupt(signal_number: int, _: object) -> None:
-    """Handles Ctrl-C outside the training loop: exits at once, as there is nothing to save.
-
-    A KeyboardInterrupt would be lost where Python ignores exceptions, for example in `__del__`.
-    """
-    os.write(2, b"affect_jax: interrupted; rerun the same command to resume\n")
-    os._exit(128 + signal_number)
-
-
-def main(_: Sequence[str]) -> None:
-    signal.signal(signal.SIGINT, _handle_interrupt)
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax logs every file at INFO
-    try:
-        exit_code = _dispatch()
-    except UserError as error:
-        _exit_if_multiprocess(error)
-        stop(error)
-    except (RuntimeError, MemoryError, OSError) as error:
-        if is_out_of_memory(error):
-            memory_error = _create_out_of_memory_error(error)
-            _exit_if_multiprocess(memory_error)
-            stop(memory_error)
-        _exit_if_multiprocess(_create_lost_process_error(error))
-        raise
-    else:
-        sys.exit(exit_code)
-
-
-def _create_out_of_memory_error(error: BaseException) -> UserError:
-    return UserError(
-        f"Out of memory ({first_line(error)}). Set data.cache='none' or lower data.num_workers and "
-        "rerun the same command to resume; a smaller batch_size needs a new --workdir."
-    )
-
-
-def _create_lost_process_error(error: BaseException) -> UserError | None:
-    from jax.errors import JaxRuntimeError
-
-    if not isinstance(error, JaxRuntimeError):
-        return None
-    return UserError(
-        "A process of this run failed. Restart all processes with the same command to resume from "
-        f"the last checkpoint ({first_line(error)})."
-    )
-
-
-def _exit_if_multiprocess(error: UserError | None) -> None:
-    """In a multi-process run, prints the error and exits without waiting for the others."""
-    from affect_jax.core import parallel
-
-    if error is not None and parallel.is_multiprocess():
-        print(f"affect_jax: {error}", file=sys.stderr)
-        parallel.exit_if_multiprocess(2)
-
-
-def _dispatch() -> int:
+def _dispatch(values: flags.FlagValues) -> int:
     # Imported here, after the flags are parsed: --help and wrong flags do not load JAX.
     from affect_jax.config import MUTABLE_KEYS, from_dict, to_dict, with_absolute_paths
     from affect_jax.core import parallel
@@ -172,22 +150,21 @@ def _dispatch() -> int:
     from affect_jax.train.experiment import check_config
     from affect_jax.train.loop import train_and_evaluate
 
-    has_config = flags.FLAGS["config"].present
-    workdir = Workdir(_WORKDIR.value or _get_default_workdir())
-    config = _CONFIG.value if has_config else from_dict(workdir.load_config())
-    config_name = _get_config_name() or str(workdir.path / "config.json")
+    config_name = _get_config_name(values)
+    workdir = Workdir(values.workdir or _get_default_workdir(config_name))
+    config = values.config if config_name else from_dict(workdir.load_config())
     parallel.enable_compilation_cache()
     env_vars.set_cpu_fusion_types()
     env_vars.set_gpu_memory_fraction()
     parallel.initialize()
     # Only training requires a batch size that is a multiple of the number of devices.
-    num_devices = parallel.num_devices() if _MODE.value == "train" else 1
-    check_config(config, num_devices=num_devices, name=config_name)
-    if _MODE.value == "prepare":
+    num_devices = parallel.num_devices() if values.mode == "train" else 1
+    check_config(config, num_devices=num_devices, name=config_name or str(workdir.config_path))
+    if values.mode == "prepare":
         print(f"prepared: {prepare_dataset(config).data_path}")
         return 0
-    if _MODE.value == "evaluate":
-        return _evaluate(config, workdir)
+    if values.mode == "evaluate":
+        return _evaluate(config, workdir, values)
     if not parallel.is_main():  # only the main process writes the workdir
         return train_and_evaluate(config, workdir)
     workdir.create()
@@ -199,32 +176,50 @@ def _dispatch() -> int:
         return train_and_evaluate(config, workdir)
 
 
-def _evaluate(config: Any, workdir: Workdir) -> int:
+def _evaluate(config: Any, workdir: Workdir, values: flags.FlagValues) -> int:
     # Imported here: training does not load the report's libraries.
     from affect_jax.evaluate.checkpoint_evaluation import evaluate_checkpoint
     from affect_jax.report import evaluation_page
 
     evaluation = evaluate_checkpoint(
-        config, workdir, checkpoint=_CHECKPOINT.value, split=_SPLIT.value
+        config,
+        workdir,
+        checkpoint=values.checkpoint,
+        split=values.split,
+        groups=pathlib.Path(values.groups) if values.groups else None,
     )
     print(f"         {evaluation_page.write_report(evaluation)}")
     return 0
 
 
-def _get_default_workdir() -> str:
+def _get_config_name(values: flags.FlagValues) -> str:
+    """The value of `--config`; empty without it."""
+    return getattr(values["config"], "_config_filename", "")
+
+
+def _get_default_workdir(config_name: str) -> str:
     """`configs/alexnet_weighted.py:synthetic_faces` -> `runs/alexnet_weighted-synthetic_faces`."""
-    path, _, variant = _get_config_name().partition(":")
+    path, _, variant = config_name.partition(":")
     if not path:
         raise UserError("--workdir: missing; pass a run's folder, or a --config to start a run")
     return "runs/" + "-".join(filter(None, (pathlib.Path(path).stem, variant)))
 
 
-def _get_config_name() -> str:
-    if not flags.FLAGS["config"].present:
-        return ""
-    return config_flags.get_config_filename(flags.FLAGS["config"])
+def _handle_interrupt(signal_number: int, _: object) -> None:
+    """Handles Ctrl-C outside the training loop: exits at once, as there is nothing to save.
+
+    A KeyboardInterrupt would be lost where Python ignores exceptions, for example in `__del__`.
+    """
+    os.write(2, b"affect_jax: interrupted; rerun the same command to resume\n")
+    os._exit(128 + signal_number)
 
 
 if __name__ == "__main__":
-    env_vars.restart_with_huge_pages()
-    app.run(main, flags_parser=parse_flags)
+    signal.signal(signal.SIGINT, _handle_interrupt)
+    logging.use_absl_handler()
+    exit_code = main()
+    if exit_code == 2 and "jax" in sys.modules:
+        from affect_jax.core import parallel
+
+        parallel.exit_if_multiprocess(exit_code)
+    sys.exit(exit_code)

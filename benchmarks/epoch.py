@@ -7,14 +7,13 @@
         --type bfloat16 --batch_size 256      # as long as an AffectNet epoch, with fewer faces
 
 Ours is `train_and_evaluate` of the package, once for each setting of `data.cache`. PyTorch runs a
-loop over the same JPEGs and epochs: a DataLoader with Pillow, the same network with channels last,
-autocast for bfloat16, evaluation and a checkpoint after each epoch, log lines as often. Its
-settings are tuned first: the fastest number of workers, and `torch.compile` if its steps are
-faster. It only computes the accuracy; ours computes all scores of the protocol.
+loop over the same JPEGs and epochs, eager and compiled: a DataLoader with Pillow and one worker a
+core, the same network with channels last, autocast for bfloat16, evaluation and a checkpoint after
+each epoch, log lines as often. It only computes the accuracy; ours computes all scores of the
+protocol.
 
 The first epoch of a run compiles, fills caches and starts workers; it counts on neither side. An
-epoch is `--passes` over the faces, evaluated and saved after the last pass. The time of our parts
-is read from `metrics.jsonl`. "step" is all time between two log lines except waiting for data.
+epoch is `--passes` over the faces, evaluated and saved after the last pass.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ import itertools
 import json
 import os
 import pathlib
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,25 +35,20 @@ from typing import Any
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the card
 
 import jax
-import numpy as np
 
 from affect_jax.config import Config, defaults, from_dict, to_dict
 from affect_jax.core import env_vars, parallel
-from affect_jax.core.errors import first_line
 from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
 from affect_jax.train.loop import train_and_evaluate
-from benchmarks import frameworks, harness, torch_data
-from benchmarks.machine import count_cores, is_installed
+from benchmarks import harness, torch_peer
+from benchmarks.step import COMPILED, EAGER
 
-PEER = "PyTorch"
 CACHES = ("none", "host", "device")
-PARTS = ("waiting", "step", "evaluation", "checkpoint", "other")
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "torch", "pillow")
 
-Seconds = dict[str, float]  # of all counted epochs: of each of PARTS, and of "all"
+Seconds = dict[str, float]  # of all counted epochs: "all", and "waiting" for data
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -73,24 +68,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             for cache in args.caches
         }
-        settings: dict[str, Any] = {}
-        if is_installed("torch"):
-            peer = TorchRun(args, splits, folder)
-            settings = peer.settings
-            contenders[PEER] = peer.run
+        if harness.is_installed("torch"):
+            data = write_torch_data(splits, folder, args.crop_size)
+            for peer in args.peers:
+                run = functools.partial(run_torch, data, args, folder, compiled=peer == COMPILED)
+                contenders[peer] = run
         runs = harness.run_interleaved(contenders, args.rounds)
     num_faces = len(splits["training"]) // args.batch_size * args.batch_size
-    total_faces = args.epochs * args.passes * num_faces
     passes = f"{args.passes} x " if args.passes > 1 else ""
     device = jax.devices()[0]
     harness.write_result(
         "epoch",
         what=f"Seconds of an epoch of {passes}{num_faces:,} faces, {args.network}, "
-        f"{args.type}, batch {args.batch_size}; settings of PyTorch: {settings}",
+        f"{args.type}, batch {args.batch_size}",
         args=args,
-        rows=summary(runs, args.epochs, total_faces),
+        rows=summary(runs, args.epochs, args.epochs * args.passes * num_faces),
         runs=runs,
-        packages=PACKAGES,
         accelerator="" if device.platform == "cpu" else device.device_kind,
     )
 
@@ -113,10 +106,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=2, help="measured epochs, after the first")
     parser.add_argument("--log_every", type=int, default=50)
     parser.add_argument("--caches", nargs="+", default=list(CACHES), choices=CACHES)
-    parser.add_argument("--workers", type=int, nargs="+", default=sorted({0, 2, count_cores()}))
-    parser.add_argument("--compile", type=int, default=1, help="0: do not try torch.compile")
+    parser.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
+    parser.add_argument(
+        "--workers", type=int, default=harness.count_cores(), help="of PyTorch's DataLoader"
+    )
     quick = {"num_faces": 16, "image_size": 72, "crop_size": 67, "batch_size": 8, "epochs": 1}
-    quick |= {"caches": ["none"], "workers": [0], "compile": 0, "log_every": 1, "width": 16}
+    quick |= {"caches": ["none"], "peers": [EAGER], "workers": 0, "log_every": 1, "width": 16}
     return harness.parse_args(parser, argv, quick)
 
 
@@ -130,7 +125,7 @@ def create_config(args: argparse.Namespace, folder: pathlib.Path) -> Config:
         validation = args.num_validation or max(8, args.num_faces // 16)
         sizes = {"num_training": args.num_faces, "num_validation": validation}
         config.data.options = sizes | {"skew": "balanced"}
-    config.trunk, config.dtype = frameworks.trunk_spec(args.network, args.width), args.type
+    config.trunk, config.dtype = torch_peer.trunk_spec(args.network, args.width), args.type
     config.batch_size = config.evaluation.batch_size = args.batch_size
     every = {"epochs": float(args.passes), "steps": 0}
     config.evaluate_every = config.checkpoint.every = config.images_every = every
@@ -142,7 +137,7 @@ def create_config(args: argparse.Namespace, folder: pathlib.Path) -> Config:
 def run_affect_jax(
     config: Config, cache: str, folder: pathlib.Path, run_numbers: Iterator[int]
 ) -> Seconds:
-    """Trains a new network and returns the time of each part."""
+    """Trains a new network and returns the time from the first checkpoint to the end of the run."""
     config = from_dict(to_dict(config))
     config.data.cache = cache
     workdir = Workdir(folder / f"run{next(run_numbers)}")
@@ -150,177 +145,116 @@ def run_affect_jax(
     workdir.save_config(to_dict(config))
     with contextlib.redirect_stdout(io.StringIO()):  # the printed scores
         train_and_evaluate(config, workdir)
-    return split_seconds(workdir.path / "metrics.jsonl", config.batch_size, time.time())
+    end, log = time.time(), (workdir.path / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    return counted_seconds(lines, batch_size=config.batch_size, end=end)
 
 
-def split_seconds(path: pathlib.Path, batch_size: int, end: float) -> Seconds:
-    """Splits the time from the first checkpoint to the end of a run into its parts.
+def counted_seconds(lines: list[dict[str, Any]], *, batch_size: int, end: float) -> Seconds:
+    """Returns the seconds after the first checkpoint of a log, and those of waiting for data.
 
-    **Arguments:**
-
-    - `path`: the run's `metrics.jsonl`.
-    - `end`: the time of the last checkpoint, by the same clock as `time` in the file.
+    **Arguments:** `end`: the time of the last checkpoint, by the clock of the log.
     """
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
     first = next(line for line in lines if "time.save_seconds" in line)
-    seconds = dict.fromkeys(PARTS, 0.0) | {"all": end - first["time"]}
-    step = first["step"]
+    waiting, step = 0.0, first["step"]
     for line in lines:
-        if line["step"] <= first["step"]:
-            continue
-        if "train.images_per_second" in line:
-            elapsed = (line["step"] - step) * batch_size / line["train.images_per_second"]
-            waiting = line["train.data_wait_share"] * elapsed
-            seconds["waiting"] += waiting
-            seconds["step"] += elapsed - waiting
+        if line["step"] > first["step"] and "train.images_per_second" in line:
+            images = (line["step"] - step) * batch_size
+            waiting += line["train.data_wait_share"] * images / line["train.images_per_second"]
             step = line["step"]
-        for part, name in (("evaluation", "evaluate"), ("checkpoint", "save")):
-            if f"time.{name}_seconds" in line:
-                seconds[part] += line[f"time.{name}_seconds"]
-    seconds["other"] = seconds["all"] - sum(seconds[part] for part in PARTS[:-1])
-    return seconds
+    return {"all": end - first["time"], "waiting": waiting}
 
 
-class TorchRun:
-    """The same training in PyTorch, with the fastest settings on this machine."""
+def write_torch_data(
+    splits: Any, folder: pathlib.Path, crop_size: int
+) -> dict[str, torch_peer.FaceFiles]:
+    """Writes the faces of each split to files, and returns PyTorch's datasets of them."""
+    data = {}
+    for name, split in splits.items():
+        files, labels = folder / "files" / name, split.columns()["expression"]
+        torch_peer.write_files(torch_peer.read_jpegs(split, range(len(split))), files)
+        data[name] = torch_peer.FaceFiles(files, labels, crop_size, train=name == "training")
+    return data
 
-    def __init__(self, args: argparse.Namespace, splits: Any, folder: pathlib.Path):
-        self._args, self._folder = args, folder
-        self._data = {}
-        for name, split in splits.items():
-            files, labels = folder / "files" / name, split.columns()["expression"]
-            torch_data.write_files(torch_data.read_jpegs(split, range(len(split))), files)
-            self._data[name] = torch_data.FaceFiles(
-                files, labels, args.crop_size, train=name == "training"
-            )
-        self.settings = {"workers": self._best_workers(), "compiled": self._is_compiled_faster()}
 
-    def _create_loader(self, name: str, workers: int, passes: int = 1) -> Any:
-        """Creates a loader; the passes of an epoch follow without a pause, as in ours."""
-        return torch_data.create_loader(
-            self._data[name],
-            self._args.batch_size,
-            workers=workers,
-            passes=passes if name == "training" else None,
+def run_torch(
+    data: dict[str, torch_peer.FaceFiles],
+    args: argparse.Namespace,
+    folder: pathlib.Path,
+    *,
+    compiled: bool,
+) -> Seconds:
+    """Trains like `run_affect_jax`: one epoch that does not count, then those that do."""
+    torch = torch_peer.torch()
+    trainer = torch_peer.Trainer(
+        args.network,
+        dtype=args.type,
+        crop_size=args.crop_size,
+        compiled=compiled,
+        width=args.width,
+    )
+    loaders = {
+        name: torch_peer.create_loader(
+            faces,
+            args.batch_size,
+            workers=args.workers,
+            passes=args.passes if name == "training" else None,
         )
-
-    def _create_trainer(self, compiled: bool) -> frameworks.TorchTrainer:
-        args = self._args
-        return frameworks.TorchTrainer(
-            args.network,
-            dtype=args.type,
-            crop_size=args.crop_size,
-            compiled=compiled,
-            width=args.width,
-        )
-
-    def _best_workers(self) -> int:
-        """Returns the number of workers that loads the training faces fastest once started."""
-        if len(self._args.workers) == 1:
-            return self._args.workers[0]
-        seconds = {}
-        for workers in self._args.workers:
-            loader = self._create_loader("training", workers)
-            next(iter(loader))
-            seconds[workers] = harness.measure_seconds(lambda loader=loader: list(map(len, loader)))
-        return min(seconds, key=lambda workers: seconds[workers])
-
-    def _is_compiled_faster(self) -> bool:
-        """Whether a step of the compiled network is faster."""
-        if not self._args.compile:
-            return False
-        size = self._args.crop_size
-        images = frameworks.normalize_images(
-            np.zeros((self._args.batch_size, size, size, 3), np.uint8)
-        )
-        labels = frameworks.torch().zeros(
-            len(images), dtype=frameworks.torch().int64, device=images.device
-        )
-
-        def run_steps(trainer: frameworks.TorchTrainer, steps: int) -> None:
-            for _ in range(steps):
-                trainer.train_step(images, labels)
-            frameworks.synchronize()
-
-        seconds = []
-        for compiled in (False, True):
-            trainer = self._create_trainer(compiled)
-            try:
-                run_steps(trainer, 2)
-            except Exception as error:  # no C++ compiler, for example
-                print(f"PyTorch is not compiled: {first_line(error)}")
-                return False
-            seconds.append(harness.measure_seconds(functools.partial(run_steps, trainer, 3)))
-        return seconds[1] < seconds[0]
-
-    def run(self) -> Seconds:
-        """Trains like `run_affect_jax`: one epoch that does not count, then those that do."""
-        trainer = self._create_trainer(self.settings["compiled"])
-        workers, passes = self.settings["workers"], self._args.passes
-        loaders = {name: self._create_loader(name, workers, passes) for name in self._data}
-        seconds: Seconds = {}
-        start = 0.0
-        for epoch in range(1 + self._args.epochs):
-            if epoch < 2:
-                seconds = dict.fromkeys(PARTS, 0.0)
-            if epoch == 1:
-                start = time.perf_counter()
-            self._run_epoch(trainer, loaders, seconds)
-        seconds["all"] = time.perf_counter() - start
-        seconds["other"] = seconds["all"] - sum(seconds[part] for part in PARTS[:-1])
-        return seconds
-
-    def _run_epoch(
-        self, trainer: frameworks.TorchTrainer, loaders: dict[str, Any], seconds: Seconds
-    ) -> None:
-        """Trains, evaluates and saves, and adds the time of each part to `seconds`."""
-        torch, device, now = frameworks.torch(), frameworks.torch_device(), time.perf_counter
-        start = now()
-        with (self._folder / "peer.log").open("a") as log:
-            for step, (images, labels) in enumerate(loaders["training"], 1):
-                seconds["waiting"] += now() - start
-                start = now()
-                trainer.train_step(
-                    frameworks.normalize_images(images), labels.to(device, non_blocking=True)
-                )
-                if step % self._args.log_every == 0:
-                    frameworks.synchronize()
-                    print(step, now(), file=log, flush=True)
-                seconds["step"] += now() - start
-                start = now()
-            frameworks.synchronize()
+        for name, faces in data.items()
+    }
+    seconds = {"all": 0.0, "waiting": 0.0}
+    with (folder / "peer.log").open("a") as log:
+        for epoch in range(1 + args.epochs):
+            start = time.perf_counter()
+            waiting = train_torch_epoch(trainer, loaders["training"], args.log_every, log)
             hits = [
-                trainer.predict(frameworks.normalize_images(images)).argmax(1).cpu() == labels
+                trainer.predict(torch_peer.normalize_images(images)).argmax(1).cpu() == labels
                 for images, labels in loaders["validation"]
             ]
             print(float(torch.cat(hits).float().mean()), file=log, flush=True)
-        seconds["evaluation"] += now() - start
-        start = now()
-        state = {
-            "network": trainer.network.state_dict(),
-            "optimizer": trainer.optimizer.state_dict(),
-        }
-        torch.save(state, self._folder / "peer.pt")
-        seconds["checkpoint"] += now() - start
+            modules = {"network": trainer.network, "optimizer": trainer.optimizer}
+            state = {name: module.state_dict() for name, module in modules.items()}
+            torch.save(state, folder / "peer.pt")
+            if epoch > 0:
+                seconds["all"] += time.perf_counter() - start
+                seconds["waiting"] += waiting
+    return seconds
+
+
+def train_torch_epoch(
+    trainer: torch_peer.Trainer, loader: Any, log_every: int, log: io.TextIOBase
+) -> float:
+    """Trains for one epoch and returns the seconds of waiting for data."""
+    device, waiting, start = torch_peer.torch_device(), 0.0, time.perf_counter()
+    for step, (images, labels) in enumerate(loader, 1):
+        waiting += time.perf_counter() - start
+        labels = labels.to(device, non_blocking=True)
+        trainer.train_step(torch_peer.normalize_images(images), labels)
+        if step % log_every == 0:
+            torch_peer.synchronize()
+            print(step, time.perf_counter(), file=log, flush=True)
+        start = time.perf_counter()
+    torch_peer.synchronize()
+    return waiting
 
 
 def summary(runs: dict[str, list[Seconds]], epochs: int, total_faces: int) -> list[dict[str, Any]]:
-    """Returns a row for each contender: the median seconds, and the share of each part."""
+    """Returns a row for each contender: medians over the rounds, ratios to the fastest peer."""
+    totals = {name: [seconds["all"] for seconds in rounds] for name, rounds in runs.items()}
+    rates = {name: [total_faces / total for total in values] for name, values in totals.items()}
+    peer = harness.fastest(rates, [name for name in runs if name in (EAGER, COMPILED)])
     rows = []
     for name, rounds in runs.items():
-        median = sorted(rounds, key=lambda seconds: seconds["all"])[len(rounds) // 2]
-        row = {"contender": name, "seconds an epoch": median["all"] / epochs}
-        row["faces/s"] = round(total_faces / median["all"])
-        row |= {part: f"{median[part] / median['all']:.1%}" for part in PARTS}
-        if PEER in runs:
-            theirs = [seconds["all"] for seconds in runs[PEER]]
-            row["faster than PyTorch by"] = harness.format_ratio(
-                theirs, [seconds["all"] for seconds in rounds]
-            )
+        row: dict[str, Any] = {"contender": name}
+        row["seconds an epoch"] = statistics.median(totals[name]) / epochs
+        row["faces/s"] = round(statistics.median(rates[name]))
+        waiting = statistics.median(seconds["waiting"] / seconds["all"] for seconds in rounds)
+        row["waiting for data"] = f"{waiting:.1%}"
+        if peer:
+            row["faster than PyTorch by"] = harness.format_ratio(rates[name], rates[peer])
         rows.append(row)
     return rows
 
 
 if __name__ == "__main__":
-    env_vars.restart_with_huge_pages()
     main()

@@ -36,11 +36,9 @@ from affect_jax.train.state import state_template
 from affect_jax.train.step import resident_train_step
 from benchmarks import harness
 from benchmarks.gpu import BATCH_SIZE, EPOCHS, FACES, IMAGE_SIZE  # the same schedule
-from benchmarks.machine import is_installed
 from benchmarks.step import create_config
 
 NETWORKS = ("alexnet", "resnet18", "alexnet_one_tower")
-PACKAGES = ("jax", "jaxlib", "jax-cuda12-plugin", "flax", "optax")
 BYTES_PER_SECOND = 3.35e12  # data sheet of the NVIDIA H100 SXM
 FLOPS_PER_SECOND = {"bfloat16": 989e12, "float32": 494e12}  # same source; float32 as TF32
 GIB = 2**30
@@ -70,7 +68,7 @@ COLLECTIVE = re.compile(r"(all-reduce|all-gather|reduce-scatter|all-to-all)(-sta
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    if not is_installed("jax-cuda12-plugin"):
+    if not harness.is_installed("jax-cuda12-plugin"):
         raise SystemExit(
             "the XLA compiler for NVIDIA GPUs is missing: pip install 'affect_jax[cuda]'"
         )
@@ -91,7 +89,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         rows=rows,
         runs={},
-        packages=PACKAGES,
     )
 
 

@@ -8,28 +8,33 @@ and a table between two markers of `README.md`:
 
     <!-- NAME: python -m benchmarks.NAME -->
     <!-- end of NAME -->
-
-This module imports only the standard library, because `benchmarks.gpu` runs on machines with few
-packages.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import importlib.metadata
 import json
 import os
 import pathlib
+import platform
 import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from benchmarks.machine import describe_machine
+from tabulate import tabulate
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 # Flags that name local paths, or that a benchmark passes to its child processes: not saved.
 PRIVATE_ARGUMENTS = r"folder|manual_dir|data_dir|runs?|child_.*"
+PACKAGES = (  # their versions are saved with a result
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "array-record", "clu"),
+    *("tensorflow-datasets", "numpy", "simplejpeg", "opencv-python-headless", "pillow"),
+    *("onnx", "onnxruntime", "scikit-learn", "krippendorff", "torch", "torchvision", "timm"),
+)
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 Measurement = TypeVar("Measurement")
 Runs = dict[str, list[float]]  # contender -> one value a round
@@ -97,25 +102,6 @@ def run_interleaved(
     return runs
 
 
-def measure_both_clocks(work: Callable[[], Any]) -> tuple[float, float]:
-    """Returns wall-clock seconds, and processor seconds of this process and its finished children.
-
-    Other load on the machine increases the first and hardly changes the second.
-    """
-    before = os.times()
-    seconds = measure_seconds(work)
-    # `os.times` has a resolution of 0.01 s.
-    return seconds, max(sum(os.times()[:4]) - sum(before[:4]), 0.01)
-
-
-def split_by_clock(runs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Runs]:
-    """Splits runs of `measure_both_clocks` into `{"wall": ..., "processor": ...}`."""
-    return {
-        clock: {name: [pair[position] for pair in pairs] for name, pairs in runs.items()}
-        for position, clock in enumerate(CLOCKS)
-    }
-
-
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     """Returns the median over rounds of numerator / denominator."""
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
@@ -132,27 +118,11 @@ def fastest(rates: Runs, names: Iterable[str]) -> str | None:
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Formats rows as a Markdown table with all their columns; numbers align right."""
+    """Formats rows as a Markdown table with all their columns, the first aligned left."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    texts = [[_format_cell(row[name]) if name in row else "" for name in names] for row in rows]
-    widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
-    is_numeric = [
-        all(not text or re.match(r"[<~-]?[\d.,]+( |$|%|x)", text) for text in column)
-        for column in zip(*texts, strict=True)
-    ]
-
-    def line(cells: Iterable[str]) -> str:
-        padded = [
-            cell.rjust(width) if numeric else cell.ljust(width)
-            for cell, width, numeric in zip(cells, widths, is_numeric, strict=True)
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = [
-        "-" * (width + 1) + (":" if numeric else "-")
-        for width, numeric in zip(widths, is_numeric, strict=True)
-    ]
-    return "\n".join([line(names), f"|{'|'.join(rule)}|", *map(line, texts)])
+    cells = [[_format_cell(row[name]) if name in row else "" for name in names] for row in rows]
+    alignment = ("left", *("right" for _ in names[1:]))
+    return tabulate(cells, names, "pipe", colalign=alignment, disable_numparse=True)
 
 
 def _format_cell(value: Any) -> str:
@@ -169,7 +139,6 @@ def write_result(
     args: argparse.Namespace,
     rows: Sequence[Mapping[str, Any]],
     runs: Any,
-    packages: Iterable[str],
     accelerator: str = "",
 ) -> None:
     """Prints the table, and writes it and the raw runs below `args.folder`, unless that is None.
@@ -179,7 +148,7 @@ def write_result(
     - `name`: the name of the result file and of the markers.
     - `what`: what is measured, and its unit.
     - `runs`: every measured value of all contenders.
-    - `packages`, `accelerator`: see `describe_machine`.
+    - `accelerator`: the name of the GPU, if one is used.
 
     **Raises:** `SystemExit` if the README has no such markers.
     """
@@ -192,7 +161,7 @@ def write_result(
         key: value for key, value in vars(args).items() if not re.fullmatch(PRIVATE_ARGUMENTS, key)
     }
     result = {"what": what, "note": saved_args.pop("note"), "options": saved_args}
-    result |= describe_machine(packages, accelerator) | {"table": list(rows), "runs": runs}
+    result |= describe_machine(accelerator) | {"table": list(rows), "runs": runs}
     path = args.folder / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -223,3 +192,38 @@ def replace_table(readme: pathlib.Path, name: str, text: str) -> None:
     if count != 1:
         raise SystemExit(f"{readme}: the markers of the table {name!r} are missing; add them")
     readme.write_text(new)
+
+
+def describe_machine(accelerator: str) -> dict[str, Any]:
+    """Returns date, processor, load and versions, for the result file."""
+    cpu = platform.processor()
+    if os.path.exists("/proc/cpuinfo"):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        cpu = models[0] if models else cpu
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES if is_installed(name)}
+    hardware = {
+        "cpu": cpu,
+        "cores": count_cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "load": round(os.getloadavg()[0], 1),
+    }
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": hardware | ({"accelerator": accelerator} if accelerator else {}),
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def count_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def is_installed(package: str) -> bool:
+    """Whether a distribution of this name is installed."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import pathlib
 import statistics
 import tempfile
@@ -30,16 +29,14 @@ import onnxruntime
 from affect_jax.config import defaults
 from affect_jax.export import formats
 from affect_jax.models.network import create_network
+from affect_jax.models.predict_step import predict_step
 from affect_jax.run.trained_network import TrainedNetwork, class_names
 from affect_jax.train.experiment import load_registries
-from benchmarks import frameworks, harness
-from benchmarks.machine import is_installed
+from benchmarks import harness, torch_peer
+from benchmarks.step import MARGIN, NETWORKS, random_faces
 
-NETWORKS = ("alexnet", "alexnet_one_tower", "resnet18")
 PEER = "efficientnet_b0"
 JAX, ONNX, PEER_ONNX = "JAX", "ONNX", "EfficientNet-B0, ONNX"
-PACKAGES = ("jax", "jaxlib", "flax", "numpy", "onnx", "onnxruntime", "torch", "timm")
-MARGIN = 32  # pixels by which a stored face is larger than its crop
 
 Predict = Callable[[], Any]  # predicts one batch and waits for it
 
@@ -48,17 +45,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     load_registries()
     rows, runs = [], {}
-    with tempfile.TemporaryDirectory() as folder:
-        peer = export_efficientnet(pathlib.Path(folder), args.crop_size) if args.peers else None
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        peer = export_efficientnet(folder, args.crop_size) if args.peers else None
         for name in args.networks:
             network = random_network(name, args.crop_size)
-            export_dir = pathlib.Path(folder) / name
-            export_dir.mkdir()
-            formats.write_network(network, "onnx", export_dir)
+            (folder / name).mkdir()
+            formats.write_network(network, "onnx", folder / name)
             for batch_size in args.batches:
-                path = export_dir / "model.onnx"
-                contenders = create_contenders(network, path, peer, batch_size)
-                times = measure(contenders, batch_size, args)
+                paths = {ONNX: folder / name / "model.onnx"} | ({PEER_ONNX: peer} if peer else {})
+                times = measure(create_contenders(network, paths, batch_size), batch_size, args)
                 runs[f"{name}, {batch_size}"] = times
                 rows.append(table_row(name, batch_size, times))
                 print(harness.markdown_table(rows[-1:]), flush=True)
@@ -68,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         rows=rows,
         runs=runs,
-        packages=PACKAGES,
     )
 
 
@@ -91,69 +86,54 @@ def random_network(name: str, crop_size: int) -> TrainedNetwork:
     config.data.crop_size, config.data.image_size = crop_size, crop_size + MARGIN
     network = create_network(config)
     images = jnp.zeros((1, crop_size, crop_size, 3))
-    shapes = {"batch_stats": {}, **jax.eval_shape(network.model.init, jax.random.key(0), images)}
-    random = np.random.default_rng(0)
-
-    def fill(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
-        """Draws weights that keep the signal's scale: denormals are slow on some processors."""
-        if len(leaf.shape) == 1:
-            return np.full(leaf.shape, float(path[-1].key in ("scale", "var")), np.float32)
-        std = (2 / np.prod(leaf.shape[:-1])) ** 0.5
-        return np.float32(std) * random.standard_normal(leaf.shape, np.float32)
-
-    variables = jax.tree_util.tree_map_with_path(fill, shapes)
+    variables = {"batch_stats": {}, **jax.jit(network.model.init)(jax.random.key(0), images)}
     classes = class_names(config)
     return TrainedNetwork(pathlib.Path(name), config, network, variables, classes, 0)
+
+
+def create_contenders(
+    network: TrainedNetwork, paths: dict[str, pathlib.Path], batch_size: int
+) -> dict[str, Predict]:
+    """Returns name -> function that predicts one batch of random faces.
+
+    **Arguments:** `paths`: ONNX files by contender.
+    """
+    size = network.config.data.crop_size
+    faces, _ = random_faces(batch_size, size + MARGIN)
+    predict = jax.jit(functools.partial(predict_step, network.network))
+    variables, device_faces = jax.device_put((network.variables, {"image": faces}))
+    inputs = {ONNX: faces}
+    if PEER_ONNX in paths:
+        crops = torch_peer.normalize_images(np.ascontiguousarray(faces[:, :size, :size]))
+        inputs[PEER_ONNX] = crops.cpu().contiguous().numpy()
+    contenders: dict[str, Predict] = {
+        JAX: lambda: jax.block_until_ready(predict(variables, device_faces))
+    }
+    for name, path in paths.items():
+        session = create_session(path)
+        contenders[name] = functools.partial(session.run, None, {"image": inputs[name]})
+    return contenders
 
 
 def create_session(path: pathlib.Path) -> onnxruntime.InferenceSession:
     """Opens an ONNX file with one thread per core."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = harness.count_cores()
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def create_contenders(
-    network: TrainedNetwork, path: pathlib.Path, peer: pathlib.Path | None, batch_size: int
-) -> dict[str, Predict]:
-    """Returns name -> function that predicts a batch; each is called once to warm up."""
-    random = np.random.default_rng(0)
-    faces = random.integers(0, 256, (batch_size, *formats.image_shape(network)), np.uint8)
-    predict = jax.jit(formats.create_predict_function(network))
-    variables, device_faces = jax.device_put((network.variables, faces))
-    onnx_session = create_session(path)
-    contenders: dict[str, Predict] = {
-        JAX: lambda: jax.block_until_ready(predict(variables, device_faces)),
-        ONNX: lambda: onnx_session.run(None, {"image": faces}),
-    }
-    if peer is not None:
-        size = network.config.data.crop_size
-        crops = frameworks.normalize_arrays(faces[:, :size, :size]).transpose(0, 3, 1, 2)
-        images, peer_session = np.ascontiguousarray(crops), create_session(peer)
-        contenders[PEER_ONNX] = lambda: peer_session.run(None, {"image": images})
-    for predict_batch in contenders.values():
-        predict_batch()
-    return contenders
-
-
-def export_efficientnet(folder: pathlib.Path, crop_size: int) -> pathlib.Path | None:
-    """Exports EfficientNet-B0 with eight classes and random weights.
-
-    **Returns:** the ONNX file, or None if PyTorch or timm is not installed.
-    """
-    if not (is_installed("torch") and is_installed("timm")):
-        print("skipped: EfficientNet-B0, which needs torch and timm")
-        return None
+def export_efficientnet(folder: pathlib.Path, crop_size: int) -> pathlib.Path:
+    """Exports EfficientNet-B0 with eight classes and random weights; returns the ONNX file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter of PyTorch
-        frameworks.torchvision()  # timm imports it
+        torch_peer.torchvision()  # timm imports it
         import timm
 
         network: Any = timm.create_model("tf_efficientnet_b0", num_classes=8).eval()
         path = folder / f"{PEER}.onnx"
-        frameworks.torch().onnx.export(
+        torch_peer.torch().onnx.export(
             network,
-            (frameworks.torch().zeros(2, 3, crop_size, crop_size),),
+            (torch_peer.torch().zeros(2, 3, crop_size, crop_size),),
             str(path),
             input_names=["image"],
             output_names=["expression"],
@@ -169,19 +149,19 @@ def measure(
     """Returns milliseconds a face of every contender in every round."""
 
     def milliseconds_per_face(predict: Predict) -> float:
-        work = functools.partial(repeat, predict, args.steps)
+        def work() -> None:
+            for _ in range(args.steps):
+                predict()
+
         return 1000 * harness.measure_seconds(work, args.clock) / (batch_size * args.steps)
 
+    for predict in contenders.values():
+        predict()  # compiles
     timers = {
         name: functools.partial(milliseconds_per_face, predict)
         for name, predict in contenders.items()
     }
     return harness.run_interleaved(timers, args.rounds)
-
-
-def repeat(predict: Predict, count: int) -> None:
-    for _ in range(count):
-        predict()
 
 
 def table_row(name: str, batch_size: int, times: harness.Runs) -> dict[str, Any]:

@@ -4,10 +4,10 @@
 
 PyTorch trains the network of torchvision on the records of the run, with its own initialisation,
 loading, cropping and mirroring, for as many epochs, with the same batch size, learning rate,
-momentum and weight decay. Only the data and the scores of the protocol are shared. Differences in
-preprocessing, initialisation, normalisation or optimizer show in the scores of each epoch, in
-`results/learning.json`. An interval covers the choice of test faces only: with another seed, or one
-epoch later, the scores of either side change as much as those of neighbouring epochs differ.
+momentum and weight decay. Only the data and the scores of the protocol are shared. Each side is
+scored at its best epoch, by the score that the run selects with. An interval covers the choice of
+test faces only: with another seed, or one epoch later, the scores of either side change as much as
+those of neighbouring epochs differ.
 
 The run must train the categorical model with `natural` sampling, plain cross entropy and a constant
 learning rate. The command refuses other runs, because PyTorch would train something else.
@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
-import json
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -33,7 +31,7 @@ from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions, read_predictions
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
-from benchmarks import frameworks, harness, torch_data
+from benchmarks import harness, torch_peer
 
 OURS, PEER = "affect_jax", "PyTorch"
 SCORES = {
@@ -41,23 +39,6 @@ SCORES = {
     "macro-F1": "categorical.top1.original.f1.macro",
     "AUC": "categorical.top1.original.auc.macro",
 }
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "torchvision", "pillow")
-
-
-@dataclasses.dataclass
-class TrainingResult:
-    """The training of one side.
-
-    - `epochs`: the scores of each epoch, by the names of `SCORES`.
-    - `losses`: the mean training loss of each epoch.
-    - `best`: index of the epoch that `config.checkpoint.best` selects, from 0.
-    - `predictions`: of that epoch.
-    """
-
-    epochs: list[dict[str, float]]
-    losses: list[float]
-    best: int
-    predictions: Predictions
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,22 +49,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_is_supported(run, config)
     rows, histories = [], {}
     for run, config in loaded:
-        ours = read_run(run, config)
-        peer = train_peer(config, ours.predictions)
-        rows += table_rows(config, ours, peer)
-        histories[run.name] = {
-            side: {"epochs": result.epochs, "losses": result.losses}
-            for side, result in ((OURS, ours), (PEER, peer))
-        }
+        split = run / "evaluation" / config.evaluation.split
+        ours = read_predictions(split / "predictions.parquet")
+        theirs, histories[run.name] = train_peer(config, ours)
+        rows += table_rows(config, ours, theirs)
     harness.write_result(
         "learning",
-        what="Scores of the validation split after the last epoch and after the best, which each "
-        "side selects by macro-F1, as runs do; the loss is the mean over the last epoch; the "
-        "difference is PyTorch - ours at the best epoch, with its paired 95% interval",
+        what="Scores of the validation split at the best epoch of each side; the difference is "
+        "PyTorch - ours, with its paired 95% interval",
         args=args,
         rows=rows,
         runs=histories,
-        packages=PACKAGES,
     )
 
 
@@ -124,51 +100,28 @@ def check_is_supported(run: pathlib.Path, config: Config) -> None:
         )
 
 
-def read_run(run: pathlib.Path, config: Config) -> TrainingResult:
-    """Reads the result of an evaluated run from its folder."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    evaluated = [line for line in lines if SCORES["accuracy"] in line]
-    epochs = [{name: line[key] for name, key in SCORES.items()} for line in evaluated]
-    boundaries = [0, *(line["step"] for line in evaluated)]
-    losses = [mean_loss(lines, *steps) for steps in itertools.pairwise(boundaries)]
-    selection_scores = [line[config.checkpoint.best] for line in evaluated]
-    predictions = read_predictions(
-        run / "evaluation" / config.evaluation.split / "predictions.parquet"
-    )
-    return TrainingResult(epochs, losses, int(np.argmax(selection_scores)), predictions)
-
-
-def mean_loss(lines: list[dict[str, Any]], begin: int, end: int) -> float:
-    """Returns the mean training loss of the log lines after step `begin` up to `end`."""
-    trained = [line for line in lines if "train.loss" in line]
-    return float(np.mean([line["train.loss"] for line in trained if begin < line["step"] <= end]))
-
-
-def train_peer(config: Config, predictions: Predictions) -> TrainingResult:
+def train_peer(config: Config, ours: Predictions) -> tuple[Predictions, list[dict[str, float]]]:
     """Trains PyTorch on the records of a run.
 
-    **Arguments:**
+    **Arguments:** `ours`: the predictions of the run, for the faces to score and their labels.
 
-    - `predictions`: those of the run, for the faces to score and their labels.
+    **Returns:** the predictions at the best epoch, and the scores of every epoch.
     """
-    epochs, losses, best_score, best_epoch = [], [], -np.inf, None
+    epochs, best_score, best = [], -np.inf, ours
     with tempfile.TemporaryDirectory() as folder:
-        for loss, probabilities in train(config, pathlib.Path(folder)):
-            epoch_predictions = dataclasses.replace(predictions, probabilities=probabilities)
-            scores = protocol.score(epoch_predictions, draws=1).values
+        for probabilities in train(config, pathlib.Path(folder)):
+            predictions = dataclasses.replace(ours, probabilities=probabilities)
+            scores = protocol.score(predictions, draws=1).values
             epochs.append({name: float(scores[key]) for name, key in SCORES.items()})
-            losses.append(loss)
+            print(f"PyTorch, epoch {len(epochs)}: {epochs[-1]}", flush=True)
             if scores[config.checkpoint.best] > best_score:
-                best_score = scores[config.checkpoint.best]
-                best_epoch = (len(epochs) - 1, epoch_predictions)
-            print(f"PyTorch, epoch {len(epochs)}: loss {loss:.3f}, {epochs[-1]}", flush=True)
-    assert best_epoch is not None  # a run has at least one epoch
-    return TrainingResult(epochs, losses, *best_epoch)
+                best_score, best = scores[config.checkpoint.best], predictions
+    return best, epochs
 
 
-def train(config: Config, folder: pathlib.Path) -> Iterator[tuple[float, np.ndarray]]:
-    """Yields after each epoch its mean loss and the validation probabilities [N, C]."""
-    torch = frameworks.torch()
+def train(config: Config, folder: pathlib.Path) -> Iterator[np.ndarray]:
+    """Yields the validation probabilities [N, C] after each epoch."""
+    torch = torch_peer.torch()
     torch.manual_seed(config.seed)
     builder = prepare_dataset(config)
     loaders = {}
@@ -176,47 +129,37 @@ def train(config: Config, folder: pathlib.Path) -> Iterator[tuple[float, np.ndar
         split, training = open_split(builder, part), part == "training"
         labels = split.columns()["expression"]
         rows = np.flatnonzero(labels >= 0) if training else np.arange(len(split))
-        torch_data.write_files(torch_data.read_jpegs(split, rows), folder / part)
-        faces = torch_data.FaceFiles(
+        torch_peer.write_files(torch_peer.read_jpegs(split, rows), folder / part)
+        faces = torch_peer.FaceFiles(
             folder / part, labels[rows], config.data.crop_size, train=training
         )
         passes = 1 if training else None
-        loaders[part] = torch_data.create_loader(faces, config.batch_size, workers=0, passes=passes)
-    trainer = frameworks.TorchTrainer(
+        loaders[part] = torch_peer.create_loader(faces, config.batch_size, workers=0, passes=passes)
+    trainer = torch_peer.Trainer(
         config.trunk.name,
         dtype=config.dtype,
         crop_size=config.data.crop_size,
         width=config.trunk.get("width"),
     )
     for _ in range(round(config.duration.epochs)):
-        losses = [
-            trainer.train_step(
-                frameworks.normalize_images(images), labels.to(frameworks.torch_device())
-            )
-            for images, labels in loaders["training"]
-        ]
+        for images, labels in loaders["training"]:
+            labels = labels.to(torch_peer.torch_device())
+            trainer.train_step(torch_peer.normalize_images(images), labels)
         probabilities = [
-            trainer.predict(frameworks.normalize_images(images))
+            trainer.predict(torch_peer.normalize_images(images))
             for images, _ in loaders[config.evaluation.split]
         ]
-        yield float(torch.stack(losses).mean()), torch.cat(probabilities).double().cpu().numpy()
+        yield torch.cat(probabilities).double().cpu().numpy()
 
 
-def table_rows(config: Config, ours: TrainingResult, peer: TrainingResult) -> list[dict[str, Any]]:
+def table_rows(config: Config, ours: Predictions, theirs: Predictions) -> list[dict[str, Any]]:
     """Returns a row for each side."""
-    difference = protocol.compare(ours.predictions, peer.predictions, draws=1)
+    difference = protocol.compare(ours, theirs, draws=1)
     rows = []
-    for name, result in ((OURS, ours), (PEER, peer)):
-        row = {
-            "network": f"{config.trunk.name}, {config.data.crop_size} px",
-            "epochs": len(result.epochs),
-            "contender": name,
-            "loss": f"{result.losses[-1]:.3f}",
-        }
-        for title in SCORES:
-            row[title] = (
-                f"{result.epochs[-1][title]:.3f}, best {result.epochs[result.best][title]:.3f}"
-            )
+    for name, predictions in ((OURS, ours), (PEER, theirs)):
+        scores = protocol.score(predictions, draws=1).values
+        row = {"network": f"{config.trunk.name}, {config.data.crop_size} px", "contender": name}
+        row |= {title: f"{scores[key]:.3f}" for title, key in SCORES.items()}
         for title in ("accuracy", "macro-F1"):
             if name == PEER:
                 low, high = difference.intervals[SCORES[title]]

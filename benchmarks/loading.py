@@ -6,9 +6,9 @@
 Every contender yields shuffled uint8 batches [B, S, S, 3] from the same JPEGs, except the decoder
 alone, which is the limit: one thread per core decodes JPEGs in memory and discards the pixels. The
 DataLoader of PyTorch reads files with Pillow, as its documentation shows; with the most workers
-also with the decoder of torchvision, if it works, and with simplejpeg. Contenders run in turns, and
-ratios are of runs in the same round, so that other load affects all. Buffered batches are consumed
-before the clock starts, and no contender prefetches while another is measured.
+also with our decoder, simplejpeg. Contenders run in turns, and ratios are of runs in the same
+round, so that other load affects all. Buffered batches are consumed before the clock starts, and no
+contender prefetches while another is measured.
 """
 
 from __future__ import annotations
@@ -32,21 +32,10 @@ from affect_jax.core import registry
 from affect_jax.core.batch import make_targets
 from affect_jax.data import DATASETS, loader, sampling
 from affect_jax.data.tfds_builder import Split, open_split
-from benchmarks import decoders, frameworks, harness, torch_data
-from benchmarks.machine import count_cores, is_installed
+from benchmarks import harness, torch_peer
 
 LIMIT = "decoder alone"
-PEER_DECODERS = ("Pillow", "torchvision", "simplejpeg")
 PASSES = 1_000_000  # more than any benchmark reads
-PACKAGES = (
-    "numpy",
-    "simplejpeg",
-    "grain",
-    "array-record",
-    "tensorflow-datasets",
-    "torch",
-    "pillow",
-)
 
 ReadBatches = Callable[[int], Any]  # reads so many batches
 
@@ -64,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         rows=summary(rates),
         runs=rates,
-        packages=PACKAGES,
     )
 
 
@@ -93,18 +81,15 @@ def prepare_split(args: argparse.Namespace, folder: str) -> Split:
 
 
 def create_contenders(
-    split: Split,
-    args: argparse.Namespace,
-    folder: pathlib.Path,
-    stack: contextlib.ExitStack,
+    split: Split, args: argparse.Namespace, folder: pathlib.Path, stack: contextlib.ExitStack
 ) -> dict[str, ReadBatches]:
     """Returns name -> function that reads batches; `stack` stops their threads and processes."""
-    jpegs = list(torch_data.read_jpegs(split, range(min(len(split), 4096))))
+    jpegs = list(torch_peer.read_jpegs(split, range(min(len(split), 4096))))
     targets = make_targets(split.columns())
     rows = sampling.TrainingRows(
         sampling.NoResampling(), targets["expression"], seed=0, batch_size=args.batch_size
     )
-    pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(count_cores()))
+    pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(harness.count_cores()))
     contenders: dict[str, ReadBatches] = {
         LIMIT: lambda count: decode_only(pool, jpegs, count * args.batch_size)
     }
@@ -115,27 +100,28 @@ def create_contenders(
         stack.enter_context(contextlib.closing(stream))
         return functools.partial(read_batches, stream)
 
+    def torch_loader(decode: Callable[[pathlib.Path], np.ndarray], workers: int) -> ReadBatches:
+        faces = torch_peer.FaceFiles(files, np.zeros(len(jpegs)), None, True, decode)
+        batches = torch_peer.create_loader(faces, args.batch_size, workers=workers, passes=PASSES)
+        return functools.partial(read_batches, iter(batches))
+
     for workers in args.workers:
-        contenders[f"affect_jax, {workers_label(workers)}"] = our_loader(split.records, workers)
+        contenders[f"affect_jax, {workers} workers"] = our_loader(split.records, workers)
     decoded = loader.decode_split(split.records, image_size=args.image_size)
     contenders["affect_jax, cache='host'"] = our_loader(decoded, 0)
-    if is_installed("torch") and args.workers:
-        torch_data.write_files(jpegs, folder / "files")
-        for name in decoders.create_decoders(jpegs[0], PEER_DECODERS):
-            for workers in args.workers if name == "Pillow" else [max(args.workers)]:
-                stream = torch_batches(folder / "files", args.batch_size, name, workers)
-                contender = f"PyTorch DataLoader + {name}, {workers_label(workers)}"
-                contenders[contender] = functools.partial(read_batches, stream)
+    if harness.is_installed("torch") and args.workers:
+        files = folder / "files"
+        torch_peer.write_files(jpegs, files)
+        for workers in args.workers:
+            name = f"PyTorch DataLoader + Pillow, {workers} workers"
+            contenders[name] = torch_loader(torch_peer.decode_with_pillow, workers)
+        name = f"PyTorch DataLoader + simplejpeg, {max(args.workers)} workers"
+        contenders[name] = torch_loader(decode_with_simplejpeg, max(args.workers))
     return contenders
 
 
-def read_batches(stream: Iterator[Any], count: int) -> None:
-    for _ in range(count):
-        next(stream)
-
-
-def workers_label(workers: int) -> str:
-    return f"{workers} workers" if workers else "no workers"
+def decode_with_simplejpeg(path: pathlib.Path) -> np.ndarray:
+    return simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
 
 
 def decode_only(pool: concurrent.futures.Executor, jpegs: list[bytes], count: int) -> None:
@@ -146,31 +132,25 @@ def decode_only(pool: concurrent.futures.Executor, jpegs: list[bytes], count: in
     list(pool.map(decode_chunk, range(0, count, 64)))
 
 
-class JpegFiles:
-    """A map-style dataset of PyTorch: JPEG files, decoded by one of `decoders.DECODERS`."""
-
-    def __init__(self, folder: pathlib.Path, decoder: str):
-        self.paths = sorted(folder.iterdir())
-        self._decoder = decoder
-        self._decode: Callable[[bytes], Any] | None = None
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Any:
-        content = self.paths[index].read_bytes()
-        if self._decode is None:  # created in the worker process
-            self._decode = decoders.DECODERS[self._decoder]()
-        face, torch = self._decode(content), frameworks.torch()
-        return face if isinstance(face, torch.Tensor) else torch.as_tensor(np.array(face))
+def read_batches(stream: Iterator[Any], count: int) -> None:
+    for _ in range(count):
+        next(stream)
 
 
-def torch_batches(
-    folder: pathlib.Path, batch_size: int, decoder: str, workers: int
-) -> Iterator[Any]:
-    """Yields batches without end, loaded as the documentation of PyTorch advises."""
-    files = JpegFiles(folder, decoder)
-    return iter(torch_data.create_loader(files, batch_size, workers=workers, passes=PASSES))
+def measure(contenders: dict[str, ReadBatches], args: argparse.Namespace) -> harness.Runs:
+    """Returns images/s of every contender in every round."""
+    buffered = 2 * max([harness.count_cores(), *args.workers]) + 2
+
+    def images_per_second(read: ReadBatches) -> float:
+        wait_for_idle()
+        read(buffered)
+        seconds = harness.measure_seconds(functools.partial(read, args.batches))
+        return args.batches * args.batch_size / seconds
+
+    for read in contenders.values():
+        read(1)  # starts worker processes
+    timers = {name: functools.partial(images_per_second, read) for name, read in contenders.items()}
+    return harness.run_interleaved(timers, args.rounds)
 
 
 def wait_for_idle() -> None:
@@ -189,35 +169,17 @@ def wait_for_idle() -> None:
             return
 
 
-def measure(contenders: dict[str, ReadBatches], args: argparse.Namespace) -> harness.Runs:
-    """Returns images/s of every contender in every round."""
-    buffered = 2 * max([count_cores(), *args.workers]) + 2
-
-    def images_per_second(read: ReadBatches) -> float:
-        wait_for_idle()
-        read(buffered)
-        seconds = harness.measure_seconds(functools.partial(read, args.batches))
-        return args.batches * args.batch_size / seconds
-
-    for read in contenders.values():
-        read(1)  # starts worker processes
-    timers = {name: functools.partial(images_per_second, read) for name, read in contenders.items()}
-    return harness.run_interleaved(timers, args.rounds)
-
-
 def summary(rates: harness.Runs) -> list[dict[str, Any]]:
     """Returns a row for each contender: median images/s and median ratios within a round."""
     peer = harness.fastest(rates, [name for name in rates if "Pillow" in name])
-
-    def ratio(name: str, baseline: str | None) -> str:
-        return "-" if baseline is None else harness.format_ratio(rates[name], rates[baseline])
-
     return [
         {
             "contender": name,
             "images/s": round(statistics.median(runs)),
-            "of the decoder": ratio(name, LIMIT),
-            "of PyTorch's best with Pillow": ratio(name, peer),
+            "of the decoder": harness.format_ratio(runs, rates[LIMIT]),
+            "of PyTorch's best with Pillow": harness.format_ratio(runs, rates[peer])
+            if peer
+            else "-",
         }
         for name, runs in rates.items()
     ]

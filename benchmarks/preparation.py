@@ -7,11 +7,7 @@ The photographs are rendered, 425 x 425 JPEG, about as large as those of AffectN
 table has a box with a margin around it, and 68 landmarks. Preparation uses the code of the package:
 it parses and checks rows, crops faces, resizes them to 256 x 256, and encodes, sorts and writes
 records with labels and hashes. The limit is the unavoidable work: decoding, cropping, resizing and
-encoding in a loop of one process, with the same libraries. It is measured twice: with the usual
-resize, and with the faster one of `face_images.crop_and_resize`. All contenders run in turns.
-
-Two clocks are read: wall-clock time, and the processor time of all processes, which hardly depends
-on other load. "Of the limit" compares processor time: the share of the work spent on the images.
+encoding in a loop of one process, with the same libraries. All contenders run in turns.
 """
 
 from __future__ import annotations
@@ -33,11 +29,8 @@ import simplejpeg
 from affect_jax.core import registry
 from affect_jax.data import DATASETS, face_images
 from benchmarks import harness
-from benchmarks.machine import count_cores
 
 LIMIT = "decode, crop, resize, encode alone"
-FASTER = "the same, resized as affect_jax does"
-PACKAGES = ("numpy", "simplejpeg", "pillow", "opencv-python-headless", "tensorflow-datasets")
 BOX = ("x", "y", "width", "height")
 MARGIN = 20  # pixels between the photograph's border and the box
 
@@ -49,8 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         photographs = write_release(pathlib.Path(folder) / "release", args)
         tasks: dict[str, Callable[[], Any]] = {
-            LIMIT: functools.partial(process_images, photographs, args, crop_with_opencv),
-            FASTER: functools.partial(process_images, photographs, args, crop_with_affect_jax),
+            LIMIT: functools.partial(process_images, photographs, args),
         }
         for workers in args.workers:
             tasks[contender_name(workers)] = functools.partial(
@@ -60,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             name: functools.partial(faces_per_second, task, args.faces)
             for name, task in tasks.items()
         }
-        runs = harness.split_by_clock(harness.run_interleaved(contenders, args.rounds))
+        runs = harness.run_interleaved(contenders, args.rounds)
     harness.write_result(
         "preparation",
         what=f"Faces/s from JPEG of {args.source_size} x {args.source_size} to records of "
@@ -69,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         rows=summary(runs, args.workers),
         runs=runs,
-        packages=PACKAGES,
     )
 
 
@@ -79,7 +70,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--different", type=int, default=64, help="number of distinct photographs")
     parser.add_argument("--source_size", type=int, default=425)
     parser.add_argument("--image_size", type=int, default=256)
-    worker_counts = sorted({1, 2, count_cores()})
+    worker_counts = sorted({1, 2, harness.count_cores()})
     parser.add_argument("--workers", type=int, nargs="+", default=worker_counts)
     quick = {"faces": 6, "different": 2, "source_size": 100, "image_size": 48, "workers": [1]}
     return harness.parse_args(parser, argv, quick)
@@ -114,24 +105,14 @@ def write_release(folder: pathlib.Path, args: argparse.Namespace) -> list[bytes]
     return photographs
 
 
-def process_images(
-    photographs: list[bytes], args: argparse.Namespace, crop: Callable[[np.ndarray, int], Any]
-) -> None:
+def process_images(photographs: list[bytes], args: argparse.Namespace) -> None:
     """Decodes, crops, resizes and encodes on one core: the limit."""
+    size = (args.image_size, args.image_size)
     for index in range(args.faces):
         image = simplejpeg.decode_jpeg(photographs[index % len(photographs)], "RGB")
-        face = crop(image, args.image_size)
+        box = image[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        face = cv2.resize(box, size, interpolation=cv2.INTER_AREA)
         simplejpeg.encode_jpeg(face, face_images.JPEG_QUALITY, "RGB", colorsubsampling="420")
-
-
-def crop_with_opencv(image: np.ndarray, size: int) -> np.ndarray:
-    box = image[MARGIN:-MARGIN, MARGIN:-MARGIN]
-    return cv2.resize(box, (size, size), interpolation=cv2.INTER_AREA)
-
-
-def crop_with_affect_jax(image: np.ndarray, size: int) -> np.ndarray:
-    side = len(image) - 2 * MARGIN
-    return face_images.crop_and_resize(image, (MARGIN, MARGIN, side, side), 0.0, size)[0]
 
 
 def prepare(folder: pathlib.Path, args: argparse.Namespace, workers: int) -> None:
@@ -155,25 +136,20 @@ def prepare(folder: pathlib.Path, args: argparse.Namespace, workers: int) -> Non
     shutil.rmtree(records)
 
 
-def faces_per_second(task: Callable[[], Any], num_faces: int) -> tuple[float, float]:
-    """Returns faces a second of wall-clock and of processor time."""
-    wall, processor = harness.measure_both_clocks(task)
-    return num_faces / wall, num_faces / processor
+def faces_per_second(task: Callable[[], Any], num_faces: int) -> float:
+    return num_faces / harness.measure_seconds(task)
 
 
-def summary(runs: dict[str, harness.Runs], workers: Sequence[int]) -> list[dict[str, Any]]:
-    wall, processor = runs["wall"], runs["processor"]
-    baseline = contender_name(min(workers))
+def summary(runs: harness.Runs, workers: Sequence[int]) -> list[dict[str, Any]]:
+    baseline = runs[contender_name(min(workers))]
     return [
         {
             "contender": name,
-            "faces/s": round(statistics.median(wall[name])),
-            "to the fewest workers": harness.format_ratio(wall[name], wall[baseline]),
-            "faces a second of processor time": round(statistics.median(processor[name])),
-            "of the limit": harness.format_ratio(processor[name], processor[LIMIT]),
-            "of the faster limit": harness.format_ratio(processor[name], processor[FASTER]),
+            "faces/s": round(statistics.median(rates)),
+            "to the fewest workers": harness.format_ratio(rates, baseline),
+            "of the limit": harness.format_ratio(rates, runs[LIMIT]),
         }
-        for name in wall
+        for name, rates in runs.items()
     ]
 
 

@@ -74,7 +74,7 @@ def parse_rows(text: str) -> list[dict[str, str]]:
 
 
 def create_row(run: pathlib.Path) -> dict[str, str]:
-    """Returns the row of a run: scores of the validation split with 95% intervals, and its time."""
+    """Returns the row of a run: scores of the validation split with 95% intervals."""
     config = json.loads((run / "config.json").read_text())
     evaluation = json.loads((run / "evaluation" / "validation" / "scores.json").read_text())
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -84,7 +84,6 @@ def create_row(run: pathlib.Path) -> dict[str, str]:
     row["network"] = f"{config['trunk']['name']}{width}, {config['data']['crop_size']} px"
     row |= {title: format_score(evaluation, name) for title, name in SCORES.items()}
     row["epochs"] = f"{config['duration']['epochs']:g}"
-    row["minutes"] = f"{run_seconds(lines, config['batch_size']) / 60:.0f}"
     row["finished"] = f"{finished:%Y-%m-%d}"
     return row
 
@@ -118,18 +117,6 @@ def format_score(evaluation: dict, name: str) -> str:
         low, high = evaluation["intervals"][name]
         text += f" [{low:.3f}, {high:.3f}]"
     return text
-
-
-def run_seconds(lines: list[dict], batch_size: int) -> float:
-    """Returns the seconds of training, evaluation and saving, without pauses between interruptions.
-
-    The time before the first log line is estimated from the rate in that line.
-    """
-    times = [line["time"] for line in lines]
-    gaps = sorted(b - a for a, b in itertools.pairwise(times))
-    longest_gap = 20 * gaps[len(gaps) // 2] + 60
-    before = lines[0]["step"] * batch_size / lines[0]["train.images_per_second"]
-    return before + sum(gap for gap in gaps if gap <= longest_gap)
 
 
 if __name__ == "__main__":

@@ -29,12 +29,11 @@ import numpy as np
 from sklearn import metrics as sklearn_metrics
 
 from affect_jax.core.labels import TRAINING_COUNTS, classes
-from affect_jax.metrics import categorical, confidence_intervals, skew_normalization
+from affect_jax.metrics import categorical, resampling
 from benchmarks import harness
 
 CLASSES = classes(8)
 SKEWS = ("equal", "training")
-PACKAGES = ("numpy", "scikit-learn", "scipy", "krippendorff")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,7 +50,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         rows=rows,
         runs=runs,
-        packages=PACKAGES,
     )
 
 
@@ -60,7 +58,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--faces", type=int, nargs="*", default=[4_000, 100_000])
     parser.add_argument("--skew", nargs="*", default=["equal", "training"], choices=SKEWS)
     parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--bootstrap", type=int, default=confidence_intervals.REPLICATES)
+    parser.add_argument("--bootstrap", type=int, default=resampling.REPLICATES)
     parser.add_argument(
         "--peer_faces", type=int, default=800_000, help="faces that scikit-learn scores, about"
     )
@@ -92,8 +90,8 @@ def measure(
     difference = max(abs(compared.values[name] - value) for name, value in theirs.items())
     assert theirs.keys() <= ours.values.keys() and difference < 1e-9, difference
     score = categorical.create_bootstrap_scorer(labels, probabilities, CLASSES)
-    _, _, resampling = measure_time(
-        lambda: confidence_intervals.bootstrap_scores(score, num_faces, replicates=args.bootstrap)
+    _, _, bootstrap_seconds = measure_time(
+        lambda: resampling.bootstrap_scores(score, num_faces, replicates=args.bootstrap)
     )
     seconds, processor, peer_processor = map(statistics.median, zip(*runs, strict=True))
     row = {
@@ -106,7 +104,7 @@ def measure(
         "of draws": peer_draws,
         "ratio": round(statistics.median(b / a for _, a, b in runs)),
         "largest difference": f"{difference:.0e}",
-        f"{args.bootstrap} bootstrap samples, CPU s": round(resampling, 1),
+        f"{args.bootstrap} bootstrap samples, CPU s": round(bootstrap_seconds, 1),
         "peak memory so far, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     return row, runs
@@ -144,7 +142,7 @@ def score_with_scikit_learn(
         return score_once(labels[rows], probabilities[rows], predictions)
 
     original = score(slice(None))
-    draw = functools.partial(skew_normalization.subsample_classes, labels)
+    draw = functools.partial(resampling.subsample_classes, labels)
     masks = (draw(range(i, i + 1), 0)[0].astype(bool) for i in range(draws))
     drawn = [score(mask) for mask in masks]
     scores: dict[str, float] = {}

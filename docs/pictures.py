@@ -16,28 +16,26 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from affect_jax.core import labels
-from affect_jax.facs import rig
 from affect_jax.facs.action_units import ACTION_UNITS
-from affect_jax.facs.render.person_and_scene import Person, Scene, sample_person, sample_scene
+from affect_jax.facs.render.parameters import FaceParameters, random_parameters
 from affect_jax.facs.render.random_face import RenderedFace, render_expression
 from affect_jax.facs.render.renderer import render_face
 
 SEED = 10
 IMAGE_SIZE = 160  # of a face, in pixels
-PEOPLE_ON_PLANE = (0, 1, 2, 3, 4, 8, 6, 3)  # chosen so that faces do not overlap on the plane
+PEOPLE_ON_PLANE = (8, 1, 0, 7, 2, 4, 5, 3)  # chosen so that faces do not overlap on the plane
 
 
-def create_person_and_scene(number: int) -> tuple[Person, Scene]:
-    """Samples a person who looks ahead, in plain light."""
-    random = np.random.default_rng([SEED, number])
-    person, scene = sample_person(random, rig.NUM_IDENTITY), sample_scene(random)
-    return person, dataclasses.replace(scene, occlusion="none", grey=False, blur=1, noise=0.0)
+def random_person(number: int) -> FaceParameters:
+    """Samples a person by number, in a sharp picture without occlusion."""
+    parameters = random_parameters(np.random.default_rng([SEED, number]))
+    return dataclasses.replace(parameters, occlusion="none", blur=0.0)
 
 
 def render_person(expression: int, person: int) -> RenderedFace:
     """Renders an expression of a person, by its number."""
     random = np.random.default_rng([SEED, person, expression])
-    return render_expression(random, expression, *create_person_and_scene(person), IMAGE_SIZE)
+    return render_expression(random, expression, random_person(person), IMAGE_SIZE)
 
 
 def categorical() -> Figure:
@@ -70,9 +68,9 @@ def dimensional() -> Figure:
 def action_units() -> Figure:
     """Draws each unit alone, at full intensity, on one person."""
     figure = Figure(figsize=(8, 5), layout="constrained")
-    person, scene = create_person_and_scene(2)
+    person = FaceParameters()
     for i, (unit, axes) in enumerate(zip(ACTION_UNITS, figure.subplots(3, 6).flat, strict=True)):
-        axes.imshow(render_face(np.eye(len(ACTION_UNITS))[i], person, scene, IMAGE_SIZE)[0])
+        axes.imshow(render_face(np.eye(len(ACTION_UNITS))[i], person, IMAGE_SIZE)[0])
         axes.set_title(f"AU{unit.number} {unit.name}", fontsize=7)
         axes.axis("off")
     return figure

@@ -56,32 +56,27 @@ def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASS
     expression = np.asarray(columns["expression"])
     num_faces = len(expression)
 
-    def read_column(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def read_column(name: str, *shape: int) -> np.ndarray:
         if name not in columns:
             return np.full((num_faces, *shape), np.nan, np.float32)
         return np.asarray(columns[name], np.float32).reshape(num_faces, *shape)
 
-    axes = np.stack([read_column("valence", ()), read_column("arousal", ())], axis=-1)
-    units, sides = read_column("action_units", (18,)), read_column("action_unit_sides", (2, 18))
-    points = read_column("landmarks", (68, 2))
-    masks = {
-        "expression": (expression >= 0) & (expression < num_classes),
-        "valence_arousal": np.isfinite(axes).all(axis=-1),
-        "action_units": np.isfinite(units),
-        "action_unit_sides": np.isfinite(sides),
-        "landmarks": np.isfinite(points).all(axis=(-1, -2)),
-    }
     values = {
         "expression": expression,
-        "valence_arousal": axes,
-        "action_units": units,
-        "action_unit_sides": sides,
-        "landmarks": points,
+        "valence_arousal": np.stack([read_column("valence"), read_column("arousal")], axis=-1),
+        "action_units": read_column("action_units", 18),
+        "action_unit_sides": read_column("action_unit_sides", 2, 18),
+        "landmarks": read_column("landmarks", 68, 2),
     }
     targets = {}
-    for name, (dtype, _, _) in TARGETS.items():
-        targets[name] = _apply_mask(values[name], masks[name]).astype(dtype, copy=False)
-        targets[f"{name}_mask"] = masks[name]
+    for name, (dtype, _, mask_shape) in TARGETS.items():
+        if name == "expression":
+            mask = (expression >= 0) & (expression < num_classes)
+        else:
+            other_axes = tuple(range(1 + len(mask_shape), values[name].ndim))
+            mask = np.asarray(np.isfinite(values[name]).all(axis=other_axes))
+        targets[name] = _apply_mask(values[name], mask).astype(dtype, copy=False)
+        targets[f"{name}_mask"] = mask
     return targets
 
 
@@ -101,20 +96,9 @@ def take_rows(targets: Mapping[str, np.ndarray], rows: np.ndarray) -> Batch:
 
     **Returns:** `index`, `valid` and every target with its mask, each [B, ...].
     """
-    index = np.maximum(rows, 0)
-    batch = {"index": index.astype(np.int32), "valid": rows >= 0}
-    return _mask_padding({**batch, **{name: values[index] for name, values in targets.items()}})
-
-
-def pad_batch(batch: Mapping[str, np.ndarray], size: int) -> Batch:
-    """Pads a batch to `size` with zeros: faces that are not valid, with all targets masked."""
-    num_padding = size - len(batch["valid"])
-    if num_padding < 0:
-        raise ValueError(f"a batch of {len(batch['valid'])} cannot be padded to {size}")
-    return {
-        name: np.concatenate([values, np.zeros((num_padding, *values.shape[1:]), values.dtype)])
-        for name, values in batch.items()
-    }
+    index, valid = np.maximum(rows, 0), rows >= 0
+    batch = {"index": index.astype(np.int32), "valid": valid}
+    return batch | {name: _apply_mask(values[index], valid) for name, values in targets.items()}
 
 
 def split_for_devices(batch: Mapping[str, np.ndarray], devices: int) -> Batch:
@@ -136,50 +120,28 @@ def check_batch(batch: Mapping[str, np.ndarray]) -> None:
 
     **Raises:** `ValueError` that names the key.
     """
-    if "valid" not in batch:
-        raise ValueError("batch: 'valid' is missing")
-    size = len(batch["valid"])
-    expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {"valid": (np.bool_, (size,))}
-    for name, (_, _, shape) in TARGETS.items():
-        expected[f"{name}_mask"] = (np.bool_, (size, *shape))
-    expected["index"] = (np.int32, (size,))
-    for name, (dtype, shape, _) in TARGETS.items():
-        expected[name] = (dtype, (size, *shape))
-    for name, (dtype, shape) in expected.items():
+    for name in ("valid", "index", "image", *TARGETS, *(f"{name}_mask" for name in TARGETS)):
         if name not in batch:
             raise ValueError(f"batch: {name!r} is missing")
+    size, side = len(batch["valid"]), batch["image"].shape[1:2]
+    expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+        "valid": (np.bool_, (size,)),
+        "index": (np.int32, (size,)),
+        "image": (np.uint8, (size, *side, *side, 3)),
+    }
+    for name, (dtype, shape, mask_shape) in TARGETS.items():
+        expected[name] = (dtype, (size, *shape))
+        expected[f"{name}_mask"] = (np.bool_, (size, *mask_shape))
+    for name, (dtype, shape) in expected.items():
         if batch[name].dtype != dtype or batch[name].shape != shape:
             actual = f"{batch[name].dtype} {list(batch[name].shape)}"
             raise ValueError(f"batch: {name!r} is {actual}, not {np.dtype(dtype)} {list(shape)}")
-    _check_image(batch, size)
     for name in TARGETS:
         mask = batch[f"{name}_mask"]
         if mask[~batch["valid"]].any():
             raise ValueError(f"batch: '{name}_mask' is True on padding")
         if batch[name][~mask].any() or not np.isfinite(batch[name]).all():
             raise ValueError(f"batch: {name!r} is not 0 where its mask is False, or not finite")
-
-
-def _check_image(batch: Mapping[str, np.ndarray], size: int) -> None:
-    if "image" not in batch:
-        raise ValueError("batch: 'image' is missing")
-    image = batch["image"]
-    side = image.shape[1] if image.ndim == 4 else 0
-    if image.dtype != np.uint8 or image.shape != (size, side, side, 3):
-        actual = f"{image.dtype} {list(image.shape)}"
-        raise ValueError(f"batch: 'image' is {actual}, not uint8 [{size}, S, S, 3]")
-
-
-def _mask_padding(batch: Batch) -> Batch:
-    """Sets the targets of padding to zero and their masks to False."""
-    valid = batch["valid"]
-    if valid.all():
-        return batch
-    for name in TARGETS:
-        if name in batch:
-            batch[f"{name}_mask"] = _apply_mask(batch[f"{name}_mask"], valid)
-            batch[name] = _apply_mask(batch[name], valid)
-    return batch
 
 
 def _apply_mask(values: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Environment variables for glibc, XLA and JAX, which must be set before they start.
+"""Environment variables for XLA and JAX, which must be set before they start.
 
 Only settings with a measured benefit are made. Variables that the user sets take precedence.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import pathlib
-import sys
 
 GPU_MEMORY_FRACTION = ".92"
 """Fraction of a GPU's memory that JAX allocates. With JAX's default of 75%, AffectNet's 287,651
@@ -23,9 +21,6 @@ the time (benchmarks/README.md, "What a step consists of"); so are reductions in
 of bfloat16 are wrong. Other versions were not measured and keep their default: an unknown flag
 would end the process."""
 
-HUGE_PAGES_SETTING = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
-HUGE_PAGES_TUNABLE = "glibc.malloc.hugetlb"
-
 
 def set_gpu_memory_fraction() -> None:
     """Lets JAX allocate `GPU_MEMORY_FRACTION` of a GPU's memory."""
@@ -37,44 +32,11 @@ def set_cpu_fusion_types() -> None:
 
     It does nothing on machines with accelerators, whose compilers read the same variable.
     """
-    xla_flags = os.environ.get("XLA_FLAGS", "")
-    version = ".".join(importlib.metadata.version("jaxlib").split(".")[:2])
-    if _is_cpu_only() and version in CPU_FUSION_TYPES and "fusion_type" not in xla_flags:
-        flag = f"--xla_cpu_experimental_ynn_fusion_type={CPU_FUSION_TYPES[version]}"
-        os.environ["XLA_FLAGS"] = f"{xla_flags} {flag}".strip()
-
-
-def restart_with_huge_pages() -> None:
-    """Restarts this command with huge pages for large arrays, where that makes steps faster.
-
-    XLA allocates new memory for a step's arrays in every step, a gigabyte or more on a CPU. With
-    pages of 4 KiB, Linux spends up to a fifth of the step on page faults. glibc reads the setting
-    only when it starts, so the process replaces itself. It does nothing on machines with
-    accelerators, or if Linux always or never uses huge pages.
-    """
-    tunables = os.environ.get("GLIBC_TUNABLES", "")
-    if HUGE_PAGES_TUNABLE in tunables or not (_is_cpu_only() and _can_request_huge_pages()):
-        return
-    os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, (tunables, f"{HUGE_PAGES_TUNABLE}=1")))
-    sys.stdout.flush()
-    os.execv(sys.executable, sys.orig_argv)
-
-
-def _can_request_huge_pages() -> bool:
-    """Whether glibc can request huge pages (2.35 or newer) and Linux grants them on request."""
-    try:
-        library, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
-        version_numbers = tuple(int(part) for part in version.split(".")[:2])
-        return (
-            library == "glibc"
-            and version_numbers >= (2, 35)
-            and "[madvise]" in HUGE_PAGES_SETTING.read_text()
-        )
-    except (AttributeError, OSError, ValueError):  # another system or C library
-        return False
-
-
-def _is_cpu_only() -> bool:
-    return os.environ.get("JAX_PLATFORMS") == "cpu" or not any(
+    is_cpu_only = os.environ.get("JAX_PLATFORMS") == "cpu" or not any(
         importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu")
     )
+    xla_flags = os.environ.get("XLA_FLAGS", "")
+    version = ".".join(importlib.metadata.version("jaxlib").split(".")[:2])
+    if is_cpu_only and version in CPU_FUSION_TYPES and "fusion_type" not in xla_flags:
+        flag = f"--xla_cpu_experimental_ynn_fusion_type={CPU_FUSION_TYPES[version]}"
+        os.environ["XLA_FLAGS"] = f"{xla_flags} {flag}".strip()

@@ -45,12 +45,5 @@ CLASS_COUNTS = (7, 8)
 
 
 def classes(num_classes: int = NUM_CLASSES) -> tuple[str, ...]:
-    """Names of the categorical model's classes, in the order of its logits.
-
-    **Arguments:**
-
-    - `num_classes`: 8, or 7 for the protocol without contempt.
-    """
-    if num_classes not in CLASS_COUNTS:
-        raise ValueError(f"num_classes must be 7 or 8, not {num_classes}")
+    """Names of the categorical model's classes, in the order of its logits."""
     return EXPRESSIONS[:num_classes]

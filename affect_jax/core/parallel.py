@@ -7,13 +7,11 @@ The steps use only the axis name and do not change.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import os
 import pathlib
 import platform
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -23,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from affect_jax.core.errors import UserError
+from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import cache_folder
 
 AXIS = "batch"
@@ -61,13 +59,13 @@ def initialize() -> None:
     elif "AFFECT_JAX_CLUSTER" not in os.environ:
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # used by CPUs only
-    jax.config.update("jax_enable_preemption_service", True)  # for `reached_agreed_stop`
+    jax.config.update("jax_enable_preemption_service", True)  # handles SIGTERM from here on
     try:
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS, **options)
     except (RuntimeError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise UserError(f"the processes of the run cannot connect to each other: {line}") from error
-    _remove_jax_sigterm_handler()
+        raise UserError(
+            f"the processes of the run cannot connect to each other: {first_line(error)}"
+        ) from error
 
 
 def enable_compilation_cache() -> None:
@@ -91,12 +89,12 @@ def enable_compilation_cache() -> None:
 
 
 def _processor_flags() -> str:
-    """Returns the flags of the processor, or its name if the system does not list them."""
+    """Returns the line of the processor's flags; empty if the system does not list them."""
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        lines = pathlib.Path("/proc/cpuinfo").read_text().lower().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+        lines = []
+    return next((line for line in lines if line.startswith(("flags", "features"))), "")
 
 
 def is_multiprocess() -> bool:
@@ -116,38 +114,6 @@ def process_max(value: int) -> int:
     if not is_multiprocess():
         return value
     return int(multihost_utils.process_allgather(np.int32(value)).max())
-
-
-def announce_stop() -> None:
-    """Announces to all processes that this one received a signal; see `reached_agreed_stop`."""
-    if is_multiprocess() and _jax_sigterm_handlers:
-        ctypes.CFUNCTYPE(None, ctypes.c_int)(_jax_sigterm_handlers[0])(signal.SIGTERM)
-
-
-_jax_sigterm_handlers: list[int] = []  # address of JAX's handler of SIGTERM
-
-
-def _remove_jax_sigterm_handler() -> None:
-    """Removes JAX's handler of SIGTERM and saves its address for `announce_stop`.
-
-    It would intercept SIGTERM even outside the training loop. Without it, SIGTERM ends the
-    process, as in a run of one process, until `train.preemption` installs its own handler.
-    """
-    libc = ctypes.CDLL(None)  # Python's `signal` handles only handlers written in Python
-    libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
-    handler = libc.signal(signal.SIGTERM, None)
-    if handler:
-        _jax_sigterm_handlers[:] = [handler]
-
-
-def reached_agreed_stop(num_dispatches: int) -> bool:
-    """Whether a process announced a stop and all processes stop after this dispatch.
-
-    Every process must call it after each dispatch, with the number of dispatches since its start.
-    It does not wait for the devices. Within a second or two, JAX's coordination service makes the
-    processes agree on the dispatch that follows the latest one of any process.
-    """
-    return multihost_utils.reached_preemption_sync_point(num_dispatches)
 
 
 def exit_if_multiprocess(exit_code: int) -> None:
@@ -194,23 +160,18 @@ def shard(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     return jax.device_put(batch, NamedSharding(mesh(), PartitionSpec(AXIS)))
 
 
-def parallelize(
-    step: Callable, *, in_axes: tuple[int | None, ...] = (None, 0), donate_state: bool = True
-) -> Callable:
+def parallelize(step: Callable, *, in_axes: tuple[int | None, ...] = (None, 0)) -> Callable:
     """Runs `step(state, batch)` on all devices, with a replicated state and a sharded batch.
 
-    The step must return the same values on all devices. The result of one device is returned
-    without a check; the tests run every step under `vmap(..., out_axes=None)`, which checks it.
+    The memory of the state is reused for the result. The step must return the same values on all
+    devices. The result of one device is returned without a check; the tests run every step under
+    `vmap(..., out_axes=None)`, which checks it.
 
     **Arguments:**
 
     - `in_axes`: one entry per argument: 0 if it is sharded, None if it is replicated.
-    - `donate_state`: whether the memory of the first argument is reused for the result.
     """
-    donate_argnums = 0 if donate_state else ()
-    return jax.pmap(
-        step, axis_name=AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donate_argnums
-    )
+    return jax.pmap(step, axis_name=AXIS, in_axes=in_axes, out_axes=None, donate_argnums=0)
 
 
 def parallelize_per_device(step: Callable) -> Callable:
@@ -250,18 +211,14 @@ def create_device_array(
 
     rows = []
     for device in jax.local_devices():
-        device_sharding = jax.sharding.SingleDeviceSharding(device)
-        row = jnp.zeros((1, *shape), jnp.uint8, device=device_sharding)
+        sharding = SingleDeviceSharding(device)
+        row = jnp.zeros((1, *shape), jnp.uint8, device=sharding)
         for first, piece in pieces_of_device(jax.devices().index(device)):
-            row = write_piece(
-                row,
-                jax.device_put(piece[None], device_sharding),
-                jax.device_put(first, device_sharding),
-            )
+            row = write_piece(row, *jax.device_put((piece[None], first), sharding))
         rows.append(row)
-    global_shape = (len(rows), *shape)
-    sharding = NamedSharding(mesh(), PartitionSpec(AXIS))
-    return jax.make_array_from_single_device_arrays(global_shape, sharding, rows)
+    return jax.make_array_from_single_device_arrays(
+        (len(rows), *shape), NamedSharding(mesh(), PartitionSpec(AXIS)), rows
+    )
 
 
 def to_host(tree: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 
 def cache_folder(name: str) -> pathlib.Path:
@@ -21,3 +23,11 @@ LOCAL_FOLDER_REQUIREMENT = (
     "a folder of this machine: mount the bucket (docs/hosts.md, 'Object stores')"
 )
 """What a path must be, for error messages."""
+
+
+@contextlib.contextmanager
+def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a temporary path to write to and renames it at the end, so no file is incomplete."""
+    partial = path.with_name(path.name + ".partial")
+    yield partial
+    partial.replace(path)

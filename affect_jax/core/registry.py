@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import difflib
 import importlib
 import inspect
@@ -53,15 +54,22 @@ class Registry:
         return self._entries[name]
 
     def create(self, spec: Mapping[str, Any], **supplied: Any) -> Any:
-        """Calls the entry `spec["name"]` with its other keys and `supplied` as keyword arguments.
+        """Calls the entry `spec["name"]` with its other keys as keyword arguments.
+
+        **Arguments:**
+
+        - `supplied`: further keyword arguments; an entry receives those that it has.
 
         **Raises:** `UserError` for an unknown name or option.
         """
         problems = self.find_problems(spec, supplied)
         if problems:
             raise UserError(f"{self.kind}: {problems[0]}", problems[1:])
+        entry = self[spec["name"]]
+        parameters = inspect.signature(entry).parameters
         options = {key: value for key, value in spec.items() if key != "name"}
-        return self[spec["name"]](**options, **supplied)
+        accepted = {key: value for key, value in supplied.items() if key in parameters}
+        return entry(**options, **accepted)
 
     def find_problems(self, spec: Mapping[str, Any], supplied: Iterable[str] = ()) -> list[str]:
         """Returns the problems of a spec `{"name": ..., option: value, ...}`.
@@ -74,19 +82,19 @@ class Registry:
             return [f"name is missing; one of: {', '.join(self.names())}"]
         if spec["name"] not in self:
             return [f"name = {describe_unknown_name(spec['name'], self.names())}"]
-        excluded = {"self", "parent", *supplied}  # linen adds `parent` and `name` to every module
+        excluded = {"parent", "name", *supplied}  # linen adds the first two to every module
         parameters = inspect.signature(self[spec["name"]]).parameters.values()
-        option_names = [p.name for p in parameters if p.name not in excluded | {"name"}]
-        required = {p.name for p in parameters if p.default is p.empty and p.kind != p.VAR_KEYWORD}
-        spec_keys = [key for key in spec if key != "name"]
+        options = {
+            p.name: p for p in parameters if p.name not in excluded and p.kind != p.VAR_KEYWORD
+        }
         problems = [
-            f"{key}: {spec['name']} has no such option; {suggest_name(key, option_names)}"
-            for key in spec_keys
-            if key not in option_names
+            f"{key}: {spec['name']} has no such option; {suggest_name(key, options)}"
+            for key in spec
+            if key not in options and key != "name"
         ]
-        problems += [
-            f"{key}: missing" for key in option_names if key in required and key not in spec_keys
-        ]
+        for key, option in options.items():
+            if option.default is option.empty and key not in spec:
+                problems.append(f"{key}: missing")
         return problems
 
     def find_type_problems(self, spec: Mapping[str, Any]) -> list[str]:
@@ -99,36 +107,23 @@ class Registry:
         ]
 
 
-_TYPES_BY_NAME = {
-    "bool": bool,
-    "int": int,
-    "float": float,
-    "str": str,
-}  # linen modules have annotations as strings
-
-
 def matches_type(value: Any, annotation: Any) -> bool:
     """Whether a config value has an option's type; types that a config cannot hold always match."""
-    annotation = (
-        _TYPES_BY_NAME.get(annotation, annotation) if isinstance(annotation, str) else annotation
-    )
+    if isinstance(annotation, str):  # linen modules have annotations as strings
+        annotation = getattr(builtins, annotation, Any)
+    arguments = get_args(annotation)
     if isinstance(annotation, types.UnionType):
-        return any(matches_type(value, choice) for choice in get_args(annotation))
-    if annotation in (None, types.NoneType):
-        return value is None
-    if annotation in (bool, str, list, dict):
-        return isinstance(value, annotation)
+        return any(matches_type(value, choice) for choice in arguments)
+    if get_origin(annotation) is Sequence:
+        is_sequence = isinstance(value, (list, tuple))
+        return is_sequence and all(matches_type(element, *arguments) for element in value)
+    if get_origin(annotation) is Mapping:
+        is_mapping = isinstance(value, Mapping)
+        return is_mapping and all(matches_type(v, arguments[1]) for v in value.values())
     if annotation in (int, float):
         return isinstance(value, (int, annotation)) and not isinstance(value, bool)
-    if get_origin(annotation) is Sequence:
-        return isinstance(value, (list, tuple)) and all(
-            matches_type(element, *get_args(annotation)) for element in value
-        )
-    if get_origin(annotation) is Mapping:
-        value_type = get_args(annotation)[1]
-        return isinstance(value, Mapping) and all(
-            matches_type(element, value_type) for element in value.values()
-        )
+    if annotation in (bool, str, list, dict, types.NoneType):
+        return isinstance(value, annotation)
     return True
 
 
@@ -140,13 +135,9 @@ def describe_type(annotation: Any) -> str:
         return f"a tuple of {describe_type(*get_args(annotation))}"
     if get_origin(annotation) is Mapping:
         return "a mapping"
-    return (
-        "None"
-        if annotation is types.NoneType
-        else annotation
-        if isinstance(annotation, str)
-        else annotation.__name__
-    )
+    if annotation is types.NoneType:
+        return "None"
+    return annotation if isinstance(annotation, str) else annotation.__name__
 
 
 def describe_unknown_name(name: object, names: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ for `skipped.csv`, and `.npy` files are never unpickled.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import warnings
@@ -25,6 +26,7 @@ ANNOTATION_FIELDS = {
     "lnd": "facial_landmarks",
 }
 
+NUM_LANDMARKS = 68
 MAX_ANNOTATION_BYTES = 64 * 2**10
 MAX_COORDINATE = 1e6  # pixels, measured from the corner of the image
 
@@ -71,12 +73,9 @@ def parse_dimension(values: Mapping[str, Any], name: str) -> float:
 
 def parse_box(values: Mapping[str, Any]) -> tuple[float, ...] | None:
     """x, y, width and height in pixels of the stored image; None stands for the whole image."""
-    has_box = any(name in values for name in BOX_FIELDS)
-    return (
-        tuple(parse_number(values.get(n), n, MAX_COORDINATE) for n in BOX_FIELDS)
-        if has_box
-        else None
-    )
+    if not any(name in values for name in BOX_FIELDS):
+        return None
+    return tuple(parse_number(values.get(name), name, MAX_COORDINATE) for name in BOX_FIELDS)
 
 
 def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
@@ -88,7 +87,7 @@ def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
             return None
     try:
         numbers = list(map(float, value.split(";"))) if isinstance(value, str) else value
-        points = np.asarray(numbers, dtype=np.float64).reshape(68, 2)
+        points = np.asarray(numbers, dtype=np.float64).reshape(NUM_LANDMARKS, 2)
     except (TypeError, ValueError):
         raise UnusableInputError("facial_landmarks: not 68 points") from None
     if not (np.abs(points) <= MAX_COORDINATE).all():
@@ -103,48 +102,38 @@ def parse_action_units(values: Mapping[str, Any], scale: float) -> np.ndarray | 
 
     - `scale`: divisor of the intensities in `values`.
     """
-    names = [f"AU{unit}" for unit in UNITS]
-    if not any(name in values for name in names):
-        return None
     intensities = np.full(len(UNITS), np.nan, np.float32)
-    for index, name in enumerate(names):
+    for index, unit in enumerate(UNITS):
+        name = f"AU{unit}"
         if name in values:
             intensity = parse_number(values[name], name) / scale
             if not 0 <= intensity <= 1:
-                raise UnusableInputError(
-                    f"{name}: {_shorten(values[name])} is outside 0..{scale:g}"
-                )
+                text = _shorten(values[name])
+                raise UnusableInputError(f"{name}: {text} is outside 0..{scale:g}")
             intensities[index] = intensity
-    return intensities
+    return None if np.isnan(intensities).all() else intensities
 
 
 def read_annotations(path_prefix: str) -> dict[str, Any]:
     """Reads `N_exp.npy`, `N_val.npy`, `N_aro.npy` and, if it exists, `N_lnd.npy` (release 2)."""
-    values: dict[str, Any] = {}
-    for ending, name in ANNOTATION_FIELDS.items():
-        path = f"{path_prefix}{ending}.npy"
-        if ending == "lnd" and not os.path.exists(path):
-            continue
-        values[name] = read_npy(path)
-    return values
+    paths = {name: f"{path_prefix}{ending}.npy" for ending, name in ANNOTATION_FIELDS.items()}
+    if not os.path.exists(paths["facial_landmarks"]):
+        del paths["facial_landmarks"]
+    return {name: read_npy(path) for name, path in paths.items()}
 
 
 def read_npy(path: str) -> Any:
     """Reads a small `.npy` array without unpickling; an array of one value becomes a scalar."""
     name = os.path.basename(path)
     try:
-        size = os.path.getsize(path)
-        if size > MAX_ANNOTATION_BYTES:
-            raise UnusableInputError(f"{name}: more than {MAX_ANNOTATION_BYTES >> 10} KiB")
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy warns of old headers
-            array = np.lib.format.read_array(file, allow_pickle=False)
+            content = io.BytesIO(file.read(MAX_ANNOTATION_BYTES))
+            array = np.lib.format.read_array(content, allow_pickle=False)
     except FileNotFoundError:
         raise UnusableInputError(f"{name}: file missing") from None
     except OSError as error:
         raise UnusableInputError(f"{name}: cannot be read: {error.strerror}") from error
-    except UnusableInputError:
-        raise
     except Exception as error:  # NumPy parses the header as an expression, so any error is possible
         raise UnusableInputError(f"{name}: not an array of numbers") from error
     # NumPy 2.0 reads a size of -1 as 0. Strings of length 0 take no bytes, whatever their number.

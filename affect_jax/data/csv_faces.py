@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 import hashlib
 import json
@@ -12,17 +11,14 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from etils import epath
+
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.data import DATASETS, annotation_parsing, face_images
-from affect_jax.data.image_files_builder import (
-    ImageFilesBuilder,
-    ImageFilesConfig,
-    SplitSource,
-    file_hash,
-    read_csv,
-)
-from affect_jax.data.tfds_builder import prepare_records
+from affect_jax.data.image_files_builder import ImageFilesBuilder, SplitSource, read_csv
+from affect_jax.data.record_reader import size_and_hash
+from affect_jax.data.tfds_builder import FacesConfig, prepare_records
 from affect_jax.facs.action_units import UNITS
 
 MAX_SPLITS = 10
@@ -58,7 +54,7 @@ class CsvFaces(ImageFilesBuilder):
         self._columns = {name: column for name, column in columns.items() if column}
         super().__init__(**options)
 
-    def check_source(self) -> None:
+    def source_hashes(self) -> dict[str, str]:
         if not self._folder.is_dir():
             raise UserError(f"csv_faces: image folder {self._folder}: no such folder")
         for table in self._tables.values():
@@ -67,55 +63,44 @@ class CsvFaces(ImageFilesBuilder):
                     f"csv_faces: {table}: no such file; set --config.data.manual_dir, and the"
                     " options training_csv and validation_csv relative to it"
                 )
-
-    def source_hashes(self) -> dict[str, str]:
-        if not all(table.is_file() for table in self._tables.values()):
-            return {}  # prepared records suffice
-        return {split: file_hash(table) for split, table in self._tables.items()}
-
-    def sources(self) -> dict[str, SplitSource]:
-        if "split" in self._columns:
-            table = self._tables["all"]
-            totals = collections.Counter(split for split, _, _ in self._rows(table))
-            if len(totals) > MAX_SPLITS:
-                column = self._columns["split"]
-                raise UserError(f"{table}: column {column} names {len(totals):,} splits")
-            tables = {split: table for split in sorted(totals)}
-        else:
-            tables = self._tables
-            totals = {split: sum(1 for _ in self._rows(t)) for split, t in tables.items()}
         return {
-            split: SplitSource(
-                functools.partial(self._split_rows, table, split), totals[split], self._folder
-            )
-            for split, table in tables.items()
+            split: size_and_hash(epath.Path(table))["sha256"]
+            for split, table in self._tables.items()
         }
 
-    def _rows(self, table: pathlib.Path) -> Iterator[tuple[str, int, dict[str, str]]]:
-        """Yields the split ("" without a split column), line number and texts of each row."""
-        column = self._columns["split"] if "split" in self._columns else None
-        for line, row in read_csv(table):
-            missing = [name for name in self._columns.values() if name not in row]
-            if missing:
-                raise UserError(f"{table}: no column {', '.join(missing)}; it has {', '.join(row)}")
-            if column is None:
-                yield "", line, row
-                continue
-            split = row[column].strip()
-            split = SPLIT_NAMES[split.lower()] if split.lower() in SPLIT_NAMES else split
-            if not re.fullmatch(r"[A-Za-z]\w*", split):
-                raise UserError(f"{table}, line {line}: {split!r} is not a valid name of a split")
-            yield split, line, row
+    def sources(self) -> dict[str, SplitSource]:
+        tables = self._tables
+        if "split" in self._columns:
+            table, column = self._tables["all"], self._columns["split"]
+            splits = {_parse_split(table, line, row[column]) for line, row in self._lines(table)}
+            if len(splits) > MAX_SPLITS:
+                raise UserError(f"{table}: column {column} names {len(splits):,} splits")
+            tables = {split: table for split in sorted(splits)}
+        sources = {}
+        for split, table in tables.items():
+            rows = functools.partial(self._rows, table, split)
+            sources[split] = SplitSource(rows, sum(1 for _ in rows()), self._folder)
+        return sources
 
-    def _split_rows(self, table: pathlib.Path, selected: str) -> Iterator[face_images.Row]:
-        labelled = {k: v for k, v in self._columns.items() if k not in ("path", "split")}
-        for split, line, row in self._rows(table):
-            if split in ("", selected):
-                texts = {name: row[column] for name, column in labelled.items()}
-                # An empty field means "not annotated".
-                values = {name: text for name, text in texts.items() if text.strip()}
-                path = row[self._columns["path"]]
-                yield face_images.Row(line, path, path, values)
+    def _lines(self, table: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
+        return read_csv(table, self._columns.values())
+
+    def _rows(self, table: pathlib.Path, split: str) -> Iterator[face_images.Row]:
+        """Yields the rows of a split; an empty field means "not annotated"."""
+        for line, row in self._lines(table):
+            texts = {name: row[column] for name, column in self._columns.items()}
+            if "split" in texts and _parse_split(table, line, texts["split"]) != split:
+                continue
+            path = texts["path"]
+            values = {name: text for name, text in texts.items() if text.strip()}
+            yield face_images.Row(line, path, path, values)
+
+
+def _parse_split(table: pathlib.Path, line: int, text: str) -> str:
+    name = text.strip()
+    if not re.fullmatch(r"[A-Za-z]\w*", name):
+        raise UserError(f"{table}, line {line}: {name!r} is not a valid name of a split")
+    return SPLIT_NAMES.get(name.lower(), name)
 
 
 @DATASETS.register("csv_faces")
@@ -179,7 +164,16 @@ def csv_faces(
     if validation_csv and not split_column:
         tables["validation"] = base / validation_csv
     files = {"folder": base / image_dir, "tables": tables, "columns": columns}
-    config = _create_config(image_size, margin, tuple(classes), action_unit_scale, files)
+    # The name of the config, its folder's, changes with each option that affects records.
+    options = [image_size, margin, tuple(classes), action_unit_scale, files]
+    text = json.dumps(options, default=str, sort_keys=True)
+    config = FacesConfig(
+        name=f"{image_size}_{hashlib.sha256(text.encode()).hexdigest()[:8]}",
+        image_size=image_size,
+        margin=margin,
+        classes=tuple(classes),
+        unit_scale=action_unit_scale,
+    )
     limits = {"max_skipped": max_skipped, "num_workers": num_workers, "beam": beam}
     return prepare_records(CsvFaces(config=config, data_dir=data_dir, **files, **limits))
 
@@ -199,18 +193,3 @@ def _parse_unit_columns(names: Sequence[str], scale: float) -> dict[str, str]:
             raise UserError(f"csv_faces: action_unit_columns: two columns of {unit}")
         columns[unit] = name
     return columns
-
-
-def _create_config(
-    image_size: int, margin: float, classes: tuple[str, ...], scale: float, files: dict[str, Any]
-) -> ImageFilesConfig:
-    """Creates the config; its name (the folder's) changes with each option that affects records."""
-    text = json.dumps([image_size, margin, classes, scale, files], default=str, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return ImageFilesConfig(
-        name=f"{image_size}_{digest}",
-        image_size=image_size,
-        margin=margin,
-        classes=classes,
-        unit_scale=scale,
-    )

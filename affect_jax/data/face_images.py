@@ -8,8 +8,8 @@ checked before they are decoded, paths must stay below the image folder, and any
 from __future__ import annotations
 
 import io
-import math
 import os
+import stat
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,12 +21,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from affect_jax.core.errors import UserError, first_line, is_out_of_memory
 from affect_jax.data import annotation_parsing
-from affect_jax.data.annotation_parsing import UnusableInputError
+from affect_jax.data.annotation_parsing import NUM_LANDMARKS, UnusableInputError
+from affect_jax.facs.action_units import UNITS
 
 MAX_PIXELS = 64 * 2**20
 """Larger images are not decoded: 64 megapixels take 192 MiB of memory."""
 
-MAX_FILE_BYTES = 256 * 2**20
 MAX_FLOAT_PIXELS = 4 * 2**20
 """Larger faces are not converted to float32, which takes 48 MiB for this many pixels."""
 
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     number: int
     id: str
     image: str
-    values: Mapping[str, str] | None
+    values: Mapping[str, str]
     annotation_prefix: str = ""
 
 
@@ -73,19 +73,51 @@ class Settings(NamedTuple):
 
 
 class Face(NamedTuple):
-    """The result of reading a row; `reason` explains a missing `image`, else it is empty."""
+    """The result of reading a row: a record, or the reason why the row cannot be used."""
 
     number: int
     id: str
     reason: str
-    image: bytes = b""
-    expression: int = -1
-    valence: float = math.nan
-    arousal: float = math.nan
-    landmarks: np.ndarray | None = None
-    box: tuple[float, ...] = ()
-    aspect: float = 1.0  # width over height of the crop, before resizing
-    action_units: np.ndarray | None = None
+    record: dict[str, Any] | None = None
+
+
+def make_record(
+    identifier: str,
+    image: bytes,
+    expression: int,
+    *,
+    box: Sequence[float],
+    valence: float = np.nan,
+    arousal: float = np.nan,
+    landmarks: np.ndarray | None = None,
+    aspect: float = 1.0,
+    action_units: np.ndarray | None = None,
+    action_unit_sides: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Creates a record with the features of `tfds_builder.face_features`.
+
+    Missing labels become NaN.
+
+    **Arguments:**
+
+    - `image`: an encoded JPEG file of the builder's image size.
+    """
+
+    def fill_missing(values: np.ndarray | None, *shape: int) -> np.ndarray:
+        return np.asarray(np.full(shape, np.nan) if values is None else values, np.float32)
+
+    return {
+        "image": io.BytesIO(image),  # tfds copies a file, but encodes an array
+        "expression": int(expression),
+        "valence": np.float32(valence),
+        "arousal": np.float32(arousal),
+        "landmarks": fill_missing(landmarks, NUM_LANDMARKS, 2),
+        "aspect": np.float32(aspect),
+        "action_units": fill_missing(action_units, len(UNITS)),
+        "action_unit_sides": fill_missing(action_unit_sides, 2, len(UNITS)),
+        "box": np.asarray(box, np.float32),
+        "id": identifier,
+    }
 
 
 def read_faces(rows: Sequence[Row], settings: Settings) -> list[Face]:
@@ -100,22 +132,7 @@ def read_face(row: Row, settings: Settings) -> Face:
     the machine.
     """
     try:
-        values: Mapping[str, Any] = row.values or {}
-        if row.annotation_prefix:
-            values = annotation_parsing.read_annotations(row.annotation_prefix)
-        expression = annotation_parsing.parse_expression(values, settings.classes)
-        valence, arousal = (
-            annotation_parsing.parse_dimension(values, name) for name in ("valence", "arousal")
-        )
-        points = annotation_parsing.parse_landmarks(values)
-        units = annotation_parsing.parse_action_units(values, settings.unit_scale)
-        box = annotation_parsing.parse_box(values)
-        image = read_image(resolve_path_below(settings.folder, row.image), upright=box is None)
-        whole = (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
-        image, frame = crop_and_resize(image, box or whole, settings.margin, settings.image_size)
-        if points is not None:
-            points = map_points_to_crop(points, frame, settings.image_size)
-        content = encode_jpeg(image)
+        return Face(row.number, row.id, "", _read_record(row, settings))
     except UnusableInputError as unusable:
         return Face(row.number, row.id, str(unusable))
     except Exception as error:
@@ -125,8 +142,34 @@ def read_face(row: Row, settings: Settings) -> Face:
             f"{row.image}: out of memory while decoding it ({first_line(error)}); "
             "num_workers = 1 needs the least memory"
         ) from error
-    labels, aspect = (expression, valence, arousal, points), frame[2] / frame[3]
-    return Face(row.number, row.id, "", content, *labels, box or whole, aspect, units)
+
+
+def _read_record(row: Row, settings: Settings) -> dict[str, Any]:
+    values = row.values
+    if row.annotation_prefix:
+        values = annotation_parsing.read_annotations(row.annotation_prefix)
+    expression = annotation_parsing.parse_expression(values, settings.classes)
+    valence = annotation_parsing.parse_dimension(values, "valence")
+    arousal = annotation_parsing.parse_dimension(values, "arousal")
+    landmarks = annotation_parsing.parse_landmarks(values)
+    units = annotation_parsing.parse_action_units(values, settings.unit_scale)
+    box = annotation_parsing.parse_box(values)
+    image = read_image(resolve_path_below(settings.folder, row.image), upright=box is None)
+    box = box or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+    face, frame = crop_and_resize(image, box, settings.margin, settings.image_size)
+    if landmarks is not None:
+        landmarks = map_points_to_crop(landmarks, frame, settings.image_size)
+    return make_record(
+        row.id,
+        encode_jpeg(face),
+        expression,
+        box=box,
+        valence=valence,
+        arousal=arousal,
+        landmarks=landmarks,
+        aspect=frame[2] / frame[3],
+        action_units=units,
+    )
 
 
 def resolve_path_below(folder: str, relative_path: str) -> str:
@@ -164,55 +207,45 @@ def read_image(path: str, *, upright: bool = False) -> np.ndarray:
 
 def decode_image(content: bytes, *, upright: bool = False) -> np.ndarray:
     """Like `read_image`, for the bytes of a file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata
-        try:
-            return _decode(content, upright)
-        except UnusableInputError:
+    may_be_rotated = upright and b"Exif" in content
+    if not may_be_rotated and (pixels := _decode_common_jpeg(content)) is not None:
+        return pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata
+            return _decode_with_pillow(content, upright)
+    except UnusableInputError:
+        raise
+    except UnidentifiedImageError:
+        raise UnusableInputError("not an image") from None
+    except Image.DecompressionBombError:
+        raise UnusableInputError("image has more than 64 megapixels") from None
+    except Exception as error:  # for damaged bytes, decoders raise errors of any type
+        if is_out_of_memory(error):
             raise
-        except UnidentifiedImageError:
-            raise UnusableInputError("not an image") from None
-        except Image.DecompressionBombError:
-            raise UnusableInputError("image has more than 64 megapixels") from None
-        except Exception as error:  # for damaged bytes, decoders raise errors of any type
-            if is_out_of_memory(error):
-                raise
-            np.empty(4 * MAX_PIXELS, np.uint8)  # fails if memory is short; libwebp gives no reason
-            if "truncated" in str(error).lower():
-                raise UnusableInputError("image is truncated") from error
-            raise UnusableInputError(f"broken image: {type(error).__name__}: {error}") from error
+        if "truncated" in str(error).lower():
+            raise UnusableInputError("image is truncated") from error
+        raise UnusableInputError(f"broken image: {type(error).__name__}: {error}") from error
+
+
+def _decode_with_pillow(content: bytes, upright: bool) -> np.ndarray:
+    with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise UnusableInputError("image has more than 64 megapixels")
+        pixels = to_rgb(image, upright=upright)
+        if image.format in ("JPEG", "MPO"):
+            _check_jpeg(content)
+        return pixels
 
 
 def _read_file(path: str) -> bytes:
-    if not os.path.exists(path):
-        os.stat(path)  # raises with the reason: a loop of links, a forbidden folder
-    if not os.path.isfile(path):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise UnusableInputError("not a file")
-    size = os.path.getsize(path)
-    if size == 0:
+    if status.st_size == 0:
         raise UnusableInputError("file is empty")
-    if size > MAX_FILE_BYTES:
-        raise UnusableInputError(f"file has more than {MAX_FILE_BYTES >> 20} MiB")
     with open(path, "rb") as file:
         return file.read()
-
-
-def _decode(content: bytes, upright: bool) -> np.ndarray:
-    if (
-        not (upright and b"Exif" in content)
-        and (pixels := _decode_common_jpeg(content)) is not None
-    ):
-        return pixels
-    with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise UnusableInputError("image has more than 64 megapixels")
-        image_format = image.format
-        image.load()
-        pixels = to_rgb(image, upright=upright)
-        if image_format in ("JPEG", "MPO"):
-            _check_jpeg(content)
-        return pixels
 
 
 def _decode_common_jpeg(content: bytes) -> np.ndarray | None:

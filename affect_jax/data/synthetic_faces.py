@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import simplejpeg
 
@@ -76,42 +76,36 @@ class SyntheticFaces(FacesBuilder, skip_registration=True):
 
     def _examples(self, split: str, total: int) -> Iterator[tuple[str, dict[str, Any]]]:
         config: Any = self.builder_config
-        skew = config.skew if split == "training" else "balanced"
-        settings = RenderSettings(config.seed, split, skew, config.image_size)
+        render = functools.partial(
+            render_records,
+            seed=config.seed,
+            split=split,
+            skew=config.skew if split == "training" else "balanced",
+            size=config.image_size,
+        )
         records = map_ordered(
-            functools.partial(render_records, settings=settings),  # pyright: ignore
+            render,  # pyright: ignore
             range(total),  # pyright: ignore
             num_workers=self._num_workers or (1 if total < MIN_FACES_FOR_WORKERS else num_cores()),
         )
         counts = self.counts[split] = {"read": 0, "skipped": 0}
-        examples: Any = show_progress(records, total, f"{self.name}: {split}", counts)
+        examples: Any = show_progress(records, total, f"{self.name}: {split}")
         for record in examples:
             counts["read"] += 1
             yield record["id"], record
 
 
-class RenderSettings(NamedTuple):
-    """Settings of all faces of a split."""
-
-    seed: int
-    split: str
-    skew: str
-    image_size: int
-
-
-def render_records(indices: list[int], *, settings: RenderSettings) -> list[dict[str, Any]]:
+def render_records(
+    indices: list[int], *, seed: int, split: str, skew: str, size: int
+) -> list[dict[str, Any]]:
     """Renders faces and returns their records; runs in a worker process."""
-    records = []
-    for index in indices:
-        face = random_face.sample_face(
-            settings.seed,
-            index,
-            split=settings.split,
-            skew=settings.skew,
-            size=settings.image_size,
+    return [
+        create_record(
+            random_face.sample_face(seed, index, split=split, skew=skew, size=size),
+            f"{split}/{index:07d}",
         )
-        records.append(create_record(face, f"{settings.split}/{index:07d}"))
-    return records
+        for index in indices
+    ]
 
 
 def create_record(face: random_face.RenderedFace, identifier: str) -> dict[str, Any]:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import io
 import json
 import os
 import pathlib
@@ -34,6 +32,8 @@ from affect_jax.core import labels
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import is_local
 from affect_jax.data import beam_pipeline, record_writer
+from affect_jax.data.annotation_parsing import NUM_LANDMARKS
+from affect_jax.data.face_images import make_record
 from affect_jax.data.object_store import ObjectStore
 from affect_jax.data.record_reader import (
     PREPARED_FILE,
@@ -56,8 +56,6 @@ __all__ = [
     "prepare_records",
     "make_record",
 ]
-
-NUM_LANDMARKS = 68
 
 
 def face_features(
@@ -94,43 +92,6 @@ def face_features(
     )
 
 
-def make_record(
-    identifier: str,
-    image: bytes,
-    expression: int,
-    *,
-    box: Sequence[float],
-    valence: float = np.nan,
-    arousal: float = np.nan,
-    landmarks: np.ndarray | None = None,
-    aspect: float = 1.0,
-    action_units: np.ndarray | None = None,
-    action_unit_sides: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Creates a record with the features of `face_features`; missing labels become NaN.
-
-    **Arguments:**
-
-    - `image`: an encoded JPEG file of the builder's image size.
-    """
-
-    def fill_missing(values: np.ndarray | None, *shape: int) -> np.ndarray:
-        return np.asarray(np.full(shape, np.nan) if values is None else values, np.float32)
-
-    return {
-        "image": io.BytesIO(image),  # tfds copies a file, but encodes an array
-        "expression": int(expression),
-        "valence": np.float32(valence),
-        "arousal": np.float32(arousal),
-        "landmarks": fill_missing(landmarks, NUM_LANDMARKS, 2),
-        "aspect": np.float32(aspect),
-        "action_units": fill_missing(action_units, len(UNITS)),
-        "action_unit_sides": fill_missing(action_unit_sides, 2, len(UNITS)),
-        "box": np.asarray(box, np.float32),
-        "id": identifier,
-    }
-
-
 @dataclasses.dataclass(eq=False)
 class FacesConfig(tfds.core.BuilderConfig):
     """A variant of a dataset. Its name is the folder's, so variants need different names.
@@ -139,10 +100,14 @@ class FacesConfig(tfds.core.BuilderConfig):
 
     - `image_size`: side of the stored faces, pixels.
     - `classes`: names of the expressions, in the order of their ids.
+    - `margin`: fraction of an annotated box that is added on each side before cropping.
+    - `unit_scale`: maximum intensity of an action unit in the source.
     """
 
     image_size: int = 256
     classes: Sequence[str] = labels.EXPRESSIONS
+    margin: float = 0.0
+    unit_scale: float = 1.0
 
 
 Builder = TypeVar("Builder", bound="FacesBuilder")
@@ -152,48 +117,41 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base class of datasets of faces.
 
     A subclass implements `_split_generators`: split -> iterable of (id, record). It may fill
-    `counts[split]` with `read`, `written` and `skipped`, and override `source_hashes`. Records are
-    stored in the order of a hash of their ids, so each preparation writes the same order.
+    `counts[split]` with `read` and `skipped`, and override `source_hashes`. Records are stored in
+    the order of a hash of their ids, so each preparation writes the same order.
     """
 
     VERSION = tfds.core.Version("1.1.0")
     # Nothing is downloaded. By default tfds looks up a list of checksums with importlib_resources,
     # which it does not install.
     url_infos = None
+    beam = ""  # options of an Apache Beam pipeline that creates the records
 
     def __init__(self, *, config: FacesConfig, data_dir: str | os.PathLike):
         self.counts: dict[str, dict[str, int]] = {}
         data_folder = os.fspath(data_dir)
         self.store = None if is_local(data_folder) else ObjectStore(data_folder)
+        local_folder = self.store.local_folder if self.store else pathlib.Path(data_folder)
         try:
             with silence_tfds():  # tfds warns of every config that is not in BUILDER_CONFIGS
                 super().__init__(
-                    config=config,
-                    data_dir=os.fspath(self.store.local_folder) if self.store else data_folder,
-                    file_format="array_record",
+                    config=config, data_dir=os.fspath(local_folder), file_format="array_record"
                 )
         except Exception as error:  # for a damaged file, tfds raises errors of any type
-            folder = epath.Path(self.store.local_folder if self.store else data_folder) / self.name
-            if isinstance(error, UserError) or not (folder / config.name).exists():
+            folder = local_folder / self.name / config.name
+            if isinstance(error, UserError) or not folder.exists():
                 raise
             raise UserError(
-                f"{folder / config.name}: the description of its records cannot be read "
+                f"{folder}: the description of its records cannot be read "
                 f"({first_line(error, 99)}); delete that folder to prepare the dataset again"
             ) from error
 
     def source_hashes(self) -> dict[str, str]:
-        """Hashes of the source files: file name -> hash; `{}` if the files are not available."""
+        """Hashes of the source files: file name -> hash.
+
+        **Raises:** `UserError` if source files are missing.
+        """
         return {}
-
-    def beam_options(self) -> Any:
-        """Options of the Apache Beam pipeline that creates the records; None: no pipeline."""
-        return None
-
-    def update_counts(self) -> None:
-        """Fills `counts` after the records are written, if they were not counted before."""
-
-    def check_source(self) -> None:
-        """**Raises:** `UserError` if source files are missing; called before any work."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         config: Any = self.builder_config
@@ -212,7 +170,6 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
         """Writes the records, labels and `prepared.json` into the unfinished folder."""
         super()._download_and_prepare(dl_manager, download_config)
-        self.update_counts()
         files = {}
         for name, split in self.info.splits.items():
             paths = [epath.Path(path) for path in split.filepaths]
@@ -231,7 +188,7 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         (self.data_path / PREPARED_FILE).write_text(json.dumps(prepared, indent=1))
 
     def _log_download_bytes(self) -> None:
-        print_line(f"{self.name}: preparing {self.data_path_final}")
+        print_line(f"{self.name}: preparing {self.data_path}")
 
     def _log_download_done(self) -> None:
         for name, counts in self.counts.items():
@@ -239,13 +196,6 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 f"{self.name}: {name}: {counts['read']:,} read = {counts['written']:,} written"
                 f" + {counts['skipped']:,} skipped"
             )
-
-    @property
-    def data_path_final(self) -> str:
-        """Final folder of the records; `data_path` is another folder while they are written."""
-        return os.path.join(
-            self._data_dir_root, self.name, str(self.builder_config_name), str(self.version)
-        )
 
 
 def prepare_records(builder: Builder) -> Builder:
@@ -258,62 +208,57 @@ def prepare_records(builder: Builder) -> Builder:
     **Raises:** `UserError` if existing records were prepared from other files, or if the records
     cannot be written.
     """
-    with silence_tfds():
-        try:
-            if not builder.is_prepared():
-                if builder.data_path.exists():  # tfds would use it as it is
-                    raise damaged_file_error(
-                        builder.data_path / "dataset_info.json", "the file is missing"
-                    )
-                if not builder.store:
-                    builder.check_source()
+    try:
+        if not builder.is_prepared():
+            with silence_tfds():
                 _write(builder)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"{builder.data_path}: cannot be written ({reason}); "
-                "choose another folder with --config.data.data_dir"
-            ) from error
-    prepared_sources, sources = read_prepared(builder)["source"], builder.source_hashes()
-    changed = [
-        name
-        for name in sources
-        if name in prepared_sources and sources[name] != prepared_sources[name]
-    ]
-    if sources and (changed or set(sources) != set(prepared_sources)):
-        names = ", ".join(changed or sorted(set(sources) ^ set(prepared_sources)))
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise UserError(
-            f"{builder.data_path} was prepared from other files ({names} differ); "
+            f"{builder.data_path}: cannot be written ({reason}); "
+            "choose another folder with --config.data.data_dir"
+        ) from error
+    prepared = read_prepared(builder)["source"]
+    try:
+        current = builder.source_hashes()
+    except UserError:  # prepared records suffice without the source files
+        current = prepared
+    names = sorted(prepared.keys() | current.keys())
+    changed = [name for name in names if prepared.get(name) != current.get(name)]
+    if current and changed:
+        raise UserError(
+            f"{builder.data_path} was prepared from other files ({', '.join(changed)} differ); "
             "choose another --config.data.data_dir, or delete that folder to prepare it again"
         )
     return builder
 
 
 def _write(builder: FacesBuilder) -> None:
-    download_config = tfds.download.DownloadConfig(
-        try_download_gcs=False, beam_options=builder.beam_options()
-    )
-    store, folder = builder.store, pathlib.Path(builder.data_path_final)
-    if store and download_config.beam_options is not None:
+    store, folder = builder.store, pathlib.Path(builder.data_path)
+    if folder.exists():  # tfds would use it as it is
+        raise damaged_file_error(builder.data_path / "dataset_info.json", "the file is missing")
+    options = beam_pipeline.parse_options(builder.beam) if builder.beam else None
+    if store and options:
         raise UserError(
             f"{store.url}: pipeline workers write into a folder that all of them can access; "
             "prepare into such a folder with --config.data.data_dir, then copy it to the store"
         )
+    if not store:
+        builder.source_hashes()  # raises an error before folders are created
     with _preparation_lock(builder), tempfile.TemporaryDirectory() as no_downloads:
         # Another process or machine may have prepared the records in the meantime.
         if builder.is_prepared() or (store and store.download(folder)):
-            builder.info.read_from_directory(builder.data_path)
+            builder.info.read_from_directory(folder)
             return
-        if store:
-            builder.check_source()
-        write = functools.partial(
-            builder.download_and_prepare, download_dir=no_downloads, download_config=download_config
-        )
         with record_writer.patched_tfds_io():
-            if download_config.beam_options is None:
-                write()
-            else:
-                beam_pipeline.run_pipeline(write, download_config.beam_options)
+            builder.download_and_prepare(
+                download_dir=no_downloads,
+                download_config=tfds.download.DownloadConfig(
+                    try_download_gcs=False,
+                    beam_options=options,
+                    beam_runner=beam_pipeline.create_runner(options) if options else None,
+                ),
+            )
         if store:
             store.upload(folder)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -23,8 +23,7 @@ CHUNK_SIZE = 64
 """Items that a worker gets at once. With 16, all processes need about 5% more time per face."""
 
 LOG_INTERVAL_SECONDS = 30
-TIMEOUT_SECONDS = 200.0  # without a finished chunk; then a worker or the disk counts as hung
-STARTUP_TIMEOUT_SECONDS = 300.0  # the same before the first chunk, while workers start and import
+TIMEOUT_SECONDS = 300  # for a chunk, which takes a second, and for the start of the workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,32 +51,30 @@ def map_ordered(
 
     **Raises:** `UserError` if a worker dies or hangs.
     """
-    chunks = split_into_chunks(items, CHUNK_SIZE)
+    iterator = iter(items)
+    chunks = iter(lambda: list(itertools.islice(iterator, CHUNK_SIZE)), [])
     if num_workers == 1:
         for chunk in chunks:
             yield from function(chunk)
         return
     # Spawned, not forked: a fork copies locks held by threads of JAX or of a progress bar.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
     earlier_processes = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
     pending: collections.deque[Future[list[Result]]] = collections.deque()
-    started = False
     try:
         for chunk in chunks:
             pending.append(pool.submit(function, chunk))
             if len(pending) > 4 * num_workers:
-                yield from _wait_for_first(pending, started)
-                started = True
+                yield from _wait_for(pending.popleft())
         while pending:
-            yield from _wait_for_first(pending, started)
-            started = True
-    except _WorkerTimeout as seconds:
+            yield from _wait_for(pending.popleft())
+    except TimeoutError:
         for process in set(multiprocessing.active_children()) - earlier_processes:
             process.kill()  # otherwise the pool waits for it forever
         raise UserError(
-            f"no face in {seconds} seconds: a worker process that prepares images hangs, or the "
-            "disk that they are read from; nothing was prepared: run the same command again"
+            f"no face in {TIMEOUT_SECONDS} seconds: a worker process that prepares images hangs, or"
+            " the disk that they are read from; nothing was prepared: run the same command again"
         ) from None
     except BrokenProcessPool:
         raise UserError(
@@ -88,27 +85,12 @@ def map_ordered(
         pool.shutdown(cancel_futures=True)
 
 
-class _WorkerTimeout(Exception):
-    """No chunk finished within the timeout; the message is the number of seconds."""
-
-
-def _wait_for_first(
-    pending: collections.deque[Future[list[Result]]], started: bool
-) -> list[Result]:
-    """Returns the results of the first pending chunk.
-
-    The timeout restarts whenever a later chunk finishes, because the first chunk may be slow.
-    """
-    first, num_done, waited_seconds = pending.popleft(), 0, 0.0
-    # Waits in short intervals: a pause (Ctrl-Z, `fg`) counts as one interval at most.
-    timeout_seconds = TIMEOUT_SECONDS if started else STARTUP_TIMEOUT_SECONDS
-    poll_seconds = min(1.0, timeout_seconds)
-    while not wait([first], timeout=poll_seconds).done:
-        num_done, num_done_before = sum(chunk.done() for chunk in pending), num_done
-        waited_seconds = 0.0 if num_done > num_done_before else waited_seconds + poll_seconds
-        if waited_seconds >= timeout_seconds:
-            raise _WorkerTimeout(f"{timeout_seconds:g}")
-    return first.result()
+def _wait_for(chunk: Future[list[Result]]) -> list[Result]:
+    """Returns the results of a chunk. **Raises:** `TimeoutError` after `TIMEOUT_SECONDS`."""
+    for _ in range(TIMEOUT_SECONDS):  # so that a pause (Ctrl-Z, `fg`) counts as one second
+        if wait([chunk], timeout=1).done:
+            return chunk.result()
+    raise TimeoutError
 
 
 def _start_worker() -> None:
@@ -131,36 +113,18 @@ def exit_with_parent() -> None:
     threading.Thread(target=exit_after_parent, name="parent", daemon=True).start()
 
 
-def split_into_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items; the last may be shorter."""
-    chunk: list[Item] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def show_progress(
-    items: Iterable[Item], total: int, name: str, counts: Mapping[str, int]
-) -> Iterator[Item]:
-    """Yields the items and shows a progress bar on a terminal, else prints a line every 30 seconds.
-
-    **Arguments:**
-
-    - `counts`: rows `read` and `skipped` so far; the caller updates it.
-    """
-    bar = tqdm.tqdm(items, total=total, desc=name, unit=" faces", disable=not sys.stderr.isatty())
-    last_line_seconds = time.monotonic()
-    for item in bar:
-        yield item
-        if bar.disable and time.monotonic() - last_line_seconds > LOG_INTERVAL_SECONDS:
-            last_line_seconds = time.monotonic()
-            print_line(
-                f"{name}: {counts['read']:,} of {total:,} rows, {counts['skipped']:,} skipped"
-            )
+def show_progress(items: Iterable[Item], total: int, name: str) -> Iterable[Item]:
+    """Yields the items and reports progress: on a terminal at once, else every 30 seconds."""
+    seconds = 0.1 if sys.stderr.isatty() else LOG_INTERVAL_SECONDS
+    return tqdm.tqdm(
+        items,
+        name,
+        total,
+        unit=" faces",
+        delay=seconds,
+        mininterval=seconds,
+        maxinterval=LOG_INTERVAL_SECONDS,
+    )
 
 
 def print_line(line: str) -> None:

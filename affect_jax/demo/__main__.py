@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -36,30 +37,8 @@ def create_parser() -> argparse.ArgumentParser:
 
 @handle_cli_errors
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = create_parser().parse_args(arguments)
-    with contextlib.closing(listen(args.port)) as listener:
-        return serve(args, listener)
-
-
-def listen(port: int) -> socket.socket:
-    """Opens a listening socket on 127.0.0.1, which other machines cannot reach.
-
-    **Raises:** `UserError` if the port is not available.
-    """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen()  # requests that arrive while the network loads wait in the queue
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--port={port}: {reason}; choose another port") from error
-    return listener
-
-
-def serve(args: argparse.Namespace, listener: socket.socket) -> int:
     """Serves the page until Ctrl-C; returns the exit code."""
+    args = create_parser().parse_args(arguments)
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
     try:
         import uvicorn
@@ -67,13 +46,18 @@ def serve(args: argparse.Namespace, listener: socket.socket) -> int:
         from affect_jax.demo import server
     except ImportError as error:
         raise UserError(f"the demo needs {error.name}; pip install 'affect_jax[demo]'") from None
-    predictor = create_predictor(args, BATCH_SIZE)
-    config = uvicorn.Config(
-        server.create_app(predictor), log_level="warning", access_log=False, server_header=False
-    )
-    print(f"http://127.0.0.1:{listener.getsockname()[1]} (press Ctrl-C to stop)", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+    try:
+        # Other machines cannot reach this address.
+        listener = socket.create_server(("127.0.0.1", args.port))
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else error
+        raise UserError(f"--port={args.port}: {reason}; choose another port") from error
+    with listener:
+        app = server.create_app(create_predictor(args, BATCH_SIZE))
+        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        print(f"http://127.0.0.1:{listener.getsockname()[1]} (press Ctrl-C to stop)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 

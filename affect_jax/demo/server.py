@@ -12,16 +12,15 @@ send to another origin only with its permission. Requests with a foreign `Host` 
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib.resources
-import io
-import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -30,13 +29,12 @@ from starlette.routing import Route
 
 from affect_jax.core.labels import AXES
 from affect_jax.data import face_images
-from affect_jax.predict.predictor import Predictor
+from affect_jax.predict.overlay import draw_predictions
+from affect_jax.predict.predictor import FaceOutputs, Predictor
 
-ALLOWED_HOSTS = ("127.0.0.1", "localhost")
-CONTENT_TYPES = {"BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg", "PNG": "image/png"}
-CONTENT_TYPES |= {"WEBP": "image/webp"}
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+CONTENT_TYPES = ["image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp"]
 MAX_BYTES = 12 * 2**20
-MAX_PIXELS = 24_000_000
 MAX_FACES = 20  # per image; only the largest are predicted
 MAX_CONCURRENT_REQUESTS = 4  # images in prediction or waiting for it
 UPLOAD_TIMEOUT_SECONDS = 30
@@ -49,7 +47,7 @@ PAGE_FILES = {
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -59,51 +57,33 @@ HEADERS = {
 }
 
 
-class RequestError(Exception):
-    """A request that is refused.
-
-    **Arguments:**
-
-    - `status`: HTTP status code.
-    - `reason`: message that the page shows.
-    """
-
-    def __init__(self, status: int, reason: str):
-        super().__init__(reason)
-        self.status, self.reason = status, reason
-
-
 def create_app(predictor: Predictor) -> Starlette:
     """Creates the web application for a predictor."""
-    num_requests = 0
+    slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
 
     async def predict(request: Request) -> Response:
-        nonlocal num_requests
-        if num_requests >= MAX_CONCURRENT_REQUESTS:
-            return _error_response(RequestError(503, "busy with other images; try again"))
-        num_requests += 1
-        try:
-            content = await asyncio.wait_for(_read_body(request), UPLOAD_TIMEOUT_SECONDS)
+        if slots.locked():
+            raise HTTPException(503, "busy with other images; try again")
+        async with slots:
+            try:
+                content = await asyncio.wait_for(_read_body(request), UPLOAD_TIMEOUT_SECONDS)
+            except (TimeoutError, ClientDisconnect):
+                raise HTTPException(408, "the upload did not finish") from None
             answer = await run_in_threadpool(predict_image, predictor, content)
-            return JSONResponse(answer, headers=HEADERS)
-        except RequestError as error:
-            return _error_response(error)
-        except (TimeoutError, ClientDisconnect):
-            return _error_response(RequestError(408, "the upload did not finish"))
-        finally:
-            num_requests -= 1
+        return JSONResponse(answer, headers=HEADERS)
 
     routes = [Route("/predict", predict, methods=["POST"])]
     routes += [
         Route(path, _serve_file(name, content_type), methods=["GET"])
         for path, (name, content_type) in PAGE_FILES.items()
     ]
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=list(ALLOWED_HOSTS), www_redirect=False)
-    return Starlette(routes=routes, middleware=[hosts])
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
+    errors = {HTTPException: _respond_with_error}
+    return Starlette(routes=routes, middleware=[hosts], exception_handlers=errors)
 
 
-def _error_response(error: RequestError) -> Response:
-    return JSONResponse({"error": error.reason}, error.status, headers=HEADERS)
+async def _respond_with_error(_: Request, error: Any) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, headers=HEADERS)
 
 
 def _serve_file(name: str, content_type: str) -> Callable[[Request], Awaitable[Response]]:
@@ -119,14 +99,12 @@ def _serve_file(name: str, content_type: str) -> Callable[[Request], Awaitable[R
 async def _read_body(request: Request) -> bytes:
     """Reads the uploaded image.
 
-    **Raises:** `RequestError` for another content type, and as soon as the size exceeds the limit.
+    **Raises:** `HTTPException` for another content type, and as soon as the size exceeds the limit.
     """
-    content_type = request.headers["content-type"] if "content-type" in request.headers else ""
-    if content_type not in CONTENT_TYPES.values():
-        raise RequestError(415, f"send one of {', '.join(CONTENT_TYPES)}")
-    too_large = RequestError(413, f"the file is larger than {MAX_BYTES >> 20} MiB")
-    length = request.headers["content-length"] if "content-length" in request.headers else "0"
-    if not length.isdigit() or int(length) > MAX_BYTES:
+    if request.headers.get("content-type") not in CONTENT_TYPES:
+        raise HTTPException(415, f"send one of {', '.join(CONTENT_TYPES)}")
+    too_large = HTTPException(413, f"the file is larger than {MAX_BYTES >> 20} MiB")
+    if int(request.headers.get("content-length", 0)) > MAX_BYTES:
         raise too_large
     content = bytearray()
     async for chunk in request.stream():
@@ -139,24 +117,33 @@ async def _read_body(request: Request) -> bytes:
 def predict_image(predictor: Predictor, content: bytes) -> dict[str, Any]:
     """Predicts the faces of an encoded image.
 
-    **Returns:** `width`, `height`, `reason` (why there is no face, or ""), `left_out` (number of
-    faces beyond `MAX_FACES`), and `faces`, the largest first. Each face has `box` (x, y, width,
-    height in pixels of the upright image) and, depending on the network's heads, `expression`,
-    `valence`, `arousal` and `action_units`.
+    **Returns:** `image` (a URL of the image with the predictions drawn on it), `width`, `height`,
+    `reason` (why there is no face, or ""), `left_out` (number of faces beyond `MAX_FACES`), and
+    `faces`, the largest first. Each face has `box` (x, y, width, height in pixels of the upright
+    image) and, depending on the network's heads, `expression`, `valence`, `arousal` and
+    `action_units`.
 
-    **Raises:** `RequestError` if the content is not an image or is too large.
+    **Raises:** `HTTPException` if the content is not an image or is too large.
     """
-    faces = predictor.detect(_decode_image(content))
-    outputs = predictor.predict_crops(faces.crops[:MAX_FACES])
+    try:
+        pixels = face_images.decode_image(content, upright=True)
+    except face_images.UnusableInputError as error:
+        raise HTTPException(422, str(error)) from None
+    detected = predictor.detect(pixels, keep_pixels=True)
+    faces = detected._replace(boxes=detected.boxes[:MAX_FACES], crops=detected.crops[:MAX_FACES])
+    result = FaceOutputs(faces, predictor.predict_crops(faces.crops))
+    drawing = draw_predictions(result, predictor.classes, predictor.units)
+    jpeg = base64.b64encode(face_images.encode_jpeg(drawing)).decode()
     answers = []
-    for index, box in enumerate(faces.boxes[:MAX_FACES].tolist()):
-        face_outputs = {head: values[index] for head, values in outputs.items()}
-        answers.append({"box": box, **_format_outputs(face_outputs, predictor)})
+    for index, box in enumerate(faces.boxes.tolist()):
+        outputs = {head: values[index] for head, values in result.outputs.items()}
+        answers.append({"box": box, **_format_outputs(outputs, predictor)})
     return {
+        "image": f"data:image/jpeg;base64,{jpeg}",
         "width": faces.size[0],
         "height": faces.size[1],
         "reason": faces.reason,
-        "left_out": max(0, len(faces.boxes) - MAX_FACES),
+        "left_out": len(detected.boxes) - len(faces.boxes),
         "faces": answers,
     }
 
@@ -173,21 +160,3 @@ def _format_outputs(outputs: dict[str, np.ndarray], predictor: Predictor) -> dic
         pairs = zip(predictor.units, outputs["action_units"].tolist(), strict=True)
         answer["action_units"] = [{"name": f"AU{unit}", "value": value} for unit, value in pairs]
     return answer
-
-
-def _decode_image(content: bytes) -> np.ndarray:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about large images; the check is below
-            with Image.open(io.BytesIO(content), formats=tuple(CONTENT_TYPES)) as image:
-                width, height = image.size  # from the header: nothing is decoded yet
-    except Image.DecompressionBombError:  # Pillow refuses images above 179 megapixels
-        width = height = MAX_PIXELS
-    except Exception:  # decoders may raise any exception on untrusted bytes
-        raise RequestError(422, f"not an image; send one of {', '.join(CONTENT_TYPES)}") from None
-    if width * height > MAX_PIXELS:
-        raise RequestError(422, f"the image has more than {MAX_PIXELS // 10**6} megapixels")
-    try:
-        return face_images.decode_image(content, upright=True)
-    except face_images.UnusableInputError as error:
-        raise RequestError(422, str(error)) from None

@@ -8,13 +8,17 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from affect_jax.core.cli import handle_cli_errors
-from affect_jax.evaluate.scoring import score_file
-from affect_jax.metrics import confidence_intervals
+from affect_jax.core.errors import UserError
+from affect_jax.evaluate.group_scores import read_group_labels
+from affect_jax.evaluate.scoring import score_table
+from affect_jax.metrics import resampling
+from affect_jax.metrics.predictions import read_predictions
 
 
 @handle_cli_errors
@@ -32,15 +36,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--bootstrap",
         type=int,
-        default=confidence_intervals.REPLICATES,
+        default=resampling.REPLICATES,
         help="bootstrap samples for the 95 %% intervals; 0: no intervals",
     )
-    parser.add_argument("--data", default="", help="name of the dataset, for the report")
+    parser.add_argument(
+        "--groups",
+        type=pathlib.Path,
+        help="CSV with the column id and columns of group labels: adds the scores of each group",
+    )
+    parser.add_argument(
+        "--data", default="", help="dataset, for the report; affectnet adds the paper's numbers"
+    )
     parser.add_argument(
         "--report", action=argparse.BooleanOptionalAction, default=True, help="write report.html"
     )
     args = parser.parse_args(arguments)
-    score_file(args.predictions, args.out, args.draws, args.bootstrap, data=args.data)
+    if args.draws < 1:
+        raise UserError(f"--draws={args.draws}: must be 1 or more")
+    if args.bootstrap < 0:
+        raise UserError(f"--bootstrap={args.bootstrap}: must be 0 or more")
+    group_labels = read_group_labels(args.groups) if args.groups else None
+    table = read_predictions(args.predictions)
+    digest = hashlib.sha256(args.predictions.read_bytes()).hexdigest()
+    about = {"predictions": str(args.predictions), "sha256": digest}
+    if args.data:
+        about["data"] = args.data
+    score_table(table, args.out, about, args.draws, args.bootstrap, group_labels)
     if args.report:
         from affect_jax.report import run_page, runs  # the import takes seconds: print scores first
 

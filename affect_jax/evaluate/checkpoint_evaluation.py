@@ -11,8 +11,9 @@ from affect_jax.data import record_reader
 from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
+from affect_jax.evaluate.group_scores import read_group_labels
 from affect_jax.evaluate.scoring import score_table, writing_to
-from affect_jax.metrics import confidence_intervals
+from affect_jax.metrics import resampling
 from affect_jax.metrics.predictions import Predictions, write_predictions
 from affect_jax.run.trained_network import TrainedNetwork, load_network
 from affect_jax.run.workdir import Workdir
@@ -34,7 +35,12 @@ class Evaluation:
 
 
 def evaluate_checkpoint(
-    config: Config, workdir: Workdir, *, checkpoint: str, split: str | None
+    config: Config,
+    workdir: Workdir,
+    *,
+    checkpoint: str,
+    split: str | None,
+    groups: pathlib.Path | None = None,
 ) -> Evaluation:
     """Scores a checkpoint of a run and writes predictions and scores into the workdir.
 
@@ -43,9 +49,11 @@ def evaluate_checkpoint(
     - `config`: a checked config.
     - `checkpoint`: `best`, `last` or a step number.
     - `split`: name of the split; None: the config's `evaluation.split`.
+    - `groups`: CSV of group labels, see `group_scores`; None: groups are not scored.
 
     **Raises:** `UserError` if the checkpoint or the split does not exist.
     """
+    group_labels = read_group_labels(groups) if groups else None
     trained = load_network(workdir.path, checkpoint, config)
     data = open_split(prepare_dataset(config), split or config.evaluation.split)
     evaluator = Evaluator(config, trained.network, data)
@@ -68,5 +76,6 @@ def evaluate_checkpoint(
     with writing_to(out):
         write_predictions(table, out / "predictions.parquet")
     print(f"step {trained.step:,}, {data.name} split, {len(table):,} faces\n")
-    score_table(table, out, about, config.evaluation.draws, confidence_intervals.REPLICATES)
+    draws, replicates = config.evaluation.draws, resampling.REPLICATES
+    score_table(table, out, about, draws, replicates, group_labels)
     return Evaluation(out, table, evaluator, trained)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +14,6 @@ from affect_jax.config import Config
 from affect_jax.core import parallel
 from affect_jax.core.batch import split_for_devices
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import describe_unknown_name
 from affect_jax.data import decoding, loader, sampling
 from affect_jax.data.targets import load_targets, select_class_names
 from affect_jax.data.tfds_builder import Split
@@ -72,31 +72,17 @@ class Evaluator:
         """Returns the stored images of some rows of the split: uint8 [n, S, S, 3]."""
         return decoding.decode_faces(self.split.records, rows, self._config.data.image_size)
 
-    def uniform_predictions(self) -> Predictions:
-        """Returns constant predictions, which have the same score names as those of any network."""
-        count = len(self.split)
-        shapes = {
-            "expression": (len(self.classes),),
-            "valence_arousal": (2,),
-            "action_units": (len(UNITS),),
-        }
-        constants = {"expression": 1 / len(self.classes), "action_units": 0.5}
-        outputs = {
-            head: np.full((count, *shapes[head]), constants[head] if head in constants else 0.0)
-            for head in self._heads
-        }
-        return self._create_predictions(outputs)
-
     def require_score(self, name: str) -> None:
         """Checks before training that an evaluation of the split computes the score `name`.
 
         **Arguments:** `name`: the value of `checkpoint.best`; nothing is checked if it is empty.
 
-        **Raises:** `UserError` if no score has that name.
+        **Raises:** `UserError` if no score has that name or the split has no labels for it.
         """
-        available = protocol.score(self.uniform_predictions(), draws=1).values
-        if name and name.removeprefix("-") not in available:
-            raise UserError(f"checkpoint.best = {describe_unknown_name(name, protocol.HEADLINES)}")
+        labelled = [head for head in self._heads if self.targets[f"{head}_mask"].any()]
+        error = name and protocol.validate_score_name(name, labelled, self.classes)
+        if error:
+            raise UserError(f"checkpoint.best = {error}")
 
     def _compute_outputs(
         self, variables: dict[str, Any], batches: Iterable[dict]
@@ -104,24 +90,14 @@ class Evaluator:
         """Returns `{head: float32 [N, ...]}` in the order of the split, without padding."""
         variables = parallel.replicate(variables)
         parts: list[dict[str, np.ndarray]] = []
-        in_flight: list[tuple[np.ndarray, Any]] = []
-
-        def fetch() -> None:
-            valid, outputs = in_flight.pop(0)
-            flat = {
-                head: array.reshape(-1, *array.shape[2:])[valid]
-                for head, array in parallel.to_host(outputs).items()
-            }
-            parts.append(flat)
-
+        in_flight: collections.deque[tuple[np.ndarray, Any]] = collections.deque()
         for batch in batches:
             images = {"image": batch["image"], "valid": batch["valid"]}
             sharded = parallel.shard(split_for_devices(images, jax.local_device_count()))
             in_flight.append((batch["valid"], self._predict(variables, sharded)))
             if len(in_flight) > IN_FLIGHT:
-                fetch()
-        while in_flight:
-            fetch()
+                parts.append(_fetch(*in_flight.popleft()))
+        parts += [_fetch(*outputs) for outputs in in_flight]
         return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
 
     def _create_predictions(self, outputs: dict[str, np.ndarray]) -> Predictions:
@@ -142,3 +118,11 @@ class Evaluator:
         if "action_units" in outputs:
             columns["units"] = tuple(UNITS)
         return Predictions(**columns)
+
+
+def _fetch(valid: np.ndarray, outputs: Any) -> dict[str, np.ndarray]:
+    """Copies the outputs of one batch to the host, without padding: `{head: float32 [b, ...]}`."""
+    return {
+        head: array.reshape(-1, *array.shape[2:])[valid]
+        for head, array in parallel.to_host(outputs).items()
+    }

@@ -26,7 +26,6 @@ def grad_cam(
     class_indices: np.ndarray,
     *,
     crop_size: int,
-    head: str = "expression",
     batch_size: int = 8,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Computes heat maps of faces.
@@ -37,16 +36,13 @@ def grad_cam(
     - `images`: uint8 [N, S, S, 3].
     - `class_indices`: int [N], the class to explain for each face.
     - `crop_size`: c, side of the network's input in pixels.
-    - `head`: the head whose logit is explained.
     - `batch_size`: faces per call of the network.
 
     **Returns:** the cropped faces that the network sees, uint8 [N, c, c, 3], and their heat maps,
     float32 [N, c, c] in [0, 1]. The maximum of each map is 1. A map is 0 everywhere if no position
     increases the logit.
     """
-    compute_heat_maps = jax.jit(
-        functools.partial(_compute_heat_maps, model, crop_size=crop_size, head=head)
-    )
+    compute_heat_maps = jax.jit(functools.partial(_compute_heat_maps, model, crop_size=crop_size))
     heat_maps = []
     for start in range(0, len(images), batch_size):
         rows = np.arange(start, start + batch_size) % len(images)  # one compiled shape
@@ -64,12 +60,11 @@ def _compute_heat_maps(
     class_indices: jax.Array,
     *,
     crop_size: int,
-    head: str,
 ) -> jax.Array:
     """Heat maps of one batch: float32 [b, c, c]."""
     inputs = preprocessing.preprocess_for_evaluation(images, crop_size=crop_size)
     feature_map, gradient = feature_maps.compute_gradients(
-        model, variables, inputs, head, class_indices
+        model, variables, inputs, "expression", class_indices
     )
     # The feature map may be the input of its ReLU.
     active = jnp.maximum(feature_map, 0)

@@ -53,10 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace, out: pathlib.Path) -> int:
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
-    from affect_jax.export import formats, group_scores, model_card
+    from affect_jax.evaluate.group_scores import read_group_labels
+    from affect_jax.export import formats, model_card
     from affect_jax.run.trained_network import load_network
 
-    group_labels = group_scores.read_group_labels(args.groups) if args.groups else {}
+    group_labels = read_group_labels(args.groups) if args.groups else None
     trained = load_network(args.workdir, args.step)
     separate_params = args.params == "beside"
     try:

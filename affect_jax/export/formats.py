@@ -19,6 +19,7 @@ from jax import export as jax_export
 from affect_jax.config import from_dict, to_dict
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
+from affect_jax.core.paths import write_atomically
 from affect_jax.facs.action_units import UNITS
 from affect_jax.models import weight_mapping
 from affect_jax.models.network import create_network
@@ -38,6 +39,7 @@ CHECKED_BATCH_SIZES = (1, 8)
 `TOLERANCE`."""
 
 Outputs = dict[str, Any]  # {head: float32 [b, ...]}
+Run = Callable[[np.ndarray], Outputs]
 
 
 def write_network(
@@ -58,19 +60,21 @@ def write_network(
     **Raises:** `UserError` if a package is missing, the network cannot be converted to the format,
     or the outputs differ.
     """
-    if export_format == "safetensors":
-        _write_weights(trained, out / WEIGHTS_FILE)
-        return {"files": [WEIGHTS_FILE]}
+    contents: dict[str, bytes] = {}
+    run = None
     if export_format == "onnx":
-        return {
-            "files": ["model.onnx"],
-            "largest_difference": _write_onnx(trained, out / "model.onnx"),
-        }
-    differences = _write_stablehlo(trained, out / "model.stablehlo", separate_params)
-    if separate_params:
-        _write_weights(trained, out / WEIGHTS_FILE)
-    files = ["model.stablehlo", *([WEIGHTS_FILE] if separate_params else [])]
-    return {"files": files, "largest_difference": differences}
+        contents["model.onnx"], run = _convert_to_onnx(trained)
+    elif export_format == "stablehlo":
+        contents["model.stablehlo"], run = _convert_to_stablehlo(trained, separate_params)
+    if export_format == "safetensors" or separate_params:
+        contents[WEIGHTS_FILE] = safetensors.numpy.save(_named_parameters(trained.variables))
+    result: dict[str, Any] = {"files": list(contents)}
+    if run is not None:
+        result["largest_difference"] = _check_outputs(trained, run, export_format)
+    for name, content in contents.items():
+        with write_atomically(out / name) as partial:
+            partial.write_bytes(content)
+    return result
 
 
 def create_predict_function(trained: TrainedNetwork) -> Callable[[dict[str, Any], Any], Outputs]:
@@ -103,11 +107,8 @@ def describe_outputs(trained: TrainedNetwork) -> dict[str, dict[str, Any]]:
     }
 
 
-def _write_weights(trained: TrainedNetwork, path: pathlib.Path) -> None:
-    _write_atomically(path, safetensors.numpy.save(_named_parameters(trained.variables)))
-
-
-def _write_onnx(trained: TrainedNetwork, path: pathlib.Path) -> dict[str, float]:
+def _convert_to_onnx(trained: TrainedNetwork) -> tuple[bytes, Run]:
+    """Returns the content of `model.onnx` and a function that runs it."""
     try:
         import onnxruntime
 
@@ -126,47 +127,33 @@ def _write_onnx(trained: TrainedNetwork, path: pathlib.Path) -> dict[str, float]
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-
-    def run(images: np.ndarray) -> Outputs:
-        return dict(zip(names, session.run(None, {"image": images}), strict=True))
-
-    differences = _check_outputs(trained, run, "onnx")
-    _write_atomically(path, content)
-    return differences
+    return content, lambda faces: dict(zip(names, session.run(None, {"image": faces}), strict=True))
 
 
-def _write_stablehlo(
-    trained: TrainedNetwork, path: pathlib.Path, separate_params: bool
-) -> dict[str, float]:
+def _convert_to_stablehlo(trained: TrainedNetwork, separate_params: bool) -> tuple[bytes, Run]:
+    """Returns the content of `model.stablehlo` and a function that runs it."""
     predict = create_predict_function(trained)
-    named_parameters = _named_parameters(trained.variables)
+    parameters = _named_parameters(trained.variables)
     treedef = jax.tree.structure(trained.variables)
 
     def with_parameters(parameters: dict[str, Any], images: Any) -> Outputs:
-        leaves = [parameters[name] for name in named_parameters]
-        return predict(jax.tree.unflatten(treedef, leaves), images)
+        return predict(jax.tree.unflatten(treedef, list(parameters.values())), images)
 
     def with_constants(images: Any) -> Outputs:
         return predict(trained.variables, images)
 
     (batch,) = jax_export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *image_shape(trained)), np.uint8)
+    shapes: list[Any] = [jax.ShapeDtypeStruct((batch, *image_shape(trained)), np.uint8)]
     if separate_params:
-        shapes = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in named_parameters.items()}
-        exported = jax_export.export(jax.jit(with_parameters), platforms=PLATFORMS)(shapes, images)
-    else:
-        exported = jax_export.export(jax.jit(with_constants), platforms=PLATFORMS)(images)
-    content = bytes(exported.serialize())
+        shapes.insert(0, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), parameters))
+    function = with_parameters if separate_params else with_constants
+    content = bytes(jax_export.export(jax.jit(function), platforms=PLATFORMS)(*shapes).serialize())
     call = jax_export.deserialize(bytearray(content)).call
-    parameters = (named_parameters,) if separate_params else ()
-    differences = _check_outputs(trained, lambda faces: dict(call(*parameters, faces)), "stablehlo")
-    _write_atomically(path, content)
-    return differences
+    arguments = (parameters,) if separate_params else ()
+    return content, lambda faces: dict(call(*arguments, faces))
 
 
-def _check_outputs(
-    trained: TrainedNetwork, run: Callable[[np.ndarray], Outputs], export_format: str
-) -> dict[str, float]:
+def _check_outputs(trained: TrainedNetwork, run: Run, export_format: str) -> dict[str, float]:
     """Compares the outputs of an export with those of JAX on random images.
 
     **Returns:** batch size -> largest absolute difference.
@@ -198,10 +185,3 @@ def _named_parameters(variables: dict[str, Any]) -> dict[str, np.ndarray]:
     """The parameters as a flat dictionary, in the layout of safetensors."""
     arrays = weight_mapping.flatten_by_name(variables["params"], variables["batch_stats"])
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-
-
-def _write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes under a temporary name and renames, so that the file is never incomplete."""
-    partial_path = path.with_name(path.name + ".partial")
-    partial_path.write_bytes(content)
-    partial_path.replace(path)

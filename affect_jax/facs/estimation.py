@@ -33,9 +33,6 @@ from scipy.optimize import nnls
 from affect_jax.facs import rig
 from affect_jax.facs.action_units import ACTION_UNITS, UNITS
 
-EYE_CORNERS = ([36, 39], [42, 45])
-"""The corners of each eye: no unit moves them much."""
-
 MAX_TRUSTED_RESIDUAL = 0.3
 """Landmarks with a larger residual are not from a face: the largest of 5,255 photographs is 0.230;
 random points have more than 1."""
@@ -48,7 +45,7 @@ NOISE_LEVELS = (1.0, 0.5, 0.25, 0.1, 0.05)
 # Standard deviation (x, y) of the unexplained part of a photograph's points, in face units. The
 # height of a brow is precise, its ends are not. Jaw and nose are imprecise in every detector.
 # These values and the priors below were tuned to recover rendered intensities and to separate
-# expressions in 4,625 photographs (`expression_auc`). Nothing else was fitted to labels.
+# expressions in 4,625 photographs (`benchmarks.action_units`). Nothing else was fitted to labels.
 _NOISE_STD = (
     (range(17), 0.022, 0.022),  # jaw
     (range(17, 27), 0.020, 0.004),  # brows
@@ -96,12 +93,9 @@ class _LeastSquares(NamedTuple):
     """
 
     units_matrix: np.ndarray  # [136, K]
-    prior_matrix: np.ndarray  # [K, K], of the intensities; the identity matrix for the others
     nuisance_matrix: np.ndarray  # [136, m]
     solve_nuisance: np.ndarray  # [m, 136]: maps the remainder of the points to identity and pose
-    reduce_target: (
-        np.ndarray
-    )  # [136, K]: maps the points to the right-hand side of the reduced problem
+    reduce_target: np.ndarray  # [136, K]: maps the points to the right-hand side of the reduction
     reduced_matrix: np.ndarray  # [K, K]: matrix of the reduced problem
 
 
@@ -130,7 +124,8 @@ def align_eyes(landmarks: np.ndarray) -> np.ndarray:
     The midpoint of each eye's corners moves to (-1/2, 0) or (1/2, 0). If both eyes of a face are at
     the same point, its points are NaN.
     """
-    left, right = (landmarks[:, corners].mean(axis=1) for corners in EYE_CORNERS)
+    # No unit moves the corners of the eyes much.
+    left, right = (landmarks[:, corners].mean(axis=1) for corners in ([36, 39], [42, 45]))
     across = right - left
     squared = np.sum(across**2, axis=1)
     x, y = (across / np.where(squared > 0, squared, np.nan)[:, None]).T[..., None]
@@ -195,11 +190,11 @@ def _noise_std() -> np.ndarray:
     return std.ravel()
 
 
-def _pose_displacements() -> dict[str, np.ndarray]:
-    """Derivative of the neutral face [68, 2] with respect to each pose parameter, by name."""
+@functools.cache
+def _build_least_squares(level: float) -> _LeastSquares:
     x, y = ALIGNED_NEUTRAL.T
     zero = np.zeros_like(x)
-    displacements = {
+    poses = {  # derivatives of the neutral face
         "x": (zero + 1, zero),
         "y": (zero, zero + 1),
         "turn": (-y, x),
@@ -207,17 +202,11 @@ def _pose_displacements() -> dict[str, np.ndarray]:
         "yaw": (rig.DEPTH, zero),
         "pitch": (zero, rig.DEPTH),
     }
-    return {name: np.stack(displacement, axis=1) for name, displacement in displacements.items()}
-
-
-@functools.cache
-def _build_least_squares(level: float) -> _LeastSquares:
-    poses = _pose_displacements()
     nuisance = [
         _IDENTITY_STD[name] * shape
         for name, shape in zip(rig.IDENTITY_NAMES, rig.IDENTITY_DISPLACEMENTS, strict=True)
     ]
-    nuisance += [_POSE_STD[name] * poses[name] for name in _POSE_STD]
+    nuisance += [std * np.stack(poses[name], axis=1) for name, std in _POSE_STD.items()]
     std = level * _noise_std()[:, None]
     units = np.tensordot(UNKNOWN_SIDES, rig.SIDE_DISPLACEMENTS, 2).reshape(len(UNKNOWN_SIDES), -1).T
     units = _INTENSITY_STD * units / std
@@ -233,7 +222,7 @@ def _build_least_squares(level: float) -> _LeastSquares:
     reduced_basis, reduced_matrix = np.linalg.qr(units_rows - basis @ (basis.T @ units_rows))
     solve_nuisance = np.linalg.solve(triangular, basis.T)[:, : len(units)]
     return _LeastSquares(
-        units, prior, nuisance_matrix, solve_nuisance, reduced_basis[: len(units)], reduced_matrix
+        units, nuisance_matrix, solve_nuisance, reduced_basis[: len(units)], reduced_matrix
     )
 
 

@@ -20,22 +20,11 @@ from affect_jax.facs.action_units import UNITS
 
 NUM_POINTS = 68
 
-LEFT_POINTS = (*range(8), *range(17, 22), 31, 32, *range(36, 42), 48, 49, 50, 59, 58, 60, 61, 67)
-"""Points of the left half of the image; `RIGHT_POINTS` has their mirror images, in order."""
-
-RIGHT_POINTS = (
-    *range(16, 8, -1), *range(26, 21, -1), 35, 34, 45, 44, 43, 42, 47, 46, 54, 53, 52, 55, 56, 64,
-    63, 65,
-)  # fmt: skip
-
-
-def _mirror_permutation() -> np.ndarray:
-    permutation = np.arange(NUM_POINTS)
-    permutation[list(LEFT_POINTS)], permutation[list(RIGHT_POINTS)] = RIGHT_POINTS, LEFT_POINTS
-    return permutation
-
-
-MIRROR = _mirror_permutation()
+MIRROR = np.array([
+    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
+])  # fmt: skip
 """int [68]: index of each point in the mirrored image; this permutation is its own inverse."""
 
 HalfFace = dict[int, tuple[float, float]]
@@ -236,12 +225,9 @@ _LEFT_DEPTH = {  # of the left half and the midline
     60: 0.02, 61: 0.16, 62: 0.18, 66: 0.16, 67: 0.155,
 }  # fmt: skip
 
-DEPTH = np.array(
-    [
-        _LEFT_DEPTH[point if point in _LEFT_DEPTH else int(MIRROR[point])]
-        for point in range(NUM_POINTS)
-    ]
-)
+_RIGHT_DEPTH = {int(MIRROR[point]): depth for point, depth in _LEFT_DEPTH.items()}
+
+DEPTH = np.array([(_RIGHT_DEPTH | _LEFT_DEPTH)[point] for point in range(NUM_POINTS)])
 """float [68]: distance of each point of the neutral face from the plane through the eye centres,
 towards the viewer, in face units. If a head rotates by a small angle, a point moves by the angle
 times its depth."""
@@ -260,41 +246,16 @@ SIDE_DISPLACEMENTS = (
 """float [2, 18, 68, 2]: displacement by each unit at intensity 1 on the image's left and right."""
 
 
-def project_landmarks(
-    intensities: np.ndarray,
-    identity: np.ndarray,
-    scale: np.ndarray,
-    rotation: np.ndarray,
-    translation: np.ndarray,
-    yaw: np.ndarray | float = 0.0,
-    pitch: np.ndarray | float = 0.0,
-) -> np.ndarray:
-    """Projects the points of n faces into an image: [n, 68, 2], pixels. Orthographic projection.
-
-    **Arguments:**
-
-    - `intensities`: [n, 18] in [0, 1], in the order of `action_units.UNITS`; or [n, 2, 18] for the
-      left and right side of the image.
-    - `identity`: [n, K] coefficients of `IDENTITY_DISPLACEMENTS`, standard normal over people.
-    - `scale`: [n], pixels per face unit.
-    - `rotation`: [n], rotation in the image plane, radians, clockwise as displayed.
-    - `translation`: [n, 2], position of the midpoint between the neutral face's eyes, pixels.
-    - `yaw`, `pitch`: rotation of the head, radians, [n] or scalar. Positive yaw moves the nose to
-      the right of the image, positive pitch moves it down.
-    """
-    points = (
-        deform_symmetric(intensities, identity)
-        if intensities.ndim == 2
-        else deform_sides(intensities, identity)[0]
-    )
-    return place_in_image(rotate_head(points, yaw, pitch), scale, rotation, translation)
-
-
 def deform_symmetric(intensities: np.ndarray, identity: np.ndarray) -> np.ndarray:
     """Computes frontal faces [n, 68, 2] in face units, with equal intensities on both sides.
 
     Closing lids and pressed lips meet: if the sum of displacements moves an upper edge below the
-    lower one, both are set to their midpoint. See `project_landmarks` for the arguments.
+    lower one, both are set to their midpoint.
+
+    **Arguments:**
+
+    - `intensities`: [n, 18] in [0, 1], in the order of `action_units.UNITS`.
+    - `identity`: [n, K] coefficients of `IDENTITY_DISPLACEMENTS`, standard normal over people.
     """
     points = (
         NEUTRAL
@@ -336,17 +297,14 @@ def deform_sides(sides: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, n
 def rotate_head(
     points: np.ndarray, yaw: np.ndarray | float, pitch: np.ndarray | float
 ) -> np.ndarray:
-    """Rotates frontal points [n, 68, 2]; see `project_landmarks` and `DEPTH`."""
+    """Rotates frontal points [n, 68, 2] and projects them orthographically, see `DEPTH`.
+
+    **Arguments:**
+
+    - `yaw`, `pitch`: rotation, radians, [n] or scalar. Positive yaw moves the nose to the right of
+      the image, positive pitch moves it down.
+    """
     yaw, pitch = (np.asarray(angle, float).reshape(-1, 1) for angle in (yaw, pitch))
     x, y = points[..., 0], points[..., 1]
     x, z = x * np.cos(yaw) + DEPTH * np.sin(yaw), DEPTH * np.cos(yaw) - x * np.sin(yaw)
     return np.stack([x, y * np.cos(pitch) + z * np.sin(pitch)], axis=-1)
-
-
-def place_in_image(
-    points: np.ndarray, scale: np.ndarray, rotation: np.ndarray, translation: np.ndarray
-) -> np.ndarray:
-    """Rotates, scales and translates points [n, 68, 2] in face units; see `project_landmarks`."""
-    cos, sin = np.cos(rotation), np.sin(rotation)
-    matrix = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
-    return scale[:, None, None] * points @ matrix + np.asarray(translation)[:, None]

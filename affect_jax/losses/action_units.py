@@ -50,6 +50,7 @@ class BinaryCrossEntropy(LossTerm):
 
     frequency_weights: bool = False
     max_weight: float = 0.0
+    unit_frequencies: np.ndarray | None
     heads = ("action_units",)
 
     def __post_init__(self) -> None:

@@ -30,15 +30,13 @@ class LossTerm:
 
     - `head`: the head whose outputs enter the term.
     - `weight`: factor in the objective, 0 (only logged) or more; or `"learned"`.
-    - `class_counts`: int [C], number of faces of each class in the training split on disk, before
-      any down- or up-sampling. Supplied by code.
-    - `unit_frequencies`: float [A], see the function of that name. Supplied by code.
+
+    A subclass with a field `class_counts` or `unit_frequencies` receives the counts of the training
+    split, see `create_loss`.
     """
 
     head: str
     weight: float | str = 1.0
-    class_counts: np.ndarray | None = None
-    unit_frequencies: np.ndarray | None = None
 
     heads: ClassVar[tuple[str, ...]] = ()
 
@@ -47,10 +45,6 @@ class LossTerm:
             raise UserError(f"head = {describe_unknown_name(self.head, self.heads)}")
         if self.weight != LEARNED:
             self.require("weight", lambda v: v >= 0, f"0 or more, or {LEARNED!r}")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.default, bool) and not isinstance(value, bool):
-                raise UserError(f"{field.name} = {value!r}: must be True or False")
 
     def require(self, option: str, is_valid: Callable[[Any], bool], requirement: str) -> None:
         """Raises `UserError` unless the option is a finite number for which `is_valid` is true."""

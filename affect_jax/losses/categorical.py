@@ -83,6 +83,7 @@ class WeightedCrossEntropy(CrossEntropy):
     power: float = 1.0
     max_weight: float = 0.0
     normalize_weights: bool = True
+    class_counts: np.ndarray | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,6 +133,7 @@ class BalancedSoftmax(LossTerm):
     """
 
     tau: float = 1.0
+    class_counts: np.ndarray | None
     heads = ("expression",)
 
     def __post_init__(self) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,31 +15,9 @@ from affect_jax.core.errors import UserError
 from affect_jax.losses.base import LOSSES, LossTerm, Sums, zero_masked
 
 
-def normalize_axis_weights(weights: Sequence[float]) -> np.ndarray:
-    """Scales the weights of valence and arousal to sum 1, float64 [2].
-
-    **Raises:** `UserError` unless they are two numbers of 0 or more, not both 0.
-    """
-    values = tuple(weights) if isinstance(weights, Sequence | np.ndarray) else ()
-    valid = len(values) == 2 and all(
-        isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < np.inf
-        for value in values
-    )
-    if not valid or not any(values):
-        raise UserError(
-            f"axis_weights = {weights!r}: must be two numbers (valence, arousal), 0 or more, "
-            "not both 0"
-        )
-    return np.array(values, float) / sum(values)
-
-
-@LOSSES.register("squared_error")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class SquaredError(LossTerm):
-    """Squared error, averaged over examples and (weighted) over valence and arousal.
-
-    With equal weights it is the paper's Euclidean loss, which its framework defines as
-    `sum ||prediction - target||^2 / (2 N)` (Mollahosseini et al. 2017).
+class DimensionalTerm(LossTerm):
+    """A term with a weight for each of valence and arousal.
 
     **Arguments:**
 
@@ -53,16 +30,39 @@ class SquaredError(LossTerm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        normalize_axis_weights(self.axis_weights)
+        weights = np.array(self.axis_weights, float)
+        is_valid = len(weights) == 2 and (np.isfinite(weights) & (weights >= 0)).all()
+        if not is_valid or not weights.any():
+            raise UserError(
+                f"axis_weights = {self.axis_weights!r}: must be two numbers (valence, arousal), "
+                "0 or more, not both 0"
+            )
+
+    def normalized_weights(self, dtype: Any) -> jax.Array:
+        """The weights [2], scaled to sum 1."""
+        weights = np.array(self.axis_weights, float)
+        return jnp.asarray(weights / sum(weights), dtype)
+
+
+@LOSSES.register("squared_error")
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class SquaredError(DimensionalTerm):
+    """Squared error, averaged over examples and (weighted) over valence and arousal.
+
+    With equal weights it is the paper's Euclidean loss, which its framework defines as
+    `sum ||prediction - target||^2 / (2 N)` (Mollahosseini et al. 2017).
+
+    **Arguments:** `axis_weights`: see `DimensionalTerm`.
+    """
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-        weights = jnp.asarray(normalize_axis_weights(self.axis_weights), outputs.dtype)
+        weights = self.normalized_weights(outputs.dtype)
         return jnp.sum(optax.squared_error(outputs, targets) * weights[None, :], axis=-1)
 
 
 @LOSSES.register("ccc")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Concordance(LossTerm):
+class Concordance(DimensionalTerm):
     """1 - CCC (concordance correlation coefficient, Lin 1989), a weighted mean over the two axes.
 
     The coefficient is computed over the whole batch, on all devices. With population moments,
@@ -76,19 +76,10 @@ class Concordance(LossTerm):
     If neither predictions nor targets vary (as with one example), CCC is 0 and the loss is 1, or 0
     if they are equal. `EPSILON` in the denominator keeps both finite.
 
-    **Arguments:**
-
-    - `axis_weights`: weights of valence and arousal; only their ratio matters.
+    **Arguments:** `axis_weights`: see `DimensionalTerm`.
     """
 
-    axis_weights: Sequence[float] = (1.0, 1.0)
-    heads = ("valence_arousal",)
-
     EPSILON: ClassVar[float] = 1e-8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        normalize_axis_weights(self.axis_weights)
 
     def sums(self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> Sums:
         x, y, mask = zero_masked(self.head, outputs, batch)
@@ -104,7 +95,7 @@ class Concordance(LossTerm):
         n = jnp.maximum(sums["n"], 1.0)
         covariance = sums["xy"] / n - (sums["x"] / n) * (sums["y"] / n)
         error = sums["squared"] / n
-        weights = jnp.asarray(normalize_axis_weights(self.axis_weights), error.dtype)
+        weights = self.normalized_weights(error.dtype)
         # As CCC >= -1, the denominator is at least half the error; rounding could make it smaller.
         denominator = jnp.maximum(error + 2 * covariance, error / 2)
         return jnp.sum(weights * error / (denominator + self.EPSILON))

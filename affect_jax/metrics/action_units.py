@@ -17,7 +17,14 @@ import numpy as np
 
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
 from affect_jax.metrics import auc_scores
-from affect_jax.metrics.base import Scorer, Scores, check_finite, divide_or_nan, nanmean
+from affect_jax.metrics.base import (
+    Scorer,
+    Scores,
+    check_predictions,
+    divide_or_nan,
+    nanmean,
+    summarize,
+)
 
 METRICS = ("f1", "best_f1", "auc", "accuracy")
 THRESHOLD = 0.5  # a unit counts as predicted if its probability is at least this
@@ -41,28 +48,22 @@ def score_action_units(targets: np.ndarray, predicted: np.ndarray, units: Sequen
     - `predicted`: float [N, A], probabilities.
     - `units`: the numbers of the A action units.
 
-    **Raises:** `UserError` if a prediction is NaN or a target infinite; the message names the face.
+    **Raises:** `UserError` if a prediction is not a finite number.
     """
-    score = create_scorer(targets, predicted, units)
-    scores = Scores({name: float(a[0]) for name, a in score(np.ones((1, len(targets)))).items()})
-    thresholds = find_best_thresholds(targets, predicted)
-    for unit, threshold in zip(units, thresholds, strict=True):
-        scores.values[f"AU{unit}.best_threshold"] = float(threshold)
-    annotated = np.sum(~np.isnan(np.asarray(targets, np.float64)), axis=0)
-    for name, value in scores.values.items():
-        unit_name, metric = name.split(".")
-        if unit_name == "mean":
-            unit_values = [scores.values[f"AU{unit}.{metric}"] for unit in units]
-            scores.counts[name] = (int(np.sum(~np.isnan(unit_values))), len(units))
-        if not np.isnan(value):
-            continue
-        if unit_name == "mean":
-            scores.reasons[name] = "no unit has this score"
-        elif annotated[list(units).index(int(unit_name[2:]))]:
-            scores.reasons[name] = REASONS[metric].format(unit_name)
-        else:
-            scores.reasons[name] = f"no face has a label of {unit_name}"
-    return scores
+    samples = create_scorer(targets, predicted, units)(np.ones((1, len(targets))))
+    thresholds = find_best_thresholds(targets, predicted)[:, None]
+    names = [f"AU{unit}" for unit in units]
+    samples |= {f"{name}.best_threshold": thresholds[i] for i, name in enumerate(names)}
+    means = {f"mean.{metric}": [f"{name}.{metric}" for name in names] for metric in METRICS}
+    annotated = {name: np.isfinite(targets[:, i]).any() for i, name in enumerate(names)}
+
+    def explain(name: str) -> str:
+        unit, metric = name.split(".")
+        if name in means:
+            return "no unit has this score"
+        return REASONS[metric].format(unit) if annotated[unit] else f"no face has a label of {unit}"
+
+    return summarize(samples, means, explain)
 
 
 def find_best_thresholds(targets: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -89,18 +90,11 @@ def create_scorer(targets: np.ndarray, predicted: np.ndarray, units: Sequence[in
 
     **Arguments and raises:** as for `score_action_units`.
     """
-    targets, predicted = np.asarray(targets, np.float64), np.asarray(predicted, np.float64)
-    if targets.shape != predicted.shape or not len(targets):
-        raise ValueError(
-            f"targets and predictions need one shape and at least one face, got {targets.shape} "
-            f"and {predicted.shape}"
-        )
     names = [f"AU{unit}" for unit in units]
-    check_finite("predictions", predicted, names)
-    check_finite("targets", np.where(np.isnan(targets), 0.0, targets), names)
+    check_predictions(predicted, targets, names)
     thresholds = find_best_thresholds(targets, predicted)
     parts = []
-    for i in range(len(units)):
+    for i, name in enumerate(names):
         rows = np.flatnonzero(~np.isnan(targets[:, i]))
         active, probabilities = targets[rows, i] >= ACTIVE_THRESHOLD, predicted[rows, i]
         positive = probabilities >= THRESHOLD
@@ -108,19 +102,19 @@ def create_scorer(targets: np.ndarray, predicted: np.ndarray, units: Sequence[in
         columns = (active, positive, active & positive, active == positive)
         columns += (best_positive, active & best_positive)
         counts = np.stack([np.ones(len(rows)), *columns], axis=1)
-        parts.append((rows, counts, auc_scores.create_area_scorer(probabilities, active)))
+        parts.append((name, rows, counts, auc_scores.create_area_scorer(probabilities, active)))
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
         scores: dict[str, np.ndarray] = {}
-        for unit, (rows, counts, score_areas) in zip(units, parts, strict=True):
+        for name, rows, counts, score_areas in parts:
             selected = np.take(weights, rows, axis=1)
             total, active, positive, hits, correct, best_positive, best_hits = (selected @ counts).T
-            scores[f"AU{unit}.f1"] = divide_or_nan(2 * hits, active + positive)
-            scores[f"AU{unit}.best_f1"] = divide_or_nan(2 * best_hits, active + best_positive)
-            scores[f"AU{unit}.auc"] = score_areas(selected)[0]
-            scores[f"AU{unit}.accuracy"] = divide_or_nan(correct, total)
-        for name in METRICS:
-            scores[f"mean.{name}"] = nanmean([scores[f"AU{unit}.{name}"] for unit in units])
+            scores[f"{name}.f1"] = divide_or_nan(2 * hits, active + positive)
+            scores[f"{name}.best_f1"] = divide_or_nan(2 * best_hits, active + best_positive)
+            scores[f"{name}.auc"] = score_areas(selected)[0]
+            scores[f"{name}.accuracy"] = divide_or_nan(correct, total)
+        for metric in METRICS:
+            scores[f"mean.{metric}"] = nanmean([scores[f"{name}.{metric}"] for name in names])
         return scores
 
     return score

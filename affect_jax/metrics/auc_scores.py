@@ -29,11 +29,14 @@ def create_area_scorer(scores: np.ndarray, positive: np.ndarray) -> AreaScorer:
     - the area under the precision-recall curve as average precision: the sum over thresholds of
       precision times the increase in recall (no interpolation); NaN if positives have no weight.
     """
-    order = np.argsort(-scores, kind="stable")
+    descending = -scores
+    order = np.argsort(descending, kind="stable")
+    ranked_scores = descending[order]
     places = np.flatnonzero(positive[order])  # ranks of the J positives
-    first, last = _tie_bounds(scores[order])
-    start, end = first[places], last[places]
-    # For each positive, the first and last positive of its tie, as indices into the positives.
+    # For each positive, the first and last rank with the same score, and the first and last
+    # positive among them, as indices into the positives.
+    start = np.searchsorted(ranked_scores, ranked_scores[places])
+    end = np.searchsorted(ranked_scores, ranked_scores[places], "right") - 1
     first_hit, last_hit = np.searchsorted(places, start), np.searchsorted(places, end, "right") - 1
 
     def score(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,14 +59,6 @@ def create_area_scorer(scores: np.ndarray, positive: np.ndarray) -> AreaScorer:
     return score
 
 
-def _tie_bounds(ranked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first and the last rank with the same score, for each rank."""
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])[: len(ranked)]
-    lengths = np.diff(np.r_[starts, len(ranked)])
-    first = np.repeat(starts, lengths)
-    return first, first + np.repeat(lengths, lengths) - 1
-
-
 @dataclasses.dataclass(frozen=True)
 class PrecisionRecallCurve:
     """A precision-recall curve, one point per threshold, the highest threshold first: float [T]."""
@@ -82,8 +77,9 @@ def compute_precision_recall_curve(
 
     **Returns:** the curve; recall is NaN if there are no positives.
     """
-    order = np.argsort(-scores, kind="stable")
-    ends = np.unique(_tie_bounds(scores[order])[1])
-    true = np.cumsum(positive[order])[ends].astype(np.float64)
+    thresholds, threshold_index = np.unique(scores, return_inverse=True)
+    counts = np.bincount(threshold_index)[::-1]
+    hits = np.bincount(threshold_index, positive)[::-1]
+    true = np.cumsum(hits)
     recall = divide_or_nan(true, np.full_like(true, np.sum(positive)))
-    return PrecisionRecallCurve(scores[order][ends], true / (ends + 1), recall)
+    return PrecisionRecallCurve(thresholds[::-1], true / np.cumsum(counts), recall)

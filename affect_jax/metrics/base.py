@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,9 +17,6 @@ Weights are float64 or int32. Integer weights are two to three times as fast.
 """
 
 MAX_MAGNITUDE = 1e100  # the square of a larger prediction may be infinite
-
-# Weights per chunk; they fit into a core's cache. Chunks 4 times as large take 3 times as long.
-CHUNK_SIZE = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,30 +39,44 @@ class Scores:
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
     counts: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
-    def with_prefix(self, prefix: str) -> Scores:
-        """Returns the same scores with `prefix.` before every name."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Scores(
-            **{
-                field: {f"{prefix}.{name}": value for name, value in mapping.items()}
-                for field, mapping in fields.items()
-            }
-        )
+    def update(self, scores: Scores, *, prefix: str) -> None:
+        """Adds scores with `prefix.` before every name."""
+        for field in dataclasses.fields(Scores):
+            for name, value in getattr(scores, field.name).items():
+                getattr(self, field.name)[f"{prefix}.{name}"] = value
 
-    @staticmethod
-    def merge(parts: Sequence[Scores]) -> Scores:
-        """Merges the scores of all parts, in their order.
 
-        **Raises:** `ValueError` if two parts have a score of the same name.
-        """
-        merged = Scores()
-        for part in parts:
-            repeated = merged.values.keys() & part.values.keys()
-            if repeated:
-                raise ValueError(f"duplicate score name: {min(repeated)}")
-            for field in dataclasses.fields(Scores):
-                getattr(merged, field.name).update(getattr(part, field.name))
-        return merged
+def summarize(
+    samples: Mapping[str, np.ndarray],
+    means: Mapping[str, Sequence[str]],
+    explain: Callable[[str], str],
+) -> Scores:
+    """Averages every score over the samples in which it is defined.
+
+    **Arguments:**
+
+    - `samples`: float64 [K] by name, one value for each sample of faces. K is 1 for a score of all
+      faces, and the number of draws for a skew-normalised score.
+    - `means`: for each score that is a mean of other scores, the names of these.
+    - `explain`: returns why the score of a name is undefined.
+
+    **Returns:** the means; if K > 1, also standard deviations. The count of a score in `means` is
+    the number of its defined parts (in the sample with the fewest).
+    """
+    scores = Scores()
+    for name, sample in samples.items():
+        defined = sample[~np.isnan(sample)]
+        scores.values[name] = float(defined.mean()) if len(defined) else math.nan
+        if len(sample) > 1:
+            scores.deviations[name] = float(defined.std()) if len(defined) else math.nan
+        if name in means:
+            num_defined = np.sum([~np.isnan(samples[part]) for part in means[name]], axis=0)
+            scores.counts[name] = (int(num_defined.min()), len(means[name]))
+        elif 0 < len(defined) < len(sample):
+            scores.counts[name] = (len(defined), len(sample))
+        if not len(defined):
+            scores.reasons[name] = explain(name)
+    return scores
 
 
 def divide_or_nan(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -73,41 +85,32 @@ def divide_or_nan(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.where(zero, np.nan, numerator / np.where(zero, 1.0, denominator))
 
 
-def nanmean(arrays: Sequence[np.ndarray]) -> np.ndarray:
+def nanmean(arrays: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Returns the mean [K] over arrays [K], ignoring NaN; NaN if all values are NaN."""
-    stacked = np.stack(arrays)
+    stacked = np.asarray(arrays)
     defined = ~np.isnan(stacked)
     return divide_or_nan(np.where(defined, stacked, 0.0).sum(axis=0), defined.sum(axis=0))
 
 
-def add_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Returns the same arrays with `prefix.` before every name."""
-    return {f"{prefix}.{name}": array for name, array in arrays.items()}
-
-
-def split_into_chunks(count: int, num_faces: int) -> Iterator[range]:
-    """Splits `range(count)` into chunks, so that memory use does not grow with `count`."""
-    size = max(1, CHUNK_SIZE // max(num_faces, 1))
-    for start in range(0, count, size):
-        yield range(start, min(start + size, count))
-
-
-def check_finite(name: str, array: np.ndarray, columns: Sequence[str]) -> None:
-    """Checks that no number is NaN, infinite or too large to be squared.
+def check_predictions(predicted: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> None:
+    """Checks that there are predictions and that they are finite and can be squared.
 
     **Arguments:**
 
-    - `name`: the array's name in the message.
-    - `array`: float [N, len(columns)].
+    - `predicted`: float [N, len(columns)].
+    - `labels`: [N] or [N, len(columns)].
+    - `columns`: names of the predicted values, for the message.
 
-    **Raises:** `UserError` that names the first invalid number's face and column.
+    **Raises:** `UserError` if a number is invalid, `ValueError` if the shapes differ or N is 0.
     """
-    if array.ndim != 2 or array.shape[1] != len(columns):
-        raise ValueError(f"{name}: expected shape [N, {len(columns)}], got {array.shape}")
-    invalid = np.argwhere(~(np.abs(array) < MAX_MAGNITUDE))
-    if len(invalid):
-        row, column = invalid[0]
+    if predicted.shape != (len(labels), len(columns)) or not len(labels):
+        raise ValueError(
+            f"expected {len(columns)} predictions for each of at least one label, got shapes "
+            f"{predicted.shape} and {labels.shape}"
+        )
+    num_invalid = int(np.sum(~(np.abs(predicted) < MAX_MAGNITUDE)))
+    if num_invalid:
         raise UserError(
-            f"{name}: face {row + 1} of {len(array)}, {columns[column]}: {array[row, column]}, "
-            f"not a usable number ({len(invalid)} invalid numbers in total)"
+            f"{num_invalid:,} of {predicted.size:,} predictions of {', '.join(columns)} are not "
+            "usable numbers"
         )

@@ -8,10 +8,11 @@ with its mean confidence. In a perfectly calibrated model both are equal.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
-from affect_jax.metrics.base import Scorer, divide_or_nan
+from affect_jax.metrics.base import divide_or_nan
 
 NUM_BINS = 15
 
@@ -44,14 +45,16 @@ def compute_reliability_curve(labels: np.ndarray, probabilities: np.ndarray) -> 
     confidence, correct, bins = _assign_bins(labels, probabilities)
     count = np.bincount(bins, minlength=NUM_BINS)
     means = [
-        divide_or_nan(np.bincount(bins, column, minlength=NUM_BINS), count.astype(np.float64))
+        divide_or_nan(np.bincount(bins, column, minlength=NUM_BINS), count)
         for column in (confidence, correct)
     ]
     return ReliabilityCurve(np.linspace(0, 1, NUM_BINS + 1), means[0], means[1], count)
 
 
-def create_calibration_scorer(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
-    """Creates a scorer of `calibration_error`.
+def create_calibration_scorer(
+    labels: np.ndarray, probabilities: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Creates a function from weights [K, N] to the calibration error [K].
 
     It is the mean over faces of |accuracy - confidence| of their bin.
 
@@ -60,9 +63,9 @@ def create_calibration_scorer(labels: np.ndarray, probabilities: np.ndarray) -> 
     confidence, correct, bins = _assign_bins(labels, probabilities)
     gaps = correct - confidence
 
-    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def score(weights: np.ndarray) -> np.ndarray:
         sums = [np.bincount(bins, row * gaps, minlength=NUM_BINS) for row in weights]
-        return {"calibration_error": divide_or_nan(np.abs(sums).sum(axis=1), weights.sum(axis=1))}
+        return divide_or_nan(np.abs(sums).sum(axis=1), weights.sum(axis=1))
 
     return score
 

@@ -7,16 +7,21 @@ Guo et al. 2017 (calibration).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from affect_jax.core.errors import UserError
-from affect_jax.metrics import auc_scores, calibration, skew_normalization
-from affect_jax.metrics.base import Scorer, Scores, add_prefix, check_finite, divide_or_nan, nanmean
+from affect_jax.metrics import auc_scores, calibration, resampling
+from affect_jax.metrics.base import (
+    Scorer,
+    Scores,
+    check_predictions,
+    divide_or_nan,
+    nanmean,
+    summarize,
+)
 
 RULES = ("top1", "top2")
-PER_CLASS = ("precision", "recall", "f1")
 REASONS = {
     "precision": "no face is predicted as {0}",
     "recall": "no face is labelled {0}",
@@ -53,49 +58,29 @@ def score_categorical(
     - `draws`: number of draws for skew-normalised scores.
     - `seed`: random seed of the draws.
 
-    **Raises:** `UserError` if a label or probability is invalid; the message names the face.
+    **Raises:** `UserError` if a probability is not a finite number.
     """
-    if draws < 1:
-        raise ValueError(f"draws = {draws}: must be 1 or more")
     score = create_scorer(labels, probabilities, classes)
-    original = score(np.ones((1, len(labels))))
-    subsampled = skew_normalization.score_subsamples(score, np.asarray(labels), draws, seed)
-    scores = Scores()
-    for rule in RULES:
-        for skewness in ("original", "normalised"):
-            for name in original:
-                if name.startswith(rule):
-                    _add_score(scores, name, skewness, original, subsampled, classes)
-    return scores
+    drawn = resampling.score_samples(
+        score,
+        lambda numbers: resampling.subsample_classes(labels, numbers, seed),
+        draws,
+        len(labels),
+    )
+    samples = _insert_skewness(score(np.ones((1, len(labels)))), drawn)
+    means = {
+        name: [name.removesuffix("macro") + c for c in classes]
+        for name in samples
+        if name.endswith(".macro")
+    }
 
+    def explain(name: str) -> str:
+        _, _, metric, *subject = name.split(".", 3)
+        if name in means:
+            return "no class has this score"
+        return REASONS[metric].format(*subject)
 
-def _add_score(
-    scores: Scores,
-    name: str,
-    skewness: str,
-    original: dict,
-    subsampled: dict,
-    classes: Sequence[str],
-) -> None:
-    """Adds one score, with a reason if it is undefined and a count if it is a mean."""
-    rule, metric = name.split(".", 1)
-    full = f"{rule}.{skewness}.{metric}"
-    normalised = skewness == "normalised"
-    source = subsampled if normalised else original
-    defined = source[name][~np.isnan(source[name])]
-    metric, _, class_name = metric.partition(".")
-    scores.values[full] = float(defined.mean()) if len(defined) else float("nan")
-    if normalised:
-        scores.deviations[full] = float(defined.std()) if len(defined) else float("nan")
-    if class_name == "macro":
-        by_class = np.stack([source[f"{rule}.{metric}.{c}"] for c in classes])
-        counts = np.sum(~np.isnan(by_class), axis=0)
-        scores.counts[full] = (int(counts.min()), len(classes))
-    elif 0 < len(defined) < len(source[name]):
-        scores.counts[full] = (len(defined), len(source[name]))
-    if not len(defined):
-        reason = "no class has this score" if class_name == "macro" else REASONS[metric]
-        scores.reasons[full] = reason.format(class_name)
+    return summarize(samples, means, explain)
 
 
 def create_scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Scorer:
@@ -103,34 +88,32 @@ def create_scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequen
 
     **Arguments and raises:** as for `score_categorical`.
     """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
-    check_inputs(labels, probabilities, classes)
-    labels = labels.astype(np.int64)
-    num_classes = len(classes)
+    check_predictions(probabilities, labels, classes)
+    if not np.isin(labels, np.arange(len(classes))).all():
+        raise ValueError(f"labels must be in [0, {len(classes)}); pass annotated faces only")
     predicted = {
         "top1": predict_top1(probabilities),
         "top2": predict_top2(probabilities, labels),
     }
     area_scorers = [
-        auc_scores.create_area_scorer(probabilities[:, i], labels == i) for i in range(num_classes)
+        auc_scores.create_area_scorer(column, labels == i)
+        for i, column in enumerate(probabilities.T)
     ]
     score_calibration = calibration.create_calibration_scorer(labels, probabilities)
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
-        areas = [score_areas(weights) for score_areas in area_scorers]
-        area_scores: dict[str, np.ndarray] = {}
-        for place, name in enumerate(("auc", "auc_pr")):
-            by_class = [pair[place] for pair in areas]
-            area_scores |= {
-                f"{name}.{c}": array for c, array in zip(classes, by_class, strict=True)
-            }
-            area_scores[f"{name}.macro"] = nanmean(by_class)
+        auc, auc_pr = zip(*(score_areas(weights) for score_areas in area_scorers), strict=True)
         scores: dict[str, np.ndarray] = {}
         for rule in RULES:
-            matrices = confusion_matrices(labels, predicted[rule], num_classes, weights)
-            matrix_scores = score_confusion_matrices(matrices, classes)
-            scores |= add_prefix(matrix_scores | area_scores, rule)
-        return scores | add_prefix(score_calibration(weights), "top1")
+            confusion = confusion_matrices(labels, predicted[rule], len(classes), weights)
+            for name, array in _score_agreement(confusion).items():
+                scores[f"{rule}.{name}"] = array
+            by_class = {**_score_classes(confusion), "auc": auc, "auc_pr": auc_pr}
+            for name, arrays in by_class.items():
+                for class_name, array in zip(classes, arrays, strict=True):
+                    scores[f"{rule}.{name}.{class_name}"] = array
+                scores[f"{rule}.{name}.macro"] = nanmean(arrays)
+        return scores | {"top1.calibration_error": score_calibration(weights)}
 
     return score
 
@@ -141,40 +124,30 @@ def create_bootstrap_scorer(
     """Creates a scorer for bootstrap weights, with the score names of `score_categorical`.
 
     Skew-normalised scores are computed by weighting classes equally; see
-    `skew_normalization.balance_weights`.
+    `resampling.balance_weights`.
 
     **Arguments and raises:** as for `score_categorical`.
     """
     score = create_scorer(labels, probabilities, classes)
-    labels = np.asarray(labels)
 
     def score_both(weights: np.ndarray) -> dict[str, np.ndarray]:
-        scores: dict[str, np.ndarray] = {}
-        balanced = skew_normalization.balance_weights(labels, weights)
-        for skewness, class_weights in (("original", weights), ("normalised", balanced)):
-            for name, array in score(class_weights).items():
-                rule, metric = name.split(".", 1)
-                scores[f"{rule}.{skewness}.{metric}"] = array
-        return scores
+        balanced = resampling.balance_weights(labels, weights)
+        return _insert_skewness(score(weights), score(balanced))
 
     return score_both
 
 
-def check_inputs(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:
-    """Checks that labels are class ids and that each face has one finite probability per class."""
-    check_finite("probabilities", probabilities, classes)
-    if labels.shape != (len(probabilities),) or not len(labels):
-        raise ValueError(
-            f"expected one label per face and at least one face, got labels of shape "
-            f"{labels.shape} for {len(probabilities)} faces"
-        )
-    valid = np.isin(labels, np.arange(len(classes)))
-    if not valid.all():
-        row = int(np.argmin(valid))
-        raise UserError(
-            f"labels: face {row + 1} of {len(labels)}: label {labels[row]} is not in "
-            f"[0, {len(classes)}); pass annotated faces only"
-        )
+def _insert_skewness(
+    original: Mapping[str, np.ndarray], normalised: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Joins both kinds of scores: `top1.f1` becomes `top1.original.f1`, `top1.normalised.f1`."""
+    joined = {}
+    for rule in RULES:
+        for skewness, scores in (("original", original), ("normalised", normalised)):
+            for name, array in scores.items():
+                if name.startswith(f"{rule}."):
+                    joined[name.replace(".", f".{skewness}.", 1)] = array
+    return joined
 
 
 def predict_top1(probabilities: np.ndarray) -> np.ndarray:
@@ -225,45 +198,36 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
     return confusion_matrices(labels, predicted, num_classes, ones)[0].astype(np.int64)
 
 
-def score_confusion_matrices(
-    confusion: np.ndarray, classes: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Computes accuracy, kappa and alpha, and precision, recall and F1 per class and macro.
+def _score_classes(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes scores of every class, float64 [C, K], from confusion matrices [K, C, C].
 
-    `kappa` is Cohen's, `alpha` is Krippendorff's.
-
-    **Arguments:**
-
-    - `confusion`: float64 [K, C, C].
-    - `classes`: the C class names.
-
-    **Returns:**
-
-    Named arrays [K]. A class's recall is NaN if no face has its label, its precision if no face is
-    predicted as it, its F1 if both are the case. Macro scores are means over the classes for which
-    the score is defined. `kappa` and `alpha` are NaN if all labels and predictions are the same
-    class.
+    A class's recall is NaN if no face has its label, its precision if no face is predicted as it,
+    its F1 if both are the case.
     """
-    total = confusion.sum(axis=(1, 2))
-    correct = np.diagonal(confusion, axis1=1, axis2=2)  # [K, C]
-    labelled, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
-    by_class = {
+    correct = np.diagonal(confusion, axis1=1, axis2=2).T
+    labelled, predicted = confusion.sum(axis=2).T, confusion.sum(axis=1).T
+    return {
         "precision": divide_or_nan(correct, predicted),
         "recall": divide_or_nan(correct, labelled),
         "f1": divide_or_nan(2 * correct, labelled + predicted),
     }
-    num_agreed = correct.sum(axis=1)
+
+
+def _score_agreement(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes accuracy, Cohen's kappa and Krippendorff's alpha, [K], from matrices [K, C, C].
+
+    Kappa and alpha are NaN if all labels and predictions are the same class.
+    """
+    total = confusion.sum(axis=(1, 2))
+    labelled, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
+    num_agreed = np.trace(confusion, axis1=1, axis2=2)
     chance_agreed = np.sum(labelled * predicted, axis=1)  # multiplied by total
     # Nominal alpha of two raters: `num_ratings` ratings in total, `class_ratings` of each class.
     num_ratings, class_ratings = 2 * total, labelled + predicted
     num_disagreed = 2 * (total - num_agreed)
     differing_pairs = num_ratings**2 - np.sum(class_ratings**2, axis=1)
-    scores = {
+    return {
         "accuracy": divide_or_nan(num_agreed, total),
         "kappa": divide_or_nan(total * num_agreed - chance_agreed, total**2 - chance_agreed),
         "alpha": 1 - divide_or_nan((num_ratings - 1) * num_disagreed, differing_pairs),
     }
-    for name in PER_CLASS:
-        scores |= {f"{name}.{c}": by_class[name][:, i] for i, c in enumerate(classes)}
-        scores[f"{name}.macro"] = nanmean(list(by_class[name].T))
-    return scores

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from affect_jax.core.labels import AXES
-from affect_jax.metrics.base import Scorer, Scores, check_finite, divide_or_nan, nanmean
+from affect_jax.metrics.base import (
+    Scorer,
+    Scores,
+    check_predictions,
+    divide_or_nan,
+    nanmean,
+    summarize,
+)
 
 METRICS = ("rmse", "mae", "corr", "sagr", "ccc")
 REASONS = {
@@ -36,21 +43,22 @@ def score_dimensional(
     - `expression`: int [N], -1 if unlabelled. If None, no scores per expression are computed.
     - `classes`: names of the expressions.
 
-    **Raises:** `UserError` if a number is NaN or infinite; the message names the face.
+    **Raises:** `UserError` if a prediction is not a finite number.
     """
-    score = create_scorer(labels, predicted, expression, classes)
-    scores = Scores({name: float(a[0]) for name, a in score(np.ones((1, len(labels)))).items()})
-    for name, value in scores.values.items():
-        axis, metric, *within = name.split(".", 2)  # a class's name may have dots
-        if np.isnan(value):
-            empty = within and not np.any(np.asarray(expression) == list(classes).index(within[0]))
-            no_face = f"no face is labelled {within[0]}" if within else ""
-            scores.reasons[name] = no_face if empty else REASONS[metric]
-        elif axis == "mean":
-            parts = [".".join((axis, metric, *within)) for axis in AXES]
-            defined = sum(not np.isnan(scores.values[part]) for part in parts)
-            scores.counts[name] = (defined, len(AXES))
-    return scores
+    samples = create_scorer(labels, predicted, expression, classes)(np.ones((1, len(labels))))
+    means = {
+        name: [name.replace("mean", axis, 1) for axis in AXES]
+        for name in samples
+        if name.startswith("mean.")
+    }
+
+    def explain(name: str) -> str:
+        _, metric, *within = name.split(".", 2)  # a class's name may have dots
+        if within and list(classes).index(within[0]) not in np.asarray(expression):
+            return f"no face is labelled {within[0]}"
+        return REASONS[metric]
+
+    return summarize(samples, means, explain)
 
 
 def create_scorer(
@@ -63,16 +71,9 @@ def create_scorer(
 
     **Arguments and raises:** as for `score_dimensional`.
     """
-    labels, predicted = np.asarray(labels, np.float64), np.asarray(predicted, np.float64)
-    check_finite("labels", labels, AXES)
-    check_finite("predictions", predicted, AXES)
-    if len(labels) != len(predicted) or not len(labels):
-        raise ValueError(
-            f"expected one label per prediction and at least one face, got {len(labels)} labels "
-            f"and {len(predicted)} predictions"
-        )
+    check_predictions(predicted, labels, AXES)
     groups = [("", np.arange(len(labels)))]
-    if expression is not None and np.any(np.asarray(expression) >= 0):
+    if expression is not None and np.any(expression >= 0):
         groups += [(f".{c}", np.flatnonzero(expression == i)) for i, c in enumerate(classes)]
     columns = [
         np.concatenate([_moment_columns(labels[rows, i], predicted[rows, i]) for i in range(2)], 1)
@@ -83,13 +84,11 @@ def create_scorer(
         scores: dict[str, np.ndarray] = {}
         weights = weights.astype(np.float64)  # a product of mixed types does not use BLAS
         for (suffix, rows), group_columns in zip(groups, columns, strict=True):
-            selected = weights if len(rows) == len(labels) else np.take(weights, rows, axis=1)
-            sums = np.split(selected @ group_columns, 2, axis=1)
+            sums = np.split(np.take(weights, rows, axis=1) @ group_columns, 2, axis=1)
             axes = {axis: _scores_from_sums(part) for axis, part in zip(AXES, sums, strict=True)}
             axes["mean"] = {name: nanmean([axes[axis][name] for axis in AXES]) for name in METRICS}
-            scores |= {
-                f"{axis}.{name}{suffix}": axes[axis][name] for axis in axes for name in METRICS
-            }
+            for axis, axis_scores in axes.items():
+                scores |= {f"{axis}.{name}{suffix}": axis_scores[name] for name in METRICS}
         return scores
 
     return score

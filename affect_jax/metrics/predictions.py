@@ -15,22 +15,23 @@ silently wrong.
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow
-import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.labels import AXES, EXPRESSIONS
+from affect_jax.core.paths import write_atomically
 from affect_jax.metrics.base import MAX_MAGNITUDE
 
-MAX_BYTES = 4 << 30  # a larger file is not a predictions table
 EMPTY_CELLS = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
-"""CSV cells that count as missing numbers."""
+"""Texts that count as missing numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,36 +82,32 @@ def to_table(predictions: Predictions) -> pyarrow.Table:
     if predictions.probabilities is not None:
         for name, column in zip(predictions.classes, predictions.probabilities.T, strict=True):
             columns[f"p_{name}"] = pyarrow.array(column)
-    axes_predicted, units_predicted = (
-        predictions.valence_arousal_predicted,
-        predictions.action_units_predicted,
+    _add_column_pairs(
+        columns, AXES, predictions.valence_arousal, predictions.valence_arousal_predicted
     )
-    if axes_predicted is not None:
-        _add_column_pairs(columns, AXES, predictions.valence_arousal, axes_predicted)
-    if units_predicted is not None:
-        names = tuple(f"AU{unit}" for unit in predictions.units)
-        _add_column_pairs(columns, names, predictions.action_units, units_predicted)
+    names = [f"AU{unit}" for unit in predictions.units]
+    _add_column_pairs(columns, names, predictions.action_units, predictions.action_units_predicted)
     return pyarrow.table(columns)
 
 
 def _add_column_pairs(
-    columns: dict, names: tuple[str, ...], labels: np.ndarray | None, predicted: np.ndarray
+    columns: dict,
+    names: Sequence[str],
+    labels: np.ndarray | None,
+    predicted: np.ndarray | None,
 ) -> None:
+    if labels is None or predicted is None:
+        return
     for i, name in enumerate(names):
-        if labels is not None:
-            columns[name] = pyarrow.array(labels[:, i], mask=np.isnan(labels[:, i]))
+        columns[name] = pyarrow.array(labels[:, i], mask=np.isnan(labels[:, i]))
         columns[f"{name}_predicted"] = pyarrow.array(predicted[:, i])
 
 
 def write_predictions(predictions: Predictions, path: pathlib.Path) -> None:
     """Writes `.csv` or `.parquet` by the file name's suffix, atomically."""
-    table = to_table(predictions)
-    partial = path.with_name(path.name + ".partial")
-    if path.suffix == ".csv":
-        pyarrow.csv.write_csv(table, partial)
-    else:
-        pyarrow.parquet.write_table(table, partial)
-    partial.replace(path)
+    write = pyarrow.csv.write_csv if path.suffix == ".csv" else pyarrow.parquet.write_table
+    with write_atomically(path) as partial:
+        write(to_table(predictions), partial)
 
 
 def read_predictions(path: pathlib.Path) -> Predictions:
@@ -122,8 +119,6 @@ def read_predictions(path: pathlib.Path) -> Predictions:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a predictions table")
-    if path.stat().st_size > MAX_BYTES:
-        raise UserError(f"{path}: larger than 4 GiB, so it is not a predictions table")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{path}: unknown file type; predictions are read from .parquet or .csv")
@@ -135,7 +130,7 @@ def read_predictions(path: pathlib.Path) -> Predictions:
     return from_table(table, str(path))
 
 
-def _read_csv(path: pathlib.Path) -> pyarrow.Table:
+def read_csv(path: pathlib.Path) -> pyarrow.Table:
     """Reads all columns as text, because inferred types depend on the first rows (007 is not 7)."""
     with pyarrow.csv.open_csv(path) as start:
         names = start.schema.names
@@ -149,7 +144,7 @@ def _read_parquet(path: pathlib.Path) -> pyarrow.Table:
         return file.read()
 
 
-READERS = {".csv": _read_csv, ".parquet": _read_parquet}
+READERS = {".csv": read_csv, ".parquet": _read_parquet}
 
 
 def from_table(table: pyarrow.Table, source: str) -> Predictions:
@@ -162,59 +157,43 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
     **Raises:** as `read_predictions`.
     """
     columns = table.column_names
-    repeated = sorted({column for column in columns if columns.count(column) > 1})
-    if repeated:
-        raise UserError(f"{source}: duplicate column {repeated[0]!r}")
-    classes = tuple(column[2:] for column in columns if column.startswith("p_"))
-    units = [re.fullmatch(r"AU([1-9]\d*)_predicted", column) for column in columns]
-    unit_numbers = tuple(int(unit[1]) for unit in units if unit)
-    has_axes = any(f"{axis}_predicted" in columns for axis in AXES)
     _check_spelling(columns, source)
-    if not (classes or unit_numbers or has_axes):
+    classes = tuple(column[2:] for column in columns if column.startswith("p_"))
+    matches = [re.fullmatch(r"AU([1-9]\d*)_predicted", column) for column in columns]
+    units = tuple(int(match[1]) for match in matches if match)
+    has_axes = any(f"{axis}_predicted" in columns for axis in AXES)
+    if not (classes or units or has_axes):
         separator = next((c for c in ";\t" if len(columns) == 1 and c in columns[0]), "")
         hint = f"; the separator is {separator!r}, use commas" if separator else ""
         raise UserError(
             f"{source}: no predictions; add p_<class> columns, valence_predicted and "
             f"arousal_predicted, or AU<n>_predicted. Columns: {', '.join(columns)[:80]}{hint}"
         )
-    ids = _read_ids(table, source)
-    expression = probabilities = None
+    arrays: dict[str, np.ndarray] = {"id": read_ids(table, source)}
     if classes:
         _check_classes(classes, source)
-        probabilities = np.stack([_read_numbers(table, f"p_{c}", source) for c in classes], axis=1)
-        _check_probabilities(probabilities, ids, classes, source)
-        expression = _read_expressions(table, len(classes), source)
-    elif "expression" in columns:
-        classes = EXPRESSIONS[:8]
-        expression = _read_expressions(table, len(classes), source)
-    valence_arousal = action_units = action_units_predicted = valence_arousal_predicted = None
+        arrays["probabilities"] = _read_columns(table, [f"p_{c}" for c in classes], source)
+        _check_probabilities(arrays["probabilities"], arrays["id"], classes, source)
+    if classes or "expression" in columns:
+        classes = classes or EXPRESSIONS[:8]
+        arrays["expression"] = _read_expressions(table, len(classes), source)
     if has_axes:
-        valence_arousal = _read_columns(table, AXES, source, allow_empty=True, low=-1)
-        valence_arousal_predicted = _read_columns(
-            table, [f"{axis}_predicted" for axis in AXES], source
-        )
-    if unit_numbers:
-        names = [f"AU{number}" for number in unit_numbers]
-        action_units = _read_columns(table, names, source, allow_empty=True, low=0)
-        action_units_predicted = _read_columns(
-            table, [f"{unit}_predicted" for unit in names], source, low=0
-        )
-    return Predictions(
-        ids,
-        classes,
-        expression,
-        probabilities,
-        valence_arousal,
-        valence_arousal_predicted,
-        unit_numbers,
-        action_units,
-        action_units_predicted,
-    )
+        predicted = [f"{axis}_predicted" for axis in AXES]
+        arrays["valence_arousal"] = _read_columns(table, AXES, source, allow_empty=True, low=-1)
+        arrays["valence_arousal_predicted"] = _read_columns(table, predicted, source)
+    if units:
+        names = [f"AU{unit}" for unit in units]
+        predicted = [f"{name}_predicted" for name in names]
+        arrays["action_units"] = _read_columns(table, names, source, allow_empty=True, low=0)
+        arrays["action_units_predicted"] = _read_columns(table, predicted, source, low=0)
+    return Predictions(classes=classes, units=units, **arrays)
 
 
-def _get_column(table: pyarrow.Table, column: str, source: str) -> pyarrow.ChunkedArray:
-    if column not in table.column_names:
-        raise UserError(f"{source}: column {column!r} is missing")
+def get_column(table: pyarrow.Table, column: str, source: str) -> pyarrow.ChunkedArray:
+    """Returns a column; raises `UserError` if it is missing or there are several."""
+    count = table.column_names.count(column)
+    if count != 1:
+        raise UserError(f"{source}: column {column!r} is {'duplicate' if count else 'missing'}")
     return table[column]
 
 
@@ -235,20 +214,18 @@ def _check_classes(classes: tuple[str, ...], source: str) -> None:
     """Raises if one of AffectNet's classes is not at the position of its id."""
     if len(classes) == 1:
         raise UserError(f"{source}: p_{classes[0]} is the only class; at least two are needed")
-    ids = [EXPRESSIONS.index(class_name) for class_name in classes if class_name in EXPRESSIONS]
     for label, class_name in enumerate(classes):
         if class_name in EXPRESSIONS and EXPRESSIONS.index(class_name) != label:
-            if len(ids) == len(classes) and ids == sorted(ids):
-                raise UserError(f"{source}: column 'p_{EXPRESSIONS[label]}' is missing")
             raise UserError(
                 f"{source}: column 'p_{class_name}' is at the position of label {label}, but "
-                f"{class_name} is label {EXPRESSIONS.index(class_name)}; order the p_ columns: "
-                f"p_{', p_'.join(EXPRESSIONS[:8])}"
+                f"{class_name} is label {EXPRESSIONS.index(class_name)}; write all p_ columns in "
+                f"this order: p_{', p_'.join(EXPRESSIONS[:8])}"
             )
 
 
-def _read_ids(table: pyarrow.Table, source: str) -> np.ndarray:
-    values = _get_column(table, "id", source).to_pylist()
+def read_ids(table: pyarrow.Table, source: str) -> np.ndarray:
+    """Reads the column `id`, str [N]; raises `UserError` if an id is missing or repeated."""
+    values = get_column(table, "id", source).to_pylist()
     if not values:
         raise UserError(f"{source}: no rows")
     empty = [row for row, value in enumerate(values) if value is None or value == ""]
@@ -263,101 +240,111 @@ def _read_ids(table: pyarrow.Table, source: str) -> np.ndarray:
     return ids
 
 
-def _read_numbers(
-    table: pyarrow.Table, column: str, source: str, allow_empty: bool = False
+def _read_columns(
+    table: pyarrow.Table,
+    columns: Sequence[str],
+    source: str,
+    *,
+    allow_empty: bool = False,
+    low: float = -math.inf,
 ) -> np.ndarray:
-    """Reads a column as float64 [N]; empty cells become NaN if allowed."""
-    values = _get_column(table, column, source)
+    """Reads columns as float64 [N, len(columns)], see `_read_numbers`."""
+    arrays = [
+        _read_numbers(table, column, source, allow_empty=allow_empty, low=low) for column in columns
+    ]
+    return np.stack(arrays, axis=1)
+
+
+def _read_numbers(
+    table: pyarrow.Table,
+    column: str,
+    source: str,
+    *,
+    allow_empty: bool = False,
+    low: float = -math.inf,
+) -> np.ndarray:
+    """Reads a column as float64 [N]; empty cells become NaN.
+
+    **Arguments:**
+
+    - `allow_empty`: whether cells may be empty.
+    - `low`: if finite, numbers must be in [low, 1].
+    """
+    values = get_column(table, column, source)
     if pyarrow.types.is_string(values.type):  # from a CSV
-        values = _parse_numbers(values, column, source)
-    try:
-        values = values.cast(pyarrow.float64())
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
-        line = first_line(error)
-        raise UserError(
-            f"{source}: column {column!r} has a value that is not a number: {line}"
-        ) from error
-    array = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    invalid = np.flatnonzero(~(np.abs(array) < MAX_MAGNITUDE) & ~(allow_empty & np.isnan(array)))
-    if len(invalid):
-        row = int(invalid[0])
-        problem = f"{array[row]}, not a usable number" if values[row].is_valid else "empty"
-        raise UserError(f"{source}: column {column!r}, row {row + 1}: {problem}")
+        array = _parse_numbers(values.to_pylist(), column, source)
+    else:
+        try:
+            array = values.cast(pyarrow.float64()).to_numpy(zero_copy_only=False)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
+            line = first_line(error)
+            raise UserError(
+                f"{source}: column {column!r} has a value that is not a number: {line}"
+            ) from error
+    empty = np.isnan(array)
+    if not allow_empty:
+        _check_rows(~empty, column, source, lambda row: "empty or not a number")
+    usable = empty | (np.abs(array) < MAX_MAGNITUDE)
+    _check_rows(usable, column, source, lambda row: f"{array[row]}, not a usable number")
+    if math.isfinite(low):
+        hint = "; leave the cell empty if there is no label" if allow_empty else ""
+        inside = empty | ((array >= low) & (array <= 1))
+        _check_rows(
+            inside, column, source, lambda row: f"{array[row]:g} is outside [{low:g}, 1]{hint}"
+        )
     return array
 
 
-def _parse_numbers(texts: pyarrow.ChunkedArray, column: str, source: str) -> pyarrow.ChunkedArray:
-    """Parses the numbers of a text column; cells in `EMPTY_CELLS` become null."""
-    call = pyarrow.compute.call_function
-    texts = call("utf8_trim_whitespace", [texts])
-    options = pyarrow.compute.SetLookupOptions(pyarrow.array(EMPTY_CELLS))
-    missing = call("is_in", [texts], options)
-    texts = call("if_else", [missing, pyarrow.scalar(None, pyarrow.string()), texts])
-    try:
-        return texts.cast(pyarrow.float64())
-    except pyarrow.ArrowInvalid:
-        cells = enumerate(texts.to_pylist())
-        row, text = next((i, cell) for i, cell in cells if not _is_number_or_null(cell))
-        problem = "unknown label" if column == "expression" else "not a number:"
-        hint = "; use its number" if text in EXPRESSIONS else ""
-        raise UserError(
-            f"{source}: column {column!r}, row {row + 1}: {problem} {text[:40]!r}{hint}"
-        ) from None
+def _check_rows(
+    valid: np.ndarray, column: str, source: str, describe: Callable[[int], str]
+) -> None:
+    """Raises an error that describes the first row that is not valid."""
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise UserError(f"{source}: column {column!r}, row {row + 1}: {describe(row)}")
 
 
-def _is_number_or_null(text: str | None) -> bool:
-    """Whether Arrow parses a text as a number, or it is null."""
-    try:
-        pyarrow.scalar(text, pyarrow.string()).cast(pyarrow.float64())
-    except pyarrow.ArrowInvalid:
-        return False
-    return True
-
-
-def _read_columns(
-    table, columns, source: str, allow_empty: bool = False, low: float = -np.inf
-) -> np.ndarray:
-    arrays = []
-    for column in columns:
-        array = _read_numbers(table, column, source, allow_empty)
-        outside = np.flatnonzero((array < low) | (array > 1)) if np.isfinite(low) else []
-        if len(outside):
-            row = outside[0]
-            hint = "; leave the cell empty if there is no label" if allow_empty else ""
+def _parse_numbers(cells: Sequence[str | None], column: str, source: str) -> np.ndarray:
+    """Parses text cells to float64 [N]; those in `EMPTY_CELLS` become NaN."""
+    numbers = np.full(len(cells), np.nan)
+    for row, cell in enumerate(cells):
+        text = (cell or "").strip()
+        if text in EMPTY_CELLS:
+            continue
+        try:
+            numbers[row] = float(text)
+        except ValueError:
+            problem = "unknown label" if column == "expression" else "not a number:"
+            hint = "; use its number" if text in EXPRESSIONS else ""
             raise UserError(
-                f"{source}: column {column!r}, row {row + 1}: {array[row]:g} is outside "
-                f"[{low:g}, 1]{hint}"
-            )
-        arrays.append(array)
-    return np.stack(arrays, axis=1)
+                f"{source}: column {column!r}, row {row + 1}: {problem} {text[:40]!r}{hint}"
+            ) from None
+    return numbers
 
 
 def _read_expressions(table: pyarrow.Table, num_classes: int, source: str) -> np.ndarray:
     values = _read_numbers(table, "expression", source, allow_empty=True)
-    labels = np.where(np.isnan(values), -1, values)
-    invalid = np.flatnonzero((labels != np.round(labels)) | (labels < -1) | (labels >= num_classes))
-    if len(invalid):
-        raise UserError(
-            f"{source}: column 'expression', row {invalid[0] + 1}: unknown label "
-            f"{values[invalid[0]]:g}; labels are 0 to {num_classes - 1}, or empty"
-        )
-    return labels.astype(np.int64)
+    valid = np.isnan(values) | np.isin(values, np.arange(num_classes))
+    _check_rows(
+        valid,
+        "expression",
+        source,
+        lambda row: f"unknown label {values[row]:g}; labels are 0 to {num_classes - 1}, or empty",
+    )
+    return np.where(np.isnan(values), -1, values).astype(np.int64)
 
 
 def _check_probabilities(
     probabilities: np.ndarray, ids: np.ndarray, classes: tuple[str, ...], source: str
 ) -> None:
     sums = probabilities.sum(axis=1)
-    negative = probabilities.min(axis=1) < 0
-    invalid = np.flatnonzero((np.abs(sums - 1) > 1e-3) | negative)
-    if len(invalid):
-        row = invalid[0]
-        smallest = int(probabilities[row].argmin())
-        problem = (
-            f"p_{classes[smallest]} is {probabilities[row, smallest]:g}"
-            if negative[row]
-            else f"p_{', p_'.join(classes)} sum to {sums[row]:.4f}"
-        )
+    valid = (np.abs(sums - 1) <= 1e-3) & (probabilities.min(axis=1) >= 0)
+    if not valid.all():
+        row = int(np.argmin(valid))
+        lowest = int(probabilities[row].argmin())
+        problem = f"p_{', p_'.join(classes)} sum to {sums[row]:.4f}"
+        if probabilities[row, lowest] < 0:
+            problem = f"p_{classes[lowest]} is {probabilities[row, lowest]:g}"
         raise UserError(
             f"{source}: row {row + 1} (id {ids[row]}): probabilities must be 0 or more and sum to "
             f"1; {problem}"

@@ -6,24 +6,24 @@ code scores predictions of any model.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
 import math
 import pathlib
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tabulate
 
 from affect_jax.core.errors import UserError
+from affect_jax.core.paths import write_atomically
 from affect_jax.core.registry import describe_unknown_name
 from affect_jax.core.version import __version__
 from affect_jax.facs.action_units import UNITS
-from affect_jax.metrics import action_units, categorical, confidence_intervals, dimensional
-from affect_jax.metrics.base import Scorer, Scores, add_prefix
+from affect_jax.metrics import action_units, categorical, dimensional, resampling
+from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import Predictions
 
 HEADLINES = (
@@ -48,22 +48,24 @@ HEADLINES = (
 """Names of the headline scores, in display order; a model has those of its heads."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _ScoredModel:
-    """One model of a predictions table.
+MULTITASK_PARTS = (
+    "dimensional.mean.ccc",
+    "categorical.top1.original.f1.macro",
+    "action_units.mean.f1",
+)
+"""Terms of the multi-task score, as in the ABAW challenges (Kollias 2022)."""
 
-    **Arguments:**
-
-    - `prefix`: the prefix of its score names.
-    - `rows`: the rows of its annotated faces.
-    - `score`: a function from draws and seed to the scores.
-    - `create_bootstrap_scorer`: creates a scorer of bootstrap samples of `rows`.
-    """
-
-    prefix: str
-    rows: np.ndarray
-    score: Callable[[int, int], Scores]
-    create_bootstrap_scorer: Callable[[], Scorer]
+SCORE_FUNCTIONS = {
+    "categorical": categorical.score_categorical,
+    "dimensional": dimensional.score_dimensional,
+    "action_units": action_units.score_action_units,
+}
+BOOTSTRAP_SCORERS = {
+    "categorical": categorical.create_bootstrap_scorer,
+    "dimensional": dimensional.create_scorer,
+    "action_units": action_units.create_scorer,
+}
+"""By model, which is also the prefix of its scores: what computes them from `_select_inputs`."""
 
 
 def score(
@@ -71,83 +73,129 @@ def score(
 ) -> Scores:
     """Computes all scores of all models in the table, each on its annotated faces only.
 
+    If a table has at least two of `MULTITASK_PARTS`, their sum is the score `multitask`.
+
     **Arguments:**
 
     - `predictions`: the predictions and labels.
     - `draws`: number of draws for skew-normalised scores.
     - `seed`: random seed of the draws and the bootstrap.
-    - `bootstrap`: number of bootstrap samples for the 95 % intervals
-      (`confidence_intervals.REPLICATES` are enough). If 0, no intervals are computed.
+    - `bootstrap`: number of bootstrap samples for the 95 % intervals (`resampling.REPLICATES` are
+      enough). If 0, no intervals are computed.
 
     **Returns:** scores, named as in `scores.json`: `categorical.top1.original.f1.macro`, ...
 
-    **Raises:** `UserError` if a prediction is not a finite number; the message names the face.
+    **Raises:** `UserError` if a prediction is not a finite number.
     """
-    models = _select_models(predictions)
-    scores = [model.score(draws, seed).with_prefix(model.prefix) for model in models]
-    result = _add_multitask_score(Scores.merge(scores))
-    if bootstrap and models:
-        sampled = confidence_intervals.bootstrap_scores(
-            _create_joint_scorer(models), len(predictions), replicates=bootstrap, seed=seed
-        )
-        result.intervals.update(confidence_intervals.compute_intervals(result.values, sampled))
-    return result
+    scores = Scores()
+    for model, (_, inputs) in _select_inputs(predictions).items():
+        options = {"draws": draws, "seed": seed} if model == "categorical" else {}
+        scores.update(SCORE_FUNCTIONS[model](*inputs, **options), prefix=model)
+    parts = [name for name in MULTITASK_PARTS if name in scores.values]
+    if len(parts) > 1:
+        scores.values["multitask"] = sum(scores.values[name] for name in parts)
+        scores.counts["multitask"] = (len(parts), len(MULTITASK_PARTS))
+        undefined = [name for name in parts if name in scores.reasons]
+        if undefined:
+            scores.reasons["multitask"] = f"{undefined[0]} is undefined"
+    if bootstrap and scores.values:
+        sampled = _bootstrap(predictions, bootstrap, seed)
+        scores.intervals.update(resampling.compute_intervals(scores.values, sampled))
+    return scores
 
 
-def list_score_names(heads: Sequence[str], classes: Sequence[str]) -> set[str]:
-    """Lists the names of all scores of a model with these heads, on fully labelled faces."""
-    num_classes, units = len(classes), tuple(UNITS)
-    columns: dict[str, Any] = {"id": np.arange(num_classes).astype(str), "classes": tuple(classes)}
-    columns["expression"] = np.arange(num_classes)
-    if "expression" in heads:
-        columns["probabilities"] = np.full((num_classes, num_classes), 1 / num_classes)
-    if "valence_arousal" in heads:
-        zeros = np.zeros((num_classes, 2))
-        columns["valence_arousal"] = columns["valence_arousal_predicted"] = zeros
-    if "action_units" in heads:
-        zeros = np.zeros((num_classes, len(units)))
-        columns["units"] = units
-        columns["action_units"] = columns["action_units_predicted"] = zeros
-    return set(score(Predictions(**columns), draws=1).values)
+def _select_inputs(predictions: Predictions) -> dict[str, tuple[np.ndarray, tuple[Any, ...]]]:
+    """Selects the models with labels and predictions, and their annotated faces.
+
+    **Returns:** by model, the rows of these faces and the arguments of its score function.
+    """
+    selected: dict[str, tuple[np.ndarray, tuple[Any, ...]]] = {}
+    expression, classes = predictions.expression, predictions.classes
+    probabilities = predictions.probabilities
+    if probabilities is not None and expression is not None and (expression >= 0).any():
+        rows = np.flatnonzero(expression >= 0)
+        selected["categorical"] = rows, (expression[rows], probabilities[rows], classes)
+    labels, predicted = predictions.valence_arousal, predictions.valence_arousal_predicted
+    if predicted is not None and labels is not None and np.isfinite(labels).all(axis=1).any():
+        rows = np.flatnonzero(np.isfinite(labels).all(axis=1))
+        groups = None if expression is None else expression[rows]
+        selected["dimensional"] = rows, (labels[rows], predicted[rows], groups, classes)
+    labels, predicted = predictions.action_units, predictions.action_units_predicted
+    if predicted is not None and labels is not None and np.isfinite(labels).any():
+        rows = np.arange(len(predictions))  # units of a face may lack labels
+        selected["action_units"] = rows, (labels, predicted, predictions.units)
+    return selected
+
+
+def _bootstrap(predictions: Predictions, replicates: int, seed: int) -> dict[str, np.ndarray]:
+    """Computes the scores of bootstrap samples of all faces: float64 [replicates] by name.
+
+    All models are scored on the same samples.
+    """
+    scorers = {
+        model: (rows, BOOTSTRAP_SCORERS[model](*inputs))
+        for model, (rows, inputs) in _select_inputs(predictions).items()
+    }
+
+    def score_models(weights: np.ndarray) -> dict[str, np.ndarray]:
+        scores: dict[str, np.ndarray] = {}
+        for model, (rows, scorer) in scorers.items():
+            for name, array in scorer(np.take(weights, rows, axis=1)).items():
+                scores[f"{model}.{name}"] = array
+        parts = [scores[name] for name in MULTITASK_PARTS if name in scores]
+        return scores | {"multitask": np.sum(parts, axis=0)}
+
+    return resampling.bootstrap_scores(
+        score_models, len(predictions), replicates=replicates, seed=seed
+    )
 
 
 def validate_score_name(name: str, heads: Sequence[str], classes: Sequence[str]) -> str | None:
     """Checks a score name, with or without a leading `-`, for a model with these heads.
 
-    **Returns:** an error message, or None if the model has this score.
+    **Returns:** an error message, or None if the model has this score on fully labelled faces.
     """
-    names = list_score_names(heads, classes)
+    count = len(classes)
+    probabilities = np.full((count, count), 1 / count)
+    axes, units = np.zeros((count, 2)), np.zeros((count, len(UNITS)))
+    table = Predictions(
+        id=np.arange(count).astype(str),
+        classes=tuple(classes),
+        expression=np.arange(count),
+        probabilities=probabilities if "expression" in heads else None,
+        valence_arousal=axes,
+        valence_arousal_predicted=axes if "valence_arousal" in heads else None,
+        units=tuple(UNITS),
+        action_units=units,
+        action_units_predicted=units if "action_units" in heads else None,
+    )
+    names = score(table, draws=1).values
     if name.removeprefix("-") in names:
         return None
-    return describe_unknown_name(name, [headline for headline in HEADLINES if headline in names])
+    return describe_unknown_name(name, select_headlines(Scores(names)))
 
 
 def describe_unscored(predictions: Predictions) -> list[str]:
     """Describes the predictions that no score uses because labels are missing, one per message."""
+    scored = _select_inputs(predictions)
     messages = []
-    expression = _labels_or_nan(predictions.expression)
-    if predictions.probabilities is not None and not np.any(expression >= 0):
+    if predictions.probabilities is not None and "categorical" not in scored:
         messages.append("expressions: no face has a label")
-    if predictions.valence_arousal_predicted is not None:
-        annotated = np.isfinite(_labels_or_nan(predictions.valence_arousal, 2))
-        if not annotated.all(axis=1).any():
+    axes, units = predictions.valence_arousal, predictions.action_units
+    if predictions.valence_arousal_predicted is not None and axes is not None:
+        num_partial = np.isfinite(axes).any(axis=1).sum() - np.isfinite(axes).all(axis=1).sum()
+        if "dimensional" not in scored:
             messages.append("valence and arousal: no face has labels of both")
-        elif num_partial := int((annotated.any(axis=1) & ~annotated.all(axis=1)).sum()):
+        elif num_partial:
             messages.append(
                 f"valence and arousal of {num_partial:,} faces with only one of the two labels"
             )
-    if predictions.action_units_predicted is not None:
-        labels = _labels_or_nan(predictions.action_units, len(predictions.units)).T
-        pairs = zip(predictions.units, labels, strict=True)
-        names = [f"AU{unit}" for unit, unit_labels in pairs if not np.isfinite(unit_labels).any()]
+    if predictions.action_units_predicted is not None and units is not None:
+        columns = zip(predictions.units, units.T, strict=True)
+        names = [f"AU{unit}" for unit, labels in columns if not np.isfinite(labels).any()]
         if names:
             messages.append(f"{', '.join(names)}: no face has a label")
     return messages
-
-
-def _labels_or_nan(labels: np.ndarray | None, *shape: int) -> np.ndarray:
-    """Returns the labels, or one row of NaN if there are none."""
-    return np.full((1, *shape), np.nan) if labels is None else labels
 
 
 def compare(
@@ -156,7 +204,7 @@ def compare(
     *,
     draws: int = 200,
     seed: int = 0,
-    bootstrap: int = confidence_intervals.REPLICATES,
+    bootstrap: int = resampling.REPLICATES,
 ) -> Scores:
     """Computes second minus first for every score that both have, with paired bootstrap intervals.
 
@@ -169,94 +217,27 @@ def compare(
 
     **Raises:** `UserError` if faces, classes or labels differ.
     """
-    second = align(first, second)
-    tables = (first, second)
-    first_scores, second_scores = (score(table, draws=draws, seed=seed) for table in tables)
-    names = [name for name in first_scores.values if name in second_scores.values]
-    if first_scores.counts.get("multitask") != second_scores.counts.get("multitask"):
-        names.remove("multitask")  # sums of different scores
-    changes = {name: second_scores.values[name] - first_scores.values[name] for name in names}
-    result = Scores(changes)
-    for name in names:
-        for scores, which in ((first_scores, "first"), (second_scores, "second")):
-            if name in scores.reasons:
-                result.reasons[name] = f"undefined for the {which}: {scores.reasons[name]}"
-    if bootstrap and names:
-        first_samples, second_samples = (
-            confidence_intervals.bootstrap_scores(
-                _create_joint_scorer(_select_models(table)),
-                len(table),
-                replicates=bootstrap,
-                seed=seed,
-            )
-            for table in tables
+    tables = {"first": first, "second": align(first, second)}
+    scores = {which: score(table, draws=draws, seed=seed) for which, table in tables.items()}
+    values, other = scores["first"].values, scores["second"].values
+    changes = Scores({name: other[name] - value for name, value in values.items() if name in other})
+    if scores["first"].counts.get("multitask") != scores["second"].counts.get("multitask"):
+        changes.values.pop("multitask", None)  # sums of different scores
+    for which, model_scores in scores.items():
+        for name, reason in model_scores.reasons.items():
+            if name in changes.values:
+                changes.reasons[name] = f"undefined for the {which}: {reason}"
+    if bootstrap and changes.values:
+        samples, other_samples = (_bootstrap(table, bootstrap, seed) for table in tables.values())
+        differences = {
+            name: other_samples[name] - sample
+            for name, sample in samples.items()
+            if name in other_samples
+        }
+        changes.intervals.update(
+            resampling.compute_intervals(changes.values, differences, differences=True)
         )
-        for name in names:
-            if name in first_samples and name in second_samples:
-                ends = confidence_intervals.compute_interval(
-                    result.values[name], second_samples[name] - first_samples[name]
-                )
-                if ends:
-                    result.intervals[name] = ends
-    return result
-
-
-def _select_models(predictions: Predictions) -> list[_ScoredModel]:
-    """Selects the models with both labels and predictions."""
-    models = []
-    expression, probabilities = predictions.expression, predictions.probabilities
-    if probabilities is not None and expression is not None and (expression >= 0).any():
-        rows = np.flatnonzero(expression >= 0)
-        classified = (expression[rows], probabilities[rows], predictions.classes)
-        models.append(
-            _ScoredModel(
-                "categorical",
-                rows,
-                lambda draws, seed: categorical.score_categorical(
-                    *classified, draws=draws, seed=seed
-                ),
-                lambda: categorical.create_bootstrap_scorer(*classified),
-            )
-        )
-    labels, predicted = predictions.valence_arousal, predictions.valence_arousal_predicted
-    if predicted is not None and labels is not None and np.isfinite(labels).all(axis=1).any():
-        rows = np.flatnonzero(np.isfinite(labels).all(axis=1))
-        groups = None if expression is None else expression[rows]
-        axes = (labels[rows], predicted[rows], groups, predictions.classes)
-        models.append(
-            _ScoredModel(
-                "dimensional",
-                rows,
-                lambda draws, seed: dimensional.score_dimensional(*axes),
-                lambda: dimensional.create_scorer(*axes),
-            )
-        )
-    labels, predicted = predictions.action_units, predictions.action_units_predicted
-    if predicted is not None and labels is not None and np.isfinite(labels).any():
-        units = (labels, predicted, predictions.units)
-        models.append(
-            _ScoredModel(
-                "action_units",
-                np.arange(len(predictions)),
-                lambda draws, seed: action_units.score_action_units(*units),
-                lambda: action_units.create_scorer(*units),
-            )
-        )
-    return models
-
-
-def _create_joint_scorer(models: Sequence[_ScoredModel]) -> Scorer:
-    """Creates a scorer of samples of all faces, so that all models use the same samples."""
-    scorers = [(model, model.create_bootstrap_scorer()) for model in models]
-
-    def score_models(weights: np.ndarray) -> dict[str, np.ndarray]:
-        scores: dict[str, np.ndarray] = {}
-        for model, scorer in scorers:
-            scores |= add_prefix(scorer(np.take(weights, model.rows, axis=1)), model.prefix)
-        parts = [scores[name] for name in MULTITASK_PARTS if name in scores]
-        return scores | {"multitask": np.sum(parts, axis=0)} if len(parts) > 1 else scores
-
-    return score_models
+    return changes
 
 
 def align(first: Predictions, second: Predictions) -> Predictions:
@@ -272,45 +253,14 @@ def align(first: Predictions, second: Predictions) -> Predictions:
             f"models must be compared on the same faces, got {len(first)} and {len(second)} "
             f"faces{only}"
         )
-    rows = np.array([row_of[name] for name in first.id.tolist()])
-    second = second.select(rows)
+    second = second.select(np.array([row_of[name] for name in first.id.tolist()]))
     for name in ("classes", "units", "expression", "valence_arousal", "action_units"):
         a, b = getattr(first, name), getattr(second, name)
         if a is None or b is None or not (len(a) and len(b)):
             continue  # only one table has this model
-        if np.shape(a) != np.shape(b) or np.any(_differs(np.asarray(a), np.asarray(b))):
+        if not np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f"):
             raise UserError(f"models must be compared on the same labels, but {name} differs")
     return second
-
-
-def _differs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    if first.dtype.kind != "f":
-        return first != second
-    return ~((first == second) | (np.isnan(first) & np.isnan(second)))
-
-
-MULTITASK_PARTS = (
-    "dimensional.mean.ccc",
-    "categorical.top1.original.f1.macro",
-    "action_units.mean.f1",
-)
-"""Terms of the multi-task score, as in the ABAW challenges (Kollias 2022)."""
-
-
-def _add_multitask_score(scores: Scores) -> Scores:
-    """Adds mean CCC + macro F1 + mean unit F1 if a model has at least two of the three."""
-    names = [name for name in MULTITASK_PARTS if name in scores.values]
-    if len(names) < 2:
-        return scores
-    total = float(sum(scores.values[name] for name in names))
-    undefined = [name for name in names if name in scores.reasons]
-    reasons = {"multitask": f"{undefined[0]} is undefined"} if undefined else {}
-    added = Scores(
-        {"multitask": total},
-        reasons=reasons,
-        counts={"multitask": (len(names), len(MULTITASK_PARTS))},
-    )
-    return Scores.merge([scores, added])
 
 
 def select_headlines(scores: Scores) -> dict[str, float]:
@@ -362,38 +312,41 @@ def format_partial_count(scores: Scores, name: str) -> str:
     return f"over {count} of {total}" if count < total else ""
 
 
-def to_json(scores: Scores, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the content of `scores.json`.
+def write_scores(
+    scores: Scores,
+    path: pathlib.Path,
+    metadata: Mapping[str, Any],
+    groups: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes `scores.json` atomically.
+
+    The file has the metadata and the versions in `about`. By score name: the number in `scores`
+    (null if undefined), `[low, high]` in `intervals`, and if present the standard deviation over
+    draws in `deviations`, `[number averaged, number of all]` in `counts` and the reason in
+    `undefined`.
 
     **Arguments:**
 
     - `metadata`: the origin of the predictions.
-
-    **Returns:**
-
-    The metadata and the versions in `about`. By score name: the number in `scores` (null if
-    undefined), `[low, high]` in `intervals`, and if present the standard deviation over draws in
-    `deviations`, `[number averaged, number of all]` in `counts` and the reason in `undefined`.
+    - `groups`: the return value of `evaluate.group_scores.score_groups`. The file has the key
+      `groups` only if there are groups.
     """
     versions = {"affect_jax": __version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
-    return {
+    content = {
         "about": {**metadata, "versions": versions},
-        "scores": _nan_to_none(scores.values),
-        "intervals": {name: list(ends) for name, ends in scores.intervals.items()},
-        "deviations": _nan_to_none(scores.deviations),
-        "counts": {name: list(pair) for name, pair in scores.counts.items()},
-        "undefined": dict(scores.reasons),
+        "scores": nan_to_none(scores.values),
+        "intervals": scores.intervals,
+        "deviations": nan_to_none(scores.deviations),
+        "counts": scores.counts,
+        "undefined": scores.reasons,
     }
+    if groups:
+        content["groups"] = groups
+    with write_atomically(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _nan_to_none(numbers: Mapping[str, float]) -> dict[str, float | None]:
+def nan_to_none(numbers: Mapping[str, float]) -> dict[str, float | None]:
     """Replaces NaN, which JSON lacks, by None."""
     return {name: None if math.isnan(value) else value for name, value in numbers.items()}
-
-
-def write_scores(scores: Scores, path: pathlib.Path, metadata: Mapping[str, Any]) -> None:
-    """Writes `scores.json` atomically."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(to_json(scores, metadata), indent=1, allow_nan=False) + "\n")
-    partial.replace(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,41 +10,50 @@ import numpy as np
 from flax import linen as nn
 
 from affect_jax.core.errors import UserError
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, require, require_width
-from affect_jax.models.kernels.convolutions import convolution
+from affect_jax.core.registry import describe_unknown_name, require_option
+from affect_jax.models import kernels
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, require_width
 from affect_jax.models.layers import (
-    Dropout,
+    dropout,
     local_response_normalisation,
     max_pool,
     uniform_bias,
     uniform_fan_in,
 )
 
+INITIALISATIONS = ("published", "torch", "he")
 
-class Convolution(nn.Module):
-    """A convolution with bias and a choice of initialisation, see `AlexNet`."""
+
+class ConvolutionShape(NamedTuple):
+    """The shape of a convolution, and its initial bias with `initialisation="published"`."""
 
     features: int
     kernel: int
     stride: int = 1
-    padding: int = 0
+    padding: int = 1
     groups: int = 1
-    init_bias: float = 0.0
-    initialisation: str = "published"
-    dtype: Any = jnp.float32
+    bias: float = 0.0
+
+
+class Convolution(nn.Module):
+    """A convolution with bias and a choice of initialisation, see `AlexNet`."""
+
+    shape: ConvolutionShape
+    initialisation: str
+    dtype: Any
 
     @nn.compact
     def __call__(self, values: jax.Array) -> jax.Array:
-        kernel_init, bias_init = create_initializers(
-            self.initialisation, self.kernel**2 * values.shape[-1] // self.groups, self.init_bias
-        )
+        shape = self.shape
+        fan_in = shape.kernel**2 * values.shape[-1] // shape.groups
+        kernel_init, bias_init = create_initializers(self.initialisation, fan_in, shape.bias)
         return nn.Conv(
-            self.features,
-            (self.kernel, self.kernel),
-            strides=self.stride,
-            padding=self.padding,
-            feature_group_count=self.groups,
-            conv_general_dilated=convolution,
+            shape.features,
+            (shape.kernel, shape.kernel),
+            strides=shape.stride,
+            padding=shape.padding,
+            feature_group_count=shape.groups,
+            conv_general_dilated=kernels.convolution,
             kernel_init=kernel_init,
             bias_init=bias_init,
             dtype=self.dtype,
@@ -61,14 +70,6 @@ def create_initializers(initialisation: str, fan_in: int, bias_value: float) -> 
     return uniform_fan_in(), uniform_bias(fan_in)
 
 
-def check_options(initialisation: str, dropout: float, width: int) -> None:
-    """Checks the options that both variants share. **Raises:** `UserError` for an invalid value."""
-    choices = ("published", "torch", "he")
-    require("initialisation", initialisation, lambda v: v in choices, "published, torch or he")
-    require("dropout", dropout, lambda v: 0 <= v < 1, "in [0, 1)")
-    require_width(width)
-
-
 class Classifier(nn.Module):
     """The two fully connected layers (4096 units as published), each with ReLU and dropout."""
 
@@ -81,10 +82,8 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, keys: jax.Array | None) -> jax.Array:
         for layer in (6, 7):
-            if (
-                self.dropout_first
-            ):  # torchvision applies dropout to the inputs, the paper to outputs
-                features = Dropout(self.dropout, layer)(features, keys)
+            if self.dropout_first:
+                features = dropout(features, keys, rate=self.dropout, layer=layer)
             kernel_init, bias_init = create_initializers(
                 self.initialisation, features.shape[-1], 1.0
             )
@@ -97,19 +96,60 @@ class Classifier(nn.Module):
             )(features)
             features = nn.relu(features)
             if not self.dropout_first:
-                features = Dropout(self.dropout, layer)(features, keys)
+                features = dropout(features, keys, rate=self.dropout, layer=layer)
         return features
 
 
-def flatten(values: jax.Array, crop_size: int) -> jax.Array:
-    """[b, h, w, C] -> [b, h * w * C]. **Raises:** `UserError` if the feature map is empty."""
-    if 0 in values.shape:
-        raise UserError(f"data.crop_size = {crop_size}: too small for AlexNet; must be 63 or more")
-    return values.reshape(values.shape[0], -1)  # the batch size is symbolic in an export
+class _Variant(nn.Module):
+    """Five convolutions, pooling after the first two and the last, two fully connected layers."""
+
+    initialisation: str
+    dropout: float = 0.5
+    width: int = 4096
+    dtype: Any = jnp.float32
+
+    CONVOLUTIONS: ClassVar[tuple[ConvolutionShape, ...]]
+    NORMALISE: ClassVar[bool]  # response normalisation before the first two poolings
+    DROPOUT_FIRST: ClassVar[bool]  # dropout on the inputs of the fully connected layers
+
+    def __post_init__(self) -> None:
+        if self.initialisation not in INITIALISATIONS:
+            problem = describe_unknown_name(self.initialisation, INITIALISATIONS)
+            raise UserError(f"trunk.initialisation = {problem}")
+        require_option("trunk.dropout", self.dropout, lambda v: 0 <= v < 1, "in [0, 1)")
+        require_width(self.width)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """[b, c, c, 3] -> features [b, width]. **Raises:** `UserError` if c is too small."""
+        x = images
+        for layer, shape in enumerate(self.CONVOLUTIONS, start=1):
+            name = f"conv{layer}"
+            x = nn.relu(Convolution(shape, self.initialisation, self.dtype, name=name)(x))
+            if layer in (1, 2) and self.NORMALISE:
+                x = local_response_normalisation(x)
+            if layer in (1, 2, 5):
+                x = max_pool(x, 3, 2)
+        if 0 in x.shape:
+            raise UserError(
+                f"data.crop_size = {images.shape[1]}: too small for AlexNet; must be 63 or more"
+            )
+        x = x.reshape(x.shape[0], -1)  # the batch size is symbolic in an export
+        return Classifier(
+            self.width,
+            self.dropout,
+            self.DROPOUT_FIRST,
+            self.initialisation,
+            self.dtype,
+            name="classifier",
+        )(x, keys if train else None)
 
 
 @TRUNKS.register("alexnet")
-class AlexNet(nn.Module):
+class AlexNet(_Variant):
     """AlexNet as published: two towers (2 groups) and local response normalisation.
 
     Krizhevsky, Sutskever and Hinton 2012, section 3.5: 96-256-384-384-256 kernels, overlapping
@@ -127,45 +167,20 @@ class AlexNet(nn.Module):
     """
 
     initialisation: str = "published"
-    dropout: float = 0.5
-    width: int = 4096
-    dtype: Any = jnp.float32
 
-    def __post_init__(self) -> None:
-        check_options(self.initialisation, self.dropout, self.width)
-        super().__post_init__()
-
-    @nn.compact
-    def __call__(
-        self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
-    ) -> jax.Array:
-        """[b, c, c, 3] -> features [b, width]."""
-
-        def convolution_layer(name: str, *shape: int, bias: float, **options: int) -> Convolution:
-            return Convolution(
-                *shape,
-                init_bias=bias,
-                initialisation=self.initialisation,
-                dtype=self.dtype,
-                name=name,
-                **options,
-            )
-
-        x = nn.relu(convolution_layer("conv1", 96, 11, 4, 2, bias=0)(images))
-        x = max_pool(local_response_normalisation(x), 3, 2)
-        x = nn.relu(convolution_layer("conv2", 256, 5, 1, 2, bias=1, groups=2)(x))
-        x = max_pool(local_response_normalisation(x), 3, 2)
-        x = nn.relu(convolution_layer("conv3", 384, 3, 1, 1, bias=0)(x))
-        x = nn.relu(convolution_layer("conv4", 384, 3, 1, 1, bias=1, groups=2)(x))
-        x = nn.relu(convolution_layer("conv5", 256, 3, 1, 1, bias=1, groups=2)(x))
-        x = flatten(max_pool(x, 3, 2), images.shape[1])
-        return Classifier(
-            self.width, self.dropout, False, self.initialisation, self.dtype, name="classifier"
-        )(x, keys if train else None)
+    CONVOLUTIONS = (
+        ConvolutionShape(96, 11, stride=4, padding=2),
+        ConvolutionShape(256, 5, padding=2, groups=2, bias=1),
+        ConvolutionShape(384, 3),
+        ConvolutionShape(384, 3, groups=2, bias=1),
+        ConvolutionShape(256, 3, groups=2, bias=1),
+    )
+    NORMALISE = True
+    DROPOUT_FIRST = False
 
 
 @TRUNKS.register("alexnet_one_tower")
-class AlexNetOneTower(nn.Module):
+class AlexNetOneTower(_Variant):
     """AlexNet with one tower: torchvision's `alexnet`, after Krizhevsky 2014 (arXiv:1404.5997).
 
     64-192-384-256-256 kernels, no normalisation, 61,100,840 parameters with 1000 classes.
@@ -176,48 +191,20 @@ class AlexNetOneTower(nn.Module):
     """
 
     initialisation: str = "torch"
-    dropout: float = 0.5
-    width: int = 4096
-    dtype: Any = jnp.float32
 
-    def __post_init__(self) -> None:
-        check_options(self.initialisation, self.dropout, self.width)
-        super().__post_init__()
-
-    @nn.compact
-    def __call__(
-        self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
-    ) -> jax.Array:
-        """[b, c, c, 3] -> features [b, width]."""
-        x = images
-        layer_shapes = (
-            (64, 11, 4, 2),
-            (192, 5, 1, 2),
-            (384, 3, 1, 1),
-            (256, 3, 1, 1),
-            (256, 3, 1, 1),
-        )
-        for index, shape in enumerate(layer_shapes, start=1):
-            x = nn.relu(
-                Convolution(
-                    *shape,
-                    initialisation=self.initialisation,
-                    dtype=self.dtype,
-                    name=f"conv{index}",
-                )(x)
-            )
-            if index in (1, 2, 5):
-                x = max_pool(x, 3, 2)
-        x = flatten(x, images.shape[1])
-        return Classifier(
-            self.width, self.dropout, True, self.initialisation, self.dtype, name="classifier"
-        )(x, keys if train else None)
+    CONVOLUTIONS = (
+        ConvolutionShape(64, 11, stride=4, padding=2),
+        ConvolutionShape(192, 5, padding=2),
+        ConvolutionShape(384, 3),
+        ConvolutionShape(256, 3),
+        ConvolutionShape(256, 3),
+    )
+    NORMALISE = False
+    DROPOUT_FIRST = True
 
 
 _TORCH_LAYERS = {
-    **{
-        f"conv{i}.conv": f"features.{j}" for i, j in zip(range(1, 6), (0, 3, 6, 8, 10), strict=True)
-    },
+    **{f"conv{i + 1}.conv": f"features.{j}" for i, j in enumerate((0, 3, 6, 8, 10))},
     "classifier.fc6": "classifier.1",
     "classifier.fc7": "classifier.4",
 }

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from affect_jax.core.errors import UserError
-from affect_jax.core.registry import Registry
+from affect_jax.core.registry import Registry, require_option
 
 TRUNKS = Registry("trunk")
 """Name -> linen module. The module's fields are its options; `dtype` is supplied by code.
@@ -46,19 +45,7 @@ TORCH_MAPPINGS: dict[str, TorchMapping] = {}
 """Trunk name -> its mapping. The file of a trunk adds the entry."""
 
 
-def require(option: str, value: Any, is_valid: Callable[[Any], bool], requirement: str) -> None:
-    """Raises `UserError` unless `is_valid(value)`; for a trunk's `__post_init__`.
-
-    A value that cannot be compared, such as a string in place of a number, is invalid as well.
-    """
-    try:
-        valid = not isinstance(value, bool) and is_valid(value)
-    except TypeError:
-        valid = False
-    if not valid:
-        raise UserError(f"trunk.{option} = {value!r}: must be {requirement}")
-
-
 def require_width(value: Any) -> None:
     """Raises `UserError` unless the option `width` is an integer of 1 or more."""
-    require("width", value, lambda v: isinstance(v, int) and v >= 1, "a whole number, 1 or more")
+    is_valid = isinstance(value, int) and value >= 1
+    require_option("trunk.width", value, lambda _: is_valid, "a whole number, 1 or more")

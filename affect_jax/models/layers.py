@@ -13,13 +13,6 @@ from jax import lax
 
 Initializer = Callable[..., jax.Array]
 
-MATERIALIZE_POOL_GRADIENT = False
-"""Store the gradient of max pooling on GPUs instead of fusing it into every kernel that reads it.
-
-Off by default as it has not been measured on a GPU; `benchmarks.gpu` measures it beside the
-default. It is read when a network is traced.
-"""
-
 
 def uniform_fan_in() -> Initializer:
     """Uniform in +-1/sqrt(fan_in): PyTorch's default for weights of convolutions and linear layers.
@@ -39,31 +32,23 @@ def uniform_bias(fan_in: int) -> Initializer:
     return init
 
 
-class Dropout(nn.Module):
+def dropout(values: jax.Array, keys: jax.Array | None, *, rate: float, layer: int) -> jax.Array:
     """Dropout with one key per example, so masks are the same on any number of devices.
 
     **Arguments:**
 
+    - `values`: [b, ...].
+    - `keys`: typed keys [b]; None in evaluation, where the values are unchanged.
     - `rate`: share of activations set to zero; the others are divided by 1 - rate.
     - `layer`: a number that is unique among the dropout layers of a network.
     """
+    if keys is None or rate == 0:
+        return values
 
-    rate: float
-    layer: int
+    def sample_mask(key: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - rate, values.shape[1:])
 
-    def __call__(self, values: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """**Arguments:** `values`: [b, ...]; `keys`: typed keys [b], None in evaluation."""
-        if keys is None or self.rate == 0:
-            return values
-
-        def sample_mask(key: jax.Array) -> jax.Array:
-            keep_probability = 1 - self.rate
-            return jax.random.bernoulli(
-                jax.random.fold_in(key, self.layer), keep_probability, values.shape[1:]
-            )
-
-        mask = jax.vmap(sample_mask)(keys)
-        return jnp.where(mask, values / (1 - self.rate), jnp.zeros((), values.dtype))
+    return jnp.where(jax.vmap(sample_mask)(keys), values / (1 - rate), jnp.zeros((), values.dtype))
 
 
 def local_response_normalisation(
@@ -174,10 +159,13 @@ def max_pool(values: jax.Array, size: int, stride: int, padding: int = 0) -> jax
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(values: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
     # Pads explicitly, with keyword arguments: jax2onnx 0.17.1 ignores the padding of a pooling.
-    if padding:
-        pad_width = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-        values = jnp.pad(values, pad_width, constant_values=-jnp.inf)
-    return nn.max_pool(values, window_shape=(size, size), strides=(stride, stride), padding="VALID")
+    padded = _pad_with_infinity(values, padding)
+    return nn.max_pool(padded, window_shape=(size, size), strides=(stride, stride), padding="VALID")
+
+
+def _pad_with_infinity(values: jax.Array, padding: int) -> jax.Array:
+    pad_width = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    return jnp.pad(values, pad_width, constant_values=-jnp.inf)
 
 
 @jax.named_scope("max_pool")  # the name in a profile
@@ -185,8 +173,7 @@ def _max_pool_forward(
     values: jax.Array, size: int, stride: int, padding: int
 ) -> tuple[jax.Array, tuple[jax.Array, tuple[int, ...]]]:
     """Returns the maxima and the position of each in its window (uint8)."""
-    pad_width = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    padded = jnp.pad(values, pad_width, constant_values=-jnp.inf)
+    padded = _pad_with_infinity(values, padding)
     spans = [stride * ((side - size) // stride) + 1 for side in padded.shape[1:3]]
     maxima, argmax = padded[:, : spans[0] : stride, : spans[1] : stride], jnp.zeros((), jnp.uint8)
     for position in range(1, size**2):
@@ -219,10 +206,11 @@ def _max_pool_backward(
         input_gradient += lax.pad(share, zero, [(0, 0, 0), *padding_config, (0, 0, 0)])
     height, width = (side - padding for side in shape[1:3])
     input_gradient = input_gradient[:, padding:height, padding:width]
-    if jax.default_backend() == "gpu" and not MATERIALIZE_POOL_GRADIENT:
-        return (input_gradient,)
-    # Without the barrier, XLA may fuse the gradient into every kernel that reads it.
-    return (lax.optimization_barrier(input_gradient),)
+    if (
+        jax.default_backend() == "cpu"
+    ):  # XLA may fuse the gradient into every operation that reads it
+        input_gradient = lax.optimization_barrier(input_gradient)
+    return (input_gradient,)
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from affect_jax.models import kernels
 from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, require_width
-from affect_jax.models.kernels.convolutions import convolution
 from affect_jax.models.layers import max_pool
 
 AXIS = "batch"  # training averages the statistics of batch normalisation over this axis
@@ -38,7 +38,7 @@ class ConvNorm(nn.Module):
             strides=self.stride,
             padding=self.kernel // 2,
             use_bias=False,
-            conv_general_dilated=convolution,
+            conv_general_dilated=kernels.convolution,
             kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
             dtype=self.dtype,
             name="conv",

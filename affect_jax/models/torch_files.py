@@ -11,13 +11,14 @@ other global name before it is imported.
 from __future__ import annotations
 
 import collections
+import functools
 import io
 import math
 import pathlib
 import pickle
 import pickletools
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -47,7 +48,9 @@ WEIGHTS_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which the checkpoint of a training script may hold the weights."""
 
 MAX_INDEX_BYTES = 2**26  # size limit of data.pkl; about 100 bytes per tensor are usual
-LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+SAVE_ONLY_WEIGHTS = (
+    "no code of it was run. In PyTorch save only the weights: torch.save(model.state_dict(), path)"
+)
 
 
 class InvalidWeightsError(ValueError):
@@ -90,28 +93,17 @@ ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
 }
 
 
-def resolve_global(module_name: str, global_name: str) -> Any:
-    """Returns the stand-in for a global name of a pickle of weights.
-
-    **Raises:** `InvalidWeightsError` for any other name.
-    """
-    if (module_name, global_name) not in ALLOWED_GLOBALS:
-        raise InvalidWeightsError(
-            f"it holds {module_name}.{global_name} besides weights; no code of it was run. "
-            "In PyTorch save only the weights: torch.save(model.state_dict(), path)"
-        )
-    return ALLOWED_GLOBALS[module_name, global_name]
-
-
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
-        return resolve_global(module_name, global_name)
+        if (module_name, global_name) not in ALLOWED_GLOBALS:
+            raise InvalidWeightsError(
+                f"it holds {module_name}.{global_name} besides weights; {SAVE_ONLY_WEIGHTS}"
+            )
+        return ALLOWED_GLOBALS[module_name, global_name]
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, storage, key = pid[:3]
-        if kind != "storage":
-            raise InvalidWeightsError(f"it refers to a {kind!r} instead of a storage")
-        return _Storage(storage, key)
+        _, kind, key = pid[:3]  # the first is "storage"
+        return _Storage(kind, key)
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -124,104 +116,75 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     `module.` of data-parallel training is removed from the names.
 
     **Raises:** `InvalidWeightsError` if the file is damaged, has another format or holds more than
-    weights.
+    weights; `OSError` if it cannot be read.
     """
+    if not zipfile.is_zipfile(path):
+        raise InvalidWeightsError(
+            "it is truncated or not a zip archive, which torch.save writes since PyTorch 1.6; save "
+            "an older file again in PyTorch: torch.save(torch.load(path, weights_only=True), path)"
+        )
     try:
-        if not zipfile.is_zipfile(path):
-            with path.open("rb") as file:
-                first_bytes = file.read(len(LEGACY_MAGIC))
-            raise InvalidWeightsError(_describe_format(first_bytes))
         with zipfile.ZipFile(path) as archive:
-            return _TorchArchive(archive).weights()
+            return _read_archive(archive)
     except InvalidWeightsError:
         raise
     except Exception as error:  # a damaged zip or pickle can raise almost anything
-        text = first_line(error, 150)
-        raise InvalidWeightsError(f"it is damaged ({text})") from error
+        raise InvalidWeightsError(f"it is damaged ({first_line(error, 150)})") from error
 
 
-def _describe_format(first_bytes: bytes) -> str:
-    if first_bytes == LEGACY_MAGIC:
-        return (
-            "it has the file format of PyTorch before 1.6; save it again in PyTorch: "
-            "torch.save(torch.load(path, weights_only=True), path)"
-        )
-    if not first_bytes:
-        return "it is empty"
-    return "it is truncated or not a torch.save file (those are zip archives)"
+def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    folders = [
+        name[: -len("data.pkl")] for name in archive.namelist() if name.endswith("/data.pkl")
+    ]
+    if len(folders) != 1:
+        raise InvalidWeightsError("it is a zip archive but not a torch.save file: no data.pkl")
 
-
-class _TorchArchive:
-    """An open `torch.save` file."""
-
-    def __init__(self, archive: zipfile.ZipFile):
-        self._archive = archive
-        index_names = [name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]]
-        if len(index_names) != 1:
-            raise InvalidWeightsError(
-                "it is a zip archive but not a torch.save file: it has no data.pkl"
-            )
-        self._root = index_names[0].removesuffix("data.pkl")
-        has_byte_order = f"{self._root}byteorder" in archive.namelist()  # PyTorch 2.1 and later
-        if has_byte_order and self._bytes("byteorder").strip() != b"little":
-            raise InvalidWeightsError(
-                "it was written on a big-endian machine; save it again on a little-endian one"
-            )
-        self._storages: dict[tuple[str, str], np.ndarray] = {}  # each is read once
-
-    def weights(self) -> dict[str, np.ndarray]:
-        pickled = self._bytes("data.pkl")
-        check_opcodes(pickled)
-        content = _Unpickler(io.BytesIO(pickled)).load()
-        for key in WEIGHTS_KEYS:
-            if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-                content = content[key]
-        if not isinstance(content, Mapping):
-            raise InvalidWeightsError(
-                f"it holds a {type(content).__name__}, not a dictionary of weights"
-            )
-        tensors = {
-            name.removeprefix("module."): value
-            for name, value in content.items()
-            if isinstance(name, str) and isinstance(value, _Tensor)
-        }
-        if not tensors:
-            raise InvalidWeightsError("it holds no weights")
-        return {name: self._array(name, tensor) for name, tensor in tensors.items()}
-
-    def _bytes(self, name: str) -> bytes:
-        entry = self._archive.getinfo(self._root + name)
+    def read_entry(name: str) -> bytes:
+        entry = archive.getinfo(folders[0] + name)
         if entry.compress_type != zipfile.ZIP_STORED:  # a zip bomb is compressed
             raise InvalidWeightsError("its entries are compressed; torch.save never compresses")
         if name == "data.pkl" and entry.file_size > MAX_INDEX_BYTES:
-            raise InvalidWeightsError(
-                f"its data.pkl has {entry.file_size:,} bytes; weights need fewer"
-            )
-        return self._archive.read(entry)  # verifies the checksum
+            raise InvalidWeightsError("its data.pkl is larger than that of any weights")
+        return archive.read(entry)  # verifies the checksum
 
-    def _array(self, name: str, tensor: _Tensor) -> np.ndarray:
-        storage, offset, size, stride = tensor
-        layout = [offset, *size, *stride]
-        if not isinstance(storage, _Storage) or storage.kind not in DTYPES:
-            raise InvalidWeightsError(f"{name} has no storage of a supported type")
-        if len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in layout):
-            raise InvalidWeightsError(f"{name} has an impossible shape")
-        values = self._storage(storage)
-        end = offset + 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        if math.prod(size) and end > len(values):
-            raise InvalidWeightsError(f"{name} exceeds its storage of {len(values):,} numbers")
-        if not math.prod(size):
-            return np.zeros(size, values.dtype)
-        return np.lib.stride_tricks.as_strided(
-            values[offset:], size, [step * values.itemsize for step in stride], writeable=False
-        )
+    @functools.cache  # tensors may share a storage
+    def read_storage(storage: _Storage) -> np.ndarray:
+        return np.frombuffer(read_entry(f"data/{storage.key}"), DTYPES[storage.kind])
 
-    def _storage(self, storage: _Storage) -> np.ndarray:
-        storage_id = (storage.kind, storage.key)
-        if storage_id not in self._storages:
-            raw_bytes = self._bytes(f"data/{storage.key}")
-            self._storages[storage_id] = np.frombuffer(raw_bytes, DTYPES[storage.kind])
-        return self._storages[storage_id]
+    pickled = read_entry("data.pkl")
+    check_opcodes(pickled)
+    content = _Unpickler(io.BytesIO(pickled)).load()
+    for key in WEIGHTS_KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {
+        name.removeprefix("module."): value
+        for name, value in (content.items() if isinstance(content, Mapping) else ())
+        if isinstance(name, str) and isinstance(value, _Tensor)
+    }
+    if not tensors:
+        raise InvalidWeightsError("it holds no dictionary of weights")
+    return {name: _to_array(name, tensor, read_storage) for name, tensor in tensors.items()}
+
+
+def _to_array(
+    name: str, tensor: _Tensor, read_storage: Callable[[_Storage], np.ndarray]
+) -> np.ndarray:
+    """Returns a view of the tensor's storage after checking that it stays within."""
+    storage, offset, size, stride = tensor
+    if not isinstance(storage, _Storage) or storage.kind not in DTYPES:
+        raise InvalidWeightsError(f"{name} has no storage of a supported type")
+    layout = [offset, *size, *stride]
+    if len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in layout):
+        raise InvalidWeightsError(f"{name} has an impossible shape")
+    values = read_storage(storage)
+    if not math.prod(size):
+        return np.zeros(size, values.dtype)
+    if offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) >= len(values):
+        raise InvalidWeightsError(f"{name} exceeds its storage of {len(values):,} numbers")
+    return np.lib.stride_tricks.as_strided(
+        values[offset:], size, [step * values.itemsize for step in stride], writeable=False
+    )
 
 
 def check_opcodes(pickled: bytes) -> None:
@@ -235,11 +198,7 @@ def check_opcodes(pickled: bytes) -> None:
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name not in ALLOWED_OPCODES:
             raise InvalidWeightsError(
-                f"its pickle contains the opcode {opcode.name}, which weights do not need; "
-                "no code of it was run. In PyTorch save only the weights: "
-                "torch.save(model.state_dict(), path)"
+                f"its pickle has the opcode {opcode.name}; {SAVE_ONLY_WEIGHTS}"
             )
-        if opcode.name == "GLOBAL":
-            resolve_global(*str(argument).split(" ", 1))
         if opcode.name == "LONG_BINPUT" and int(str(argument)) > len(pickled):
             raise InvalidWeightsError("its pickle requests more memory than weights need")

@@ -7,7 +7,6 @@ head is loaded if its number of outputs matches; otherwise it keeps its initial 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,11 +14,16 @@ import jax
 import numpy as np
 
 from affect_jax.core.errors import UserError
-from affect_jax.models.base import TORCH_MAPPINGS
+from affect_jax.models.base import TORCH_MAPPINGS, TorchMapping
 
-TORCH_PARAMETERS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-TORCH_STATISTICS = {"mean": "running_mean", "var": "running_var"}
-UNUSED_LEAF = "num_batches_tracked"  # PyTorch's counter, unused with a fixed momentum
+TORCH_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+UNUSED_LEAF = ".num_batches_tracked"  # PyTorch's counter, unused with a fixed momentum
 MAX_SHOWN_PROBLEMS = 3  # a message counts the remaining ones
 
 
@@ -33,36 +37,21 @@ class LoadReport:
     - `loaded`: name in the model -> name in the file.
     - `initialised`: names in the model that keep their initial values (heads).
     - `unused`: names in the file that were not loaded (its head).
-    - `sizes`: number of elements of each array, by the names above.
     """
 
     source: str
     loaded: dict[str, str]
     initialised: tuple[str, ...]
     unused: tuple[str, ...]
-    sizes: dict[str, int]
 
-    def table(self) -> str:
-        """A table with a row per module of the model and per unused layer of the file."""
-        from tabulate import tabulate  # imported here: building a network needs only JAX and flax
-
-        rows = []
-        for module in dict.fromkeys(
-            _module_name(name) for name in (*self.loaded, *self.initialised)
-        ):
-            loaded = [name for name in self.loaded if _module_name(name) == module]
-            initialised = [name for name in self.initialised if _module_name(name) == module]
-            origin = _common_prefix(self.loaded[name] for name in loaded) if loaded else "fresh"
-            rows.append([module, *self._count(loaded or initialised), origin])
-        for layer in dict.fromkeys(name.rpartition(".")[0] for name in self.unused):
-            names = [name for name in self.unused if name.rpartition(".")[0] == layer]
-            rows.append(["(none)", *self._count(names), f"{layer}, not used"])
-        headers = ["part of the model", "arrays", "numbers", "from"]
-        table = tabulate(rows, headers, colalign=("left", "right", "right", "left"))
-        return f"Weights of {self.source}:\n{table}"
-
-    def _count(self, names: list[str]) -> tuple[str, str]:
-        return f"{len(names):,}", f"{sum(self.sizes[name] for name in names):,}"
+    def describe(self) -> str:
+        """One line: the number of loaded arrays, and the names of all others."""
+        text = f"Weights of {self.source}: {len(self.loaded):,} arrays loaded"
+        if self.initialised:
+            text += f"; with initial values: {', '.join(self.initialised)}"
+        if self.unused:
+            text += f"; not used: {', '.join(self.unused)}"
+        return text
 
 
 def flatten_by_name(params: Any, batch_stats: Any) -> dict[str, Any]:
@@ -99,121 +88,97 @@ def load(
 
     **Raises:** `UserError` if the file belongs to another network or a value is not finite.
     """
-    if any(name.startswith("params.") for name in arrays):
-        candidates, source_names = _match_own_names(arrays, params, batch_stats)
-    else:
-        candidates, source_names = _match_torch_names(arrays, params, batch_stats, trunk, source)
     leaves = flatten_by_name(params, batch_stats)
-    problems = list(_find_problems(arrays, leaves, candidates, source_names))
+    if any(name.startswith("params.") for name in arrays):
+        source_names, candidates = {name: name for name in leaves}, arrays
+        trunk_names = [name for name in arrays if _is_in_trunk(name)]
+    else:
+        mapping = _find_torch_mapping(arrays, trunk, source)
+        source_names = _match_torch_names(leaves, mapping)
+        candidates = {
+            name: _to_our_layout(torch_name, arrays[torch_name], mapping)
+            for name, torch_name in source_names.items()
+            if torch_name in arrays
+        }
+        head_prefix = f"{mapping.head}."
+        trunk_names = [name for name in arrays if not name.startswith(head_prefix)]
+    problems = list(_find_problems(arrays, leaves, candidates, source_names, trunk_names))
     if problems:
         raise _mismatch_error(arrays, trunk, source, problems)
-    file_order = {name: i for i, name in enumerate(arrays)}
-    loadable = [name for name in leaves if _is_loadable(name, leaves, candidates)]
-    loaded = {
-        name: source_names[name]
-        for name in sorted(loadable, key=lambda name: file_order[source_names[name]])
-    }
-    values = {
-        name: _to_finite_float32(name, candidates[name], source) if name in loaded else leaf
+    fresh_modules = {  # heads without all of their arrays
+        _module_name(name)
         for name, leaf in leaves.items()
+        if name not in candidates or candidates[name].shape != leaf.shape
     }
+    loaded = {
+        name: source_names[name] for name in leaves if _module_name(name) not in fresh_modules
+    }
+    values = [
+        _to_finite_float32(candidates[name], loaded[name], source) if name in loaded else leaf
+        for name, leaf in leaves.items()
+    ]
     treedef = jax.tree.structure({"params": params, "batch_stats": batch_stats})
-    tree = jax.tree.unflatten(treedef, list(values.values()))
+    tree = jax.tree.unflatten(treedef, values)
     used_names = set(loaded.values())
-    unused = tuple(name for name in arrays if name not in used_names and not _is_ignored(name))
     report = LoadReport(
         source,
         loaded,
         initialised=tuple(name for name in leaves if name not in loaded),
-        unused=unused,
-        sizes={name: int(np.size(leaf)) for name, leaf in leaves.items()}
-        | {name: int(np.size(arrays[name])) for name in unused},
+        unused=tuple(n for n in arrays if n not in used_names and not n.endswith(UNUSED_LEAF)),
     )
     return tree["params"], tree["batch_stats"], report
 
 
-ArraysByName = dict[str, np.ndarray]  # arrays in our layout, by our names
-SourceNames = dict[str, str]  # our name -> name in the file
-
-
-def _match_own_names(
-    arrays: Mapping[str, np.ndarray], *trees: Any
-) -> tuple[ArraysByName, SourceNames]:
-    names = flatten_by_name(*trees)
-    return {name: arrays[name] for name in names if name in arrays}, {name: name for name in names}
-
-
-def _match_torch_names(
-    arrays: Mapping[str, np.ndarray], params: Any, batch_stats: Any, trunk: str, source: str
-) -> tuple[ArraysByName, SourceNames]:
-    """Converts arrays of a PyTorch file to our layout; its classifier becomes `expression`."""
+def _find_torch_mapping(arrays: Mapping[str, np.ndarray], trunk: str, source: str) -> TorchMapping:
     if trunk not in TORCH_MAPPINGS:
         supported = ", ".join(sorted(TORCH_MAPPINGS))
         raise UserError(
             f"init_from = {source!r}: trunk {trunk!r} cannot load PyTorch weights"
             f"{_suggest_trunk(arrays, trunk)}; supported trunks: {supported}"
         )
-    mapping = TORCH_MAPPINGS[trunk]
-    candidates, source_names = {}, {}
-    for name in flatten_by_name(params, batch_stats):
-        collection, rest = name.split(".", 1)
-        layer, leaf = rest.rsplit(".", 1)
+    return TORCH_MAPPINGS[trunk]
+
+
+def _match_torch_names(names: Iterable[str], mapping: TorchMapping) -> dict[str, str]:
+    """Returns name in the model -> name in PyTorch; its classifier is the head `expression`."""
+    torch_names = {}
+    for name in names:
+        layer, leaf = name.split(".", 1)[1].rsplit(".", 1)
         if layer == "expression":
-            torch_layer = mapping.head
-        elif layer.startswith("trunk."):
+            torch_names[name] = f"{mapping.head}.{TORCH_LEAVES[leaf]}"
+        elif _is_in_trunk(name):
             torch_layer = mapping.to_torch_layer(layer.removeprefix("trunk."))
-        else:
-            continue
-        torch_leaves = TORCH_PARAMETERS if collection == "params" else TORCH_STATISTICS
-        torch_name = f"{torch_layer}.{torch_leaves[leaf]}"
-        source_names[name] = torch_name
-        if torch_name in arrays:
-            array = mapping.reorder_axes(torch_name, arrays[torch_name])
-            # PyTorch's axes are (outputs, inputs, rows, columns) or (outputs, inputs).
-            axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim)
-            candidates[name] = array.transpose(axes) if axes else array
-    return candidates, source_names
+            torch_names[name] = f"{torch_layer}.{TORCH_LEAVES[leaf]}"
+    return torch_names
 
 
-def _is_loadable(name: str, leaves: Mapping[str, Any], candidates: ArraysByName) -> bool:
-    """Whether an array can be loaded; all arrays of a head must match."""
-    module = _module_name(name)
-    return all(
-        other_name in candidates and candidates[other_name].shape == leaf.shape
-        for other_name, leaf in leaves.items()
-        if other_name == name
-        or (not module.startswith("trunk.") and _module_name(other_name) == module)
-    )
+def _to_our_layout(torch_name: str, array: np.ndarray, mapping: TorchMapping) -> np.ndarray:
+    """PyTorch's axes are (outputs, inputs, rows, columns) or (outputs, inputs)."""
+    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim)
+    array = mapping.reorder_axes(torch_name, array)
+    return array.transpose(axes) if axes else array
 
 
 def _find_problems(
     arrays: Mapping[str, np.ndarray],
     leaves: Mapping[str, Any],
-    candidates: ArraysByName,
-    source_names: SourceNames,
+    candidates: Mapping[str, np.ndarray],
+    source_names: Mapping[str, str],
+    trunk_names: Iterable[str],
 ) -> Iterable[str]:
-    """Yields the mismatches between trunk and file: missing, extra, other shape or other dtype."""
-    head_layers = {
-        _layer_name(source_names[name]) for name in source_names if not _is_in_trunk(name)
-    }
-    for name in sorted(leaves, key=lambda name: name.startswith("batch_stats.")):
-        leaf = leaves[name]
-        if not _is_in_trunk(name):
-            continue
+    """Yields the mismatches between trunk and file: missing arrays, other shapes, extra arrays."""
+    for name in sorted(
+        filter(_is_in_trunk, leaves), key=lambda name: not name.startswith("params.")
+    ):
+        our_name, shape = name.split(".", 1)[1], list(leaves[name].shape)
         if name not in candidates:
-            yield f"{source_names[name]}: not in the file; {_without_collection(name)} needs it"
-        elif candidates[name].shape != leaf.shape:
-            shape = list(arrays[source_names[name]].shape)
-            expected = f"{_without_collection(name)} is {list(leaf.shape)} in the model"
-            yield f"{source_names[name]} is {shape}; {expected}"
-        elif candidates[name].dtype.kind not in "fV":  # V: bfloat16
-            yield f"{source_names[name]} holds {candidates[name].dtype}, not real numbers"
+            yield f"{source_names[name]}: not in the file; {our_name} needs it"
+        elif list(candidates[name].shape) != shape:
+            source_shape = list(arrays[source_names[name]].shape)
+            yield f"{source_names[name]} is {source_shape}; {our_name} is {shape} in the model"
     expected_names = set(source_names.values())
-    for name in arrays:
-        in_head = _layer_name(name) in head_layers or (
-            name.startswith("params.") and not _is_in_trunk(name)
-        )
-        if name not in expected_names and not in_head and not _is_ignored(name):
+    for name in trunk_names:
+        if name not in expected_names and not name.endswith(UNUSED_LEAF):
             yield f"{name}: not in the model"
 
 
@@ -237,40 +202,20 @@ def _suggest_trunk(arrays: Mapping[str, np.ndarray], trunk: str) -> str:
     return ""
 
 
-def _to_finite_float32(name: str, array: np.ndarray, source: str) -> np.ndarray:
+def _to_finite_float32(array: np.ndarray, name: str, source: str) -> np.ndarray:
+    if array.dtype.kind not in "fV":  # V: bfloat16
+        raise UserError(f"init_from = {source!r}: {name} holds {array.dtype}, not real numbers")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite; checked below
         values = np.array(array, np.float32, order="C")
     if not np.isfinite(values).all():
-        raise UserError(
-            f"init_from = {source!r}: {_without_collection(name)} has values that are not finite"
-        )
+        raise UserError(f"init_from = {source!r}: {name} has values that are not finite")
     return values
 
 
 def _is_in_trunk(name: str) -> bool:
-    return _without_collection(name).startswith("trunk.")
-
-
-def _without_collection(name: str) -> str:
-    return name.split(".", 1)[1]
+    return name.split(".")[1:2] == ["trunk"]
 
 
 def _module_name(name: str) -> str:
-    """`params.trunk.stem.conv.kernel` -> `trunk.stem`; `params.expression.bias` -> `expression`."""
-    _, first, *rest = name.split(".")
-    return f"trunk.{rest[0]}" if first == "trunk" else first
-
-
-def _layer_name(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def _is_ignored(name: str) -> bool:
-    return name.endswith(f".{UNUSED_LEAF}")
-
-
-def _common_prefix(names: Iterable[str]) -> str:
-    """`layer1.0` for the layers of that block; `conv1, bn1` for the two layers of the stem."""
-    names_in_model = [name.removeprefix("params.").removeprefix("batch_stats.") for name in names]
-    layers = list(dict.fromkeys(map(_layer_name, names_in_model)))
-    return os.path.commonprefix(layers).rpartition(".")[0] if len(layers) > 2 else ", ".join(layers)
+    """`params.trunk.stem.conv.kernel` -> `trunk`; `params.expression.bias` -> `expression`."""
+    return name.split(".")[1]

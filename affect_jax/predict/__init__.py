@@ -2,7 +2,7 @@
 
 - `predictor`: the Python class `Predictor`: images in, predicted faces out.
 - `detection`: face detectors.
-- `inputs`, `video`: which images to read, and the frames of videos.
+- `inputs`: which images and videos to read, and the frames of videos.
 - `outputs`, `overlay`: the output table, and drawings of predictions on images.
 - `predictor_flags`, `__main__`: the command line.
 

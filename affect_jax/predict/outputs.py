@@ -4,7 +4,7 @@
 |---|---|
 | `id` | unique: source, then `@frame` in a video, then `#face` from the second face on |
 | `source` | path of the file as the user wrote it, or `webcam:0` |
-| `frame`, `seconds`, `track` | videos only: index from 0; timestamp; number of the track, from 1 |
+| `frame`, `seconds` | videos only: index from 0; timestamp |
 | `face` | index of the face in its image, the largest is 0; empty without a face |
 | `reason` | why the image has no face |
 | `x`, `y`, `width`, `height` | box in pixels of the upright image; it may extend beyond the image |
@@ -21,32 +21,39 @@ scores the table after label columns are added. Numbers are rounded to six decim
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow
+import pyarrow.csv
 import pyarrow.parquet
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
 
-ROW_GROUP_SIZE = 10_000  # rows in memory before they are written to a Parquet file
+if TYPE_CHECKING:
+    from affect_jax.predict.inputs import Frame
+    from affect_jax.predict.predictor import FaceOutputs
+
+OUT_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+ROWS_IN_MEMORY = 10_000  # before they are written to a CSV or Parquet file
 
 Row = dict[str, Any]
+RowWriter = Callable[[Row], Any]
 Columns = dict[str, pyarrow.DataType]
 
 
-class FaceTable(Protocol):
-    """A writer of rows; a context manager. The file appears on exit, unless there is an error."""
-
-    def write(self, row: Row) -> None: ...
-    def __enter__(self) -> FaceTable: ...
-    def __exit__(self, *error: object) -> None: ...
+def head_columns(classes: Sequence[str], units: Sequence[int]) -> dict[str, list[str]]:
+    """Head -> the names of the columns of its outputs."""
+    return {
+        "expression": [f"p_{name}" for name in classes],
+        "valence_arousal": [f"{axis}_predicted" for axis in AXES],
+        "action_units": [f"AU{unit}_predicted" for unit in units],
+    }
 
 
 def face_columns(
@@ -62,62 +69,41 @@ def face_columns(
     integer, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
     columns: Columns = {"id": text, "source": text}
     if has_video:
-        columns |= {"frame": integer, "seconds": real, "track": integer}
+        columns |= {"frame": integer, "seconds": real}
     columns |= {"face": integer, "reason": text}
     columns |= dict.fromkeys(("x", "y", "width", "height", "confidence"), real)
     if "expression" in heads:
-        columns |= {"predicted": text, **dict.fromkeys((f"p_{name}" for name in classes), real)}
-    if "valence_arousal" in heads:
-        columns |= dict.fromkeys((f"{axis}_predicted" for axis in AXES), real)
-    if "action_units" in heads:
-        columns |= dict.fromkeys((f"AU{unit}_predicted" for unit in units), real)
+        columns["predicted"] = text
+    for head, names in head_columns(classes, units).items():
+        columns |= dict.fromkeys(names if head in heads else (), real)
     return columns
 
 
 def face_rows(
-    source: str,
-    boxes: np.ndarray,
-    confidence: np.ndarray,
-    outputs: Mapping[str, np.ndarray],
-    *,
-    reason: str,
-    classes: Sequence[str],
-    units: Sequence[int],
-    frame: int | None = None,
-    seconds: float | None = None,
-    tracks: Sequence[int] | None = None,
+    frame: Frame, result: FaceOutputs, classes: Sequence[str], units: Sequence[int]
 ) -> Iterator[Row]:
-    """Yields the rows of an image's n faces; without a face, one row with the reason.
+    """Yields the rows of an image's faces; without a face, one row with the reason.
 
     **Arguments:**
 
-    - `source`: name of the image, video or webcam.
-    - `boxes`, `confidence`: [n, 4] and [n], as in `predictor.DetectedFaces`.
-    - `outputs`: `{head: [n, ...]}`.
-    - `reason`: why the image has no face, or "".
+    - `frame`: the image, or frame of a video.
+    - `result`: its faces.
     - `classes`, `units`: of the predictor.
-    - `frame`, `seconds`, `tracks`: videos only: index and time of the frame, track of each face.
     """
-    name = source.encode("utf-8", "backslashreplace").decode()
-    image_id = name if frame is None else f"{name}@{frame}"
-    shared: Row = {"source": name, "frame": frame, "seconds": _round(seconds)}
-    if not len(boxes):
-        yield {"id": image_id, **shared, "reason": reason}
-    for face, box in enumerate(boxes.tolist()):
+    name = frame.source.name.encode("utf-8", "backslashreplace").decode()
+    image_id = name if frame.number is None else f"{name}@{frame.number}"
+    shared: Row = {"source": name, "frame": frame.number, "seconds": _round(frame.seconds)}
+    columns = head_columns(classes, units)
+    if not len(result.faces.boxes):
+        yield {"id": image_id, **shared, "reason": result.faces.reason}
+    for face, box in enumerate(result.faces.boxes.tolist()):
         row: Row = {"id": f"{image_id}#{face}" if face else image_id, **shared, "face": face}
-        if tracks is not None:
-            row["track"] = int(tracks[face])
         row |= zip(("x", "y", "width", "height"), map(_round, box), strict=True)
-        row["confidence"] = _round(confidence[face])
-        head_columns = {
-            "expression": [f"p_{name}" for name in classes],
-            "valence_arousal": [f"{axis}_predicted" for axis in AXES],
-            "action_units": [f"AU{unit}_predicted" for unit in units],
-        }
-        for head, values in outputs.items():
-            row |= zip(head_columns[head], map(_round, values[face].tolist()), strict=True)
-        if "expression" in outputs:
-            row["predicted"] = classes[int(outputs["expression"][face].argmax())]
+        row["confidence"] = _round(result.faces.confidence[face])
+        if "expression" in result.outputs:
+            row["predicted"] = classes[int(result.outputs["expression"][face].argmax())]
+        for head, values in result.outputs.items():
+            row |= zip(columns[head], map(_round, values[face].tolist()), strict=True)
         yield row
 
 
@@ -125,129 +111,65 @@ def _round(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else round(float(value), 6)
 
 
-def file_format(path: pathlib.Path | None) -> str:
-    """The file suffix, which selects the format; `.jsonl` without a path.
+@contextlib.contextmanager
+def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[RowWriter]:
+    """Yields a function that writes a row.
 
-    **Raises:** `UserError` for an unsupported suffix.
-    """
-    suffix = ".jsonl" if path is None else path.suffix.lower()
-    if suffix not in TABLE_FORMATS:
-        raise UserError(f"--out={path}: the suffix must be one of {', '.join(TABLE_FORMATS)}")
-    return suffix
+    The file has a temporary name until it is complete; if there is an error, it is deleted.
 
+    **Arguments:**
 
-def open_face_table(path: pathlib.Path | None, columns: Columns) -> FaceTable:
-    """Opens a table. Without a path, it prints JSON lines to standard output.
+    - `path`: its suffix selects the format; None: JSON lines on standard output.
 
     **Raises:** `UserError` if the suffix is unsupported or the file cannot be written.
     """
-    suffix = file_format(path)
     if path is None:
-        return _Stdout(columns)
+        # Each row is flushed, so that a program at the other end of a pipe sees it immediately.
+        yield lambda row: print(_format_json_line(row, columns), flush=True)
+        return
+    suffix = path.suffix.lower()
+    if suffix not in OUT_SUFFIXES:
+        raise UserError(f"--out={path}: the suffix must be one of {', '.join(OUT_SUFFIXES)}")
+    partial_path = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return TABLE_FORMATS[suffix](path, columns)
+        partial_path.touch()
     except OSError as error:
         raise UserError(f"--out={path}: cannot be written: {error.strerror}") from error
-
-
-class _AtomicFile:
-    """A file that is written under a temporary name and renamed when it is complete."""
-
-    def __init__(self, path: pathlib.Path):
-        self.path, self.partial_path = path, path.with_name(path.name + ".partial")
-        self.partial_path.touch()
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-        if error[0] is None:
-            self.partial_path.replace(self.path)
+    try:
+        if suffix in (".csv", ".parquet"):
+            with _open_arrow_table(partial_path, suffix, columns) as write:
+                yield write
         else:
-            self.partial_path.unlink()
-
-    def close(self) -> None:
-        raise NotImplementedError
+            with partial_path.open("w", encoding="utf-8") as file:
+                yield lambda row: print(_format_json_line(row, columns), file=file)
+        partial_path.replace(path)
+    finally:
+        partial_path.unlink(missing_ok=True)
 
 
 def _format_json_line(row: Row, columns: Columns) -> str:
     """A row as a JSON object without the keys that have no value; `face` is always present."""
-    values = {name: row[name] if name in row else None for name in columns}
+    values = {name: row.get(name) for name in columns}
     values = {name: v for name, v in values.items() if v is not None or name == "face"}
-    return json.dumps(values, ensure_ascii=False) + "\n"
+    return json.dumps(values, ensure_ascii=False)
 
 
-class _Stdout:
-    def __init__(self, columns: Columns):
-        self._columns = columns
+@contextlib.contextmanager
+def _open_arrow_table(path: pathlib.Path, suffix: str, columns: Columns) -> Iterator[RowWriter]:
+    schema = pyarrow.schema(list(columns.items()))
+    rows: list[Row] = []
 
-    def __enter__(self) -> Any:
-        return self
+    def flush() -> None:
+        writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+        rows.clear()
 
-    def __exit__(self, *error: object) -> None:
-        pass
+    def write(row: Row) -> None:
+        rows.append(row)
+        if len(rows) >= ROWS_IN_MEMORY:
+            flush()
 
-    def write(self, row: Row) -> None:
-        # Flush each row, so that a program at the other end of a pipe sees it immediately.
-        print(_format_json_line(row, self._columns), end="", flush=True)
-
-
-class _JsonLines(_AtomicFile):
-    def __init__(self, path: pathlib.Path, columns: Columns):
-        super().__init__(path)
-        self._columns, self._file = columns, self.partial_path.open("w", encoding="utf-8")
-
-    def write(self, row: Row) -> None:
-        self._file.write(_format_json_line(row, self._columns))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Csv(_AtomicFile):
-    def __init__(self, path: pathlib.Path, columns: Columns):
-        super().__init__(path)
-        self._file = self.partial_path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.DictWriter(
-            self._file, list(columns), restval="", extrasaction="ignore", lineterminator="\n"
-        )
-        self._writer.writeheader()
-
-    def write(self, row: Row) -> None:
-        self._writer.writerow(row)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Parquet(_AtomicFile):
-    def __init__(self, path: pathlib.Path, columns: Columns):
-        super().__init__(path)
-        self._schema = pyarrow.schema(list(columns.items()))
-        self._writer = pyarrow.parquet.ParquetWriter(str(self.partial_path), self._schema)
-
-        self._rows: list[Row] = []
-
-    def write(self, row: Row) -> None:
-        self._rows.append(row)
-        if len(self._rows) >= ROW_GROUP_SIZE:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(pyarrow.Table.from_pylist(self._rows, self._schema))
-        self._rows = []
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-
-
-TABLE_FORMATS: dict[str, Callable[[Any, Columns], FaceTable]] = {
-    ".jsonl": _JsonLines,
-    ".json": _JsonLines,
-    ".csv": _Csv,
-    ".parquet": _Parquet,
-}
+    create_writer = pyarrow.csv.CSVWriter if suffix == ".csv" else pyarrow.parquet.ParquetWriter
+    with create_writer(str(path), schema) as writer:
+        yield write
+        flush()

@@ -1,239 +1,175 @@
-"""Overlay: draws predictions on an image, with a numbered box on each face and a panel beside it.
+"""Overlay: draws predictions on images, and writes the annotated images and videos.
 
-A panel shows the class probabilities as bars, valence and arousal as a point in Russell's
-circumplex, and the action units. Colours are from the Okabe-Ito palette; the number of a face
-repeats what its colour shows.
+Each face has a numbered box. The label below it shows the most probable class with its probability,
+and the active action units. The disc beside it is Russell's circumplex, with a dot at valence (to
+the right) and arousal (upwards). Colours are from the Okabe-Ito palette.
 """
 
 from __future__ import annotations
 
-import functools
+import os
+import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from affect_jax.core.labels import AXES
+from affect_jax.core.errors import UserError
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
 
-TEXT_COLOUR, MUTED_COLOUR = (28, 33, 40), (91, 101, 114)
-LINE_COLOUR, BACKGROUND, BAR_BACKGROUND = (212, 218, 225), (255, 255, 255), (240, 243, 246)
-BLUE, ORANGE = (0, 114, 178), (200, 78, 0)
+if TYPE_CHECKING:
+    from affect_jax.predict.inputs import Frame, Source
+    from affect_jax.predict.predictor import FaceOutputs
+
+TEXT_COLOUR, LINE_COLOUR, BACKGROUND = (28, 33, 40), (91, 101, 114), (255, 255, 255)
+POINT_COLOUR = (200, 78, 0)
 FACE_COLOURS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0))
 
 MAX_SIDE, MIN_SIDE = 1280, 320  # longer side of the drawn image, pixels
-PANEL_WIDTH = 250
-MAX_PANELS = 24  # in one image; faces beyond it have a box only
-_LINE_HEIGHT, _BAR_WIDTH, _PLANE_SIZE = 16, 100, 112
-_HEADER_HEIGHT, _GAP = 30, 10
+UNITS_WIDTH = 24  # characters in a line of action units
+PADDING = 3  # pixels around a label's text
 
 
-class Text(NamedTuple):
-    """A text to draw; `anchor` is the point of the text at `position`, as in Pillow."""
-
-    position: tuple[float, float]
-    text: str
-    size: int = 12
-    colour: tuple[int, int, int] = TEXT_COLOUR
-    anchor: str = "lm"
-
-
-class OutputNames(NamedTuple):
-    """Names of the classes and numbers of the action units."""
-
-    classes: Sequence[str]
-    units: Sequence[int]
-
-
-def draw_overlay(
-    pixels: np.ndarray,
-    boxes: np.ndarray,
-    outputs: Mapping[str, np.ndarray],
-    names: OutputNames,
-    *,
-    face_numbers: Sequence[int] | None = None,
-    panel_columns: int | None = None,
-    note: str = "",
+def draw_predictions(
+    result: FaceOutputs, classes: Sequence[str], units: Sequence[int]
 ) -> np.ndarray:
-    """Draws the predictions of one image.
+    """Draws the predictions of one image, or the reason if it has no face.
 
     **Arguments:**
 
-    - `pixels`: uint8 [height, width, 3].
-    - `boxes`: float [n, 4] in pixels of the image.
-    - `outputs`: `{head: [n, ...]}`.
-    - `names`: of the classes and action units.
-    - `face_numbers`: number of each face, in a video its track; None: 1, 2, ...
-    - `panel_columns`: number of panel columns; None: as many as the faces need. With a fixed
-      number, all images of one size give drawings of one size, and faces without a free panel
-      have a box only.
-    - `note`: text to draw on an image without a face.
+    - `result`: the faces, with the image's pixels.
+    - `classes`, `units`: of the predictor.
 
-    **Returns:** uint8 [height, width, 3], both even: the image, at most `MAX_SIDE` pixels, with the
-    panels on its right.
+    **Returns:** uint8 [height, width, 3], both even; the longer side is that of the image, but at
+    least `MIN_SIDE` and at most `MAX_SIDE`.
     """
-    if face_numbers is None:
-        face_numbers = range(1, len(boxes) + 1)
-    scale = _display_scale(pixels)
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    panel_height = _panel_height(outputs, names)
-    rows = max(1, height // panel_height)
-    if panel_columns is None:
-        panel_columns = -(-min(len(boxes), MAX_PANELS) // rows)
-    size = (max(height, panel_height if panel_columns else 0), width + panel_columns * PANEL_WIDTH)
-    canvas = np.full((size[0] + size[0] % 2, size[1] + size[1] % 2, 3), BACKGROUND, np.uint8)
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    canvas[:height, :width] = cv2.resize(pixels, (width, height), interpolation=interpolation)
-    image = canvas[:height, :width]
-    texts = []
-    for index in reversed(range(len(boxes))):  # the largest face last, on top of the others
-        texts += _draw_box(image, boxes[index] * scale, face_numbers[index])
-    for index in range(min(len(boxes), rows * panel_columns)):
-        corner = (width + index // rows * PANEL_WIDTH, index % rows * panel_height)
-        face_outputs = {head: values[index] for head, values in outputs.items()}
-        texts += _draw_panel(canvas, corner, face_numbers[index], face_outputs, names)
-    if note and not len(boxes):
-        texts.append(Text((10, 14), note, 14, ORANGE))
-    return _draw_texts(canvas, texts)
-
-
-def _display_scale(pixels: np.ndarray) -> float:
+    pixels = result.faces.pixels
+    assert pixels is not None
     longer_side = max(pixels.shape[:2])
-    return min(max(longer_side, MIN_SIDE), MAX_SIDE) / longer_side
+    scale = min(max(longer_side, MIN_SIDE), MAX_SIDE) / longer_side
+    height, width = (2 * max(1, round(side * scale / 2)) for side in pixels.shape[:2])
+    image = Image.fromarray(pixels).resize((width, height))
+    pen = ImageDraw.Draw(image)
+    pen.font = ImageFont.load_default(max(12, max(width, height) // 64))
+    boxes = result.faces.boxes * scale
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    corners = corners.round().clip(0, [width - 1, height - 1] * 2)
+    for face in reversed(range(len(corners))):  # the largest face last, on top of the others
+        colour = FACE_COLOURS[face % len(FACE_COLOURS)]
+        left, top, right, bottom = corners[face].tolist()
+        outputs = {head: values[face] for head, values in result.outputs.items()}
+        line_width = max(2, min(width, height) // 240)
+        pen.rectangle((left, top, right, bottom), outline=BACKGROUND, width=line_width + 1)
+        pen.rectangle((left, top, right, bottom), outline=colour, width=line_width)
+        if "valence_arousal" in outputs:
+            radius = max(8, (right - left) // 8)
+            centre = (min(right + radius, width - 1 - radius), top + radius)
+            _draw_circumplex(pen, centre, radius, outputs["valence_arousal"])
+        _draw_label(pen, (left, bottom), _format_label(face + 1, outputs, classes, units), colour)
+    if not len(boxes):
+        _draw_label(pen, (0, 0), result.faces.reason, BACKGROUND)
+    return np.asarray(image)
 
 
-def _panel_height(outputs: Mapping[str, Any], names: OutputNames) -> int:
-    height = _HEADER_HEIGHT + _GAP
-    if "expression" in outputs:
-        height += _LINE_HEIGHT * len(names.classes) + _GAP
-    if "valence_arousal" in outputs:
-        height += _PLANE_SIZE + 2 * _LINE_HEIGHT + _GAP
-    if "action_units" in outputs:
-        height += _LINE_HEIGHT * -(-len(names.units) // 3) + _GAP
-    return height
+def _draw_circumplex(
+    pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, values: np.ndarray
+) -> None:
+    x, y = centre
+    valence, arousal = values.tolist()
+    pen.circle((x, y), radius, BACKGROUND, LINE_COLOUR)
+    pen.line((x - radius, y, x + radius, y), LINE_COLOUR)
+    pen.line((x, y - radius, x, y + radius), LINE_COLOUR)
+    pen.circle((x + radius * valence, y - radius * arousal), max(2, radius / 5), POINT_COLOUR)
 
 
-def _face_colour(number: int) -> tuple[int, int, int]:
-    return FACE_COLOURS[(number - 1) % len(FACE_COLOURS)]
-
-
-def _draw_box(image: np.ndarray, box: np.ndarray, number: int) -> list[Text]:
-    """Draws a box, clipped to the image, and the label for its number."""
-    limits = np.array([image.shape[1], image.shape[0]])
-    left, top = np.clip(box[:2], 0, limits - 1).round().astype(int).tolist()
-    right, bottom = np.clip(box[:2] + box[2:], 1, limits).round().astype(int).tolist()
-    thickness = max(2, round(min(image.shape[:2]) / 240))
-    cv2.rectangle(image, (left, top), (right - 1, bottom - 1), BACKGROUND, thickness + 2)
-    cv2.rectangle(image, (left, top), (right - 1, bottom - 1), _face_colour(number), thickness)
-    label_width = 10 + 8 * len(str(number))
-    cv2.rectangle(image, (left, top), (left + label_width, top + 18), _face_colour(number), -1)
-    return [Text((left + label_width / 2, top + 9), str(number), 14, TEXT_COLOUR, "mm")]
-
-
-def _draw_panel(
-    canvas: np.ndarray,
-    corner: tuple[int, int],
-    number: int,
-    outputs: Mapping[str, np.ndarray],
-    names: OutputNames,
-) -> list[Text]:
-    left, top = corner[0] + _GAP, corner[1] + _GAP
-    label_width = 8 + 8 * len(str(number))
-    cv2.rectangle(canvas, (left, top), (left + label_width, top + 18), _face_colour(number), -1)
-    texts = [Text((left + label_width // 2, top + 9), str(number), 14, TEXT_COLOUR, "mm")]
+def _format_label(
+    number: int, outputs: Mapping[str, np.ndarray], classes: Sequence[str], units: Sequence[int]
+) -> str:
+    text = str(number)
     if "expression" in outputs:
         predicted = int(outputs["expression"].argmax())
-        texts.append(Text((left + label_width + 12, top + 9), names.classes[predicted], 15))
-    top += _HEADER_HEIGHT
-    if "expression" in outputs:
-        texts += _draw_bars(canvas, (left, top), outputs["expression"], names.classes)
-        top += _LINE_HEIGHT * len(names.classes) + _GAP
-    if "valence_arousal" in outputs:
-        texts += _draw_plane(canvas, (left, top), outputs["valence_arousal"])
-        top += _PLANE_SIZE + 2 * _LINE_HEIGHT + _GAP
+        text += f" {classes[predicted]} {outputs['expression'][predicted]:.2f}"
     if "action_units" in outputs:
-        texts += _draw_units(canvas, (left, top), outputs["action_units"], names.units)
-    return texts
+        is_active = outputs["action_units"] >= ACTIVE_THRESHOLD
+        names = " ".join(
+            f"AU{unit}" for unit, active in zip(units, is_active, strict=True) if active
+        )
+        text = "\n".join([text, *textwrap.wrap(names, UNITS_WIDTH)])
+    return text
 
 
-def _draw_bars(
-    canvas: np.ndarray, corner: tuple[int, int], values: np.ndarray, classes: Sequence[str]
-) -> list[Text]:
-    left, top = corner
-    start, predicted, texts = left + 82, int(values.argmax()), []
-    for index, (name, value) in enumerate(zip(classes, values.tolist(), strict=True)):
-        middle = top + _LINE_HEIGHT * index + _LINE_HEIGHT // 2
-        end = start + round(_BAR_WIDTH * value)
-        full = (start + _BAR_WIDTH, middle + 4)
-        cv2.rectangle(canvas, (start, middle - 5), full, BAR_BACKGROUND, -1)
-        if end > start:
-            colour = ORANGE if index == predicted else BLUE
-            cv2.rectangle(canvas, (start, middle - 5), (end, middle + 4), colour, -1)
-        text_colour = TEXT_COLOUR if index == predicted else MUTED_COLOUR
-        texts.append(Text((start - 6, middle), _truncate(name), 12, text_colour, "rm"))
-        texts.append(Text((start + _BAR_WIDTH + 6, middle), f"{value:.2f}", 12, text_colour))
-    return texts
+def _draw_label(
+    pen: ImageDraw.ImageDraw,
+    corner: tuple[float, float],
+    text: str,
+    colour: tuple[int, int, int],
+) -> None:
+    """Draws a text on a coloured background at its top left corner, or as near as it fits."""
+    width, height = pen.im.size
+    text_box = pen.multiline_textbbox((PADDING, PADDING), text)
+    left = max(0, min(corner[0], width - text_box[2] - PADDING))
+    top = max(0, min(corner[1], height - text_box[3] - PADDING))
+    right, bottom = left + text_box[2] + PADDING, top + text_box[3] + PADDING
+    pen.rectangle((left, top, right, bottom), fill=colour)
+    pen.multiline_text((left + PADDING, top + PADDING), text, TEXT_COLOUR)
 
 
-def _draw_plane(canvas: np.ndarray, corner: tuple[int, int], values: np.ndarray) -> list[Text]:
-    """Valence to the right, arousal upwards, each from -1 to 1; the circle has radius 1."""
-    radius = _PLANE_SIZE // 2
-    x, y = corner[0] + 82 + radius - 6, corner[1] + radius
-    cv2.circle(canvas, (x, y), radius, LINE_COLOUR, 1, cv2.LINE_AA)
-    cv2.line(canvas, (x - radius, y), (x + radius, y), LINE_COLOUR, 1)
-    cv2.line(canvas, (x, y - radius), (x, y + radius), LINE_COLOUR, 1)
-    valence, arousal = values.tolist()
-    point = (round(x + radius * valence), round(y - radius * arousal))
-    cv2.line(canvas, (x, y), point, ORANGE, 1, cv2.LINE_AA)
-    cv2.circle(canvas, point, 5, ORANGE, -1, cv2.LINE_AA)
-    texts = [
-        Text((x - radius - 6, y), "unpleasant", 11, MUTED_COLOUR, "rm"),
-        Text((x + radius + 6, y), "pleasant", 11, MUTED_COLOUR),
-        Text((x + 4, y - radius + 6), "excited", 11, MUTED_COLOUR),
-        Text((x + 4, y + radius - 6), "calm", 11, MUTED_COLOUR),
-    ]
-    below = y + radius + _LINE_HEIGHT // 2 + 2
-    for line, (axis, value) in enumerate(zip(AXES, values.tolist(), strict=True)):
-        position = (x, below + _LINE_HEIGHT * line)
-        texts.append(Text(position, f"{axis} {value:+.2f}", 12, TEXT_COLOUR, "mm"))
-    return texts
+class OverlayWriter:
+    """Writes annotated images and videos into a folder.
 
+    A file has the name of its source, with the suffix `.jpg` or `.mp4`. Sources of equal names get
+    numbers: `x.jpg`, `x-2.jpg`.
 
-def _draw_units(
-    canvas: np.ndarray, corner: tuple[int, int], values: np.ndarray, units: Sequence[int]
-) -> list[Text]:
-    """Draws three columns; units that are predicted active are orange with dark text."""
-    rows, texts = -(-len(units) // 3), []
-    for index, (unit, value) in enumerate(zip(units, values.tolist(), strict=True)):
-        left = corner[0] + index // rows * 78
-        middle = corner[1] + index % rows * _LINE_HEIGHT + _LINE_HEIGHT // 2
-        is_active = value >= ACTIVE_THRESHOLD
-        text_colour = TEXT_COLOUR if is_active else MUTED_COLOUR
-        texts.append(Text((left, middle), f"AU{unit}", 12, text_colour))
-        start = left + 36
-        cv2.rectangle(canvas, (start, middle - 4), (start + 32, middle + 3), BAR_BACKGROUND, -1)
-        end = start + round(32 * value)
-        if end > start:
-            colour = ORANGE if is_active else BLUE
-            cv2.rectangle(canvas, (start, middle - 4), (end, middle + 3), colour, -1)
-    return texts
+    **Raises:** `UserError` if the folder is not writable or a file would replace an input.
+    """
 
+    def __init__(self, folder: pathlib.Path, sources: Sequence[Source]):
+        self._paths: dict[Source, pathlib.Path] = {}
+        self._video: cv2.VideoWriter | None = None
+        inputs = {os.path.realpath(source.name) for source in sources}
+        used: set[pathlib.Path] = set()
+        for source in sources:
+            path = folder / source.relative_path
+            path = path.with_suffix(".mp4" if source.is_video else ".jpg")
+            stem, number = path.stem, 1
+            while path in used:
+                number += 1
+                path = path.with_stem(f"{stem}-{number}")
+            if os.path.realpath(path) in inputs:
+                raise UserError(f"--annotate={folder}: {path} is an input; choose another folder")
+            used.add(path)
+            self._paths[source] = path
 
-def _truncate(name: str) -> str:
-    return name if len(name) <= 12 else f"{name[:11]}…"
+    def write(self, frame: Frame, drawing: np.ndarray) -> None:
+        """Writes an image, or appends a frame to a video.
 
+        **Arguments:**
 
-@functools.cache
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
+        - `frame`: the image or frame; the frames of a video follow each other.
+        - `drawing`: uint8 RGB [height, width, 3], of one size for all frames of a video.
+        """
+        path, pixels = self._paths[frame.source], drawing[:, :, ::-1]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--annotate={path}: cannot be written: {error.strerror}") from error
+        if frame.number is None:
+            is_written = cv2.imwrite(str(path), pixels)
+        else:
+            if self._video is None or frame.number == 0:
+                self.close()
+                code, size = cv2.VideoWriter.fourcc(*"mp4v"), (pixels.shape[1], pixels.shape[0])
+                rate = frame.frames_per_second
+                self._video = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, size)
+            is_written = self._video.isOpened()
+            self._video.write(pixels)
+        if not is_written:
+            raise UserError(f"--annotate={path}: cannot be written")
 
-
-def _draw_texts(canvas: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
-    """Draws with Pillow, because OpenCV's fonts have ASCII characters only."""
-    image = Image.fromarray(canvas)
-    pen = ImageDraw.Draw(image)
-    for text in texts:
-        pen.text(text.position, text.text, text.colour, _font(text.size), text.anchor)
-    return np.asarray(image)
+    def close(self) -> None:
+        """Completes the last video."""
+        if self._video is not None:
+            self._video.release()

@@ -49,8 +49,6 @@ SYNTHETIC_FACES_MARGIN = 0.22
 """Rendered faces include this fraction of a detected box on each side (mean of 120 faces). A
 network trained on them needs the same margin around the faces of photographs."""
 
-NO_FACE_REASON = "no face found"
-MIN_DETECTABLE_SIDE = 20  # pixels: no detector finds a face in a smaller image
 MAX_PENDING_PIXELS = 48 * 2**20  # in images that wait for a full batch: 144 MiB
 
 
@@ -190,23 +188,22 @@ class Predictor:
         if boxes is not None and len(boxes) != len(batch):
             raise ValueError(f"{len(batch)} images, but boxes for {len(boxes)}")
         results = list(self.stream(batch, boxes))
-        counts = [len(result.faces.boxes) for result in results]
-        outputs = {
-            head: np.concatenate([self._empty_output(head), *(r.outputs[head] for r in results)])
-            for head in self.heads
-        }
-
-        faces = [result.faces for result in results]
-        no_boxes = np.zeros((0, 4), np.float32)
+        # An image without faces comes first, so that the arrays have their shapes in any case.
+        no_faces = self.no_faces("")
+        faces = [no_faces, *(result.faces for result in results)]
+        outputs = [self.predict_crops(no_faces.crops), *(result.outputs for result in results)]
+        heads = {head: np.concatenate([image[head] for image in outputs]) for head in self.heads}
         return Prediction(
-            image=np.repeat(np.arange(len(results)), counts),
-            box=np.concatenate([image.boxes for image in faces] or [no_boxes]),
-            confidence=np.concatenate([image.confidence for image in faces] or [no_boxes[:, 0]]),
-            size=np.array([image.size for image in faces], np.int64).reshape(-1, 2),
-            reasons=tuple(image.reason for image in faces),
+            image=np.repeat(np.arange(len(results)), [len(image.boxes) for image in faces[1:]]),
+            box=np.concatenate([image.boxes for image in faces]),
+            confidence=np.concatenate([image.confidence for image in faces]),
+            size=np.array([image.size for image in faces[1:]], np.int64).reshape(-1, 2),
+            reasons=tuple(image.reason for image in faces[1:]),
             classes=self.classes,
             units=self.units,
-            **{head: outputs[head] if head in outputs else None for head in _OUTPUT_WIDTHS},
+            expression=heads.get("expression"),
+            valence_arousal=heads.get("valence_arousal"),
+            action_units=heads.get("action_units"),
         )
 
     def stream(
@@ -245,66 +242,52 @@ class Predictor:
 
     def predict_crops(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Runs the network alone: uint8 [n, S, S, 3] -> `{head: float32 [n, ...]}`."""
-        batches = []
+        widths = {"expression": len(self.classes), "valence_arousal": 2, "action_units": len(UNITS)}
+        outputs = {head: np.empty((len(crops), widths[head]), np.float32) for head in self.heads}
         for start in range(0, len(crops), self._batch_size):
             batch = crops[start : start + self._batch_size]
             padded = np.zeros((self._batch_size, *crops.shape[1:]), np.uint8)
             padded[: len(batch)] = batch
-            batches.append((len(batch), self._network(self._variables, {"image": padded})))
-        return {
-            head: np.concatenate(
-                [self._empty_output(head), *(np.asarray(out[head])[:n] for n, out in batches)]
-            )
-            for head in self.heads
-        }
+            for head, values in self._network(self._variables, {"image": padded}).items():
+                outputs[head][start : start + len(batch)] = np.asarray(values)[: len(batch)]
+        return outputs
 
     def detect(
         self, image: ImageLike, boxes: Any = None, *, keep_pixels: bool = False
     ) -> DetectedFaces:
-        """Detects and crops the faces of one image. An unusable image gives a reason, no error."""
+        """Detects the faces of one image, and crops them as data preparation does.
+
+        Boxes outside the image are skipped. An unusable image gives a reason, no error.
+        """
         size = (0, 0)
         try:
             pixels = _load_pixels(image, upright=boxes is None)
             size = (pixels.shape[1], pixels.shape[0])
             if boxes is None:
-                detections = self._detector(pixels)
+                boxes, confidence = self._detector(pixels)
             else:
-                box_array = np.asarray(boxes, np.float64).reshape(-1, 4)
-                if not np.isfinite(box_array).all():
-                    raise face_images.UnusableInputError("a box has a number that is not finite")
-                confidence = np.full(len(box_array), np.nan, np.float32)
-                detections = detection.Detections(box_array, confidence)
-            crops, indices = self._crop_faces(pixels, detections.boxes)
+                boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+                confidence = np.full(len(boxes), np.nan, np.float32)
+            if not np.isfinite(boxes).all():
+                raise face_images.UnusableInputError("a box has a number that is not finite")
         except face_images.UnusableInputError as error:
             return self.no_faces(str(error), size)
-        returned_pixels = pixels if keep_pixels else None
-        if not indices:
-            reason = "all boxes are outside the image" if len(detections.boxes) else NO_FACE_REASON
-            if not len(detections.boxes) and min(size) < MIN_DETECTABLE_SIDE:
-                reason += f", the image has only {size[0]} x {size[1]} pixels"
-            return self.no_faces(reason, size)._replace(pixels=returned_pixels)
-        return DetectedFaces(
-            size,
-            detections.boxes[indices].astype(np.float32),
-            detections.confidence[indices],
-            crops,
-            "",
-            returned_pixels,
-        )
-
-    def _crop_faces(self, pixels: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        """Crops the faces as data preparation does; skips boxes outside the image.
-
-        **Returns:** the crops, uint8 [k, S, S, 3], and the indices of their k boxes.
-        """
-        size = self._image_size
-        crops, indices = np.empty((len(boxes), size, size, 3), np.uint8), []
+        crops = np.empty((len(boxes), self._image_size, self._image_size, 3), np.uint8)
+        is_inside = np.zeros(len(boxes), bool)
         for index, box in enumerate(boxes.tolist()):
             with contextlib.suppress(face_images.UnusableInputError):
-                face, _ = face_images.crop_and_resize(pixels, box, self._margin, size)
-                decoding.decode_jpeg(face_images.encode_jpeg(face), crops[len(indices)])
-                indices.append(index)
-        return crops[: len(indices)], indices
+                face, _ = face_images.crop_and_resize(pixels, box, self._margin, self._image_size)
+                decoding.decode_jpeg(face_images.encode_jpeg(face), crops[index])
+                is_inside[index] = True
+        reason = "" if is_inside.any() else "all boxes are outside the image"
+        return DetectedFaces(
+            size,
+            boxes[is_inside].astype(np.float32),
+            confidence[is_inside],
+            crops[is_inside],
+            reason if len(boxes) else "no face found",
+            pixels if keep_pixels else None,
+        )
 
     def no_faces(self, reason: str, size: tuple[int, int] = (0, 0)) -> DetectedFaces:
         """The result for an image without a face."""
@@ -312,10 +295,6 @@ class Predictor:
         crops = np.zeros((0, side, side, 3), np.uint8)
         boxes = np.zeros((0, 4), np.float32)
         return DetectedFaces(size, boxes, boxes[:, 0], crops, reason, None)
-
-    def _empty_output(self, head: str) -> np.ndarray:
-        width = len(self.classes) if head == "expression" else _OUTPUT_WIDTHS[head]
-        return np.zeros((0, width), np.float32)
 
     def _detect_all(
         self,
@@ -349,10 +328,6 @@ class Predictor:
             yield FaceOutputs(faces, {head: values[start:end] for head, values in outputs.items()})
 
 
-_OUTPUT_WIDTHS = {"expression": 0, "valence_arousal": 2, "action_units": len(UNITS)}
-"""Head -> length of its output vector. The run's classes give the length of `expression`."""
-
-
 def _default_margin(config: Config) -> float:
     """The margin with which the faces of the run's dataset were cropped."""
     if "margin" in config.data.options:
@@ -378,8 +353,6 @@ def _load_pixels(image: ImageLike, *, upright: bool) -> np.ndarray:
     if isinstance(image, (str, os.PathLike)):
         return face_images.read_image(os.fspath(image), upright=upright)
     if isinstance(image, Image.Image):
-        if image.width * image.height > face_images.MAX_PIXELS:
-            raise face_images.UnusableInputError("image has more than 64 megapixels")
         try:
             return face_images.to_rgb(image, upright=upright)
         except (OSError, ValueError) as error:  # Pillow reads the file only here
@@ -395,6 +368,4 @@ def _load_pixels(image: ImageLike, *, upright: bool) -> np.ndarray:
         raise face_images.UnusableInputError(
             f"pixels are {image.dtype} {list(image.shape)}, not uint8 [height, width, 3]"
         )
-    if image.shape[0] * image.shape[1] > face_images.MAX_PIXELS:
-        raise face_images.UnusableInputError("image has more than 64 megapixels")
     return image

@@ -9,7 +9,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 from affect_jax.core.cli import add_run_flags
-from affect_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     from affect_jax.predict.predictor import Predictor
@@ -39,11 +38,8 @@ def create_predictor(args: argparse.Namespace, batch_size: int) -> Predictor:
     - `args`: parsed flags of `add_predictor_flags`.
     - `batch_size`: number of faces in one forward pass.
 
-    **Raises:** `UserError` if the run, the checkpoint or the detector does not exist, or if the
-    margin is out of range.
+    **Raises:** `UserError` as `Predictor.load`.
     """
-    if args.margin is not None and not 0 <= args.margin <= 2:
-        raise UserError(f"--margin={args.margin:g}: must be between 0 and 2")
     from absl import logging
 
     from affect_jax.predict.predictor import Predictor

@@ -8,12 +8,14 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from affect_jax.core import plotting
 from affect_jax.core.errors import UserError
+from affect_jax.evaluate.scoring import writing_to
 from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
-from affect_jax.report import published_scores, run_summary, runs, score_names
-from affect_jax.report.figures import comparison, curves
-from affect_jax.report.plotting import RenderedFigure, render_figure
+from affect_jax.report import figures, published_scores, run_summary, runs, score_names
 from affect_jax.report.runs import Run
 from affect_jax.report.templating import render_template, write_atomically
 
@@ -37,12 +39,9 @@ def write_comparison(compared: Sequence[Run], path: pathlib.Path) -> None:
 
     **Raises:** `UserError` if the runs have different faces or the page cannot be written.
     """
-    text = render_html(compared, [compute_difference(compared[0], run) for run in compared[1:]])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    changes = [compute_difference(compared[0], run) for run in compared[1:]]
+    with writing_to(path.parent):
+        write_atomically(path, render_html(compared, changes))
 
 
 def compute_difference(first: Run, second: Run) -> Scores:
@@ -58,9 +57,7 @@ def compute_difference(first: Run, second: Run) -> Scores:
 
 def describe_change(change: Scores, name: str) -> str:
     """Returns `better` or `worse` if the interval excludes 0, else an empty string."""
-    if name not in change.intervals:
-        return ""
-    low, high = change.intervals[name]
+    low, high = change.intervals.get(name, (0, 0))
     if low <= 0 <= high:
         return ""
     return "better" if (low > 0) != score_names.is_lower_better(name) else "worse"
@@ -74,87 +71,68 @@ def render_html(compared: Sequence[Run], changes: Sequence[Scores]) -> str:
     - `compared`: the runs.
     - `changes`: the differences of `compared[1:]` from the first run.
     """
-    first = compared[0]
-    reasons = [
-        published_scores.why_not_comparable(run.metadata, run.predictions) for run in compared
-    ]
-    # The same faces may have been scored under different dataset names.
-    least_comparable = next(
-        (run for run, reason in zip(compared, reasons, strict=True) if reason), first
-    )
+    first, *rest = compared
+    least_comparable = published_scores.select_least_comparable(compared)
+    comparable, notice = run_summary.describe_comparability(least_comparable)
     names = [
         name for name in protocol.HEADLINES if any(name in run.scores.values for run in compared)
     ]
-    classes = first.predictions.classes if first.predictions.probabilities is not None else ()
-    others = list(zip(compared[1:], changes, strict=True))
+    panels = draw_figures(compared, changes, names)
     context: dict[str, Any] = {
         "heading": f"{len(compared)} runs on {run_summary.describe_data(least_comparable)}",
-        "lead": f"{', '.join(run.name for run in compared[1:])} against {first.name}, "
+        "lead": f"{', '.join(run.name for run in rest)} against {first.name}, "
         f"scored on the same {len(first.predictions):,} faces.",
-        "comparable": not any(reasons),
-        "data_notice": _data_notice(least_comparable),
+        "comparable": comparable,
+        "data_notice": notice[:1] if comparable else notice,  # the page has no published numbers
         "runs": compared,
-        "others": others,
-        "columns": [(first, None), *others],
+        "others": list(zip(rest, changes, strict=True)),
+        "headers": [first.name, *(h for run in rest for h in (run.name, f"minus {first.name}"))],
         "settings": list_differing_settings(compared),
         "configs_known": all(run.config for run in compared),
         "names": names,
-        "classes": classes,
-        "f1_columns": [f"categorical.top1.{skew}.f1" for skew in score_names.SKEW_NAMES],
-        "figures": _render_figures(compared, changes, names, classes),
+        "classes": first.predictions.classes,
+        "f1_columns": {
+            f"categorical.top1.{skew}.f1": f"top-1, {title}"
+            for skew, title in score_names.SKEW_NAMES.items()
+        },
+        "figures": panels,
         "all_names": [
             name for name in first.scores.values if any(name in c.values for c in changes)
         ],
         "describe_change": describe_change,
-        "side": 0,
     }
     sections = [
         ("runs", "Runs", True),
         ("scores", "Headline scores", True),
-        ("classes", "Scores by class", classes),
-        ("training", "Learning curves", context["figures"]["training"]),
+        ("classes", "Scores by class", "f1_by_class_and_run" in panels),
+        ("training", "Learning curves", "learning_curves" in panels),
         ("all", "All differences", True),
     ]
-    context["contents"] = [(id, title) for id, title, present in sections if present]
-    return render_template("comparison.html", context)
+    return render_template("comparison.html", context, sections)
 
 
-def list_differing_settings(compared: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Lists (key, value of each run) for settings that differ, checkpoint and evaluation time."""
-    rows = [("checkpoint", [_format_metadata(run, "checkpoint_step") for run in compared])]
-    rows.append(("evaluated", [_format_metadata(run, "time") for run in compared]))
-    keys = sorted({key for run in compared for key in run.config})
-    for key in keys:
-        values = [json.dumps(run.config[key]) if key in run.config else "" for run in compared]
-        if len(set(values)) > 1:
-            rows.append((key, values))
-    return [(key, values) for key, values in rows if any(values)]
-
-
-def _format_metadata(run: Run, key: str) -> str:
-    return str(run.metadata[key]) if key in run.metadata else ""
-
-
-def _data_notice(run: Run) -> list[str]:
-    comparable, lines = run_summary.describe_comparability(run)
-    return lines[:1] if comparable else lines  # the page has no published numbers
-
-
-def _render_figures(
-    compared: Sequence[Run], changes: Sequence[Scores], names: Sequence[str], classes: Sequence[str]
-) -> dict[str, list[RenderedFigure]]:
-    """Renders all figures by section. The multi-task score is left out, as its range is larger."""
-    displayed = [
-        name for name in names if name != "multitask" and any(name in c.values for c in changes)
-    ]
-    return {
-        "differences": [
-            render_figure(comparison.create_difference_figure(compared, changes, displayed))
-        ]
-        if displayed
-        else [],
-        "classes": [render_figure(comparison.create_class_figure(compared, classes))]
-        if classes
-        else [],
-        "training": [render_figure(spec) for spec in curves.create_comparison_figures(compared)],
+def list_differing_settings(compared: Sequence[Run]) -> dict[str, list[str]]:
+    """Lists the values of each run of settings that differ, of checkpoint and evaluation time."""
+    settings = {
+        "checkpoint": [str(run.metadata.get("checkpoint_step", "")) for run in compared],
+        "evaluated": [str(run.metadata.get("time", "")) for run in compared],
     }
+    settings = {key: values for key, values in settings.items() if any(values)}
+    configs = [run.config for run in compared]
+    for key in sorted(set().union(*configs)):
+        values = [json.dumps(config[key]) if key in config else "" for config in configs]
+        known = {value for value, config in zip(values, configs, strict=True) if config}
+        if len(known) > 1:
+            settings[key] = values
+    return settings
+
+
+def draw_figures(
+    compared: Sequence[Run], changes: Sequence[Scores], names: Sequence[str]
+) -> dict[str, list[np.ndarray]]:
+    """Draws the panels of each figure for which the runs have data: uint8 [H, W, 3]."""
+    shared = [name for name in names if any(name in change.values for change in changes)]
+    with plotting.style():
+        drawn = figures.draw_differences(compared, changes, shared)
+        drawn |= figures.draw_class_scores(compared) | figures.draw_learning_curves(compared)
+        return {name: list(map(plotting.render, panels)) for name, panels in drawn.items()}

@@ -10,13 +10,14 @@ work cites them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from affect_jax.core.labels import EXPRESSIONS, VALIDATION_COUNT
 from affect_jax.metrics.predictions import Predictions
+from affect_jax.report.runs import Run
 
 STRATEGIES = ("imbalanced", "down-sampling", "up-sampling", "weighted-loss")
 """The columns of Table 7."""
@@ -80,13 +81,13 @@ def infer_strategy(config: Mapping[str, Any]) -> str:
 
     - `config`: flat, as returned by `config.flatten`; empty if unknown.
     """
-    sampling = config["sampling.name"] if "sampling.name" in config else ""
+    if not config:
+        return "weighted-loss"
+    sampling = config["sampling.name"]
     if sampling in ("down", "up"):
         return f"{sampling}-sampling"
-    losses = config["losses"] if "losses" in config else []
-    unweighted = [loss["name"] for loss in losses if loss["head"] == "expression"] == [
-        "cross_entropy"
-    ]
+    losses = [loss["name"] for loss in config["losses"] if loss["head"] == "expression"]
+    unweighted = losses == ["cross_entropy"]
     return "imbalanced" if sampling == "natural" and unweighted else "weighted-loss"
 
 
@@ -112,40 +113,32 @@ def why_not_comparable(metadata: Mapping[str, Any], predictions: Predictions) ->
     - `metadata`: `about` of `scores.json`.
     - `predictions`: the predictions with their labels.
     """
-    name = metadata["data"] if "data" in metadata else ""
+    name, split = metadata.get("data", ""), metadata.get("split", "validation")
     if not name:
         return "The dataset of these predictions is not named."
     if name != "affectnet":
         return f"The dataset is {name}, not AffectNet."
-    if "split" in metadata and metadata["split"] != "validation":
-        split = metadata["split"]
+    if split != "validation":
         return f"These are faces of the {split} split; published scores are on other splits."
-    counts = _count_labels(predictions)
-    if counts is None:
+    expression = predictions.expression
+    if expression is None or not (expression >= 0).any():
         return (
             "These predictions have no expression labels, which are needed to identify AffectNet’s "
             "validation split."
         )
-    expected = np.abs(counts - VALIDATION_COUNT) <= 0.02 * VALIDATION_COUNT
-    if expected.all():
+    counts = np.bincount(expression[expression >= 0], minlength=len(predictions.classes))
+    if (np.abs(counts - VALIDATION_COUNT) <= 0.02 * VALIDATION_COUNT).all():
         return ""
-    class_counts = [
-        f"{count:,} {c}" for c, count in zip(predictions.classes, counts.tolist(), strict=True)
-    ]
-    return _describe_class_counts(", ".join(class_counts))
-
-
-def _describe_class_counts(class_counts: str) -> str:
+    texts = [f"{n:,} {name}" for n, name in zip(counts, predictions.classes, strict=True)]
     return (
         "These faces use AffectNet’s layout but are not AffectNet’s: its validation split has "
-        f"{VALIDATION_COUNT} of each expression, this split has {class_counts}."
+        f"{VALIDATION_COUNT} of each expression, this split has {', '.join(texts)}."
     )
 
 
-def _count_labels(predictions: Predictions) -> np.ndarray | None:
-    """Counts the faces of each class, [C]; None if no face is labelled."""
-    if predictions.expression is None or not (predictions.expression >= 0).any():
-        return None
-    return np.bincount(
-        predictions.expression[predictions.expression >= 0], minlength=len(predictions.classes)
-    )
+def select_least_comparable(runs: Sequence[Run]) -> Run:
+    """Returns a run that is not comparable with the paper if there is one, else the first.
+
+    The same faces may have been scored under different dataset names.
+    """
+    return max(runs, key=lambda run: bool(why_not_comparable(run.metadata, run.predictions)))

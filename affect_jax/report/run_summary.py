@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,32 +11,89 @@ import numpy as np
 from affect_jax.report import published_scores
 from affect_jax.report.runs import Run
 
-Pairs = list[tuple[str, str]]
-
 DATA_NAMES = {
     "affectnet": "AffectNet",
     "synthetic_faces": "rendered faces (synthetic_faces)",
 }
 """Display names of datasets; others are displayed by their own name."""
 
+CONFIG_KEYS = {
+    "Model": ("trunk.", "heads", "losses", "sampling.", "dtype", "seed"),
+    "Training": ("duration.", "batch_size", "learning_rate", "schedule.name", "optimizer.name"),
+}
+"""Displayed keys of the config by heading; a prefix that ends with a dot selects several keys."""
 
-def summarize(run: Run) -> list[tuple[str, Pairs]]:
-    """Returns (heading, (term, text) pairs) of a run; headings without facts are left out."""
-    sections = [
-        ("Model", _summarize_model(run.config)),
-        ("Data", _summarize_data(run)),
-        ("Training", _summarize_training(run)),
-        ("Evaluation", _summarize_evaluation(run.metadata)),
-        ("Training machine", _metadata_pairs(run.metadata, "machine_of_training")),
-        ("Evaluation machine", _metadata_pairs(run.metadata, "machine")),
-        ("Versions", _metadata_pairs(run.metadata, "versions")),
-    ]
-    return [(heading, pairs) for heading, pairs in sections if pairs]
+EVALUATION_KEYS = ("checkpoint_step", "draws", "bootstrap", "time", "config")
+"""Displayed keys of `about` in `scores.json`."""
+
+
+def summarize(run: Run) -> dict[str, dict[str, Any]]:
+    """Returns the facts of a run by heading, then by term; headings without facts are left out."""
+    metadata = run.metadata
+    # The predictions of a checkpoint are next to the page; only other files need their path.
+    keys = (*EVALUATION_KEYS, "predictions", "sha256") if "sha256" in metadata else EVALUATION_KEYS
+    sections = {
+        "Model": _select_settings(run, "Model"),
+        "Data": _summarize_data(run),
+        "Training": _select_settings(run, "Training") | _summarize_log(run),
+        "Evaluation": {key: metadata[key] for key in keys if key in metadata},
+        "Training machine": metadata.get("machine_of_training", {}),
+        "Evaluation machine": metadata.get("machine", {}),
+        "Versions": metadata.get("versions", {}),
+    }
+    return {heading: facts for heading, facts in sections.items() if facts}
+
+
+def _select_settings(run: Run, heading: str) -> dict[str, str]:
+    keys = [key for key in run.config if key.startswith(CONFIG_KEYS[heading])]
+    return {key: _format_setting(run.config[key]) for key in keys}
+
+
+def _format_setting(value: Any) -> str:
+    """Formats a value of the config; a component is its name with its options in parentheses."""
+    if isinstance(value, Mapping):
+        options = [f"{k} {v}" for k, v in value.items() if k not in ("name", "head")]
+        return value["name"] + (f" ({', '.join(options)})" if options else "")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_format_setting, value))
+    return str(value)
+
+
+def _summarize_data(run: Run) -> dict[str, str]:
+    metadata, predictions = run.metadata, run.predictions
+    facts = {
+        "dataset": describe_data(run),
+        "split": metadata.get("split", ""),
+        "faces": f"{len(predictions):,}",
+        "classes": ", ".join(predictions.classes),
+    }
+    if predictions.expression is not None:
+        facts["expression"] = f"{np.sum(predictions.expression >= 0):,} labels"
+    if predictions.valence_arousal is not None:
+        annotated = np.isfinite(predictions.valence_arousal).all(axis=1)
+        facts["valence, arousal"] = f"{annotated.sum():,} labels"
+    facts["not scored"] = "; ".join(metadata.get("not_scored", ()))
+    facts["fingerprint"] = metadata.get("fingerprint", "")[:12]
+    return {term: text for term, text in facts.items() if text}
+
+
+def _summarize_log(run: Run) -> dict[str, str]:
+    if not run.curves:
+        return {}
+    duration = datetime.timedelta(seconds=round(run.seconds))
+    facts = {
+        "steps logged": f"{max(curve.steps[-1] for curve in run.curves.values()):,}",
+        "time": f"{duration} (h:mm:ss) between first and last log entry",
+    }
+    if "train.images_per_second" in run.curves:
+        speed = np.median(run.curves["train.images_per_second"].values)
+        facts["speed"] = f"{speed:,.0f} images/s (median)"
+    return facts
 
 
 def describe_data(run: Run) -> str:
     """Returns the dataset's display name, `data of unknown origin` if it is not named."""
-    name = run.metadata["data"] if "data" in run.metadata else ""
+    name = run.metadata.get("data", "")
     if name == "affectnet" and published_scores.why_not_comparable(run.metadata, run.predictions):
         return "faces in AffectNet’s layout"
     return DATA_NAMES.get(name, name) or "data of unknown origin"
@@ -50,13 +107,13 @@ def format_heading(run: Run) -> str:
 
 def format_lead(run: Run) -> str:
     """Returns the sentence below the title."""
-    parts = [f"{run.name}:"]
-    if "losses" in run.config:
-        parts.append(", ".join(term["name"].replace("_", " ") for term in run.config["losses"]))
-    if "checkpoint_step" in run.metadata:
-        parts.append(f"at step {run.metadata['checkpoint_step']:,},")
+    terms = run.config["losses"] if "losses" in run.config else ()
+    losses = ", ".join(term["name"].replace("_", " ") for term in terms)
+    step = run.metadata.get("checkpoint_step")
+    parts = [f"{run.name}:", losses, "" if step is None else f"at step {step:,},"]
     split = f" of the {run.metadata['split']} split" if "split" in run.metadata else ""
-    return " ".join([*parts, f"scored on {len(run.predictions):,} faces{split}."])
+    parts.append(f"scored on {len(run.predictions):,} faces{split}.")
+    return " ".join(filter(None, parts))
 
 
 def describe_comparability(run: Run) -> tuple[bool, list[str]]:
@@ -84,99 +141,3 @@ def describe_comparability(run: Run) -> tuple[bool, list[str]]:
             f"{published_scores.VALIDATION_SPLIT}, as later work cites them."
         )
     return True, lines
-
-
-def _summarize_model(config: Mapping[str, Any]) -> Pairs:
-    if not config:
-        return []
-    trunk_options = {
-        k.removeprefix("trunk."): v for k, v in config.items() if k.startswith("trunk.")
-    }
-    options = ", ".join(f"{k} {v}" for k, v in trunk_options.items() if k != "name")
-    return [
-        ("trunk", trunk_options["name"] + (f" ({options})" if options else "")),
-        ("heads", ", ".join(config["heads"])),
-        ("losses", "; ".join(_format_loss(term) for term in config["losses"])),
-        ("sampling", config["sampling.name"]),
-        ("dtype", config["dtype"]),
-        ("seed", str(config["seed"])),
-    ]
-
-
-def _format_loss(loss: Mapping[str, Any]) -> str:
-    options = [f"{k} {v}" for k, v in loss.items() if k not in ("name", "head")]
-    return loss["name"] + (f" ({', '.join(options)})" if options else "")
-
-
-def _summarize_data(run: Run) -> Pairs:
-    metadata = run.metadata
-    pairs = [("dataset", describe_data(run))]
-    pairs += [(k, str(metadata[k])) for k in ("split",) if k in metadata]
-    pairs.append(("faces", f"{len(run.predictions):,}"))
-    predictions = run.predictions
-    if predictions.classes:
-        pairs.append(("classes", ", ".join(predictions.classes)))
-    if predictions.expression is not None:
-        pairs.append(("expression labels", f"{int((predictions.expression >= 0).sum()):,}"))
-    if predictions.valence_arousal is not None:
-        annotated = np.isfinite(predictions.valence_arousal).all(axis=1)
-        pairs.append(("valence and arousal labels", f"{int(annotated.sum()):,}"))
-    if "not_scored" in metadata:
-        pairs.append(("not scored", "; ".join(metadata["not_scored"])))
-    if "fingerprint" in metadata:
-        pairs.append(("fingerprint", str(metadata["fingerprint"])[:12]))
-    return pairs
-
-
-def _summarize_training(run: Run) -> Pairs:
-    config = run.config
-    if not config:
-        return []
-    duration = config["duration.epochs"] or config["duration.steps"]
-    unit = "epochs" if config["duration.epochs"] else "steps"
-    pairs = [
-        ("duration", f"{duration:g} {unit if duration != 1 else unit[:-1]}"),
-        ("batch", f"{config['batch_size']:,}"),
-        ("learning rate", f"{config['learning_rate']:g}, {config['schedule.name']}"),
-        ("optimizer", config["optimizer.name"]),
-    ]
-    if run.curves:
-        pairs.append(("steps logged", f"{max(c.steps[-1] for c in run.curves.values()):,}"))
-        pairs.append(("time", f"{format_duration(run.seconds)}, between first and last log entry"))
-    if "train.images_per_second" in run.curves:
-        speed = float(np.median(run.curves["train.images_per_second"].values))
-        pairs.append(("speed", f"{speed:,.0f} images/s (median)"))
-    return pairs
-
-
-def _summarize_evaluation(metadata: Mapping[str, Any]) -> Pairs:
-    pairs = []
-    if "checkpoint_step" in metadata:
-        pairs.append(("checkpoint", f"step {metadata['checkpoint_step']:,}"))
-    if "draws" in metadata:
-        pairs.append(("Norm", f"{metadata['draws']:,} draws"))
-        pairs.append(("intervals", f"{metadata['bootstrap']:,} bootstrap samples"))
-    # The predictions of a checkpoint are next to the page; only other files need their path.
-    file_keys = ("predictions", "sha256") if "sha256" in metadata else ()
-    pairs += [(k, str(metadata[k])) for k in (*file_keys, "time") if k in metadata]
-    if "config" in metadata:
-        pairs.append(("config digest", str(metadata["config"])))
-    return pairs
-
-
-def _metadata_pairs(metadata: Mapping[str, Any], key: str) -> Pairs:
-    return [(name, str(text)) for name, text in metadata[key].items()] if key in metadata else []
-
-
-def format_duration(seconds: float) -> str:
-    """`2 h 05 min`, `3 min 20 s`, `12 s`."""
-    minutes, remaining = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {remaining:02d} s" if minutes else f"{remaining} s"
-
-
-def format_config(run: Run) -> list[tuple[str, str]]:
-    """Every key of the config and its value as JSON."""
-    return [(key, json.dumps(value)) for key, value in run.config.items()]

@@ -7,8 +7,8 @@ import hashlib
 import json
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,16 +18,14 @@ from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import Predictions, read_predictions
 
 
-@dataclasses.dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """One metric over training: int [T] steps, float [T] values."""
 
     steps: np.ndarray
     values: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class GradCamExample:
+class GradCamExample(NamedTuple):
     """A face with its Grad-CAM heatmap.
 
     **Arguments:**
@@ -55,6 +53,8 @@ class Run:
     - `config`: flat; empty if unknown.
     - `curves`: learning curves, by the names in `metrics.jsonl`; empty without a log.
     - `seconds`: time between the first and the last line of that log.
+    - `groups`: `{grouping: {group: {"faces", "scores", "intervals"}}}`, from `scores.json`; empty
+      without group labels.
     - `faces`: available face images, uint8 [S, S, 3], by row of the predictions.
     - `grad_cam_examples`: Grad-CAM of some faces.
     """
@@ -66,6 +66,7 @@ class Run:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
+    groups: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     faces: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     grad_cam_examples: Sequence[GradCamExample] = ()
 
@@ -90,17 +91,18 @@ def read_run(path: pathlib.Path) -> Run:
     if predictions.probabilities is None and "classes" in metadata:  # there are no p_ columns
         predictions = dataclasses.replace(predictions, classes=tuple(metadata["classes"]))
     workdir = folder.parents[1] if folder.parent.name == "evaluation" else folder
-    config, curves, seconds = read_training(workdir)
-    name = workdir.resolve().name
-    return Run(name, metadata, scores, predictions, config, curves, seconds)
-
-
-def read_training(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Curve], float]:
-    """Reads a workdir's flat config, its curves and the seconds between first and last log line."""
-    config = workdir / "config.json"
-    log = workdir / "metrics.jsonl"
-    flat_config = flatten(_read_json(config)) if config.is_file() else {}
-    return flat_config, *(_read_curves(log) if log.is_file() else ({}, 0.0))
+    config, log = workdir / "config.json", workdir / "metrics.jsonl"
+    curves, seconds = _read_curves(log) if log.is_file() else ({}, 0.0)
+    return Run(
+        workdir.resolve().name,
+        metadata,
+        scores,
+        predictions,
+        config=flatten(_read_json(config)) if config.is_file() else {},
+        curves=curves,
+        seconds=seconds,
+        groups=content.get("groups", {}),
+    )
 
 
 def _find_evaluation(path: pathlib.Path) -> pathlib.Path:
@@ -136,20 +138,17 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def parse_scores(content: Mapping[str, Any]) -> Scores:
     """Parses the scores of a `scores.json`."""
-
-    def numbers(name: str) -> dict[str, float]:
-        return {k: math.nan if v is None else float(v) for k, v in content[name].items()}
-
-    def pairs(name: str, convert: Callable) -> dict[str, tuple]:
-        return {k: (convert(low), convert(high)) for k, (low, high) in content[name].items()}
-
     return Scores(
-        values=numbers("scores"),
-        intervals=pairs("intervals", float),
-        deviations=numbers("deviations"),
+        values=_parse_numbers(content["scores"]),
+        intervals={name: (low, high) for name, (low, high) in content["intervals"].items()},
+        deviations=_parse_numbers(content["deviations"]),
         reasons=dict(content["undefined"]),
-        counts=pairs("counts", int),
+        counts={name: (count, total) for name, (count, total) in content["counts"].items()},
     )
+
+
+def _parse_numbers(numbers: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if number is None else number for name, number in numbers.items()}
 
 
 def _read_curves(path: pathlib.Path) -> tuple[dict[str, Curve], float]:
@@ -166,8 +165,7 @@ def _read_curves(path: pathlib.Path) -> tuple[dict[str, Curve], float]:
         for name, value in line.items():
             if value is not None:
                 points.setdefault(name, []).append((step, value))
-    curves = {}
-    for name, pairs in points.items():
-        steps, values = zip(*pairs, strict=True)
-        curves[name] = Curve(np.array(steps), np.array(values, float))
+    curves = {
+        name: Curve(*map(np.array, zip(*pairs, strict=True))) for name, pairs in points.items()
+    }
     return curves, times[-1] - times[0] if times else 0.0

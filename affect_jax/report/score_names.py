@@ -59,6 +59,7 @@ def format_title(name: str) -> str:
 
 
 def is_lower_better(name: str) -> bool:
+    """Whether lower values of a score are better."""
     return not set(LOWER_IS_BETTER).isdisjoint(name.split("."))
 
 

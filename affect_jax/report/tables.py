@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import io
 import itertools
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import tabulate
 
@@ -26,57 +26,63 @@ from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
 from affect_jax.core.registry import describe_unknown_name
+from affect_jax.evaluate.scoring import writing_to
 from affect_jax.metrics import protocol
 from affect_jax.report import published_scores, run_summary, runs, score_names
 from affect_jax.report.runs import Run
 from affect_jax.report.templating import write_atomically
 
 DIMENSIONAL = "dimensional"
-CATEGORICAL_METRICS = ("accuracy", "f1.macro", "kappa", "alpha", "auc.macro", "auc_pr.macro")
-DIMENSIONAL_METRICS = ("rmse", "corr", "sagr", "ccc")
+CATEGORICAL_ROWS = {
+    "Accuracy": "accuracy",
+    "F1, macro": "f1.macro",
+    "Cohen’s kappa": "kappa",
+    "Krippendorff’s alpha": "alpha",
+    "AUC, macro": "auc.macro",
+    "AUC-PR, macro": "auc_pr.macro",
+}
+DIMENSIONAL_ROWS = {"RMSE": "rmse", "CORR": "corr", "SAGR": "sagr", "CCC": "ccc"}
 INTERVAL, MEAN_OVER = "95 % interval", "mean over"
 
 
-@dataclasses.dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column of scores of one run.
 
     **Arguments:**
 
+    - `group`: header that adjacent columns share, if the format supports it.
     - `header`: column header.
     - `run`: the run; None for a column of published scores.
-    - `keys`: score names of `scores.json`, one per row.
+    - `prefix`: a score's name in `scores.json` is the prefix and the metric of the row.
     - `published`: published scores by name.
-    - `published_split`: the AffectNet split of the published scores.
-    - `group`: header that adjacent columns share, if the format supports it.
     """
 
+    group: str
     header: str
     run: Run | None
-    keys: Sequence[str]
+    prefix: str
     published: Mapping[str, float]
-    published_split: str
-    group: str = ""
 
     @property
     def full_header(self) -> str:
         return f"{self.group} {self.header}".strip()
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table of scores.
 
     **Arguments:**
 
     - `title`: content and dataset.
-    - `rows`: row headers.
+    - `rows`: metric of each row by row header.
     - `columns`: the columns.
+    - `published_split`: the AffectNet split of the published scores.
     """
 
     title: str
-    rows: Sequence[str]
+    rows: Mapping[str, str]
     columns: Sequence[Column]
+    published_split: str
 
 
 def create_tables(strategies: Mapping[str, Run], dimensional: Run | None) -> dict[str, list[Table]]:
@@ -98,113 +104,77 @@ def create_tables(strategies: Mapping[str, Run], dimensional: Run | None) -> dic
                 protocol.align(first.predictions, run.predictions)
             except UserError as error:
                 raise UserError(f"{first.name} and {run.name}: {error}") from None
-        classes = [*first.predictions.classes, "macro"]
-        named_tables["table7"] = _create_categorical_tables(
-            strategies, "F1 by class", classes, "f1.{}", True
-        )
-        titles = [
-            score_names.format_title(f"categorical.top1.original.{k}").split(" · ")[0]
-            for k in CATEGORICAL_METRICS
-        ]
-        named_tables["strategies"] = _create_categorical_tables(
-            strategies, "Scores by strategy", titles, "{}", False
+        columns = _create_categorical_columns(strategies, first.predictions.classes)
+        rows = {name: f"f1.{name}" for name in (*first.predictions.classes, "macro")}
+        source, split = "the paper’s Table 7 (macro: column means)", published_scores.TEST_SPLIT
+        named_tables["table7"] = _create_tables("F1 by class", source, rows, columns, split)
+        named_tables["strategies"] = _create_tables(
+            "Scores by strategy", "", CATEGORICAL_ROWS, columns, split
         )
     if dimensional is not None:
-        named_tables["dimensional"] = _create_dimensional_tables(dimensional)
-    return named_tables
-
-
-def _create_categorical_tables(
-    strategies: Mapping[str, Run],
-    title: str,
-    rows: Sequence[str],
-    pattern: str,
-    with_published: bool,
-) -> list[Table]:
-    metrics = rows if pattern == "f1.{}" else CATEGORICAL_METRICS
-    columns, published_columns = [], []
-    least_comparable = _least_comparable(list(strategies.values()))
-    comparable = not published_scores.why_not_comparable(
-        least_comparable.metadata, least_comparable.predictions
-    )
-    paper_classes = published_scores.has_paper_classes(least_comparable.predictions.classes)
-    for strategy in published_scores.STRATEGIES:
-        for rule, skew in published_scores.TABLE7_COLUMNS:
-            names = [f"categorical.{rule}.{skew}.{pattern.format(metric)}" for metric in metrics]
-            header = f"{score_names.RULE_NAMES[rule]} {score_names.SKEW_NAMES[skew]}"
-            published = published_scores.lookup_f1(strategy)
-            split = published_scores.TEST_SPLIT
-            published_columns.append(Column(header, None, names, published, split, strategy))
-            if strategy in strategies:
-                shared = published if comparable and paper_classes else {}
-                run = strategies[strategy]
-                columns.append(Column(header, run, names, shared, split, strategy))
-    tables = [Table(f"{title}. {_describe_data(least_comparable)}", rows, columns)]
-    if with_published and paper_classes and not comparable:
-        tables.append(
-            _create_published_table(
-                f"{title}: the paper’s Table 7 (macro: column means)", rows, published_columns
-            )
+        _require_score(DIMENSIONAL, dimensional, "dimensional.valence.rmse")
+        published, split = published_scores.DIMENSIONAL, published_scores.VALIDATION_SPLIT
+        columns = [
+            Column("", axis, dimensional, f"dimensional.{axis}.", published) for axis in AXES
+        ]
+        named_tables[DIMENSIONAL] = _create_tables(
+            "Valence and arousal", "the paper’s AlexNet", DIMENSIONAL_ROWS, columns, split
         )
-    return tables
+    return named_tables
 
 
 def _require_score(name: str, run: Run, score: str) -> None:
     if score not in run.scores.values:
-        raise UserError(
-            f"{name}={run.name}: the run has no {score_names.lookup_model_name(score).lower()}"
-        )
+        model = score_names.lookup_model_name(score).lower()
+        raise UserError(f"{name}={run.name}: the run has no {model}")
 
 
-def _least_comparable(candidates: Sequence[Run]) -> Run:
-    """Returns a run that is not comparable with the paper if there is one, else the first."""
-    reasons = [
-        published_scores.why_not_comparable(run.metadata, run.predictions) for run in candidates
+def _create_categorical_columns(
+    strategies: Mapping[str, Run], classes: tuple[str, ...]
+) -> list[Column]:
+    """Creates the four columns of each strategy; `run` is None for a strategy without a run."""
+    columns = []
+    for strategy in published_scores.STRATEGIES:
+        has_published = published_scores.has_paper_classes(classes)
+        published = published_scores.lookup_f1(strategy) if has_published else {}
+        for rule, skew in published_scores.TABLE7_COLUMNS:
+            header = f"{score_names.RULE_NAMES[rule]} {score_names.SKEW_NAMES[skew]}"
+            prefix = f"categorical.{rule}.{skew}."
+            columns.append(Column(strategy, header, strategies.get(strategy), prefix, published))
+    return columns
+
+
+def _create_tables(
+    title: str,
+    published_source: str,
+    rows: Mapping[str, str],
+    columns: Sequence[Column],
+    published_split: str,
+) -> list[Table]:
+    """Creates the table of the runs, and one of published scores if they are on other data.
+
+    **Arguments:**
+
+    - `published_source`: an empty string omits the table of published scores.
+    """
+    run = published_scores.select_least_comparable([c.run for c in columns if c.run is not None])
+    comparable = not published_scores.why_not_comparable(run.metadata, run.predictions)
+    ours = [
+        column if comparable else column._replace(published={})
+        for column in columns
+        if column.run is not None
     ]
-    return next((run for run, why in zip(candidates, reasons, strict=True) if why), candidates[0])
-
-
-def _create_dimensional_tables(run: Run) -> list[Table]:
-    _require_score("dimensional", run, "dimensional.valence.rmse")
-    reason = published_scores.why_not_comparable(run.metadata, run.predictions)
-    names = {axis: [f"dimensional.{axis}.{m}" for m in DIMENSIONAL_METRICS] for axis in AXES}
-    rows = [score_names.METRIC_NAMES[metric] for metric in DIMENSIONAL_METRICS]
-    published = {} if reason else published_scores.DIMENSIONAL
-    columns = [
-        Column(axis, run, names[axis], published, published_scores.VALIDATION_SPLIT)
-        for axis in AXES
-    ]
-    tables = [Table(f"Valence and arousal. {_describe_data(run)}", rows, columns)]
-    if reason:
-        published_columns = [
-            Column(
-                axis,
-                None,
-                names[axis],
-                published_scores.DIMENSIONAL,
-                published_scores.VALIDATION_SPLIT,
-            )
-            for axis in AXES
-        ]
+    split = f", {run.metadata['split']} split" if "split" in run.metadata else ""
+    notice = "" if comparable else "; NOT AffectNet, do not compare with scores published on it"
+    data = f"{run_summary.describe_data(run)}{split}, {len(run.predictions):,} faces{notice}"
+    tables = [Table(f"{title}. Data: {data}.", rows, ours, published_split)]
+    if published_source and not comparable and columns[0].published:
+        data = f"AffectNet, {published_split}; a different dataset than above"
+        papers = [column._replace(run=None) for column in columns]
         tables.append(
-            _create_published_table(
-                "Valence and arousal: the paper’s AlexNet", rows, published_columns
-            )
+            Table(f"{title}: {published_source}. Data: {data}.", rows, papers, published_split)
         )
     return tables
-
-
-def _describe_data(run: Run) -> str:
-    """Describes a run's data, such as `Data: AffectNet, validation split, 4,000 faces.`"""
-    reason = published_scores.why_not_comparable(run.metadata, run.predictions)
-    split = f", {run.metadata['split']} split" if "split" in run.metadata else ""
-    notice = "; NOT AffectNet, do not compare with scores published on it" if reason else ""
-    return f"Data: {run_summary.describe_data(run)}{split}, {len(run.predictions):,} faces{notice}."
-
-
-def _create_published_table(title: str, rows: Sequence[str], columns: Sequence[Column]) -> Table:
-    source = f"Data: AffectNet, {columns[0].published_split}; a different dataset than above."
-    return Table(f"{title}. {source}", rows, columns)
 
 
 def format_cells(table: Table) -> list[list[str]]:
@@ -214,41 +184,38 @@ def format_cells(table: Table) -> list[list[str]]:
     paper's scores, if there are any.
     """
     cells = []
-    for i, row in enumerate(table.rows):
-        published_row = f"paper, {table.columns[0].published_split}"
+    for row, metric in table.rows.items():
+        published_row = f"paper, {table.published_split}"
         lines = {row: [], INTERVAL: [], MEAN_OVER: [], published_row: []}
         for column in table.columns:
-            name = column.keys[i]
-            published_text = f"{column.published[name]:.2f}" if name in column.published else ""
+            name = column.prefix + metric
+            published = f"{column.published[name]:.2f}" if name in column.published else ""
             if column.run is None:
-                lines[row].append(published_text)
+                lines[row].append(published)
                 continue
             scores = column.run.scores
+            count = protocol.format_partial_count(scores, name).removeprefix("over ")
             lines[row].append(score_names.format_score(scores.values[name]))
             lines[INTERVAL].append(score_names.format_interval(scores.intervals, name))
-            lines[MEAN_OVER].append(
-                protocol.format_partial_count(scores, name).removeprefix("over ")
-            )
-            lines[published_row].append(published_text)
+            lines[MEAN_OVER].append(count)
+            lines[published_row].append(published)
         cells += [[head, *texts] for head, texts in lines.items() if head == row or any(texts)]
     return cells
 
 
 def to_markdown(tables: Sequence[Table]) -> str:
+    """Formats the tables for GitHub."""
     parts = []
     for table in tables:
         headers = ["", *(column.full_header for column in table.columns)]
         body = [[text.replace("|", "\\|") for text in row] for row in format_cells(table)]
-        align = ["left", *["right"] * len(table.columns)]
-        rendered = tabulate.tabulate(
-            body, headers, tablefmt="github", disable_numparse=True, colalign=align
-        )
-        parts.append(f"**{table.title}**\n\n{rendered}\n")
+        parts.append(f"**{table.title}**\n\n{_tabulate(body, headers, 'github')}\n")
     return "\n".join(parts)
 
 
-_LATEX_ESCAPES = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX_ESCAPES |= {c: "\\" + c for c in "&%$#_{}"} | {"−": "$-$", "’": "'", "–": "--"}
+def _tabulate(cells: Sequence[Sequence[str]], headers: Sequence[str], format: str) -> str:
+    align = ["left", *["right"] * (len(headers) - 1)]
+    return tabulate.tabulate(cells, headers, tablefmt=format, disable_numparse=True, colalign=align)
 
 
 def to_latex(tables: Sequence[Table]) -> str:
@@ -256,22 +223,14 @@ def to_latex(tables: Sequence[Table]) -> str:
     parts = []
     for table in tables:
         headers = ["", *(column.header for column in table.columns)]
-        align = ["left", *["right"] * len(table.columns)]
-        # tabulate escapes special characters, except the true minus sign.
-        text = tabulate.tabulate(
-            format_cells(table),
-            headers,
-            tablefmt="latex_booktabs",
-            disable_numparse=True,
-            colalign=align,
-        ).replace("−", "$-$")
+        text = _tabulate(format_cells(table), headers, "latex_booktabs")
         text = text.replace("\\toprule", "\\toprule" + _latex_group_row(table.columns), 1)
+        title = table.title.translate(str.maketrans(tabulate.LATEX_ESCAPE_RULES))
         parts.append(
-            "\\begin{table}\n\\centering\n"
-            f"\\caption{{{table.title.translate(str.maketrans(_LATEX_ESCAPES))}}}\n"
+            f"\\begin{{table}}\n\\centering\n\\caption{{{title}}}\n"
             f"\\resizebox{{\\textwidth}}{{!}}{{%\n{text}}}\n\\end{{table}}\n"
         )
-    return "\n".join(parts)
+    return "\n".join(parts).replace("−", "$-$")  # the true minus sign
 
 
 def _latex_group_row(columns: Sequence[Column]) -> str:
@@ -295,53 +254,22 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer.writerow(header)
     for table in tables:
         for column in table.columns:
-            for row, name in zip(table.rows, column.keys, strict=True):
+            for row, metric in table.rows.items():
+                name = column.prefix + metric
+                cell = (column.full_header, row, name)
                 if column.run is not None:
                     scores = column.run.scores
-                    ends, counts = (
-                        scores.intervals.get(name, ("", "")),
-                        scores.counts.get(name, ("", "")),
-                    )
-                    origin = (
-                        run_summary.describe_data(column.run),
-                        column.run.name,
-                        column.full_header,
-                        row,
-                    )
-                    writer.writerow([*origin, name, scores.values[name], *ends, *counts])
+                    origin = (run_summary.describe_data(column.run), column.run.name)
+                    ends = scores.intervals.get(name, ("", ""))
+                    counts = scores.counts.get(name, ("", ""))
+                    writer.writerow([*origin, *cell, scores.values[name], *ends, *counts])
                 if name in column.published:
-                    origin = (
-                        f"AffectNet, {column.published_split}",
-                        "paper",
-                        column.full_header,
-                        row,
-                    )
-                    writer.writerow([*origin, name, column.published[name], "", "", "", ""])
+                    origin = (f"AffectNet, {table.published_split}", "paper")
+                    writer.writerow([*origin, *cell, column.published[name], "", "", "", ""])
     return buffer.getvalue()
 
 
 FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
-
-
-def write_tables(
-    named_tables: Mapping[str, Sequence[Table]], folder: pathlib.Path
-) -> list[pathlib.Path]:
-    """Writes every table in every format.
-
-    **Returns:** the paths of the files.
-
-    **Raises:** `UserError` if the folder cannot be written.
-    """
-    paths = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, tables in named_tables.items():
-            for ending, convert in FORMATS.items():
-                write_atomically(folder / f"{name}{ending}", convert(tables))
-                paths.append(folder / f"{name}{ending}")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-    return paths
 
 
 def read_runs(arguments: Sequence[str]) -> tuple[dict[str, Run], Run | None]:
@@ -382,9 +310,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")
     args = parser.parse_args(arguments)
     named_tables = create_tables(*read_runs(args.runs))
-    paths = write_tables(named_tables, args.out)
     print("\n".join(to_markdown(tables) for tables in named_tables.values()))
-    print("\n".join(f"written: {path}" for path in paths))
+    with writing_to(args.out):
+        for name, tables in named_tables.items():
+            for ending, convert in FORMATS.items():
+                path = args.out / f"{name}{ending}"
+                write_atomically(path, convert(tables))
+                print(f"written: {path}")
     return 0
 
 

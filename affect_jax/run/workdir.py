@@ -86,8 +86,8 @@ class Workdir:
             return
         if self._lock_inode is not None and inode != self._lock_inode:
             raise UserError(
-                f"{self.path}: was deleted or moved during the run, which ends here; move it back "
-                "and rerun the same command to resume"
+                f"{self.path} was deleted or moved during the run; move it back and rerun the same "
+                "command to resume from its newest checkpoint"
             )
 
     def load_config(self) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def create_experiment(
     frozen_trunk = optimizers.is_frozen(optimizer_spec, "trunk")
     model = create_model(config, frozen_trunk=frozen_trunk)
     total_steps = to_steps(config.duration, steps_per_epoch)
-    schedule = schedules.create_schedule(
+    schedule = schedules.SCHEDULES.create(
         to_dict(config.schedule),
         learning_rate=config.learning_rate,
         steps_per_epoch=steps_per_epoch,
@@ -100,7 +100,7 @@ def create_experiment(
     return Experiment(
         model=model,
         loss=loss,
-        optimizer=optimizers.create_optimizer(optimizer_spec, schedule),
+        optimizer=optimizers.OPTIMIZERS.create(optimizer_spec, schedule=schedule),
         schedule=schedule,
         heads=tuple(config.heads),
         seed=config.seed,

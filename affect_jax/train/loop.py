@@ -10,9 +10,11 @@ import contextlib
 from collections.abc import Callable
 
 import jax
+import numpy as np
 
 from affect_jax.config import Config
 from affect_jax.core import parallel
+from affect_jax.core.errors import UserError
 from affect_jax.data import record_reader
 from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.targets import load_targets
@@ -21,14 +23,13 @@ from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 from affect_jax.train import device_feeds, initial_weights, log_writers
-from affect_jax.train.experiment import create_experiment, create_training_rows
+from affect_jax.train.experiment import Experiment, create_experiment, create_training_rows
 from affect_jax.train.metrics_log import MetricsLog
 from affect_jax.train.nonfinite import NonFiniteGuard
 from affect_jax.train.periodic_actions import PeriodicActions
 from affect_jax.train.preemption import StopRequest
 from affect_jax.train.profiling import Profiler
-from affect_jax.train.resume import restore_and_broadcast
-from affect_jax.train.state import TrainState
+from affect_jax.train.state import TrainState, create_state, state_template
 from affect_jax.train.step import create_train_step
 from affect_jax.train.step_intervals import Intervals
 
@@ -59,30 +60,77 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
             record_reader.BackgroundVerification([training, validation])
         )
         stack.enter_context(checkpoints)
-        state = restore_and_broadcast(experiment, checkpoints, training.fingerprint, weights)
+        state = restore_or_create(experiment, checkpoints, training.fingerprint, weights)
         start = int(state.step)
-        writer = stack.enter_context(log_writers.create_writer(workdir.path, start))
+        writer = stack.enter_context(log_writers.MetricWriter(workdir.path, start))
         progress = stack.enter_context(
             log_writers.Progress(intervals.total, start, intervals.steps_per_epoch)
         )
-        guard = NonFiniteGuard.from_config(config, workdir, training, rows)
+        face_ids = training.columns("id")["id"]
+        guard = NonFiniteGuard(
+            workdir.path, config.skip_nonfinite, lambda step: face_ids[rows[step - 1]].tolist()
+        )
         log = MetricsLog(writer, progress, experiment.schedule, config.batch_size, start, guard)
         log.describe(config, state, (training, validation), intervals)
-        log.print(label_source, evaluator.label_source, weights and weights.report.table())
+        log.print(label_source, evaluator.label_source, weights and weights.report.describe())
         feed = device_feeds.create_feed(
             config, training.records, targets, rows, start, intervals, log.print
         )
         stack.enter_context(contextlib.closing(feed))
-        profiler = stack.enter_context(Profiler.from_config(config, workdir))
-        # Signals before this point end the process at once: there is no step to save.
-        stop = stack.enter_context(StopRequest(parallel.announce_stop))
+        profiles = config.profile and parallel.is_main()
+        profiler = stack.enter_context(Profiler(workdir.path / "tensorboard" if profiles else None))
+        # Signals before this point end a run of one process at once: there is no step to save.
+        stop = stack.enter_context(StopRequest())
         actions = PeriodicActions(
-            config, workdir, intervals, checkpoints, evaluator, stop, log, training, rows,
-            verification,
-        )  # fmt: skip
+            config, workdir, intervals, checkpoints, evaluator, log, training, rows, verification
+        )
         train_step = create_train_step(experiment, resident=feed.resident)
-        state = train(actions, train_step, state, feed, profiler)
-        return actions.finish(state)
+        state = train(actions, train_step, state, feed, stop, profiler)
+        exit_code = stop.exit_code(finished=int(state.step) == intervals.total)
+        if parallel.is_main():
+            actions.finish(state, print_scores=not exit_code)
+        return exit_code
+
+
+def restore_or_create(
+    experiment: Experiment,
+    checkpoints: Checkpoints,
+    fingerprint: str,
+    weights: initial_weights.InitialWeights | None,
+) -> TrainState:
+    """Restores the newest intact checkpoint; without checkpoints, creates a fresh state.
+
+    Process 0 does so and broadcasts the state to all processes.
+
+    **Arguments:**
+
+    - `fingerprint`: of the prepared training data.
+    - `weights`: initial weights of a fresh state, or None.
+
+    **Raises:** `UserError` if no checkpoint is intact, the run was trained on other data, or the
+    data of the processes differ.
+    """
+    fingerprint_number = int(fingerprint[:7], 16)
+    if parallel.process_max(fingerprint_number) != fingerprint_number:
+        raise UserError(
+            "the prepared data of the run's processes differ: copy the folder config.data.data_dir "
+            "to all machines, or move it to storage that all of them share"
+        )
+    template = state_template(experiment)
+    if not parallel.is_main():
+        state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+    elif checkpoints.all_steps():
+        state, info = checkpoints.restore(template, "last")
+        if info["data"] != fingerprint:
+            raise UserError(
+                f"{checkpoints.directory}: the run was trained on other prepared data; pass its "
+                "--config.data.data_dir, or start a new run in another --workdir"
+            )
+        checkpoints.quarantine(newer_than=info["step"])
+    else:
+        state = create_state(experiment)
+        state = weights.apply_to(state) if weights else state
+    return parallel.broadcast_from_main(state)
 
 
 def train(
@@ -90,6 +138,7 @@ def train(
     train_step: Callable,
     state: TrainState,
     feed: device_feeds.Feed,
+    stop: StopRequest,
     profiler: Profiler,
 ) -> TrainState:
     """Updates the state until the last step, or until a signal stops the run."""
@@ -103,15 +152,16 @@ def train(
             state, metrics = train_step(state, *inputs)
         step += count
         all_finite = actions.log.add(metrics, count)
-        stopping = actions.should_stop()
+        stopping = stop.is_due()
         evaluating, saving = intervals.is_due("evaluate", step), intervals.is_due("save", step)
         if evaluating or saving or stopping or not all_finite or intervals.is_due("log", step):
             actions.log.flush(step, feed.waited_seconds)
         if intervals.is_due("images", step):
             actions.draw_training_faces(step)
-        scores = actions.evaluate(step, state) if evaluating and not stopping else None
+        if evaluating and not stopping:
+            actions.evaluate(step, state)
         if saving or stopping:
-            actions.save(step, state, scores)
+            actions.save(step, state)
         if stopping:
             break
     return state

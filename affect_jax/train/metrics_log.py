@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from affect_jax.config import Config, flatten
 from affect_jax.core import parallel
 from affect_jax.data.record_reader import Split
 from affect_jax.train import log_writers, nonfinite, step_metrics
-from affect_jax.train.state import TrainState, count_parameters
+from affect_jax.train.state import TrainState
 from affect_jax.train.step_intervals import Intervals
 
 
@@ -33,7 +34,7 @@ class MetricsLog:
 
     def __init__(
         self,
-        writer: log_writers.MultiWriter,
+        writer: log_writers.MetricWriter,
         progress: log_writers.Progress,
         schedule: Any,
         batch_size: int,
@@ -50,7 +51,7 @@ class MetricsLog:
         self, config: Config, state: TrainState, splits: tuple[Split, Split], intervals: Intervals
     ) -> None:
         """Prints a description of the run; a new run also writes its config to TensorBoard."""
-        count, start = count_parameters(state.params), int(state.step)
+        count, start = sum(leaf.size for leaf in jax.tree.leaves(state.params)), int(state.step)
         training, validation = splits
         self.print(
             f"{config.trunk.name}, {count:,} parameters; {len(training):,} training faces, "
@@ -89,34 +90,27 @@ class MetricsLog:
 
         **Raises:** `UserError` if more steps are not finite than `config.skip_nonfinite` allows.
         """
-        if not self._pending:
-            return
         # Waits for the devices, once per flush.
         collections = step_metrics.per_step_metrics(parallel.to_host(self._pending))
         finite = self._guard.filter_finite(self._step + 1, collections)
         now = time.perf_counter()
         if finite:
             means = functools.reduce(lambda a, b: a.merge(b), finite).compute()
-            self._write(
-                step, {name: float(value) for name, value in means.items()}, now, waited_seconds
-            )
+            seconds = max(now - self._time - self._other_seconds, 1e-9)
+            values = {
+                **{name: float(value) for name, value in means.items()},
+                "learning_rate": float(self._schedule(step - 1)),
+                "images_per_second": (step - self._step) * self._batch_size / seconds,
+                "data_wait_share": (waited_seconds - self._waited_seconds) / seconds,
+            }
+            self.writer.write_scalars(step, {f"train.{name}": v for name, v in values.items()})
+            names = ("loss", "images_per_second", "learning_rate", "data_wait_share")
+            self.progress.log_metrics(step, **{name: values[name] for name in names})
         self._pending, self._step, self._time = [], step, now
         self._waited_seconds, self._other_seconds = waited_seconds, 0.0
 
-    def _write(
-        self, step: int, values: dict[str, float], now: float, waited_seconds: float
-    ) -> None:
-        seconds = max(now - self._time - self._other_seconds, 1e-9)
-        faces = (step - self._step) * self._batch_size
-        values["learning_rate"] = float(self._schedule(step - 1))
-        values["images_per_second"] = faces / seconds
-        values["data_wait_share"] = (waited_seconds - self._waited_seconds) / seconds
-        self.writer.write_scalars(step, {f"train.{name}": v for name, v in values.items()})
-        names = ("loss", "images_per_second", "learning_rate", "data_wait_share")
-        self.progress.log_metrics(step, **{name: values[name] for name in names})
-
     @contextlib.contextmanager
-    def time_other_work(self, name: str, step: int) -> Any:
+    def time_other_work(self, name: str, step: int) -> Iterator[None]:
         """Times work other than training, logs it, and excludes it from `images_per_second`."""
         start = time.perf_counter()
         yield

@@ -15,21 +15,16 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from affect_jax.config import Config
 from affect_jax.core import parallel
 from affect_jax.core.errors import UserError
-from affect_jax.data.record_reader import Split
-from affect_jax.data.sampling import TrainingRows
-from affect_jax.run.workdir import Workdir
 
 FILENAME = "nonfinite.json"
 
 
 def is_finite(metrics: Any) -> bool:
     """Whether loss and gradient of one or more updates are finite. Waits for the devices."""
-    return bool(
-        np.isfinite(parallel.to_host([metrics.loss.total, metrics.gradient_norm.total])).all()
-    )
+    values = parallel.to_host([metrics.loss.total, metrics.gradient_norm.total])
+    return bool(np.isfinite(values).all())
 
 
 class NonFiniteGuard:
@@ -43,22 +38,11 @@ class NonFiniteGuard:
     """
 
     def __init__(
-        self,
-        folder: pathlib.Path,
-        max_skipped: int,
-        face_ids: Callable[[int], Sequence[str]],
+        self, folder: pathlib.Path, max_skipped: int, face_ids: Callable[[int], Sequence[str]]
     ):
         self._path = folder / FILENAME
         self._max_skipped, self._face_ids = max_skipped, face_ids
         self._skipped: list[dict[str, Any]] = []
-
-    @classmethod
-    def from_config(
-        cls, config: Config, workdir: Workdir, training: Split, rows: TrainingRows
-    ) -> NonFiniteGuard:
-        """Creates the guard of a run."""
-        ids = training.columns("id")["id"]
-        return cls(workdir.path, config.skip_nonfinite, lambda step: ids[rows[step - 1]].tolist())
 
     def filter_finite(self, first: int, metrics: Sequence[Any]) -> list[Any]:
         """Returns the metrics of the finite steps.
@@ -70,28 +54,21 @@ class NonFiniteGuard:
 
         **Raises:** `UserError` if more steps are skipped than `config.skip_nonfinite` allows.
         """
-        finite, num_reported = [], len(self._skipped)
+        finite, new_entries = [], []
         for step, collection in enumerate(metrics, first):
-            means = _step_means(collection)
-            if np.isfinite([means["loss"], means["gradient_norm"]]).all():
+            if is_finite(collection):
                 finite.append(collection)
-            else:
-                self._skipped.append(self._describe(step, means, finite))
-        if len(self._skipped) > num_reported:
-            self._report(num_reported)
+                continue
+            entry = {"step": step, "faces": list(map(str, self._face_ids(step)))}
+            entry |= {name: str(value) for name, value in _step_means(collection).items()}
+            norms = [_step_means(before)["gradient_norm"] for before in finite]
+            new_entries.append({**entry, "gradient_norms_before": norms})
+        if new_entries:
+            self._skipped += new_entries
+            self._report(new_entries)
         return finite
 
-    def _describe(self, step: int, means: dict[str, float], before: list[Any]) -> dict[str, Any]:
-        """JSON entry of a skipped step. `before`: metrics of finite steps since the last flush."""
-        norms = [_step_means(collection)["gradient_norm"] for collection in before]
-        return {
-            "step": step,
-            "faces": list(map(str, self._face_ids(step))),
-            **{name: str(value) for name, value in means.items()},
-            "gradient_norms_before": norms,
-        }
-
-    def _report(self, num_reported: int) -> None:
+    def _report(self, new_entries: list[dict[str, Any]]) -> None:
         """Writes all skipped steps to the file; logs the new ones, or raises `UserError`."""
         details = ""
         if parallel.is_main():
@@ -109,7 +86,7 @@ class NonFiniteGuard:
                 " optimizer.clip_norm, or resume with"
                 f" --config.skip_nonfinite={max(10, 2 * count)} to skip up to that many steps"
             )
-        for entry in self._skipped[num_reported:]:
+        for entry in new_entries:
             logging.warning(
                 "step %d was skipped: its loss or gradient is not finite (%d of at most %d)%s",
                 *(entry["step"], count, self._max_skipped, details),

@@ -1,4 +1,7 @@
-"""Optimizers: optax chains whose state contains only arrays."""
+"""Optimizers: optax chains whose state contains only arrays.
+
+An entry receives `schedule`, step -> learning rate, and the options of the config's spec.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,6 @@ from affect_jax.core.registry import Registry, describe_unknown_name, require_op
 OPTIMIZERS = Registry("optimizer")
 
 Rates = Mapping[str, float]  # prefix of a parameter's name -> factor of the learning rate
-
-
-def create_optimizer(
-    spec: Mapping[str, Any], schedule: optax.Schedule
-) -> optax.GradientTransformation:
-    """Creates the optimizer that a spec describes, with the learning rate of `schedule`.
-
-    **Raises:** `UserError` for unknown names and invalid options.
-    """
-    return OPTIMIZERS.create(spec, schedule=schedule)
 
 
 @OPTIMIZERS.register("sgd")
@@ -53,13 +46,9 @@ def sgd(
       multiplies the whole update, including weight decay. The longest matching key applies; without
       a match the factor is 1. A factor of 0 freezes the part and excludes it from `clip_norm`.
     """
-    require_option("optimizer.momentum", momentum, lambda v: 0 <= v < 1, "in [0, 1)")
-    return _apply_rates(
-        rates,
-        *_clip(clip_norm),
-        *_weight_decay(weight_decay),
-        optax.sgd(schedule, momentum or None, nesterov),
-    )
+    _check_options(momentum=momentum, weight_decay=weight_decay, clip_norm=clip_norm)
+    update = optax.sgd(schedule, momentum or None, nesterov)
+    return _assemble(update, clip_norm, rates, weight_decay)
 
 
 @OPTIMIZERS.register("adam")
@@ -80,13 +69,9 @@ def adam(
     - `weight_decay`, `clip_norm`, `rates`: as for `sgd`; the gradient of the penalty enters the
       moments.
     """
-    _require_betas(beta1, beta2)
-    return _apply_rates(
-        rates,
-        *_clip(clip_norm),
-        *_weight_decay(weight_decay),
-        optax.adam(schedule, beta1, beta2),
-    )
+    _check_options(beta1=beta1, beta2=beta2, weight_decay=weight_decay, clip_norm=clip_norm)
+    update = optax.adam(schedule, beta1, beta2)
+    return _assemble(update, clip_norm, rates, weight_decay)
 
 
 @OPTIMIZERS.register("adamw")
@@ -107,18 +92,17 @@ def adamw(
     - `weight_decay`: each step subtracts learning rate x `weight_decay` x weight, for the same
       parameters as in `sgd`.
     """
-    _require_betas(beta1, beta2)
-    require_option("optimizer.weight_decay", weight_decay, lambda v: v >= 0, "0 or more")
-    return _apply_rates(
-        rates,
-        *_clip(clip_norm),
-        optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=weight_decay_mask),
-    )
+    _check_options(beta1=beta1, beta2=beta2, weight_decay=weight_decay, clip_norm=clip_norm)
+    update = optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=weight_decay_mask)
+    return _assemble(update, clip_norm, rates)
 
 
-def _require_betas(beta1: float, beta2: float) -> None:
-    for name, value in (("beta1", beta1), ("beta2", beta2)):
-        require_option(f"optimizer.{name}", value, lambda v: 0 <= v < 1, "in [0, 1)")
+def _check_options(**options: float) -> None:
+    for name, value in options.items():
+        if name in ("weight_decay", "clip_norm"):
+            require_option(f"optimizer.{name}", value, lambda v: v >= 0, "0 or more")
+        else:
+            require_option(f"optimizer.{name}", value, lambda v: 0 <= v < 1, "in [0, 1)")
 
 
 def weight_decay_mask(params: Any) -> Any:
@@ -126,43 +110,39 @@ def weight_decay_mask(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def _weight_decay(weight_decay: float) -> list[optax.GradientTransformation]:
-    require_option("optimizer.weight_decay", weight_decay, lambda v: v >= 0, "0 or more")
-    if not weight_decay:
-        return []
-    return [optax.add_decayed_weights(weight_decay, mask=weight_decay_mask)]
-
-
-def _clip(clip_norm: float) -> list[optax.GradientTransformation]:
-    require_option(
-        "optimizer.clip_norm", clip_norm, lambda v: v >= 0, "positive, or 0 for no clipping"
-    )
-    return [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-
-
-def _apply_rates(
-    rates: Rates | None, *transformations: optax.GradientTransformation
+def _assemble(
+    update: optax.GradientTransformation,
+    clip_norm: float,
+    rates: Rates | None,
+    weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Chains transformations and multiplies the update of each parameter by its rate.
+    """Chains clipping, weight decay and an optimizer; multiplies each update by its rate.
 
     The chain excludes frozen parameters, so they have no optimizer state.
     """
+    transformations = [update]
+    if weight_decay:
+        decay = optax.add_decayed_weights(weight_decay, mask=weight_decay_mask)
+        transformations.insert(0, decay)
+    if clip_norm:
+        transformations.insert(0, optax.clip_by_global_norm(clip_norm))
     chain = optax.chain(*transformations)
     if not rates:
         return chain
     for prefix, rate in rates.items():
         require_option(f"optimizer.rates[{prefix!r}]", rate, lambda v: v >= 0, "0 or more")
 
-    def scale(updates: Any, _: Any) -> Any:
+    def rates_of(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
-            lambda path, update: rate_for(_parameter_name(path), rates) * update, updates
+            lambda path, _: rate_for(_parameter_name(path), rates), params
         )
+
+    def scale(updates: Any, _: Any) -> Any:
+        return jax.tree.map(lambda rate, update: rate * update, rates_of(updates), updates)
 
     def label_parameters(params: Any) -> Any:
         _check_rate_prefixes(rates, params)
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: "moving" if rate_for(_parameter_name(path), rates) else "frozen", params
-        )
+        return jax.tree.map(lambda rate: "moving" if rate else "frozen", rates_of(params))
 
     trainable = optax.chain(chain, optax.stateless(scale))
     return optax.partition({"moving": trainable, "frozen": optax.set_to_zero()}, label_parameters)

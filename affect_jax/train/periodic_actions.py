@@ -1,10 +1,9 @@
-"""Work of a run between its steps: evaluate, save, draw images, stop, finish."""
+"""Work of a run between its steps: evaluate, save, draw images, finish."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import signal
 
 import jax
 import numpy as np
@@ -19,7 +18,6 @@ from affect_jax.metrics.predictions import Predictions
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.metrics_log import MetricsLog
-from affect_jax.train.preemption import StopRequest
 from affect_jax.train.state import TrainState, eval_variables
 from affect_jax.train.step_intervals import Intervals
 from affect_jax.train.tensorboard_images import confusion_image, face_panel
@@ -34,7 +32,6 @@ class PeriodicActions:
     **Arguments:**
 
     - `latest_scores`: step and scores of the newest evaluation.
-    - `num_dispatches`: number of dispatches since this process started.
     """
 
     config: Config
@@ -42,13 +39,11 @@ class PeriodicActions:
     intervals: Intervals
     checkpoints: Checkpoints
     evaluator: Evaluator
-    stop: StopRequest
     log: MetricsLog
     training: Split
     rows: sampling.TrainingRows
     verification: record_reader.BackgroundVerification
     latest_scores: tuple[int, protocol.Scores] | None = None
-    num_dispatches: int = 0
 
     def draw_training_faces(self, step: int) -> None:
         """Writes the first faces of a step's batch to TensorBoard, without augmentation."""
@@ -58,59 +53,6 @@ class PeriodicActions:
             return {"training_faces": decoding.decode_faces(self.training.records, rows, size)}
 
         self.log.writer.draw_images(step, draw)
-
-    def should_stop(self) -> bool:
-        """Whether a signal ends the run after this dispatch; the same result in every process."""
-        self.num_dispatches += 1
-        if not parallel.is_multiprocess():
-            return self.stop.received is not None
-        return parallel.reached_agreed_stop(self.num_dispatches)
-
-    def exit_code(self, state: TrainState) -> int:
-        """0, or 128 + the number of the signal that ended the run; the same in every process."""
-        # A signal may arrive too late for `should_stop`, and in one process only.
-        signal_number = parallel.process_max(self.stop.received or 0)
-        # The cluster's preemption notice stops a run without a signal.
-        if not signal_number and int(state.step) < self.intervals.total:
-            signal_number = int(signal.SIGTERM)
-        return 128 + signal_number if signal_number else 0
-
-    def finish(self, state: TrainState) -> int:
-        """Prints the scores, ensures that the final checkpoint exists and returns the exit code."""
-        code = self.exit_code(state)
-        if parallel.is_main():
-            if not code:
-                self.print_final_scores(state)
-            self.ensure_final_checkpoint(state)
-        return code
-
-    def print_final_scores(self, state: TrainState) -> None:
-        """Prints the scores of the last step and the best step of a completed run."""
-        last = self.intervals.total
-        if self.latest_scores is None or self.latest_scores[0] != last:
-            self.evaluate(last, state)
-        assert self.latest_scores is not None
-        self.checkpoints.wait()
-        best = self.checkpoints.best_step()
-        print(f"{self.evaluator.split.name}, step {last:,} (the last):\n")
-        print(protocol.format_summary(self.latest_scores[1]))
-        if best is not None:
-            print(f"\nbest {self.config.checkpoint.best}: step {best:,}; --mode=evaluate scores it")
-
-    def ensure_final_checkpoint(self, state: TrainState) -> None:
-        """Waits until the final checkpoint is on disk and writes it again if it is missing.
-
-        **Raises:** `UserError` if it cannot be written.
-        """
-        step = int(state.step)
-        self.checkpoints.wait()
-        if step not in self.checkpoints.all_steps():
-            self.checkpoints.close()  # ends Orbax's threads and logs their errors
-            scores = None
-            if self.latest_scores is not None and self.latest_scores[0] == step:
-                scores = self.latest_scores[1]
-            self.save(step, state, scores)
-        self.checkpoints.ensure_saved(step)
 
     def evaluate(self, step: int, state: TrainState) -> protocol.Scores:
         """Scores the evaluation split and logs the scores. Every process scores the whole split."""
@@ -139,23 +81,54 @@ class PeriodicActions:
             images["confusion"] = confusion_image(table)
         return images
 
-    def save(self, step: int, state: TrainState, scores: protocol.Scores | None) -> None:
+    def save(self, step: int, state: TrainState) -> None:
         """Starts to write a checkpoint in process 0; training continues meanwhile.
 
-        **Raises:** `UserError` if the data files have changed since preparation, or if the workdir
-        was deleted.
+        **Raises:** `UserError` if the data files have changed since preparation, or the workdir was
+        deleted.
         """
         self.verification.check()
         if not parallel.is_main():
             return
         self.workdir.check_not_deleted()
         with self.log.time_other_work("save", step):
+            config = to_dict(with_absolute_paths(self.config))
             info = {
                 "epoch": step / self.intervals.steps_per_epoch,
                 "data": self.training.fingerprint,
-                "config": to_dict(with_absolute_paths(self.config)),
+                "config": config,
                 "machine": parallel.describe_machine(),
             }
+            scores = self._scores_of(step)
             # Copied: on a CPU the host's array may share the device's memory, which is donated.
             host_state = jax.tree.map(np.array, parallel.to_host(state))
             self.checkpoints.save(step, host_state, info, scores.values if scores else None)
+
+    def _scores_of(self, step: int) -> protocol.Scores | None:
+        """Scores of a step, if it was the last one evaluated."""
+        evaluated, scores = self.latest_scores or (None, None)
+        return scores if evaluated == step else None
+
+    def finish(self, state: TrainState, *, print_scores: bool) -> None:
+        """Prints the scores of a completed run and ensures that the final checkpoint is on disk.
+
+        **Raises:** `UserError` if the checkpoint cannot be written.
+        """
+        step = int(state.step)
+        if print_scores:
+            self._print_final_scores(step, state)
+        self.checkpoints.wait()
+        if step not in self.checkpoints.all_steps():
+            self.checkpoints.close()  # ends Orbax's threads and logs their errors
+            self.save(step, state)
+        self.checkpoints.ensure_saved(step)
+
+    def _print_final_scores(self, step: int, state: TrainState) -> None:
+        """Prints the scores of the last step, and which step is the best."""
+        scores = self._scores_of(step) or self.evaluate(step, state)
+        self.checkpoints.wait()
+        best = self.checkpoints.best_step()
+        print(f"{self.evaluator.split.name}, step {step:,} (the last):\n")
+        print(protocol.format_summary(scores))
+        if best is not None:
+            print(f"\nbest {self.config.checkpoint.best}: step {best:,}; --mode=evaluate scores it")

@@ -1,43 +1,38 @@
-"""SIGTERM and Ctrl-C: the first stops the run after the step and a save, the second at once."""
+"""SIGTERM and Ctrl-C: the first stops the run after the step and a save, the second at once.
+
+In a run of several processes, SIGTERM belongs to JAX's preemption service, whose handler notifies
+all processes; Ctrl-C is passed on to it.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
+
+from jax.experimental import multihost_utils
+
+from affect_jax.core import parallel
 
 
 class StopRequest:
     """Context manager that records SIGTERM and SIGINT instead of ending the process.
 
-    `received` is None, or the number of the first signal.
-
-    **Arguments:**
-
-    - `announce`: called at the first signal, to notify the other processes of the run.
+    `received` is None, or the number of the first signal that this process handled itself.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-    def __init__(self, announce: Callable[[], None] = lambda: None) -> None:
-        self._announce = announce
+    def __init__(self) -> None:
         self.received: int | None = None
-        self._previous: dict[int, object] = {}
+        self._num_dispatches = 0
 
     def __enter__(self) -> StopRequest:
-        for number in self.SIGNALS:
-            self._previous[number] = signal.signal(number, self._handle)
+        handled = [signal.SIGINT] if parallel.is_multiprocess() else [signal.SIGINT, signal.SIGTERM]
+        self._previous = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
@@ -48,4 +43,28 @@ class StopRequest:
         os.write(
             2, f"{name}: finishing the step and saving; send it again to exit at once\n".encode()
         )
-        self._announce()
+        if parallel.is_multiprocess():
+            signal.raise_signal(signal.SIGTERM)
+
+    def is_due(self) -> bool:
+        """Whether the run ends after this dispatch; the same result in every process.
+
+        Call it after every dispatch. It does not wait for the devices. Within a second or two,
+        JAX's coordination service makes the processes agree on the dispatch that follows the latest
+        one of any process.
+        """
+        self._num_dispatches += 1
+        if not parallel.is_multiprocess():
+            return self.received is not None
+        return multihost_utils.reached_preemption_sync_point(self._num_dispatches)
+
+    def exit_code(self, *, finished: bool) -> int:
+        """0, or 128 + the number of the signal that ended the run; the same in every process.
+
+        **Arguments:** `finished`: whether the run did its last step.
+        """
+        # A signal may arrive too late for `is_due`, and in one process only.
+        number = parallel.process_max(self.received or 0)
+        if not number and not finished:  # JAX's preemption service handled the signal
+            number = int(signal.SIGTERM)
+        return 128 + number if number else 0

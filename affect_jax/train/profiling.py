@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from typing import Any
 
 import jax
 
-from affect_jax.config import Config
-from affect_jax.core import parallel
-from affect_jax.run.workdir import Workdir
-
 FIRST_STEP, LAST_STEP = 10, 20
 """Steps of this process that are traced. Earlier steps compile and fill the pipeline."""
 
 
-class Profiler:
+class Profiler(contextlib.ExitStack):
     """Traces the steps `FIRST_STEP` to `LAST_STEP`. Leaving the context ends the trace.
 
     With several steps per dispatch, the trace starts and ends between dispatches.
@@ -26,19 +23,8 @@ class Profiler:
     """
 
     def __init__(self, folder: pathlib.Path | None):
-        self._folder, self._tracing = folder, False
-
-    @classmethod
-    def from_config(cls, config: Config, workdir: Workdir) -> Profiler:
-        """Creates the profiler of `config.profile`; process 0 writes to `workdir/tensorboard`."""
-        enabled = config.profile and parallel.is_main()
-        return cls(workdir.path / "tensorboard" if enabled else None)
-
-    def __enter__(self) -> Profiler:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
+        super().__init__()
+        self._folder, self._started = folder, False
 
     def before_dispatch(self, num_steps: int, state: Any) -> None:
         """Starts or stops the trace. Call it before every dispatch.
@@ -48,17 +34,13 @@ class Profiler:
         - `num_steps`: steps that this process has done.
         - `state`: the result of the latest step; both ends of the trace wait for it.
         """
-        if self._folder is None:
+        if self._folder is None or num_steps < FIRST_STEP - 1:
             return
-        if not self._tracing and FIRST_STEP - 1 <= num_steps < LAST_STEP:
+        if not self._started and num_steps < LAST_STEP:
             jax.block_until_ready(state)
-            jax.profiler.start_trace(self._folder)
-            self._tracing = True
-        elif self._tracing and num_steps >= LAST_STEP:
+            self.enter_context(jax.profiler.trace(self._folder))
+            self._started = True
+        elif num_steps >= LAST_STEP:
             jax.block_until_ready(state)
-            self._stop()
-
-    def _stop(self) -> None:
-        if self._tracing:
-            jax.profiler.stop_trace()
-            self._tracing, self._folder = False, None
+            self.close()
+            self._folder = None

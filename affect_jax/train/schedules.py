@@ -1,11 +1,15 @@
-"""Learning-rate schedules: pure functions `schedule(step) -> rate`.
+"""Learning-rate schedules: pure functions from the number of completed updates to the rate.
 
-The optimizer and the log both call them, and resuming needs only the step.
+The number is an integer or int32 [], and the rate [] is that of the next update. The optimizer and
+the log both call them, and resuming needs only the step.
+
+An entry receives `learning_rate`, the base rate, which it scales; `steps_per_epoch` and
+`total_steps`, the number of updates per epoch and in the whole run; and the options of the config's
+spec, whose durations are `{"epochs": n}` or `{"steps": n}`.
 """
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,34 +22,7 @@ from affect_jax.core.registry import Registry, require_option
 
 SCHEDULES = Registry("schedule")
 
-
 Duration = Mapping[str, Any]  # {"epochs": 2.5} or {"steps": 10_000}, exactly one
-
-
-PROTOCOL_INTERVAL: Duration = types.MappingProxyType({"steps": 10_000})
-
-
-def create_schedule(
-    spec: Mapping[str, Any], *, learning_rate: float, steps_per_epoch: int, total_steps: int
-) -> optax.Schedule:
-    """Creates the learning-rate schedule of a run.
-
-    **Arguments:**
-
-    - `spec`: `{"name": ..., option: value, ...}`; durations are `{"epochs": n}` or `{"steps": n}`.
-    - `learning_rate`: the base rate, which the schedule scales.
-    - `steps_per_epoch`, `total_steps`: number of updates per epoch and in the whole run.
-
-    **Returns:**
-
-    A pure function from the number of completed updates, an integer or int32 [], to the rate [] of
-    the next update.
-
-    **Raises:** `UserError` for unknown names and invalid options.
-    """
-    return SCHEDULES.create(
-        spec, learning_rate=learning_rate, steps_per_epoch=steps_per_epoch, total_steps=total_steps
-    )
 
 
 @SCHEDULES.register("constant")
@@ -63,9 +40,8 @@ def constant(
     - `warmup`: duration over which the rate rises linearly: update k of n has k/n of the rate, so
       no update has a rate of 0. None: no warmup.
     """
-    return _with_warmup(
-        optax.constant_schedule(learning_rate), _warmup_steps(warmup, steps_per_epoch)
-    )
+    warmup_steps = _to_steps("warmup", warmup, steps_per_epoch)
+    return _with_warmup(optax.constant_schedule(learning_rate), warmup_steps)
 
 
 @SCHEDULES.register("step")
@@ -75,7 +51,7 @@ def step(
     steps_per_epoch: int,
     total_steps: int,
     decay: float = 0.1,
-    interval: Duration = PROTOCOL_INTERVAL,
+    interval: Duration | None = None,
     warmup: Duration | None = None,
 ) -> optax.Schedule:
     """Multiplies the rate by `decay` after every `interval`.
@@ -87,18 +63,16 @@ def step(
     **Arguments:**
 
     - `decay`: factor, in (0, 1].
-    - `interval`: duration between decays, counted from step 0, warmup included.
+    - `interval`: duration between decays, counted from step 0, warmup included. None: 10,000 steps.
     - `warmup`: see `constant`; it scales the rate of the schedule without warmup.
     """
     require_option("schedule.decay", decay, lambda v: 0 < v <= 1, "in (0, 1]")
-    interval_steps = _to_steps("interval", interval, steps_per_epoch)
+    interval_steps = _to_steps("interval", interval, steps_per_epoch, default=10_000)
+    warmup_steps = _to_steps("warmup", warmup, steps_per_epoch)
     # Divides integers: optax's staircase floors a float32 quotient, which XLA compiles to a product
     # with 1 / interval. For an interval of 141 the product is below 1 at step 141: a late drop.
     decays = optax.exponential_decay(learning_rate, transition_steps=1, decay_rate=decay)
-    return _with_warmup(
-        lambda count: decays(jnp.floor_divide(count, interval_steps)),
-        _warmup_steps(warmup, steps_per_epoch),
-    )
+    return _with_warmup(lambda count: decays(jnp.floor_divide(count, interval_steps)), warmup_steps)
 
 
 @SCHEDULES.register("cosine")
@@ -119,7 +93,7 @@ def cosine(
     - `warmup`: see `constant`; it must be shorter than the run.
     """
     require_option("schedule.final", final, lambda v: 0 <= v <= 1, "in [0, 1]")
-    warmup_steps = _warmup_steps(warmup, steps_per_epoch)
+    warmup_steps = _to_steps("warmup", warmup, steps_per_epoch)
     if warmup_steps >= total_steps:
         raise UserError(
             f"schedule.warmup = {warmup_steps} steps: must be shorter than the run's {total_steps}"
@@ -135,11 +109,11 @@ def _with_warmup(schedule: optax.Schedule, warmup_steps: int) -> optax.Schedule:
     return lambda count: warmup_factor(count) * schedule(count)
 
 
-def _warmup_steps(warmup: Duration | None, steps_per_epoch: int) -> int:
-    return 0 if warmup is None else _to_steps("warmup", warmup, steps_per_epoch)
-
-
-def _to_steps(option: str, duration: Duration, steps_per_epoch: int) -> int:
+def _to_steps(
+    option: str, duration: Duration | None, steps_per_epoch: int, default: int = 0
+) -> int:
+    if duration is None:
+        return default
     try:
         return to_steps(duration, steps_per_epoch)
     except UserError as error:

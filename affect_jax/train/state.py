@@ -8,7 +8,6 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from affect_jax.core.rng import step_key
@@ -34,11 +33,6 @@ def state_template(experiment: Experiment) -> TrainState:
     return jax.eval_shape(functools.partial(_init_state, experiment))
 
 
-def zero_state(experiment: Experiment) -> TrainState:
-    """Creates a state of zeros on the host, to be replaced by the main process's state."""
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state_template(experiment))
-
-
 def _init_state(experiment: Experiment) -> TrainState:
     images = jnp.zeros((1, experiment.crop_size, experiment.crop_size, 3))
     variables = experiment.model.init(step_key(experiment.seed, "init", 0), images)
@@ -52,11 +46,24 @@ def _init_state(experiment: Experiment) -> TrainState:
     )
 
 
+def ema_update(ema: Any, params: Any, decay: float, step: jax.typing.ArrayLike) -> Any:
+    """Updates the moving average of parameters for evaluation (Polyak and Juditsky 1992).
+
+    Update number t+1 uses the decay `min(decay, (1 + t) / (10 + t))`, so that the average follows
+    the parameters closely at first and soon forgets its arbitrary initial value.
+
+    **Arguments:**
+
+    - `ema`: the previous average, a tree shaped like `params`.
+    - `params`: the parameters after the update.
+    - `decay`: in [0, 1); 0.999 averages over about 1,000 updates.
+    - `step`: int32 [], the number t of updates completed before this one.
+    """
+    t = jnp.asarray(step, jnp.float32)
+    new_weight = 1.0 - jnp.minimum(decay, (1.0 + t) / (10.0 + t))
+    return optax.incremental_update(params, ema, new_weight)
+
+
 def eval_variables(state: TrainState) -> dict[str, Any]:
     """Returns the variables for evaluation: the moving average of the parameters if it is on."""
     return {"params": state.ema or state.params["model"], "batch_stats": state.batch_stats}
-
-
-def count_parameters(params: Any) -> int:
-    """Returns the number of parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

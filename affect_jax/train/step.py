@@ -22,8 +22,7 @@ from affect_jax.data import preprocessing
 from affect_jax.facs import rig
 from affect_jax.train import step_metrics
 from affect_jax.train.experiment import Experiment
-from affect_jax.train.moving_average import ema_update
-from affect_jax.train.state import TrainState
+from affect_jax.train.state import TrainState, ema_update
 
 
 def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[TrainState, Any]:
@@ -69,11 +68,14 @@ def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[
     )
     finite = jnp.isfinite(total) & jnp.isfinite(gradient_norm)
     next_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
-    outputs_of_step = step_metrics.pack_outputs(total, values, gradient_norm, outputs, batch)
     metrics = step_metrics.create_collection(experiment.loss.names, experiment.heads)
-    return (
-        next_state.replace(step=state.step + 1),
-        metrics.gather_from_model_output(axis_name=AXIS, **outputs_of_step),
+    return next_state.replace(step=state.step + 1), metrics.gather_from_model_output(
+        axis_name=AXIS,
+        loss=total,
+        gradient_norm=gradient_norm,
+        outputs=outputs,
+        batch=batch,
+        **{f"loss_{name}": value for name, value in values.items()},
     )
 
 
@@ -152,20 +154,16 @@ def gather_batch(faces: jax.Array, targets: dict[str, jax.Array], rows: jax.Arra
 
     **Returns:** the same as `batch.take_rows`, with `image`: [b, ...].
     """
-    device, devices = lax.axis_index(AXIS), lax.axis_size(AXIS)
+    device, share = lax.axis_index(AXIS), len(rows) // lax.axis_size(AXIS)
     local_rows = rows - device * len(faces)
     is_local = (local_rows >= 0) & (local_rows < len(faces))
     local_faces = faces[jnp.where(is_local, local_rows, 0)]
     local_faces = jnp.where(is_local[:, None, None, None], local_faces, jnp.uint8(0))
-    image = lax.psum_scatter(local_faces, AXIS, tiled=True)
-    device_rows = lax.dynamic_slice_in_dim(
-        rows, device * (len(rows) // devices), len(rows) // devices
-    )
-    device_targets = {name: array[device_rows] for name, array in targets.items()}
+    device_rows = lax.dynamic_slice_in_dim(rows, device * share, share)
     batch = {
-        "image": image,
+        "image": lax.psum_scatter(local_faces, AXIS, tiled=True),
         "index": device_rows,
-        "valid": jnp.ones(len(device_rows), bool),
-        **device_targets,
+        "valid": jnp.ones(share, bool),
+        **{name: array[device_rows] for name, array in targets.items()},
     }
     return lax.optimization_barrier(batch)  # fusion would change the last bits of the step

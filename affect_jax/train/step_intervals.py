@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 from affect_jax.config import Config, to_steps
 
@@ -27,14 +26,13 @@ class Intervals:
 
     @classmethod
     def from_config(cls, config: Config, steps_per_epoch: int) -> Intervals:
-        in_steps = functools.partial(to_steps, steps_per_epoch=steps_per_epoch)
         return cls(
             steps_per_epoch,
-            total=in_steps(config.duration),
+            total=to_steps(config.duration, steps_per_epoch),
             log=config.log_every,
-            evaluate=in_steps(config.evaluate_every),
-            save=in_steps(config.checkpoint.every),
-            images=in_steps(config.images_every),
+            evaluate=to_steps(config.evaluate_every, steps_per_epoch),
+            save=to_steps(config.checkpoint.every, steps_per_epoch),
+            images=to_steps(config.images_every, steps_per_epoch),
         )
 
     def is_due(self, event: str, step: int) -> bool:

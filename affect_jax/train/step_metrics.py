@@ -25,8 +25,8 @@ def create_collection(terms: Sequence[str], heads: Sequence[str]) -> type[metric
 
     **Returns:**
 
-    A class whose `gather_from_model_output(axis_name="batch", **pack_outputs(...))` runs inside the
-    step. Means are over steps; `accuracy` is over annotated faces.
+    A class whose `gather_from_model_output(axis_name="batch", ...)` runs inside the step. Means are
+    over steps; `accuracy` is over annotated faces.
     """
     averages = ["loss", "gradient_norm", *(f"loss_{term}" for term in terms)]
     members: dict[str, Any] = {name: metrics.Average.from_output(name) for name in averages}
@@ -35,22 +35,13 @@ def create_collection(terms: Sequence[str], heads: Sequence[str]) -> type[metric
     return metrics.Collection.create(**members)
 
 
-def pack_outputs(loss: Any, values: dict, gradient_norm: Any, outputs: dict, batch: dict) -> dict:
-    """Packs the arguments of the collection: scalars, and outputs with the batch."""
-    terms = {f"loss_{name}": value for name, value in values.items()}
-    return dict(loss=loss, gradient_norm=gradient_norm, outputs=outputs, batch=batch, **terms)
-
-
 def per_step_metrics(collections: Sequence[Any]) -> list[Any]:
     """Splits collections on the host that cover several steps (leading axis) into one per step."""
     per_step = []
     for collection in collections:
-        leaves = jax.tree.leaves(collection)
-        if np.ndim(leaves[0]) == 0:
-            per_step.append(collection)
-        else:
-            for step in range(len(leaves[0])):
-                per_step.append(jax.tree.map(lambda array, step=step: array[step], collection))
+        steps = np.shape(collection.loss.total)  # () or (K,)
+        for index in np.ndindex(steps):
+            per_step.append(jax.tree.map(lambda array, index=index: array[index], collection))
     return per_step
 
 

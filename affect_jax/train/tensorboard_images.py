@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from affect_jax.core.labels import AXES
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
-from affect_jax.metrics.categorical import normalize_rows
+from affect_jax.metrics.categorical import confusion_matrix, normalize_rows, predict_top1
 from affect_jax.metrics.predictions import Predictions
 
 
-def confusion_image(table: Predictions, size: float = 5.0) -> np.ndarray:
+def confusion_image(table: Predictions) -> np.ndarray:
     """Draws the confusion matrix of the annotated faces: uint8 [H, W, 3].
 
     Each row sums to one. A row without faces is empty.
-
-    **Arguments:** `size`: side of the image in inches, at 100 dots per inch.
     """
+    from affect_jax.core import plotting  # the import takes a second; `--help` does not need it
+
     assert table.expression is not None and table.probabilities is not None
     rows = table.expression >= 0
-    count = len(table.classes)
-    cells = table.expression[rows] * count + table.probabilities[rows].argmax(axis=1)
-    matrix = np.bincount(cells, minlength=count**2).reshape(count, count)
-    row_shares = normalize_rows(matrix)
-    figure = _figure(size, size)
-    axes = figure.add_subplot(xlabel="predicted", ylabel="label")
-    axes.imshow(row_shares, cmap="cividis", vmin=0, vmax=1)
-    axes.set_xticks(range(count), table.classes, rotation=45, ha="right")
-    axes.set_yticks(range(count), table.classes)
-    for i, j in np.ndindex(count, count):
-        color = "black" if row_shares[i, j] > 0.5 else "white"
-        if matrix[i].any():
-            text = f"{row_shares[i, j]:.2f}"
-            axes.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
-    return _pixels(figure)
+    predicted = predict_top1(table.probabilities[rows])
+    counts = confusion_matrix(table.expression[rows], predicted, len(table.classes))
+    shares = normalize_rows(counts)
+    texts = np.where(counts.any(axis=1, keepdims=True), np.char.mod("%.2f", shares), "")
+    with plotting.style():
+        panel = plotting.create_panel(420, 420, xlabel="predicted", ylabel="label")
+        plotting.draw_cells(panel, shares, texts, table.classes, table.classes)
+        return plotting.render(panel)
 
 
 def face_panel(
@@ -45,7 +37,6 @@ def face_panel(
     sides: np.ndarray,
     table: Predictions,
     rows: np.ndarray,
-    columns: int = 4,
 ) -> np.ndarray:
     """Draws faces with their landmarks and, below each face, its labels and predictions.
 
@@ -57,25 +48,16 @@ def face_panel(
       they are unknown.
     - `table`: labels and predictions.
     - `rows`: int [n], the faces' rows in `table`.
-    - `columns`: faces per line of the panel.
 
     **Returns:** uint8 [H, W, 3].
     """
-    grid_rows = -(-len(rows) // columns)
-    figure = _figure(2.2 * columns, 2.9 * grid_rows)
-    faces = zip(rows, images, landmarks, sides, strict=True)
-    for i, (row, image, points, face_sides) in enumerate(faces):
-        axes = figure.add_subplot(grid_rows, columns, i + 1)
-        axes.imshow(image)
-        if points.any():
-            axes.scatter(points[:, 0], points[:, 1], s=2, c="#7fffd4", linewidths=0)
-        axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_xlabel(
-            "\n".join(_caption_lines(table, row, face_sides)), fontsize=7, family="monospace"
-        )
-    return _pixels(figure)
+    from affect_jax.core import plotting
+
+    captions = [
+        "\n".join(_caption_lines(table, row, face_sides))
+        for row, face_sides in zip(rows, sides, strict=True)
+    ]
+    return plotting.draw_faces(list(images), captions, list(landmarks))
 
 
 def _caption_lines(table: Predictions, row: int, sides: np.ndarray) -> list[str]:
@@ -124,18 +106,3 @@ def _active_units(names: Sequence[object], values: np.ndarray) -> str:
 
 def _format_label(value: float) -> str:
     return "none" if np.isnan(value) else f"{value:+.2f}"
-
-
-def _figure(width: float, height: float) -> Any:
-    """Creates an empty figure, sizes in inches. It avoids pyplot, which would keep a reference."""
-    from matplotlib.figure import Figure  # the import takes a second; `--help` does not need it
-
-    return Figure(figsize=(width, height), dpi=100, layout="constrained")
-
-
-def _pixels(figure: Any) -> np.ndarray:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 
 from affect_jax import models
-from benchmarks import frameworks, harness
+from benchmarks import harness, torch_peer
 
 
 class TinyTrunk(nn.Module):
@@ -28,7 +28,7 @@ class TinyTrunk(nn.Module):
 
 
 def create_tiny_torch_network(name: str, **_: Any) -> Any:
-    layers = frameworks.torch().nn
+    layers = torch_peer.torch().nn
     return layers.Sequential(
         layers.Conv2d(3, 4, 5, 4), layers.BatchNorm2d(4), layers.AdaptiveAvgPool2d(1),
         layers.Flatten(), layers.Linear(4, 8),
@@ -40,7 +40,7 @@ def tiny_networks(monkeypatch) -> None:
     """Replaces AlexNet and ResNet18 by tiny networks, in JAX and PyTorch."""
     for name in ("alexnet", "resnet18"):
         monkeypatch.setitem(models.TRUNKS._entries, name, TinyTrunk)
-    monkeypatch.setattr(frameworks, "create_torch_network", create_tiny_torch_network)
+    monkeypatch.setattr(torch_peer, "create_network", create_tiny_torch_network)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import forecast
-from benchmarks.machine import is_installed
+from benchmarks.harness import is_installed
 
 TEXT = """
 %body (arg: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {

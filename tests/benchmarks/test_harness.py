@@ -6,9 +6,6 @@ import json
 import pathlib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tabulate import tabulate
 
 from benchmarks import harness
 
@@ -40,13 +37,14 @@ def test_result_is_written_to_json_and_between_markers(tmp_path):
             args=parse(tmp_path, "--note", "shared machine"),
             rows=[{"contender": "ours", "faces/s": 3.5}, {"contender": "peer", "faces/s": 1.5}],
             runs=runs,
-            packages=("numpy", "no such package"),
             accelerator="a card",
         )
     result = json.loads((tmp_path / "results" / "mine.json").read_text())
     assert result["runs"] == runs and result["note"] == "shared machine"
     assert result["options"]["faces"] == 100 and "data_dir" not in result["options"]
-    assert set(result["versions"]) == {"python", "numpy"} and result["machine"]["accelerator"]
+    assert {"python", "numpy", "jax"} <= set(result["versions"]) and result["machine"][
+        "accelerator"
+    ]
     text = (tmp_path / "README.md").read_text()
     assert text.startswith(PAGE[: PAGE.index("\nold\n")]) and text.endswith("The end.\n")
     assert "old" not in text and text.count("| ours ") == 1
@@ -62,28 +60,13 @@ def test_page_without_markers_raises(tmp_path, page):
     assert page is None or (tmp_path / "README.md").read_text() == page
 
 
-CELLS = st.text("abc-. ", min_size=1, max_size=5).map(lambda text: f"x{text}x")
-
-
-@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=4))
-def test_table_equals_that_of_tabulate(rows):
-    """For text columns, which align left."""
-    named: list[dict[str, str]] = [{"first": first, "second": second} for first, second in rows]
-    expected = tabulate(named, headers="keys", tablefmt="github", disable_numparse=True)
-
-    def cells(text: str) -> list[list[str]]:
-        lines = text.splitlines()
-        del lines[1]  # the rule, which tabulate may draw wider
-        return [[cell.strip() for cell in line.split("|")] for line in lines]
-
-    assert cells(harness.markdown_table(named)) == cells(expected)
-
-
 def test_table_numbers_are_rounded_and_right_aligned():
     rows = [{"what": "a", "faces/s": 12345.678}, {"what": "b", "faces/s": 0.012345, "extra": "1x"}]
     header, rule, row_a, row_b = harness.markdown_table(rows).splitlines()
-    assert row_a == "| a    |  12,346 |       |" and row_b == "| b    |  0.0123 |    1x |"
-    assert rule == "|------|--------:|------:|" and len(header) == len(row_a)
+    assert (
+        row_a == "| a      |    12,346 |         |" and row_b == "| b      |    0.0123 |      1x |"
+    )
+    assert rule == "|:-------|----------:|--------:|" and len(header) == len(row_a)
 
 
 def test_quick_changes_defaults_but_not_given_flags(tmp_path):

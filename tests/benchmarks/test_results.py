@@ -2,27 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from benchmarks import results
-
-
-def log_lines(*times: float) -> list[dict]:
-    """Returns a log whose first line, of step 50, has the first of the times."""
-    first = {"step": 50, "time": times[0], "train.images_per_second": 10.0}
-    return [first, *({"step": 60, "time": time} for time in times[1:])]
-
-
-def test_time_before_the_first_log_line_counts():
-    """50 steps of 4 faces at 10 a second are 20 seconds."""
-    assert results.run_seconds(log_lines(100, 110, 120, 130), batch_size=4) == pytest.approx(50)
-
-
-def test_pause_before_resuming_does_not_count():
-    """The run is resumed hours later."""
-    assert results.run_seconds(
-        log_lines(100, 110, 120, 9_000, 9_010), batch_size=4
-    ) == pytest.approx(50)
 
 
 def test_rows_of_other_runs_stay(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,6 @@ from affect_jax.core.batch import (
     check_batch,
     has_target,
     make_targets,
-    pad_batch,
     split_for_devices,
     take_rows,
 )
@@ -109,17 +108,6 @@ def test_take_rows_selects_rows_and_masks_padding(rows):
     for name, values in targets.items():
         np.testing.assert_array_equal(batch[name][real], values[rows[real]])
         assert not batch[name][~real].any()
-
-
-def test_pad_batch_adds_faces_that_are_not_valid():
-    batch = complete_batch(np.arange(5))
-    padded = pad_batch(batch, 8)
-    check_batch(padded)
-    assert padded["valid"].tolist() == [True] * 5 + [False] * 3
-    for name in batch:
-        np.testing.assert_array_equal(padded[name][:5], batch[name])
-    with pytest.raises(ValueError, match="cannot be padded to 4"):
-        pad_batch(batch, 4)
 
 
 @given(st.sampled_from([1, 2, 3, 4, 6, 12]))

@@ -1,4 +1,4 @@
-"""Environment variables for glibc, XLA and JAX."""
+"""Environment variables for XLA and JAX."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def set_variables(monkeypatch):
     """Returns a function that sets the given environment variables and unsets all related ones."""
 
     def set_only(variables: dict[str, str]) -> None:
-        for name in (MEMORY_FRACTION, "XLA_FLAGS", "JAX_PLATFORMS", "GLIBC_TUNABLES"):
+        for name in (MEMORY_FRACTION, "XLA_FLAGS", "JAX_PLATFORMS"):
             monkeypatch.setenv(name, "")  # so that monkeypatch restores it
             monkeypatch.delenv(name)
         for name, value in variables.items():
@@ -74,6 +74,7 @@ def test_fusion_types_are_not_changed_otherwise(
     assert os.environ["XLA_FLAGS"] == flags
 
 
+@pytest.mark.slow
 def test_fusion_types_do_not_change_the_loss():
     """Compares 50 steps in two processes, because JAX reads the flags only at its start."""
     if not importlib.metadata.version("jaxlib").startswith(tuple(env_vars.CPU_FUSION_TYPES)):
@@ -97,81 +98,3 @@ def test_fusion_types_do_not_change_the_loss():
         losses.append([float(loss) for loss in result.stdout.split()])
     assert len(losses[0]) == 50
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
-
-
-@pytest.fixture
-def record_restart(set_variables, monkeypatch, tmp_path):
-    """Calls `restart_with_huge_pages` on a simulated machine and returns the `execv` arguments."""
-
-    def call(
-        variables: dict[str, str],
-        library: str | None = "glibc 2.36",
-        pages: str | None = "always [madvise] never\n",
-    ) -> list[list[str]]:
-        restarts: list[list[str]] = []
-        set_variables({"JAX_PLATFORMS": "cpu"} | variables)
-        monkeypatch.setattr(env_vars, "HUGE_PAGES_SETTING", tmp_path / "enabled")
-        if pages is not None:
-            (tmp_path / "enabled").write_text(pages)
-        monkeypatch.setattr(os, "confstr", lambda name: library)
-        monkeypatch.setattr(os, "execv", lambda path, argv: restarts.append(argv))
-        env_vars.restart_with_huge_pages()
-        env_vars.restart_with_huge_pages()  # the new process calls it too, but does not restart
-        return restarts
-
-    return call
-
-
-@pytest.mark.parametrize(
-    ("tunables", "expected"),
-    [
-        ("", "glibc.malloc.hugetlb=1"),
-        ("glibc.rtld.nns=4", "glibc.rtld.nns=4:glibc.malloc.hugetlb=1"),
-    ],
-)
-def test_process_restarts_once_with_huge_pages(record_restart, tunables, expected):
-    assert record_restart({"GLIBC_TUNABLES": tunables}) == [sys.orig_argv]
-    assert os.environ["GLIBC_TUNABLES"] == expected
-
-
-@pytest.mark.parametrize(
-    "machine",
-    [
-        {"variables": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}},
-        {"variables": {"JAX_PLATFORMS": "cuda"}},
-        {"library": "glibc 2.34"},
-        {"library": "musl 1.2"},
-        {"library": None},
-        {"pages": "[always] madvise never"},
-        {"pages": "always madvise [never]"},
-        {"pages": None},
-    ],
-    ids=str,
-)
-def test_process_does_not_restart_without_benefit(record_restart, monkeypatch, machine):
-    monkeypatch.setattr(env_vars.importlib.util, "find_spec", lambda name: name == "jax_plugins")
-    assert record_restart(machine.pop("variables", {}), **machine) == []
-
-
-def test_restart_keeps_process_arguments_and_standard_input():
-    program = """if True:
-        import os, sys
-        from affect_jax.core import env_vars
-        print(os.getpid(), flush=True)
-        env_vars.restart_with_huge_pages()
-        print(os.getpid(), sys.argv[1:], sys.stdin.read(), os.environ.get("GLIBC_TUNABLES"))
-    """
-    variables = {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": ""}
-    result = subprocess.run(
-        [sys.executable, "-c", program, "--flag=a b", ""],
-        env=os.environ | variables,
-        cwd=REPOSITORY,
-        input="input",
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    *process_ids, last_line = result.stdout.splitlines()
-    tunable = env_vars.HUGE_PAGES_TUNABLE + "=1" if env_vars._can_request_huge_pages() else ""
-    assert len(process_ids) == (2 if tunable else 1)
-    assert last_line.strip() == f"{process_ids[0]} ['--flag=a b', ''] input {tunable}".strip()

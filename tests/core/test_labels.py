@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from affect_jax.core import labels
 
 
@@ -13,5 +11,3 @@ def test_training_counts_sum_to_the_number_of_the_paper():
 
 def test_seven_class_protocol_drops_only_contempt():
     assert labels.classes(8) == (*labels.classes(7), "contempt")
-    with pytest.raises(ValueError, match="7 or 8"):
-        labels.classes(6)

@@ -9,11 +9,11 @@ import pytest
 from tests.data.affectnet_releases import first_release, prepare
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def release(tmp_path_factory) -> pathlib.Path:
     return first_release(tmp_path_factory.mktemp("release"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def builder(release, tmp_path_factory):
     return prepare(release, tmp_path_factory.mktemp("data"))

@@ -333,6 +333,7 @@ def test_no_usable_row_is_an_error_even_with_max_skipped_1(tmp_path):
 # --- real photographs ---
 
 
+@pytest.mark.slow
 def test_real_faces_are_prepared_completely(real_faces, tmp_path):
     """Compares with a reference that reads the table and crops the boxes with Pillow."""
     prepared = prepare(real_faces, tmp_path, image_size=64, num_workers=2)

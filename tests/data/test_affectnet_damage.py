@@ -42,7 +42,7 @@ def test_error_for_missing_data_has_instructions(tmp_path):
         ):
             assert words in text
     assert not (tmp_path / "data").exists()
-    with pytest.raises(UserError, match="train_set/annotations/ is not in it"):
+    with pytest.raises(UserError, match="train_set/annotations is not in it"):
         prepare(tmp_path, tmp_path / "data", variant="second")
 
 
@@ -234,6 +234,13 @@ def test_map_ordered_keeps_the_order_and_reads_few_items_ahead():
     assert [row.number for row in results] == list(range(1, 2000))
 
 
+def test_progress_is_reported_without_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(worker_processes, "LOG_INTERVAL_SECONDS", 0)
+    assert list(worker_processes.show_progress(range(3), 3, "affectnet: training")) == [0, 1, 2]
+    assert "affectnet: training: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_two_processes_prepare_once(release, tmp_path):
     """Both succeed; the lock of the folder lets one write and the other wait."""
     options = {"image_size": SIZE, "num_workers": 1}

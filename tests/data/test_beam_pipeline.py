@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import queue
 import shutil
 import sys
 
@@ -13,9 +12,6 @@ from affect_jax.core.errors import UserError
 from affect_jax.data import affectnet, beam_pipeline
 from tests.releases import write_release
 
-pytestmark = pytest.mark.beam
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOCAL = "--runner=DirectRunner --direct_running_mode=multi_threading --direct_num_workers=2"
 
 
@@ -40,19 +36,14 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir()}
 
 
-@pytest.fixture(scope="module")
-def expected(release, tmp_path_factory) -> dict[str, bytes]:
-    """The files that are written without Beam."""
-    data = tmp_path_factory.mktemp("local")
-    return contents(prepare(release, data, max_skipped=0.1).data_path)
-
-
+@pytest.mark.beam
 @pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
-def test_files_are_identical_to_those_without_beam(release, expected, tmp_path, mode):
+def test_files_are_identical_to_those_without_beam(release, tmp_path, mode):
     """With two workers, as threads and as processes."""
     pytest.importorskip("apache_beam")
+    expected = contents(prepare(release, tmp_path / "local", max_skipped=0.1).data_path)
     options = LOCAL.replace("multi_threading", mode)
-    builder = prepare(release, tmp_path, max_skipped=0.1, beam=options)
+    builder = prepare(release, tmp_path / "beam", max_skipped=0.1, beam=options)
     files = contents(builder.data_path)
     assert builder.counts["training"] == {"read": 64, "skipped": 2, "written": 62}
     assert files["skipped.csv"].decode().count("training") >= 2
@@ -61,6 +52,7 @@ def test_files_are_identical_to_those_without_beam(release, expected, tmp_path, 
         assert files[name] == content, name
 
 
+@pytest.mark.beam
 def test_too_many_unusable_rows_write_no_records(release, tmp_path):
     pytest.importorskip("apache_beam")
     with pytest.raises(UserError, match="2 of the first 64 rows.*more than max_skipped"):
@@ -69,27 +61,30 @@ def test_too_many_unusable_rows_write_no_records(release, tmp_path):
     assert list(tmp_path.rglob("refused.csv"))
 
 
+@pytest.mark.beam
+@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
+def test_a_failed_pipeline_is_a_one_line_error(release, tmp_path, mode):
+    """tfds raises an error for a split without records, before rows are counted."""
+    pytest.importorskip("apache_beam")
+    damaged = tmp_path / "release"
+    shutil.copytree(release, damaged)
+    for image in damaged.rglob("training*.jpg"):
+        image.write_text("<html>")
+    with pytest.raises(
+        UserError, match="pipeline failed .*examples is 0 for split training"
+    ) as error:
+        prepare(damaged, tmp_path / "data", beam=LOCAL.replace("multi_threading", mode))
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.rglob("*.array_record*"))
+
+
 def test_error_names_the_package_if_beam_is_not_installed(release, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
     with pytest.raises(UserError, match=r"pip install 'affect_jax\[beam\]'"):
         prepare(release, tmp_path, beam=LOCAL)
 
 
-@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
-def test_a_split_without_a_usable_row_has_the_same_error_as_without_beam(release, tmp_path, mode):
-    """tfds raises for a split without records, before rows are counted."""
-    pytest.importorskip("apache_beam")
-    damaged = tmp_path / "release"
-    shutil.copytree(release, damaged)
-    for image in damaged.rglob("training*.jpg"):
-        image.write_text("<html>")
-    with pytest.raises(UserError, match="10 of the first 10 rows .*cannot be used"):
-        prepare(damaged, tmp_path / "data", beam=LOCAL.replace("multi_threading", mode))
-    assert list(tmp_path.rglob("refused.csv"))
-    with pytest.raises(UserError, match="training: none of 64 rows can be used"):
-        prepare(damaged, tmp_path / "other", beam=LOCAL, max_skipped=1.0)
-
-
+@pytest.mark.beam
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -105,28 +100,3 @@ def test_invalid_beam_options_are_a_one_line_error(options, reason, capfd):
     assert str(error.value).startswith("data.options.beam = ")
     assert reason in str(error.value) and "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
-
-
-DEATH = beam_pipeline.WorkerDied("died")
-OS_ERROR, USER_ERROR = OSError("lost"), UserError("no rows")
-
-
-@pytest.mark.parametrize(
-    ("arrivals", "expected"),
-    [
-        ([None], None),
-        ([USER_ERROR, DEATH], USER_ERROR),
-        ([DEATH, USER_ERROR], USER_ERROR),
-        ([DEATH], DEATH),
-        ([DEATH, OS_ERROR], DEATH),
-        ([DEATH, DEATH, None], None),  # workers died after the last record
-        ([OS_ERROR, DEATH], DEATH),  # an error caused by the death
-        ([OS_ERROR], OS_ERROR),
-    ],
-)
-def test_outcome_of_a_pipeline(arrivals, expected, monkeypatch):
-    monkeypatch.setattr(beam_pipeline, "WORKER_EXIT_SECONDS", 0.01)
-    outcomes: queue.Queue = queue.Queue()
-    for outcome in arrivals:
-        outcomes.put(outcome)
-    assert beam_pipeline._wait_for_outcome(outcomes) is expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from affect_jax import Predictor
-from affect_jax.demo import __main__ as command
 from tests.trained_runs import create_config, write_run
 
 
@@ -28,7 +28,7 @@ def port(predictor) -> Iterator[int]:
     uvicorn = pytest.importorskip("uvicorn")
     from affect_jax.demo.server import create_app
 
-    listener = command.listen(0)
+    listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(create_app(predictor), log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

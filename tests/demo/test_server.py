@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import json
@@ -60,6 +61,8 @@ def test_response_contains_the_predictions(send_request, predictor):
     answer, expected = json.loads(content), predictor.predict(image)
     assert status == 200 and (answer["width"], answer["height"]) == (400, 300)
     assert answer["reason"] == "" and answer["left_out"] == 0 and len(answer["faces"]) == 2
+    jpeg = base64.b64decode(answer["image"].removeprefix("data:image/jpeg;base64,"))
+    assert Image.open(io.BytesIO(jpeg)).size == (400, 300)
     for index, face in enumerate(answer["faces"]):
         np.testing.assert_allclose(face["box"], expected.box[index], atol=1e-4)
         assert [e["name"] for e in face["expression"]] == list(expected.classes)
@@ -79,10 +82,10 @@ def test_rotated_photograph_is_turned_upright(send_request):
     assert json.loads(rotated) == json.loads(upright)
 
 
-@pytest.mark.parametrize("image_format", list(server.CONTENT_TYPES))
+@pytest.mark.parametrize("image_format", ["BMP", "GIF", "JPEG", "PNG", "WEBP"])
 def test_accepts_each_type_and_gives_a_reason_without_a_face(send_request, image_format):
     status, _, content = send_request(
-        body=encode_image(NOISE, image_format), content_type=server.CONTENT_TYPES[image_format]
+        body=encode_image(NOISE, image_format), content_type=f"image/{image_format.lower()}"
     )
     answer = json.loads(content)
     assert (status, answer["faces"], answer["reason"]) == (200, [], "no face found")
@@ -114,25 +117,14 @@ HTML = b"<!doctype html><script>alert(1)</script>" * 20
         (HTML, "image/jpeg", 422, "not an image"),  # an HTML page named .jpg
         (pickle.dumps(print), "image/png", 422, "not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "image/png", 422, "not an image"),
-        (
-            b"P6 4 4 255 " + bytes(48),
-            "image/bmp",
-            422,
-            "not an image",
-        ),  # a format that is not accepted
         (b"", "image/png", 422, "not an image"),
         (encode_image(NOISE)[:2000], "image/png", 422, "image is truncated"),
-        (encode_image(NOISE), "text/html", 415, "send one of BMP"),
-        (encode_image(NOISE), "application/x-www-form-urlencoded", 415, "send one of BMP"),
-        (encode_image(NOISE), "multipart/form-data; boundary=x", 415, "send one of BMP"),
-        (encode_image(NOISE), "image/svg+xml", 415, "send one of BMP"),
-        (
-            encode_image(np.zeros((5000, 5000), np.uint8)),
-            "image/png",
-            422,
-            "more than 24 megapixels",
-        ),
-        (create_decompression_bomb(20_000), "image/png", 422, "more than 24 megapixels"),
+        (encode_image(NOISE), "text/html", 415, "send one of image/bmp"),
+        (encode_image(NOISE), "application/x-www-form-urlencoded", 415, "send one of image/bmp"),
+        (encode_image(NOISE), "multipart/form-data; boundary=x", 415, "send one of image/bmp"),
+        (encode_image(NOISE), "image/svg+xml", 415, "send one of image/bmp"),
+        (create_decompression_bomb(9000), "image/png", 422, "more than 64 megapixels"),
+        (create_decompression_bomb(20_000), "image/png", 422, "more than 64 megapixels"),
     ],
 )
 def test_invalid_images_are_refused(send_request, body, content_type, status, reason):
@@ -212,10 +204,10 @@ def test_page_is_complete_and_loads_nothing_external(send_request):
 def test_too_many_concurrent_requests_give_503(send_request, predictor, monkeypatch):
     release, arrived = threading.Event(), threading.Semaphore(0)
 
-    def slow(*_):
+    def slow(*_, **__):
         arrived.release()
         assert release.wait(60)
-        return predictor.no_faces("no face found")
+        return predictor.no_faces("no face found")._replace(pixels=NOISE)
 
     monkeypatch.setattr(predictor, "detect", slow)
     statuses: list[int] = []

@@ -37,10 +37,15 @@ CLASSES = np.array([0, 3, 7, 3, 1])
 
 
 @pytest.mark.parametrize(
-    "trunk", [n for n in TRUNKS.names() if TRUNKS[n].__module__.startswith("affect_jax.")]
+    "trunk",
+    [
+        name if name == "resnet18" else pytest.param(name, marks=pytest.mark.slow)
+        for name in TRUNKS.names()
+        if TRUNKS[name].__module__.startswith("affect_jax.")
+    ],
 )
 def test_every_trunk_has_heat_maps(trunk, images):
-    faces, heat = grad_cam(*network(trunk), images, CLASSES, crop_size=CROP)
+    faces, heat = grad_cam(*network(trunk), images, CLASSES, crop_size=CROP, batch_size=4)
     assert faces.shape == (5, CROP, CROP, 3) and heat.shape == (5, CROP, CROP)
     np.testing.assert_array_equal(faces, images[:, 4:68, 4:68])
     assert heat.min() >= 0 and np.isfinite(heat).all()
@@ -50,35 +55,38 @@ def test_every_trunk_has_heat_maps(trunk, images):
 def test_heat_map_does_not_depend_on_the_batch(images):
     explain = functools.partial(grad_cam, *network("resnet18"), crop_size=CROP)
     _, heat = explain(images, CLASSES, batch_size=4)
-    _, reversed_heat = explain(images[::-1], CLASSES[::-1], batch_size=3)
+    _, reversed_heat = explain(images[::-1], CLASSES[::-1], batch_size=4)
     np.testing.assert_allclose(reversed_heat[::-1], heat, atol=1e-4)
+
+
+def compute_gradients(model, variables, inputs, class_indices):
+    def compute(variables, inputs):
+        return feature_maps.compute_gradients(model, variables, inputs, "expression", class_indices)
+
+    return jax.jit(compute)(variables, inputs)
 
 
 def test_mean_pooling_gives_the_class_activation_map(images):
     """With mean pooling, a channel's importance is its last-layer weight (Zhou et al. 2016)."""
     model, variables = network("resnet18")
     inputs = preprocessing.preprocess_for_evaluation(images, crop_size=CROP)
-    _, collections = model.apply(
-        variables, inputs, capture_intermediates=True, mutable=["intermediates"]
-    )
+    apply = functools.partial(model.apply, capture_intermediates=True, mutable=["intermediates"])
+    _, collections = jax.jit(apply)(variables, inputs)
     (last,) = collections["intermediates"]["trunk"]["stage4_block2"]["__call__"]
     weights = variables["params"]["expression"]["kernel"][:, CLASSES].T  # [b, C]
-    feature_map, gradient = feature_maps.compute_gradients(
-        model, variables, inputs, "expression", CLASSES
-    )
+    feature_map, gradient = compute_gradients(model, variables, inputs, CLASSES)
     np.testing.assert_allclose(feature_map, last, rtol=1e-5)
     num_positions = last.shape[1] * last.shape[2]
     expected = np.broadcast_to(weights[:, None, None] / num_positions, last.shape)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_gradient_matches_finite_differences(images):
     """The slope of the logit along conv5's unit gradient is the norm of the gradient."""
     model, variables = network("alexnet_one_tower")
     inputs = preprocessing.preprocess_for_evaluation(images[:1], crop_size=CROP)
-    _, gradient = feature_maps.compute_gradients(
-        model, variables, inputs, "expression", CLASSES[:1]
-    )
+    _, gradient = compute_gradients(model, variables, inputs, CLASSES[:1])
     step = 1e-2 * gradient / jnp.linalg.norm(gradient)
 
     def logit(sign: float) -> float:

@@ -111,7 +111,9 @@ def test_only_scores_json_is_written(path, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, "scores.json"])
 
 
-def test_jax_is_not_loaded(path, tmp_path):
+def test_jax_is_not_loaded(table, tmp_path):
+    path = tmp_path / "t.parquet"
+    write_predictions(table, path)
     code = (
         "import sys; from affect_jax.evaluate.__main__ import main; code = main(sys.argv[1:]); "
         "loaded = {'jax', 'flax', 'clu', 'tensorflow', 'torch'} & set(sys.modules); "

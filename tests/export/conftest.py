@@ -31,14 +31,20 @@ def create_trained(tmp_path_factory) -> Callable[..., TrainedNetwork]:
 
 @pytest.fixture(scope="session")
 def create_exported(create_trained, tmp_path_factory) -> Callable[..., Exported]:
-    """`create_exported("onnx", "alexnet")` exports that run in that format; cached."""
+    """`create_exported("onnx", "alexnet")` exports that run in that format; cached.
+
+    `changes` are those of `create_config`.
+    """
 
     @functools.cache
     def export(
-        export_format: str, trunk: str = "resnet18", separate_params: bool = False
+        export_format: str,
+        trunk: str = "resnet18",
+        separate_params: bool = False,
+        **changes: Any,
     ) -> Exported:
         folder = tmp_path_factory.mktemp("exported")
-        trained = create_trained(trunk)
+        trained = create_trained(trunk, **changes)
         return Exported(
             trained,
             folder,

@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affect_jax.core import labels
-from affect_jax.facs import rig
 from affect_jax.facs.action_units import ACTION_UNITS, ACTIVE_THRESHOLD, PROTOTYPES, UNITS
 from affect_jax.facs.estimation import estimate
-from affect_jax.facs.render import random_face, renderer
-from affect_jax.facs.render.person_and_scene import sample_person, sample_scene
+from affect_jax.facs.render import random_face
+from affect_jax.facs.render.parameters import FaceParameters
 
 EXPRESSION = {name: i for i, name in enumerate(labels.EXPRESSIONS)}
 UNIT_INDEX = {unit: i for i, unit in enumerate(UNITS)}
@@ -44,6 +43,82 @@ def test_another_process_renders_the_same_faces():
         [sys.executable, "-c", code, folder], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == digest(5, range(3))
+
+
+def test_sample_is_a_function_of_seed_split_and_index():
+    assert digest(1, range(7, 8)) == digest(1, range(7, 8))
+    face = random_face.sample_face(1, 7)
+    assert len(dataclasses.fields(face.parameters)) > 10
+    different_faces = [
+        random_face.sample_face(2, 7),
+        random_face.sample_face(1, 8),
+        random_face.sample_face(1, 7, split="validation"),
+    ]
+    assert all(not np.array_equal(face.image, other.image) for other in different_faces)
+
+
+@pytest.fixture(scope="module")
+def faces():
+    """64 faces, eight per expression."""
+    return [random_face.sample_face(3, index, skew="balanced") for index in range(64)]
+
+
+def test_labels_are_in_range(faces):
+    for face in faces:
+        assert face.image.shape == (256, 256, 3) and face.image.dtype == np.uint8
+        assert 0 <= face.expression < 8
+        assert -1 <= face.valence <= 1 and -1 <= face.arousal <= 1
+        assert face.action_units.shape == (18,) and face.action_units.dtype == np.float32
+        assert (face.action_units >= 0).all() and (face.action_units <= 1).all()
+        assert face.landmarks.shape == (68, 2)
+        left, top, width, height = face.box
+        assert width > 60 and height > 60
+        np.testing.assert_allclose(face.landmarks.min(axis=0), [left, top], atol=1e-3)
+
+
+def test_landmarks_are_inside_the_image(faces):
+    points = np.stack([face.landmarks for face in faces])
+    inside = ((points >= 0) & (points <= 255)).all(axis=2)
+    assert inside.mean() > 0.99
+
+
+def test_skews_set_the_class_frequencies():
+    balanced = [
+        random_face.sample_expression(np.random.default_rng(0), i, "balanced") for i in range(80)
+    ]
+    assert np.bincount(balanced).tolist() == [10] * 8
+    rng = np.random.default_rng(0)
+    samples = [random_face.sample_expression(rng, i, "affectnet") for i in range(20_000)]
+    frequencies = np.array(labels.TRAINING_COUNTS) / sum(labels.TRAINING_COUNTS)
+    np.testing.assert_allclose(np.bincount(samples) / 20_000, frequencies, atol=0.012)
+
+
+def test_emotions_match_the_circumplex():
+    rng = np.random.default_rng(0)
+    means = {}
+    for name in labels.EXPRESSIONS[:8]:
+        samples = [random_face.sample_intensities(rng, EXPRESSION[name]) for _ in range(200)]
+        means[name] = np.mean(
+            [random_face.compute_affect(intensities) for intensities in samples], axis=0
+        )
+    valence = {name: mean[0] for name, mean in means.items()}
+    arousal = {name: mean[1] for name, mean in means.items()}
+    assert np.abs(means["neutral"]).max() < 0.15
+    assert valence["happiness"] > 0.5 and 0.05 < arousal["happiness"] < 0.6
+    assert valence["sadness"] < -0.4 and arousal["sadness"] < -0.2
+    assert -0.2 < valence["surprise"] < 0.45 and arousal["surprise"] > 0.6
+    assert valence["fear"] < -0.3 and arousal["fear"] > 0.6
+    assert valence["anger"] < -0.4 and arousal["anger"] > 0.4
+    assert valence["disgust"] < -0.5 and 0.0 < arousal["disgust"] < 0.5
+    assert valence["contempt"] < -0.3 and abs(arousal["contempt"]) < 0.25
+
+
+def test_contempt_is_on_one_side():
+    smile = UNIT_INDEX[12]
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        left, right = random_face.sample_intensities(rng, EXPRESSION["contempt"])[:, smile]
+        assert max(left, right) > 4 * min(left, right)
 
 
 def test_face_does_not_depend_on_previous_faces():
@@ -127,38 +202,15 @@ def test_valence_and_arousal_follow_the_documented_map():
 
 
 def test_affect_noise_has_the_documented_standard_deviation():
-    rng = np.random.default_rng(0)
-    person, scene = sample_person(rng, rig.NUM_IDENTITY), sample_scene(rng)
     deviations = []
     for seed in range(60):
-        face = random_face.render_expression(np.random.default_rng(seed), 0, person, scene, 32)
+        face = random_face.render_expression(np.random.default_rng(seed), 0, FaceParameters(), 32)
         rng = np.random.default_rng(seed)
         expected = random_face.compute_affect(random_face.sample_intensities(rng, 0))
         deviations.append(np.array([face.valence, face.arousal]) - expected)
     deviations = np.stack(deviations)
     assert abs(deviations.mean()) < 0.03
     np.testing.assert_allclose(deviations.std(), random_face.AFFECT_NOISE_STD, rtol=0.2)
-
-
-@given(st.integers(0, 2**31))
-def test_landmarks_match_the_rig(seed):
-    """A frontal face with equal sides has the points of the rig, normalized by its eyes at rest."""
-    rng = np.random.default_rng(seed)
-    person, scene = sample_person(rng, rig.NUM_IDENTITY), sample_scene(rng)
-    scene = dataclasses.replace(scene, yaw=0.0)
-    intensities = rng.uniform(0, 1, 18)
-    points, rest = renderer.pose_points(np.stack([intensities] * 2), person, scene)
-    zeros = np.zeros(1)
-    for actual, values in ((points, intensities), (rest, np.zeros(18))):
-        deformed = rig.project_landmarks(
-            values[None], person.identity[None], np.ones(1), zeros, np.zeros((1, 2))
-        )[0]
-        neutral = rig.project_landmarks(
-            np.zeros((1, 18)), person.identity[None], np.ones(1), zeros, np.zeros((1, 2))
-        )[0]
-        left, right = neutral[36:42].mean(axis=0), neutral[42:48].mean(axis=0)
-        expected = (deformed - (left + right) / 2) / (right[0] - left[0])
-        np.testing.assert_allclose(actual, expected, atol=1e-9)
 
 
 def test_estimates_have_the_documented_error():
@@ -176,13 +228,3 @@ def test_estimates_have_the_documented_error():
     assert error[contempt, dimple].mean() < 0.1
     stronger_side = np.stack([faces[face].sides[:, dimple] for face in contempt]).argmax(axis=1)
     assert np.mean(estimates.sides[contempt, :, dimple].argmax(axis=1) == stronger_side) >= 0.95
-
-
-def test_mirrored_intensities_mirror_the_face():
-    rng = np.random.default_rng(1)
-    person, scene = sample_person(rng, rig.NUM_IDENTITY), sample_scene(rng)
-    scene = dataclasses.replace(scene, yaw=0.0)
-    sides = rng.uniform(0, 1, (2, 18))
-    points, _ = renderer.pose_points(sides, person, scene)
-    mirrored, _ = renderer.pose_points(sides[::-1].copy(), person, scene)
-    np.testing.assert_allclose(mirrored[rig.MIRROR] * (-1, 1), points, atol=1e-9)

@@ -94,7 +94,7 @@ def test_workdir_deleted_during_the_run_ends_it(lab, tmp_path, record_outcome):
         workdir.rename(tmp_path / "moved")
         assert run.wait() == 2, "\n".join(run.output)
     (message,) = [line for line in run.output if line.startswith("affect_jax: ")]
-    assert message.startswith(f"affect_jax: {workdir}: was deleted or moved during the run")
+    assert message.startswith(f"affect_jax: {workdir} was deleted or moved during the run")
     assert not workdir.exists()
     saved = checkpoint_steps(tmp_path / "moved")[-1]
     record_outcome("workdir deleted or moved during the run", "one error, exit 2", run.step - saved)

@@ -16,25 +16,33 @@ SCORES = Scores(
 )
 
 
-def test_with_prefix_changes_names_in_all_fields():
-    scores = SCORES.with_prefix("top1")
-    assert scores.values["top1.f1"] == 0.5
+def test_update_adds_a_prefix_in_all_fields():
+    scores = Scores({"a.f1": 0.25})
+    scores.update(SCORES, prefix="top1")
+    assert list(scores.values) == ["a.f1", "top1.f1", "top1.auc"]
+    assert scores.values["a.f1"] == 0.25 and scores.values["top1.f1"] == 0.5
     assert scores.intervals == {"top1.f1": (0.4, 0.6)}
     assert scores.deviations == {"top1.f1": 0.1}
     assert scores.reasons == {"top1.auc": "no faces"}
     assert scores.counts == {"top1.f1": (7, 8)}
 
 
-def test_merge_preserves_order():
-    scores = Scores.merge([SCORES.with_prefix("b"), SCORES.with_prefix("a")])
-    assert list(scores.values) == ["b.f1", "b.auc", "a.f1", "a.auc"]
-    assert scores.counts == {"b.f1": (7, 8), "a.f1": (7, 8)}
-    assert Scores.merge([]) == Scores()
-
-
-def test_merge_rejects_duplicate_names():
-    with pytest.raises(ValueError, match="duplicate score name: auc"):
-        Scores.merge([SCORES, SCORES])
+def test_summary_of_samples():
+    nan = np.nan
+    samples = {
+        "a": np.array([0.0, 1.0, nan]),
+        "b": np.array([1.0, 1.0, 1.0]),
+        "c": np.array([nan, nan, nan]),
+        "mean": np.array([0.5, 1.0, 1.0]),
+    }
+    scores = base.summarize(samples, {"mean": ["a", "b", "c"]}, lambda name: f"no {name}")
+    assert scores.values == {"a": 0.5, "b": 1.0, "c": pytest.approx(nan, nan_ok=True),
+                             "mean": pytest.approx(2.5 / 3)}  # fmt: skip
+    assert scores.deviations["a"] == 0.5 and scores.deviations["b"] == 0
+    assert scores.counts == {"a": (2, 3), "mean": (1, 3)}  # only b is defined in the last sample
+    assert scores.reasons == {"c": "no c"}
+    single = base.summarize({"a": np.array([0.25])}, {}, str)
+    assert single == Scores({"a": 0.25})  # one value has no deviation
 
 
 def test_divide_by_zero_is_nan():
@@ -49,17 +57,16 @@ def test_nanmean_ignores_nan():
     np.testing.assert_array_equal(base.nanmean(arrays), [1.5, 4.0, np.nan])
 
 
-@pytest.mark.parametrize("num_faces", [0, 1, 1000, 10 * base.CHUNK_SIZE])
-def test_chunks_cover_the_range_and_respect_the_size(num_faces):
-    parts = list(base.split_into_chunks(50, num_faces))
-    assert [number for part in parts for number in part] == list(range(50))
-    assert all(len(part) == 1 or len(part) * num_faces <= base.CHUNK_SIZE for part in parts)
-
-
-def test_check_finite_reports_position_and_count():
-    array = np.zeros((3, 2))
-    base.check_finite("predictions", array, ("valence", "arousal"))
+def test_invalid_predictions_are_counted():
+    array, labels = np.zeros((3, 2)), np.zeros((3, 2))
+    base.check_predictions(array, labels, ("valence", "arousal"))
     array[1, 1], array[2, 0] = np.nan, np.inf
-    message = r"face 2 of 3, arousal: nan, not a usable number \(2 invalid numbers in total\)"
+    message = "2 of 6 predictions of valence, arousal are not usable numbers"
     with pytest.raises(UserError, match=message):
-        base.check_finite("predictions", array, ("valence", "arousal"))
+        base.check_predictions(array, labels, ("valence", "arousal"))
+
+
+@pytest.mark.parametrize("shape, labels", [((3, 2), 2), ((3, 1), 3), ((0, 2), 0)])
+def test_mismatched_or_absent_predictions_raise(shape, labels):
+    with pytest.raises(ValueError, match="expected 2 predictions for each"):
+        base.check_predictions(np.zeros(shape), np.zeros(labels), ("valence", "arousal"))

@@ -6,13 +6,13 @@ import warnings
 import krippendorff
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import classes
-from affect_jax.metrics import base, categorical, skew_normalization
+from affect_jax.metrics import categorical, resampling
 from affect_jax.metrics.categorical import create_bootstrap_scorer, create_scorer, score_categorical
 
 CLASSES = classes(8)
@@ -157,7 +157,7 @@ def test_normalised_scores_equal_scikit_learn_over_draws(name):
     labels, probabilities = edge_cases()[name]
     draws = 4
     scores = score_categorical(labels, probabilities, CLASSES, draws=draws, seed=5)
-    masks = skew_normalization.subsample_classes(labels, range(draws), 5).astype(bool)
+    masks = resampling.subsample_classes(labels, range(draws), 5).astype(bool)
     rules = {"top1": probabilities.argmax(axis=1), "top2": reference_top2(labels, probabilities)}
     for rule, predicted in rules.items():
         each = [reference(labels[row], predicted[row], probabilities[row]) for row in masks]
@@ -204,6 +204,7 @@ def test_normalisation_of_balanced_classes_changes_nothing():
             assert scores.deviations[name] == pytest.approx(0, abs=1e-12)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.lists(st.integers(0, 3), min_size=20, max_size=20))
 def test_integer_weights_equal_repeated_faces(seed, repeats):
     """Draws and bootstrap samples rely on this property."""
@@ -246,7 +247,7 @@ def test_bootstrap_scorer_has_the_same_score_names():
 def test_draws_do_not_depend_on_chunk_size(monkeypatch):
     labels, probabilities = random_faces(100)
     expected = score_categorical(labels, probabilities, CLASSES, draws=7)
-    monkeypatch.setattr(base, "CHUNK_SIZE", 250)  # two draws at a time
+    monkeypatch.setattr(resampling, "CHUNK_SIZE", 250)  # two draws at a time
     assert score_categorical(labels, probabilities, CLASSES, draws=7).values == expected.values
 
 
@@ -260,7 +261,7 @@ def test_memory_does_not_grow_with_the_number_of_draws():
         tracemalloc.stop()
         return peak_bytes
 
-    num_draws = 2 * base.CHUNK_SIZE // len(labels)  # two whole chunks
+    num_draws = 2 * resampling.CHUNK_SIZE // len(labels)  # two whole chunks
     assert peak(4 * num_draws) < 1.1 * peak(num_draws)
 
 
@@ -278,31 +279,14 @@ def test_ties_go_to_lower_class_ids():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
-def test_invalid_probability_is_reported_with_face_and_class(value):
+def test_invalid_probability_is_refused(value):
     labels, probabilities = random_faces()
     probabilities[16, 4] = value
-    with pytest.raises(
-        UserError, match=f"probabilities: face 17 of 300, fear: {value}".replace("+", r"\+")
-    ):
+    with pytest.raises(UserError, match="1 of 2,400 predictions of neutral, .* not usable"):
         score_categorical(labels, probabilities, CLASSES)
 
 
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (np.array([0, 8]), r"face 2 of 2: label 8 is not in \[0, 8\)"),
-        (np.array([-1, 0]), r"face 1 of 2: label -1 is not in \[0, 8\)"),
-        (np.array([0, np.nan]), r"face 2 of 2: label nan"),
-        (np.array([0, 0.5]), r"face 2 of 2: label 0.5"),
-    ],
-)
-def test_invalid_label_is_reported_with_its_face(labels, message):
-    with pytest.raises(UserError, match=message):
-        score_categorical(labels, np.full((2, 8), 1 / 8), CLASSES)
-
-
-@pytest.mark.parametrize(("faces", "columns"), [(3, 8), (2, 7), (0, 8)])
-def test_mismatched_shapes_raise(faces, columns):
-    labels = np.zeros(2 if faces else 0, int)
-    with pytest.raises(ValueError):
-        score_categorical(labels, np.full((faces, columns), 1 / 8), CLASSES)
+@pytest.mark.parametrize("labels", [(0, 8), (-1, 0), (0, np.nan), (0, 0.5)])
+def test_labels_that_are_not_class_ids_raise(labels):
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 8\)"):
+        score_categorical(np.array(labels), np.full((2, 8), 1 / 8), CLASSES)

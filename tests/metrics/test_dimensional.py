@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
@@ -120,6 +120,7 @@ def test_sign_of_zero_differs_from_positive():
     assert (scores["valence.sagr"], scores["arousal.sagr"]) == (1, 0)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.lists(st.integers(0, 3), min_size=12, max_size=12))
 def test_integer_weights_equal_repeated_faces(seed, repeats):
     labels, predicted, expression = random_faces(12, seed)
@@ -145,18 +146,11 @@ def test_one_repeated_face_has_zero_variance():
         np.testing.assert_allclose(scores[f"{axis}.ccc"], 0, atol=1e-9)
 
 
-@pytest.mark.parametrize("which", ["labels", "predictions"])
-def test_nan_is_reported_with_face_and_axis(which):
+def test_nan_is_refused():
     labels, predicted, expression = random_faces()
-    (labels if which == "labels" else predicted)[7, 1] = np.nan
-    with pytest.raises(UserError, match=f"{which}: face 8 of 200, arousal: nan"):
+    predicted[7, 1] = np.nan
+    with pytest.raises(UserError, match="1 of 400 predictions of valence, arousal"):
         score_dimensional(labels, predicted, expression, CLASSES)
-
-
-@pytest.mark.parametrize(("labels", "predicted"), [(3, 2), (0, 0)])
-def test_mismatched_numbers_of_faces_raise(labels, predicted):
-    with pytest.raises(ValueError, match="one label per prediction"):
-        score_dimensional(np.zeros((labels, 2)), np.zeros((predicted, 2)), None, CLASSES)
 
 
 def test_class_names_may_contain_dots():

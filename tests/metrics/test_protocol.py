@@ -180,6 +180,15 @@ def test_comparison_covers_common_heads_only():
     assert "multitask" not in scores.values  # sums over different heads
 
 
+def test_comparison_of_tables_with_and_without_a_sum():
+    """Only the first has the multi-task score."""
+    two_heads = remove_heads(create_predictions(), "action_units")
+    one_head = remove_heads(two_heads, "valence_arousal")
+    for pair in ((two_heads, one_head), (one_head, two_heads)):
+        scores = protocol.compare(*pair, draws=2, bootstrap=0)
+        assert {name.split(".")[0] for name in scores.values} == {"categorical"}
+
+
 def test_undefined_difference_names_the_model():
     first, second = create_predictions(), create_predictions()
     constant = np.full_like(second.valence_arousal_predicted, 0.5)
@@ -220,6 +229,7 @@ def test_json_is_complete_without_nan(tmp_path):
         scores.intervals["dimensional.valence.ccc"]
     )
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+    assert "groups" not in written
 
 
 def test_summary_has_headlines_classes_and_undefined_scores():

@@ -108,7 +108,7 @@ def networks(torch_network, request):
     def create_networks(trunk: str, crop: int = 224):
         options, head = TORCH_NETWORKS[trunk]
         if trunk == "alexnet":
-            side = {224: 6, 96: 2}[crop]
+            side = {224: 6, 64: 1}[crop]
             torch_model = torch_network(create_published_alexnet, features=256 * side**2)
         else:
             name = trunk.removesuffix("_one_tower")
@@ -120,6 +120,7 @@ def networks(torch_network, request):
     return create_networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trunk", TORCH_NETWORKS)
 def test_logits_equal_torch(trunk, networks, faces):
     torch_model, model, variables = networks(trunk)
@@ -133,7 +134,7 @@ def test_logits_equal_torch(trunk, networks, faces):
 
 @pytest.mark.parametrize("trunk", ["alexnet", "resnet18"])
 def test_gradients_and_statistics_equal_torch(trunk, networks, faces):
-    crop = 96 if trunk == "alexnet" else 64
+    crop = 64
     torch_model, model, variables = networks(trunk, crop)
     images, labels = faces(4, crop), np.array([0, 3, 3, 7])
 
@@ -187,7 +188,9 @@ def get_leaf(tree: Any, path: Any) -> Any:
     return tree
 
 
-@pytest.mark.parametrize("trunk", ["alexnet_one_tower", "resnet18"])
+@pytest.mark.parametrize(
+    "trunk", ["resnet18", pytest.param("alexnet_one_tower", marks=pytest.mark.slow)]
+)
 def test_initialisation_equals_torchvision_in_distribution(trunk, torchvision):
     options = {"width": 64}
     with torch.random.fork_rng(devices=[]):
@@ -217,12 +220,17 @@ def test_initialisation_equals_torchvision_in_distribution(trunk, torchvision):
         assert stats.ks_2samp(a, b).pvalue > 1e-4, name
 
 
+def init_published_alexnet(initialisation: str) -> dict[str, Any]:
+    """Parameters by layer: conv1 to conv5, fc6, fc7."""
+    spec = {"name": "alexnet", "width": 256, "initialisation": initialisation}
+    model = models.model_from_spec(spec, ("expression",))
+    trunk = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]["trunk"]
+    return {f"conv{i}": trunk[f"conv{i}"]["conv"] for i in range(1, 6)} | trunk["classifier"]
+
+
 def test_published_initialisation_matches_paper():
     """Krizhevsky et al. 2012, section 5: deviation 0.01; biases 1 in layers 2, 4, 5, 6 and 7."""
-    model = models.model_from_spec({"name": "alexnet", "width": 256}, ("expression",))
-    trunk = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))["params"]["trunk"]
-    layers = {f"conv{i}": trunk[f"conv{i}"]["conv"] for i in range(1, 6)} | trunk["classifier"]
-    for i, (name, layer) in enumerate(sorted(layers.items()), start=1):
+    for i, (name, layer) in enumerate(init_published_alexnet("published").items(), start=1):
         np.testing.assert_array_equal(layer["bias"], 0 if i in (1, 3) else 1, err_msg=name)
         sample = np.ravel(layer["kernel"])[:20_000]
         assert stats.kstest(sample, stats.norm(0, 0.01).cdf).pvalue > 1e-4, name
@@ -230,12 +238,7 @@ def test_published_initialisation_matches_paper():
 
 def test_he_initialisation_has_expected_variance():
     """He et al. 2015, equation 10: variance 2 / fan in, biases 0. Two towers halve the fan in."""
-    model = models.model_from_spec(
-        {"name": "alexnet", "width": 256, "initialisation": "he"}, ("expression",)
-    )
-    trunk = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))["params"]["trunk"]
-    layers = {f"conv{i}": trunk[f"conv{i}"]["conv"] for i in range(1, 6)} | trunk["classifier"]
-    for name, layer in layers.items():
+    for name, layer in init_published_alexnet("he").items():
         kernel = np.asarray(layer["kernel"])
         assert not np.any(layer["bias"]), name
         fan_in = np.prod(kernel.shape[:-1])

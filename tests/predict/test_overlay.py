@@ -1,127 +1,125 @@
-"""Overlays: positions of boxes, bars and points, and images of all sizes."""
+"""Overlays: positions of boxes and points, labels, and images of all sizes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from affect_jax.core.errors import UserError
 from affect_jax.core.labels import classes
 from affect_jax.facs.action_units import UNITS
 from affect_jax.predict import overlay
-from affect_jax.predict.overlay import (
-    BLUE,
-    FACE_COLOURS,
-    MAX_SIDE,
-    MIN_SIDE,
-    ORANGE,
-    PANEL_WIDTH,
-    OutputNames,
-)
+from affect_jax.predict.inputs import Frame, Source
+from affect_jax.predict.overlay import FACE_COLOURS, MAX_SIDE, MIN_SIDE, POINT_COLOUR
+from affect_jax.predict.predictor import DetectedFaces, FaceOutputs
 
-NAMES = OutputNames(classes(8), UNITS)
+NAMES = (classes(8), UNITS)
 GREY = (10, 10, 10)
 
 
-def create_outputs(count: int, heads=("expression", "valence_arousal", "action_units")):
+def create_result(width: int, height: int, boxes=(), valence_arousal=(0.5, -0.5)) -> FaceOutputs:
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    count = len(boxes)
     expression = np.full((count, 8), 0.02)
     expression[:, 3] = 0.86
     units = np.full((count, 18), 0.25)
-    units[:, 5] = 0.75
+    units[:, 5:7] = 0.75
     outputs = {
         "expression": expression,
-        "valence_arousal": np.tile([0.5, -0.5], (count, 1)),
+        "valence_arousal": np.tile(valence_arousal, (count, 1)),
         "action_units": units,
     }
-    return {head: outputs[head] for head in heads}
+    pixels = np.full((height, width, 3), GREY, np.uint8)
+    crops = np.zeros((count, 4, 4, 3), np.uint8)
+    reason = "" if count else "no face found"
+    faces = DetectedFaces((width, height), boxes, boxes[:, 0], crops, reason, pixels)
+    return FaceOutputs(faces, outputs)
 
 
-def create_image(width: int, height: int) -> np.ndarray:
-    return np.full((height, width, 3), GREY, np.uint8)
+def find_pixels(drawing: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """The x and y of the pixels of a colour, [n, 2]."""
+    rows, columns = np.nonzero((drawing == colour).all(axis=-1))
+    return np.stack([columns, rows], axis=1)
 
 
-def count_pixels(drawing: np.ndarray, colour: tuple[int, int, int]) -> int:
-    return int((drawing == colour).all(axis=-1).sum())
+def test_box_is_drawn_around_the_face():
+    result = create_result(640, 480, [(100, 50, 200, 200)])
+    drawing = overlay.draw_predictions(result, *NAMES)
+    assert drawing.shape == (480, 640, 3) and drawing.dtype == np.uint8
+    box = find_pixels(drawing[:250], FACE_COLOURS[0])  # the label is below
+    np.testing.assert_allclose([box.min(axis=0), box.max(axis=0)], [(100, 50), (300, 249)], atol=2)
+    assert len(find_pixels(drawing[110:240, 110:290], GREY)) == 130 * 180  # the face is visible
 
 
-def test_draws_box_on_the_face_and_panel_beside_the_image():
-    drawing = overlay.draw_overlay(
-        create_image(640, 480), np.array([[100, 50, 200, 200]]), create_outputs(1), NAMES
-    )
-    assert drawing.shape == (480, 640 + PANEL_WIDTH, 3) and drawing.dtype == np.uint8
-    image = drawing[:, :640]
-    rows, columns = np.nonzero((image == FACE_COLOURS[0]).all(axis=-1))
-    assert abs(columns.min() - 100) <= 3 and abs(columns.max() - 299) <= 3
-    assert abs(rows.min() - 50) <= 3 and abs(rows.max() - 249) <= 3
-    assert count_pixels(image[60:240, 130:290], GREY) == 180 * 160  # nothing is drawn on the face
-    panel = drawing[:, 640:]
-    assert count_pixels(panel, ORANGE) > 500 and count_pixels(panel, BLUE) > 200
-
-
-def test_bar_length_is_proportional_to_probability():
-    def count_orange(probability):
-        values = {"expression": np.array([[probability, 1 - probability]])}
-        names = OutputNames(("one", "two"), ())
-        return count_pixels(
-            overlay.draw_overlay(create_image(320, 320), np.ones((1, 4)), values, names), ORANGE
-        )
-
-    assert count_orange(1.0) == pytest.approx(2 * count_orange(0.5), rel=0.03)
+def test_faces_have_colours_in_order_of_size():
+    boxes = [(10, 10, 200, 200), (300, 10, 100, 100)]
+    drawing = overlay.draw_predictions(create_result(640, 480, boxes), *NAMES)
+    assert find_pixels(drawing, FACE_COLOURS[0])[:, 0].max() < 300
+    assert find_pixels(drawing, FACE_COLOURS[1])[:, 0].min() >= 300
 
 
 def test_point_is_at_valence_and_arousal():
-    def find_extremes(valence, arousal):
-        values = {"valence_arousal": np.array([[valence, arousal]])}
-        drawing = overlay.draw_overlay(create_image(400, 400), np.ones((1, 4)), values, NAMES)
-        rows, columns = np.nonzero((drawing[:, 400:] == ORANGE).all(axis=-1))
-        disc = np.array([columns.max(), rows.max()]), np.array([columns.min(), rows.min()])
-        return disc
+    def find_point(valence, arousal):
+        result = create_result(500, 400, [(40, 40, 320, 320)], (valence, arousal))
+        return find_pixels(overlay.draw_predictions(result, *NAMES), POINT_COLOUR).mean(axis=0)
 
-    (right, _), (_, left) = find_extremes(1, 0), find_extremes(-1, 0)
-    assert right[0] - left[0] > 100  # to the right: pleasant
-    (_, top), (bottom, _) = find_extremes(0, 1), find_extremes(0, -1)
-    assert bottom[1] - top[1] > 100  # upwards: excited
+    right, left, top, bottom = (
+        find_point(*values) for values in ((1, 0), (-1, 0), (0, 1), (0, -1))
+    )
+    np.testing.assert_allclose(right - left, (80, 0), atol=1)  # two radii: a quarter of the box
+    np.testing.assert_allclose(bottom - top, (0, 80), atol=1)
+    np.testing.assert_allclose(find_point(0, 0), (right + left) / 2, atol=1)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 900), (97, 61), (5000, 3000), (60, 4000)])
-@pytest.mark.parametrize("num_faces", [0, 1, 3])
+@pytest.mark.parametrize(
+    "heads, label",
+    [
+        (("expression", "action_units"), "2 surprise 0.86\nAU7 AU9"),
+        (("expression",), "2 surprise 0.86"),
+        (("action_units",), "2\nAU7 AU9"),
+        (("valence_arousal",), "2"),
+    ],
+)
+def test_label_has_the_class_and_the_active_units(heads, label):
+    outputs = create_result(400, 400, [(0, 0, 9, 9)]).outputs
+    face_outputs = {head: outputs[head][0] for head in heads}
+    assert overlay._format_label(2, face_outputs, *NAMES) == label
+
+
+def test_network_without_valence_has_no_point():
+    result = create_result(400, 400, [(50, 50, 200, 200)])
+    del result.outputs["valence_arousal"]
+    drawing = overlay.draw_predictions(result, *NAMES)
+    assert not len(find_pixels(drawing, POINT_COLOUR)) and len(
+        find_pixels(drawing, FACE_COLOURS[0])
+    )
+
+
+def test_reason_is_drawn_without_a_face():
+    drawing = overlay.draw_predictions(create_result(400, 300), *NAMES)
+    assert np.unique(drawing[:100].reshape(-1, 3), axis=0).shape[0] > 10  # a text has many greys
+    assert len(find_pixels(drawing[100:], GREY)) == 200 * 400
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 900), (97, 61), (2600, 1600)])
+@pytest.mark.parametrize("num_faces", [0, 3])
 def test_drawing_of_any_image_size_has_even_sides(size, num_faces):
-    boxes = np.array([[-50, -50, 5000, 5000], [0, 0, 1, 1], [4900, 10, 30, 30]])[:num_faces]
-    drawing = overlay.draw_overlay(
-        create_image(*size), boxes, create_outputs(num_faces), NAMES, note="no face"
-    )
-    assert drawing.shape[0] % 2 == drawing.shape[1] % 2 == 0
-    longer_side = max(drawing.shape[0], drawing.shape[1] - PANEL_WIDTH * num_faces)
-    assert MIN_SIDE <= longer_side <= MAX_SIDE + 1
+    boxes = [(-50, -50, 5000, 5000), (0, 0, 1, 1), (4900, 10, 30, 30)][:num_faces]
+    drawing = overlay.draw_predictions(create_result(*size, boxes), *NAMES)
+    height, width, _ = drawing.shape
+    assert height % 2 == width % 2 == 0 and MIN_SIDE <= max(height, width) <= MAX_SIDE
 
 
-def test_panels_of_many_faces_fill_columns():
-    boxes = np.tile([10, 10, 20, 20], (30, 1))
-    drawing = overlay.draw_overlay(create_image(640, 900), boxes, create_outputs(30), NAMES)
-    columns = (drawing.shape[1] - 640) // PANEL_WIDTH
-    assert columns == 12  # two panels in each column, 24 at most
-
-
-def test_video_frames_have_one_size_for_any_number_of_faces():
-    sizes = {
-        overlay.draw_overlay(
-            create_image(320, 240),
-            np.ones((num_faces, 4)),
-            create_outputs(num_faces),
-            NAMES,
-            face_numbers=range(7, 7 + num_faces),
-            panel_columns=1,
-        ).shape
-        for num_faces in range(4)
-    }
-    assert len(sizes) == 1
-
-
-@pytest.mark.parametrize("head", ["expression", "valence_arousal", "action_units"])
-def test_panel_shows_only_existing_heads(head):
-    drawing = overlay.draw_overlay(
-        create_image(640, 480), np.ones((1, 4)), create_outputs(1, (head,)), NAMES
-    )
-    all_heads = overlay.draw_overlay(
-        create_image(640, 480), np.ones((1, 4)), create_outputs(1), NAMES
-    )
-    assert 0 < count_pixels(drawing, ORANGE) < count_pixels(all_heads, ORANGE)
+def test_unwritable_folder_raises(tmp_path):
+    (tmp_path / "file").write_text("")
+    sources = [Source("a.png", "a.png"), Source("b.mp4", "b.mp4")]
+    drawing = np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(UserError, match="file/a/a.jpg: cannot be written: Not a directory"):
+        overlay.OverlayWriter(tmp_path / "file" / "a", sources[:1]).write(
+            Frame(sources[0], "a.png"), drawing
+        )
+    (tmp_path / "b.mp4").mkdir()
+    with pytest.raises(UserError, match="b.mp4: cannot be written"):
+        overlay.OverlayWriter(tmp_path, sources).write(
+            Frame(sources[1], drawing, 0, 0.0, 10.0), drawing
+        )

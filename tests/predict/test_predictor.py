@@ -20,7 +20,6 @@ from affect_jax.core.errors import UserError
 from affect_jax.data import csv_faces, decoding
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
-from affect_jax.models.predict_step import predict_step
 from affect_jax.predict import detection, predictor
 from affect_jax.predict.predictor import Prediction
 from affect_jax.run.trained_network import load_network
@@ -58,7 +57,7 @@ def assert_same_prediction(actual: Prediction, expected: Prediction) -> None:
         np.testing.assert_allclose(values, getattr(expected, head), atol=1e-6)
 
 
-@pytest.fixture(scope="module", params=["boxes", "whole"])
+@pytest.fixture(scope="module", params=["boxes", pytest.param("whole", marks=pytest.mark.slow)])
 def prepared_run(request, tmp_path_factory):
     """A run on photographs with an EXIF rotation; its folder, boxes (or None) and records."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -176,19 +175,10 @@ def test_rotated_image_is_turned_upright(detecting_predictor, tmp_path):
     assert intersection_over_union(upright.box[0], boxes[0]) > 0.4
 
 
-def test_network_is_compiled_once(run, monkeypatch):
-    calls = []
-    original = predict_step
-
-    def counting_step(*arguments, **options):
-        calls.append(1)
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(predictor, "predict_step", counting_step)
-    counting_predictor = Predictor.load(run, detector="none", batch_size=4)
+def test_network_is_compiled_once(whole_image_predictor):
     for count in (1, 3, 4, 9, 0):
-        assert len(counting_predictor.predict([NOISE] * count)) == count
-    assert len(calls) == 1
+        assert len(whole_image_predictor.predict([NOISE] * count)) == count
+    assert whole_image_predictor._network._cache_size() == 1
 
 
 def test_prediction_does_not_depend_on_the_batch(whole_image_predictor):
@@ -225,7 +215,6 @@ def test_unusable_images_have_reasons_and_others_are_predicted(whole_image_predi
         Image.open(tmp_path / "half.jpg"),
         NOISE.astype(np.float32),
         np.zeros((0, 5, 3), np.uint8),
-        np.broadcast_to(np.uint8(0), (9000, 9000, 3)),
         np.zeros((1, 1, 3), np.uint8),
         None,
         b"bytes",
@@ -233,7 +222,7 @@ def test_unusable_images_have_reasons_and_others_are_predicted(whole_image_predi
         closed,
     ]
     prediction = whole_image_predictor.predict(images)
-    assert prediction.image.tolist() == [0, 8]
+    assert prediction.image.tolist() == [0, 7]
     assert [reason.split(":")[0] for reason in prediction.reasons] == [
         "",
         "file missing",
@@ -242,7 +231,6 @@ def test_unusable_images_have_reasons_and_others_are_predicted(whole_image_predi
         "broken image",
         "pixels are float32 [90, 120, 3], not uint8 [height, width, 3]",
         "pixels are uint8 [0, 5, 3], not uint8 [height, width, 3]",
-        "image has more than 64 megapixels",
         "",
         "NoneType",
         "bytes",
@@ -259,11 +247,6 @@ def test_accepts_jax_arrays(whole_image_predictor):
         whole_image_predictor.predict(jax.numpy.asarray(NOISE)),
         whole_image_predictor.predict(NOISE),
     )
-
-
-def test_tiny_image_has_a_reason(detecting_predictor):
-    prediction = detecting_predictor.predict([np.zeros((8, 12, 3), np.uint8)])
-    assert prediction.reasons == ("no face found, the image has only 12 x 8 pixels",)
 
 
 def test_boxes_outside_the_image_are_skipped(whole_image_predictor):
@@ -326,15 +309,16 @@ def test_stream_keeps_the_order_and_reads_little_ahead(detecting_predictor):
 def test_invalid_arguments_raise(run, tmp_path):
     with pytest.raises(UserError, match="contains no run"):
         Predictor.load(tmp_path)
-    with pytest.raises(UserError, match="did you mean 'dlib'"):
-        Predictor.load(run, detector="dlibb")
-    for margin in (-1, float("nan"), 3):
-        with pytest.raises(UserError, match="must be between 0 and 2"):
-            Predictor.load(run, detector="none", margin=margin)
     with pytest.raises(UserError, match="checkpoint 'nope': must be best, last or a step"):
         Predictor.load(run, step="nope")
+    trained = load_network(run)
+    with pytest.raises(UserError, match="did you mean 'dlib'"):
+        Predictor(trained, detector="dlibb")
+    for margin in (-1, float("nan"), 3):
+        with pytest.raises(UserError, match="must be between 0 and 2"):
+            Predictor(trained, detector="none", margin=margin)
     with pytest.raises(UserError, match="batch_size = 0: must be 1 or more"):
-        Predictor.load(run, detector="none", batch_size=0)
+        Predictor(trained, detector="none", batch_size=0)
 
 
 def test_import_of_the_package_is_lazy():

@@ -15,7 +15,7 @@ from affect_jax.core.labels import classes
 from affect_jax.facs.action_units import PROTOTYPES, UNITS
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions, write_predictions
-from affect_jax.report import example_faces, run_page, runs
+from affect_jax.report import galleries, run_page, runs
 from affect_jax.report.runs import GradCamExample, Run
 
 HOSTILE = """<script>alert("x")</script>&'.jpg"""
@@ -131,9 +131,9 @@ def add_images(run: Run) -> Run:
     def faces(count: int) -> np.ndarray:
         return random.integers(0, 256, (count, 32, 32, 3), np.uint8)
 
-    gallery_rows = example_faces.select_gallery_faces(run.predictions)
+    gallery_rows = galleries.select_gallery_faces(run.predictions)
     example_rows = [
-        int(row) for rows in example_faces.select_examples(run.predictions).values() for row in rows
+        int(row) for rows in galleries.select_examples(run.predictions).values() for row in rows
     ]
     heatmaps = np.zeros((len(example_rows), 32, 32))
     heatmaps[np.arange(len(example_rows)), 4 + np.arange(len(example_rows)) % 24, 6] = 1

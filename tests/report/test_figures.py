@@ -1,4 +1,4 @@
-"""Computations and alternative texts of the figures."""
+"""Computations of the figures, and which figures a run has."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from affect_jax.report import run_page
-from affect_jax.report.figures import action_units, dimensional
+from affect_jax.report import emotion_figures, figures
 
 heights = st.lists(st.floats(-1, 1), max_size=10)
 
 
 @hypothesis.given(heights, st.floats(0.01, 0.5))
 def test_heights_are_separated_downwards_in_order(original, gap):
-    separated = dimensional._separate_heights(original, gap)
+    separated = emotion_figures._separate_heights(original, gap)
     order = np.argsort(-np.array(original), kind="stable")
     assert all(after <= before for before, after in zip(original, separated, strict=True))
     assert (-np.diff(np.array(separated)[order]) >= gap - 1e-12).all()
@@ -28,60 +27,68 @@ def test_heights_are_separated_downwards_in_order(original, gap):
 def test_mean_errors_are_means_of_all_faces():
     random = np.random.default_rng(0)
     labels, predicted = random.uniform(-1, 1, (2, 300, 2))
-    start, end, count = dimensional._compute_mean_errors(labels, predicted)
-    assert count.sum() == 300 and len(start) <= dimensional.ARROW_CELLS**2
+    start, end, count = emotion_figures._compute_mean_errors(labels, predicted)
+    assert count.sum() == 300 and len(start) <= emotion_figures.ARROW_CELLS**2
     np.testing.assert_allclose(np.average(start, axis=0, weights=count), labels.mean(axis=0))
     np.testing.assert_allclose(np.average(end, axis=0, weights=count), predicted.mean(axis=0))
 
 
-def test_unit_means_are_over_annotated_faces():
-    values = np.array([[0.2, np.nan, np.nan], [0.4, 0.6, np.nan]])
-    np.testing.assert_allclose(action_units._mean_annotated(values), [0.3, 0.6, 0.0])
+@pytest.fixture(scope="module")
+def expression(run) -> figures.Figures:
+    return figures.draw_expression(run, {"categorical.top2.original.f1.fear": 0.78})
 
 
-def test_alternative_texts_have_the_values(run):
-    """Alternative texts have the values of their figures."""
-    specs = {
-        spec.name: spec for section in run_page.create_figures(run, {}).values() for spec in section
-    }
-    for spec in specs.values():
-        assert len(spec.alt) > 60 and spec.note.endswith("."), spec.name
-    values = run.scores.values
-    f1 = {c: values[f"categorical.top1.original.f1.{c}"] for c in run.predictions.classes}
-    best = max(f1, key=f1.__getitem__)
-    assert f"highest {best} {f1[best]:.3f}" in specs["f1_by_class"].alt
-    assert f"valence {values['dimensional.valence.ccc']:.3f}" in specs["agreement"].alt
-    error = values["categorical.top1.original.calibration_error"]
-    assert f"calibration error {error:.3f}" in specs["reliability"].alt
-    assert "contempt: AU" in specs["units_by_emotion"].alt
-    loss = run.curves["train.loss"].values
-    assert f"from {loss[0]:.3f} to {loss[-1]:.3f}" in specs["learning_curves"].alt
-
-
-def test_alternative_text_has_the_most_frequent_mistake(run):
-    (spec,) = run_page.create_figures(run, {})["confusion"]
+def test_units_are_means_over_annotated_faces(run):
     table = run.predictions
-    best = table.probabilities.argmax(axis=1)
-    pairs = [
-        (table.classes[a], table.classes[b])
-        for a, b in zip(table.expression, best, strict=True)
-        if a >= 0 and a != b
-    ]
-    most = max(pairs.count(pair) for pair in set(pairs))
-    candidates = {pair for pair in pairs if pairs.count(pair) == most}
-    assert any(f"{a} predicted as {b}, {most:,} faces" in spec.alt for a, b in candidates)
+    units = np.full_like(table.action_units, np.nan)
+    units[:, 0] = 0.2
+    units[np.flatnonzero(table.expression == 1)[0], 0] = np.nan
+    changed = dataclasses.replace(table, action_units=units)
+    drawn = emotion_figures.draw_units(dataclasses.replace(run, predictions=changed))
+    texts = [text.get_text() for text in drawn["units_by_emotion"][1].texts]
+    assert texts == ["20"] * 8 + [""] * 8 * (len(table.units) - 1)
 
 
-@pytest.mark.parametrize("section", ["f1", "plane", "units", "training"])
-def test_no_figures_without_data(run, section):
-    without_models = dataclasses.replace(
-        run,
-        curves={},
-        predictions=dataclasses.replace(
-            run.predictions,
-            probabilities=None,
-            valence_arousal_predicted=None,
-            action_units_predicted=None,
-        ),
+def test_confusion_cells_have_counts_and_fractions(run, expression):
+    table = run.predictions
+    counts, fractions = expression["confusion"]
+    labelled = table.expression >= 0
+    pairs = [*zip(table.expression[labelled], table.probabilities[labelled].argmax(1), strict=True)]
+    for place, (label, predicted) in enumerate(np.ndindex(8, 8)):
+        count = pairs.count((label, predicted))
+        assert counts.texts[place].get_text() == f"{count:,}"
+        share = count / np.sum(table.expression == label)
+        assert fractions.texts[place].get_text() == f"{share:.2f}"
+
+
+def test_dots_are_scores_with_their_intervals(run, expression):
+    panel = expression["f1_by_class"][0]
+    names = [f"categorical.top1.normalised.f1.{c}" for c in run.predictions.classes]
+    np.testing.assert_array_equal(
+        panel.lines[1].get_xdata(), [run.scores.values[name] for name in names]
     )
-    assert run_page.create_figures(without_models, {})[section] == []
+    ends = [segment[:, 0] for segment in panel.collections[1].get_segments()]
+    np.testing.assert_array_equal(ends, [run.scores.intervals[name] for name in names])
+
+
+def test_published_scores_are_ticks(run, expression):
+    panels = expression["f1_by_class"]
+    ticks = [line for panel in panels for line in panel.lines if line.get_marker() == "|"]
+    (values,) = (np.asarray(line.get_xdata()) for line in ticks)
+    assert values[run.predictions.classes.index("fear")] == 0.78 and np.isnan(values).sum() == 7
+
+
+def test_no_figures_without_data(run):
+    table = dataclasses.replace(
+        run.predictions,
+        probabilities=None,
+        valence_arousal_predicted=None,
+        action_units_predicted=None,
+    )
+    without_models = dataclasses.replace(run, curves={}, predictions=table)
+    assert figures.draw_expression(without_models, {}) == {}
+    assert emotion_figures.draw_dimensional(without_models) == {}
+    assert emotion_figures.draw_units(without_models) == {}
+    assert figures.draw_learning_curves([without_models]) == {}
+    assert figures.draw_class_scores([without_models]) == {}
+    assert figures.draw_differences([without_models], [], []) == {}

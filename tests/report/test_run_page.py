@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import io
 import json
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from affect_jax.core import plotting
 from affect_jax.core.errors import UserError
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.report import __main__ as command
-from affect_jax.report import published_scores, run_page, runs
+from affect_jax.report import published_scores, run_page, runs, templating
 from affect_jax.report.runs import Run
+from tests.core.test_plotting import contrast
 from tests.report.conftest import HOSTILE, create_predictions, write_run
 from tests.report.reading import Page
 
@@ -33,7 +36,7 @@ def parsed(text) -> Page:
 
 def render_without_figures(run: Run) -> str:
     """Renders the page without its figures, which are slow."""
-    return run_page.render_html(run, {section: [] for section in run_page.create_figures(run, {})})
+    return run_page.render_html(run, {})
 
 
 def test_page_has_the_scores_of_scores_json(parsed, workdir):
@@ -73,8 +76,8 @@ def test_sections_are_in_order(parsed):
 def test_page_has_the_facts_of_the_run(parsed):
     for fact in (
         "rendered faces (synthetic_faces)", "validation", "alexnet", "cross_entropy", "step 200",
-        "0123456789ab", "abcdef012345", "3.5 epochs", "1 x cpu", "4 x accelerator", "numpy",
-        "2026-01-02 03:04 UTC", "3 min 00 s", "50 images/s", "learning_rate", "0.01",
+        "0123456789ab", "abcdef012345", "duration.epochs3.5", "1 x cpu", "4 x accelerator", "numpy",
+        "2026-01-02 03:04 UTC", "0:03:00", "50 images/s", "learning_rate", "0.01",
         "Source of the labels: validation: action units annotated for 240 faces.",
     ):  # fmt: skip
         assert fact in parsed.text, fact
@@ -103,7 +106,11 @@ def test_page_is_well_formed_and_accessible(parsed):
     assert all(b - a <= 1 for a, b in zip(headings, headings[1:], strict=False))
     assert parsed.all("html")[0]["lang"] == "en" and parsed.all("title")
     for image in parsed.all("img"):
-        assert image["alt"].strip() and {"width", "height"} <= image.keys()
+        assert {"alt", "width", "height"} <= image.keys()
+    figures = [a for a in parsed.all("div") if a.get("role") == "img"]
+    described = [image for image in parsed.all("img") if image["alt"]]
+    assert len(figures) == 9 and all(a["aria-label"].endswith(".") for a in figures)
+    assert sum(image["src"].startswith("data:image/jpeg") for image in described) == len(described)
     for cells in parsed.tables:
         assert [name for name, _ in cells].count("caption") == 1
         assert all("scope" in attributes for name, attributes in cells if name == "th")
@@ -138,6 +145,36 @@ def test_no_published_scores_on_other_data(text, parsed):
     for cells in parsed.tables:
         assert not any("paper" in attributes.get("class", "") for _, attributes in cells)
     assert "paper" not in parsed.text.replace("with scores published on AffectNet", "").lower()
+
+
+def test_page_has_the_scores_of_groups(run):
+    group = {"faces": 120, "scores": {"multitask": 0.25}, "intervals": {"multitask": [0.125, 0.5]}}
+    undefined = {"faces": 7, "scores": {"multitask": None}, "intervals": {}}
+    groups = {"age": {"20-29": group, "<b>": undefined}}
+    text = Page(render_without_figures(dataclasses.replace(run, groups=groups))).text
+    assert "By age" in text and "20-29120" in text and "0.2500.125 to 0.500" in text
+    assert "<b>7\nundefined" in text
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_page_text_has_contrast(text, dark):
+    """At least 4.5 for text (WCAG 2.1, level AA)."""
+    roots = re.findall(r":root \{(.*?)\}", text, re.DOTALL)
+    colours = dict(re.findall(r"--([a-z-]+): (#\w+)", roots[1 if dark else 0]))
+    for name in ("ink", "muted", "accent"):
+        for background in ("page", "tint"):
+            assert contrast(colours[name], colours[background]) >= 4.5, (name, background)
+    assert contrast(colours["warning-ink"], colours["warning"]) >= 4.5
+
+
+def test_thumbnails_are_jpegs_of_limited_size():
+    ramp = np.linspace(0, 255, 256).astype(np.uint8)
+    face = np.broadcast_to(ramp[:, None, None], (256, 256, 3))
+    uri = templating.encode_thumbnail(np.ascontiguousarray(face))
+    image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+    assert image.format == "JPEG" and image.size == (128, 128)
+    pixels = np.asarray(image).astype(float)
+    assert abs(pixels.mean() - face.mean()) < 3 and pixels[0].mean() < 10 < 245 < pixels[-1].mean()
 
 
 def repeat_to_affectnet_counts(table, per_class: int = 500):
@@ -192,12 +229,13 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_single_model_has_only_its_sections(run, model, tmp_path):
+def test_single_model_has_only_its_sections(run, model, monkeypatch):
+    monkeypatch.setattr(plotting, "render", lambda panel: np.zeros((2, 2, 3), np.uint8))
     changes = {field: None for name, (field, _) in MODELS.items() if name != model}
     if model != "categorical":
         changes |= {"classes": (), "expression": None}
     comparable_run = create_run(dataclasses.replace(run.predictions, **changes), "mine")
-    parsed = Page(run_page.write_report(comparable_run, tmp_path).read_text())
+    parsed = Page(run_page.render_html(comparable_run, run_page.draw_figures(comparable_run)))
     ids = {attributes["id"] for attributes in parsed.all("section")}
     for name, (_, sections) in MODELS.items():
         assert ids.issuperset(sections.split(",")) == (name == model)
@@ -234,9 +272,8 @@ def test_unwritable_folder_raises_one_line(run, tmp_path):
 
 
 def test_command_writes_a_page(workdir, tmp_path, capsys, monkeypatch):
-    create_figures = run_page.create_figures
     monkeypatch.setattr(
-        run_page, "create_figures", lambda *args: create_figures(*args) | {"units": [], "plane": []}
+        run_page, "draw_figures", lambda run: {"confusion": [np.zeros((9, 9, 3), np.uint8)]}
     )
     out = tmp_path / "new" / "page.html"
     assert command.main([str(workdir), "--out", str(out)]) == 0

@@ -33,7 +33,7 @@ def numbers(text: str) -> list[str]:
 
 def test_table7_has_classes_as_rows_and_strategies_as_columns(created):
     ours, papers = created[0]["table7"]
-    assert ours.rows == [*created[1].predictions.classes, "macro"]
+    assert list(ours.rows) == [*created[1].predictions.classes, "macro"]
     assert [column.full_header for column in ours.columns] == [
         f"{strategy} {rule} {skew}"
         for strategy in ("imbalanced", "weighted-loss")
@@ -180,11 +180,8 @@ def test_partial_mean_has_a_count():
     first_table = tables.create_tables({"weighted-loss": create_run(faces)}, None)["strategies"][0]
     rows = tables.format_cells(first_table)
     assert [row[0] for row in rows].count(tables.MEAN_OVER) == 0  # all scores are defined
-    column = dataclasses.replace(
-        first_table.columns[0], keys=["categorical.top1.original.precision.macro"]
-    )
     rows = tables.format_cells(
-        dataclasses.replace(first_table, rows=["precision"], columns=[column])
+        first_table._replace(rows={"precision": "precision.macro"}, columns=first_table.columns[:1])
     )
     assert rows[-1] == [tables.MEAN_OVER, "1 of 8"]
 

@@ -9,6 +9,7 @@ from affect_jax.config import SPEC_KEYS, defaults, flatten, variant
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
 from affect_jax.train.loop import train_and_evaluate
+from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 from tests.releases import shrink_config, write_release
 
 DURATIONS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
@@ -50,6 +51,7 @@ def reads(tmp_path_factory) -> set[str]:
     config = variant(defaults(), "affectnet")
     config.heads = ("expression", "action_units")
     shrink_config(config, folder / "release", folder / "data", duration={"steps": 2})
+    config.trunk = {"name": "tiny"}
     workdir = Workdir(folder / "run")
     workdir.create()
     record(config)

@@ -20,13 +20,8 @@ def create_columns() -> dict[str, np.ndarray]:
     """Columns of six faces: the first two have annotated units, all but the last have landmarks."""
     random = np.random.default_rng(0)
     intensities = random.uniform(0, 1, (FACES, 18))
-    points = rig.project_landmarks(
-        intensities,
-        identity=np.zeros((FACES, rig.NUM_IDENTITY)),
-        scale=np.full(FACES, 60.0),
-        rotation=np.zeros(FACES),
-        translation=np.full((FACES, 2), 128.0),
-    ).astype(np.float32)
+    points = rig.deform_symmetric(intensities, np.zeros((FACES, rig.NUM_IDENTITY)))
+    points = (60 * points + 128).astype(np.float32)
     points[5] = np.nan
     units = np.full((FACES, 18), np.nan, np.float32)
     units[:2] = 0.25

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -18,6 +15,7 @@ from affect_jax.config import defaults, to_dict
 from affect_jax.core.batch import make_targets, split_for_devices, take_rows
 from affect_jax.core.errors import UserError
 from affect_jax.core.parallel import AXIS
+from affect_jax.main import main
 from affect_jax.models import weight_mapping
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
@@ -276,19 +274,13 @@ def test_damaged_file_is_refused_before_data_are_prepared(data_folders, tmp_path
     assert not (tmp_path / "data").exists()
 
 
-def test_missing_file_leaves_the_workdir_usable(data_folders, tmp_path):
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_missing_file_leaves_the_workdir_usable(data_folders, tmp_path, monkeypatch, capsys):
     """The command works in the same folder with another `init_from`."""
-    arguments = [sys.executable, "-m", "affect_jax.main", "--workdir=run"]
-    arguments.append(f"--config={ROOT / 'configs' / 'finetune_resnet18.py'}")
-    arguments += create_flags(*data_folders)
+    monkeypatch.chdir(tmp_path)
+    flags = ["--workdir=run", f"--config={ROOT / 'configs' / 'finetune_resnet18.py'}"]
     for name in ("absent.pth", "nowhere.pth"):
-        result = subprocess.run(
-            [*arguments, f"--config.init_from={name}"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert result.returncode == 2, result.stderr
-        assert result.stderr.splitlines()[-1] == f"affect_jax: init_from = '{name}': no such file"
+        flags += [*create_flags(*data_folders), f"--config.init_from={name}"]
+        assert main(flags) == 2
+        message = f"affect_jax: init_from = '{name}': no such file"
+        assert capsys.readouterr().err.splitlines()[-1] == message

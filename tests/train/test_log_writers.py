@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboardX import record_writer
 
 from affect_jax.core.errors import UserError
 from affect_jax.train import log_writers
@@ -32,7 +33,7 @@ def lines(workdir: pathlib.Path) -> list[dict]:
 
 
 def write(workdir: pathlib.Path, steps, value=lambda step: 1 / step, start: int = 0) -> None:
-    with log_writers.create_writer(workdir, start) as writer:
+    with log_writers.MetricWriter(workdir, start) as writer:
         for step in steps:
             writer.write_scalars(step, {"train.loss": value(step)})
 
@@ -47,32 +48,22 @@ def test_scalars_are_read_back(tmp_path):
     assert all(isinstance(line["time"], float) for line in lines(tmp_path))
 
 
-def test_images_and_texts_are_read_back(tmp_path):
-    image = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
-    with log_writers.create_writer(tmp_path) as writer:
-        writer.write_images(3, {"single": image[0], "stacked": image})
-        writer.write_texts(3, {"note": "a line"})
-    events = read_back(tmp_path)
-    assert set(events.Tags()["images"]) >= {"single"}
-    event = events.Images("single")[0]
-    assert (event.step, event.width, event.height) == (3, 4, 4)
-    (note,) = [tag for tag in events.Tags()["tensors"] if tag.startswith("note")]
-    assert events.Tensors(note)[0].tensor_proto.string_val[0] == b"a line"
-
-
 def test_images_are_drawn_while_the_run_continues(tmp_path):
     continued = threading.Event()
 
     def draw():
         assert continued.wait(timeout=60)
-        return {"drawn": np.zeros((4, 4, 3), np.uint8)}
+        return {"drawn": np.zeros((5, 4, 3), np.uint8), "grid": np.zeros((9, 4, 4, 3), np.uint8)}
 
-    with log_writers.create_writer(tmp_path) as writer:
+    with log_writers.MetricWriter(tmp_path) as writer:
         writer.draw_images(1, draw)
         writer.write_scalars(2, {"train.loss": 0.5})
         continued.set()
         writer.draw_images(3, draw)
-    assert [event.step for event in read_back(tmp_path).Images("drawn")] == [1, 3]
+    events = read_back(tmp_path)
+    assert events.Images("grid")[0].width > 2 * 4
+    images = events.Images("drawn")
+    assert [(event.step, event.width, event.height) for event in images] == [(1, 4, 5), (3, 4, 5)]
     assert points(tmp_path, "train/loss") == [(2, 0.5)]
 
 
@@ -80,31 +71,34 @@ def test_errors_of_drawing_are_raised(tmp_path):
     def draw():
         raise UserError("record 3 is damaged")
 
-    with log_writers.create_writer(tmp_path) as writer:
+    with log_writers.MetricWriter(tmp_path) as writer:
         writer.draw_images(1, draw)
         with pytest.raises(UserError, match="record 3"):
-            writer.flush()
+            writer.wait_for_images()
 
 
 def test_error_at_the_end_loses_no_scalar(tmp_path):
     def draw():
         raise UserError("record 3 is damaged")
 
-    with pytest.raises(UserError), log_writers.create_writer(tmp_path) as writer:
+    with pytest.raises(UserError), log_writers.MetricWriter(tmp_path) as writer:
         writer.write_scalars(1, {"train.loss": 0.5})
         writer.draw_images(1, draw)
     assert points(tmp_path, "train/loss") == [(1, 0.5)]
 
 
-def test_nothing_is_drawn_without_writers():
+def test_other_processes_write_and_draw_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(log_writers.parallel, "is_main", lambda: False)
     drawn = []
-    with log_writers.MultiWriter([]) as writer:
+    with log_writers.MetricWriter(tmp_path) as writer:
+        writer.write_scalars(1, {"loss": 1.0})
+        writer.write_hparams({"seed": 1})
         writer.draw_images(1, lambda: drawn.append(1) or {})
-    assert not drawn
+    assert not drawn and not list(tmp_path.iterdir())
 
 
 def test_hparams_and_scalars_of_the_same_second_are_read_back(tmp_path):
-    with log_writers.create_writer(tmp_path) as writer:
+    with log_writers.MetricWriter(tmp_path) as writer:
         writer.write_hparams({"trunk.name": "alexnet", "seed": 3, "heads": ["expression"]})
         writer.write_scalars(1, {"train.loss": 0.5})
     assert points(tmp_path, "train/loss") == [(1, 0.5)]
@@ -130,7 +124,7 @@ def test_fresh_start_drops_metrics_of_a_run_without_checkpoint(tmp_path):
 
 
 def test_nonfinite_numbers_are_null_in_json(tmp_path):
-    with log_writers.create_writer(tmp_path) as writer:
+    with log_writers.MetricWriter(tmp_path) as writer:
         writer.write_scalars(1, {"a": math.nan, "b": -math.inf, "c": np.float32(2)})
     (line,) = lines(tmp_path)
     assert (line["a"], line["b"], line["c"]) == (None, None, 2.0)
@@ -160,24 +154,22 @@ def test_damaged_lines_are_dropped(tmp_path, damage):
 
 def test_unwritable_folder_is_one_warning(tmp_path, logged_warnings):
     (tmp_path / "file").write_text("")
-    with log_writers.create_writer(tmp_path / "file") as writer:
+    with log_writers.MetricWriter(tmp_path / "file") as writer:
         for step in range(1, 100):
             writer.write_scalars(step, {"loss": 1.0})
-        writer.write_images(1, {"image": np.zeros((2, 2, 3), np.uint8)})
+        writer.draw_images(1, lambda: {"image": np.zeros((2, 2, 3), np.uint8)})
         writer.write_hparams({"seed": 1})
-        writer.flush()
     assert len(logged_warnings) == 1
     assert logged_warnings[0].startswith("metrics cannot be written: ")
     assert logged_warnings[0].endswith("training continues without them")
 
 
 def test_full_disk_neither_stops_nor_blocks_training(tmp_path, logged_warnings, monkeypatch):
-    """tensorboardX writes in a thread that an error ends; its queue of 10 must not block."""
-    builtin_open = open
+    """Events after a record that was cut off could not be read, so none are written."""
 
     class FullDisk:
         def __init__(self, path, mode):
-            self._file, self._free_bytes = builtin_open(path, mode), 400
+            self._file, self._free_bytes = open(path, mode), 400
 
         def write(self, content):
             if len(content) > self._free_bytes:
@@ -191,13 +183,23 @@ def test_full_disk_neither_stops_nor_blocks_training(tmp_path, logged_warnings, 
         def close(self):
             self._file.close()
 
-    monkeypatch.setattr(log_writers, "open", FullDisk, raising=False)
+    monkeypatch.setattr(record_writer, "open", FullDisk, raising=False)
     write(tmp_path, range(1, 200))
     assert len(logged_warnings) == 1
     assert "No space left on device" in logged_warnings[0]
     written = [step for step, _ in points(tmp_path, "train/loss")]
-    assert written == list(range(1, len(written) + 1))  # no gap before the disk was full
+    assert written and written == list(range(1, len(written) + 1))  # up to the full disk
     assert [line["step"] for line in lines(tmp_path)] == list(range(1, 200))
+
+
+def test_scalars_reach_the_disk_while_the_run_continues(tmp_path, monkeypatch):
+    with log_writers.MetricWriter(tmp_path) as writer:
+        writer.write_scalars(1, {"train.loss": 0.5})
+        assert points(tmp_path, "train/loss") == [(1, 0.5)]
+        writer.write_scalars(2, {"train.loss": 0.5})  # within `FLUSH_SECONDS`
+        monkeypatch.setattr(log_writers, "FLUSH_SECONDS", 0)
+        writer.write_scalars(3, {"train.loss": 0.5})
+        assert [step for step, _ in points(tmp_path, "train/loss")] == [1, 2, 3]
 
 
 class FakeStream:

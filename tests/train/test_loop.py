@@ -14,24 +14,28 @@ import jax
 import numpy as np
 import pytest
 
-from affect_jax import config_checks
 from affect_jax.config import from_dict, to_dict
 from affect_jax.core.batch import make_targets, split_for_devices, take_rows
 from affect_jax.core.errors import UserError
 from affect_jax.core.parallel import AXIS
 from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
-from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 from affect_jax.train import periodic_actions
-from affect_jax.train.experiment import create_experiment, create_training_rows, load_registries
+from affect_jax.train.experiment import (
+    check_config,
+    create_experiment,
+    create_training_rows,
+    load_registries,
+)
 from affect_jax.train.loop import train_and_evaluate
 from affect_jax.train.metrics_log import MetricsLog
 from affect_jax.train.periodic_actions import PANEL_FACES, PeriodicActions
 from affect_jax.train.state import create_state
 from affect_jax.train.step import train_step
+from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 from tests.releases import shrink_config, write_release
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
@@ -57,9 +61,9 @@ def train(data_folders, folder: pathlib.Path, name: str = "alexnet_joint", **cha
     load_registries()
     config = load_config(name)
     config.schedule = {"name": "constant"}
-    config.trunk = {"name": "resnet18"}
     changes = {"checkpoint__every": {"steps": 4}, "evaluate_every": {"steps": 4}} | changes
     shrink_config(config, *data_folders, **changes)
+    config.trunk = {"name": "tiny"}
     workdir = Workdir(folder)
     workdir.create()
     return train_and_evaluate(config, workdir)
@@ -97,7 +101,7 @@ def test_run_writes_checkpoints_and_metrics(reference_run):
     assert 12 in steps and len(steps) <= 3  # the last two and the best
     info = manifest_of(reference_run, 12)
     config = from_dict(info["config"])
-    assert config.trunk.name == "resnet18" and config.duration.steps == 12
+    assert config.trunk.name == "tiny" and config.duration.steps == 12
     assert info["epoch"] == pytest.approx(12 / 7)
     assert sorted(losses(reference_run)) == [3, 4, 6, 8, 9, 12]
     evaluated = [row for row in log_rows(reference_run) if "multitask" in row]
@@ -125,7 +129,9 @@ def test_tensorboard_shows_scores_images_and_hparams(reference_run):
     assert b"_hparams_/session_start_info" in contents and b"optimizer.momentum" in contents
 
 
-@pytest.mark.parametrize("stop", [4, 5, 8])
+@pytest.mark.parametrize(
+    "stop", [5, pytest.param(4, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_resume_is_exact(data_folders, reference_run, tmp_path, stop):
     """Stopped within an epoch and at its end (8 updates an epoch): same bits, same log."""
     assert train(data_folders, tmp_path, duration={"steps": stop}) == 0
@@ -137,7 +143,7 @@ def test_resume_is_exact(data_folders, reference_run, tmp_path, stop):
     assert comparable and all(resumed[step] == expected[step] for step in comparable)
 
 
-@pytest.mark.parametrize("cache", ["host", "device"])
+@pytest.mark.parametrize("cache", ["device", pytest.param("host", marks=pytest.mark.slow)])
 def test_caches_do_not_change_training(data_folders, reference_run, tmp_path, cache):
     assert train(data_folders, tmp_path, duration={"steps": 12}, data__cache=cache) == 0
     assert array_hashes(tmp_path, 12) == array_hashes(reference_run, 12)
@@ -206,6 +212,20 @@ def test_unknown_best_score_is_refused_before_training(data_folders, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_deleted_workdir_ends_the_run_with_one_error(data_folders, tmp_path, monkeypatch):
+    original_add = MetricsLog.add
+
+    def add(log, metrics, count):
+        if (tmp_path / "run").exists():
+            (tmp_path / "run").rename(tmp_path / "moved")
+        return original_add(log, metrics, count)
+
+    monkeypatch.setattr(MetricsLog, "add", add)
+    with pytest.raises(UserError, match="was deleted or moved during the run"):
+        train(data_folders, tmp_path / "run", duration={"steps": 12})
+    assert not (tmp_path / "run").exists()
+
+
 def test_resume_with_other_data_is_refused(data_folders, reference_run, tmp_path):
     write_release(tmp_path / "other", training=56)
     with pytest.raises(UserError, match="trained on other prepared data"):
@@ -250,10 +270,20 @@ def test_epoch_has_the_class_counts_of_its_sampling(data_folders, strategy, coun
     assert targets["expression_mask"][sampled].all()
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
-def test_every_config_overfits_sixteen_faces(path, data_folders):
+ALL_MODELS = "resnet18_all"
+"""The config with every head; the others only run with the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        path.stem if path.stem == ALL_MODELS else pytest.param(path.stem, marks=pytest.mark.slow)
+        for path in sorted(CONFIGS.glob("*.py"))
+    ],
+)
+def test_every_config_overfits_sixteen_faces(name, data_folders):
     """Every loss term of a config falls below 30 % on sixteen fixed faces."""
-    config = load_config(path.stem)
+    config = load_config(name)
     trunk = to_dict(config.trunk)["name"]
     shrink_config(config, *data_folders, trunk__name=trunk, ema_decay=0.0)
     config.trunk = {"name": trunk, "width": 8}
@@ -263,13 +293,7 @@ def test_every_config_overfits_sixteen_faces(path, data_folders):
     config.optimizer = {"name": "adam"}
     config.schedule = {"name": "constant"}
     config.learning_rate, config.data.mirror, config.batch_size = 2e-3, False, 16
-    registries = load_registries()
-    config_checks.check(
-        config,
-        registries=registries,
-        validate_score_name=protocol.validate_score_name,
-        name=path.name,
-    )
+    check_config(config, name=name)
     random = np.random.default_rng(0)
     targets = make_targets(
         {

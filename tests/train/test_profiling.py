@@ -8,7 +8,6 @@ import pathlib
 
 import jax.numpy as jnp
 
-from affect_jax.config import Config, defaults
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
 from affect_jax.train.loop import train_and_evaluate
@@ -40,27 +39,18 @@ def test_trace_contains_the_profiled_steps(tmp_path):
     assert any("Execute" in name for name in names)  # work of the devices, not only of Python
 
 
-def take_steps(config: Config, folder: pathlib.Path, steps: int) -> None:
-    with Profiler.from_config(config, Workdir(folder)) as profiler:
+def take_steps(folder: pathlib.Path | None, steps: int) -> None:
+    with Profiler(folder) as profiler:
         for step in range(steps):
             profiler.before_dispatch(step, jnp.zeros(()) + step)
 
 
-def test_no_trace_without_the_option(tmp_path):
-    take_steps(defaults(), tmp_path, LAST_STEP + 4)
-    assert not list(tmp_path.iterdir())
-
-
 def test_short_run_has_no_trace(tmp_path):
-    config = defaults()
-    config.profile = True
-    take_steps(config, tmp_path, FIRST_STEP - 1)
+    take_steps(tmp_path, FIRST_STEP - 1)
     assert not list(tmp_path.iterdir())
 
 
 def test_run_that_ends_during_the_trace_writes_it(tmp_path):
-    config = defaults()
-    config.profile = True
-    take_steps(config, tmp_path, LAST_STEP - 1)
+    take_steps(tmp_path / "tensorboard", LAST_STEP - 1)
     (trace,) = read_traces(tmp_path)
     assert trace["traceEvents"]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from affect_jax.core.errors import UserError
@@ -21,7 +21,7 @@ def compute_rates(
     spec: dict, steps, *, total_steps: int = 100, steps_per_epoch: int = 10
 ) -> np.ndarray:
     """Returns the rates at the given steps from one compiled call."""
-    schedule = schedules.create_schedule(
+    schedule = schedules.SCHEDULES.create(
         spec, learning_rate=0.01, steps_per_epoch=steps_per_epoch, total_steps=total_steps
     )
     return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(steps, jnp.int32)))
@@ -39,12 +39,13 @@ def test_decay_of_ten_percent_as_in_the_summary():
     np.testing.assert_allclose(result, [0.01, 0.009, 0.0081], rtol=1e-6)
 
 
+@settings(max_examples=10)  # each one compiles
 @given(st.integers(1, 50_000), st.integers(1, 300), st.floats(0.05, 1))
 @example(141, 1, 0.1)  # 141 times the float32 value of 1 / 141 is below 1
 def test_rate_drops_exactly_at_multiples_of_the_interval(interval, multiple, decay):
     edge = interval * multiple
     spec = {"name": "step", "decay": decay, "interval": {"steps": interval}}
-    schedule = schedules.create_schedule(
+    schedule = schedules.SCHEDULES.create(
         spec, learning_rate=1.0, steps_per_epoch=1, total_steps=edge
     )
     schedule = jax.jit(schedule)  # only compiled code divides by multiplying with the reciprocal
@@ -96,7 +97,7 @@ def test_warmup_rises_linearly_to_the_rate_without_it(name):
 @pytest.mark.parametrize("name", schedules.SCHEDULES.names())
 def test_rate_is_a_pure_function_of_the_step(name):
     spec = {"name": name, "warmup": {"epochs": 1}}
-    schedule = schedules.create_schedule(
+    schedule = schedules.SCHEDULES.create(
         spec, learning_rate=0.01, steps_per_epoch=10, total_steps=100
     )
     compiled = jax.jit(schedule)
@@ -124,4 +125,4 @@ def test_rate_is_a_pure_function_of_the_step(name):
 )
 def test_invalid_schedules_are_rejected(spec, message):
     with pytest.raises(UserError, match=message):
-        schedules.create_schedule(spec, learning_rate=0.01, steps_per_epoch=10, total_steps=100)
+        schedules.SCHEDULES.create(spec, learning_rate=0.01, steps_per_epoch=10, total_steps=100)

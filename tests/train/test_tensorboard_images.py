@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics.predictions import Predictions
-from affect_jax.train.tensorboard_images import _caption_lines, face_panel, side_letter
+from affect_jax.train.tensorboard_images import (
+    _caption_lines,
+    confusion_image,
+    face_panel,
+    side_letter,
+)
 
 
 @pytest.mark.parametrize(
@@ -59,5 +66,12 @@ def test_landmarks_are_drawn_on_faces_that_have_them():
     drawn = face_panel(images, points, sides, table(), rows)
     assert drawn.shape == without.shape and drawn.dtype == np.uint8
     changed = np.flatnonzero((drawn != without).any(axis=(0, 2)))
-    half = drawn.shape[1] // 4 * 2  # the first two of four columns are used
-    assert len(changed) and changed.max() < half // 2
+    first_face = drawn.shape[1] // 6  # the first of six columns
+    assert len(changed) and changed.max() < first_face
+
+
+def test_confusion_image_has_the_fractions_of_annotated_faces():
+    image = confusion_image(table())
+    assert image.shape == (840, 840, 3) and image.std() > 5
+    mistaken = dataclasses.replace(table(), expression=np.array([0, -1]))
+    assert (confusion_image(mistaken) != image).any()

@@ -3,7 +3,7 @@
     python -m affect_jax.facs.render --out sheet.png
 
 Rows are expressions, columns are persons. `renderer` draws a face with OpenCV (polygons, lines,
-blur, colour maps) on the 68 points of `facs.rig`. `person_and_scene` samples persons and scenes,
+blur, colour maps) on the 68 points of `facs.rig`. `parameters` names what varies between faces,
 `random_face` samples labels.
 """
 
@@ -20,12 +20,8 @@ import numpy as np
 from affect_jax.core import labels
 from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
-from affect_jax.facs import rig
-from affect_jax.facs.render.person_and_scene import sample_person, sample_scene
-from affect_jax.facs.render.random_face import RenderedFace, render_expression, sample_face
-from affect_jax.facs.render.renderer import render_face
-
-__all__ = ["RenderedFace", "draw_contact_sheet", "render_face", "sample_face"]
+from affect_jax.facs.render.parameters import random_parameters
+from affect_jax.facs.render.random_face import render_expression
 
 
 def draw_contact_sheet(
@@ -43,21 +39,15 @@ def draw_contact_sheet(
     """
     rows = []
     for expression in expressions:
-        label = np.full((size, size // 5, 3), 255, np.uint8)
-        text = np.full((size // 5, size, 3), 255, np.uint8)
-        name = labels.EXPRESSIONS[expression]
-        position = (size // 2 - 4 * len(name), size // 7)
-        cv2.putText(
-            text, name, position, cv2.FONT_HERSHEY_SIMPLEX, size / 360, (40, 40, 40), 1, cv2.LINE_AA
-        )
-        label[...] = cv2.rotate(text, cv2.ROTATE_90_COUNTERCLOCKWISE)
-        rows.append([label])
+        name, text = labels.EXPRESSIONS[expression], np.full((size // 5, size, 3), 255, np.uint8)
+        start = (size // 2 - 4 * len(name), size // 7)
+        cv2.putText(text, name, start, cv2.FONT_HERSHEY_SIMPLEX, size / 360, (40, 40, 40), 1)
+        rows.append([cv2.rotate(text, cv2.ROTATE_90_COUNTERCLOCKWISE)])
         for column in range(persons):
-            person_rng = np.random.default_rng([seed, column])
-            person, scene = sample_person(person_rng, rig.NUM_IDENTITY), sample_scene(person_rng)
-            scene = dataclasses.replace(scene, occlusion="none", grey=False, blur=1, noise=0.0)
+            person = random_parameters(np.random.default_rng([seed, column]))
+            person = dataclasses.replace(person, occlusion="none", blur=0.0)
             rng = np.random.default_rng([seed, column, expression])
-            rows[-1].append(render_expression(rng, expression, person, scene, size).image)
+            rows[-1].append(render_expression(rng, expression, person, size).image)
     return np.vstack([np.hstack(row) for row in rows])
 
 
@@ -76,26 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--out={args.out}: name a .png or .jpg file")
     if args.seed < 0 or args.persons < 1 or not 16 <= args.size <= 1024:
         raise UserError("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
-    write_image(draw_contact_sheet(args.seed, args.persons, args.size), args.out)
-    return 0
-
-
-def write_image(image: np.ndarray, out: pathlib.Path) -> None:
-    """Writes an RGB image as PNG or JPEG, by file extension. Creates missing folders.
-
-    **Raises:** `UserError` if the image cannot be written.
-    """
-    quality = () if out.suffix == ".png" else (cv2.IMWRITE_JPEG_QUALITY, 85)
-    is_encoded, data = cv2.imencode(out.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    image = draw_contact_sheet(args.seed, args.persons, args.size)
+    options = () if args.out.suffix == ".png" else (cv2.IMWRITE_JPEG_QUALITY, 85)
+    is_encoded, data = cv2.imencode(args.out.suffix, image[..., ::-1], options)
     height, width = image.shape[:2]
     if not is_encoded:
-        raise UserError(f"--out={out}: {width} x {height} pixels are too many for this file format")
+        raise UserError(f"--out={args.out}: {width} x {height} pixels are too many for this format")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(data.tobytes())
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_bytes(data.tobytes())
     except OSError as error:
-        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
-    print(f"{out}: {width} x {height} pixels")
+        raise UserError(f"--out={args.out}: cannot be written ({error.strerror})") from error
+    print(f"{args.out}: {width} x {height} pixels")
+    return 0
 
 
 if __name__ == "__main__":

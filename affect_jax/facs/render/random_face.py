@@ -23,13 +23,12 @@ import itertools
 import numpy as np
 
 from affect_jax.core import labels
-from affect_jax.facs import rig
 from affect_jax.facs.action_units import ACTION_UNITS, UNITS
-from affect_jax.facs.render import renderer
-from affect_jax.facs.render.person_and_scene import Person, Scene, sample_person, sample_scene
+from affect_jax.facs.render.parameters import FaceParameters, random_parameters
+from affect_jax.facs.render.renderer import render_face
 
 SKEWS = ("affectnet", "balanced")
-VERSION = "3"  # of the rendering: data prepared with a different version are rejected
+VERSION = "4"  # of the rendering: data prepared with a different version are rejected
 _CUMULATIVE_COUNTS = tuple(itertools.accumulate(labels.TRAINING_COUNTS))
 AFFECT_NOISE_STD = 0.1  # standard deviation of valence and arousal around `compute_affect`
 
@@ -86,6 +85,7 @@ class RenderedFace:
     sides: np.ndarray  # float32 [2, 18], intensities of the image's left and right side
     landmarks: np.ndarray  # float32 [68, 2], pixels of `image`
     box: np.ndarray  # float32 [4], x, y, width, height around the landmarks, pixels
+    parameters: FaceParameters
 
     @property
     def action_units(self) -> np.ndarray:
@@ -139,18 +139,14 @@ def compute_affect(intensities: np.ndarray) -> np.ndarray:
     return np.tanh(linear)
 
 
-def _create_generator(seed: int, split: str, index: int) -> np.random.Generator:
-    return np.random.default_rng([seed, labels.SPLITS.index(split), index])
-
-
 def render_expression(
-    rng: np.random.Generator, expression: int, person: Person, scene: Scene, size: int = 256
+    rng: np.random.Generator, expression: int, parameters: FaceParameters, size: int = 256
 ) -> RenderedFace:
-    """Renders a person with an expression of random strength, and computes the labels."""
+    """Renders a face with an expression of random strength, and computes the labels."""
     intensities = sample_intensities(rng, expression)
     noisy = compute_affect(intensities) + AFFECT_NOISE_STD * rng.standard_normal(2)
-    valence, arousal = (min(max(value, -1.0), 1.0) for value in noisy.tolist())
-    image, landmarks = renderer.render_face(intensities, person, scene, size)
+    valence, arousal = noisy.clip(-1.0, 1.0).tolist()
+    image, landmarks = render_face(intensities, parameters, size)
     top_left, bottom_right = landmarks.min(axis=0), landmarks.max(axis=0)
     return RenderedFace(
         image=image,
@@ -160,6 +156,7 @@ def render_expression(
         sides=intensities.astype(np.float32),
         landmarks=landmarks.astype(np.float32),
         box=np.concatenate([top_left, bottom_right - top_left]).astype(np.float32),
+        parameters=parameters,
     )
 
 
@@ -175,8 +172,6 @@ def sample_face(
     - `skew`: `affectnet` (training counts of the eight expressions) or `balanced`.
     - `size`: side of the image, pixels; it affects the resolution only.
     """
-    rng = _create_generator(seed, split, index)
+    rng = np.random.default_rng([seed, labels.SPLITS.index(split), index])
     expression = sample_expression(rng, index, skew)
-    person = sample_person(rng, rig.NUM_IDENTITY)
-    scene = sample_scene(rng)
-    return render_expression(rng, expression, person, scene, size)
+    return render_expression(rng, expression, random_parameters(rng), size)

@@ -1,196 +1,214 @@
-"""Height map of the skin, and its shading.
+"""The relief of the skin: heights and wrinkles that follow landmarks and action units, and shading.
 
-The relief is a height over face coordinates. It is the sum of an ellipsoid for the head, hills and
-hollows (Gaussians, which are computed in one matrix product), and creases (blurred lines). Shading
-depends on the slopes; areas below their surroundings are darker. The shading of a face therefore
-follows from its landmarks.
+The height of the skin is the sum of an ellipsoid for the head, hills and hollows (Gaussians), and
+creases (blurred lines). Hills and creases are attached to landmarks; their heights and depths are
+linear in age and in the intensities of the action units, as the displacements of the rig are. The
+skin is darker where it is lower than its surroundings or turned away from the light.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from affect_jax.facs.render import painting
-from affect_jax.facs.render.person_and_scene import Scene
+from affect_jax.facs import rig
+from affect_jax.facs.action_units import UNITS
+from affect_jax.facs.render.painting import Canvas, Face, blur, curve
 
-GRID_PER_UNIT = 33.0  # grid points per face unit
+GRID_STEPS = 33.0  # of the height map, per face unit
 COLUMNS, ROWS = 95, 135
-GRID_BOX = (-1.42, -1.86, -1.42 + (COLUMNS - 1) / GRID_PER_UNIT, -1.86 + (ROWS - 1) / GRID_PER_UNIT)
-"""Left, top, right and bottom in face coordinates."""
+LEFT, TOP = -1.42, -1.86  # edges of the height map, face coordinates
 NUM_STRIPS = 5  # of the grid; each is small enough for a matrix product on one thread
-GRID_X = np.linspace(GRID_BOX[0], GRID_BOX[2], COLUMNS, dtype=np.float32)
-GRID_Y = np.linspace(GRID_BOX[1], GRID_BOX[3], ROWS, dtype=np.float32)
-FIXED_POINT_BITS = 4  # fractional bits of OpenCV coordinates: 1/16 grid step
-MAX_CREASE_DEPTH = 0.075  # depth of the deepest crease, face units
+GRID_X = (LEFT + np.arange(COLUMNS) / GRID_STEPS).astype(np.float32)
+GRID_Y = (TOP + np.arange(ROWS) / GRID_STEPS).astype(np.float32)
 FRONTAL_TONE = 128.0  # tone of skin that faces the viewer
+SKULL_TOP = -1.64  # y of the top of the skull
 
-LIGHT_WRAP = 0.3
+AMBIENT = 0.42  # fraction of the light that comes from everywhere
+LIGHT_WRAP = 0.3  # skin is translucent, so light also reaches surfaces that are turned away
+MAX_CREASE_DEPTH = 0.075  # face units
+MIN_CREASE_DEPTH = 0.18  # of `MAX_CREASE_DEPTH`; shallower creases are not drawn
 CREASE_DARKNESS = 0.35  # fraction of a crease's depth that darkens it in any light
 DEPTH_CONTRAST = 320.0  # tones per face unit of height relative to the surroundings
-_SPECULAR_COSINES = (np.arange(256) / 1020 + 0.75)[
-    :, None
-]  # cosines between normal and half vector
-_SPECULAR_TONES = (
-    44.0 * _SPECULAR_COSINES**32 + 15.0 * _SPECULAR_COSINES**8
-)  # a narrow highlight (moist skin) and a wide one (oily skin)
 
-_FIXED_POINT_PER_UNIT = GRID_PER_UNIT * (1 << FIXED_POINT_BITS)
+# Hills of the left half: landmark, offset outwards and down, width, height (standard deviations),
+# rise, rise with age, rise with action units. Points on the midline have a half hill per side.
+_HILLS = (
+    # forehead, temple, brow
+    (27, 0.00, -0.90, 0.62, 0.36, 0.025, 0, {}),
+    (27, 0.36, -0.93, 0.26, 0.22, 0.02, 0, {}),
+    (36, 0.27, -0.42, 0.16, 0.26, -0.04, 0, {}),
+    (19, -0.06, 0.06, 0.28, 0.09, 0.07, 0, {}),
+    (21, -0.07, 0.08, 0.12, 0.09, 0.03, 0, {4: 0.05}),
+    # eye: socket, inner corner, eyeball, bag
+    (39, 0.23, 0.00, 0.25, 0.13, -0.12, 0, {}),
+    (39, -0.03, -0.04, 0.09, 0.11, -0.035, 0, {}),
+    (39, 0.22, -0.03, 0.17, 0.085, 0.07, 0, {}),
+    (39, 0.22, 0.10, 0.17, 0.04, 0.022, 0.02, {6: 0.03, 7: 0.024}),
+    # nose: bridge, tip, base, wing
+    (28, 0.00, -0.06, 0.11, 0.16, 0.05, 0, {}),
+    (29, 0.00, 0.06, 0.12, 0.15, 0.095, 0, {}),
+    (30, 0.00, 0.05, 0.095, 0.085, 0.065, 0, {}),
+    (33, 0.00, -0.02, 0.05, 0.04, 0.02, 0, {}),
+    (31, -0.045, -0.02, 0.06, 0.06, 0.10, 0, {9: 0.03}),
+    (31, -0.07, -0.16, 0.05, 0.05, 0.02, 0, {}),
+    # cheek: bone, apple, hollow
+    (36, 0.03, 0.35, 0.26, 0.17, 0.06, 0, {}),
+    (36, -0.11, 0.56, 0.20, 0.16, 0.02, 0, {6: 0.06, 12: 0.09}),
+    (4, -0.08, -0.05, 0.20, 0.28, -0.04, -0.04, {}),
+    # mouth: muzzle, philtrum, lips, corner, groove below
+    (51, 0.00, 0.07, 0.40, 0.24, 0.05, 0, {}),
+    (51, 0.00, -0.11, 0.032, 0.09, -0.015, 0, {}),
+    (50, -0.01, 0.05, 0.10, 0.045, 0.05, 0, {23: -0.02, 24: -0.03}),
+    (49, 0.02, 0.04, 0.08, 0.04, 0.04, 0, {23: -0.02, 24: -0.03}),
+    (58, -0.02, -0.07, 0.12, 0.05, 0.06, 0, {23: -0.02, 24: -0.03}),
+    (59, 0.02, -0.05, 0.08, 0.04, 0.04, 0, {23: -0.02, 24: -0.03}),
+    (48, 0.13, 0.00, 0.09, 0.16, -0.04, 0, {12: -0.03}),
+    (57, 0.00, 0.10, 0.22, 0.05, -0.03, 0, {17: -0.01}),
+    # chin
+    (8, 0.00, -0.24, 0.20, 0.13, 0.045, 0, {17: 0.025}),
+)  # fmt: skip
 
-Hill = tuple[float, float, float, float, float]  # centre x and y, width and height, rise
+FINE, FOLD = 0.02, 0.034  # widths of creases, face units
 
-
-class Relief:
-    """Height map of the face: its parts are added, then `shade` computes tones."""
-
-    def __init__(self, jaw: np.ndarray, top: float):
-        """Starts with an ellipsoid that follows the jaw [17, 2], up to y = `top`, in face units."""
-        middle = 0.3 * (jaw[0, 0] + jaw[16, 0])  # a head moves less than its edges
-        half = np.interp(GRID_Y, jaw[:8, 1], (jaw[16:8:-1, 0] - jaw[:8, 0]) / 2)
-        half = 1.05 * np.cbrt(half**3 + (0.62 * half[0]) ** 3)
-        down = np.where(
-            GRID_Y < 0.3, (GRID_Y - 0.3) / (top - 0.65), ((GRID_Y - 0.3) / (jaw[8, 1] - 0.2)) ** 2
-        )
-        ball = np.multiply.outer((half**-2).astype(np.float32), (GRID_X - np.float32(middle)) ** 2)
-        ball += (down**2).astype(np.float32)[:, None]  # 1 where the head ends
-        far = ball * np.float32(-0.45)
-        far -= np.float32(0.55)
-        ball *= far
-        ball += np.float32(1.0)
-        np.maximum(ball, np.float32(0.02), out=ball)
-        self._ball = np.sqrt(ball, out=ball)
-        self._hills: list[Hill] = []
-        self._creases = np.zeros((ROWS, COLUMNS), np.uint8)
-        self._shadows = np.zeros((ROWS, COLUMNS), np.uint8)
-
-    def add_hills(self, *hills: Hill) -> None:
-        """Adds Gaussian hills, or hollows if the rise is negative.
-
-        Widths and heights are standard deviations.
-        """
-        self._hills += hills
-
-    def add_ridge(self, path: np.ndarray, width: float, rise: float) -> None:
-        """Adds a hill along a path [n, 2]. Points must be closer than about twice its width."""
-        points = path.tolist()
-        step = math.dist(points[0], points[-1]) / (len(points) - 1)
-        height = rise * step / (2.5 * width)  # overlapping Gaussians sum to `rise`
-        self._hills += [(x, y, width, width, height) for x, y in points]
-
-    def add_creases(self, paths: np.ndarray, depths: Sequence[float], width: float = 0.02) -> None:
-        """Adds creases along lines [m, n, 2]; depth 1 is the deepest."""
-        thick = max(1, round(width * GRID_PER_UNIT))
-        for path, depth in zip(to_grid(paths), depths, strict=True):
-            value = (min(255, int(255 * depth)),)
-            cv2.polylines(self._creases, [path], False, value, thick, cv2.LINE_8, FIXED_POINT_BITS)
-
-    def add_shadow_ellipse(
-        self, centre: tuple[float, float], radii: tuple[float, float], degrees: float, depth: float
-    ) -> None:
-        """Adds a dark ellipse that is rotated by `degrees`; depth 1 is black."""
-        (x, y), (width, height) = centre, radii
-        grid_centre = (
-            round((x - GRID_BOX[0]) * _FIXED_POINT_PER_UNIT),
-            round((y - GRID_BOX[1]) * _FIXED_POINT_PER_UNIT),
-        )
-        axes = (round(width * _FIXED_POINT_PER_UNIT), round(height * _FIXED_POINT_PER_UNIT))
-        value = (min(255, int(255 * depth)),)
-        cv2.ellipse(
-            self._shadows,
-            grid_centre,
-            axes,
-            degrees,
-            0,
-            360,
-            value,
-            -1,
-            cv2.LINE_AA,
-            FIXED_POINT_BITS,
-        )
-
-    def add_shadow(self, outline: painting.Points, depth: float) -> None:
-        """Adds a dark area with outline [n, 2] and a soft edge; depth 1 is black."""
-        value = (min(255, int(255 * depth)),)
-        cv2.fillPoly(self._shadows, [to_grid(outline)], value, cv2.LINE_AA, FIXED_POINT_BITS)
-
-    def shade(self, scene: Scene, gloss: float) -> np.ndarray:
-        """Shades the relief.
-
-        **Returns:** tones, uint8 [ROWS, COLUMNS]. Black is 0, skin that faces the viewer is
-        `FRONTAL_TONE`, and a specular highlight is 255.
-        """
-        creases = cv2.blur(cv2.blur(self._creases, (3, 3)), (3, 3))
-        height = self._height_map(creases)
-        slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=GRID_PER_UNIT / 8)
-        slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=GRID_PER_UNIT / 8)
-        facing = slope_x * slope_x
-        facing += slope_y * slope_y
-        facing += np.float32(1.0)
-        np.divide(np.float32(1.0), np.sqrt(facing, out=facing), out=facing)
-        x, y, z = light_direction(scene)
-        direct = cv2.addWeighted(slope_x, -x, slope_y, -y, z)
-        direct *= facing  # cosine between the normal of the skin and the light
-        # Wrap lighting: skin is translucent, so light also reaches cosines below 0.
-        front = z * (1 - LIGHT_WRAP) + LIGHT_WRAP
-        direct_tone = FRONTAL_TONE * (1 - scene.ambient) / front
-        ambient_tone = FRONTAL_TONE * scene.ambient
-        tone = cv2.addWeighted(
-            direct,
-            direct_tone * (1 - LIGHT_WRAP),
-            facing,
-            0.35 * ambient_tone,
-            direct_tone * LIGHT_WRAP + 0.65 * ambient_tone - 5 * gloss,
-        )
-        surroundings = painting.blur_mask(
-            cv2.resize(height, None, fx=0.5, fy=0.5), 0.05 * GRID_PER_UNIT
-        )
-        surroundings = cv2.resize(surroundings, (COLUMNS, ROWS))
-        relative_height = cv2.addWeighted(
-            height, DEPTH_CONTRAST, surroundings, -DEPTH_CONTRAST, 0.0
-        )
-        tone = cv2.add(tone, relative_height, dtype=cv2.CV_8U)
-        length = math.sqrt(x * x + y * y + (z + 1) ** 2)
-        specular = cv2.addWeighted(slope_x, -x / length, slope_y, -y / length, (z + 1) / length)
-        specular *= facing
-        specular = cv2.addWeighted(specular, 1020.0, specular, 0.0, -765.0, dtype=cv2.CV_8U)
-        tone = cv2.add(tone, cv2.LUT(specular, (gloss * _SPECULAR_TONES).astype(np.uint8)))
-        darkness = cv2.addWeighted(
-            cv2.blur(self._shadows, (3, 3)), 1.0, creases, CREASE_DARKNESS, 0.0
-        )
-        return cv2.multiply(tone, cv2.bitwise_not(darkness), scale=1 / 255)
-
-    def _height_map(self, creases: np.ndarray) -> np.ndarray:
-        """Computes the heights [ROWS, COLUMNS]."""
-        hill = np.array(self._hills, np.float32)
-        across = (GRID_X - hill[:, :1]) / hill[:, 2:3]
-        down = (GRID_Y - hill[:, 1:2]) / hill[:, 3:4]
-        across, down = np.exp(np.float32(-0.5) * across**2), np.exp(np.float32(-0.5) * down**2)
-        # For larger products, the BLAS of NumPy starts threads that busy-wait for the next product
-        # and take CPU time from the other rendering processes.
-        strips = (down * hill[:, 4:]).T.reshape(NUM_STRIPS, ROWS // NUM_STRIPS, -1)
-        height = (strips @ across).reshape(ROWS, COLUMNS)
-        height += self._ball
-        return cv2.addWeighted(
-            height, 1.0, creases.astype(np.float32), -MAX_CREASE_DEPTH / 255.0, 0.0
-        )
+# Creases of the left half, through three knots of a landmark, and offsets outwards and down: knots,
+# width, depth, depth with age, depth with action units. Depth 1 is `MAX_CREASE_DEPTH`.
+_CREASES = (
+    # forehead, from the midline outwards: inner and outer part of two lines
+    (((27, 0.0, -0.49), (27, 0.17, -0.50), (27, 0.33, -0.49)), FINE, 0, 0.4, {1: 0.7}),
+    (((27, 0.0, -0.65), (27, 0.18, -0.66), (27, 0.36, -0.65)), FINE, 0, 0.4, {1: 0.7}),
+    (((27, 0.33, -0.49), (27, 0.48, -0.49), (27, 0.62, -0.47)), FINE, 0, 0.4, {2: 0.7}),
+    (((27, 0.36, -0.65), (27, 0.53, -0.65), (27, 0.70, -0.63)), FINE, 0, 0.4, {2: 0.7}),
+    # frown, root of the nose, side of the nose
+    (((21, -0.04, -0.16), (21, -0.075, -0.01), (21, -0.05, 0.16)), FOLD, 0, 0.15, {4: 0.95}),
+    (((27, 0.0, 0.05), (27, 0.05, 0.04), (27, 0.10, 0.02)), FINE, 0, 0, {9: 0.7}),
+    (((27, 0.10, 0.17), (27, 0.18, 0.19), (27, 0.23, 0.27)), FINE, 0, 0, {9: 0.8}),
+    (((27, 0.13, 0.27), (27, 0.21, 0.29), (27, 0.26, 0.37)), FINE, 0, 0, {9: 0.8}),
+    # upper lid, lower lid, furrow under the eye, crow's feet
+    (((36, -0.01, -0.06), (36, -0.20, -0.185), (39, 0.02, -0.08)), FINE, 0.6, 0, {}),
+    (((36, 0.0, 0.02), (41, -0.08, 0.015), (39, 0.0, 0.02)), FINE, 0.25, 0, {}),
+    (((39, 0.04, 0.09), (40, 0.0, 0.13), (36, 0.02, 0.10)), FOLD, 0.15, 0.25, {6: 0.5, 7: 0.4}),
+    (((36, 0.12, 0.01), (36, 0.20, -0.04), (36, 0.29, -0.09)), FINE, 0, 0.4, {6: 0.7}),
+    (((36, 0.12, 0.02), (36, 0.24, 0.01), (36, 0.36, 0.01)), FINE, 0, 0.4, {6: 0.7}),
+    (((36, 0.12, 0.03), (36, 0.22, 0.08), (36, 0.31, 0.13)), FINE, 0, 0.4, {6: 0.7}),
+    # wing of the nose, nasolabial fold, dimple, fold below the corner of the mouth
+    (((31, -0.055, -0.155), (31, 0.04, -0.07), (31, 0.025, 0.025)), FINE, 0.4, 0, {9: 0.2}),
+    (((31, 0.06, -0.10), (48, -0.02, -0.22), (48, 0.13, 0.06)), FOLD, 0.08, 0.25,
+     {9: 0.45, 10: 0.6, 12: 0.7, 14: 0.5}),
+    (((48, 0.11, -0.10), (48, 0.17, 0.0), (48, 0.10, 0.12)), FOLD, 0, 0, {14: 0.9, 20: 0.35}),
+    (((48, 0.05, 0.04), (48, 0.11, 0.16), (48, 0.11, 0.30)), FOLD, 0, 0.15, {15: 0.75}),
+    # seam of the lips, chin
+    (((60, 0.0, 0.0), (61, 0.0, 0.0), (62, 0.0, 0.0)), FINE, 0.35, 0, {}),
+    (((60, 0.0, 0.0), (67, 0.0, 0.0), (66, 0.0, 0.0)), FINE, 0.35, 0, {}),
+    (((57, 0.24, 0.16), (57, 0.13, 0.11), (57, 0.0, 0.09)), FOLD, 0, 0, {17: 0.6}),
+    (((57, 0.16, 0.25), (57, 0.13, 0.235), (57, 0.10, 0.25)), FINE, 0, 0, {17: 0.6}),
+    (((57, 0.09, 0.32), (57, 0.06, 0.305), (57, 0.03, 0.32)), FINE, 0, 0, {17: 0.6}),
+)  # fmt: skip
 
 
-def light_direction(scene: Scene) -> tuple[float, float, float]:
+def _attach(knots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Converts knots [..., 3] of the left half to landmarks and offsets of both [2, ...]."""
+    points = knots[..., 0].astype(int)
+    offsets = knots[..., 1:] * (-1.0, 1.0)
+    return np.stack([points, rig.MIRROR[points]]), np.stack([offsets, offsets * (-1.0, 1.0)])
+
+
+def _weights(rows: list[tuple[float, float, dict[int, float]]]) -> np.ndarray:
+    """Weights [20, n] of 1, age and the action units."""
+    return np.array(
+        [[base, age, *(units.get(u, 0.0) for u in UNITS)] for base, age, units in rows]
+    ).T
+
+
+_HILL_POINTS, _HILL_OFFSETS = _attach(np.array([row[:3] for row in _HILLS]))
+_HILL_SIZES = np.tile([row[3:5] for row in _HILLS], (2, 1)).astype(np.float32)
+_HILL_WEIGHTS = _weights([row[5:] for row in _HILLS])
+_CREASE_POINTS, _CREASE_OFFSETS = _attach(np.array([row[0] for row in _CREASES]))
+_CREASE_WIDTHS = np.tile([row[1] for row in _CREASES], 2)
+_CREASE_WEIGHTS = _weights([row[2:] for row in _CREASES])
+
+
+def grid_canvas(image: np.ndarray) -> Canvas:
+    """Returns a canvas of a map [ROWS, COLUMNS, ...] over the head."""
+    return Canvas(image, GRID_STEPS * np.eye(2), np.array((-LEFT, -TOP)) * GRID_STEPS)
+
+
+def light_direction(face: Face) -> tuple[float, float, float]:
     """Unit vector towards the light in face coordinates: right, down, to the viewer."""
-    right, down, front = scene.light
-    length = math.sqrt(right * right + down * down + front * front)
-    cos, sin = math.cos(scene.rotation), math.sin(scene.rotation)
-    return (
-        (right * cos + down * sin) / length,
-        (down * cos - right * sin) / length,
-        front / length,
+    right, down = face.parameters.light
+    length = math.sqrt(right * right + down * down + 1.0)
+    cos, sin = math.cos(face.parameters.roll), math.sin(face.parameters.roll)
+    return (right * cos + down * sin) / length, (down * cos - right * sin) / length, 1.0 / length
+
+
+def shade_skin(face: Face, shadows: np.ndarray) -> np.ndarray:
+    """Computes the tones of the skin, uint8 [ROWS, COLUMNS], darker in `shadows` [m, n, 2].
+
+    Black is 0, skin that faces the viewer is `FRONTAL_TONE`.
+    """
+    features = np.column_stack([np.ones(2), np.full(2, face.parameters.age), face.sides])
+    creases = _draw_creases(face, features)
+    height = _head_shape(face.points[:17])
+    height += _sum_hills(face.points, features)
+    cv2.addWeighted(height, 1.0, creases.astype(np.float32), -MAX_CREASE_DEPTH / 255, 0, dst=height)
+    slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=GRID_STEPS / 8)
+    slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=GRID_STEPS / 8)
+    facing = 1 / np.sqrt(slope_x * slope_x + slope_y * slope_y + np.float32(1.0))
+    x, y, z = light_direction(face)
+    direct = cv2.addWeighted(slope_x, -x, slope_y, -y, z)
+    direct *= facing  # cosine between the normal of the skin and the light
+    direct_tone = FRONTAL_TONE * (1 - AMBIENT) / (z * (1 - LIGHT_WRAP) + LIGHT_WRAP)
+    ambient_tone = FRONTAL_TONE * AMBIENT
+    tone = cv2.addWeighted(
+        direct,
+        direct_tone * (1 - LIGHT_WRAP),
+        facing,
+        0.35 * ambient_tone,
+        direct_tone * LIGHT_WRAP + 0.65 * ambient_tone,
     )
+    small = cv2.resize(height, None, fx=0.5, fy=0.5)
+    surroundings = cv2.resize(blur(small, 0.05 * GRID_STEPS), (COLUMNS, ROWS))
+    relative_height = cv2.addWeighted(height, DEPTH_CONTRAST, surroundings, -DEPTH_CONTRAST, 0)
+    tone = cv2.add(tone, relative_height, dtype=cv2.CV_8U)
+    dark = grid_canvas(np.zeros((ROWS, COLUMNS), np.uint8))
+    dark.draw(shadows, (70,))
+    darkness = cv2.addWeighted(cv2.blur(dark.image, (3, 3)), 1.0, creases, CREASE_DARKNESS, 0.0)
+    return cv2.multiply(tone, cv2.bitwise_not(darkness), scale=1 / 255)
 
 
-def to_grid(points: painting.Points) -> np.ndarray:
-    """Converts face coordinates [..., 2] to fixed-point grid coordinates for OpenCV."""
-    points = np.asarray(points, float) - (GRID_BOX[0], GRID_BOX[1])
-    return np.rint(points * _FIXED_POINT_PER_UNIT).astype(np.int32)
+def _head_shape(jaw: np.ndarray) -> np.ndarray:
+    """Heights float32 [ROWS, COLUMNS] of an ellipsoid that follows the jaw [17, 2]."""
+    middle = np.float32(0.3 * (jaw[0, 0] + jaw[16, 0]))  # a head moves less than its edges
+    half = np.interp(GRID_Y, jaw[:8, 1], (jaw[16:8:-1, 0] - jaw[:8, 0]) / 2)
+    half = 1.05 * np.cbrt(half**3 + (0.62 * half[0]) ** 3)
+    above, below = (GRID_Y - 0.3) / (SKULL_TOP - 0.65), (GRID_Y - 0.3) / (jaw[8, 1] - 0.2)
+    down = np.where(GRID_Y < 0.3, above**2, below**4).astype(np.float32)
+    ball = np.multiply.outer((half**-2).astype(np.float32), (GRID_X - middle) ** 2)
+    ball += down[:, None]  # 1 where the head ends
+    return np.sqrt(np.maximum(1 - ball * (np.float32(0.55) + np.float32(0.45) * ball), 0.02))
+
+
+def _sum_hills(points: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Heights float32 [ROWS, COLUMNS] of all hills; `features` [2, 20] are 1, age and units."""
+    centres = (points[_HILL_POINTS] + _HILL_OFFSETS).reshape(-1, 2).astype(np.float32)
+    across = (GRID_X - centres[:, :1]) / _HILL_SIZES[:, :1]
+    down = (GRID_Y - centres[:, 1:]) / _HILL_SIZES[:, 1:]
+    across, down = np.exp(np.float32(-0.5) * across**2), np.exp(np.float32(-0.5) * down**2)
+    down *= (features @ _HILL_WEIGHTS).reshape(-1, 1).astype(np.float32)
+    # For larger products, the BLAS of NumPy starts threads that busy-wait for the next product
+    # and take CPU time from the other rendering processes.
+    strips = down.T.reshape(NUM_STRIPS, ROWS // NUM_STRIPS, -1)
+    return (strips @ across).reshape(ROWS, COLUMNS)
+
+
+def _draw_creases(face: Face, features: np.ndarray) -> np.ndarray:
+    """Depths uint8 [ROWS, COLUMNS] of the creases, 255 is `MAX_CREASE_DEPTH`."""
+    depths = (features @ _CREASE_WEIGHTS).reshape(-1)
+    lines = curve(face.points[_CREASE_POINTS] + _CREASE_OFFSETS, samples=8).reshape(-1, 8, 2)
+    canvas = grid_canvas(np.zeros((ROWS, COLUMNS), np.uint8))
+    for width in (FINE, FOLD):
+        visible = (depths > MIN_CREASE_DEPTH) & (_CREASE_WIDTHS == width)
+        canvas.draw(lines[visible], 255 * depths[visible, None], width)
+    return cv2.blur(cv2.blur(canvas.image, (3, 3)), (3, 3))

@@ -6,44 +6,41 @@ import cv2
 import numpy as np
 
 from affect_jax.facs import rig
-from affect_jax.facs.render import (
-    accessories,
-    eyes,
-    hair,
-    mouth,
-    nose,
-    painting,
-    scenery,
-    skin,
-    wrinkles,
+from affect_jax.facs.render import features, hair, skin
+from affect_jax.facs.render.painting import Canvas, Face, curve, ellipses, mix
+from affect_jax.facs.render.parameters import FaceParameters
+
+SIZE = 256  # side of the image in which faces are drawn, pixels
+SKIN_COLOURS = np.array(
+    [(238.0, 206, 184), (228, 184, 146), (196, 145, 104), (150, 102, 68), (98, 63, 44)]
 )
-from affect_jax.facs.render.person_and_scene import Person, Scene, SideIntensities
+HAIR_COLOURS = np.array([(28.0, 24, 24), (74, 50, 34), (150, 84, 46), (206, 168, 106)])
+GREY_HAIR = (176, 174, 172)
+CLOTH_COLOURS = np.array(
+    [(52.0, 66, 92), (120, 48, 52), (60, 92, 78), (196, 186, 170), (44, 44, 48), (146, 112, 150)]
+)
 
-SIZE = painting.CANVAS_SIZE
 
-
-def pose_points(
-    intensities: np.ndarray, person: Person, scene: Scene
-) -> tuple[np.ndarray, np.ndarray]:
+def pose_points(sides: np.ndarray, parameters: FaceParameters) -> tuple[np.ndarray, np.ndarray]:
     """Computes the 68 points [68, 2] of a face, with and without the action units.
 
-    Both are in face coordinates and include the yaw of the scene.
+    Both are in face coordinates and include the yaw.
 
     **Arguments:**
 
-    - `intensities`: [2, 18] for the left and right side of the image, in [0, 1].
+    - `sides`: intensities [2, 18] of the left and right side of the image, in [0, 1].
     """
-    points_and_rest = np.concatenate(rig.deform_sides(intensities[None], person.identity[None]))
-    rest = points_and_rest[1]
-    left_eye, right_eye = rest[36:42, 0].tolist(), rest[42:48, 0].tolist()
-    points_and_rest -= ((sum(left_eye) + sum(right_eye)) / 12, sum(rest[36:48, 1].tolist()) / 12)
-    points_and_rest /= (sum(right_eye) - sum(left_eye)) / 6
-    points, rest = rig.rotate_head(points_and_rest, scene.yaw, 0.0)
+    points, rest = rig.deform_sides(sides[None], parameters.identity[None])
+    left_eye, right_eye = rest[0, 36:42].mean(axis=0), rest[0, 42:48].mean(axis=0)
+    both = (np.concatenate([points, rest]) - (left_eye + right_eye) / 2) / (
+        right_eye[0] - left_eye[0]
+    )
+    points, rest = rig.rotate_head(both, parameters.yaw, 0.0)
     return points, rest
 
 
 def render_face(
-    intensities: np.ndarray, person: Person, scene: Scene, size: int = SIZE
+    intensities: np.ndarray, parameters: FaceParameters, size: int = SIZE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Renders an image of a face.
 
@@ -55,11 +52,20 @@ def render_face(
     **Returns:** the image, RGB uint8 [size, size, 3], and its landmarks [68, 2] in pixels.
     """
     sides = intensities if intensities.ndim == 2 else np.stack([intensities, intensities])
-    points, rest_points = pose_points(sides, person, scene)
-    image = scenery.draw_background(scene.background)
-    canvas = painting.Canvas(image, points, rest_points, scene.scale, scene.rotation, scene.centre)
-    landmarks = canvas.to_pixels(points)
-    image = paint_layers(canvas, sides, person, scene)
+    points, rest = pose_points(sides, parameters)
+    cos, sin = np.cos(parameters.roll), np.sin(parameters.roll)
+    axes = parameters.size * np.array([[cos, sin], [-sin, cos]])
+    colours = np.random.default_rng(parameters.surroundings)
+    canvas = Canvas(_draw_background(colours), axes, np.array(parameters.centre))
+    grey = max(0.0, 2 * parameters.age - 1)
+    hair_colour = mix(_interpolate(HAIR_COLOURS, parameters.hair_colour), GREY_HAIR, grey)
+    skin_colour = _interpolate(SKIN_COLOURS, parameters.skin_tone)
+    face = Face(canvas, points, rest, sides, parameters, skin_colour, hair_colour)
+    _paint_layers(face, *CLOTH_COLOURS[colours.permutation(len(CLOTH_COLOURS))[:2]])
+    image = cv2.convertScaleAbs(canvas.image, alpha=parameters.brightness)
+    if parameters.blur > 0:
+        image = cv2.GaussianBlur(image, (0, 0), parameters.blur)
+    landmarks = points @ axes + parameters.centre
     if size != SIZE:
         interpolation = cv2.INTER_AREA if size < SIZE else cv2.INTER_CUBIC
         image = cv2.resize(image, (size, size), interpolation=interpolation)
@@ -67,37 +73,64 @@ def render_face(
     return image, landmarks
 
 
-def paint_layers(
-    canvas: painting.Canvas, intensities: np.ndarray, person: Person, scene: Scene
-) -> np.ndarray:
-    """Paints all parts from back to front on a canvas that contains the background.
+def _interpolate(colours: np.ndarray, position: float) -> np.ndarray:
+    """Interpolates in a list of colours [n, 3]; `position` is 0 for the first, 1 for the last."""
+    index, share = divmod(position * (len(colours) - 1), 1)
+    return mix(colours[int(index)], colours[min(int(index) + 1, len(colours) - 1)], share)
 
-    **Arguments:**
 
-    - `intensities`: [2, 18].
+def _draw_background(rng: np.random.Generator) -> np.ndarray:
+    """A gradient between four random greyish colours, uint8 [256, 256, 3]."""
+    level, cast = rng.uniform(60, 225), rng.normal(0.0, 10.0, (2, 2, 3))
+    corners = level + rng.normal(0.0, 18.0, (2, 2, 1)) + cast
+    corners = corners.clip(0, 255).astype(np.uint8)
+    return cv2.resize(corners, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
 
-    **Returns:** the image [256, 256, 3].
-    """
-    units = [SideIntensities(*side) for side in intensities.tolist()]
-    outline = skin.trace_head(canvas, person)
-    light = min(max(scene.light[0], -1.0), 1.0)
-    lips, lids = mouth.trace_lips(canvas), eyes.trace_lids(canvas)
-    relief = skin.sculpt_head(canvas, units, person)
-    nose.sculpt_nose(relief, canvas, units, person)
-    eyes.sculpt_eyes(relief, canvas, lids, units, person)
-    mouth.sculpt_mouth(relief, lips, units)
-    wrinkles.sculpt_wrinkles(relief, canvas, units, person)
-    head = hair.measure_head(canvas, person)
-    edge = hair.trace_hairline(head, person)
-    hair.shade_forehead(relief, edge, person)
-    hair.draw_back(canvas, head, person, light)
-    skin.draw_skin(canvas, relief, outline, lips, person, scene)
-    scenery.draw_clothes(canvas, person)
-    mouth.draw_mouth(canvas, lips, units, person.lips)
-    eyes.draw_eyes(canvas, lids, person, scene)
-    eyes.draw_brows(canvas, person)
-    accessories.draw_glasses(canvas, person)
-    hair.draw_front(canvas, head, edge, person, light)
-    accessories.draw_headwear(canvas, head, outline, person)
-    scenery.draw_occlusion(canvas, person, scene)
-    return scenery.apply_camera(canvas.image, scene)
+
+def _paint_layers(face: Face, clothes: np.ndarray, cloth: np.ndarray) -> None:
+    """Paints all parts from back to front; `cloth` is the colour of what occludes the face."""
+    red_lips = mix((176, 96, 86), (186, 52, 62), face.parameters.makeup)
+    lip = mix(face.skin, red_lips, 0.55)
+    outline = skin.trace_head(face)
+    hair.draw_back_hair(face)
+    skin.draw_neck_and_ears(face)
+    skin.draw_clothes(face, clothes)
+    skin.draw_skin(face, outline, lip, hair.trace_shadows(face))
+    features.draw_mouth(face, lip)
+    features.draw_eyes(face)
+    features.draw_brows(face)
+    features.draw_glasses(face)
+    hair.draw_front_hair(face)
+    _draw_occlusion(face, cloth)
+
+
+def _draw_occlusion(face: Face, cloth: np.ndarray) -> None:
+    """Draws something in front of a part of the face; most of the face stays visible."""
+    kind, side = face.parameters.occlusion, 1 if face.parameters.surroundings % 2 else -1
+    if kind == "hand":
+        _draw_hand(face, face.points[8 + 3 * side] + (0.05 * side, 0.1), side)
+    elif kind == "mask":  # pulled down below the lower lip
+        top = face.points[57] + (0.0, 0.08)
+        left, right = face.points[3], face.points[13]
+        sag = (0.0, 0.12)
+        edge = curve([left, (left + top) / 2 + sag, top, (right + top) / 2 + sag, right])
+        jaw = curve(face.points[3:14] + (0.0, 0.04))
+        face.canvas.draw([np.concatenate([edge, jaw[::-1]])], cloth)
+        folds = np.stack([0.65 * edge + 0.35 * jaw, 0.35 * edge + 0.65 * jaw])
+        face.canvas.draw(folds, 0.88 * cloth, width=0.02)
+    elif kind == "object":
+        spot = ellipses((0.95 * side, 0.9), (0.4, 0.5), 0.5 * side)
+        face.canvas.paint(spot, cloth, 1.0, soft=0.03)
+
+
+def _draw_hand(face: Face, at: np.ndarray, side: int) -> None:
+    """Draws a hand that holds the chin: four overlapping fingers from the side."""
+    tone, dark, nail = 0.92 * face.skin, 0.45 * face.skin, mix(face.skin, (255, 222, 212), 0.3)
+    face.canvas.draw(ellipses(at + (side * 0.62, 0.42), (0.42, 0.62), -0.3 * side), tone)
+    for finger in (3, 2, 1, 0):
+        root = at + (side * 0.45, 0.05 + 0.2 * finger)
+        tip = at + (-side * (0.32 - 0.06 * abs(finger - 1.2)), -0.16 + 0.19 * finger)
+        path = curve([root, (root + tip) / 2 - (0.0, 0.05), tip], samples=8)
+        face.canvas.paint([path + (0.0, 0.05)], dark, 0.55, soft=0.02, width=0.2)
+        face.canvas.draw([path], tone, width=0.19)
+        face.canvas.draw(ellipses(tip, (0.055, 0.045)), nail)

@@ -1,0 +1,142 @@
+"""Drawing with matplotlib: one style, panels, matrices of cells, and sheets of faces.
+
+Reports and training share it. The import takes a second, so training imports this module only where
+it draws. Lengths are CSS pixels; images have two pixels per CSS pixel. Colours are from the
+colour-blind-safe palette of Okabe and Ito; marker shape or position always encodes the same
+information as colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+TEXT, MUTED, GRID = "#1c2128", "#5b6572", "#d4dae1"
+BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#c84e00", "#007a5a", "#a3548a"
+SERIES_STYLES = ((BLUE, "o"), (ORANGE, "D"), (GREEN, "s"), (PURPLE, "^"))
+"""Colour and marker of each series of a figure."""
+
+COLORMAP = LinearSegmentedColormap.from_list("shades", ["#f3f6f9", "#8dbbdb", BLUE, "#012f4f"])
+"""One hue from light to dark: larger values are darker, also in greyscale print."""
+
+WHITE_TEXT = 0.62  # on darker shades, white text has more contrast than black text
+PIXELS_PER_INCH = 72  # so that a point is a CSS pixel
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.labelcolor": TEXT,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "font.family": "DejaVu Sans",
+    "font.size": 11.5,
+    "grid.color": GRID,
+    "legend.frameon": False,
+    "text.color": TEXT,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": TEXT,
+    "xtick.major.size": 0,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": TEXT,
+    "ytick.major.size": 0,
+}
+FACES_PER_ROW = 6  # of a sheet of faces
+FACE_SIDE, LINE_HEIGHT, GAP = 180, 14, 6  # its pixels
+
+
+def style() -> AbstractContextManager[None]:
+    """Context in which figures are created, drawn and rendered."""
+    return matplotlib.rc_context(STYLE)
+
+
+def create_panel(width: int, height: int, **options: Any) -> Axes:
+    """Creates a figure with one pair of axes.
+
+    **Arguments:**
+
+    - `width`, `height`: size in CSS pixels.
+    - `options`: properties of the axes, such as `title`, `xlabel` and `xlim`.
+    """
+    size = (width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
+    figure = Figure(size, dpi=2 * PIXELS_PER_INCH, layout="constrained")
+    return figure.add_subplot(**options)
+
+
+def render(panel: Axes) -> np.ndarray:
+    """Renders the figure of a panel on white: uint8 [H, W, 3], two pixels per CSS pixel."""
+    figure = panel.get_figure(root=True)
+    assert figure is not None
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def draw_cells(
+    panel: Axes,
+    fractions: np.ndarray,
+    texts: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+) -> None:
+    """Draws a matrix of shaded cells with a text in each.
+
+    **Arguments:**
+
+    - `fractions`: float [R, C] in [0, 1], the shade; NaN is not shaded.
+    - `texts`: str [R, C].
+    - `rows`, `columns`: names of the rows and columns.
+    """
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
+    panel.pcolormesh(fractions, cmap=COLORMAP, vmin=0, vmax=1, edgecolors="#ffffff", linewidth=0.8)
+    panel.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=45, ha="right")
+    panel.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    panel.tick_params(pad=1)
+    panel.invert_yaxis()
+    for (row, column), text in np.ndenumerate(texts):
+        colour = "#ffffff" if fractions[row, column] > WHITE_TEXT else "#000000"
+        position = (column + 0.5, row + 0.5)
+        panel.text(*position, text, ha="center", va="center", fontsize=9, color=colour)
+
+
+def draw_faces(
+    images: Sequence[np.ndarray],
+    captions: Sequence[str],
+    landmarks: Sequence[np.ndarray] | None = None,
+) -> np.ndarray:
+    """Arranges faces in a grid, each with its caption below.
+
+    **Arguments:**
+
+    - `images`: uint8 [S, S, 3] each.
+    - `captions`: the texts, of one line or several.
+    - `landmarks`: float [68, 2] each, pixels of the image; zeros if they are unknown.
+
+    **Returns:** uint8 [H, W, 3].
+    """
+    num_lines = max(len(caption.splitlines()) for caption in captions)
+    width, height = FACE_SIDE + GAP, FACE_SIDE + (num_lines + 1) * LINE_HEIGHT
+    num_rows = -(-len(images) // FACES_PER_ROW)
+    sheet = Image.new("RGB", (FACES_PER_ROW * width, num_rows * height), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left, top = i % FACES_PER_ROW * width, i // FACES_PER_ROW * height
+        face = Image.fromarray(image).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BILINEAR)
+        if landmarks is not None and landmarks[i].any():
+            points = (landmarks[i] + 0.5) * FACE_SIDE / len(image)
+            for x, y in points.tolist():
+                ImageDraw.Draw(face).circle((x, y), 1.5, fill="#7fffd4")
+        sheet.paste(face, (left, top))
+        pen.multiline_text((left, top + FACE_SIDE + 2), caption, TEXT, font, spacing=2)
+    return np.asarray(sheet)

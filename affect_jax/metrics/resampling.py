@@ -1,0 +1,190 @@
+"""Samples of the test faces: draws with equally frequent classes, and bootstrap samples.
+
+*Skew-normalised* scores are those of a model if all classes were equally frequent (Mollahosseini et
+al. 2017, section 4.1.3; Jeni et al. 2013). Each draw subsamples every class without replacement to
+the size of the rarest class. Scores are averaged over many draws.
+
+*Confidence intervals* of scores, and of score differences between two models, are percentiles of
+the bootstrap (Efron and Tibshirani 1993, chapter 13). The faces of the test set are resampled with
+replacement many times, and every score is computed on each sample. Faces are assumed to be
+independent. The trained model is fixed, so intervals do not include the variance of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from affect_jax.metrics.base import Scorer
+
+CONFIDENCE_LEVEL = 0.95
+REPLICATES = 1000
+
+# Weights per chunk; they fit into a core's cache. Chunks 4 times as large take 3 times as long.
+CHUNK_SIZE = 1 << 16
+
+SCORE_RANGES = {
+    "kappa": (-1.0, 1.0),
+    "alpha": (-1.0, 1.0),
+    "corr": (-1.0, 1.0),
+    "ccc": (-1.0, 1.0),
+    "rmse": (0.0, np.inf),
+    "mae": (0.0, np.inf),
+    "multitask": (-np.inf, np.inf),
+}
+"""Range of the scores whose name has this part; all other scores are in [0, 1]."""
+
+_RANDOM_STREAM = 1  # separates the bootstrap's random numbers from those of the draws
+
+
+def subsample_classes(labels: np.ndarray, draws: range, seed: int) -> np.ndarray:
+    """Draws subsets of faces in which all classes are equally frequent.
+
+    **Arguments:**
+
+    - `labels`: int [N], the classes.
+    - `draws`: the numbers of the draws; a draw depends only on `labels`, its number and the seed.
+    - `seed`: random seed.
+
+    **Returns:**
+
+    Weights, int32 [len(draws), N]: 1 if a face is in a draw, else 0. The number of faces per class
+    is that of the rarest class that has any face.
+    """
+    counts = np.bincount(labels)
+    classes = [np.flatnonzero(labels == label) for label in np.flatnonzero(counts)]
+    rarest = min(map(len, classes))
+    weights = np.zeros((len(draws), len(labels)), np.int32)
+    for row, number in enumerate(draws):
+        random = np.random.default_rng([seed, number])
+        for faces in classes:
+            weights[row, random.choice(faces, rarest, replace=False, shuffle=False)] = 1
+    return weights
+
+
+def balance_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Scales weights so that all classes have the same total weight.
+
+    The result is the expected weight of a face over draws of `subsample_classes`. A score with
+    these weights therefore equals the mean over many draws, apart from the score's nonlinearity.
+    Intervals of skew-normalised scores use it, because 200 draws of each bootstrap sample would
+    take 200 times as long.
+
+    **Arguments:**
+
+    - `labels`: int [N].
+    - `weights`: [K, N].
+
+    **Returns:**
+
+    Weights, float64 [K, N]. The total weight of every class is that of the rarest class before. A
+    class with zero weight keeps zero weight.
+    """
+    totals = np.stack([np.bincount(labels, row) for row in weights])  # [K, classes]
+    rarest = np.min(totals, axis=1, keepdims=True, where=totals > 0, initial=np.inf)
+    factors = np.where(totals > 0, rarest, 0.0) / np.where(totals > 0, totals, 1.0)
+    return weights * np.take(factors, labels, axis=1)
+
+
+def draw_bootstrap_weights(num_faces: int, replicates: range, seed: int) -> np.ndarray:
+    """Returns how often each face is in each bootstrap sample: int32 [len(replicates), N].
+
+    A sample depends only on `num_faces`, `seed` and its own number. Two models scored on the same
+    faces are therefore scored on the same samples, for any chunk size.
+    """
+    weights = np.empty((len(replicates), num_faces), np.int32)
+    for row, number in enumerate(replicates):
+        random = np.random.default_rng([seed, number, _RANDOM_STREAM])
+        faces = random.integers(0, num_faces, num_faces)
+        weights[row] = np.bincount(faces, minlength=num_faces)
+    return weights
+
+
+def bootstrap_scores(
+    scorer: Scorer, num_faces: int, *, replicates: int = REPLICATES, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Computes every score on every bootstrap sample: float64 [replicates] by name."""
+    return score_samples(
+        scorer,
+        lambda numbers: draw_bootstrap_weights(num_faces, numbers, seed),
+        replicates,
+        num_faces,
+    )
+
+
+def score_samples(
+    scorer: Scorer, draw: Callable[[range], np.ndarray], count: int, num_faces: int
+) -> dict[str, np.ndarray]:
+    """Computes every score on every sample: float64 [count] by name.
+
+    Samples are drawn and scored in chunks, so that memory use does not grow with their number.
+
+    **Arguments:**
+
+    - `scorer`: scorer of N faces.
+    - `draw`: a function from the numbers of samples to their weights [K, N].
+    - `count`: number of samples.
+    - `num_faces`: N.
+    """
+    size = max(1, CHUNK_SIZE // num_faces)
+    parts = [
+        scorer(draw(range(start, min(start + size, count)))) for start in range(0, count, size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def compute_interval(
+    value: float, sample: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float] | None:
+    """Computes the percentile interval of one score, shifted so that the sample mean is the score.
+
+    Resampling repeats faces, which biases some scores (calibration error and average precision
+    rise). Skew-normalised scores of samples are computed by weights, not by draws. The shift
+    removes both biases. For a mean over faces, such as accuracy, it removes only sampling noise.
+
+    **Arguments:**
+
+    - `value`: the score.
+    - `sample`: float [R], the score of every bootstrap sample, NaN if undefined.
+    - `bounds`: the score's range.
+
+    **Returns:** (low, high); None if `value` is NaN or the score is undefined in more than half of
+    the samples (usually because a class has only one or two faces).
+    """
+    defined = sample[~np.isnan(sample)]
+    if np.isnan(value) or 2 * len(defined) < len(sample):
+        return None
+    tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
+    ends = np.percentile(defined, [tail, 100 - tail]) + (value - defined.mean())
+    low, high = np.clip(ends, *bounds)
+    return float(low), float(high)
+
+
+def compute_intervals(
+    values: Mapping[str, float], sampled: Mapping[str, np.ndarray], *, differences: bool = False
+) -> dict[str, tuple[float, float]]:
+    """Computes the intervals of all scores that have samples, by name.
+
+    Scores for which `compute_interval` returns None are left out.
+
+    **Arguments:**
+
+    - `values`: the scores.
+    - `sampled`: float [R] by name, each score of every bootstrap sample.
+    - `differences`: whether the values are differences of scores, which have no range.
+    """
+    unbounded = (-np.inf, np.inf)
+    intervals = {
+        name: compute_interval(value, sampled[name], unbounded if differences else _range_of(name))
+        for name, value in values.items()
+        if name in sampled
+    }
+    return {name: ends for name, ends in intervals.items() if ends is not None}
+
+
+def _range_of(name: str) -> tuple[float, float]:
+    for part in name.split("."):
+        if part in SCORE_RANGES:
+            return SCORE_RANGES[part]
+    return 0.0, 1.0

@@ -1,1 +1,0 @@
-"""Figures by model: functions from a run to `FigureSpec`s, empty if the run lacks the model."""

@@ -1,0 +1,84 @@
+"""Drawing: contrast, sizes, reproducibility, and sheets of faces."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.colors import to_rgb
+
+from affect_jax.core import plotting
+
+
+def luminance(colour) -> float:
+    """Relative luminance, WCAG 2.1."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(first, second) -> float:
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_lines_and_text_have_contrast():
+    """At least 4.5 for text and 3 for graphics (WCAG 2.1, level AA)."""
+    assert all(contrast(colour, "white") >= 4.5 for colour in (plotting.TEXT, plotting.MUTED))
+    assert all(contrast(colour, "white") >= 3 for colour, _ in plotting.SERIES_STYLES)
+    assert len({marker for _, marker in plotting.SERIES_STYLES}) == len(plotting.SERIES_STYLES)
+
+
+def test_cells_get_darker_and_their_text_is_readable():
+    """Larger values stay darker in greyscale and for colour-blind readers."""
+    fractions = np.linspace(0, 1, 21)[None]
+    panel = plotting.create_panel(400, 60)
+    plotting.draw_cells(panel, fractions, np.full((1, 21), "1"), ["row"], [""] * 21)
+    shades = [plotting.COLORMAP(fraction) for fraction in fractions[0]]
+    assert (np.diff([luminance(shade) for shade in shades]) < 0).all()
+    for text, shade in zip(panel.texts, shades, strict=True):
+        assert contrast(text.get_color(), shade) >= 4.5
+
+
+def test_cells_without_a_value_are_blank():
+    def render(values: list[float]) -> np.ndarray:
+        panel = plotting.create_panel(60, 60)
+        plotting.draw_cells(panel, np.array([values]), np.array([["", ""]]), [""], ["", ""])
+        return plotting.render(panel)
+
+    assert (render([np.nan, np.nan]) == 255).mean() > 0.9 > (render([1, 1]) == 255).mean()
+
+
+def test_rendering_is_reproducible_with_two_pixels_per_css_pixel():
+    def render() -> np.ndarray:
+        with plotting.style():
+            panel = plotting.create_panel(100, 60, title="a < b")
+            panel.plot((0, 1), (1, 0), color=plotting.BLUE)
+            return plotting.render(panel)
+
+    first = render()
+    assert first.shape == (120, 200, 3) and first.dtype == np.uint8 and first.std() > 5
+    np.testing.assert_array_equal(render(), first)
+
+
+def test_faces_are_in_a_grid_with_captions_below():
+    images = [np.full((8, 8, 3), 30 * i, np.uint8) for i in range(1, 8)]
+    sheet = plotting.draw_faces(images, ["one", "two\nlines", *[""] * 4, "seven"])
+    columns = plotting.FACES_PER_ROW
+    side, step = plotting.FACE_SIDE, plotting.FACE_SIDE + plotting.GAP
+    height = side + 3 * plotting.LINE_HEIGHT
+    assert sheet.shape == (2 * height, columns * step, 3)
+    for i, image in enumerate(images):
+        top, left = i // columns * height, i % columns * step
+        assert (sheet[top : top + side, left : left + side] == image[0, 0]).all()
+        caption = sheet[top + side : top + height, left : left + side]
+        assert (caption.min() < 100) == (i in (0, 1, 6))
+
+
+def test_landmarks_are_drawn_on_faces_that_have_them():
+    images = [np.full((32, 32, 3), 128, np.uint8)] * 2
+    points = np.zeros((2, 68, 2))
+    points[1] = (8, 24)
+    changed = np.argwhere(
+        plotting.draw_faces(images, ["", ""], points) != plotting.draw_faces(images, ["", ""])
+    )
+    scale = plotting.FACE_SIDE / 32
+    centre = 8.5 * scale + plotting.FACE_SIDE + plotting.GAP, 24.5 * scale
+    np.testing.assert_allclose(changed[:, 1::-1].mean(axis=0), centre, atol=1)
