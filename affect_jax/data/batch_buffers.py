@@ -22,7 +22,7 @@ import numpy as np
 ALIGNMENT_BYTES = 64
 """Alignment of batches, which JAX needs to use an array on a CPU without copying it."""
 
-_FREE, _FILLED, _TAKEN, _CLOSED = range(4)  # states of a slot
+_FREE, _FILLED, _TAKEN, _CLOSED = range(4)  # status of a slot
 
 
 class BufferPool:
@@ -70,7 +70,7 @@ class SharedBatchPool:
         self._stride = -(-math.prod(shape) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         self._count = workers * self._slots
         self._memory: Any = _SharedMemory(create=True, size=self._count * (self._stride + 1))
-        self._states[:] = _FREE
+        self._status[:] = _FREE
 
     def acquire_slot(self, worker: int) -> tuple[int, np.ndarray]:
         """Waits for a free slot of a worker; returns its number and a uint8 array (worker side).
@@ -80,12 +80,12 @@ class SharedBatchPool:
         first = worker * self._slots
         while True:
             with _acquire_lock:
-                states = self._states[first : first + self._slots]
-                if _CLOSED in states:
+                status = self._status[first : first + self._slots]
+                if _CLOSED in status:
                     raise RuntimeError("the loader was closed")
-                free = np.flatnonzero(states == _FREE)
+                free = np.flatnonzero(status == _FREE)
                 if len(free):
-                    states[free[0]] = _FILLED
+                    status[free[0]] = _FILLED
                     slot = first + int(free[0])
                     return slot, self._view(slot, lambda: None)
             time.sleep(0.001)
@@ -93,8 +93,8 @@ class SharedBatchPool:
     def take_batch(self, slot: int) -> np.ndarray:
         """Returns a filled batch, which stays valid as long as it is referenced (consumer side)."""
         first = slot // self._slots * self._slots
-        if (self._states[first : first + self._slots] == _TAKEN).sum() < self._spare:
-            self._states[slot] = _TAKEN
+        if (self._status[first : first + self._slots] == _TAKEN).sum() < self._spare:
+            self._status[slot] = _TAKEN
             return self._view(slot, lambda: self._release(slot))
         copy = self._view(slot, lambda: None).copy()
         self._release(slot)
@@ -102,15 +102,15 @@ class SharedBatchPool:
 
     def close(self) -> None:
         """Unblocks waiting workers; the memory is freed when the last process has released it."""
-        self._states[:] = _CLOSED
+        self._status[:] = _CLOSED
         self._memory.unlink()
 
     def _release(self, slot: int) -> None:
-        self._states[slot] = _FREE  # may run at any time in any thread, so it does only this
+        self._status[slot] = _FREE  # may run at any time in any thread, so it does only this
 
     @property
-    def _states(self) -> np.ndarray:
-        """State of each slot, uint8, behind the slots."""
+    def _status(self) -> np.ndarray:
+        """Status of each slot, uint8, behind the slots."""
         return np.frombuffer(self._memory.buf, np.uint8, self._count, self._count * self._stride)
 
     def _view(self, slot: int, release: Callable[[], None]) -> np.ndarray:

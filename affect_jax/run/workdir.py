@@ -33,7 +33,7 @@ class Workdir:
             raise UserError(f"--workdir={path}: must be {LOCAL_FOLDER_REQUIREMENT}")
         self.path = pathlib.Path(path)
         self.config_path = self.path / "config.json"
-        self._lock_inode: int | None = None  # of the lock file, while the folder is locked
+        self._inode: int | None = None  # of the folder, after `create`
 
     def create(self) -> None:
         """Creates the folder.
@@ -42,6 +42,7 @@ class Workdir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._inode = self.path.stat().st_ino
         except OSError as error:
             raise UserError(f"--workdir={self.path}: {error.strerror}") from error
         if not os.access(self.path, os.W_OK):
@@ -64,30 +65,28 @@ class Workdir:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be locked: {error.strerror}") from error
         try:
-            self._lock_inode = os.stat(lock.lock_file).st_ino
             _write_json(holder_path, {"pid": os.getpid(), "host": socket.gethostname()})
             yield
         finally:
-            self._lock_inode = None
             holder_path.unlink(missing_ok=True)
             lock.release()
 
     def check_not_deleted(self) -> None:
-        """Checks that the folder is still the one that was locked; nothing if it is not locked.
+        """Checks that the folder is still the one that `create` found or made.
 
         **Raises:** `UserError` if the folder was deleted or moved. A disk that cannot be read may
         return, so it is no error.
         """
         try:
-            inode = (self.path / "running.lock").stat().st_ino
+            inode = self.path.stat().st_ino
         except FileNotFoundError:
-            inode = 0
+            inode = None
         except OSError:
             return
-        if self._lock_inode is not None and inode != self._lock_inode:
+        if inode is None or self._inode not in (None, inode):
             raise UserError(
-                f"{self.path}: was deleted or moved during the run, which ends here; move it back "
-                "and rerun the same command to resume"
+                f"{self.path} was deleted or moved during the run; move it back and rerun the same "
+                "command to resume from its newest checkpoint"
             )
 
     def load_config(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from affect_jax.config import defaults
 from affect_jax.models import TRUNKS
-from affect_jax.models.layers import Dropout
+from affect_jax.models.layers import dropout
 
 STEPS = 40
 SAVE_EVERY = 5
@@ -36,7 +36,7 @@ class Tiny(nn.Module):
         x = nn.Conv(8, (5, 5), strides=2)(images)
         x = nn.BatchNorm(use_running_average=not train, axis_name="batch" if train else None)(x)
         x = jnp.mean(nn.relu(x), axis=(1, 2))
-        return Dropout(0.3, layer=0)(x, keys if train else None)
+        return dropout(x, keys if train else None, rate=0.3, layer=0)
 
 
 def get_config(trunk: str = "tiny"):

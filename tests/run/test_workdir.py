@@ -51,19 +51,17 @@ def test_workdir_cannot_be_a_bucket(path, tmp_path, monkeypatch):
 
 
 def test_deleted_folder_is_an_error_unless_its_disk_may_return(workdir):
-    with workdir.lock():
+    workdir.check_not_deleted()
+    parent = workdir.path.parent
+    parent.rename(parent.with_name("away"))
+    parent.write_text("not a folder")
+    workdir.check_not_deleted()
+    parent.unlink()
+    with pytest.raises(UserError, match="was deleted or moved during the run"):
         workdir.check_not_deleted()
-        parent = workdir.path.parent
-        parent.rename(parent.with_name("away"))
-        parent.write_text("not a folder")
+    Workdir(workdir.path).create()  # by another run
+    with pytest.raises(UserError, match="was deleted or moved during the run"):
         workdir.check_not_deleted()
-        parent.unlink()
-        with pytest.raises(UserError, match="was deleted or moved during the run"):
-            workdir.check_not_deleted()
-        workdir.create()
-        with hold_lock(workdir.path), pytest.raises(UserError, match="was deleted or moved"):
-            workdir.check_not_deleted()  # another run has made it again
-    workdir.check_not_deleted()  # no lock is held
 
 
 @pytest.mark.bad_input
