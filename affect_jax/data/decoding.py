@@ -13,20 +13,15 @@ from affect_jax.data import batch_buffers, sampling
 
 
 class RecordSequence(Protocol):
-    """Random access to a split's records; must be picklable if worker processes are used.
+    """Random access to a split's records, such as `record_reader.Records`.
 
-    An optional method `read_jpeg(row) -> bytes` returns the JPEG alone. Parsing the whole record
-    takes half as long as decoding and holds Python's global interpreter lock.
+    It must be picklable if worker processes are used. `read_jpeg` returns the image alone: parsing
+    the whole record takes half as long as decoding and holds Python's global interpreter lock.
     """
 
     def __len__(self) -> int: ...
     def __getitem__(self, row: int, /) -> Mapping[str, Any]: ...
-
-
-class BatchRows(Protocol):
-    """Rows of each global batch, int64 [B]; -1 is padding. See `sampling`."""
-
-    def __getitem__(self, step: int, /) -> np.ndarray: ...
+    def read_jpeg(self, row: int, /) -> bytes: ...
 
 
 def decode_jpeg(jpeg: bytes, image: np.ndarray) -> None:
@@ -50,19 +45,23 @@ def decode_faces(records: RecordSequence, rows: Iterable[int], image_size: int) 
     return images
 
 
+worker_index = 0
+"""Index of this process among the worker processes of the loader; each of them sets it."""
+
+
 class BatchSource:
     """Grain data source: element i is this process's share of the global batch of `steps[i]`.
 
     **Arguments:**
 
-    - `shared_pool`: for worker processes; the images of element i are in its batch i, and the
-      element itself has none.
+    - `shared_pool`: for worker processes; an element then has the number of a slot of the pool
+      instead of images.
     """
 
     def __init__(
         self,
         images: RecordSequence | np.ndarray,
-        rows: BatchRows,
+        rows: sampling.TrainingRows | sampling.SequentialRows,
         image_size: int,
         steps: range,
         process: tuple[int, int],
@@ -77,34 +76,28 @@ class BatchSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rows = sampling.select_process_rows(self._rows[self._steps[index]], *self._process)
-        shape = (len(rows), self._image_size, self._image_size, 3)
         if self._shared_pool:
-            images = self._shared_pool.acquire_slot(index)
+            slot, images = self._shared_pool.acquire_slot(worker_index)
+            element = {"rows": rows, "slot": slot}
         else:
+            shape = (len(rows), self._image_size, self._image_size, 3)
             images = self._buffer_pool.acquire(shape)
+            element = {"rows": rows, "image": images}
         if isinstance(self._images, np.ndarray):  # mode "raise" would copy twice
             np.take(self._images, np.maximum(rows, 0), axis=0, out=images, mode="clip")
         else:
             _decode_rows(self._images, rows.tolist(), images)
         images[rows < 0] = 0
-        return {"rows": rows} | ({"batch": index} if self._shared_pool else {"image": images})
-
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "_buffer_pool"}
-
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
-        self._buffer_pool = batch_buffers.BufferPool()
+        return element
 
 
 def _decode_rows(records: RecordSequence, rows: Iterable[int], images: np.ndarray) -> None:
     """Decodes the faces of some rows into `images`, uint8 [n, S, S, 3]; skips rows of -1."""
-    read_jpeg: Any = getattr(records, "read_jpeg", None) or (lambda row: records[row]["image"])
     for row, image in zip(rows, images, strict=True):
         if row < 0:
             continue
         try:
-            decode_jpeg(read_jpeg(row), image)
+            decode_jpeg(records.read_jpeg(row), image)
         except ValueError as error:
             if is_out_of_memory(error):
                 raise MemoryError(str(error)) from error

@@ -8,6 +8,7 @@ which are read once.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -38,7 +39,7 @@ DEVICE_MEMORY_FRACTION = 0.8  # the rest is for the network
 _UNBOUNDED_STEPS = 1 << 48  # length of an unbounded source; Grain needs a length
 
 
-class BatchIterator:
+class BatchIterator(Iterator[Batch]):
     """Iterator over a process's batches, see `load_batches`; `close` ends threads and workers."""
 
     def __init__(
@@ -53,9 +54,6 @@ class BatchIterator:
         self._targets, self._num_workers = targets, num_workers
         self._earlier_processes = set(multiprocessing.active_children())
 
-    def __iter__(self) -> BatchIterator:
-        return self
-
     def __next__(self) -> Batch:
         if self._iterator is None:
             raise StopIteration
@@ -63,21 +61,18 @@ class BatchIterator:
             element = next(self._iterator)
         except Exception as error:
             if is_out_of_memory(error):
-                raise UserError(
-                    f"data.num_workers = {self._num_workers}: out of memory while decoding faces "
-                    f"({first_line(error)}); "
-                    + ("use fewer workers, or 0" if self._num_workers else "free some memory")
-                    + ", then rerun the same command to resume from the last checkpoint"
-                ) from error
-            if not (self._num_workers and isinstance(error, RuntimeError)):
+                reason = f"out of memory while decoding faces ({first_line(error)})"
+            elif self._num_workers and isinstance(error, RuntimeError):
+                reason = f"{error} Workers are usually killed because memory is short"
+            else:
                 raise
+            advice = "use fewer workers, or 0" if self._num_workers else "free some memory"
             raise UserError(
-                f"data.num_workers = {self._num_workers}: {error} Workers are usually killed "
-                "because memory is short: use fewer, or 0, then rerun the same command to resume "
-                "from the last checkpoint"
+                f"data.num_workers = {self._num_workers}: {reason}; {advice}, then rerun the same "
+                "command to resume from the last checkpoint"
             ) from error
         pool = self._shared_pool
-        image = pool.take_batch(element["batch"]) if pool else element["image"]
+        image = pool.take_batch(element["slot"]) if pool else element["image"]
         return {**take_rows(self._targets, element["rows"]), "image": image}
 
     def close(self) -> None:
@@ -90,7 +85,7 @@ class BatchIterator:
         closing = threading.Thread(target=iterator.close, daemon=True)
         closing.start()
         closing.join(TIMEOUT_SECONDS / 10)
-        if closing.is_alive():  # a worker hangs, and Grain waits for it forever
+        if closing.is_alive():  # a worker hangs, and Grain would wait for it much longer
             for process in set(multiprocessing.active_children()) - self._earlier_processes:
                 if process.name.startswith("grain-"):
                     process.kill()
@@ -100,7 +95,7 @@ class BatchIterator:
 def load_batches(
     images: decoding.RecordSequence | np.ndarray,
     targets: Mapping[str, np.ndarray],
-    rows: decoding.BatchRows,
+    rows: sampling.TrainingRows | sampling.SequentialRows,
     *,
     image_size: int,
     start: int = 0,
@@ -135,17 +130,11 @@ def load_batches(
     if stop is None:
         stop = len(rows) if isinstance(rows, Sized) else _UNBOUNDED_STEPS
     process = (process_index, process_count)
-    if start < stop:  # raises before any process starts
-        sampling.select_process_rows(rows[start], *process)
-    in_memory = isinstance(images, np.ndarray)
-    workers = 0 if in_memory else num_workers
-    share = len(rows[start]) // process_count if start < stop else 1
-    batch_bytes = share * image_size * image_size * 3
-    threads = num_threads(batch_bytes, workers)
-    shared_pool = None
-    if workers:  # in flight: one batch per decoding thread, and one per worker that waits
-        shape = (share, image_size, image_size, 3)
-        shared_pool = _create_shared_pool(workers, workers * (threads + 1), shape)
+    share = len(sampling.select_process_rows(rows[start], *process)) if start < stop else 1
+    shape = (share, image_size, image_size, 3)
+    workers = 0 if isinstance(images, np.ndarray) else num_workers
+    threads = num_threads(math.prod(shape), workers)
+    shared_pool = _create_shared_pool(workers, threads, shape) if workers else None
     steps = range(start, stop)
     source = decoding.BatchSource(images, rows, image_size, steps, process, shared_pool)
     pipeline = grain.MapDataset.source(source).to_iter_dataset(
@@ -162,7 +151,8 @@ def load_batches(
     return BatchIterator(iter(pipeline), targets, workers, shared_pool)
 
 
-def _start_worker(_index: int, _count: int) -> None:
+def _start_worker(index: int, _count: int) -> None:
+    decoding.worker_index = index
     exit_with_parent()
 
 
@@ -173,51 +163,38 @@ def num_threads(batch_bytes: int, workers: int) -> int:
 
 
 def _create_shared_pool(
-    workers: int, in_flight: int, shape: tuple[int, ...]
+    workers: int, threads: int, shape: tuple[int, ...]
 ) -> batch_buffers.SharedBatchPool:
     """Creates the shared memory for batches; checks its size, to prevent bus errors in workers."""
-    folder, needed_bytes = "/dev/shm", (in_flight + SPARE_BATCHES) * math.prod(shape)
-    if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed_bytes:
-        raise UserError(
-            f"data.num_workers = {workers}: needs {needed_bytes >> 20} MiB in {folder}, which has "
-            f"{psutil.disk_usage(folder).free >> 20}; use 0 (threads), or docker's --shm-size"
-        )
+    in_flight = threads + 2  # one batch of each thread, one in Grain's queue and one before it
+    spare = -(-SPARE_BATCHES // workers)
+    folder, needed_bytes = "/dev/shm", workers * (in_flight + spare) * math.prod(shape)
     try:
-        return batch_buffers.SharedBatchPool(in_flight, SPARE_BATCHES, shape)
+        if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed_bytes:
+            raise OSError(f"{needed_bytes >> 20} MiB are needed in {folder}")
+        return batch_buffers.SharedBatchPool(workers, in_flight, spare, shape)
     except OSError as error:
         raise UserError(
-            f"data.num_workers = {workers}: no shared memory ({error}); use 0 (threads)"
+            f"data.num_workers = {workers}: too little shared memory ({error}); use 0 (threads), "
+            "or docker's --shm-size"
         ) from error
 
 
 def decode_split(
-    records: decoding.RecordSequence,
-    *,
-    image_size: int,
-    num_workers: int = 0,
-    progress: Callable[[int], Any] = lambda count: None,
+    records: decoding.RecordSequence, *, image_size: int, num_workers: int = 0
 ) -> np.ndarray:
     """Decodes all faces of a split in parallel: uint8 [N, S, S, 3].
 
     They are not cached on disk: decoding all of AffectNet takes one minute on one core, and writing
     and reading its 56 GB takes longer.
-
-    **Arguments:**
-
-    - `progress`: called with the number of faces decoded since the last call.
     """
     faces = np.empty((len(records), image_size, image_size, 3), np.uint8)
     rows = sampling.SequentialRows(len(records), 256)
     batches = load_batches(records, {}, rows, image_size=image_size, num_workers=num_workers)
-    num_decoded = 0
-    try:
+    with contextlib.closing(batches):
         for batch in batches:
-            count = int(batch["valid"].sum())
-            faces[num_decoded : num_decoded + count] = batch["image"][:count]
-            num_decoded += count
-            progress(count)
-    finally:
-        batches.close()
+            first, count = batch["index"][0], batch["valid"].sum()
+            faces[first : first + count] = batch["image"][:count]
     return faces
 
 
@@ -273,7 +250,7 @@ class Prefetcher(Iterator[T]):
 
     **Arguments:**
 
-    - `iterator`: closed by `close`, if it has a `close` method.
+    - `iterator`: `close` closes it too if it is a `BatchIterator`.
     - `to_devices`: called in the thread with each item, for example `parallel.shard`.
     - `depth`: number of transferred items that wait, 1 or more.
     - `timeout_seconds`: time without an item after which an error is raised.
@@ -288,34 +265,27 @@ class Prefetcher(Iterator[T]):
     ):
         self._iterator, self._to_devices = iterator, to_devices
         self._timeout_seconds = timeout_seconds
-        self._items: queue.Queue = queue.Queue(maxsize=depth)
-        self._closed = threading.Event()
-        self._ended = False
+        self._queue: queue.Queue = queue.Queue(maxsize=depth)
+        self._closed = False
         self.waited_seconds = 0.0
         """Total seconds that `next` has waited for data."""
+        # Not of a `ThreadPoolExecutor`, for which Python waits at exit even if it hangs.
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
+        error: BaseException = StopIteration()
         try:
             for item in self._iterator:
-                if not self._put((self._to_devices(item), None)):
+                self._queue.put((self._to_devices(item), None))
+                if self._closed:
                     return
-            self._put((None, StopIteration()))
-        except BaseException as error:  # raised in the consumer, whatever it is
-            self._put((None, error))
-
-    def _put(self, item: tuple) -> bool:
-        while not self._closed.is_set():
-            try:
-                self._items.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+        except BaseException as raised:  # raised in the consumer, whatever it is
+            error = raised
+        self._queue.put((None, error))
 
     def __next__(self) -> T:
-        if self._ended:
+        if self._closed:
             raise StopIteration
         begin = time.perf_counter()
         try:
@@ -331,10 +301,8 @@ class Prefetcher(Iterator[T]):
         # Waits in short intervals: a pause (Ctrl-Z, `fg`) counts as one interval at most.
         poll_seconds = min(1.0, self._timeout_seconds)
         for _ in range(max(1, round(self._timeout_seconds / poll_seconds))):
-            try:
-                return self._items.get(timeout=poll_seconds)
-            except queue.Empty:
-                continue
+            with contextlib.suppress(queue.Empty):
+                return self._queue.get(timeout=poll_seconds)
         return None, UserError(
             f"no batch in {self._timeout_seconds:g} seconds: a data loader worker or the disk "
             "hangs; rerun the same command to resume"
@@ -342,17 +310,10 @@ class Prefetcher(Iterator[T]):
 
     def close(self) -> None:
         """Ends the thread and closes the iterator; drops items that were not consumed."""
-        self._ended = True
-        self._closed.set()
-        close = getattr(self._iterator, "close", None)
-        if close is not None and not hasattr(self._iterator, "gi_frame"):
-            close()  # also unblocks the thread if it waits for a worker
-        self._thread.join(timeout=10)
-        while not self._items.empty():
-            self._items.get_nowait()
-
-    def __enter__(self) -> Prefetcher[T]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._closed = True
+        if isinstance(self._iterator, BatchIterator):
+            self._iterator.close()  # also unblocks the thread if it waits for a worker
+        deadline = time.monotonic() + 10
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                self._queue.get(timeout=0.01)  # the thread may wait for a free place

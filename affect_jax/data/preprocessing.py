@@ -52,14 +52,17 @@ def preprocess_for_training(
     - `dtype`: dtype of the result.
     """
     num_offsets = images.shape[1] - crop_size + 1
-    offsets = jax.vmap(
-        lambda key: jax.random.randint(_fold_in_name(key, "crop"), (2,), 0, num_offsets)
-    )(keys)
-    if mirror:
-        mirrored = jax.vmap(lambda key: jax.random.bernoulli(_fold_in_name(key, "mirror")))(keys)
-    else:
-        mirrored = jnp.zeros(len(images), bool)
-    cropped = crop_and_mirror(images, offsets, mirrored, crop_size)
+
+    def augment(image: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        row, column = offset = jax.random.randint(_fold_in_name(key, "crop"), (2,), 0, num_offsets)
+        mirrored = jnp.zeros((), bool)
+        if mirror:
+            mirrored = jax.random.bernoulli(_fold_in_name(key, "mirror"))
+        start = (row, column, jnp.zeros((), offset.dtype))
+        cropped = jax.lax.dynamic_slice(image, start, (crop_size, crop_size, 3))
+        return jnp.where(mirrored, cropped[:, ::-1], cropped), offset, mirrored
+
+    cropped, offsets, mirrored = jax.vmap(augment)(images, keys)
     return AugmentedImages(normalize(cropped, dtype), offsets, mirrored)
 
 
@@ -77,20 +80,6 @@ def preprocess_for_evaluation(
     return normalize(cropped, dtype)
 
 
-def crop_and_mirror(
-    images: jax.Array, offsets: jax.Array, mirrored: jax.Array, crop_size: int
-) -> jax.Array:
-    """uint8 [b, S, S, 3] -> uint8 [b, c, c, 3]: crops each face at its offset, mirrors if asked."""
-
-    def crop_one(image: jax.Array, offset: jax.Array, mirror: jax.Array) -> jax.Array:
-        cropped = jax.lax.dynamic_slice(
-            image, (offset[0], offset[1], jnp.zeros((), offset.dtype)), (crop_size, crop_size, 3)
-        )
-        return jnp.where(mirror, cropped[:, ::-1], cropped)
-
-    return jax.vmap(crop_one)(images, offsets, mirrored)
-
-
 def normalize(images: jax.Array, dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
     """uint8 [..., 3] -> (x / 255 - mean) / std of ImageNet, rounded once to `dtype`.
 
@@ -101,27 +90,25 @@ def normalize(images: jax.Array, dtype: jax.typing.DTypeLike = jnp.float32) -> j
     return (images.astype(jnp.float32) * scale + shift).astype(dtype)
 
 
-def mirror_points(points: jax.Array, width: int, swap: np.ndarray) -> jax.Array:
-    """Mirrors landmarks like their image.
-
-    **Arguments:**
-
-    - `points`: float [..., 68, 2], (x, y) in pixels; the centre of pixel i is at i.
-    - `width`: width of the image, pixels.
-    - `swap`: int [68], index of each point's counterpart on the other side of the face
-      (`facs.rig.MIRROR`).
-    """
-    mirrored = points[..., swap, :]
-    return jnp.stack([width - 1 - mirrored[..., 0], mirrored[..., 1]], axis=-1)
-
-
 def transform_points(
     points: jax.Array, augmented: AugmentedImages, crop_size: int, swap: np.ndarray
 ) -> jax.Array:
-    """Maps landmarks like their augmented images: [b, 68, 2], stored pixels -> crop pixels."""
-    shifted = points - augmented.offsets[:, None, ::-1].astype(points.dtype)
-    mirrored = mirror_points(shifted, crop_size, swap)
-    return jnp.where(augmented.mirrored[:, None, None], mirrored, shifted)
+    """Crops and mirrors landmarks like their images.
+
+    **Arguments:**
+
+    - `points`: float [b, 68, 2], (x, y) in pixels of the stored images; the centre of pixel i is
+      at i.
+    - `crop_size`: side of the crop, pixels.
+    - `swap`: int [68], index of each point's counterpart on the other side of the face
+      (`facs.rig.MIRROR`).
+
+    **Returns:** float [b, 68, 2], in pixels of the crop.
+    """
+    cropped = points - augmented.offsets[:, None, ::-1].astype(points.dtype)
+    swapped = cropped[:, swap]
+    mirrored = jnp.stack([crop_size - 1 - swapped[..., 0], swapped[..., 1]], axis=-1)
+    return jnp.where(augmented.mirrored[:, None, None], mirrored, cropped)
 
 
 def swap_sides(sides: jax.Array, augmented: AugmentedImages) -> jax.Array:

@@ -11,7 +11,6 @@ NumPy's PCG64, seeded by (seed, epoch, purpose).
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -144,21 +143,15 @@ class TrainingRows:
                 "use a smaller batch_size or more data"
             )
         self.steps_per_epoch = self.num_examples // batch_size
-        self._order = functools.lru_cache(maxsize=2)(self._compute_order)
+        self._orders: tuple[tuple[int, np.ndarray], ...] = ()  # of the last two epochs
 
     def __getitem__(self, step: int) -> np.ndarray:
-        epoch, batch = epoch_and_batch(step, self.steps_per_epoch)
-        return self._order(epoch)[batch * self._batch_size : (batch + 1) * self._batch_size]
-
-    def _compute_order(self, epoch: int) -> np.ndarray:
-        return self._rows[shuffle_epoch(self._sampler, self._labels, self._seed, epoch)]
-
-    def __getstate__(self) -> dict:  # without the cache: each worker fills its own
-        return {name: value for name, value in vars(self).items() if name != "_order"}
-
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
-        self._order = functools.lru_cache(maxsize=2)(self._compute_order)
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        order = dict(self._orders).get(epoch)
+        if order is None:
+            order = self._rows[shuffle_epoch(self._sampler, self._labels, self._seed, epoch)]
+            self._orders = (*self._orders[-1:], (epoch, order))
+        return order[batch * self._batch_size : (batch + 1) * self._batch_size]
 
 
 class SequentialRows:
@@ -175,11 +168,6 @@ class SequentialRows:
             raise IndexError(f"step {step} of {len(self)}")
         rows = self._first + np.arange(step * self._batch_size, (step + 1) * self._batch_size)
         return np.where(rows < self._stop, rows, -1)
-
-
-def epoch_and_batch(step: int, steps_per_epoch: int) -> tuple[int, int]:
-    """Epoch of a step, and the index of its batch within the epoch."""
-    return divmod(step, steps_per_epoch)
 
 
 def select_process_rows(rows: np.ndarray, process: int, processes: int) -> np.ndarray:

@@ -15,7 +15,6 @@ from affect_jax.evaluate.group_scores import read_group_labels
 from affect_jax.evaluate.scoring import score_table, writing_to
 from affect_jax.metrics import resampling
 from affect_jax.metrics.predictions import Predictions, write_predictions
-from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.trained_network import TrainedNetwork, load_network
 from affect_jax.run.workdir import Workdir
 
@@ -55,8 +54,6 @@ def evaluate_checkpoint(
     **Raises:** `UserError` if the checkpoint or the split does not exist.
     """
     group_labels = read_group_labels(groups) if groups else None
-    if checkpoint == "best":  # warns if no checkpoint has a score
-        checkpoint = str(Checkpoints.from_config(config, workdir).resolve_step("best"))
     trained = load_network(workdir.path, checkpoint, config)
     data = open_split(prepare_dataset(config), split or config.evaluation.split)
     evaluator = Evaluator(config, trained.network, data)

@@ -93,13 +93,21 @@ ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
 }
 
 
+def resolve_global(module_name: str, global_name: str) -> Any:
+    """Returns the stand-in for a global name of a pickle of weights.
+
+    **Raises:** `InvalidWeightsError` for any other name.
+    """
+    if (module_name, global_name) not in ALLOWED_GLOBALS:
+        raise InvalidWeightsError(
+            f"it holds {module_name}.{global_name} besides weights; {SAVE_ONLY_WEIGHTS}"
+        )
+    return ALLOWED_GLOBALS[module_name, global_name]
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
-        if (module_name, global_name) not in ALLOWED_GLOBALS:
-            raise InvalidWeightsError(
-                f"it holds {module_name}.{global_name} besides weights; {SAVE_ONLY_WEIGHTS}"
-            )
-        return ALLOWED_GLOBALS[module_name, global_name]
+        return resolve_global(module_name, global_name)
 
     def persistent_load(self, pid: Any) -> _Storage:
         _, kind, key = pid[:3]  # the first is "storage"
@@ -200,5 +208,7 @@ def check_opcodes(pickled: bytes) -> None:
             raise InvalidWeightsError(
                 f"its pickle has the opcode {opcode.name}; {SAVE_ONLY_WEIGHTS}"
             )
+        if opcode.name == "GLOBAL":  # names the class, before the opcode that creates an instance
+            resolve_global(*str(argument).split(" ", 1))
         if opcode.name == "LONG_BINPUT" and int(str(argument)) > len(pickled):
             raise InvalidWeightsError("its pickle requests more memory than weights need")

@@ -1,8 +1,8 @@
 """Orbax checkpoints: saved asynchronously, verified when read; the newest and the best are kept.
 
-Saving is atomic: Orbax renames a step's folder when it is complete. Orbax 0.12 does not detect
-bytes that change afterwards, so the manifest of each checkpoint holds the SHA-256 of every array,
-and `restore` verifies it.
+Saving is atomic: Orbax renames a step's folder when it is complete. Orbax does not detect bytes
+that change afterwards, so the manifest of each checkpoint holds the SHA-256 of every array, and
+reading verifies it.
 
 A run resumes from its newest intact checkpoint, with a warning for each newer one that is damaged.
 It starts from the beginning only if there is no checkpoint at all.
@@ -11,32 +11,38 @@ It starts from the beginning only if there is no checkpoint at all.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
-import functools
 import logging as logging_records
 import os
 import pathlib
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
 from affect_jax.config import Config
 from affect_jax.core.errors import UserError, first_line
-from affect_jax.run import checkpoint_manifest, orbax_adapter
+from affect_jax.run import checkpoint_manifest
 from affect_jax.run.checkpoint_manifest import DamagedCheckpointError
 from affect_jax.run.workdir import Workdir
 
 _STEP_FOLDER = re.compile("0|[1-9][0-9]*")  # name of a checkpoint's folder
 
-T = TypeVar("T")
+# Orbax times a save by the wall clock: if the clock jumps by a day, the save seems to take a day.
+_NO_TIMEOUT_SECONDS = 30 * 365 * 86_400
+
+MAIN_PROCESS_ONLY = ocp.options.MultiprocessingOptions(
+    primary_host=0, active_processes={0}, barrier_sync_key_prefix="affect_jax"
+)
+"""Only the main process writes and reads checkpoints: the state is replicated on all devices."""
 
 
 class Checkpoints:
@@ -44,7 +50,7 @@ class Checkpoints:
 
     **Arguments:**
 
-    - `directory`: created when the first checkpoint is saved.
+    - `directory`: created when the first checkpoint is saved; its parent must exist.
     - `keep_last`: number of newest checkpoints to keep.
     - `best_score`: name of the score whose best checkpoint is kept too; a leading `-` means that
       smaller is better.
@@ -52,20 +58,9 @@ class Checkpoints:
 
     def __init__(self, directory: pathlib.Path, *, keep_last: int = 2, best_score: str = ""):
         self.directory = directory.absolute()
-        self._score_name = best_score.removeprefix("-")
-        self._smaller_is_better = best_score.startswith("-")
-        preservation_policies: list[policies.PreservationPolicy] = [policies.LatestN(keep_last)]
-        if best_score:
-            preservation_policies.append(orbax_adapter.PreserveOne(self.best_step))
-        self._options = ocp.CheckpointManagerOptions(
-            create=False,
-            preservation_policy=policies.AnyPreservationPolicy(preservation_policies),
-            cleanup_tmp_directories=True,  # of runs that were killed during a save
-            async_options=ocp.AsyncOptions(timeout_secs=orbax_adapter.NO_TIMEOUT_SECONDS),
-            multiprocessing_options=orbax_adapter.MAIN_PROCESS_ONLY,
-        )
-        self._open_manager: orbax_adapter.CheckpointManager | None = None
-        self._cached_scores: dict[int, dict[str, float]] = {}  # by step; saves may be pending
+        self._keep_last, self._best_score = keep_last, best_score
+        self._open_manager: _Manager | None = None
+        self._scores: dict[int, dict[str, float]] = {}  # by step, also of pending saves
 
     @classmethod
     def from_config(cls, config: Config, workdir: Workdir) -> Checkpoints:
@@ -77,13 +72,25 @@ class Checkpoints:
         )
 
     @property
-    def _manager(self) -> orbax_adapter.CheckpointManager:
+    def _manager(self) -> _Manager:
         if self._open_manager is None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            logging.get_absl_logger().addFilter(self._drop_traceback)
-            self._open_manager = orbax_adapter.CheckpointManager(
-                self.directory, options=self._options, item_handlers=orbax_adapter.create_handlers()
+            self.directory.mkdir(exist_ok=True)
+            logging.get_absl_logger().addFilter(_drop_traceback)
+            options = ocp.CheckpointManagerOptions(
+                create=False,
+                preservation_policy=_Preserve(self._steps_to_keep),
+                cleanup_tmp_directories=True,  # of runs that were killed during a save
+                async_options=ocp.AsyncOptions(timeout_secs=_NO_TIMEOUT_SECONDS),
+                multiprocessing_options=MAIN_PROCESS_ONLY,
             )
+            handlers = {
+                # Without compression, which saves only 8% and takes 3 times the CPU time.
+                "state": ocp.PyTreeCheckpointHandler(
+                    use_compression=False, multiprocessing_options=MAIN_PROCESS_ONLY
+                ),
+                "info": ocp.JsonCheckpointHandler(multiprocessing_options=MAIN_PROCESS_ONLY),
+            }
+            self._open_manager = _Manager(self.directory, options=options, item_handlers=handlers)
         return self._open_manager
 
     def __enter__(self) -> Checkpoints:
@@ -91,13 +98,6 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _rank(self, scores: Any) -> float:
-        """Returns a number that is larger for better scores; missing and NaN scores are worst."""
-        value = scores[self._score_name] if self._score_name in scores else None
-        if value is None or np.isnan(value):
-            return -np.inf
-        return -value if self._smaller_is_better else value
 
     def all_steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints, ascending.
@@ -112,20 +112,30 @@ class Checkpoints:
         return sorted(int(name) for name in names if _STEP_FOLDER.fullmatch(name))
 
     def best_step(self, steps: Sequence[int] | None = None) -> int | None:
-        """Returns the step with the best score among `steps` (default: all); None if unscored."""
-        steps = self.all_steps() if steps is None else steps
-        scored = [(step, self._read_scores(step)) for step in steps]
-        ranked = [(self._rank(scores), step) for step, scores in scored if scores]
+        """Returns the step with the best score among `steps` (default: all).
+
+        None if no checkpoint has a score. Damaged ones and scores of NaN do not count.
+        """
+        name, sign = self._best_score.removeprefix("-"), -1 if self._best_score[:1] == "-" else 1
+        ranked = []
+        for step in self.all_steps() if steps is None else steps:
+            scores = self._read_scores(step)
+            if name in scores and not np.isnan(scores[name]):
+                ranked.append((sign * scores[name], step))
         return max(ranked)[1] if ranked else None
 
     def _read_scores(self, step: int) -> dict[str, float]:
-        if step not in self._cached_scores:
+        if step not in self._scores:
             try:
                 info = checkpoint_manifest.read_manifest(self.directory / str(step))
             except DamagedCheckpointError:
                 return {}
-            self._cached_scores[step] = info["scores"] if "scores" in info else {}
-        return self._cached_scores[step]
+            self._scores[step] = info["scores"] if "scores" in info else {}
+        return self._scores[step]
+
+    def _steps_to_keep(self, steps: Sequence[int]) -> Collection[int | None]:
+        best = self.best_step(steps) if self._best_score else None
+        return {*steps[-self._keep_last :], best}
 
     def save(
         self, step: int, state: Any, info: dict[str, Any], scores: dict[str, float] | None = None
@@ -140,32 +150,30 @@ class Checkpoints:
         """
         leaves = _named_leaves(state)
         # Scores are not in Orbax's file of metrics: it has no checksum, and damage stops Orbax.
-        self._cached_scores[step] = {name: float(value) for name, value in (scores or {}).items()}
-        fields = {
-            "format": checkpoint_manifest.FORMAT_VERSION,
-            "step": step,
-            "scores": self._cached_scores[step],
-        }
-        fields |= {"arrays": checkpoint_manifest.describe_arrays(leaves), **info}
-        document = checkpoint_manifest.build_manifest(fields)
+        self._scores[step] = {name: float(value) for name, value in (scores or {}).items()}
+        document = checkpoint_manifest.build_manifest(
+            {
+                "format": checkpoint_manifest.FORMAT_VERSION,
+                "step": step,
+                "scores": self._scores[step],
+                "arrays": checkpoint_manifest.describe_arrays(leaves),
+                **info,
+            }
+        )
         self.wait()  # so that the failure of an earlier save is not attributed to this one
         with self._log_failure(step):
-            self._check_free_space(sum(leaf.nbytes for leaf in leaves.values()))
-            self._manager.save(
+            manager = self._manager
+            needed_bytes = sum(leaf.nbytes for leaf in leaves.values())
+            free_bytes = shutil.disk_usage(self.directory).free
+            if free_bytes < needed_bytes:  # Orbax would fill the disk
+                message = f"it needs {needed_bytes >> 20} MiB, {free_bytes >> 20} MiB are free"
+                raise OSError(errno.ENOSPC, message)
+            manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(leaves), info=ocp.args.JsonSave(document)
                 ),
             )
-
-    def _check_free_space(self, needed_bytes: int) -> None:
-        """Raises `OSError` before Orbax fills the disk with a checkpoint that does not fit."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.directory):
-            free_bytes = shutil.disk_usage(self.directory).free
-        if free_bytes < needed_bytes:
-            message = f"it needs {needed_bytes >> 20} MiB, {free_bytes >> 20} MiB are free"
-            raise OSError(errno.ENOSPC, message)
 
     def wait(self) -> None:
         """Waits until every started save is on disk."""
@@ -193,12 +201,6 @@ class Checkpoints:
         if manager is not None:
             with self._log_failure():
                 manager.close()
-            logging.get_absl_logger().removeFilter(self._drop_traceback)
-
-    @staticmethod
-    def _drop_traceback(record: logging_records.LogRecord) -> bool:
-        """Drops tracebacks that Orbax's threads log, because Orbax raises the same errors later."""
-        return not (record.exc_info and "orbax" in record.pathname)
 
     @contextlib.contextmanager
     def _log_failure(self, step: int | None = None) -> Iterator[None]:
@@ -224,14 +226,21 @@ class Checkpoints:
         **Arguments:**
 
         - `template`: pytree with the structure of the state; its leaves have `shape` and `dtype`.
-        - `checkpoint`: `last`, `best` (the last if none has a score) or a step. For `last`, damaged
-          checkpoints are skipped with a warning.
+        - `checkpoint`: `last`, `best` or a step. For `last`, damaged checkpoints are skipped with a
+          warning. `best` is the last, with a warning, if no checkpoint has a score.
 
         **Returns:** the state, a pytree of NumPy arrays, and the manifest.
 
         **Raises:** `UserError` if there is no such checkpoint or it is damaged (`last`: all are).
         """
-        return self._read_intact(checkpoint, functools.partial(self._read_step_state, template))
+        expected = _named_leaves(template)
+
+        def select_all(saved: dict[str, Any]) -> Collection[str]:
+            checkpoint_manifest.check_arrays(saved, expected)
+            return expected
+
+        arrays, info = self._read(checkpoint, select_all)
+        return jax.tree.unflatten(jax.tree.structure(template), list(arrays.values())), info
 
     def read_arrays(
         self, checkpoint: str, prefixes: tuple[str, ...]
@@ -247,50 +256,50 @@ class Checkpoints:
 
         **Raises:** as `restore`.
         """
-        return self._read_intact(checkpoint, functools.partial(self._read_step_arrays, prefixes))
+        return self._read(
+            checkpoint, lambda saved: [name for name in saved if name.startswith(prefixes)]
+        )
 
-    def _read_intact(self, checkpoint: str, read: Callable[[int], T]) -> T:
-        """Calls `read` with the selected step; for `last`, with the newest intact step."""
-        if checkpoint == "last" and self.all_steps():
-            return self._read_newest(read, self.all_steps())
-        step = self.resolve_step(checkpoint)
-        try:
-            return read(step)
-        except DamagedCheckpointError as error:
-            path = self.directory / str(step)
-            raise UserError(f"checkpoint {path} cannot be restored: {error}") from error
+    def _read(
+        self, checkpoint: str, select: Callable[[dict[str, Any]], Collection[str]]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Reads the selected arrays of the first intact checkpoint of `_candidates`."""
+        problems = []
+        for step in self._candidates(checkpoint):
+            try:
+                folder = self.directory / str(step)
+                info = checkpoint_manifest.read_manifest(folder)
+                arrays = _read_verified(folder / "state", info["arrays"], select(info["arrays"]))
+            except DamagedCheckpointError as error:
+                problems.append(f"{step}: {error}")
+                continue
+            for problem in problems:
+                logging.warning("checkpoint %s; using checkpoint %d instead", problem, step)
+            return arrays, info
+        name = "no checkpoint can" if checkpoint == "last" else f"checkpoint {checkpoint} cannot"
+        raise UserError(f"{self.directory}: {name} be restored", problems)
 
-    def resolve_step(self, checkpoint: str) -> int:
-        """Returns the step of `best`, `last` or a step. `best` without scores is the last one.
+    def _candidates(self, checkpoint: str) -> list[int]:
+        """Steps of the checkpoints that `best`, `last` or a step may mean, the first choice first.
 
         **Raises:** `UserError` if there is no such checkpoint.
         """
         steps = self.all_steps()
         if not steps:
             raise UserError(f"{self.directory}: no checkpoint; train first")
-        if checkpoint == "last":
-            return steps[-1]
-        step = self.best_step() if checkpoint == "best" else _parse_step(checkpoint)
-        if step is None:
-            step = steps[-1]
-            logging.warning("no checkpoint has a score yet; using the last one, step %d", step)
-        if step not in steps:
+        best = self.best_step() if checkpoint == "best" else None
+        if best is not None:
+            return [best]
+        if checkpoint == "best":
+            logging.warning("no checkpoint has a score yet; using the last one, step %d", steps[-1])
+        if checkpoint in ("best", "last"):
+            return steps[::-1]
+        if not checkpoint.isdecimal():
+            raise UserError(f"checkpoint {checkpoint!r}: must be best, last or a step")
+        if int(checkpoint) not in steps:
             available = ", ".join(map(str, steps))
             raise UserError(f"checkpoint {checkpoint}: {self.directory} holds steps {available}")
-        return step
-
-    def _read_newest(self, read: Callable[[int], T], steps: list[int]) -> T:
-        reasons = []
-        for step in reversed(steps):
-            try:
-                content = read(step)
-            except DamagedCheckpointError as error:
-                reasons.append(f"{step}: {error}")
-                continue
-            for reason in reasons:
-                logging.warning("checkpoint %s; using checkpoint %d instead", reason, step)
-            return content
-        raise UserError(f"{self.directory}: no checkpoint can be restored", reasons)
+        return [int(checkpoint)]
 
     def quarantine(self, newer_than: int) -> None:
         """Moves checkpoints newer than a step, which `restore` skipped, to `damaged/`.
@@ -310,43 +319,59 @@ class Checkpoints:
                         f"{error.strerror}"
                     ) from error
 
-    def _read_step_state(self, template: Any, step: int) -> tuple[Any, dict[str, Any]]:
-        info = checkpoint_manifest.read_manifest(self.directory / str(step))
-        expected = _named_leaves(template)
-        checkpoint_manifest.check_arrays(info["arrays"], expected)
-        leaves = list(self._read_verified(step, info, expected).values())
-        return jax.tree.unflatten(jax.tree.structure(template), leaves), info
 
-    def _read_step_arrays(
-        self, prefixes: tuple[str, ...], step: int
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        info = checkpoint_manifest.read_manifest(self.directory / str(step))
-        expected = {
-            name: jax.ShapeDtypeStruct(saved["shape"], np.dtype(saved["dtype"]))
-            for name, saved in info["arrays"].items()
-            if name.startswith(prefixes)
-        }
-        return self._read_verified(step, info, expected), info
+@dataclasses.dataclass(frozen=True)
+class _Preserve(policies.PreservationPolicy):
+    """Orbax's interface for a function: all steps -> the steps to keep."""
 
-    def _read_verified(
-        self, step: int, info: dict[str, Any], expected: dict[str, Any]
-    ) -> dict[str, np.ndarray]:
-        """Reads arrays of a step and raises `DamagedCheckpointError` if a hash differs."""
-        arrays = {}
-        for name, value in orbax_adapter.iterate_arrays(
-            self.directory / str(step) / "state", expected
-        ):
-            if checkpoint_manifest.hash_array(value) != info["arrays"][name]["sha256"]:
-                raise DamagedCheckpointError(f"the hash of {name} does not match")
-            arrays[name] = value
-        return arrays
+    choose: Callable[[Sequence[int]], Collection[int | None]]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        kept = self.choose([checkpoint.step for checkpoint in checkpoints])
+        return [checkpoint.step in kept for checkpoint in checkpoints]
 
 
-def _parse_step(checkpoint: str) -> int:
+class _Manager(ocp.CheckpointManager):
+    """Orbax's manager without JAX's preemption service.
+
+    Orbax would query the service with the step at each save. The processes of a run agree on a
+    number of dispatches instead (`parallel.reached_agreed_stop`), and only one of them saves.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
+def _drop_traceback(record: logging_records.LogRecord) -> bool:
+    """Drops tracebacks that Orbax's threads log, because Orbax raises the same errors later."""
+    return not (record.exc_info and "orbax" in record.pathname)
+
+
+def _read_verified(
+    folder: pathlib.Path, saved: dict[str, Any], names: Collection[str]
+) -> dict[str, np.ndarray]:
+    """Reads arrays of a checkpoint with TensorStore, on which Orbax is built.
+
+    Orbax prints a traceback for each read that fails, unless arrays are read one at a time, which
+    takes 300 times as long.
+
+    **Raises:** `DamagedCheckpointError` if they cannot be read, or if a hash differs.
+    """
+    base, context = {"driver": "file", "path": f"{folder}/"}, tensorstore.Context()
+
+    def start_reading(name: str) -> Any:
+        store = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
+        return tensorstore.open({"driver": "zarr", "kvstore": store}, read=True, context=context)
+
     try:
-        return int(checkpoint)
-    except ValueError:
-        raise UserError(f"checkpoint {checkpoint!r}: must be best, last or a step") from None
+        opened = {name: start_reading(name) for name in names}
+        arrays = {name: array.result().read().result() for name, array in opened.items()}
+    except Exception as error:  # of several classes
+        raise DamagedCheckpointError(f"its arrays cannot be read ({first_line(error)})") from error
+    for name, array in arrays.items():
+        if checkpoint_manifest.hash_array(array) != saved[name]["sha256"]:
+            raise DamagedCheckpointError(f"the hash of {name} does not match")
+    return arrays
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:

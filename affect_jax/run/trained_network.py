@@ -1,4 +1,4 @@
-"""Loads a trained run: its network for prediction, or its weights to initialise another run."""
+"""Loads the network of a trained run, to use it or to initialise another run with its weights."""
 
 from __future__ import annotations
 
@@ -48,15 +48,16 @@ class TrainedNetwork:
 
 
 def load_network(
-    folder: str | os.PathLike[str], checkpoint: str = "best", config: Config | None = None
+    folder: str | os.PathLike[str], checkpoint: str = "best", config: Config = None
 ) -> TrainedNetwork:
     """Loads one checkpoint of a run. The run's data, losses and optimizer are not needed.
 
     **Arguments:**
 
     - `folder`: the folder of the run.
-    - `checkpoint`: `best` (the last if none has a score), `last` or a step.
+    - `checkpoint`: `best`, `last` or a step, see `Checkpoints.restore`.
     - `config`: a checked config that replaces the saved one; it must describe the same network.
+      None: the saved one.
 
     **Raises:** `UserError` if there is no run or no such checkpoint, or if it is damaged.
     """
@@ -66,39 +67,23 @@ def load_network(
         registries = {"trunk": models.TRUNKS, "head": models.HEADS}
         config_checks.check(config, registries=registries, name=str(workdir.config_path))
     network = create_network(config)
+    # The names of `weight_mapping.flatten_by_name`, with the parameters of evaluation.
+    prefix = "ema." if config.ema_decay else "params.model."
     checkpoints = Checkpoints.from_config(config, workdir)
-    if checkpoint == "best" and checkpoints.best_step() is None:
-        checkpoint = "last"
-    arrays, info = read_variables(workdir, config, checkpoint)
-    path = workdir.path / "checkpoints" / str(info["step"])
+    arrays, info = checkpoints.read_arrays(checkpoint, (prefix, "batch_stats."))
+    arrays = {
+        f"params.{name.removeprefix(prefix)}" if name.startswith(prefix) else name: array
+        for name, array in arrays.items()
+    }
     return TrainedNetwork(
         folder=workdir.path,
         config=config,
         network=network,
-        variables=_arrays_to_tree(arrays, network, path),
+        variables=_arrays_to_tree(arrays, network, checkpoints.directory / str(info["step"])),
         classes=class_names(config),
         step=info["step"],
         machine=info["machine"] if "machine" in info else {},
     )
-
-
-def read_variables(
-    workdir: Workdir, config: Config, checkpoint: str
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads the variables that evaluation uses from a checkpoint.
-
-    **Returns:** arrays with the names of `weight_mapping.flatten_by_name`, and the manifest.
-
-    **Raises:** as `load_network`.
-    """
-    prefix = "ema." if config.ema_decay else "params.model."
-    with Checkpoints.from_config(config, workdir) as checkpoints:
-        arrays, info = checkpoints.read_arrays(checkpoint, (prefix, "batch_stats."))
-    renamed = {
-        f"params.{name.removeprefix(prefix)}" if name.startswith(prefix) else name: array
-        for name, array in arrays.items()
-    }
-    return renamed, info
 
 
 def _arrays_to_tree(
@@ -108,7 +93,7 @@ def _arrays_to_tree(
     images = jnp.zeros((1, network.crop_size, network.crop_size, 3))
     shapes = dict(jax.eval_shape(network.model.init, jax.random.key(0), images))
     variables = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
-    expected = weight_mapping.flatten_by_name(variables["params"], variables["batch_stats"])
+    expected = weight_mapping.flatten_by_name(**variables)
     for name in sorted(set(expected) | set(arrays)):
         saved_shape = arrays[name].shape if name in arrays else None
         model_shape = expected[name].shape if name in expected else None

@@ -33,8 +33,7 @@ class Workdir:
             raise UserError(f"--workdir={path}: must be {LOCAL_FOLDER_REQUIREMENT}")
         self.path = pathlib.Path(path)
         self.config_path = self.path / "config.json"
-        self._lock_stack: contextlib.ExitStack | None = None
-        self._lock_inode = 0  # of the lock file
+        self._inode: int | None = None  # of the folder, after `create`
 
     def create(self) -> None:
         """Creates the folder.
@@ -43,6 +42,7 @@ class Workdir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._inode = self.path.stat().st_ino
         except OSError as error:
             raise UserError(f"--workdir={self.path}: {error.strerror}") from error
         if not os.access(self.path, os.W_OK):
@@ -54,39 +54,6 @@ class Workdir:
 
         **Raises:** `UserError` that names the process that holds the lock.
         """
-        try:
-            with contextlib.ExitStack() as self._lock_stack:
-                self._acquire_lock(self._lock_stack)
-                yield
-        finally:
-            self._lock_stack = None
-
-    def relock_if_deleted(self) -> bool:
-        """Creates and locks the folder again if it was deleted or moved during the run.
-
-        **Returns:** whether the folder was created again; False if its disk is unavailable, which
-        may be temporary.
-
-        **Raises:** `UserError` if another run has created and locked the folder.
-        """
-        if self._lock_stack is None:
-            return False
-        try:
-            if (self.path / "running.lock").stat().st_ino == self._lock_inode:
-                return False
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return False
-        try:
-            self.create()
-        except UserError:
-            return False
-        self._acquire_lock(self._lock_stack)
-        return True
-
-    def _acquire_lock(self, stack: contextlib.ExitStack) -> None:
-        """Locks the folder until `stack` is closed."""
         holder_path = self.path / "running.json"
         lock = filelock.FileLock(self.path / "running.lock")
         try:
@@ -97,10 +64,30 @@ class Workdir:
             ) from None
         except OSError as error:
             raise UserError(f"{self.path}: cannot be locked: {error.strerror}") from error
-        stack.callback(lock.release)
-        stack.callback(holder_path.unlink, missing_ok=True)
-        self._lock_inode = os.stat(lock.lock_file).st_ino
-        _write_json(holder_path, {"pid": os.getpid(), "host": socket.gethostname()})
+        try:
+            _write_json(holder_path, {"pid": os.getpid(), "host": socket.gethostname()})
+            yield
+        finally:
+            holder_path.unlink(missing_ok=True)
+            lock.release()
+
+    def check_not_deleted(self) -> None:
+        """Checks that the folder is still the one that `create` found or made.
+
+        **Raises:** `UserError` if the folder was deleted or moved. A disk that cannot be read may
+        return, so it is no error.
+        """
+        try:
+            inode = self.path.stat().st_ino
+        except FileNotFoundError:
+            inode = None
+        except OSError:
+            return
+        if inode is None or self._inode not in (None, inode):
+            raise UserError(
+                f"{self.path} was deleted or moved during the run; move it back and rerun the same "
+                "command to resume from its newest checkpoint"
+            )
 
     def load_config(self) -> dict[str, Any]:
         """Reads the saved config.

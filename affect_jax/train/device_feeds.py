@@ -1,12 +1,16 @@
 """Inputs of the training step: streamed batches, or a whole split in the devices' memory.
 
-Both feeds yield the same faces in the same order. `create_feed` chooses by `config.data.cache`.
+Both feeds yield the same faces in the same order. `create_feed` chooses by `config.data.cache`. A
+feed is an iterator; its items are the step's arguments after the state, and the number of updates
+that they are for. It must be closed: it may own worker processes. `resident` is the option of
+`step.create_train_step`, and `waited_seconds` the total time that the loop has waited for data.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,27 +26,6 @@ MAX_STEPS_PER_DISPATCH = 10
 """Updates in one dispatch on GPUs and TPUs, which would otherwise wait for Python."""
 
 FACES_PER_TRANSFER = 256
-
-
-class Feed(Protocol):
-    """An iterator of inputs for the training step. It must be closed: it may own worker processes.
-
-    **Attributes:**
-
-    - `resident`: whether the inputs are for the resident step, see `step.create_train_step`.
-    - `waited_seconds`: total time that the loop has waited for data.
-    """
-
-    resident: bool
-
-    @property
-    def waited_seconds(self) -> float: ...
-
-    def __next__(self) -> tuple[tuple[Any, ...], int]:
-        """Returns the step's arguments after the state, and the number of updates they are for."""
-        ...
-
-    def close(self) -> None: ...
 
 
 def create_feed(
@@ -65,14 +48,19 @@ def create_feed(
     **Raises:** `UserError` if memory is too small for the cache; `ValueError` if the first batch is
     malformed, see `batch.check_batch`.
     """
-    cache, reason = _agree_on_cache(config, len(records))
+    order, image_size = ("device", "host", "none"), config.data.image_size
+    cache, reason = loader.choose_cache(
+        config.data.cache, len(records), image_size, parallel.free_device_bytes()
+    )
+    agreed = order[parallel.process_max(order.index(cache))]
+    if agreed != cache:
+        reason = f"cache {agreed}: the process of this run with the least memory decides"
     if config.data.cache != "none":
         log(reason)
-    image_size = config.data.image_size
-    if cache == "device":
+    if agreed == "device":
         return ResidentFeed(records, targets, rows, start, intervals, image_size=image_size)
     images: Any = records
-    if cache == "host":
+    if agreed == "host":
         images = loader.decode_split(
             records, image_size=image_size, num_workers=config.data.num_workers
         )
@@ -88,18 +76,6 @@ def create_feed(
         process_count=jax.process_count(),
     )
     return StreamedFeed(batches, prefetch=config.data.prefetch)
-
-
-def _agree_on_cache(config: Config, num_faces: int) -> tuple[str, str]:
-    """Calls `loader.choose_cache` and returns the choice of the process with the least memory."""
-    order = ("device", "host", "none")
-    cache, reason = loader.choose_cache(
-        config.data.cache, num_faces, config.data.image_size, parallel.free_device_bytes()
-    )
-    agreed = order[parallel.process_max(order.index(cache))]
-    if agreed != cache:
-        reason = f"cache {agreed}: the process of this run with the least memory decides"
-    return agreed, reason
 
 
 class StreamedFeed:
@@ -182,6 +158,9 @@ class ResidentFeed:
         self._faces = self._targets = None
 
 
+Feed = StreamedFeed | ResidentFeed
+
+
 def load_faces_on_devices(records: Records, image_size: int) -> jax.Array:
     """Decodes every face of a split into the devices' memory.
 
@@ -195,10 +174,8 @@ def load_faces_on_devices(records: Records, image_size: int) -> jax.Array:
         first, stop = device * per_device, min((device + 1) * per_device, len(records))
         rows = sampling.SequentialRows(stop, FACES_PER_TRANSFER, first)
         batches = loader.load_batches(records, {}, rows, image_size=image_size)
-        try:
+        with contextlib.closing(batches):
             for i, batch in enumerate(batches):
                 yield i * FACES_PER_TRANSFER, batch["image"][batch["valid"]]
-        finally:
-            batches.close()
 
     return parallel.create_device_array((per_device, image_size, image_size, 3), load_pieces)

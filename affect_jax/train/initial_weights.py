@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from affect_jax.config import Config, from_dict
+from affect_jax.config import Config
 from affect_jax.core.paths import is_local
 from affect_jax.models import weight_files, weight_mapping
 from affect_jax.models.network import create_model
-from affect_jax.run.trained_network import read_variables
+from affect_jax.run.trained_network import load_network
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.state import TrainState
 
@@ -67,10 +67,8 @@ def read(config: Config) -> InitialWeights | None:
     model = create_model(config)
     images = jnp.zeros((1, config.data.crop_size, config.data.crop_size, 3))
     shapes = dict(jax.eval_shape(model.init, jax.random.key(0), images))
-    is_run = is_local(source) and Workdir(source).config_path.is_file()
-    if is_run:
-        workdir = Workdir(source)
-        arrays, _ = read_variables(workdir, from_dict(workdir.load_config()), "best")
+    if is_local(source) and Workdir(source).config_path.is_file():
+        arrays = weight_mapping.flatten_by_name(**load_network(source).variables)
     else:
         arrays = weight_files.read(source)
     loaded = weight_mapping.load(

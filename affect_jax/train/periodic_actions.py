@@ -10,7 +10,6 @@ import numpy as np
 
 from affect_jax.config import Config, to_dict, with_absolute_paths
 from affect_jax.core import parallel
-from affect_jax.core.errors import UserError
 from affect_jax.data import decoding, record_reader, sampling
 from affect_jax.data.record_reader import Split
 from affect_jax.evaluate.evaluator import Evaluator
@@ -85,13 +84,13 @@ class PeriodicActions:
     def save(self, step: int, state: TrainState) -> None:
         """Starts to write a checkpoint in process 0; training continues meanwhile.
 
-        **Raises:** `UserError` if the data files have changed since preparation, or the workdir was
-        deleted.
+        **Raises:** `UserError` if the data files have changed since preparation, or if the workdir
+        was deleted.
         """
         self.verification.check()
         if not parallel.is_main():
             return
-        self._require_workdir()
+        self.workdir.check_not_deleted()
         with self.log.time_other_work("save", step):
             config = to_dict(with_absolute_paths(self.config))
             info = {
@@ -104,17 +103,6 @@ class PeriodicActions:
             # Copied: on a CPU the host's array may share the device's memory, which is donated.
             host_state = jax.tree.map(np.array, parallel.to_host(state))
             self.checkpoints.save(step, host_state, info, scores.values if scores else None)
-
-    def _require_workdir(self) -> None:
-        try:
-            self.workdir.path.stat()
-        except FileNotFoundError:
-            raise UserError(
-                f"{self.workdir.path} was deleted or moved during the run; move it back and rerun "
-                "the same command to resume from its newest checkpoint"
-            ) from None
-        except OSError:  # its disk may be unavailable for a while: only this save fails
-            pass
 
     def _scores_of(self, step: int) -> protocol.Scores | None:
         """Scores of a step, if it was the last one evaluated."""

@@ -7,6 +7,8 @@ import gc
 import glob
 import os
 import pathlib
+import pickle
+import queue
 import subprocess
 import sys
 import threading
@@ -20,12 +22,16 @@ from hypothesis import strategies as st
 from affect_jax.data import batch_buffers
 
 
+def address(image):
+    return image.__array_interface__["data"][0]
+
+
 def test_buffers_are_reused_but_never_while_in_use():
     pool, references, addresses = batch_buffers.BufferPool(), [], []
     for step in range(60):
         image = pool.acquire((8, 4, 4, 3))
         image[:] = step
-        addresses.append(image.__array_interface__["data"][0])
+        addresses.append(address(image))
         if step % 3 == 0:
             references.append((step, image[2:].reshape(-1)))  # a view of a view
         elif step % 3 == 1:  # on a CPU, JAX may share the memory
@@ -36,58 +42,61 @@ def test_buffers_are_reused_but_never_while_in_use():
         assert (np.asarray(view) == step).all()
 
 
+def test_pickled_pool_is_empty():
+    pool = batch_buffers.BufferPool()
+    pool.acquire((1000,))  # is returned at once
+    assert len(pickle.dumps(pool)) < 1000
+
+
 @contextlib.contextmanager
 def fill_in_threads(pool, workers=2, batches=1000):
-    """Fills batches in threads, like workers; yields a function that waits for a batch."""
-    filled_events = [threading.Event() for _ in range(batches)]
+    """Fills batches in threads, like workers; yields a function that takes the next batch."""
+    filled = [queue.Queue(maxsize=1) for _ in range(workers)]
+    numbers, closed = iter(range(batches)), threading.Event()
 
-    def fill_batches(first):
+    def fill_batches(worker):
         with contextlib.suppress(RuntimeError):
-            for batch in range(first, batches, workers):
-                pool.acquire_slot(batch)[:] = batch % 251
-                filled_events[batch].set()
+            for batch in range(worker, batches, workers):
+                slot, images = pool.acquire_slot(worker)
+                images[:] = batch % 251
+                while not closed.is_set():
+                    with contextlib.suppress(queue.Full):
+                        filled[worker].put(slot, timeout=0.05)
+                        break
 
-    threads = [threading.Thread(target=fill_batches, args=(first,)) for first in range(workers)]
+    def take():
+        batch = next(numbers)
+        image = pool.take_batch(filled[batch % workers].get(timeout=60))
+        assert (image == batch % 251).all()
+        return image
+
+    threads = [threading.Thread(target=fill_batches, args=(worker,)) for worker in range(workers)]
     for thread in threads:
         thread.start()
-
-    def wait(batch):
-        assert filled_events[batch].wait(timeout=60)
-
     try:
-        yield wait
+        yield take
     finally:
+        closed.set()
         pool.close()  # unblocks threads that wait for a slot
         for thread in threads:
             thread.join(timeout=60)
     assert not any(thread.is_alive() for thread in threads)
 
 
-def wait_and_take(pool, wait, batch):
-    wait(batch)
-    image = pool.take_batch(batch)
-    assert (image == batch % 251).all()
-    return image
-
-
-def address(image):
-    return image.__array_interface__["data"][0]
-
-
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
-    in_flight=st.integers(2, 5),
+    workers=st.integers(1, 3),
     spare=st.integers(0, 3),
     shape=st.sampled_from([(2, 3), (3, 40, 40, 3)]),
     lifetimes=st.lists(st.integers(0, 30), min_size=1, max_size=60),
 )
-def test_a_slot_is_reused_only_when_no_array_refers_to_it(in_flight, spare, shape, lifetimes):
+def test_a_slot_is_reused_only_when_no_array_refers_to_it(workers, spare, shape, lifetimes):
     """Batches stay unchanged as long as they are referenced, and no worker waits forever."""
-    pool, references = batch_buffers.SharedBatchPool(in_flight, spare, shape), []
-    with fill_in_threads(pool) as wait:
+    pool, references = batch_buffers.SharedBatchPool(workers, 1, spare, shape), []
+    with fill_in_threads(pool, workers) as take:
         for batch, lifetime in enumerate(lifetimes):
-            image = wait_and_take(pool, wait, batch)
-            view = image.reshape(-1)[1:]  # on a CPU, JAX may share the memory
+            image = take()
+            view = image.reshape(-1)[1:]
             references.append(
                 (batch, batch + lifetime, jax.device_put(image) if lifetime % 2 else view)
             )
@@ -98,20 +107,19 @@ def test_a_slot_is_reused_only_when_no_array_refers_to_it(in_flight, spare, shap
 
 
 def test_a_taken_batch_is_a_view_unless_too_many_are_referenced():
-    pool = batch_buffers.SharedBatchPool(2, 3, (2, 40, 40, 3))
+    pool = batch_buffers.SharedBatchPool(1, 2, 3, (2, 40, 40, 3))
     first_address = address(np.frombuffer(pool._memory.buf, np.uint8))
     pool_addresses = range(first_address, first_address + pool._memory.size)
-    with fill_in_threads(pool) as wait:
-        assert all(
-            address(wait_and_take(pool, wait, batch)) in pool_addresses for batch in range(20)
-        )
-        references = [wait_and_take(pool, wait, batch) for batch in range(20, 30)]
+    with fill_in_threads(pool, 1) as take:
+        assert all(address(take()) in pool_addresses for _ in range(20))
+        references = [take() for _ in range(10)]
         assert [address(image) in pool_addresses for image in references] == [True] * 3 + [
             False
         ] * 7
         references.clear()
-        assert address(wait_and_take(pool, wait, 30)) in pool_addresses
-        assert address(wait_and_take(pool, wait, 31)) % batch_buffers.ALIGNMENT_BYTES == 0
+        image = take()
+        assert address(image) in pool_addresses
+        assert address(image) % batch_buffers.ALIGNMENT_BYTES == 0
 
 
 def open_shared_memory():
@@ -124,10 +132,12 @@ def open_shared_memory():
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux's /proc")
 @pytest.mark.parametrize("last", ["batch", "pool"])
 def test_shared_memory_is_freed_with_the_last_reference(last):
+    gc.collect()  # memory of other tests
     before = open_shared_memory()
-    pool = batch_buffers.SharedBatchPool(2, 1, (2, 3))
-    with fill_in_threads(pool, batches=2) as wait:
-        image = wait_and_take(pool, wait, 0)
+    pool = batch_buffers.SharedBatchPool(2, 1, 1, (2, 3))
+    with fill_in_threads(pool, batches=2) as take:
+        image = take()
+    del take
     if last == "batch":
         del pool
         gc.collect()
@@ -142,9 +152,10 @@ def test_shared_memory_is_freed_with_the_last_reference(last):
 def test_a_batch_referenced_at_exit_causes_no_message():
     code = (
         "from affect_jax.data import batch_buffers\n"
-        "pool = batch_buffers.SharedBatchPool(2, 1, (2, 3))\n"
-        "pool.acquire_slot(0)[:] = 7\n"
-        "batch = pool.take_batch(0)\n"
+        "pool = batch_buffers.SharedBatchPool(1, 1, 1, (2, 3))\n"
+        "slot, images = pool.acquire_slot(0)\n"
+        "images[:] = 7\n"
+        "batch = pool.take_batch(slot)\n"
         "pool.close()\n"
         "print(batch.sum())\n"
     )

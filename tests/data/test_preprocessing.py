@@ -6,13 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from affect_jax.data import preprocessing
 
 SIDE, CROP = 12, 8
+
+preprocess_for_training = jax.jit(
+    preprocessing.preprocess_for_training, static_argnames=("crop_size", "mirror")
+)
 
 
 def faces(count: int = 6, side: int = SIDE, seed: int = 0) -> np.ndarray:
@@ -50,9 +54,7 @@ def test_evaluation_crops_the_centre(side, crop):
 @pytest.mark.parametrize("mirror", [True, False])
 def test_training_crops_match_the_returned_offsets_and_mirroring(mirror):
     images = faces(40)
-    augmented = jax.jit(
-        preprocessing.preprocess_for_training, static_argnames=("crop_size", "mirror")
-    )(images, keys(40), crop_size=CROP, mirror=mirror)
+    augmented = preprocess_for_training(images, keys(40), crop_size=CROP, mirror=mirror)
     assert augmented.images.shape == (40, CROP, CROP, 3)
     assert set(np.asarray(augmented.mirrored).tolist()) == ({True, False} if mirror else {False})
     for image, cropped, (row, column), mirrored in zip(images, *augmented, strict=True):
@@ -64,21 +66,19 @@ def test_training_crops_match_the_returned_offsets_and_mirroring(mirror):
 def test_crops_and_mirroring_are_uniform():
     count = 20_000
     images = np.zeros((count, 6, 6, 3), np.uint8)
-    augmented = preprocessing.preprocess_for_training(images, keys(count), crop_size=4)
+    augmented = preprocess_for_training(images, keys(count), crop_size=4)
     outcomes = np.asarray(augmented.offsets) @ [3, 1] + 9 * np.asarray(augmented.mirrored)
     shares = np.bincount(outcomes, minlength=18) / count
     assert len(shares) == 18
     np.testing.assert_allclose(shares, 1 / 18, atol=5 * np.sqrt(1 / 18 / count))
 
 
-@settings(max_examples=12)  # each size is compiled
-@given(st.permutations(range(6)), st.integers(1, 6))
-def test_augmentation_does_not_depend_on_the_batch(order, size):
+@pytest.mark.parametrize("selected", [[3], [5, 0, 2], [1, 4, 5, 0, 3, 2]])
+def test_augmentation_does_not_depend_on_the_batch(selected):
     images, all_keys = faces(), keys(6)
-    full_batch = preprocessing.preprocess_for_training(images, all_keys, crop_size=CROP)
-    selected = np.array(order[:size])
-    small_batch = preprocessing.preprocess_for_training(
-        images[selected], all_keys[selected], crop_size=CROP
+    full_batch = preprocess_for_training(images, all_keys, crop_size=CROP)
+    small_batch = preprocess_for_training(
+        images[selected], all_keys[np.array(selected)], crop_size=CROP
     )
     for a, b in zip(small_batch, full_batch, strict=True):
         np.testing.assert_array_equal(a, np.asarray(b)[selected])
@@ -87,18 +87,19 @@ def test_augmentation_does_not_depend_on_the_batch(order, size):
 def test_augmentation_does_not_depend_on_the_number_of_devices():
     devices = jax.devices()
     images, all_keys = faces(8), keys(8)
-    preprocess = jax.jit(preprocessing.preprocess_for_training, static_argnames=("crop_size",))
     sharding = NamedSharding(Mesh(np.array(devices), ("batch",)), PartitionSpec("batch"))
-    single_device = preprocess(images, all_keys, crop_size=CROP)
-    multi_device = preprocess(*jax.device_put((images, all_keys), sharding), crop_size=CROP)
+    single_device = preprocess_for_training(images, all_keys, crop_size=CROP)
+    multi_device = preprocess_for_training(
+        *jax.device_put((images, all_keys), sharding), crop_size=CROP
+    )
     for a, b in zip(single_device, multi_device, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_different_keys_give_different_crops():
     images = np.repeat(faces(1), 30, axis=0)
-    first = preprocessing.preprocess_for_training(images, keys(30, 0), crop_size=CROP)
-    second = preprocessing.preprocess_for_training(images, keys(30, 1), crop_size=CROP)
+    first = preprocess_for_training(images, keys(30, 0), crop_size=CROP)
+    second = preprocess_for_training(images, keys(30, 1), crop_size=CROP)
     assert (first.offsets != second.offsets).any(axis=1).mean() > 0.7
     assert 0.2 < (first.mirrored != second.mirrored).mean() < 0.8
 
@@ -112,32 +113,10 @@ def test_half_precision_is_single_precision_rounded_once():
 
 
 def test_only_bytes_enter_the_step():
-    lowered = jax.jit(preprocessing.preprocess_for_training, static_argnames=("crop_size",)).lower(
-        faces(), keys(6), crop_size=CROP
-    )
+    lowered = preprocess_for_training.lower(faces(), keys(6), crop_size=CROP)
     (images, key_input), _ = lowered.in_avals
     assert images.dtype == jnp.uint8
     assert jnp.issubdtype(key_input.dtype, jax.dtypes.prng_key)
-
-
-@given(st.integers(0, 2**31), st.integers(2, 300))
-def test_mirroring_points_twice_changes_nothing(seed, width):
-    points = np.random.default_rng(seed).uniform(-20, width + 20, (2, 68, 2)).astype(np.float32)
-    swap = involution()
-    twice = preprocessing.mirror_points(
-        preprocessing.mirror_points(jnp.asarray(points), width, swap), width, swap
-    )
-    np.testing.assert_allclose(twice, points, atol=1e-4)
-
-
-def test_mirroring_points_swaps_sides():
-    points = np.random.default_rng(0).uniform(0, 20, (68, 2)).astype(np.float32)
-    swap = involution()
-    mirrored = np.asarray(preprocessing.mirror_points(jnp.asarray(points), 20, swap))
-    for index, counterpart in enumerate(swap):
-        np.testing.assert_allclose(
-            mirrored[index], [19 - points[counterpart, 0], points[counterpart, 1]]
-        )
 
 
 @given(st.integers(0, 1000))
@@ -150,7 +129,7 @@ def test_points_move_with_their_pixels(seed):
     points = np.zeros((8, 68, 2), np.float32)
     swap = involution()
     points[:, 5] = bright_pixels
-    augmented = preprocessing.preprocess_for_training(images, keys(8, seed), crop_size=CROP)
+    augmented = preprocess_for_training(images, keys(8, seed), crop_size=CROP)
     moved = np.asarray(preprocessing.transform_points(jnp.asarray(points), augmented, CROP, swap))
     for image, mirrored, moved_points in zip(
         augmented.images, augmented.mirrored, moved, strict=True

@@ -185,10 +185,3 @@ def test_sequential_rows_are_complete_and_padded(num_faces, batch_size):
     assert (padded[num_faces:] == -1).all() and len(padded) - num_faces < batch_size
     with pytest.raises(IndexError):
         rows[len(rows)]
-
-
-@given(st.integers(0, 10**9), st.integers(1, 10**6))
-def test_epoch_and_batch_of_a_step(step, steps_per_epoch):
-    epoch, batch = sampling.epoch_and_batch(step, steps_per_epoch)
-    assert epoch * steps_per_epoch + batch == step
-    assert 0 <= batch < steps_per_epoch

@@ -24,8 +24,6 @@ soak_only = pytest.mark.skipif(not SOAK, reason="slow; run launch/soak.sh")
 
 BAD_INPUT = "bad input: tables, annotations, images, configs, checkpoints, predictions"
 
-_OUTCOMES: dict[str, list[tuple[str, int]]] = collections.defaultdict(list)
-
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in commands that a shell starts with &
     signal.signal(signal.SIGINT, signal.default_int_handler)  # runs must receive it
@@ -38,11 +36,15 @@ def lab(tmp_path_factory) -> Lab:
 
 
 @pytest.fixture
-def record_outcome() -> Callable[[str, str, int], None]:
-    """Function `record(fault, outcome, lost_steps)` that adds a row to the table."""
+def record_outcome(record_property) -> Callable[..., None]:
+    """Function `record(fault, outcome, lost_steps)` that adds to the table if the test passes.
+
+    Tests of other folders with the mark `fault` or `bad_input` do the same with pytest's
+    `record_property("fault", (fault, outcome, lost_steps))`.
+    """
 
     def record(fault: str, outcome: str, lost_steps: int = 0) -> None:
-        _OUTCOMES[fault].append((outcome, lost_steps))
+        record_property("fault", (fault, outcome, lost_steps))
 
     return record
 
@@ -51,14 +53,17 @@ def pytest_terminal_summary(terminalreporter, exitstatus) -> None:
     """Prints the reliability table and writes it to the file `TABLE` if all tests pass."""
     if not SOAK:
         return
-    # Collected here because hooks of this folder do not run for tests of other folders.
+    rows: dict[str, list[tuple[str, int]]] = collections.defaultdict(list)
     for report in terminalreporter.stats.get("passed", []):
-        if "bad_input" in report.keywords:
-            _OUTCOMES[BAD_INPUT].append(("one error line, or a row skipped with a reason", 0))
+        recorded = [value for name, value in report.user_properties if name == "fault"]
+        if not recorded and "bad_input" in report.keywords:
+            recorded = [(BAD_INPUT, "one error line, or a row skipped with a reason", 0)]
+        for fault, outcome, lost_steps in recorded:
+            rows[fault].append((outcome, lost_steps))
     command = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
     lines = ["| fault | tries | outcome | lost steps, at most |", "|---|---|---|---|"]
-    for fault, outcomes in _OUTCOMES.items():
+    for fault, outcomes in rows.items():
         counts = collections.Counter(outcome for outcome, _ in outcomes)
         summary = "; ".join(
             f"{outcome} ({n})" if len(counts) > 1 else outcome for outcome, n in counts.items()

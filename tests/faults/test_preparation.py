@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -198,9 +199,11 @@ def test_killed_worker_ends_preparation_with_an_error(tmp_path, record_outcome):
     with preparing(tmp_path, PROCESSES) as process:
         workers = workers_at_work(process, tmp_path)
         workers[0].send_signal(signal.SIGKILL)
-        _, errors = process.communicate()
-        assert process.returncode == 1
-    assert "data.options.beam: a worker process died" in errors, errors
+        errors = process.stderr.read()
+        assert process.wait() == 1
+    # Beam may notice the closed connection itself.
+    reasons = re.findall(r"^data\.options\.beam: .*nothing was prepared", errors, re.MULTILINE)
+    assert len(reasons) == 1, errors
     assert not complete_folders(tmp_path)
     assert not any(map(is_alive, workers))
     outcome = "one error after a minute; no complete-looking output, no orphans"
@@ -215,8 +218,8 @@ def test_stopped_driver_ends_its_workers(tmp_path, record_outcome):
     with preparing(tmp_path, PROCESSES) as process:
         workers = workers_at_work(process, tmp_path)
         process.send_signal(signal.SIGTERM)
-        process.communicate()
-        assert process.returncode == 128 + signal.SIGTERM
+        process.stderr.read()
+        assert process.wait() == 128 + signal.SIGTERM
     assert not complete_folders(tmp_path)
     assert workers and not any(map(is_alive, workers))
     outcome = "no complete-looking output, no orphans"

@@ -64,24 +64,16 @@ def assert_same_losses(losses: dict[int, float], expected: dict[int, float]) -> 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=soak_only)])
 def test_losses_do_not_depend_on_the_number_of_processes(lab, tmp_path, count, record_outcome):
     """Every face is different noise, so a repeated or missing face would change the losses."""
-    runs = finish(lab, tmp_path, count)
-    assert_same_losses(read_result(tmp_path).losses, lab.reference()[0].losses)
-    assert read_result(tmp_path).arrays.keys() == lab.reference()[0].arrays.keys()
-    for run in runs[1:]:  # only process 0 prints and writes
-        assert not [line for line in run.output if "step" in line]
-    record_outcome("2 and 4 processes instead of 1", "the same losses to 1e-5, one log", 0)
-
-
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=soak_only)])
-def test_checkpoint_is_restored_by_another_number_of_processes(
-    lab, tmp_path, count, record_outcome
-):
     workdir = tmp_path / "run"
     shutil.copytree(lab.interrupted, workdir)  # one process wrote it
     runs = finish(lab, workdir, count)
     assert runs[0].start == checkpoint_steps(lab.interrupted)[-1]
     assert_same_losses(read_result(workdir).losses, lab.reference()[0].losses)
-    record_outcome("a checkpoint of 1 process restored by 2 and 4", "the same final losses", 0)
+    assert read_result(workdir).arrays.keys() == lab.reference()[0].arrays.keys()
+    for run in runs[1:]:  # only process 0 prints and writes
+        assert not [line for line in run.output if "step" in line]
+    outcome = "the same losses to 1e-5, one log"
+    record_outcome("a checkpoint of 1 process resumed by 2 and 4", outcome, 0)
 
 
 @pytest.mark.parametrize("target", [pytest.param(0, marks=soak_only), 1])
@@ -92,11 +84,7 @@ def test_signal_to_one_process_saves_and_stops_all(lab, tmp_path, target, record
         runs[0].wait_for_steps(3)
         runs[target].send(signal.SIGTERM)
         assert [run.wait() for run in runs] == [143, 143]
-    saved = checkpoint_steps(tmp_path)[-1]
-    assert saved == runs[0].step
-    with lab.start(tmp_path, long) as single:  # one process resumes
-        single.wait_for_steps(1)
-    assert single.start == saved
+    assert checkpoint_steps(tmp_path)[-1] == runs[0].step
     record_outcome("SIGTERM to one of two processes", "both save and exit 143", 0)
 
 
@@ -160,14 +148,7 @@ def test_killed_process_ends_the_other_within_a_minute(lab, tmp_path, victim, re
     assert not SOAK or time.perf_counter() - begin < 60
     messages = [line for line in survivor.output if line.startswith("affect_jax: ")]
     assert victim == 0 or "Restart all processes with the same command" in messages[-1]
-    reached = runs[0].step
-    runs = finish(lab, tmp_path, 2)
+    resumed = lab.finish(tmp_path)  # one process resumes what two have written
     assert_same_losses(read_result(tmp_path).losses, lab.reference()[0].losses)
-    outcome = "the other ends within a minute; both resume after a restart"
-    record_outcome("kill -9 of one of two processes", outcome, max(0, reached - runs[0].start))
-
-
-def test_incomplete_environment_is_an_error(lab, tmp_path):
-    with lab.start(tmp_path, JAX_COORDINATOR_ADDRESS="127.0.0.1:1", JAX_PROCESS_ID="0") as run:
-        assert run.wait() == 2
-    assert run.output[-1].startswith("affect_jax: JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID is set")
+    outcome = "the other ends within a minute; resumes after a restart"
+    record_outcome("kill -9 of one of two processes", outcome, max(0, runs[0].step - resumed.start))

@@ -12,8 +12,6 @@ from tests.faults.conftest import SOAK, soak_only
 from tests.faults.lab import checkpoint_steps, read_result
 from tests.faults.tiny_config import SAVE_EVERY, STEPS
 
-FAULTS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
-
 
 def test_sigterm_saves_and_resume_is_exact(lab, tmp_path, record_outcome):
     workdir = tmp_path / "run"
@@ -55,7 +53,7 @@ def test_second_signal_exits_at_once_and_leaves_no_partial_checkpoint(
     record_outcome("a second signal", "exits at once; restart, same final bits", 0)
 
 
-@pytest.mark.parametrize("number", FAULTS)
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=soak_only)])
 def test_signal_before_the_first_step_prints_no_traceback(lab, tmp_path, number):
     """There is nothing to save while libraries load and data are prepared."""
     with lab.start(tmp_path) as run:

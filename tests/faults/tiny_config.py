@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from affect_jax.config import defaults
 from affect_jax.models import TRUNKS
-from affect_jax.models.layers import Dropout
+from affect_jax.models.layers import dropout
 
 STEPS = 40
 SAVE_EVERY = 5
@@ -25,12 +25,8 @@ SAVE_EVERY = 5
 
 @TRUNKS.register("tiny")
 class Tiny(nn.Module):
-    """One convolution with batch normalisation and dropout. It compiles in a second.
+    """One convolution with batch normalisation and dropout. It compiles in a second."""
 
-    **Arguments:** `fragile`: a white image makes the loss infinite; the first face is white.
-    """
-
-    fragile: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -40,14 +36,11 @@ class Tiny(nn.Module):
         x = nn.Conv(8, (5, 5), strides=2)(images)
         x = nn.BatchNorm(use_running_average=not train, axis_name="batch" if train else None)(x)
         x = jnp.mean(nn.relu(x), axis=(1, 2))
-        if self.fragile:
-            is_white = jnp.ptp(images, axis=(1, 2)).sum(axis=-1) == 0
-            x = jnp.where(is_white[:, None], jnp.inf, x)
-        return Dropout(0.3, layer=0)(x, keys if train else None)
+        return dropout(x, keys if train else None, rate=0.3, layer=0)
 
 
 def get_config(trunk: str = "tiny"):
-    """**Arguments:** `trunk`: `tiny`, `fragile` or `resnet18`."""
+    """**Arguments:** `trunk`: `tiny` or `resnet18`."""
     if "AFFECT_JAX_CLOCK_JUMPS" in os.environ:
         _patch_clock()
     config = defaults()
@@ -58,12 +51,7 @@ def get_config(trunk: str = "tiny"):
         "num_workers": 1,
     }
     config.data.image_size, config.data.crop_size = 32, 28
-    trunks = {
-        "tiny": {"name": "tiny"},
-        "fragile": {"name": "tiny", "fragile": True},
-        "resnet18": {"name": "resnet18", "width": 8},
-    }
-    config.trunk = trunks[trunk]
+    config.trunk = {"name": "resnet18", "width": 8} if trunk == "resnet18" else {"name": "tiny"}
     config.heads = ("expression", "valence_arousal")
     config.losses = (
         {"name": "weighted_cross_entropy", "head": "expression"},

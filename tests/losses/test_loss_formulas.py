@@ -188,6 +188,7 @@ def test_value_and_gradient_equal_formula(spec, formula):
     assert_equals_formula(spec, formula, "float64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "formula"), [case for case in CASES if len(case[0]) == 2], ids=name_of
 )

@@ -188,9 +188,8 @@ def get_leaf(tree: Any, path: Any) -> Any:
     return tree
 
 
-@pytest.mark.parametrize(
-    "trunk", ["resnet18", pytest.param("alexnet_one_tower", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("trunk", ["alexnet_one_tower", "resnet18"])
 def test_initialisation_equals_torchvision_in_distribution(trunk, torchvision):
     options = {"width": 64}
     with torch.random.fork_rng(devices=[]):
@@ -236,6 +235,7 @@ def test_published_initialisation_matches_paper():
         assert stats.kstest(sample, stats.norm(0, 0.01).cdf).pvalue > 1e-4, name
 
 
+@pytest.mark.slow
 def test_he_initialisation_has_expected_variance():
     """He et al. 2015, equation 10: variance 2 / fan in, biases 0. Two towers halve the fan in."""
     for name, layer in init_published_alexnet("he").items():

@@ -18,17 +18,18 @@ from affect_jax.models import HEADS, TRUNKS
 
 BATCH, CROP, CLASSES = 4, 64, 5
 # Only trunks of the package: other tests register more in the same process.
-NAMES = [
-    # It shares its code with alexnet.
-    pytest.param(name, marks=pytest.mark.slow if name == "alexnet_one_tower" else ())
-    for name in TRUNKS.names()
-    if TRUNKS[name].__module__.startswith("affect_jax.")
-]
+NAMES = [n for n in TRUNKS.names() if TRUNKS[n].__module__.startswith("affect_jax.")]
 PUBLISHED = {  # parameters with a head of 1000 classes
     "alexnet": 60_965_224,  # Krizhevsky et al. 2012; Caffe's bvlc_alexnet has as many
     "alexnet_one_tower": 61_100_840,  # torchvision's alexnet
     "resnet18": 11_689_512,  # torchvision's resnet18
 }
+
+
+def slow_except(*fast: str) -> pytest.MarkDecorator:
+    """Parametrizes a test by all trunks; all but `fast` are marked as slow."""
+    params = [pytest.param(n, marks=() if n in fast else pytest.mark.slow) for n in NAMES]
+    return pytest.mark.parametrize("name", params)
 
 
 @dataclasses.dataclass
@@ -124,7 +125,7 @@ def test_parameter_counts_equal_published_counts(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == PUBLISHED[name]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@slow_except()
 def test_every_parameter_gets_a_gradient(name):
     network = create_network(name)
     keys = jax.random.split(jax.random.key(1), BATCH)
@@ -139,7 +140,7 @@ def test_every_parameter_gets_a_gradient(name):
     "(2026-11-24: NaN; right with --xla_cpu_experimental_ynn_fusion_type=dot)",
     strict=False,
 )
-@pytest.mark.parametrize("name", NAMES)
+@slow_except("alexnet")
 def test_bfloat16_is_close_to_float32_with_float32_parameters_and_outputs(name):
     exact, rounded = create_network(name), create_network(name, "bfloat16")
     shapes = jax.eval_shape(rounded.init, jax.random.key(0))
@@ -155,7 +156,7 @@ def test_bfloat16_is_close_to_float32_with_float32_parameters_and_outputs(name):
     assert {leaf.dtype for leaf in jax.tree.leaves((outputs, updates))} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@slow_except("resnet18")
 def test_training_differs_from_evaluation_by_batch_statistics_and_dropout_only(name):
     """With the statistics of the batch in place of the running ones, both are equal."""
     network = create_network(name)
@@ -173,7 +174,7 @@ def test_training_differs_from_evaluation_by_batch_statistics_and_dropout_only(n
         assert np.abs(running - trained).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", NAMES)
+@slow_except("resnet18")
 def test_evaluation_of_a_face_does_not_depend_on_the_others(name):
     network = create_network(name)
     logits = network.evaluate(network.variables, network.images)
@@ -198,7 +199,7 @@ def test_dropout_depends_only_on_the_key_of_the_example(name):
     assert np.abs(np.asarray(plain) - np.asarray(first)).max() > 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@slow_except("resnet18")
 def test_frozen_trunk_runs_in_evaluation_mode(name):
     network = create_network(name)
     frozen = SmallNetwork(dataclasses.replace(network.model, frozen_trunk=True), network.images)
@@ -222,6 +223,7 @@ def test_frozen_trunk_runs_in_evaluation_mode(name):
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients["expression"]))
 
 
+@pytest.mark.slow
 def test_frozen_trunk_has_gradients_in_evaluation():
     """Grad-CAM needs them."""
     network = create_network("resnet18")
@@ -233,7 +235,7 @@ def test_frozen_trunk_has_gradients_in_evaluation():
     assert np.any(jax.jit(jax.grad(output))(network.images))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@slow_except("resnet18")
 def test_initialisation_depends_on_the_key(name):
     init = create_network(name).init
     first, same_key, other_key = (init(jax.random.key(seed)) for seed in (0, 0, 1))

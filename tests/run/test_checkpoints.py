@@ -6,15 +6,11 @@ import re
 import shutil
 import types
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from affect_jax.core.errors import UserError
 from affect_jax.run.checkpoints import Checkpoints
-from affect_jax.run.orbax_adapter import MAIN_PROCESS_ONLY
 from tests.run.conftest import INFO, TEMPLATE, assert_same, save, state_of
 
 
@@ -26,22 +22,6 @@ def test_restore_is_bit_exact(two_steps):
         assert INFO.items() <= info.items()
         older, _ = checkpoints.restore(TEMPLATE, "10")
         assert_same(older, state_of(10))
-
-
-def test_compressed_checkpoints_of_earlier_versions_can_be_read(folder, monkeypatch):
-    def compressed():
-        return {
-            "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=MAIN_PROCESS_ONLY),
-            "info": ocp.JsonCheckpointHandler(multiprocessing_options=MAIN_PROCESS_ONLY),
-        }
-
-    monkeypatch.setattr("affect_jax.run.orbax_adapter.create_handlers", compressed)
-    save(folder, 10)
-    monkeypatch.undo()
-    save(folder, 20)
-    with Checkpoints(folder) as opened:
-        for step in (10, 20):
-            assert_same(opened.restore(TEMPLATE, str(step))[0], state_of(step))
 
 
 def test_restore_does_not_change_the_folder(two_steps):
@@ -68,49 +48,18 @@ def test_restore_of_unusual_arrays(folder):
     assert_same(restored, state)
 
 
-def test_restore_on_another_number_of_devices(folder):
-    """Checkpoints hold host arrays, so they do not depend on the devices."""
-    devices = jax.devices()
-    if len(devices) < 2:
-        pytest.skip("one device")
-
-    def replicate(count: int, tree):
-        mesh = Mesh(np.array(devices[:count]), ("batch",))
-        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
-
-    for before, after in ((2, 1), (1, 2)):
-        with Checkpoints(folder / str(before)) as checkpoints:
-            checkpoints.save(5, jax.device_get(replicate(before, state_of(5))), INFO)
-            checkpoints.wait()
-            restored, _ = checkpoints.restore(TEMPLATE, "last")
-        assert_same(jax.device_get(replicate(after, restored)), state_of(5))
-
-
-def test_the_newest_and_the_best_are_kept(folder):
-    scores = {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.1, 5: 0.3}
-    save(folder, *scores, keep_last=2, best_score="f1", scores=lambda step: {"f1": scores[step]})
-    with Checkpoints(folder, keep_last=2, best_score="f1") as checkpoints:
-        assert checkpoints.all_steps() == [2, 4, 5]
-        assert checkpoints.best_step() == 2
-        state, _ = checkpoints.restore(TEMPLATE, "best")
-        assert_same(state, state_of(2))
-
-
-def test_the_best_is_kept_when_another_process_resumes_the_run(folder):
-    scores = {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.1}
-    for step in scores:  # a new manager for each step, which reads the earlier scores
-        save(folder, step, keep_last=1, best_score="f1", scores=lambda s: {"f1": scores[s]})
-    with Checkpoints(folder, keep_last=1, best_score="f1") as checkpoints:
+@pytest.mark.parametrize(
+    ("best_score", "scores"), [("f1", (0.2, 0.9, 0.5, 0.1)), ("-rmse", (0.4, 0.1, 0.3, 0.2))]
+)
+def test_the_newest_and_the_best_are_kept(folder, best_score, scores):
+    """Also by a new manager for each step, as in a resumed run, which reads the earlier scores."""
+    name, options = best_score.removeprefix("-"), {"keep_last": 1, "best_score": best_score}
+    save(folder, 1, 2, 3, **options, scores=lambda step: {name: scores[step - 1]})
+    save(folder, 4, **options, scores=lambda step: {name: scores[step - 1]})
+    with Checkpoints(folder, **options) as checkpoints:
         assert checkpoints.all_steps() == [2, 4]
         assert checkpoints.best_step() == 2
-
-
-def test_minus_in_front_of_the_score_means_that_smaller_is_better(folder):
-    scores = {1: 0.4, 2: 0.1, 3: 0.3}
-    save(folder, *scores, keep_last=1, best_score="-rmse", scores=lambda s: {"rmse": scores[s]})
-    with Checkpoints(folder, keep_last=1, best_score="-rmse") as checkpoints:
-        assert checkpoints.all_steps() == [2, 3]
-        assert checkpoints.best_step() == 2
+        assert_same(checkpoints.restore(TEMPLATE, "best")[0], state_of(2))
 
 
 def test_nan_and_missing_scores_are_never_the_best(folder):
@@ -158,10 +107,11 @@ def test_failed_quarantine_is_a_user_error(damaged, logged_warnings):
         checkpoints.quarantine(newer_than=10)
 
 
-def test_without_scores_best_is_the_last(two_steps):
-    with Checkpoints(two_steps, best_score="f1") as checkpoints:
-        assert checkpoints.best_step() is None
-        assert checkpoints.restore(TEMPLATE, "best")[1]["step"] == 20
+def test_without_scores_best_is_the_last(two_steps, logged_warnings):
+    checkpoints = Checkpoints(two_steps, best_score="f1")
+    assert checkpoints.best_step() is None
+    assert checkpoints.restore(TEMPLATE, "best")[1]["step"] == 20
+    assert logged_warnings == ["no checkpoint has a score yet; using the last one, step 20"]
 
 
 @pytest.mark.parametrize(
@@ -210,26 +160,24 @@ def test_full_disk_is_a_warning_before_anything_is_written(folder, logged_warnin
     )
 
 
-@pytest.mark.parametrize("error", [RuntimeError("Event loop is closed"), OSError(28, "No space")])
 @pytest.mark.parametrize("call", ["save", "wait_until_finished", "close"])
-def test_failed_save_is_a_warning_in_any_later_call(
-    folder, logged_warnings, monkeypatch, call, error
-):
+def test_failed_save_is_a_warning_in_any_later_call(folder, logged_warnings, monkeypatch, call):
     """Orbax raises the errors of its threads in the next call, whichever that is."""
-    save(folder, 10)
 
     def fail(*_, **__):
-        raise error
+        raise RuntimeError("Event loop is closed")
 
     checkpoints = Checkpoints(folder)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints._manager, call, fail)
         checkpoints.save(20, state_of(20), INFO)
         checkpoints.close()
-    assert logged_warnings and all(str(error) in warning for warning in logged_warnings)
+    assert logged_warnings and all("Event loop" in warning for warning in logged_warnings)
     with checkpoints:  # the next save starts new threads
         checkpoints.save(30, state_of(30), INFO)
         checkpoints.ensure_saved(30)
+    with pytest.raises(UserError, match="the checkpoint of step 31 could not be written; .* 30"):
+        checkpoints.ensure_saved(31)
 
 
 def test_failed_save_does_not_affect_the_next_one(folder, logged_warnings, monkeypatch):

@@ -42,8 +42,11 @@ def files_of(step: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path for path in step.rglob("*") if path.is_file())
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("damage", [delete, empty, truncate, flip])
-def test_damage_to_any_file_is_detected(two_steps, tmp_path, logged_warnings, damage):
+def test_damage_to_any_file_is_detected(
+    two_steps, tmp_path, logged_warnings, record_property, damage
+):
     """Damages each file of the newest checkpoint: restore is exact, or uses the older one."""
     num_skipped = 0
     for number, original in enumerate(files_of(two_steps / "20")):
@@ -51,8 +54,7 @@ def test_damage_to_any_file_is_detected(two_steps, tmp_path, logged_warnings, da
         shutil.copytree(two_steps, folder)
         damage(folder / original.relative_to(two_steps))
         logged_warnings.clear()
-        with Checkpoints(folder) as checkpoints:
-            state, info = checkpoints.restore(TEMPLATE, "last")
+        state, info = Checkpoints(folder).restore(TEMPLATE, "last")
         assert_same(state, state_of(info["step"]))
         if info["step"] == 10:
             num_skipped += 1
@@ -60,21 +62,24 @@ def test_damage_to_any_file_is_detected(two_steps, tmp_path, logged_warnings, da
             assert len(logged_warnings) == 1
         else:
             assert not logged_warnings
+        record_property("fault", ("any file of a checkpoint damaged", "exact, or skipped", 0))
     assert num_skipped >= 3  # our manifest, Orbax's manifest and the data; the rest is redundant
 
 
-def test_flipped_bits_of_the_manifest_are_detected(two_steps, damaged, logged_warnings):
+@pytest.mark.bad_input
+def test_flipped_bits_of_the_manifest_are_detected(damaged):
     """The manifest holds the hashes of all arrays, and a checksum of its own."""
-    original = (two_steps / "20" / "info" / "metadata").read_bytes()
     path = damaged / "20" / "info" / "metadata"
+    original = path.read_bytes()
+    intact = checkpoint_manifest.read_manifest(damaged / "20")
     for position in range(0, len(original), 7):
         content = bytearray(original)
         content[position] ^= 0x01
         path.write_bytes(content)
-        with Checkpoints(damaged) as checkpoints:
-            state, info = checkpoints.restore(TEMPLATE, "last")
-        assert_same(state, state_of(info["step"]))
-        assert info["step"] == 10 or INFO.items() <= info.items()
+        try:
+            assert checkpoint_manifest.read_manifest(damaged / "20") == intact
+        except checkpoint_manifest.DamagedCheckpointError:
+            continue
 
 
 def rewrite_manifest(step: pathlib.Path, **changes) -> None:
@@ -97,6 +102,7 @@ def test_malformed_manifest_with_a_valid_checksum_is_skipped(damaged, logged_war
     assert "its manifest cannot be read" in logged_warnings[0]
 
 
+@pytest.mark.bad_input
 def test_newer_format_is_skipped(damaged, logged_warnings):
     rewrite_manifest(damaged / "20", format=checkpoint_manifest.FORMAT_VERSION + 1)
     with Checkpoints(damaged) as checkpoints:
@@ -105,6 +111,7 @@ def test_newer_format_is_skipped(damaged, logged_warnings):
     assert "newer affect_jax" in logged_warnings[0]
 
 
+@pytest.mark.bad_input
 def test_arrays_exchanged_between_checkpoints_are_detected(damaged, logged_warnings):
     """The state of step 10 does not match the hashes in the manifest of step 20."""
     shutil.rmtree(damaged / "20" / "state")
@@ -132,13 +139,16 @@ OTHER_MODELS = {
 def test_checkpoint_of_another_model_is_an_error_that_names_the_array(two_steps, message):
     template = TEMPLATE | {"params": OTHER_MODELS[message](TEMPLATE["params"])}
     with Checkpoints(two_steps) as checkpoints:
-        with pytest.raises(UserError, match=f"20 cannot be restored: .*another model: {message}"):
+        with pytest.raises(
+            UserError, match=f"20 cannot be restored\\n  20: .*another model: {message}"
+        ):
             checkpoints.restore(template, "20")
         with pytest.raises(UserError, match="no checkpoint can be restored") as caught:
             checkpoints.restore(template, "last")
     assert [problem[:2] for problem in caught.value.problems] == ["20", "10"]
 
 
+@pytest.mark.bad_input
 def test_without_an_intact_checkpoint_the_error_lists_all(damaged):
     (damaged / "20" / "info" / "metadata").unlink()
     truncate(damaged / "10" / "info" / "metadata")
@@ -149,14 +159,15 @@ def test_without_an_intact_checkpoint_the_error_lists_all(damaged):
     assert "\n" not in "".join(caught.value.problems)
 
 
+@pytest.mark.bad_input
 def test_empty_step_folder_is_skipped(damaged, logged_warnings):
     shutil.rmtree(damaged / "20")
     (damaged / "20").mkdir()
-    with Checkpoints(damaged) as checkpoints:
-        assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(10))
+    assert_same(Checkpoints(damaged).restore(TEMPLATE, "last")[0], state_of(10))
     assert len(logged_warnings) == 1
 
 
+@pytest.mark.bad_input
 def test_partial_checkpoint_of_a_killed_run_is_ignored(damaged):
     """Orbax writes to a temporary folder, which is removed when the run resumes."""
     partial = damaged / "30.orbax-checkpoint-tmp-1"
@@ -172,23 +183,15 @@ def test_partial_checkpoint_of_a_killed_run_is_ignored(damaged):
     assert not partial.exists()
 
 
+@pytest.mark.bad_input
 def test_resumed_run_saves_the_damaged_step_again(damaged, logged_warnings):
     empty(damaged / "20" / "info" / "metadata")
-    with Checkpoints(damaged) as checkpoints:
-        _, info = checkpoints.restore(TEMPLATE, "last")
-        checkpoints.quarantine(newer_than=info["step"])
-        assert checkpoints.all_steps() == [10]
-        checkpoints.save(20, state_of(20), INFO)
-        checkpoints.wait()
-        assert_same(checkpoints.restore(TEMPLATE, "last")[0], state_of(20))
-    assert (damaged / "damaged" / "20" / "info" / "metadata").exists()
-    assert len(logged_warnings) == 1
-
-
-def test_quarantine_can_be_repeated(damaged):
-    for _ in range(2):
+    for _ in range(2):  # `damaged/20` may exist already
         with Checkpoints(damaged) as checkpoints:
+            checkpoints.restore(TEMPLATE, "last")
             checkpoints.quarantine(newer_than=10)
             assert checkpoints.all_steps() == [10]
             checkpoints.save(20, state_of(20), INFO)
-    assert_same(Checkpoints(damaged).restore(TEMPLATE, "20")[0], state_of(20))
+        assert_same(Checkpoints(damaged).restore(TEMPLATE, "20")[0], state_of(20))
+    assert (damaged / "damaged" / "20" / "info" / "metadata").exists()
+    assert len(logged_warnings) == 1

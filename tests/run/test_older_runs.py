@@ -40,6 +40,7 @@ def config_of(workdir: Workdir, **changes) -> Config:
     return config
 
 
+@pytest.mark.slow
 def test_it_resumes(workdir):
     config = config_of(workdir, duration={"steps": 4})
     assert train_and_evaluate(config, workdir) == 0

@@ -7,7 +7,6 @@ import pytest
 
 from affect_jax.config import to_dict
 from affect_jax.core.errors import UserError
-from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.trained_network import class_names, load_network
 from affect_jax.run.workdir import Workdir
 from tests.trained_runs import create_config, create_weights, write_run
@@ -33,14 +32,6 @@ def test_load_network_reads_the_selected_checkpoint(run, checkpoint, step):
     saved = create_weights(loaded.config, seed=step)["params"]["model"]
     np.testing.assert_array_equal(kernel(loaded.variables), saved["expression"]["kernel"])
     assert set(loaded.variables["batch_stats"]["trunk"]) == set(saved["trunk"])
-
-
-def test_best_is_the_last_checkpoint_without_scores(tmp_path, logged_warnings):
-    """Loading for prediction is silent; evaluation resolves `best` with a warning."""
-    folder = write_run(tmp_path / "run", create_config(), (10, 20))
-    assert load_network(folder).step == 20 and not logged_warnings
-    assert Checkpoints.from_config(create_config(), Workdir(folder)).resolve_step("best") == 20
-    assert logged_warnings == ["no checkpoint has a score yet; using the last one, step 20"]
 
 
 def test_moving_average_is_loaded_if_the_run_has_one(tmp_path):

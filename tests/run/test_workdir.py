@@ -50,31 +50,21 @@ def test_workdir_cannot_be_a_bucket(path, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_relock_if_deleted_creates_and_locks_a_deleted_folder(workdir):
-    with workdir.lock():
-        assert not workdir.relock_if_deleted()
-        workdir.path.rename(workdir.path.with_name("gone"))
-        assert workdir.relock_if_deleted() and not workdir.relock_if_deleted()
-        with pytest.raises(UserError, match="another run is using it"):
-            with Workdir(workdir.path).lock():
-                pass
-    assert not (workdir.path / "running.json").exists()
-    assert not workdir.relock_if_deleted()  # no lock is held
-    with workdir.lock():
-        parent = workdir.path.parent
-        parent.rename(parent.with_name("away"))
-        parent.write_text("no folder can be made here")
-        assert not workdir.relock_if_deleted()  # an unavailable disk may return
-        parent.unlink()
-        parent.with_name("away").rename(parent)
-        assert not workdir.relock_if_deleted()
-    with workdir.lock():
-        workdir.path.rename(workdir.path.with_name("gone too"))
-        workdir.create()
-        with hold_lock(workdir.path), pytest.raises(UserError, match="another run is using it"):
-            workdir.relock_if_deleted()
+def test_deleted_folder_is_an_error_unless_its_disk_may_return(workdir):
+    workdir.check_not_deleted()
+    parent = workdir.path.parent
+    parent.rename(parent.with_name("away"))
+    parent.write_text("not a folder")
+    workdir.check_not_deleted()
+    parent.unlink()
+    with pytest.raises(UserError, match="was deleted or moved during the run"):
+        workdir.check_not_deleted()
+    Workdir(workdir.path).create()  # by another run
+    with pytest.raises(UserError, match="was deleted or moved during the run"):
+        workdir.check_not_deleted()
 
 
+@pytest.mark.bad_input
 def test_second_run_is_refused_until_the_first_ends_or_dies(workdir):
     for end in ("kill", "exit"):
         with hold_lock(workdir.path) as holder:

@@ -25,24 +25,24 @@ from affect_jax.train.experiment import create_experiment, create_training_rows,
 from affect_jax.train.state import create_state
 from affect_jax.train.step import create_train_step, gather_batch
 from affect_jax.train.step_intervals import Intervals
+from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 from tests.releases import shrink_config, write_release
 
-STEPS = 50
+STEPS = 10
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """AlexNet, whose losses do not amplify rounding errors, on a small release."""
     folder = tmp_path_factory.mktemp("faces")
     write_release(folder / "release")
     load_registries()
     config = defaults()
     shrink_config(
-        config, folder / "release", folder / "data", data__image_size=80, data__crop_size=67
+        config, folder / "release", folder / "data", data__image_size=24, data__crop_size=20
     )
-    config.trunk = {"name": "alexnet", "width": 16}
+    config.trunk = {"name": "tiny"}
     config.schedule = {"name": "constant"}
-    config.learning_rate = 0.01
+    config.learning_rate = 1e-4  # batch normalisation amplifies rounding errors at larger rates
     return config
 
 
@@ -56,8 +56,7 @@ def targets(config, split):
     return load_targets(config, split)[0]
 
 
-@pytest.mark.parametrize("devices", [1, 2, 4])
-@pytest.mark.parametrize("num_faces", [8, 11])
+@pytest.mark.parametrize(("devices", "num_faces"), [(1, 8), (2, 8), (4, 11)])
 def test_gathered_batches_equal_taken_batches(devices, num_faces):
     """Faces in equal parts on the devices, zeros at the end: each device gets its share."""
     random = np.random.default_rng(num_faces)
@@ -68,7 +67,7 @@ def test_gathered_batches_equal_taken_batches(devices, num_faces):
     padded = np.zeros((devices * per_device, 5, 5, 3), np.uint8)
     padded[:num_faces] = images
     rows = random.integers(0, num_faces, 8).astype(np.int32)
-    gathered = jax.vmap(gather_batch, in_axes=(0, None, None), axis_name=AXIS)(
+    gathered = jax.jit(jax.vmap(gather_batch, in_axes=(0, None, None), axis_name=AXIS))(
         jnp.asarray(padded.reshape(devices, per_device, 5, 5, 3)),
         jax.tree.map(jnp.asarray, targets),
         jnp.asarray(rows),
@@ -109,8 +108,9 @@ def test_malformed_first_batch_is_an_error(config, split, targets):
 
 def losses(config, split, targets, create_feed) -> list[float]:
     rows = create_training_rows(config, targets)
+    # Dispatches of 5, 1, 1, 1, 1 and 1 updates.
     intervals = Intervals(
-        rows.steps_per_epoch, total=STEPS, log=20, evaluate=23, save=50, images=50
+        rows.steps_per_epoch, total=STEPS, log=7, evaluate=STEPS, save=STEPS, images=STEPS
     )
     experiment = create_experiment(config, targets, rows.steps_per_epoch)
     state, values = parallel.replicate(create_state(experiment)), []
@@ -146,7 +146,7 @@ def test_resident_faces_give_the_losses_of_streamed_faces(config, split, targets
         )
 
     expected = losses(config, split, targets, streamed)
-    assert expected[0] > expected[-1]
+    assert len(set(expected)) == STEPS
     resident_losses = losses(config, split, targets, functools.partial(resident, 5))
     np.testing.assert_allclose(resident_losses, expected, rtol=1e-5)
 
