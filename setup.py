@@ -29,13 +29,14 @@ REQUIRED = [
     "safetensors>=0.8",  # weight files
     "scipy>=1.15",  # non-negative least squares of the rig
     "simplejpeg>=1.8",  # the fastest decoder measured, see benchmarks/README.md
+    "tensorstore>=0.1.71",  # reads the arrays of a checkpoint; Orbax requires it
     "tabulate>=0.9",  # tables for the terminal, Markdown and LaTeX
     "tensorboardX>=2.6.2.2",  # TensorBoard events without TensorFlow
     "tensorflow-datasets>=4.9.10",  # builders; TensorFlow itself is not needed
     "tqdm>=4.66",  # progress bars
 ]
 REPORT = [
-    "jinja2>=3.1",  # the report page
+    "jinja2>=3.1",  # the report page and the model card
     "matplotlib>=3.9",  # its figures
 ]
 BENCH = [  # libraries that benchmarks/ compares with; the package does not need them
@@ -72,7 +73,7 @@ TEST = [
     "hypothesis>=6.100",  # property tests
     "krippendorff>=0.8",  # reference for alpha
     "kubernetes-validate>=1.31",  # schemas for launch/k8s.yaml
-    "playwright>=1.65",  # tests the demo page in an installed Chromium
+    "playwright>=1.65",  # tests the demo page and the report in an installed Chromium
     "pytest>=8.3",
     "pytest-xdist>=3.6.1",  # tests in several processes
     "pyyaml>=6.0",  # reads the manifests of launch/

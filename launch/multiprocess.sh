@@ -22,8 +22,8 @@ for ((i = 0; i < count; i++)); do
     CUDA_VISIBLE_DEVICES=$(seq -s, "$first" $((first + DEVICES_PER_PROCESS - 1)))
     export CUDA_VISIBLE_DEVICES
   fi
-  # setsid: the terminal sends Ctrl-C to every process of its session, and the trap sends a second
-  # signal, which would end the run without saving.
+  # setsid: the terminal sends Ctrl-C to every process of its session, in addition to the trap's
+  # SIGTERM.
   JAX_PROCESS_ID=$i setsid python -m affect_jax.main "$@" &
   pids+=($!)
 done
