@@ -142,7 +142,6 @@ def parse_scores(content: Mapping[str, Any]) -> Scores:
         values=_parse_numbers(content["scores"]),
         intervals={name: (low, high) for name, (low, high) in content["intervals"].items()},
         deviations=_parse_numbers(content["deviations"]),
-        reasons=dict(content["undefined"]),
         counts={name: (count, total) for name, (count, total) in content["counts"].items()},
     )
 
