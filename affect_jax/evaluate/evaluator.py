@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -62,11 +63,8 @@ class Evaluator:
             image_size=self._config.data.image_size,
             num_workers=0,
         )
-        try:
-            outputs = self._compute_outputs(variables, batches)
-        finally:
-            batches.close()
-        return self._create_predictions(outputs)
+        with contextlib.closing(batches):
+            return self._create_predictions(self._compute_outputs(variables, batches))
 
     def load_faces(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Returns the stored images of some rows of the split: uint8 [n, S, S, 3]."""
@@ -102,7 +100,7 @@ class Evaluator:
 
     def _create_predictions(self, outputs: dict[str, np.ndarray]) -> Predictions:
         """Joins outputs and labels."""
-        targets: dict[str, np.ndarray] = self.targets
+        targets = self.targets
         labels = np.where(targets["expression_mask"], targets["expression"], -1).astype(np.int64)
         columns: dict[str, Any] = {"id": self._ids, "classes": self.classes, "expression": labels}
         if "expression" in outputs:
@@ -111,13 +109,10 @@ class Evaluator:
             columns["probabilities"] = probabilities
         for head in ("valence_arousal", "action_units"):
             if head in outputs:
-                mask = targets[f"{head}_mask"]
-                mask = mask.reshape(mask.shape + (1,) * (targets[head].ndim - mask.ndim))
+                mask = targets[f"{head}_mask"].reshape(len(labels), -1)  # of faces or of units
                 columns[head] = np.where(mask, targets[head], np.nan).astype(np.float64)
                 columns[f"{head}_predicted"] = outputs[head].astype(np.float64)
-        if "action_units" in outputs:
-            columns["units"] = tuple(UNITS)
-        return Predictions(**columns)
+        return Predictions(units=tuple(UNITS) if "action_units" in outputs else (), **columns)
 
 
 def _fetch(valid: np.ndarray, outputs: Any) -> dict[str, np.ndarray]:

@@ -161,7 +161,11 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
             raise UserError(f"{source}: row {row + 1}: the p_ columns sum to {total:.4f}, not to 1")
     if classes or "expression" in columns:
         classes = classes or EXPRESSIONS[:8]
-        arrays["expression"] = _read_expressions(table, len(classes), source)
+        last = len(classes) - 1
+        labels = _read_numbers(table, ["expression"], source, 0, last, allow_empty=True)[:, 0]
+        if (labels % 1 > 0).any():
+            raise UserError(f"{source}: column 'expression' must hold whole numbers")
+        arrays["expression"] = np.where(np.isnan(labels), -1, labels).astype(np.int64)
     if axes:
         predicted = [f"{axis}_predicted" for axis in axes]
         arrays["valence_arousal"] = _read_numbers(table, axes, source, -1, 1, allow_empty=True)
@@ -233,10 +237,3 @@ def _read_numbers(
             )
         arrays.append(array)
     return np.stack(arrays, axis=1)
-
-
-def _read_expressions(table: pyarrow.Table, num_classes: int, source: str) -> np.ndarray:
-    (labels,) = _read_numbers(table, ["expression"], source, 0, num_classes - 1, allow_empty=True).T
-    if (labels % 1 > 0).any():
-        raise UserError(f"{source}: column 'expression' must hold whole numbers")
-    return np.where(np.isnan(labels), -1, labels).astype(np.int64)

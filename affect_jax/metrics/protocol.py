@@ -215,13 +215,10 @@ def compare(
         changes.values.pop("multitask", None)  # sums of different scores
     if bootstrap and changes.values:
         samples, other_samples = (_bootstrap(table, bootstrap, seed) for table in tables)
-        differences = {
-            name: other_samples[name] - sample
-            for name, sample in samples.items()
-            if name in other_samples
-        }
+        common = samples.keys() & other_samples.keys()
+        sampled = {name: other_samples[name] - samples[name] for name in common}
         changes.intervals.update(
-            resampling.compute_intervals(changes.values, differences, differences=True)
+            resampling.compute_intervals(changes.values, sampled, differences=True)
         )
     return changes
 

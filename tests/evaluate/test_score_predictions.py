@@ -143,7 +143,7 @@ def test_file_without_labels_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize("flag", ["--draws=0", "--bootstrap=-1"])
 def test_numbers_out_of_range_are_refused(path, tmp_path, capsys, flag):
     assert run("--predictions", path, "--out", tmp_path, flag) == 2
-    assert flag in error_line(capsys)
+    assert flag.split("=")[0] in error_line(capsys)
 
 
 def test_unusable_folder_is_refused(path, capsys):
