@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jinja2
@@ -24,11 +24,6 @@ from affect_jax.metrics.protocol import HEADLINES
 from affect_jax.report import run_summary, runs, score_names
 from affect_jax.run.trained_network import TrainedNetwork
 
-HEAD_TITLES = {
-    "expression": "expression",
-    "valence_arousal": "valence and arousal",
-    "action_units": "action units",
-}
 UNIT_SOURCES = {
     "annotated": "annotated",
     "estimated": "estimated from 68 landmarks",
@@ -102,7 +97,7 @@ def write_card(card: Mapping[str, Any], out: pathlib.Path) -> None:
         unit_source = "exact, because the faces are rendered from them"
     text = environment.get_template("README.md.jinja").render(
         card,
-        heads=_list_heads(list(card["outputs"])),
+        heads=_list_heads(card["outputs"]),
         headlines=SHOWN_SCORES,
         is_synthetic=is_synthetic,
         unit_source=unit_source,
@@ -112,9 +107,8 @@ def write_card(card: Mapping[str, Any], out: pathlib.Path) -> None:
             partial.write_text(content, encoding="utf-8")
 
 
-def _list_heads(heads: Sequence[str]) -> str:
-    *titles, last = (HEAD_TITLES[head] for head in heads)
-    return f"{', '.join(titles)} and {last}" if titles else last
+def _list_heads(heads: Iterable[str]) -> str:
+    return ", ".join(head.replace("valence_", "valence and ").replace("_", " ") for head in heads)
 
 
 def _read_evaluations(trained: TrainedNetwork) -> tuple[list[dict[str, Any]], list[str]]:

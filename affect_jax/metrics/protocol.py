@@ -56,17 +56,12 @@ MULTITASK_PARTS = (
 )
 """Terms of the multi-task score, as in the ABAW challenges (Kollias 2022)."""
 
-SCORE_FUNCTIONS = {
-    "categorical": categorical.score_categorical,
-    "dimensional": dimensional.score_dimensional,
-    "action_units": action_units.score_action_units,
+MODELS = {
+    "categorical": (categorical.score_categorical, categorical.create_bootstrap_scorer),
+    "dimensional": (dimensional.score_dimensional, dimensional.create_scorer),
+    "action_units": (action_units.score_action_units, action_units.create_scorer),
 }
-BOOTSTRAP_SCORERS = {
-    "categorical": categorical.create_bootstrap_scorer,
-    "dimensional": dimensional.create_scorer,
-    "action_units": action_units.create_scorer,
-}
-"""By model, which is also the prefix of its scores: what computes them from `_select_inputs`."""
+"""By prefix of the scores: what computes them from `_select_inputs`, and from bootstrap samples."""
 
 
 def score(
@@ -91,7 +86,7 @@ def score(
     scores = Scores()
     for model, (_, inputs) in _select_inputs(predictions).items():
         options = {"draws": draws, "seed": seed} if model == "categorical" else {}
-        scores.update(SCORE_FUNCTIONS[model](*inputs, **options), prefix=model)
+        scores.update(MODELS[model][0](*inputs, **options), prefix=model)
     parts = [name for name in MULTITASK_PARTS if name in scores.values]
     if len(parts) > 1:
         scores.values["multitask"] = sum(scores.values[name] for name in parts)
@@ -131,7 +126,7 @@ def _bootstrap(predictions: Predictions, replicates: int, seed: int) -> dict[str
     All models are scored on the same samples.
     """
     scorers = {
-        model: (rows, BOOTSTRAP_SCORERS[model](*inputs))
+        model: (rows, MODELS[model][1](*inputs))
         for model, (rows, inputs) in _select_inputs(predictions).items()
     }
 
@@ -230,7 +225,10 @@ def align(first: Predictions, second: Predictions) -> Predictions:
     """
     row_of = {name: row for row, name in enumerate(second.id.tolist())}
     if set(row_of) != set(first.id.tolist()):
-        raise UserError("models must be compared on the same faces, but the ids differ")
+        raise UserError(
+            f"models must be compared on the same faces, but the ids of the {len(first):,} and "
+            f"{len(second):,} faces differ"
+        )
     second = second.select(np.array([row_of[name] for name in first.id.tolist()]))
     for name in ("classes", "units", "expression", "valence_arousal", "action_units"):
         a, b = getattr(first, name), getattr(second, name)

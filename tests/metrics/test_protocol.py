@@ -201,7 +201,10 @@ def test_undefined_difference_has_a_reason():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"id": np.array([f"{i}.png" for i in range(200)])}, "same faces, but the ids differ"),
+        (
+            {"id": np.array([f"{i}.png" for i in range(200)])},
+            "same faces, but the ids of the 200 and 200 faces differ",
+        ),
         ({"expression": np.zeros(200, int)}, "same labels, but expression differs"),
         ({"valence_arousal": np.zeros((200, 2))}, "same labels, but valence_arousal differs"),
         ({"units": (1, 2)}, "same labels, but units differs"),
