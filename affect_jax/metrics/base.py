@@ -27,6 +27,7 @@ REASONS = {
     "auc_pr": "no face is labelled so",
     "kappa": "all labels and predictions are the same class",
     "alpha": "all labels and predictions are the same class",
+    "calibration_error": "no face has a label",
     "rmse": "no face is labelled so",
     "mae": "no face is labelled so",
     "corr": "labels or predictions do not vary",
