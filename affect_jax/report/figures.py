@@ -142,8 +142,7 @@ def _draw_precision_recall(run: Run, labels: np.ndarray, probabilities: np.ndarr
         if not positive.any():
             continue
         curve = auc_scores.compute_precision_recall_curve(probabilities[:, i], positive)
-        recall = np.r_[0, curve.recall]
-        precision = np.r_[curve.precision[:1], curve.precision]
+        recall, precision = np.r_[0, curve[2]], np.r_[curve[1][:1], curve[1]]
         area = run.scores.values[f"categorical.top1.original.auc_pr.{name}"]
         title = f"{score_names.truncate(name)}  {area:.3f}"
         panel = create_panel(210, 195, title=title, xlabel="recall", ylabel="precision")
@@ -155,14 +154,13 @@ def _draw_precision_recall(run: Run, labels: np.ndarray, probabilities: np.ndarr
 
 
 def _draw_reliability(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> Axes:
-    curve = calibration.compute_reliability_curve(labels, probabilities)
+    confidence, accuracy, count = calibration.compute_reliability_curve(labels, probabilities)
     error = run.scores.values["categorical.top1.original.calibration_error"]
     diagram = create_panel(WIDTH, 390, title=f"Reliability  ECE {error:.3f}", ylabel="accuracy")
     diagram.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", aspect="equal")
     diagram.plot((0, 1), (0, 1), color=MUTED, linestyle=DASHES, linewidth=1)
-    sizes = 14 + 130 * curve.count / curve.count.max()
-    diagram.plot(curve.confidence, curve.accuracy, color=BLUE, linewidth=1)
-    diagram.scatter(curve.confidence, curve.accuracy, sizes, color=BLUE, zorder=3)
+    diagram.plot(confidence, accuracy, color=BLUE, linewidth=1)
+    diagram.scatter(confidence, accuracy, 14 + 130 * count / count.max(), color=BLUE, zorder=3)
     return diagram
 
 

@@ -124,7 +124,6 @@ def _parse_scores(content: Mapping[str, Any]) -> Scores:
         values=parse("scores"),
         intervals={name: (low, high) for name, (low, high) in content["intervals"].items()},
         deviations=parse("deviations"),
-        reasons=dict(content["undefined"]),
         counts={name: (count, total) for name, (count, total) in content["counts"].items()},
     )
 
