@@ -151,11 +151,10 @@ def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.
         raise _missing_release_error(f"manual_dir = {str(folder or '')!r}: no such folder", variant)
     tables = {}
     for split, name in TABLES[variant].items():
-        nested = f"{name.split('/')[0]}/{name}"  # train_set/train_set/annotations
-        candidates = [base / path for base in _nearby_folders(folder) for path in (name, nested)]
-        table = next((path for path in candidates if path.exists()), None)
-        if table is not None:
-            tables[split] = table
+        candidates = [base / name for base in _nearby_folders(folder)]
+        found = [path for path in candidates if path.exists()]
+        if found:
+            tables[split] = found[0]
         elif (variant, split) == ("automatic", "validation"):
             print_line(f"affectnet: the automatic set has no validation split: no {name}")
         else:
@@ -210,23 +209,14 @@ def find_images(folder: pathlib.Path, table: pathlib.Path) -> pathlib.Path:
 def read_rows(table: pathlib.Path) -> Iterator[face_images.Row]:
     """Yields the rows of a table, which is a CSV file or a folder of `.npy` files."""
     if table.is_dir():
-        yield from _read_npy_rows(table, table.parent / "images")
+        names = [name.removesuffix("_exp.npy") for name in os.listdir(table)]
+        for number in sorted(int(name) for name in names if name.isdecimal()):
+            path = f"{number}.jpg"
+            yield face_images.Row(number, path, path, {}, os.path.join(table, f"{number}_"))
         return
     for line, row in read_csv(table, HEADER, header=HEADER):
         path = row["subDirectory_filePath"]
         yield face_images.Row(line, path, path, {name: row[name] for name in HEADER[1:]})
-
-
-def _read_npy_rows(annotations: pathlib.Path, images: pathlib.Path) -> Iterator[face_images.Row]:
-    """Yields a row for each number that has an image or an annotation."""
-    numbers = {name.split("_")[0] for name in os.listdir(annotations) if name.endswith("_exp.npy")}
-    listed = os.listdir(images) if images.is_dir() else []
-    files = {os.path.splitext(name)[0]: name for name in listed}
-    names = sorted(numbers | set(files), key=lambda name: (len(name), name))
-    for index, name in enumerate(names):
-        number = int(name) if name.isdecimal() else index
-        file = files[name] if name in files else f"{name}.jpg"
-        yield face_images.Row(number, file, file, {}, os.path.join(annotations, f"{name}_"))
 
 
 def _hash_table(table: pathlib.Path) -> str:

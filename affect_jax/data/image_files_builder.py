@@ -52,13 +52,6 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
         num_workers: int | None = None,
         beam: str = "",
     ):
-        for name, value, is_valid, requirement in (
-            ("max_skipped", max_skipped, 0 <= max_skipped <= 1, "in [0, 1]"),
-            ("num_workers", num_workers, num_workers is None or num_workers >= 1, "1 or more"),
-            ("margin", config.margin, 0 <= config.margin <= 10, "in [0, 10]"),
-        ):
-            if not is_valid:
-                raise UserError(f"data.options.{name} = {value!r}: must be {requirement}")
         self._max_skipped = max_skipped
         self._num_workers = num_workers
         self.beam = beam
@@ -95,19 +88,16 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
         self._check_skipped(split)
 
     def _read_with_beam(self, split: str, source: SplitSource) -> Any:
-        path = self._beam_skipped_path(split)
+        path = self.data_path / f"{split}.skipped.json"
         return beam_pipeline.create_transform(source.unique_rows, self._settings(source), path)
 
     def _process_pipeline_result(self, pipeline_result: Any) -> None:
         """Counts the rows that a pipeline skipped; `tfds` calls it at the end of the pipeline."""
         for split in self.counts:
-            path = self._beam_skipped_path(split)
+            path = self.data_path / f"{split}.skipped.json"
             self._skip(split, sorted(json.loads(path.read_text())))
             path.unlink()
             self._check_skipped(split)
-
-    def _beam_skipped_path(self, split: str) -> Any:
-        return self.data_path / f"{split}.skipped.json"
 
     def _settings(self, source: SplitSource) -> face_images.Settings:
         config: Any = self.builder_config
@@ -120,7 +110,6 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
         )
 
     def _skip(self, split: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Counts and lists skipped rows: number, id and reason of each."""
         self.counts[split]["skipped"] += len(rows)
         self._skipped += [(split, number, name, reason) for number, name, reason in rows]
 
@@ -142,13 +131,7 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
             )
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
-        try:
-            super()._download_and_prepare(dl_manager, download_config)
-        except Exception as error:
-            if not self.beam or isinstance(error, UserError):
-                raise
-            reason = str(error).strip().rpartition("\n")[2]  # the rest is the worker's traceback
-            raise UserError(f"data.options.beam: the pipeline failed: {reason}") from error
+        super()._download_and_prepare(dl_manager, download_config)
         write_skipped(self.data_path / "skipped.csv", self._skipped)
 
     def _log_download_done(self) -> None:
@@ -171,12 +154,9 @@ def make_ids_unique(rows: Iterable[face_images.Row]) -> Iterator[face_images.Row
     """Makes the ids unique: the second `a.jpg` becomes `a.jpg#2`."""
     counts: collections.Counter[str] = collections.Counter()
     for row in rows:
-        name = row.id
-        counts[name] += 1
-        while counts[name] > 1:
-            name = f"{name}#{counts[name]}"
-            counts[name] += 1
-        yield row._replace(id=name)
+        counts[row.id] += 1
+        count = counts[row.id]
+        yield row._replace(id=f"{row.id}#{count}") if count > 1 else row
 
 
 def read_csv(
@@ -199,8 +179,9 @@ def read_csv(
         with open(path, newline="", encoding="utf-8-sig") as file:
             first = next(csv.reader(file), [])
             file.seek(0)
-            has_header = len(first) != len(header) or not first[1].isdecimal()
-            table = csv.DictReader(file, None if has_header else header, restval="", strict=True)
+            starts_with_data = header and len(first) == len(header) and first[1].isdecimal()
+            fields = header if starts_with_data else None
+            table = csv.DictReader(file, fields, restval="", strict=True)
             names = table.fieldnames or ()
             if missing := [name for name in columns if name not in names]:
                 raise UserError(

@@ -77,14 +77,9 @@ class SyntheticFaces(FacesBuilder, skip_registration=True):
 def render_record(index: int, *, seed: int, split: str, skew: str, size: int) -> dict[str, Any]:
     """Renders a face and returns its record; runs in a worker process."""
     face = random_face.sample_face(seed, index, split=split, skew=skew, size=size)
-    return create_record(face, f"{split}/{index:07d}")
-
-
-def create_record(face: random_face.RenderedFace, identifier: str) -> dict[str, Any]:
-    """Creates the record of a rendered face, with all its labels."""
     image = simplejpeg.encode_jpeg(face.image, quality=JPEG_QUALITY, colorsubsampling="420")
     return make_record(
-        identifier,
+        f"{split}/{index:07d}",
         image,
         face.expression,
         box=face.box.tolist(),

@@ -224,16 +224,16 @@ def test_second_release(tmp_path, as_text, nested):
         np.testing.assert_allclose(columns["landmarks"][row][67, 1], last, rtol=1e-5)
 
 
-def test_second_release_counts_images_without_annotations(tmp_path):
+def test_second_release_counts_annotations_without_images(tmp_path):
     second_release(tmp_path / "r")
     (tmp_path / "r/train_set/images/4.jpg").unlink()
-    (tmp_path / "r/train_set/annotations/5_exp.npy").unlink()
+    (tmp_path / "r/train_set/annotations/5_val.npy").unlink()
     (tmp_path / "r/train_set/annotations/6_aro.npy").write_bytes(b"junk")
     prepared = prepare(tmp_path / "r", tmp_path / "data", variant="second", max_skipped=0.5)
     skipped = (prepared.data_path / "skipped.csv").read_text().splitlines()
     assert skipped[1:] == [
         "training,4,4.jpg,file missing",
-        "training,5,5.jpg,5_exp.npy: file missing",
+        "training,5,5.jpg,5_val.npy: file missing",
         "training,6,6.jpg,6_aro.npy: not an array of numbers",
     ]
 

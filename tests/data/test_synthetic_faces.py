@@ -74,6 +74,7 @@ def test_a_larger_set_begins_with_the_smaller_one(builder, tmp_path):
     assert len(larger) == 30 and smaller.items() <= larger.items()
 
 
+@pytest.mark.slow
 def test_number_of_workers_changes_no_byte(builder, tmp_path):
     two_workers = prepare(tmp_path, seed=3, num_workers=2)
     for split in ("training", "validation"):
