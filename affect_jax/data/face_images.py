@@ -178,11 +178,15 @@ def read_image(path: str, *, upright: bool = False) -> np.ndarray:
     - `upright`: rotate the image by its EXIF orientation. Do not use it with annotations in pixels:
       those of AffectNet were made by tools that ignore the orientation.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UnusableInputError("not a file")  # a pipe would block
     try:
         content = pathlib.Path(path).read_bytes()
     except FileNotFoundError:
         raise UnusableInputError("file missing") from None
     except OSError as error:  # loop of links, no permission, long name, failing disk
+        if is_out_of_memory(error):
+            raise
         raise UnusableInputError(f"file cannot be read: {error.strerror}") from error
     return decode_image(content, upright=upright)
 

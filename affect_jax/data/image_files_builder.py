@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from affect_jax.core.errors import UserError, first_line
+from affect_jax.core.registry import require_option
 from affect_jax.data import beam_pipeline, face_images
 from affect_jax.data.tfds_builder import FacesBuilder, FacesConfig
 from affect_jax.data.worker_processes import map_ordered, print_line
@@ -52,6 +53,10 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
         num_workers: int | None = None,
         beam: str = "",
     ):
+        require_option("data.options.max_skipped", max_skipped, lambda v: 0 <= v <= 1, "in [0, 1]")
+        require_option("data.options.margin", config.margin, lambda v: 0 <= v <= 10, "in [0, 10]")
+        if num_workers is not None:
+            require_option("data.options.num_workers", num_workers, lambda v: v >= 1, "1 or more")
         self._max_skipped = max_skipped
         self._num_workers = num_workers
         self.beam = beam

@@ -193,6 +193,9 @@ def test_skipped_rows_are_listed(folder):
         ({"action_unit_columns": ("AU3",)}, "'AU3' is not one of AU1, AU2"),
         ({"action_unit_columns": ("smile",)}, "'smile' is not one of"),
         ({"action_unit_scale": 0.0}, "must be above 0"),
+        ({"max_skipped": 2.0}, r"data.options.max_skipped = 2.0: must be in \[0, 1\]"),
+        ({"num_workers": 0}, "num_workers = 0: must be 1 or more"),
+        ({"margin": -1.0}, r"margin = -1.0: must be in \[0, 10\]"),
     ],
 )
 def test_options_that_do_not_match_the_files_are_errors(folder, options, message):

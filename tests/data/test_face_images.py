@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pathlib
 import struct
 import subprocess
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from affect_jax.data import face_images
+from affect_jax.data import annotation_parsing, face_images
 from tests.data.one_face import content_of, photograph, row, saved, settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -322,3 +323,10 @@ def test_no_face_is_skipped_because_memory_is_short(tmp_path):
     assert run.returncode == 0, run.stderr
     outcomes = {line.split(" ", 1)[1] for line in run.stdout.splitlines()}
     assert outcomes == {"read", "out of memory"}, run.stdout
+
+
+@pytest.mark.bad_input
+def test_a_pipe_is_not_an_image(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(annotation_parsing.UnusableInputError, match="not a file"):
+        face_images.read_image(str(tmp_path / "pipe.jpg"))
