@@ -236,7 +236,7 @@ def prepare_records(builder: Builder) -> Builder:
 def _write(builder: FacesBuilder) -> None:
     store, folder = builder.store, pathlib.Path(builder.data_path)
     if folder.exists():  # tfds would use it as it is
-        raise damaged_file_error(builder.data_path / "dataset_info.json", "the file is missing")
+        raise damaged_file_error(builder.data_path / "dataset_info.json")
     options = beam_pipeline.parse_options(builder.beam) if builder.beam else None
     if store and options:
         raise UserError(

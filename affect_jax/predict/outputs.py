@@ -34,6 +34,7 @@ import pyarrow.parquet
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
+from affect_jax.core.paths import write_atomically
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame
@@ -121,7 +122,7 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
 
     - `path`: its suffix selects the format; None: JSON lines on standard output.
 
-    **Raises:** `UserError` if the suffix is unsupported or the file cannot be written.
+    **Raises:** `UserError` if the suffix is unsupported; `OSError` if the file cannot be written.
     """
     if path is None:
         # Each row is flushed, so that a program at the other end of a pipe sees it immediately.
@@ -130,22 +131,15 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
     suffix = path.suffix.lower()
     if suffix not in OUT_SUFFIXES:
         raise UserError(f"--out={path}: the suffix must be one of {', '.join(OUT_SUFFIXES)}")
-    partial_path = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial_path.touch()
-    except OSError as error:
-        raise UserError(f"--out={path}: cannot be written: {error.strerror}") from error
-    try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as partial:
+        partial.touch()
         if suffix in (".csv", ".parquet"):
-            with _open_arrow_table(partial_path, suffix, columns) as write:
+            with _open_arrow_table(partial, suffix, columns) as write:
                 yield write
         else:
-            with partial_path.open("w", encoding="utf-8") as file:
+            with partial.open("w", encoding="utf-8") as file:
                 yield lambda row: print(_format_json_line(row, columns), file=file)
-        partial_path.replace(path)
-    finally:
-        partial_path.unlink(missing_ok=True)
 
 
 def _format_json_line(row: Row, columns: Columns) -> str:
