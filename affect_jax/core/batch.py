@@ -112,38 +112,6 @@ def split_for_devices(batch: Mapping[str, np.ndarray], devices: int) -> Batch:
     }
 
 
-def check_batch(batch: Mapping[str, np.ndarray]) -> None:
-    """Checks every key, dtype and shape of a batch on the host, and that masked targets are zero.
-
-    clu ignores a mask of the wrong length and only logs it, so a wrong mask would give a plausible
-    but wrong mean.
-
-    **Raises:** `ValueError` that names the key.
-    """
-    for name in ("valid", "index", "image", *TARGETS, *(f"{name}_mask" for name in TARGETS)):
-        if name not in batch:
-            raise ValueError(f"batch: {name!r} is missing")
-    size, side = len(batch["valid"]), batch["image"].shape[1:2]
-    expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
-        "valid": (np.bool_, (size,)),
-        "index": (np.int32, (size,)),
-        "image": (np.uint8, (size, *side, *side, 3)),
-    }
-    for name, (dtype, shape, mask_shape) in TARGETS.items():
-        expected[name] = (dtype, (size, *shape))
-        expected[f"{name}_mask"] = (np.bool_, (size, *mask_shape))
-    for name, (dtype, shape) in expected.items():
-        if batch[name].dtype != dtype or batch[name].shape != shape:
-            actual = f"{batch[name].dtype} {list(batch[name].shape)}"
-            raise ValueError(f"batch: {name!r} is {actual}, not {np.dtype(dtype)} {list(shape)}")
-    for name in TARGETS:
-        mask = batch[f"{name}_mask"]
-        if mask[~batch["valid"]].any():
-            raise ValueError(f"batch: '{name}_mask' is True on padding")
-        if batch[name][~mask].any() or not np.isfinite(batch[name]).all():
-            raise ValueError(f"batch: {name!r} is not 0 where its mask is False, or not finite")
-
-
 def _apply_mask(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Sets values to zero where the mask, [N] or of the values' shape, is False."""
     if mask.all():

@@ -33,8 +33,9 @@ Main = Callable[[Sequence[str] | None], int]
 def handle_cli_errors(main: Main) -> Callable[..., int]:
     """Decorates the `main` of a command, which returns an exit code.
 
-    A `UserError` is printed as one line and returns code 2. A closed pipe, as in `... | head`, is
-    not a failure: the command returns code 0 and discards the remaining output.
+    A `UserError`, or an `OSError` of a file, is printed as one line and returns code 2. A closed
+    pipe, as in `... | head`, is not a failure: the command returns code 0 and discards the
+    remaining output.
     """
 
     @functools.wraps(main)
@@ -49,5 +50,10 @@ def handle_cli_errors(main: Main) -> Callable[..., int]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print(f"affect_jax: {error.filename}: {error.strerror}", file=sys.stderr)
+            return 2
 
     return wrapper

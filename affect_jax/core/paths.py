@@ -27,7 +27,15 @@ LOCAL_FOLDER_REQUIREMENT = (
 
 @contextlib.contextmanager
 def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a temporary path to write to and renames it at the end, so no file is incomplete."""
+    """Yields a temporary path to write to and renames it at the end, so no file is incomplete.
+
+    The temporary file is deleted if there is an error.
+    """
     partial = path.with_name(path.name + ".partial")
-    yield partial
-    partial.replace(path)
+    try:
+        yield partial
+        with partial.open("r+b") as file:
+            os.fsync(file.fileno())  # a power failure must not leave an empty file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

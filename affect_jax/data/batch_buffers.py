@@ -28,7 +28,7 @@ _FREE, _FILLED, _TAKEN, _CLOSED = range(4)  # status of a slot
 class BufferPool:
     """A pool of equal buffers; a buffer is reused when no array refers to it.
 
-    Allocating fresh memory takes up to a third of the decoding time. A pickled pool is empty.
+    Allocating fresh memory takes up to a third of the decoding time.
     """
 
     def __init__(self):
@@ -42,9 +42,6 @@ class BufferPool:
         except IndexError:
             buffer = np.empty(math.prod(shape), np.uint8)
         return _create_view(buffer, 0, shape, lambda: self._free.append(buffer))
-
-    def __reduce__(self) -> Any:
-        return BufferPool, ()
 
 
 class SharedBatchPool:

@@ -1,10 +1,17 @@
-"""The dataset of a config, prepared."""
+"""The dataset of a config: its preparation, targets and class names."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from affect_jax.config import Config, to_dict
-from affect_jax.data import DATASETS
+from affect_jax.core import labels
+from affect_jax.core.batch import Batch, make_targets
+from affect_jax.core.errors import UserError
+from affect_jax.data import DATASETS, record_reader
+from affect_jax.data.record_reader import Split
 from affect_jax.data.tfds_builder import FacesBuilder
+from affect_jax.facs import estimation
 
 
 def prepare_dataset(config: Config) -> FacesBuilder:
@@ -18,3 +25,61 @@ def prepare_dataset(config: Config) -> FacesBuilder:
         data_dir=config.data.data_dir,
         image_size=config.data.image_size,
     )
+
+
+def load_targets(config: Config, split: Split) -> tuple[Batch, str]:
+    """Returns the targets and masks of a split, and the source of its action unit labels.
+
+    **Returns:** the targets, see `batch.make_targets`, and a sentence for the log; the sentence is
+    empty if no head predicts action units.
+    """
+    columns = split.columns(*(name for name in record_reader.COLUMNS if name != "id"))
+    label_source = ""
+    if "action_units" in config.heads:
+        if labels.NON_FACE in split.classes:  # it has landmarks but no muscles
+            empty = columns["expression"] == split.classes.index(labels.NON_FACE)
+            for name in ("landmarks", "action_units", "action_unit_sides"):
+                columns[name][empty] = np.nan
+        annotated = np.isfinite(columns["action_units"])
+        if config.data.action_units != "annotated":
+            needs_estimate = np.isfinite(columns["landmarks"]).all(axis=(1, 2))
+            if config.data.action_units == "auto":
+                needs_estimate &= ~annotated.any(axis=1)
+            else:
+                annotated[:] = False
+                columns["action_units"][:] = columns["action_unit_sides"][:] = np.nan
+            points = record_reader.restore_aspect_ratio(columns["landmarks"], columns["aspect"])
+            estimates = estimation.estimate(points[needs_estimate])
+            trusted = (estimates.residual <= estimation.MAX_TRUSTED_RESIDUAL)[:, None]
+            columns["action_units"][needs_estimate] = np.where(
+                trusted, estimates.intensities, np.nan
+            )
+            columns["action_unit_sides"][needs_estimate] = np.where(
+                trusted[..., None], estimates.sides, np.nan
+            )
+        estimated = np.isfinite(columns["action_units"]).any(axis=1) & ~annotated.any(axis=1)
+        label_source = (
+            f"{split.name}: action units annotated for {annotated.any(axis=1).sum():,} faces, "
+            f"estimated from landmarks for {estimated.sum():,}, unknown for "
+            f"{(~annotated.any(axis=1) & ~estimated).sum():,}"
+        )
+    return make_targets(columns, config.data.num_classes), label_source
+
+
+def count_classes(targets: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
+    """Number of faces of each class, int64 [num_classes]."""
+    classes = targets["expression"][targets["expression_mask"]]
+    return np.bincount(classes, minlength=num_classes)
+
+
+def select_class_names(split: Split, num_classes: int) -> tuple[str, ...]:
+    """Names of the classes that are predicted: the first `num_classes` classes of the dataset.
+
+    **Raises:** `UserError` if the dataset has fewer classes.
+    """
+    if num_classes > len(split.classes):
+        raise UserError(
+            f"data.num_classes = {num_classes}: the dataset has {len(split.classes)} classes "
+            f"({', '.join(split.classes)})"
+        )
+    return split.classes[:num_classes]

@@ -101,8 +101,7 @@ def _decode_rows(records: RecordSequence, rows: Iterable[int], images: np.ndarra
         except ValueError as error:
             if is_out_of_memory(error):
                 raise MemoryError(str(error)) from error
-            name = records[row]["id"]
-            name = name.decode() if isinstance(name, bytes) else name
+            name = records[row]["id"].decode()
             raise UserError(
                 f"record {row} ({name}): its image cannot be decoded: {error}; delete the prepared "
                 "records and prepare them again"

@@ -24,7 +24,7 @@ import psutil
 from absl import flags
 
 from affect_jax.core.batch import Batch, take_rows
-from affect_jax.core.errors import UserError, first_line, is_out_of_memory
+from affect_jax.core.errors import UserError, first_line
 from affect_jax.data import batch_buffers, decoding, sampling
 from affect_jax.data.worker_processes import exit_with_parent, num_cores
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 MAX_PREFETCH_BYTES = 1 << 30  # of decoded faces in memory, in each process that decodes
 MAX_THREADS = 16  # more threads only wait for Python's lock, which the decoder itself releases
 SPARE_BATCHES = 4  # held without a copy: the usual number prefetched or in a step; more are copied
-TIMEOUT_SECONDS = 30.0  # without a batch; then a worker or the disk counts as hung
+TIMEOUT_SECONDS = 30  # without a batch; then a worker or the disk counts as hung
 HOST_MEMORY_FRACTION = 0.5  # of free memory, for `auto`; the rest is for other uses
 DEVICE_MEMORY_FRACTION = 0.8  # the rest is for the network
 _UNBOUNDED_STEPS = 1 << 48  # length of an unbounded source; Grain needs a length
@@ -59,17 +59,13 @@ class BatchIterator(Iterator[Batch]):
             raise StopIteration
         try:
             element = next(self._iterator)
-        except Exception as error:
-            if is_out_of_memory(error):
-                reason = f"out of memory while decoding faces ({first_line(error)})"
-            elif self._num_workers and isinstance(error, RuntimeError):
-                reason = f"{error} Workers are usually killed because memory is short"
-            else:
+        except RuntimeError as error:
+            if not self._num_workers:
                 raise
-            advice = "use fewer workers, or 0" if self._num_workers else "free some memory"
             raise UserError(
-                f"data.num_workers = {self._num_workers}: {reason}; {advice}, then rerun the same "
-                "command to resume from the last checkpoint"
+                f"data.num_workers = {self._num_workers}: {first_line(error)}; workers are usually "
+                "killed because memory is short: use fewer, or 0, and rerun the same command to "
+                "resume from the last checkpoint"
             ) from error
         pool = self._shared_pool
         image = pool.take_batch(element["slot"]) if pool else element["image"]
@@ -124,8 +120,7 @@ def load_batches(
 
     Iterator over batches as described in `affect_jax.core.batch`, B / P faces each.
 
-    **Raises:** `UserError` if P does not divide the batch size, and during iteration if a record
-    cannot be decoded.
+    **Raises:** `UserError` during iteration if a record cannot be decoded.
     """
     if stop is None:
         stop = len(rows) if isinstance(rows, Sized) else _UNBOUNDED_STEPS
@@ -211,25 +206,26 @@ def choose_cache(
 
     **Returns:**
 
-    `none`, `host` or `device`, and a sentence for the log with the reason.
+    `none`, `host` or `device`, and the needed and the free memory, for the log.
 
     **Raises:** `UserError` if memory is too small for `host` or `device`.
     """
     needed_bytes = num_faces * image_size * image_size * 3
-    free = {"host": available_bytes()}
-    free["device"] = free["host"] if device_bytes is None else device_bytes
+    host_bytes = available_bytes()
+    free = {"device": host_bytes if device_bytes is None else device_bytes, "host": host_bytes}
     sizes = f"{needed_bytes / 2**30:.1f} GiB of decoded faces; free: " + ", ".join(
         f"{memory} {size / 2**30:.1f} GiB" for memory, size in free.items()
     )
     if cache in free and needed_bytes > free[cache]:
         raise UserError(f"data.cache = {cache!r}: {sizes}; use none or auto")
-    if cache != "auto":
-        return cache, f"cache {cache}: as configured ({sizes})"
-    if device_bytes is not None and needed_bytes <= DEVICE_MEMORY_FRACTION * free["device"]:
-        return "device", f"cache device: {sizes}; at most {DEVICE_MEMORY_FRACTION:.0%} is used"
-    if needed_bytes <= HOST_MEMORY_FRACTION * free["host"]:
-        return "host", f"cache host: {sizes}; at most {HOST_MEMORY_FRACTION:.0%} is used"
-    return "none", f"cache none: {sizes}; decoded faces do not fit"
+    if cache == "auto":
+        limits = {
+            "device": DEVICE_MEMORY_FRACTION * (device_bytes or 0),
+            "host": HOST_MEMORY_FRACTION * host_bytes,
+            "none": math.inf,
+        }
+        cache = next(name for name, limit in limits.items() if needed_bytes <= limit)
+    return cache, sizes
 
 
 def available_bytes() -> int:
@@ -253,18 +249,10 @@ class Prefetcher(Iterator[T]):
     - `iterator`: `close` closes it too if it is a `BatchIterator`.
     - `to_devices`: called in the thread with each item, for example `parallel.shard`.
     - `depth`: number of transferred items that wait, 1 or more.
-    - `timeout_seconds`: time without an item after which an error is raised.
     """
 
-    def __init__(
-        self,
-        iterator: Iterable[Any],
-        to_devices: Callable[[Any], T],
-        depth: int = 2,
-        timeout_seconds: float = TIMEOUT_SECONDS,
-    ):
+    def __init__(self, iterator: Iterable[Any], to_devices: Callable[[Any], T], depth: int = 2):
         self._iterator, self._to_devices = iterator, to_devices
-        self._timeout_seconds = timeout_seconds
         self._queue: queue.Queue = queue.Queue(maxsize=depth)
         self._closed = False
         self.waited_seconds = 0.0
@@ -288,24 +276,20 @@ class Prefetcher(Iterator[T]):
         if self._closed:
             raise StopIteration
         begin = time.perf_counter()
-        try:
-            item, error = self._wait()
-        finally:
-            self.waited_seconds += time.perf_counter() - begin
+        item, error = self._wait()
+        self.waited_seconds += time.perf_counter() - begin
         if error is not None:
             self.close()
             raise error
         return item
 
     def _wait(self) -> tuple[Any, BaseException | None]:
-        # Waits in short intervals: a pause (Ctrl-Z, `fg`) counts as one interval at most.
-        poll_seconds = min(1.0, self._timeout_seconds)
-        for _ in range(max(1, round(self._timeout_seconds / poll_seconds))):
+        for _ in range(TIMEOUT_SECONDS):  # a pause (Ctrl-Z, `fg`) counts as one second at most
             with contextlib.suppress(queue.Empty):
-                return self._queue.get(timeout=poll_seconds)
+                return self._queue.get(timeout=1)
         return None, UserError(
-            f"no batch in {self._timeout_seconds:g} seconds: a data loader worker or the disk "
-            "hangs; rerun the same command to resume"
+            f"no batch in {TIMEOUT_SECONDS} seconds: a data loader worker or the disk hangs; rerun "
+            "the same command to resume"
         )
 
     def close(self) -> None:

@@ -135,14 +135,13 @@ class TrainingRows:
         self._sampler, self._seed, self._batch_size = sampler, seed, batch_size
         self._rows = np.arange(len(labels)) if eligible is None else np.flatnonzero(eligible)
         self._labels = np.asarray(labels)[self._rows]
-        self.num_examples = len(sampler(self._labels, seed, 0))
-        """Faces drawn per epoch: M."""
-        if self.num_examples < batch_size:
+        num_drawn = len(sampler(self._labels, seed, 0))
+        if num_drawn < batch_size:
             raise UserError(
-                f"batch_size = {batch_size}: an epoch of this data has {self.num_examples} faces; "
-                "use a smaller batch_size or more data"
+                f"batch_size = {batch_size}: an epoch of this data has {num_drawn} faces; use a "
+                "smaller batch_size or more data"
             )
-        self.steps_per_epoch = self.num_examples // batch_size
+        self.steps_per_epoch = num_drawn // batch_size
         self._orders: tuple[tuple[int, np.ndarray], ...] = ()  # of the last two epochs
 
     def __getitem__(self, step: int) -> np.ndarray:
@@ -173,11 +172,6 @@ class SequentialRows:
 def select_process_rows(rows: np.ndarray, process: int, processes: int) -> np.ndarray:
     """Selects a process's slice of a global batch: [B] -> [B / P], disjoint and in order.
 
-    **Raises:** `UserError` if B is not a multiple of P.
+    **Raises:** `ValueError` if B is not a multiple of P.
     """
-    if len(rows) % processes:
-        raise UserError(
-            f"batch_size = {len(rows)}: must be a multiple of the {processes} processes"
-        )
-    size = len(rows) // processes
-    return rows[process * size : (process + 1) * size]
+    return np.split(rows, processes)[process]

@@ -238,7 +238,7 @@ def silence_tfds() -> Iterator[None]:
 def _write(builder: FacesBuilder) -> None:
     folder, store_url = pathlib.Path(builder.data_path), builder.store_url
     if folder.exists():  # tfds would use it as it is
-        raise damaged_file_error(builder.data_path / "dataset_info.json", "the file is missing")
+        raise damaged_file_error(builder.data_path / "dataset_info.json")
     options = beam_pipeline.parse_options(builder.beam) if builder.beam else None
     if not store_url:
         builder.source_hashes()  # raises an error before folders are created

@@ -57,9 +57,9 @@ def evaluate_checkpoint(
     trained = load_network(workdir.path, checkpoint, config)
     data = open_split(prepare_dataset(config), split or config.evaluation.split)
     evaluator = Evaluator(config, trained.network, data)
-    with record_reader.BackgroundVerification([data]) as verification:
-        table = evaluator(trained.variables)
-        verification.check()
+    verification = record_reader.verify_in_background([data])
+    table = evaluator(trained.variables)
+    verification.result()
     out = workdir.path / "evaluation" / data.name
     about = {
         "data": config.data.name,

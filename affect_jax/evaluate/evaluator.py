@@ -15,7 +15,7 @@ from affect_jax.core import parallel
 from affect_jax.core.batch import split_for_devices
 from affect_jax.core.errors import UserError
 from affect_jax.data import decoding, loader, sampling
-from affect_jax.data.targets import load_targets, select_class_names
+from affect_jax.data.dataset import load_targets, select_class_names
 from affect_jax.data.tfds_builder import Split
 from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics import protocol

@@ -35,7 +35,6 @@ import pyarrow.parquet
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
 from affect_jax.core.paths import write_atomically
-from affect_jax.evaluate.scoring import writing_to
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame
@@ -123,7 +122,7 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
 
     - `path`: its suffix selects the format; None: JSON lines on standard output.
 
-    **Raises:** `UserError` if the suffix is unsupported or the file cannot be written.
+    **Raises:** `UserError` if the suffix is unsupported; `OSError` if the file cannot be written.
     """
     if path is None:
         # Each row is flushed, so that a program at the other end of a pipe sees it immediately.
@@ -131,17 +130,15 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
         return
     if path.suffix not in OUT_SUFFIXES:
         raise UserError(f"--out={path}: the suffix must be one of {', '.join(OUT_SUFFIXES)}")
-    with writing_to(path.parent), write_atomically(path) as partial_path:
-        try:
-            if path.suffix == ".jsonl":
-                with partial_path.open("w", encoding="utf-8") as file:
-                    yield lambda row: print(_format_json_line(row, columns), file=file)
-            else:
-                with _open_arrow_table(partial_path, path.suffix, columns) as write:
-                    yield write
-        except BaseException:
-            partial_path.unlink(missing_ok=True)
-            raise
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as partial:
+        partial.touch()
+        if path.suffix in (".csv", ".parquet"):
+            with _open_arrow_table(partial, path.suffix, columns) as write:
+                yield write
+        else:
+            with partial.open("w", encoding="utf-8") as file:
+                yield lambda row: print(_format_json_line(row, columns), file=file)
 
 
 def _format_json_line(row: Row, columns: Columns) -> str:

@@ -1,8 +1,8 @@
 """Orbax checkpoints: saved asynchronously, verified when read; the newest and the best are kept.
 
 Saving is atomic: Orbax renames a step's folder when it is complete. Orbax does not detect bytes
-that change afterwards, so the manifest of each checkpoint holds the SHA-256 of every array, and
-reading verifies it.
+that change afterwards, so the manifest of each checkpoint holds the SHA-256 of every array and one
+of its own, and reading verifies them.
 
 A run resumes from its newest intact checkpoint, with a warning for each newer one that is damaged.
 It starts from the beginning only if there is no checkpoint at all.
@@ -13,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
+import json
 import logging as logging_records
 import os
 import pathlib
-import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -30,19 +32,19 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from affect_jax.config import Config
 from affect_jax.core.errors import UserError, first_line
-from affect_jax.run import checkpoint_manifest
-from affect_jax.run.checkpoint_manifest import DamagedCheckpointError
 from affect_jax.run.workdir import Workdir
 
-_STEP_FOLDER = re.compile("0|[1-9][0-9]*")  # name of a checkpoint's folder
-
-# Orbax times a save by the wall clock: if the clock jumps by a day, the save seems to take a day.
-_NO_TIMEOUT_SECONDS = 30 * 365 * 86_400
+FORMAT_VERSION = 1
+"""Version of the checkpoint format; newer versions of affect_jax write larger numbers."""
 
 MAIN_PROCESS_ONLY = ocp.options.MultiprocessingOptions(
     primary_host=0, active_processes={0}, barrier_sync_key_prefix="affect_jax"
 )
 """Only the main process writes and reads checkpoints: the state is replicated on all devices."""
+
+
+class DamagedCheckpointError(Exception):
+    """Raised for a checkpoint that cannot be restored; the message is the reason."""
 
 
 class Checkpoints:
@@ -80,7 +82,6 @@ class Checkpoints:
                 create=False,
                 preservation_policy=_Preserve(self._steps_to_keep),
                 cleanup_tmp_directories=True,  # of runs that were killed during a save
-                async_options=ocp.AsyncOptions(timeout_secs=_NO_TIMEOUT_SECONDS),
                 multiprocessing_options=MAIN_PROCESS_ONLY,
             )
             handlers = {
@@ -102,14 +103,12 @@ class Checkpoints:
     def all_steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints, ascending.
 
-        **Raises:** `UserError` if the path is not a folder, to avoid a start from scratch.
+        **Raises:** `OSError` for a link to a missing folder, to avoid a start from scratch.
         """
-        if not self.directory.is_dir():
-            if os.path.lexists(self.directory):
-                raise UserError(f"{self.directory}: not a folder, or a link to a missing folder")
+        if not os.path.lexists(self.directory):
             return []
         names = [path.name for path in self.directory.iterdir()]
-        return sorted(int(name) for name in names if _STEP_FOLDER.fullmatch(name))
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def best_step(self, steps: Sequence[int] | None = None) -> int | None:
         """Returns the step with the best score among `steps` (default: all).
@@ -127,10 +126,10 @@ class Checkpoints:
     def _read_scores(self, step: int) -> dict[str, float]:
         if step not in self._scores:
             try:
-                info = checkpoint_manifest.read_manifest(self.directory / str(step))
+                info = read_manifest(self.directory / str(step))
             except DamagedCheckpointError:
                 return {}
-            self._scores[step] = info["scores"] if "scores" in info else {}
+            self._scores[step] = info.get("scores", {})
         return self._scores[step]
 
     def _steps_to_keep(self, steps: Sequence[int]) -> Collection[int | None]:
@@ -151,12 +150,12 @@ class Checkpoints:
         leaves = _named_leaves(state)
         # Scores are not in Orbax's file of metrics: it has no checksum, and damage stops Orbax.
         self._scores[step] = {name: float(value) for name, value in (scores or {}).items()}
-        document = checkpoint_manifest.build_manifest(
+        document = _build_manifest(
             {
-                "format": checkpoint_manifest.FORMAT_VERSION,
+                "format": FORMAT_VERSION,
                 "step": step,
                 "scores": self._scores[step],
-                "arrays": checkpoint_manifest.describe_arrays(leaves),
+                "arrays": _describe_arrays(leaves),
                 **info,
             }
         )
@@ -187,12 +186,10 @@ class Checkpoints:
         **Raises:** `UserError` if it could not be written.
         """
         self.wait()
-        steps = self.all_steps()
-        if step not in steps:
-            newest = f"the newest is step {steps[-1]}" if steps else "there is no earlier one"
+        if step not in self.all_steps():
             raise UserError(
-                f"{self.directory}: the checkpoint of step {step} could not be written; {newest}; "
-                "free disk space or fix the folder, then rerun the same command to resume"
+                f"{self.directory}: the checkpoint of step {step} could not be written; free disk "
+                "space or fix the folder, then rerun the same command to resume"
             )
 
     def close(self) -> None:
@@ -220,7 +217,9 @@ class Checkpoints:
                 first_line(error),
             )
 
-    def restore(self, template: Any, checkpoint: str) -> tuple[Any, dict[str, Any]]:
+    def restore(
+        self, template: Any, checkpoint: str, prefixes: tuple[str, ...] = ("",)
+    ) -> tuple[Any, dict[str, Any]]:
         """Reads one checkpoint and changes nothing on disk.
 
         **Arguments:**
@@ -228,54 +227,27 @@ class Checkpoints:
         - `template`: pytree with the structure of the state; its leaves have `shape` and `dtype`.
         - `checkpoint`: `last`, `best` or a step. For `last`, damaged checkpoints are skipped with a
           warning. `best` is the last, with a warning, if no checkpoint has a score.
+        - `prefixes`: the template has all arrays whose names begin with one of these prefixes, such
+          as `params.model.`; the others are not read.
 
         **Returns:** the state, a pytree of NumPy arrays, and the manifest.
 
         **Raises:** `UserError` if there is no such checkpoint or it is damaged (`last`: all are).
         """
-        expected = _named_leaves(template)
-
-        def select_all(saved: dict[str, Any]) -> Collection[str]:
-            checkpoint_manifest.check_arrays(saved, expected)
-            return expected
-
-        arrays, info = self._read(checkpoint, select_all)
-        return jax.tree.unflatten(jax.tree.structure(template), list(arrays.values())), info
-
-    def read_arrays(
-        self, checkpoint: str, prefixes: tuple[str, ...]
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Reads arrays of one checkpoint by name, without a template of the state.
-
-        **Arguments:**
-
-        - `checkpoint`: as for `restore`.
-        - `prefixes`: prefixes of the names to read, such as `params.model.`.
-
-        **Returns:** the arrays by name, and the manifest.
-
-        **Raises:** as `restore`.
-        """
-        return self._read(
-            checkpoint, lambda saved: [name for name in saved if name.startswith(prefixes)]
-        )
-
-    def _read(
-        self, checkpoint: str, select: Callable[[dict[str, Any]], Collection[str]]
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Reads the selected arrays of the first intact checkpoint of `_candidates`."""
-        problems = []
+        expected, problems = _named_leaves(template), []
         for step in self._candidates(checkpoint):
             try:
                 folder = self.directory / str(step)
-                info = checkpoint_manifest.read_manifest(folder)
-                arrays = _read_verified(folder / "state", info["arrays"], select(info["arrays"]))
+                info = read_manifest(folder)
+                saved = {k: v for k, v in info["arrays"].items() if k.startswith(prefixes)}
+                _check_arrays(saved, expected)
+                arrays = _read_verified(folder / "state", saved, expected)
             except DamagedCheckpointError as error:
                 problems.append(f"{step}: {error}")
                 continue
             for problem in problems:
                 logging.warning("checkpoint %s; using checkpoint %d instead", problem, step)
-            return arrays, info
+            return jax.tree.unflatten(jax.tree.structure(template), list(arrays.values())), info
         name = "no checkpoint can" if checkpoint == "last" else f"checkpoint {checkpoint} cannot"
         raise UserError(f"{self.directory}: {name} be restored", problems)
 
@@ -287,37 +259,28 @@ class Checkpoints:
         steps = self.all_steps()
         if not steps:
             raise UserError(f"{self.directory}: no checkpoint; train first")
-        best = self.best_step() if checkpoint == "best" else None
-        if best is not None:
-            return [best]
         if checkpoint == "best":
+            best = self.best_step()
+            if best is not None:
+                return [best]
             logging.warning("no checkpoint has a score yet; using the last one, step %d", steps[-1])
         if checkpoint in ("best", "last"):
             return steps[::-1]
-        if not checkpoint.isdecimal():
-            raise UserError(f"checkpoint {checkpoint!r}: must be best, last or a step")
-        if int(checkpoint) not in steps:
-            available = ", ".join(map(str, steps))
-            raise UserError(f"checkpoint {checkpoint}: {self.directory} holds steps {available}")
+        if checkpoint not in map(str, steps):
+            raise UserError(
+                f"checkpoint {checkpoint!r}: must be best, last or a step; {self.directory} holds "
+                f"steps {', '.join(map(str, steps))}"
+            )
         return [int(checkpoint)]
 
     def quarantine(self, newer_than: int) -> None:
-        """Moves checkpoints newer than a step, which `restore` skipped, to `damaged/`.
-
-        **Raises:** `UserError` if they cannot be moved.
-        """
+        """Moves checkpoints newer than a step, which `restore` skipped, to `damaged/`."""
         target = self.directory / "damaged"
         for step in self.all_steps():
             if step > newer_than:
-                try:
-                    target.mkdir(exist_ok=True)
-                    shutil.rmtree(target / str(step), ignore_errors=True)
-                    (self.directory / str(step)).rename(target / str(step))
-                except OSError as error:
-                    raise UserError(
-                        f"{self.directory / str(step)}: damaged, and cannot be moved to {target}: "
-                        f"{error.strerror}"
-                    ) from error
+                target.mkdir(exist_ok=True)
+                shutil.rmtree(target / str(step), ignore_errors=True)
+                (self.directory / str(step)).rename(target / str(step))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -369,7 +332,7 @@ def _read_verified(
     except Exception as error:  # of several classes
         raise DamagedCheckpointError(f"its arrays cannot be read ({first_line(error)})") from error
     for name, array in arrays.items():
-        if checkpoint_manifest.hash_array(array) != saved[name]["sha256"]:
+        if _hash_array(array) != saved[name]["sha256"]:
             raise DamagedCheckpointError(f"the hash of {name} does not match")
     return arrays
 
@@ -378,3 +341,55 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
     """Returns `{"params.model.trunk.conv1.kernel": leaf, ...}` in the order of the leaves."""
     paths = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
+
+
+def _describe_arrays(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
+        hashes = pool.map(_hash_array, arrays.values())
+        return {
+            name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "sha256": digest}
+            for (name, leaf), digest in zip(arrays.items(), hashes, strict=True)
+        }
+
+
+def _hash_array(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
+
+
+def _check_arrays(saved: dict[str, dict[str, Any]], expected: dict[str, Any]) -> None:
+    """Compares the names, shapes and dtypes of a checkpoint's arrays with those of the model."""
+    found = {name: f"{entry['dtype']} {entry['shape']}" for name, entry in saved.items()}
+    wanted = {name: f"{leaf.dtype} {list(leaf.shape)}" for name, leaf in expected.items()}
+    for name in sorted(found.keys() | wanted.keys()):
+        in_file, in_model = found.get(name, "missing"), wanted.get(name, "missing")
+        if in_file != in_model:
+            raise DamagedCheckpointError(
+                f"it belongs to another model: {name} is {in_file} in the checkpoint and "
+                f"{in_model} in the config's model"
+            )
+
+
+def _build_manifest(info: dict[str, Any]) -> dict[str, str]:
+    text = json.dumps(info, sort_keys=True)
+    return {"body": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads and verifies the manifest of the checkpoint in a folder: metadata and array hashes.
+
+    **Raises:** `DamagedCheckpointError` if it is damaged or has a newer format.
+    """
+    try:
+        document = json.loads((folder / "info" / "metadata").read_text())
+        if hashlib.sha256(document["body"].encode()).hexdigest() != document["sha256"]:
+            raise DamagedCheckpointError("its manifest does not match its checksum")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpointError(
+            f"its manifest cannot be read ({first_line(error)})"
+        ) from error
+    info = json.loads(document["body"])
+    if info["format"] > FORMAT_VERSION:
+        raise DamagedCheckpointError(
+            "it was written by a newer affect_jax; update affect_jax to read it"
+        )
+    return info

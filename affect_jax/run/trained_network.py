@@ -9,13 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from affect_jax import config_checks, models
 from affect_jax.config import Config, from_dict
 from affect_jax.core import labels
-from affect_jax.core.errors import UserError
-from affect_jax.models import weight_mapping
 from affect_jax.models.network import Network, create_network
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
@@ -67,42 +64,26 @@ def load_network(
         registries = {"trunk": models.TRUNKS, "head": models.HEADS}
         config_checks.check(config, registries=registries, name=str(workdir.config_path))
     network = create_network(config)
-    # The names of `weight_mapping.flatten_by_name`, with the parameters of evaluation.
-    prefix = "ema." if config.ema_decay else "params.model."
-    checkpoints = Checkpoints.from_config(config, workdir)
-    arrays, info = checkpoints.read_arrays(checkpoint, (prefix, "batch_stats."))
-    arrays = {
-        f"params.{name.removeprefix(prefix)}" if name.startswith(prefix) else name: array
-        for name, array in arrays.items()
-    }
+    images = jnp.zeros((1, network.crop_size, network.crop_size, 3))
+    shapes = dict(jax.eval_shape(network.model.init, jax.random.key(0), images))
+    template = {"batch_stats": shapes.get("batch_stats", {})}
+    if config.ema_decay:
+        prefixes = ("batch_stats.", "ema.")
+        template["ema"] = shapes["params"]
+    else:
+        prefixes = ("batch_stats.", "params.model.")
+        template["params"] = {"model": shapes["params"]}
+    state, info = Checkpoints.from_config(config, workdir).restore(template, checkpoint, prefixes)
+    params = state["ema"] if config.ema_decay else state["params"]["model"]
     return TrainedNetwork(
         folder=workdir.path,
         config=config,
         network=network,
-        variables=_arrays_to_tree(arrays, network, checkpoints.directory / str(info["step"])),
+        variables={"params": params, "batch_stats": state["batch_stats"]},
         classes=class_names(config),
         step=info["step"],
-        machine=info["machine"] if "machine" in info else {},
+        machine=info.get("machine", {}),
     )
-
-
-def _arrays_to_tree(
-    arrays: dict[str, np.ndarray], network: Network, path: pathlib.Path
-) -> dict[str, Any]:
-    """Arranges a checkpoint's arrays in the structure of the network's variables."""
-    images = jnp.zeros((1, network.crop_size, network.crop_size, 3))
-    shapes = dict(jax.eval_shape(network.model.init, jax.random.key(0), images))
-    variables = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
-    expected = weight_mapping.flatten_by_name(**variables)
-    for name in sorted(set(expected) | set(arrays)):
-        saved_shape = arrays[name].shape if name in arrays else None
-        model_shape = expected[name].shape if name in expected else None
-        if saved_shape != model_shape:
-            raise UserError(
-                f"{path}: does not fit the config: {name} has shape {saved_shape} in the "
-                f"checkpoint and {model_shape} in the config's network"
-            )
-    return jax.tree.unflatten(jax.tree.structure(variables), [arrays[name] for name in expected])
 
 
 def class_names(config: Config) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import filelock
 
 from affect_jax.config import fill_defaults, flatten
 from affect_jax.core.errors import UserError
-from affect_jax.core.paths import LOCAL_FOLDER_REQUIREMENT, is_local
+from affect_jax.core.paths import LOCAL_FOLDER_REQUIREMENT, is_local, write_atomically
 
 
 class Workdir:
@@ -33,20 +33,10 @@ class Workdir:
             raise UserError(f"--workdir={path}: must be {LOCAL_FOLDER_REQUIREMENT}")
         self.path = pathlib.Path(path)
         self.config_path = self.path / "config.json"
-        self._inode: int | None = None  # of the folder, after `create`
 
     def create(self) -> None:
-        """Creates the folder.
-
-        **Raises:** `UserError` if it cannot be created or written.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._inode = self.path.stat().st_ino
-        except OSError as error:
-            raise UserError(f"--workdir={self.path}: {error.strerror}") from error
-        if not os.access(self.path, os.W_OK):
-            raise UserError(f"--workdir={self.path}: is not writable; choose another folder")
+        """Creates the folder if it does not exist."""
+        self.path.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -59,11 +49,9 @@ class Workdir:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise UserError(
-                f"{self.path}: another run is using it{_describe_holder(holder_path)}"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be locked: {error.strerror}") from error
+            holder = json.loads(holder_path.read_text()) if holder_path.exists() else {}
+            process = f"process {holder.get('pid')} on {holder.get('host')}"
+            raise UserError(f"{self.path}: another run is using it ({process})") from None
         try:
             _write_json(holder_path, {"pid": os.getpid(), "host": socket.gethostname()})
             yield
@@ -72,46 +60,34 @@ class Workdir:
             lock.release()
 
     def check_not_deleted(self) -> None:
-        """Checks that the folder is still the one that `create` found or made.
-
-        **Raises:** `UserError` if the folder was deleted or moved. A disk that cannot be read may
-        return, so it is no error.
-        """
+        """**Raises:** `UserError` if the folder was deleted or moved."""
         try:
-            inode = self.path.stat().st_ino
+            self.path.stat()
         except FileNotFoundError:
-            inode = None
-        except OSError:
-            return
-        if inode is None or self._inode not in (None, inode):
             raise UserError(
                 f"{self.path} was deleted or moved during the run; move it back and rerun the same "
                 "command to resume from its newest checkpoint"
-            )
+            ) from None
+        except OSError:  # a disk that cannot be read may return
+            pass
 
     def load_config(self) -> dict[str, Any]:
         """Reads the saved config.
 
         **Raises:** `UserError` if there is none or it is damaged.
         """
-        try:
-            config = json.loads(self.config_path.read_text())
-            if not isinstance(config, dict):
-                raise ValueError("it is not a mapping")
-            return config
-        except FileNotFoundError:
+        if not self.config_path.exists():
             raise UserError(
                 f"{self.path}: contains no run (no config.json); pass a --config to start one"
-            ) from None
-        except (OSError, ValueError) as error:
+            )
+        try:
+            return json.loads(self.config_path.read_text())
+        except ValueError as error:
             raise UserError(f"{self.config_path}: cannot be read: {error}") from error
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Writes the config atomically."""
-        try:
-            _write_json(self.config_path, config)
-        except OSError as error:
-            raise UserError(f"{self.config_path}: cannot be written: {error.strerror}") from error
+        _write_json(self.config_path, config)
 
     def check_config(self, config: dict[str, Any], mutable_keys: Sequence[str]) -> None:
         """Compares a config with the saved one, if there is one.
@@ -132,7 +108,7 @@ class Workdir:
                 continue
             saved_value = saved_values.get(key, "missing")
             new_value = new_values.get(key, "missing")
-            if (key in saved_values, saved_value) != (key in new_values, new_value):
+            if saved_value != new_value:
                 problems.append(f"{key}: saved {saved_value!r}, new {new_value!r}")
         if problems:
             raise UserError(
@@ -142,20 +118,6 @@ class Workdir:
             )
 
 
-def _describe_holder(holder_path: pathlib.Path) -> str:
-    """Returns ` (process PID on HOST)`, or an empty string if the file cannot be read."""
-    try:
-        holder = json.loads(holder_path.read_text())
-        return f" (process {holder['pid']} on {holder['host']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
 def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file atomically."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with write_atomically(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, sort_keys=True))

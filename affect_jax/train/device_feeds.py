@@ -17,8 +17,8 @@ import numpy as np
 
 from affect_jax.config import Config
 from affect_jax.core import parallel
-from affect_jax.core.batch import Batch, check_batch, split_for_devices, take_rows
-from affect_jax.data import decoding, loader, sampling
+from affect_jax.core.batch import Batch, split_for_devices
+from affect_jax.data import loader, sampling
 from affect_jax.data.record_reader import Records
 from affect_jax.train.step_intervals import Intervals
 
@@ -45,22 +45,21 @@ def create_feed(
     - `rows`: which rows of the split each step sees.
     - `log`: prints which cache is used, and why.
 
-    **Raises:** `UserError` if memory is too small for the cache; `ValueError` if the first batch is
-    malformed, see `batch.check_batch`.
+    **Raises:** `UserError` if memory is too small for the cache.
     """
-    order, image_size = ("device", "host", "none"), config.data.image_size
-    cache, reason = loader.choose_cache(
+    image_size = config.data.image_size
+    cache, sizes = loader.choose_cache(
         config.data.cache, len(records), image_size, parallel.free_device_bytes()
     )
-    agreed = order[parallel.process_max(order.index(cache))]
-    if agreed != cache:
-        reason = f"cache {agreed}: the process of this run with the least memory decides"
+    # The process with the least memory decides for all.
+    caches = ("device", "host", "none")
+    cache = caches[parallel.process_max(caches.index(cache))]
     if config.data.cache != "none":
-        log(reason)
-    if agreed == "device":
+        log(f"cache {cache}: {sizes}")
+    if cache == "device":
         return ResidentFeed(records, targets, rows, start, intervals, image_size=image_size)
     images: Any = records
-    if agreed == "host":
+    if cache == "host":
         images = loader.decode_split(
             records, image_size=image_size, num_workers=config.data.num_workers
         )
@@ -78,7 +77,7 @@ def create_feed(
     return StreamedFeed(batches, prefetch=config.data.prefetch)
 
 
-class StreamedFeed:
+class StreamedFeed(loader.Prefetcher[Any]):
     """Streams batches to the devices ahead of their step.
 
     **Arguments:**
@@ -90,24 +89,14 @@ class StreamedFeed:
     resident = False
 
     def __init__(self, batches: Iterable[Batch], *, prefetch: int):
-        self._checked = False
-        self._prefetched = loader.Prefetcher(batches, self._place, depth=prefetch)
-
-    def _place(self, batch: Batch) -> dict[str, jax.Array]:
-        if not self._checked:
-            check_batch(batch)
-            self._checked = True
-        return parallel.shard(split_for_devices(batch, jax.local_device_count()))
-
-    @property
-    def waited_seconds(self) -> float:
-        return self._prefetched.waited_seconds
+        super().__init__(
+            batches,
+            lambda batch: parallel.shard(split_for_devices(batch, jax.local_device_count())),
+            depth=prefetch,
+        )
 
     def __next__(self) -> tuple[tuple[Any, ...], int]:
-        return (next(self._prefetched),), 1
-
-    def close(self) -> None:
-        self._prefetched.close()
+        return (super().__next__(),), 1
 
 
 class ResidentFeed:
@@ -118,8 +107,7 @@ class ResidentFeed:
     **Arguments:**
 
     - `targets`: targets of the whole split; replicated to every device.
-    - `steps_per_dispatch`: updates in one dispatch if no event of `intervals` is due earlier; None:
-      `MAX_STEPS_PER_DISPATCH`, or 1 on CPUs.
+    - `intervals`: a dispatch ends where one of its events is due.
     """
 
     resident = True
@@ -134,21 +122,13 @@ class ResidentFeed:
         intervals: Intervals,
         *,
         image_size: int,
-        steps_per_dispatch: int | None = None,
     ):
-        if steps_per_dispatch is None:
-            on_cpu = jax.default_backend() == "cpu"
-            steps_per_dispatch = 1 if on_cpu else MAX_STEPS_PER_DISPATCH
         self._rows, self._step, self._intervals = rows, start, intervals
-        self._steps_per_dispatch = steps_per_dispatch
-        if start < intervals.total:
-            first = {"image": decoding.decode_faces(records, rows[start], image_size)}
-            check_batch({**first, **take_rows(targets, rows[start])})
         self._targets = parallel.replicate(targets)
         self._faces = load_faces_on_devices(records, image_size)
 
     def __next__(self) -> tuple[tuple[Any, ...], int]:
-        count = self._intervals.steps_per_dispatch(self._step, self._steps_per_dispatch)
+        count = self._intervals.steps_per_dispatch(self._step, _max_steps_per_dispatch())
         rows = np.stack([self._rows[self._step + i] for i in range(count)]).astype(np.int32)
         rows = rows if count > 1 else rows[0]
         self._step += count
@@ -159,6 +139,10 @@ class ResidentFeed:
 
 
 Feed = StreamedFeed | ResidentFeed
+
+
+def _max_steps_per_dispatch() -> int:
+    return 1 if jax.default_backend() == "cpu" else MAX_STEPS_PER_DISPATCH
 
 
 def load_faces_on_devices(records: Records, image_size: int) -> jax.Array:

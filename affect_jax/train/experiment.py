@@ -13,7 +13,7 @@ from affect_jax.config import Config, to_dict, to_steps
 from affect_jax.core import registry
 from affect_jax.core.batch import has_target
 from affect_jax.data import sampling
-from affect_jax.data.targets import count_classes
+from affect_jax.data.dataset import count_classes
 from affect_jax.metrics import protocol
 from affect_jax.models.network import Network, create_model
 from affect_jax.train import optimizers, schedules

@@ -16,8 +16,7 @@ from affect_jax.config import Config
 from affect_jax.core import parallel
 from affect_jax.core.errors import UserError
 from affect_jax.data import record_reader
-from affect_jax.data.dataset import prepare_dataset
-from affect_jax.data.targets import load_targets
+from affect_jax.data.dataset import load_targets, prepare_dataset
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.run.checkpoints import Checkpoints
@@ -56,9 +55,7 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
     evaluator = Evaluator(config, experiment, validation)
     evaluator.require_score(config.checkpoint.best)
     with contextlib.ExitStack() as stack:
-        verification = stack.enter_context(
-            record_reader.BackgroundVerification([training, validation])
-        )
+        verification = record_reader.verify_in_background([training, validation])
         stack.enter_context(checkpoints)
         state = restore_or_create(experiment, checkpoints, training.fingerprint, weights)
         start = int(state.step)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from concurrent.futures import Future
 
 import jax
 import numpy as np
 
 from affect_jax.config import Config, to_dict, with_absolute_paths
 from affect_jax.core import parallel
-from affect_jax.data import decoding, record_reader, sampling
+from affect_jax.data import decoding, sampling
 from affect_jax.data.record_reader import Split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.metrics import protocol
@@ -42,7 +43,7 @@ class PeriodicActions:
     log: MetricsLog
     training: Split
     rows: sampling.TrainingRows
-    verification: record_reader.BackgroundVerification
+    verification: Future[None]
     latest_scores: tuple[int, protocol.Scores] | None = None
 
     def draw_training_faces(self, step: int) -> None:
@@ -85,7 +86,7 @@ class PeriodicActions:
         **Raises:** `UserError` if the data files have changed since preparation, or if the workdir
         was deleted.
         """
-        self.verification.check()
+        self.verification.result()
         if not parallel.is_main():
             return
         self.workdir.check_not_deleted()

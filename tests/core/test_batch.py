@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from affect_jax.core.batch import (
     TARGETS,
     Batch,
-    check_batch,
     has_target,
     make_targets,
     split_for_devices,
     take_rows,
 )
+from tests.batches import check_batch
 
 
 def columns(num_faces: int = 22, seed: int = 0) -> dict[str, np.ndarray]:
@@ -122,28 +122,3 @@ def test_split_for_devices_keeps_the_order(devices):
 def test_split_for_devices_needs_a_divisible_batch():
     with pytest.raises(ValueError, match="12 cannot be split over 5"):
         split_for_devices(complete_batch(np.arange(12)), 5)
-
-
-@pytest.mark.parametrize("name", sorted(complete_batch(np.arange(3))))
-def test_check_batch_names_the_missing_or_wrong_key(name):
-    good = complete_batch(np.arange(3))
-    check_batch(good)
-    without = {key: values for key, values in good.items() if key != name}
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        check_batch(without)
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        check_batch({**good, name: good[name].astype(np.float64)})
-    if name != "valid":  # a `valid` that is too short makes all other keys wrong
-        with pytest.raises(ValueError, match=f"'{name}'"):
-            check_batch({**good, name: good[name][:2]})
-
-
-def test_check_batch_detects_inconsistent_masks():
-    batch = complete_batch(np.array([0, 1, -1]))
-    inconsistent = {**batch, "expression_mask": np.array([True, True, True])}
-    with pytest.raises(ValueError, match="'expression_mask' is True on padding"):
-        check_batch(inconsistent)
-    values = batch["valence_arousal"].copy()
-    values[2] = np.nan
-    with pytest.raises(ValueError, match="'valence_arousal' is not 0"):
-        check_batch({**batch, "valence_arousal": values})

@@ -7,7 +7,6 @@ import gc
 import glob
 import os
 import pathlib
-import pickle
 import queue
 import subprocess
 import sys
@@ -40,12 +39,6 @@ def test_buffers_are_reused_but_never_while_in_use():
     assert len(set(addresses)) < 60
     for step, view in references:
         assert (np.asarray(view) == step).all()
-
-
-def test_pickled_pool_is_empty():
-    pool = batch_buffers.BufferPool()
-    pool.acquire((1000,))  # is returned at once
-    assert len(pickle.dumps(pool)) < 1000
 
 
 @contextlib.contextmanager

@@ -166,7 +166,7 @@ def test_processes_share_a_batch_without_overlap(processes, seed):
 
 
 def test_batch_size_not_divisible_by_processes_is_an_error():
-    with pytest.raises(UserError, match="batch_size = 10: must be a multiple of the 4 processes"):
+    with pytest.raises(ValueError, match="equal division"):
         sampling.select_process_rows(np.arange(10), 0, 4)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from affect_jax.run import checkpoint_manifest
+from affect_jax.run.checkpoints import FORMAT_VERSION
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -44,7 +44,7 @@ def read_result(workdir: pathlib.Path) -> RunResult:
     step = checkpoint_steps(workdir)[-1]
     path = manifest_path(workdir, step)
     body = json.loads(json.loads(path.read_text())["body"])
-    assert body["format"] == checkpoint_manifest.FORMAT_VERSION
+    assert body["format"] == FORMAT_VERSION
     arrays = {name: entry["sha256"] for name, entry in body["arrays"].items()}
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "train.loss" in line]

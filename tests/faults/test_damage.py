@@ -11,7 +11,6 @@ import shutil
 
 import pytest
 
-from affect_jax.run.workdir import Workdir
 from tests.faults.lab import Lab, checkpoint_steps, read_result
 
 
@@ -72,9 +71,3 @@ def test_other_shard_of_the_same_size_is_found_before_a_checkpoint_is_saved(
     message = refusal(lab, workdir, f"--config.data.data_dir={data}")
     assert str(data) in message and "array_record" in message
     record_outcome("prepared data damaged", "an error that names the file, exit 2", 0)
-
-
-def test_second_run_in_the_workdir_is_refused(lab, workdir, record_outcome):
-    with Workdir(workdir).lock():
-        assert "another run is using it (process" in refusal(lab, workdir)
-    record_outcome("two runs in one workdir", "the second is refused, exit 2", 0)

@@ -6,9 +6,6 @@ dropout, random crops and a warm-up. Each of them reveals a step that is lost or
 
 from __future__ import annotations
 
-import itertools
-import os
-import time
 from typing import Any
 
 import jax
@@ -41,8 +38,6 @@ class Tiny(nn.Module):
 
 def get_config(trunk: str = "tiny"):
     """**Arguments:** `trunk`: `tiny` or `resnet18`."""
-    if "AFFECT_JAX_CLOCK_JUMPS" in os.environ:
-        _patch_clock()
     config = defaults()
     config.data.name = "csv_faces"
     config.data.options = {
@@ -70,13 +65,3 @@ def get_config(trunk: str = "tiny"):
     config.log_every = 1
     config.images_every = {"steps": 1000, "epochs": 0.0}
     return config
-
-
-def _patch_clock() -> None:
-    """Makes `time.time` jump by a day, forward or back, every hundred calls."""
-    clock, calls = time.time, itertools.count()
-
-    def jumping() -> float:
-        return clock() + (next(calls) // 100 % 3 - 1) * 86_400
-
-    time.time = jumping

@@ -153,10 +153,9 @@ def test_evaluate_scores_rows_with_labels(tmp_path):
 
 
 def test_invalid_suffix_or_folder_raises(tmp_path):
+    message = "the suffix must be one of .jsonl, .csv, .parquet"
+    with pytest.raises(UserError, match=message), open_face_table(tmp_path / "rows.xlsx", {}):
+        pass
     (tmp_path / "file").write_text("")
-    for name, message in {
-        "rows.xlsx": "the suffix must be one of .jsonl, .csv, .parquet",
-        "file/rows.csv": "cannot be written",
-    }.items():
-        with pytest.raises(UserError, match=message), open_face_table(tmp_path / name, {}):
-            pass
+    with pytest.raises(FileExistsError), open_face_table(tmp_path / "file" / "rows.csv", {}):
+        pass

@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 
 from affect_jax.core.errors import UserError
-from affect_jax.run import checkpoint_manifest
-from affect_jax.run.checkpoints import Checkpoints
+from affect_jax.run.checkpoints import (
+    FORMAT_VERSION,
+    Checkpoints,
+    DamagedCheckpointError,
+    read_manifest,
+)
 from tests.run.conftest import INFO, TEMPLATE, assert_same, state_of
 
 
@@ -71,14 +75,14 @@ def test_flipped_bits_of_the_manifest_are_detected(damaged):
     """The manifest holds the hashes of all arrays, and a checksum of its own."""
     path = damaged / "20" / "info" / "metadata"
     original = path.read_bytes()
-    intact = checkpoint_manifest.read_manifest(damaged / "20")
+    intact = read_manifest(damaged / "20")
     for position in range(0, len(original), 7):
         content = bytearray(original)
         content[position] ^= 0x01
         path.write_bytes(content)
         try:
-            assert checkpoint_manifest.read_manifest(damaged / "20") == intact
-        except checkpoint_manifest.DamagedCheckpointError:
+            assert read_manifest(damaged / "20") == intact
+        except DamagedCheckpointError:
             continue
 
 
@@ -92,19 +96,8 @@ def rewrite_manifest(step: pathlib.Path, **changes) -> None:
 
 
 @pytest.mark.bad_input
-@pytest.mark.parametrize(
-    "changes", [{"format": "1"}, {"format": None}, {"arrays": []}, {"arrays": {"step": {}}}]
-)
-def test_malformed_manifest_with_a_valid_checksum_is_skipped(damaged, logged_warnings, changes):
-    rewrite_manifest(damaged / "20", **changes)
-    with Checkpoints(damaged) as checkpoints:
-        assert checkpoints.restore(TEMPLATE, "last")[1]["step"] == 10
-    assert "its manifest cannot be read" in logged_warnings[0]
-
-
-@pytest.mark.bad_input
 def test_newer_format_is_skipped(damaged, logged_warnings):
-    rewrite_manifest(damaged / "20", format=checkpoint_manifest.FORMAT_VERSION + 1)
+    rewrite_manifest(damaged / "20", format=FORMAT_VERSION + 1)
     with Checkpoints(damaged) as checkpoints:
         state, _ = checkpoints.restore(TEMPLATE, "last")
     assert_same(state, state_of(10))
@@ -123,12 +116,16 @@ def test_arrays_exchanged_between_checkpoints_are_detected(damaged, logged_warni
 
 
 OTHER_MODELS = {
-    "only the config's model has params.more": lambda params: params | {"more": params["half"]},
-    "only the checkpoint has params.half": lambda params: {"kernel": params["kernel"]},
-    r"params.kernel is float32 \[64, 3\], not float32 \[64, 4\]": lambda params: (
+    "params.more is missing in the checkpoint and bfloat16": lambda params: (
+        params | {"more": params["half"]}
+    ),
+    "params.half .* and missing in the config's model": lambda params: (
+        {"kernel": params["kernel"]}
+    ),
+    r"params.kernel is float32 \[64, 3\] in .* and float32 \[64, 4\]": lambda params: (
         params | {"kernel": jax.ShapeDtypeStruct((64, 4), np.float32)}
     ),
-    r"params.kernel is float32 \[64, 3\], not int32 \[64, 3\]": lambda params: (
+    r"params.kernel is float32 \[64, 3\] in .* and int32 \[64, 3\]": lambda params: (
         params | {"kernel": jax.ShapeDtypeStruct((64, 3), np.int32)}
     ),
 }

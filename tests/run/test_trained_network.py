@@ -65,5 +65,5 @@ def test_missing_run_or_checkpoint_is_an_error(run, tmp_path):
 def test_checkpoint_must_fit_the_config(tmp_path):
     folder = write_run(tmp_path / "run", create_config())
     Workdir(folder).save_config(to_dict(create_config(data__num_classes=7)))
-    with pytest.raises(UserError, match="does not fit the config: params.expression.bias"):
+    with pytest.raises(UserError, match="another model: params.model.expression.bias"):
         load_network(folder)

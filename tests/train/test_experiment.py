@@ -9,7 +9,7 @@ import pytest
 
 from affect_jax.config import defaults
 from affect_jax.core import labels
-from affect_jax.data.targets import load_targets
+from affect_jax.data.dataset import load_targets
 from affect_jax.facs import estimation, rig
 
 FACES = 6

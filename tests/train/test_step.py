@@ -11,7 +11,7 @@ import pytest
 
 from affect_jax.config import ConfigDict, defaults
 from affect_jax.core import parallel
-from affect_jax.core.batch import Batch, check_batch, make_targets, split_for_devices, take_rows
+from affect_jax.core.batch import Batch, make_targets, split_for_devices, take_rows
 from affect_jax.core.parallel import AXIS
 from affect_jax.core.rng import example_keys
 from affect_jax.facs import rig
@@ -21,6 +21,7 @@ from affect_jax.models.predict_step import predict_step
 from affect_jax.train.experiment import Experiment, create_experiment
 from affect_jax.train.state import create_state, eval_variables
 from affect_jax.train.step import augment_batch, train_step
+from tests.batches import check_batch
 from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 
 SIZE, CROP, FACES = 40, 32, 8
