@@ -24,11 +24,11 @@ def read(source: str) -> dict[str, np.ndarray]:
     **Raises:** `UserError` (one line) if the file does not exist or holds more than weights.
     """
     path = resolve_source(source)
-    if path.suffix not in (".safetensors", *TORCH_SUFFIXES) or not path.is_file():
-        raise UserError(
-            f"init_from = {source!r}: no such file, or neither a run's folder nor a file that ends "
-            f"in {', '.join(('.safetensors', *TORCH_SUFFIXES))}"
-        )
+    if not path.is_file():
+        raise UserError(f"init_from = {source!r}: no such file")
+    if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
+        suffixes = ", ".join((".safetensors", *TORCH_SUFFIXES))
+        raise UserError(f"init_from = {source!r}: must be a run's folder or end in {suffixes}")
     try:
         return torch_files.read(path) if path.suffix in TORCH_SUFFIXES else _read_safetensors(path)
     except torch_files.InvalidWeightsError as error:

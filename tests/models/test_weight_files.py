@@ -100,8 +100,8 @@ def test_changed_byte_is_rejected_or_stays_within_the_file(tmp_path, valid_file,
     ("name", "message"),
     [
         ("absent.pth", "no such file"),
-        ("", "neither a run's folder"),
-        ("notes.txt", r"nor a file that ends in \.safetensors, \.pth"),
+        ("", "no such file"),
+        ("notes.txt", r"must be a run's folder or end in \.safetensors, \.pth"),
     ],
 )
 def test_other_paths_are_rejected(tmp_path, name, message):

@@ -211,7 +211,7 @@ def get_mismatch(arrays, trunk: str, **options) -> str:
     ("name", "message"),
     [
         ("torchvision resnet34", "layer1.2.conv1.weight: not in the model"),
-        ("torchvision resnet50", "layer4.1.bn2.weight: must be [512] as params.trunk.stage4"),
+        ("torchvision resnet50", "must be [3, 3, 512, 512] as params.trunk.stage4_block2"),
         ("timm resnet18d", "must be [7, 7, 3, 64] as params.trunk.stem.conv.kernel, is"),
         ("torchvision alexnet", "bn1.weight: must be [64] as params.trunk.stem.norm.scale, is"),
     ],
