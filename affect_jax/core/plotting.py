@@ -113,7 +113,7 @@ def draw_cells(
 def draw_faces(
     images: Sequence[np.ndarray],
     captions: Sequence[str],
-    landmarks: Sequence[np.ndarray] | None = None,
+    landmarks: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Arranges faces in a grid, each with its caption below.
 
@@ -133,7 +133,7 @@ def draw_faces(
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = i % FACES_PER_ROW * width, i // FACES_PER_ROW * height
         face = Image.fromarray(image).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BILINEAR)
-        if landmarks is not None and landmarks[i].any():
+        if landmarks[i].any():
             points = (landmarks[i] + 0.5) * FACE_SIDE / len(image)
             for x, y in points.tolist():
                 ImageDraw.Draw(face).circle((x, y), 1.5, fill="#7fffd4")

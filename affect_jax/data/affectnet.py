@@ -37,9 +37,6 @@ VARIANTS = {
     "automatic": "first release, annotated by a network: automatically_annotated.csv",
     "second": "second release, annotated by hand: train_set/ and val_set/",
 }
-CONFIGS = {
-    name: FacesConfig(name=f"{name}_256", description=text) for name, text in VARIANTS.items()
-}
 TABLES = {
     "manual": {"training": "training.csv", "validation": "validation.csv"},
     "automatic": {"training": "automatically_annotated.csv", "validation": "validation.csv"},
@@ -47,11 +44,6 @@ TABLES = {
 }
 """Variant -> split -> its table: a CSV file, or a folder of `.npy` files."""
 
-LAYOUTS = {
-    "manual": "training.csv, validation.csv and Manually_Annotated_Images/",
-    "automatic": "automatically_annotated.csv and Automatically_Annotated_Images/",
-    "second": "train_set/ and val_set/, each with images/ and annotations/",
-}
 ROWS_TO_PROBE = 100
 
 
@@ -73,15 +65,16 @@ class AffectNet(ImageFilesBuilder):
     """
 
     name = "affectnet"
-    BUILDER_CONFIGS = list(CONFIGS.values())
 
-    def __init__(self, *, manual_dir: str | os.PathLike = "", **options: Any):
+    def __init__(self, *, manual_dir: str, variant: str, **options: Any):
+        """`variant` is a key of `VARIANTS`; `options` are those of `ImageFilesBuilder`."""
         self._folder = pathlib.Path(manual_dir).expanduser() if manual_dir else None
+        self._variant = variant
         super().__init__(**options)
 
     @functools.cached_property
     def _tables(self) -> dict[str, pathlib.Path]:
-        return find_tables(self._folder, str(self.builder_config_name).split("_")[0])
+        return find_tables(self._folder, self._variant)
 
     def source_hashes(self) -> dict[str, str]:
         return {
@@ -90,12 +83,13 @@ class AffectNet(ImageFilesBuilder):
         }
 
     def sources(self) -> dict[str, SplitSource]:
-        sources = {}
-        for split, table in self._tables.items():
-            assert self._folder is not None  # else there is no table
-            rows, images = functools.partial(read_rows, table), find_images(self._folder, table)
-            sources[split] = SplitSource(rows, sum(1 for _ in rows()), images)
-        return sources
+        assert self._folder is not None  # else there is no table
+        return {
+            split: SplitSource(
+                functools.partial(read_rows, table), find_images(self._folder, table)
+            )
+            for split, table in self._tables.items()
+        }
 
 
 @DATASETS.register("affectnet")
@@ -129,17 +123,18 @@ def affectnet(
     """
     if variant not in VARIANTS:
         raise UserError(f"affectnet: variant {describe_unknown_name(variant, VARIANTS)}")
-    config = CONFIGS[variant]
-    if image_size != config.image_size or margin:
-        name = f"{variant}_{image_size}" + (f"_margin_{margin:g}" if margin else "")
-        config = FacesConfig(
-            name=name, description=config.description, image_size=image_size, margin=margin
-        )
+    config = FacesConfig(
+        name=f"{variant}_{image_size}" + (f"_margin_{margin:g}" if margin else ""),
+        description=VARIANTS[variant],
+        image_size=image_size,
+        margin=margin,
+    )
     return prepare_records(
         AffectNet(
             config=config,
             data_dir=data_dir,
             manual_dir=manual_dir,
+            variant=variant,
             max_skipped=max_skipped,
             num_workers=num_workers,
             beam=beam,
@@ -153,20 +148,18 @@ def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.
     **Raises:** `UserError` if a table is missing, with instructions to get the data.
     """
     if folder is None or not folder.is_dir():
-        problem = f"{folder}: no such folder" if folder else "data.manual_dir is empty"
-        raise _missing_release_error(problem, variant)
+        raise _missing_release_error(f"manual_dir = {str(folder or '')!r}: no such folder", variant)
     tables = {}
     for split, name in TABLES[variant].items():
-        nested = f"{name.split('/')[0]}/{name}"  # train_set/train_set/annotations
-        candidates = [base / path for base in _nearby_folders(folder) for path in (name, nested)]
-        table = next((path for path in candidates if path.exists()), None)
-        if table is not None:
-            tables[split] = table
-            continue
-        problem = f"{folder}: {name} is not in it, nor one folder below or above"
-        if (variant, split) != ("automatic", "validation"):
+        candidates = [base / name for base in _nearby_folders(folder)]
+        found = [path for path in candidates if path.exists()]
+        if found:
+            tables[split] = found[0]
+        elif (variant, split) == ("automatic", "validation"):
+            print_line(f"affectnet: the automatic set has no validation split: no {name}")
+        else:
+            problem = f"{folder}: {name} is not in it, nor one folder below or above"
             raise _missing_release_error(problem, variant)
-        print_line(f"affectnet: the automatic set has no validation split ({problem})")
     return tables
 
 
@@ -174,11 +167,9 @@ def _missing_release_error(problem: str, variant: str) -> UserError:
     return UserError(
         f"AffectNet is missing ({problem})",
         [
-            "AffectNet is a dataset of a million faces from the web, 440,000 of them annotated by"
-            " hand with expression, valence and arousal (Mollahosseini et al. 2017).",
-            "It needs a licence from its authors (University of Denver):"
+            "AffectNet needs a licence from its authors (University of Denver):"
             " http://mohammadmahoor.com/affectnet/",
-            f"Put {LAYOUTS[variant]} into one folder and pass its path:"
+            f"Put the {VARIANTS[variant]}, with its images, into one folder and pass its path:"
             " --config.data.manual_dir=/path/to/AffectNet",
             "Rendered faces need no licence: python -m affect_jax.main"
             " --config=configs/alexnet_weighted.py:synthetic_faces",
@@ -193,54 +184,39 @@ def _nearby_folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def find_images(folder: pathlib.Path, table: pathlib.Path) -> pathlib.Path:
-    """Finds the images of a table: in the folder that has the most images of its first rows.
+    """Finds the images of a table: the first folder near it with an image of its first rows.
 
-    **Raises:** `UserError` if there is no folder, or if it has none of the images.
+    **Raises:** `UserError` if there is no such folder.
     """
     if table.is_dir():
         return table.parent / "images"
     is_automatic = table.name == TABLES["automatic"]["training"]
     name = "Automatically_Annotated" if is_automatic else "Manually_Annotated"
+    probes = [row.image for row in itertools.islice(read_rows(table), ROWS_TO_PROBE)]
     near = [*_nearby_folders(folder), *_nearby_folders(table.parent)]
     candidates = [base for base in near if base.name.startswith(name)]
     for base in near:
-        candidates += sorted(path for path in base.glob(f"{name}*") if path.is_dir())
-    if not candidates:
-        raise UserError(f"{table}: its images are missing: no folder {name}_Images near {folder}")
-    probes = [row.image for row in itertools.islice(read_rows(table), ROWS_TO_PROBE)]
-
-    def count_images(candidate: pathlib.Path) -> int:
-        return sum(os.path.isfile(os.path.join(candidate, probe)) for probe in probes)
-
-    best = max(candidates, key=count_images)
-    if probes and not count_images(best):
-        raise UserError(
-            f"{table}: none of its first {len(probes)} images is in {best};"
-            f" the first is {probes[0]}"
-        )
-    return best
+        candidates += sorted(base.glob(f"{name}*"))
+    for candidate in candidates:
+        if any(os.path.isfile(os.path.join(candidate, probe)) for probe in probes):
+            return candidate
+    raise UserError(
+        f"{table}: none of the images of its first {len(probes)} rows is in a folder {name}_Images"
+        f" near {folder}"
+    )
 
 
 def read_rows(table: pathlib.Path) -> Iterator[face_images.Row]:
     """Yields the rows of a table, which is a CSV file or a folder of `.npy` files."""
     if table.is_dir():
-        yield from _read_npy_rows(table, table.parent / "images")
+        names = [name.removesuffix("_exp.npy") for name in os.listdir(table)]
+        for number in sorted(int(name) for name in names if name.isdecimal()):
+            path = f"{number}.jpg"
+            yield face_images.Row(number, path, path, {}, os.path.join(table, f"{number}_"))
         return
     for line, row in read_csv(table, HEADER, header=HEADER):
         path = row["subDirectory_filePath"]
         yield face_images.Row(line, path, path, {name: row[name] for name in HEADER[1:]})
-
-
-def _read_npy_rows(annotations: pathlib.Path, images: pathlib.Path) -> Iterator[face_images.Row]:
-    """Yields a row for each number that has an image or an annotation."""
-    numbers = {name.split("_")[0] for name in os.listdir(annotations) if name.endswith("_exp.npy")}
-    listed = os.listdir(images) if images.is_dir() else []
-    files = {os.path.splitext(name)[0]: name for name in listed}
-    names = sorted(numbers | set(files), key=lambda name: (len(name), name))
-    for index, name in enumerate(names):
-        number = int(name) if name.isdecimal() else index
-        file = files[name] if name in files else f"{name}.jpg"
-        yield face_images.Row(number, file, file, {}, os.path.join(annotations, f"{name}_"))
 
 
 def _hash_table(table: pathlib.Path) -> str:

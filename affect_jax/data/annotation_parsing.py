@@ -6,10 +6,8 @@ for `skipped.csv`, and `.npy` files are never unpickled.
 
 from __future__ import annotations
 
-import io
 import math
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,22 +25,22 @@ ANNOTATION_FIELDS = {
 }
 
 NUM_LANDMARKS = 68
-MAX_ANNOTATION_BYTES = 64 * 2**10
-MAX_COORDINATE = 1e6  # pixels, measured from the corner of the image
+MAX_NUMBER = 1e6
+"""The maximum absolute value of a number, pixels included."""
 
 
 class UnusableInputError(Exception):
     """A row or an image cannot be used; the message is the reason, written to `skipped.csv`."""
 
 
-def parse_number(value: Any, name: str, maximum: float = 1e300) -> float:
-    """Parses a text or a scalar as a finite number with an absolute value of at most `maximum`."""
+def parse_number(value: Any, name: str) -> float:
+    """Parses a text or a scalar as a number with an absolute value of at most `MAX_NUMBER`."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise UnusableInputError(f"{name}: {_shorten(value)} is not a number") from None
-    if not abs(number) <= maximum:
-        raise UnusableInputError(f"{name}: {_shorten(value)} is out of range")
+        raise UnusableInputError(f"{name}: {value!r:.40} is not a number") from None
+    if not abs(number) <= MAX_NUMBER:
+        raise UnusableInputError(f"{name}: {value!r:.40} is out of range")
     return number
 
 
@@ -55,7 +53,7 @@ def parse_expression(values: Mapping[str, Any], classes: Sequence[str]) -> int:
         return list(classes).index(value.strip())
     number = parse_number(value, "expression")
     if number != int(number) or not 0 <= number < len(classes):
-        raise UnusableInputError(f"expression: {_shorten(value)} is outside 0..{len(classes) - 1}")
+        raise UnusableInputError(f"expression: {value!r:.40} is outside 0..{len(classes) - 1}")
     return int(number)
 
 
@@ -67,7 +65,7 @@ def parse_dimension(values: Mapping[str, Any], name: str) -> float:
     if number == NOT_ANNOTATED:
         return math.nan
     if not -1 <= number <= 1:
-        raise UnusableInputError(f"{name}: {_shorten(values[name])} is outside -1..1")
+        raise UnusableInputError(f"{name}: {values[name]!r:.40} is outside -1..1")
     return number
 
 
@@ -75,7 +73,7 @@ def parse_box(values: Mapping[str, Any]) -> tuple[float, ...] | None:
     """x, y, width and height in pixels of the stored image; None stands for the whole image."""
     if not any(name in values for name in BOX_FIELDS):
         return None
-    return tuple(parse_number(values.get(name), name, MAX_COORDINATE) for name in BOX_FIELDS)
+    return tuple(parse_number(values.get(name), name) for name in BOX_FIELDS)
 
 
 def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
@@ -90,7 +88,7 @@ def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
         points = np.asarray(numbers, dtype=np.float64).reshape(NUM_LANDMARKS, 2)
     except (TypeError, ValueError):
         raise UnusableInputError("facial_landmarks: not 68 points") from None
-    if not (np.abs(points) <= MAX_COORDINATE).all():
+    if not (np.abs(points) <= MAX_NUMBER).all():
         raise UnusableInputError("facial_landmarks: not all points are within range")
     return points
 
@@ -108,8 +106,7 @@ def parse_action_units(values: Mapping[str, Any], scale: float) -> np.ndarray | 
         if name in values:
             intensity = parse_number(values[name], name) / scale
             if not 0 <= intensity <= 1:
-                text = _shorten(values[name])
-                raise UnusableInputError(f"{name}: {text} is outside 0..{scale:g}")
+                raise UnusableInputError(f"{name}: {values[name]!r:.40} is outside 0..{scale:g}")
             intensities[index] = intensity
     return None if np.isnan(intensities).all() else intensities
 
@@ -123,25 +120,12 @@ def read_annotations(path_prefix: str) -> dict[str, Any]:
 
 
 def read_npy(path: str) -> Any:
-    """Reads a small `.npy` array without unpickling; an array of one value becomes a scalar."""
+    """Reads a `.npy` array without unpickling; an array of one value becomes a scalar."""
     name = os.path.basename(path)
     try:
-        with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy warns of old headers
-            content = io.BytesIO(file.read(MAX_ANNOTATION_BYTES))
-            array = np.lib.format.read_array(content, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
+        return array.item() if array.size == 1 else array
     except FileNotFoundError:
         raise UnusableInputError(f"{name}: file missing") from None
-    except OSError as error:
-        raise UnusableInputError(f"{name}: cannot be read: {error.strerror}") from error
     except Exception as error:  # NumPy parses the header as an expression, so any error is possible
         raise UnusableInputError(f"{name}: not an array of numbers") from error
-    # NumPy 2.0 reads a size of -1 as 0. Strings of length 0 take no bytes, whatever their number.
-    if not 0 < array.size <= MAX_ANNOTATION_BYTES or array.dtype.kind not in "biufSU":
-        raise UnusableInputError(f"{name}: not an array of numbers")
-    return array.reshape(-1)[0].item() if array.size == 1 else array
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -21,7 +21,6 @@ from affect_jax.data.record_reader import size_and_hash
 from affect_jax.data.tfds_builder import FacesConfig, prepare_records
 from affect_jax.facs.action_units import UNITS
 
-MAX_SPLITS = 10
 SPLIT_NAMES = {"train": "training", "val": "validation", "valid": "validation"}
 """Common name of a split -> its name in this package; other names are unchanged."""
 
@@ -73,14 +72,11 @@ class CsvFaces(ImageFilesBuilder):
         if "split" in self._columns:
             table, column = self._tables["all"], self._columns["split"]
             splits = {_parse_split(table, line, row[column]) for line, row in self._lines(table)}
-            if len(splits) > MAX_SPLITS:
-                raise UserError(f"{table}: column {column} names {len(splits):,} splits")
             tables = {split: table for split in sorted(splits)}
-        sources = {}
-        for split, table in tables.items():
-            rows = functools.partial(self._rows, table, split)
-            sources[split] = SplitSource(rows, sum(1 for _ in rows()), self._folder)
-        return sources
+        return {
+            split: SplitSource(functools.partial(self._rows, table, split), self._folder)
+            for split, table in tables.items()
+        }
 
     def _lines(self, table: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
         return read_csv(table, self._columns.values())
@@ -153,12 +149,16 @@ def csv_faces(
         raise UserError(
             f"csv_faces: box_columns = {list(box_columns)}: must be four, for x, y, width, height"
         )
-    columns = {"path": path_column, "split": split_column, "expression": label_column}
-    columns |= {"valence": valence_column, "arousal": arousal_column}
-    columns |= {"facial_landmarks": landmarks_column} | dict(
-        zip(annotation_parsing.BOX_FIELDS, box_columns, strict=False)
-    )
-    columns |= _parse_unit_columns(action_unit_columns, action_unit_scale)
+    columns = {
+        "path": path_column,
+        "split": split_column,
+        "expression": label_column,
+        "valence": valence_column,
+        "arousal": arousal_column,
+        "facial_landmarks": landmarks_column,
+        **dict(zip(annotation_parsing.BOX_FIELDS, box_columns, strict=False)),
+        **_parse_unit_columns(action_unit_columns, action_unit_scale),
+    }
     base = pathlib.Path(manual_dir).expanduser()
     tables = {"all" if split_column else "training": base / training_csv}
     if validation_csv and not split_column:
@@ -184,12 +184,9 @@ def _parse_unit_columns(names: Sequence[str], scale: float) -> dict[str, str]:
         raise UserError(f"csv_faces: action_unit_scale = {scale}: must be above 0")
     columns: dict[str, str] = {}
     for name in names:
-        match = re.match(r"\s*AU[ _]?0*([1-9]\d*)(?!\d)", name, re.IGNORECASE)
-        unit = f"AU{match[1]}" if match else ""
+        match = re.match(r"\s*AU0*(\d+)", name)
         if not match or int(match[1]) not in UNITS:
             valid = ", ".join(f"AU{unit}" for unit in UNITS)
             raise UserError(f"csv_faces: action_unit_columns: {name!r} is not one of {valid}")
-        if unit in columns:
-            raise UserError(f"csv_faces: action_unit_columns: two columns of {unit}")
-        columns[unit] = name
+        columns[f"AU{match[1]}"] = name
     return columns

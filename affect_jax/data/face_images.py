@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-import stat
+import pathlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,16 +19,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from affect_jax.core.errors import UserError, first_line, is_out_of_memory
+from affect_jax.core.errors import is_out_of_memory
 from affect_jax.data import annotation_parsing
 from affect_jax.data.annotation_parsing import NUM_LANDMARKS, UnusableInputError
 from affect_jax.facs.action_units import UNITS
 
 MAX_PIXELS = 64 * 2**20
 """Larger images are not decoded: 64 megapixels take 192 MiB of memory."""
-
-MAX_FLOAT_PIXELS = 4 * 2**20
-"""Larger faces are not converted to float32, which takes 48 MiB for this many pixels."""
 
 JPEG_QUALITY = 95
 
@@ -120,28 +117,15 @@ def make_record(
     }
 
 
-def read_faces(rows: Sequence[Row], settings: Settings) -> list[Face]:
-    """Reads rows in a worker process: returns one face per row, in their order."""
-    return [read_face(row, settings) for row in rows]
-
-
 def read_face(row: Row, settings: Settings) -> Face:
-    """Reads, crops, resizes and encodes a face; never raises because of the content of the files.
+    """Reads, crops, resizes and encodes a face; unusable files give a face without a record.
 
-    **Raises:** `UserError` if memory is short, since the set of skipped faces must not depend on
-    the machine.
+    A lack of memory is an error, since the set of skipped faces must not depend on the machine.
     """
     try:
         return Face(row.number, row.id, "", _read_record(row, settings))
     except UnusableInputError as unusable:
         return Face(row.number, row.id, str(unusable))
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"{row.image}: out of memory while decoding it ({first_line(error)}); "
-            "num_workers = 1 needs the least memory"
-        ) from error
 
 
 def _read_record(row: Row, settings: Settings) -> dict[str, Any]:
@@ -194,9 +178,11 @@ def read_image(path: str, *, upright: bool = False) -> np.ndarray:
     - `upright`: rotate the image by its EXIF orientation. Do not use it with annotations in pixels:
       those of AffectNet were made by tools that ignore the orientation.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UnusableInputError("not a file")  # a pipe would block
     try:
-        content = _read_file(path)
-    except (FileNotFoundError, NotADirectoryError):
+        content = pathlib.Path(path).read_bytes()
+    except FileNotFoundError:
         raise UnusableInputError("file missing") from None
     except OSError as error:  # loop of links, no permission, long name, failing disk
         if is_out_of_memory(error):
@@ -211,41 +197,19 @@ def decode_image(content: bytes, *, upright: bool = False) -> np.ndarray:
     if not may_be_rotated and (pixels := _decode_common_jpeg(content)) is not None:
         return pixels
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata
-            return _decode_with_pillow(content, upright)
-    except UnusableInputError:
-        raise
+        with (
+            warnings.catch_warnings(action="ignore"),  # Pillow warns of odd metadata
+            Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image,
+        ):
+            if image.width * image.height > MAX_PIXELS:
+                raise UnusableInputError("image has more than 64 megapixels")
+            return to_rgb(image, upright=upright)
     except UnidentifiedImageError:
         raise UnusableInputError("not an image") from None
-    except Image.DecompressionBombError:
-        raise UnusableInputError("image has more than 64 megapixels") from None
     except Exception as error:  # for damaged bytes, decoders raise errors of any type
-        if is_out_of_memory(error):
+        if isinstance(error, UnusableInputError) or is_out_of_memory(error):
             raise
-        if "truncated" in str(error).lower():
-            raise UnusableInputError("image is truncated") from error
         raise UnusableInputError(f"broken image: {type(error).__name__}: {error}") from error
-
-
-def _decode_with_pillow(content: bytes, upright: bool) -> np.ndarray:
-    with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise UnusableInputError("image has more than 64 megapixels")
-        pixels = to_rgb(image, upright=upright)
-        if image.format in ("JPEG", "MPO"):
-            _check_jpeg(content)
-        return pixels
-
-
-def _read_file(path: str) -> bytes:
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise UnusableInputError("not a file")
-    if status.st_size == 0:
-        raise UnusableInputError("file is empty")
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _decode_common_jpeg(content: bytes) -> np.ndarray | None:
@@ -271,16 +235,6 @@ def to_rgb(image: Image.Image, *, upright: bool = False) -> np.ndarray:
     if pixels.mode == "F":
         raise UnusableInputError("pixels are floating-point numbers")
     return np.asarray(pixels.convert("RGB"))
-
-
-def _check_jpeg(content: bytes) -> None:
-    """Raises if a JPEG is truncated; Pillow would fill its rest with grey, libjpeg only warns."""
-    try:
-        simplejpeg.decode_jpeg(content, "GRAY", strict=True, min_height=1, min_width=1)
-    except ValueError as error:
-        if "premature end" in str(error).lower():
-            raise UnusableInputError("image is truncated") from error
-        # Other warnings (stray bytes between segments) do not affect the pixels.
 
 
 def crop_and_resize(
@@ -309,20 +263,11 @@ def crop_and_resize(
     bottom = min(height, round(y + box_height + margin * box_height))
     if left >= right or top >= bottom:
         raise UnusableInputError("box is outside the image")
-    return _resize(image[top:bottom, left:right], size), (left, top, right - left, bottom - top)
-
-
-def _resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes an image, uint8, to a square; by averaging if it shrinks."""
-    height, width = image.shape[:2]
-    if height < size or width < size:  # INTER_AREA would repeat pixels
-        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
-    # OpenCV averages floats in 0.7 of the time that it takes for bytes, with the same result.
-    # For integer factors in both directions, bytes are faster, and are rounded differently.
-    if (height % size or width % size) and height * width <= MAX_FLOAT_PIXELS:
-        floats = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-        return cv2.convertScaleAbs(floats)
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    face = image[top:bottom, left:right]
+    shrinks = min(face.shape[:2]) >= size  # INTER_AREA averages, but would repeat pixels
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    face = cv2.resize(face, (size, size), interpolation=interpolation)
+    return face, (left, top, right - left, bottom - top)
 
 
 def map_points_to_crop(points: np.ndarray, frame: Sequence[int], size: int) -> np.ndarray:

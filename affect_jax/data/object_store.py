@@ -11,12 +11,10 @@ store without this file is incomplete.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,58 +27,54 @@ from affect_jax.data.record_reader import PREPARED_FILE, size_and_hash
 from affect_jax.data.worker_processes import print_line
 
 
-class ObjectStore:
-    """A folder of datasets in an object store.
+def local_folder(url: str) -> pathlib.Path:
+    """The folder with the local copies of the datasets in a folder of a store.
 
-    **Arguments:** `url`: URL of the folder.
-
-    `local_folder` holds the local copies. It is below `~/.cache/affect_jax/records`, or below
-    `XDG_CACHE_HOME`.
+    It is below `~/.cache/affect_jax/records`, or below `XDG_CACHE_HOME`.
     """
+    return cache_folder("records") / hashlib.sha256(url.encode()).hexdigest()[:12]
 
-    def __init__(self, url: str):
-        self.url = url.rstrip("/")
-        digest = hashlib.sha256(self.url.encode()).hexdigest()[:12]
-        self.local_folder = cache_folder("records") / digest
 
-    def download(self, folder: pathlib.Path) -> bool:
-        """Downloads a dataset to `folder`, which is below `local_folder`; all of it or nothing.
+def download(url: str, folder: pathlib.Path) -> bool:
+    """Downloads a dataset; `folder` is all of it or does not exist.
 
-        **Returns:** False if the store has no dataset there, or an incomplete one.
+    **Returns:** False if the store has no dataset there, or an incomplete one.
 
-        **Raises:** `UserError` if a file differs from its stored hash, or if the store cannot be
-        reached.
-        """
-        url = self._url(folder)
-        with _open_store(url) as (files, root):
-            if not files.exists(f"{root}/{PREPARED_FILE}"):
-                return False
-            print_line(f"copying {url} to {folder}")
-            # Named like other unfinished folders, which the next start removes.
-            partial = folder.with_name(f"incomplete.copy_{folder.name}")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            for path in files.ls(root, detail=False):
-                files.get_file(path, str(partial / os.path.basename(path)))
-        _verify_hashes(partial, url)
-        partial.replace(folder)
-        return True
+    **Raises:** `UserError` if a file differs from its stored hash, or if the store cannot be
+    reached.
+    """
+    # Named like other unfinished folders, which the next start removes.
+    partial = folder.with_name(f"incomplete.copy_{folder.name}")
+    with _open_store(url) as (store, root):
+        if not store.exists(f"{root}/{PREPARED_FILE}"):
+            return False
+        print_line(f"copying {url} to {folder}")
+        partial.mkdir(parents=True)
+        for path in store.ls(root, detail=False):
+            store.get_file(path, str(partial / os.path.basename(path)))
+    for files in json.loads((partial / PREPARED_FILE).read_text())["files"].values():
+        for name, expected in files.items():
+            path = partial / name
+            if not path.is_file() or size_and_hash(epath.Path(path)) != expected:
+                raise UserError(
+                    f"{url}/{name}: the file is missing or differs from its recorded hash; "
+                    "delete that folder in the store to prepare the dataset again"
+                )
+    partial.replace(folder)
+    return True
 
-    def upload(self, folder: pathlib.Path) -> None:
-        """Uploads a prepared dataset.
 
-        **Raises:** `UserError` if the store cannot be written.
-        """
-        url = self._url(folder)
-        print_line(f"copying {folder} to {url}")
-        with _open_store(url) as (files, root):
-            names = sorted(path.name for path in folder.iterdir() if path.name != PREPARED_FILE)
-            files.makedirs(root, exist_ok=True)
-            for name in [*names, PREPARED_FILE]:
-                files.put_file(str(folder / name), f"{root}/{name}")
+def upload(folder: pathlib.Path, url: str) -> None:
+    """Uploads a prepared dataset.
 
-    def _url(self, folder: pathlib.Path) -> str:
-        return f"{self.url}/{folder.relative_to(self.local_folder).as_posix()}"
+    **Raises:** `UserError` if the store cannot be written.
+    """
+    print_line(f"copying {folder} to {url}")
+    names = sorted(path.name for path in folder.iterdir() if path.name != PREPARED_FILE)
+    with _open_store(url) as (store, root):
+        store.makedirs(root, exist_ok=True)
+        for name in [*names, PREPARED_FILE]:
+            store.put_file(str(folder / name), f"{root}/{name}")
 
 
 @contextlib.contextmanager
@@ -88,26 +82,8 @@ def _open_store(url: str) -> Iterator[tuple[Any, str]]:
     """Yields the store's file system and the path in it; any failure becomes a `UserError`."""
     try:
         yield fsspec.core.url_to_fs(url)
-    except UserError:
-        raise
     except ImportError as error:  # the message of fsspec names the missing package
         raise UserError(f"{url}: {error}; pip install 'affect_jax[cloud]'") from error
     except Exception as error:  # each store's library has its own error classes
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # the local disk is full
-            raise
         line = first_line(error)
         raise UserError(f"{url}: {line}; check the address and your credentials") from error
-
-
-def _verify_hashes(folder: pathlib.Path, url: str) -> None:
-    """Compares the files of a download with their hashes; removes a damaged download."""
-    prepared = json.loads((folder / PREPARED_FILE).read_text())
-    for files in prepared["files"].values():
-        for name, expected in files.items():
-            path = folder / name
-            if not path.is_file() or size_and_hash(epath.Path(path)) != expected:
-                shutil.rmtree(folder)
-                raise UserError(
-                    f"{url}/{name}: the file is missing or differs from its recorded hash; "
-                    "delete that folder in the store to prepare the dataset again"
-                )

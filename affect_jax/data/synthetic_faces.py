@@ -6,10 +6,8 @@ describes what varies between faces, and how the labels follow from the action u
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import simplejpeg
@@ -19,32 +17,10 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.registry import describe_unknown_name
 from affect_jax.data import DATASETS
 from affect_jax.data.tfds_builder import FacesBuilder, FacesConfig, make_record, prepare_records
-from affect_jax.data.worker_processes import map_ordered, num_cores, show_progress
+from affect_jax.data.worker_processes import map_ordered
 from affect_jax.facs.render import random_face
 
 JPEG_QUALITY = 90
-MIN_FACES_FOR_WORKERS = 1_000
-"""With fewer faces, starting worker processes takes longer than rendering."""
-
-MAX_FACES = 10_000_000  # the id of a record has seven digits
-
-
-@dataclasses.dataclass(eq=False)
-class SyntheticConfig(FacesConfig):
-    """A set of rendered faces.
-
-    **Arguments:**
-
-    - `num_training`, `num_validation`: faces in each split.
-    - `skew`: class distribution of the training split: `affectnet` (its training counts) or
-      `balanced`. The validation split is balanced, as in AffectNet.
-    - `seed`: seed of the random faces.
-    """
-
-    num_training: int = 8_000
-    num_validation: int = 1_000
-    skew: str = "affectnet"
-    seed: int = 0
 
 
 class SyntheticFaces(FacesBuilder, skip_registration=True):
@@ -59,60 +35,51 @@ class SyntheticFaces(FacesBuilder, skip_registration=True):
     def __init__(
         self,
         *,
-        config: SyntheticConfig,
-        data_dir: str | os.PathLike,
+        totals: Mapping[str, int],
+        skew: str,
+        seed: int,
         num_workers: int | None = None,
+        **options: Any,
     ):
+        """Sets what is rendered.
+
+        **Arguments:**
+
+        - `totals`: split -> number of faces.
+        - `skew`, `seed`, `num_workers`: as in `synthetic_faces`. The validation split is always
+          balanced, as in AffectNet.
+        - `options`: those of `FacesBuilder`.
+        """
+        self._totals, self._skew, self._seed = totals, skew, seed
         self._num_workers = num_workers
-        super().__init__(config=config, data_dir=data_dir)
+        super().__init__(**options)
 
     def source_hashes(self) -> dict[str, str]:
         return {"rendering": random_face.VERSION}
 
     def _split_generators(self, dl_manager: Any) -> Any:
-        config: Any = self.builder_config
-        totals = {"training": config.num_training, "validation": config.num_validation}
-        return {split: self._examples(split, total) for split, total in totals.items()}
+        return {split: self._examples(split, total) for split, total in self._totals.items()}
 
     def _examples(self, split: str, total: int) -> Iterator[tuple[str, dict[str, Any]]]:
         config: Any = self.builder_config
         render = functools.partial(
-            render_records,
-            seed=config.seed,
+            render_record,
+            seed=self._seed,
             split=split,
-            skew=config.skew if split == "training" else "balanced",
+            skew=self._skew if split == "training" else "balanced",
             size=config.image_size,
         )
-        records = map_ordered(
-            render,  # pyright: ignore
-            range(total),  # pyright: ignore
-            num_workers=self._num_workers or (1 if total < MIN_FACES_FOR_WORKERS else num_cores()),
-        )
-        counts = self.counts[split] = {"read": 0, "skipped": 0}
-        examples: Any = show_progress(records, total, f"{self.name}: {split}")
-        for record in examples:
-            counts["read"] += 1
+        name = f"{self.name}: {split}"
+        for record in map_ordered(render, range(total), total, name, self._num_workers):
             yield record["id"], record
 
 
-def render_records(
-    indices: list[int], *, seed: int, split: str, skew: str, size: int
-) -> list[dict[str, Any]]:
-    """Renders faces and returns their records; runs in a worker process."""
-    return [
-        create_record(
-            random_face.sample_face(seed, index, split=split, skew=skew, size=size),
-            f"{split}/{index:07d}",
-        )
-        for index in indices
-    ]
-
-
-def create_record(face: random_face.RenderedFace, identifier: str) -> dict[str, Any]:
-    """Creates the record of a rendered face, with all its labels."""
+def render_record(index: int, *, seed: int, split: str, skew: str, size: int) -> dict[str, Any]:
+    """Renders a face and returns its record; runs in a worker process."""
+    face = random_face.sample_face(seed, index, split=split, skew=skew, size=size)
     image = simplejpeg.encode_jpeg(face.image, quality=JPEG_QUALITY, colorsubsampling="420")
     return make_record(
-        identifier,
+        f"{split}/{index:07d}",
         image,
         face.expression,
         box=face.box.tolist(),
@@ -143,7 +110,7 @@ def synthetic_faces(
     - `manual_dir`: not used; this dataset reads no files.
     - `data_dir`: folder for the records, which are written to a subfolder named after the options.
     - `image_size`: side of the stored faces, pixels.
-    - `num_training`, `num_validation`: faces in each split, 1 to 10,000,000.
+    - `num_training`, `num_validation`: faces in each split.
     - `skew`: class distribution of the training split: `affectnet` (its training counts) or
       `balanced`.
     - `seed`: seed of the random faces.
@@ -152,37 +119,28 @@ def synthetic_faces(
     **Raises:** `UserError` if an option is out of range.
     """
     del manual_dir
-    config = create_config(
-        image_size=image_size,
-        num_training=num_training,
-        num_validation=num_validation,
-        skew=skew,
-        seed=seed,
-    )
-    return prepare_records(
-        SyntheticFaces(config=config, data_dir=data_dir, num_workers=num_workers)
-    )
-
-
-def create_config(
-    *, image_size: int, num_training: int, num_validation: int, skew: str, seed: int
-) -> SyntheticConfig:
-    """Checks the options and creates a config with a unique name; see `synthetic_faces`."""
     if skew not in random_face.SKEWS:
         raise UserError(f"synthetic_faces: skew {describe_unknown_name(skew, random_face.SKEWS)}")
-    for name, value in (("num_training", num_training), ("num_validation", num_validation)):
-        if not 1 <= value <= MAX_FACES:
-            raise UserError(f"synthetic_faces: {name} = {value}; it must be 1 to {MAX_FACES:,}")
-    if not 16 <= image_size <= 1024:
-        raise UserError(f"synthetic_faces: image_size = {image_size}; it must be 16 to 1024")
-    if seed < 0:
-        raise UserError(f"synthetic_faces: seed = {seed}; it must not be negative")
-    return SyntheticConfig(
+    for name, value, minimum in (
+        ("num_training", num_training, 1),
+        ("num_validation", num_validation, 1),
+        ("image_size", image_size, 16),
+        ("seed", seed, 0),
+    ):
+        if value < minimum:
+            raise UserError(f"synthetic_faces: {name} = {value}; it must be at least {minimum}")
+    config = FacesConfig(
         name=f"{skew}_{num_training}_{num_validation}_{image_size}_seed_{seed}",
         description=f"{labels.NUM_CLASSES} expressions, drawn",
         image_size=image_size,
-        num_training=num_training,
-        num_validation=num_validation,
-        skew=skew,
-        seed=seed,
+    )
+    return prepare_records(
+        SyntheticFaces(
+            totals={"training": num_training, "validation": num_validation},
+            skew=skew,
+            seed=seed,
+            num_workers=num_workers,
+            config=config,
+            data_dir=data_dir,
+        )
     )

@@ -18,6 +18,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -29,12 +30,11 @@ from absl import logging
 from etils import epath
 
 from affect_jax.core import labels
-from affect_jax.core.errors import UserError, first_line
+from affect_jax.core.errors import UserError
 from affect_jax.core.paths import is_local
-from affect_jax.data import beam_pipeline, record_writer
+from affect_jax.data import beam_pipeline, object_store, record_writer
 from affect_jax.data.annotation_parsing import NUM_LANDMARKS
 from affect_jax.data.face_images import make_record
-from affect_jax.data.object_store import ObjectStore
 from affect_jax.data.record_reader import (
     PREPARED_FILE,
     Records,
@@ -129,22 +129,13 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def __init__(self, *, config: FacesConfig, data_dir: str | os.PathLike):
         self.counts: dict[str, dict[str, int]] = {}
-        data_folder = os.fspath(data_dir)
-        self.store = None if is_local(data_folder) else ObjectStore(data_folder)
-        local_folder = self.store.local_folder if self.store else pathlib.Path(data_folder)
-        try:
-            with silence_tfds():  # tfds warns of every config that is not in BUILDER_CONFIGS
-                super().__init__(
-                    config=config, data_dir=os.fspath(local_folder), file_format="array_record"
-                )
-        except Exception as error:  # for a damaged file, tfds raises errors of any type
-            folder = local_folder / self.name / config.name
-            if isinstance(error, UserError) or not folder.exists():
-                raise
-            raise UserError(
-                f"{folder}: the description of its records cannot be read "
-                f"({first_line(error, 99)}); delete that folder to prepare the dataset again"
-            ) from error
+        folder, self.store_url = os.fspath(data_dir), ""
+        if not is_local(folder):
+            url = folder.rstrip("/")
+            folder = os.fspath(object_store.local_folder(url))
+            self.store_url = f"{url}/{self.name}/{config.name}/{self.VERSION}"
+        with silence_tfds():
+            super().__init__(config=config, data_dir=folder, file_format="array_record")
 
     def source_hashes(self) -> dict[str, str]:
         """Hashes of the source files: file name -> hash.
@@ -188,7 +179,7 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         (self.data_path / PREPARED_FILE).write_text(json.dumps(prepared, indent=1))
 
     def _log_download_bytes(self) -> None:
-        print_line(f"{self.name}: preparing {self.data_path}")
+        """`tfds` would print that nothing is downloaded."""
 
     def _log_download_done(self) -> None:
         for name, counts in self.counts.items():
@@ -210,57 +201,25 @@ def prepare_records(builder: Builder) -> Builder:
     """
     try:
         if not builder.is_prepared():
-            with silence_tfds():
-                _write(builder)
+            _write(builder)
     except OSError as error:
-        reason = error.strerror or str(error)
         raise UserError(
-            f"{builder.data_path}: cannot be written ({reason}); "
+            f"{builder.data_path}: cannot be written ({error.strerror or error}); "
             "choose another folder with --config.data.data_dir"
         ) from error
     prepared = read_prepared(builder)["source"]
     try:
         current = builder.source_hashes()
     except UserError:  # prepared records suffice without the source files
-        current = prepared
+        return builder
     names = sorted(prepared.keys() | current.keys())
     changed = [name for name in names if prepared.get(name) != current.get(name)]
-    if current and changed:
+    if changed:
         raise UserError(
             f"{builder.data_path} was prepared from other files ({', '.join(changed)} differ); "
             "choose another --config.data.data_dir, or delete that folder to prepare it again"
         )
     return builder
-
-
-def _write(builder: FacesBuilder) -> None:
-    store, folder = builder.store, pathlib.Path(builder.data_path)
-    if folder.exists():  # tfds would use it as it is
-        raise damaged_file_error(builder.data_path / "dataset_info.json", "the file is missing")
-    options = beam_pipeline.parse_options(builder.beam) if builder.beam else None
-    if store and options:
-        raise UserError(
-            f"{store.url}: pipeline workers write into a folder that all of them can access; "
-            "prepare into such a folder with --config.data.data_dir, then copy it to the store"
-        )
-    if not store:
-        builder.source_hashes()  # raises an error before folders are created
-    with _preparation_lock(builder), tempfile.TemporaryDirectory() as no_downloads:
-        # Another process or machine may have prepared the records in the meantime.
-        if builder.is_prepared() or (store and store.download(folder)):
-            builder.info.read_from_directory(folder)
-            return
-        with record_writer.patched_tfds_io():
-            builder.download_and_prepare(
-                download_dir=no_downloads,
-                download_config=tfds.download.DownloadConfig(
-                    try_download_gcs=False,
-                    beam_options=options,
-                    beam_runner=beam_pipeline.create_runner(options) if options else None,
-                ),
-            )
-        if store:
-            store.upload(folder)
 
 
 @contextlib.contextmanager
@@ -275,20 +234,32 @@ def silence_tfds() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-@contextlib.contextmanager
-def _preparation_lock(builder: FacesBuilder) -> Iterator[None]:
-    """Lets one process prepare at a time, and removes unfinished folders of killed processes."""
-    folder = builder.data_path.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / "preparing.lock")  # released when its process dies
-    try:
-        lock.acquire(timeout=1)
-    except filelock.Timeout:
-        print_line(f"{builder.name}: waiting for another process that prepares {builder.data_path}")
-        lock.acquire()
-    try:
-        for unfinished in folder.glob(f"incomplete.*_{builder.version}"):
-            unfinished.rmtree()
-        yield
-    finally:
-        lock.release()
+@silence_tfds()
+def _write(builder: FacesBuilder) -> None:
+    folder, store_url = pathlib.Path(builder.data_path), builder.store_url
+    if folder.exists():  # tfds would use it as it is
+        raise damaged_file_error(builder.data_path / "dataset_info.json", "the file is missing")
+    options = beam_pipeline.parse_options(builder.beam) if builder.beam else None
+    if not store_url:
+        builder.source_hashes()  # raises an error before folders are created
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    print_line(f"{builder.name}: preparing {folder}, after any other process that prepares it")
+    with (
+        filelock.FileLock(folder.with_name("preparing.lock")),  # released when its process dies
+        tempfile.TemporaryDirectory() as no_downloads,
+        record_writer.patched_tfds_io(),
+    ):
+        for unfinished in folder.parent.glob(f"incomplete.*_{builder.version}"):
+            shutil.rmtree(unfinished)  # of a killed process
+        # Another process or machine may have prepared the records in the meantime.
+        if builder.is_prepared() or (store_url and object_store.download(store_url, folder)):
+            builder.info.read_from_directory(folder)
+            return
+        builder.download_and_prepare(
+            download_dir=no_downloads,
+            download_config=tfds.download.DownloadConfig(
+                try_download_gcs=False, beam_options=options
+            ),
+        )
+        if store_url:
+            object_store.upload(folder, store_url)

@@ -1,4 +1,4 @@
-"""Maps a function over many items in worker processes, in order, with progress reports."""
+"""Maps a function over many items in worker processes, in order, with a progress bar."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -22,8 +22,10 @@ from affect_jax.core.errors import UserError
 CHUNK_SIZE = 64
 """Items that a worker gets at once. With 16, all processes need about 5% more time per face."""
 
+MIN_ITEMS_FOR_WORKERS = 1_000
+"""With fewer faces, starting worker processes takes longer than preparing the faces."""
+
 LOG_INTERVAL_SECONDS = 30
-TIMEOUT_SECONDS = 300  # for a chunk, which takes a second, and for the start of the workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,45 +39,58 @@ def num_cores() -> int:
 
 
 def map_ordered(
-    function: Callable[[list[Item]], list[Result]], items: Iterable[Item], *, num_workers: int
-) -> Iterator[Result]:
-    """Applies `function` to chunks of items and yields the results in the order of the items.
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    total: int,
+    name: str,
+    num_workers: int | None = None,
+) -> Iterable[Result]:
+    """Applies `function` to each item; yields the results in the order of the items.
 
-    With one worker it runs in this process, else in `num_workers` processes. Only a few chunks per
-    worker are in flight, so memory does not grow with the number of items.
+    Progress is reported on a terminal at once, else every 30 seconds. Only a few chunks of items
+    per worker are in flight, so memory does not grow with the number of items.
 
     **Arguments:**
 
-    - `function`: a function at the top level of a module, or a partial of one; it returns one
-      result per item.
+    - `function`: a function at the top level of a module, or a partial of one.
+    - `total`, `name`: number of items, and their name in the progress bar.
+    - `num_workers`: processes; 1: this process; None: one per core if there are many items.
 
-    **Raises:** `UserError` if a worker dies or hangs.
+    **Raises:** `UserError` if a worker dies.
     """
+    num_workers = num_workers or (num_cores() if total >= MIN_ITEMS_FOR_WORKERS else 1)
+    if num_workers == 1:
+        results: Iterable[Result] = map(function, items)
+    else:
+        results = _map_in_processes(function, items, num_workers)
+    seconds = 0.1 if sys.stderr.isatty() else LOG_INTERVAL_SECONDS
+    return tqdm.tqdm(
+        results,
+        name,
+        total,
+        unit=" faces",
+        delay=seconds,
+        mininterval=seconds,
+        maxinterval=LOG_INTERVAL_SECONDS,
+    )
+
+
+def _map_in_processes(
+    function: Callable[[Item], Result], items: Iterable[Item], num_workers: int
+) -> Iterator[Result]:
     iterator = iter(items)
     chunks = iter(lambda: list(itertools.islice(iterator, CHUNK_SIZE)), [])
-    if num_workers == 1:
-        for chunk in chunks:
-            yield from function(chunk)
-        return
     # Spawned, not forked: a fork copies locks held by threads of JAX or of a progress bar.
     context = multiprocessing.get_context("spawn")
-    earlier_processes = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
     pending: collections.deque[Future[list[Result]]] = collections.deque()
     try:
         for chunk in chunks:
-            pending.append(pool.submit(function, chunk))
+            pending.append(pool.submit(_map_chunk, function, chunk))
             if len(pending) > 4 * num_workers:
-                yield from _wait_for(pending.popleft())
+                yield from pending.popleft().result()
         while pending:
-            yield from _wait_for(pending.popleft())
-    except TimeoutError:
-        for process in set(multiprocessing.active_children()) - earlier_processes:
-            process.kill()  # otherwise the pool waits for it forever
-        raise UserError(
-            f"no face in {TIMEOUT_SECONDS} seconds: a worker process that prepares images hangs, or"
-            " the disk that they are read from; nothing was prepared: run the same command again"
-        ) from None
+            yield from pending.popleft().result()
     except BrokenProcessPool:
         raise UserError(
             "a worker process that prepares images died, perhaps because it ran out of memory; "
@@ -85,12 +100,8 @@ def map_ordered(
         pool.shutdown(cancel_futures=True)
 
 
-def _wait_for(chunk: Future[list[Result]]) -> list[Result]:
-    """Returns the results of a chunk. **Raises:** `TimeoutError` after `TIMEOUT_SECONDS`."""
-    for _ in range(TIMEOUT_SECONDS):  # so that a pause (Ctrl-Z, `fg`) counts as one second
-        if wait([chunk], timeout=1).done:
-            return chunk.result()
-    raise TimeoutError
+def _map_chunk(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
+    return [function(item) for item in chunk]
 
 
 def _start_worker() -> None:
@@ -111,20 +122,6 @@ def exit_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=exit_after_parent, name="parent", daemon=True).start()
-
-
-def show_progress(items: Iterable[Item], total: int, name: str) -> Iterable[Item]:
-    """Yields the items and reports progress: on a terminal at once, else every 30 seconds."""
-    seconds = 0.1 if sys.stderr.isatty() else LOG_INTERVAL_SECONDS
-    return tqdm.tqdm(
-        items,
-        name,
-        total,
-        unit=" faces",
-        delay=seconds,
-        mininterval=seconds,
-        maxinterval=LOG_INTERVAL_SECONDS,
-    )
 
 
 def print_line(line: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -50,8 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Other machines cannot reach this address.
         listener = socket.create_server(("127.0.0.1", args.port))
     except (OSError, OverflowError) as error:
-        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else error
-        raise UserError(f"--port={args.port}: {reason}; choose another port") from error
+        raise UserError(f"--port={args.port}: {error}; choose another port") from error
     with listener:
         app = server.create_app(create_predictor(args, BATCH_SIZE))
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)

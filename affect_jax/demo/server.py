@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.resources
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from affect_jax.core.labels import AXES
 from affect_jax.data import face_images
@@ -39,11 +38,6 @@ MAX_FACES = 20  # per image; only the largest are predicted
 MAX_CONCURRENT_REQUESTS = 4  # images in prediction or waiting for it
 UPLOAD_TIMEOUT_SECONDS = 30
 
-PAGE_FILES = {
-    "/": ("index.html", "text/html"),
-    "/demo.js": ("demo.js", "text/javascript"),
-    "/demo.css": ("demo.css", "text/css"),
-}
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -72,11 +66,8 @@ def create_app(predictor: Predictor) -> Starlette:
             answer = await run_in_threadpool(predict_image, predictor, content)
         return JSONResponse(answer, headers=HEADERS)
 
-    routes = [Route("/predict", predict, methods=["POST"])]
-    routes += [
-        Route(path, _serve_file(name, content_type), methods=["GET"])
-        for path, (name, content_type) in PAGE_FILES.items()
-    ]
+    page = _PageFiles(packages=[("affect_jax.demo", "page")], html=True)
+    routes = [Route("/predict", predict, methods=["POST"]), Mount("/", page)]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
     errors = {HTTPException: _respond_with_error}
     return Starlette(routes=routes, middleware=[hosts], exception_handlers=errors)
@@ -86,14 +77,13 @@ async def _respond_with_error(_: Request, error: Any) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, headers=HEADERS)
 
 
-def _serve_file(name: str, content_type: str) -> Callable[[Request], Awaitable[Response]]:
-    """Reads a file of the page once, so that no request can select a file."""
-    content = importlib.resources.files("affect_jax.demo").joinpath("page", name).read_bytes()
+class _PageFiles(StaticFiles):
+    """The files of the page, with `HEADERS`."""
 
-    async def respond(_: Request) -> Response:
-        return Response(content, media_type=content_type, headers=HEADERS)
-
-    return respond
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(HEADERS)
+        return response
 
 
 async def _read_body(request: Request) -> bytes:

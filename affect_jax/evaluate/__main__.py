@@ -51,10 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--report", action=argparse.BooleanOptionalAction, default=True, help="write report.html"
     )
     args = parser.parse_args(arguments)
-    if args.draws < 1:
-        raise UserError(f"--draws={args.draws}: must be 1 or more")
-    if args.bootstrap < 0:
-        raise UserError(f"--bootstrap={args.bootstrap}: must be 0 or more")
+    if args.draws < 1 or args.bootstrap < 0:
+        raise UserError("--draws must be 1 or more, --bootstrap 0 or more")
     group_labels = read_group_labels(args.groups) if args.groups else None
     table = read_predictions(args.predictions)
     digest = hashlib.sha256(args.predictions.read_bytes()).hexdigest()

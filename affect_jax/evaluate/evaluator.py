@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections
+import contextlib
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from affect_jax.metrics.predictions import Predictions
 from affect_jax.models.network import Network, predict_step
 
 IN_FLIGHT = 2
-"""Batches that are dispatched before the outputs of an earlier one are fetched."""
+"""Batches that are dispatched before the evaluator waits for an earlier one."""
 
 
 class Evaluator:
@@ -61,11 +61,8 @@ class Evaluator:
             image_size=self._config.data.image_size,
             num_workers=0,
         )
-        try:
-            outputs = self._compute_outputs(variables, batches)
-        finally:
-            batches.close()
-        return self._create_predictions(outputs)
+        with contextlib.closing(batches):
+            return self._create_predictions(self._compute_outputs(variables, batches))
 
     def load_faces(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Returns the stored images of some rows of the split: uint8 [n, S, S, 3]."""
@@ -88,20 +85,22 @@ class Evaluator:
     ) -> dict[str, np.ndarray]:
         """Returns `{head: float32 [N, ...]}` in the order of the split, without padding."""
         variables = parallel.replicate(variables)
-        parts: list[dict[str, np.ndarray]] = []
-        in_flight: collections.deque[tuple[np.ndarray, Any]] = collections.deque()
+        outputs = []
         for batch in batches:
             images = {"image": batch["image"], "valid": batch["valid"]}
             sharded = parallel.shard(split_for_devices(images, jax.local_device_count()))
-            in_flight.append((batch["valid"], self._predict(variables, sharded)))
-            if len(in_flight) > IN_FLIGHT:
-                parts.append(_fetch(*in_flight.popleft()))
-        parts += [_fetch(*outputs) for outputs in in_flight]
-        return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
+            outputs.append(self._predict(variables, sharded))
+            jax.block_until_ready(outputs[-IN_FLIGHT:][0])
+        parts = parallel.to_host(outputs)  # {head: [devices, b / devices, ...]} of each batch
+        joined = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
+        return {  # the padding is at the end
+            head: array.reshape(-1, *array.shape[2:])[: len(self.split)]
+            for head, array in joined.items()
+        }
 
     def _create_predictions(self, outputs: dict[str, np.ndarray]) -> Predictions:
         """Joins outputs and labels."""
-        targets: dict[str, np.ndarray] = self.targets
+        targets = self.targets
         labels = np.where(targets["expression_mask"], targets["expression"], -1).astype(np.int64)
         columns: dict[str, Any] = {"id": self._ids, "classes": self.classes, "expression": labels}
         if "expression" in outputs:
@@ -110,18 +109,7 @@ class Evaluator:
             columns["probabilities"] = probabilities
         for head in ("valence_arousal", "action_units"):
             if head in outputs:
-                mask = targets[f"{head}_mask"]
-                mask = mask.reshape(mask.shape + (1,) * (targets[head].ndim - mask.ndim))
+                mask = targets[f"{head}_mask"].reshape(len(labels), -1)  # of faces or of units
                 columns[head] = np.where(mask, targets[head], np.nan).astype(np.float64)
                 columns[f"{head}_predicted"] = outputs[head].astype(np.float64)
-        if "action_units" in outputs:
-            columns["units"] = tuple(UNITS)
-        return Predictions(**columns)
-
-
-def _fetch(valid: np.ndarray, outputs: Any) -> dict[str, np.ndarray]:
-    """Copies the outputs of one batch to the host, without padding: `{head: float32 [b, ...]}`."""
-    return {
-        head: array.reshape(-1, *array.shape[2:])[valid]
-        for head, array in parallel.to_host(outputs).items()
-    }
+        return Predictions(units=tuple(UNITS) if "action_units" in outputs else (), **columns)

@@ -26,9 +26,8 @@ def grad_cam(
     class_indices: np.ndarray,
     *,
     crop_size: int,
-    batch_size: int = 8,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Computes heat maps of faces.
+    """Computes heat maps of a batch of faces.
 
     **Arguments:**
 
@@ -36,21 +35,15 @@ def grad_cam(
     - `images`: uint8 [N, S, S, 3].
     - `class_indices`: int [N], the class to explain for each face.
     - `crop_size`: c, side of the network's input in pixels.
-    - `batch_size`: faces per call of the network.
 
     **Returns:** the cropped faces that the network sees, uint8 [N, c, c, 3], and their heat maps,
     float32 [N, c, c] in [0, 1]. The maximum of each map is 1. A map is 0 everywhere if no position
     increases the logit.
     """
     compute_heat_maps = jax.jit(functools.partial(_compute_heat_maps, model, crop_size=crop_size))
-    heat_maps = []
-    for start in range(0, len(images), batch_size):
-        rows = np.arange(start, start + batch_size) % len(images)  # one compiled shape
-        heat = np.asarray(compute_heat_maps(variables, images[rows], class_indices[rows]))
-        heat_maps.append(heat[: len(images) - start])
     margin = (images.shape[1] - crop_size) // 2
     faces = images[:, margin : margin + crop_size, margin : margin + crop_size]
-    return faces, np.concatenate(heat_maps)
+    return faces, np.asarray(compute_heat_maps(variables, images, class_indices))
 
 
 def _compute_heat_maps(

@@ -19,7 +19,7 @@ import pyarrow
 
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.metrics import protocol
-from affect_jax.metrics.predictions import Predictions, get_column, read_csv, read_ids
+from affect_jax.metrics.predictions import Predictions, read_csv, read_ids
 
 MAX_GROUPS = 50  # a column with more distinct values does not contain group labels
 GROUP_SCORES = (
@@ -46,11 +46,8 @@ def read_group_labels(path: pathlib.Path) -> GroupLabels:
         raise UserError(f"{source}: cannot be read: {first_line(error)}") from error
     ids = read_ids(table, source).tolist()
     labels: GroupLabels = {}
-    for column in table.column_names:
-        if column == "id":
-            continue
-        cells = zip(ids, get_column(table, column, source).to_pylist(), strict=True)
-        labels[column] = {id: group.strip() for id, group in cells if group.strip()}
+    for column, groups in table.drop_columns(["id"]).to_pydict().items():
+        labels[column] = {id: group for id, group in zip(ids, groups, strict=True) if group}
         num_groups = len(set(labels[column].values()))
         if not 2 <= num_groups <= MAX_GROUPS:
             raise UserError(

@@ -6,10 +6,11 @@ supports bfloat16 on a CPU.
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ import safetensors.numpy
 from jax import export as jax_export
 
 from affect_jax.config import from_dict, to_dict
-from affect_jax.core.errors import UserError
+from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.labels import AXES
 from affect_jax.core.paths import write_atomically
 from affect_jax.facs.action_units import UNITS
@@ -25,12 +26,16 @@ from affect_jax.models import weight_mapping
 from affect_jax.models.network import create_network, predict_step
 from affect_jax.run.trained_network import TrainedNetwork
 
-FORMATS = ("stablehlo", "onnx", "safetensors")
-WEIGHTS_FILE = "model.safetensors"
-"""The Hugging Face Hub and `config.init_from` expect a repository's weights under this name."""
+if TYPE_CHECKING:
+    import onnx
 
+FORMATS = ("stablehlo", "onnx", "safetensors")
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms for which the StableHLO is lowered; one file contains all of them."""
+
+OPSET = 18
+IR_VERSION = 8
+"""Both versions are from 2022, so that old runtimes can read the file (onnxruntime from 1.14)."""
 
 TOLERANCE = 1e-4
 CHECKED_BATCH_SIZES = (1, 8)
@@ -41,17 +46,13 @@ Outputs = dict[str, Any]  # {head: float32 [b, ...]}
 Run = Callable[[np.ndarray], Outputs]
 
 
-def write_network(
-    trained: TrainedNetwork, export_format: str, out: pathlib.Path, *, separate_params: bool = False
-) -> dict[str, Any]:
+def write_network(trained: TrainedNetwork, export_format: str, out: pathlib.Path) -> dict[str, Any]:
     """Writes a network into a folder.
 
     **Arguments:**
 
     - `export_format`: one of `FORMATS`.
     - `out`: an existing folder.
-    - `separate_params`: StableHLO only: write the parameters to a separate file instead of into the
-      program.
 
     **Returns:** `files`, the names of the files; for StableHLO and ONNX also `largest_difference`:
     batch size -> largest difference from the outputs of the JAX network.
@@ -59,20 +60,25 @@ def write_network(
     **Raises:** `UserError` if a package is missing, the network cannot be converted to the format,
     or the outputs differ.
     """
-    contents: dict[str, bytes] = {}
-    run = None
-    if export_format == "onnx":
-        contents["model.onnx"], run = _convert_to_onnx(trained)
-    elif export_format == "stablehlo":
-        contents["model.stablehlo"], run = _convert_to_stablehlo(trained, separate_params)
-    if export_format == "safetensors" or separate_params:
-        contents[WEIGHTS_FILE] = safetensors.numpy.save(_named_parameters(trained.variables))
-    result: dict[str, Any] = {"files": list(contents)}
-    if run is not None:
+    name = f"model.{export_format}"  # the Hugging Face Hub expects `model.safetensors`
+    result: dict[str, Any] = {"files": [name]}
+    if export_format == "safetensors":
+        variables = trained.variables
+        arrays = weight_mapping.flatten_by_name(variables["params"], variables["batch_stats"])
+        content = safetensors.numpy.save(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        )
+    else:
+        convert = _convert_to_onnx if export_format == "onnx" else _convert_to_stablehlo
+        try:
+            content, run = convert(trained)
+        except ImportError as error:
+            raise UserError(
+                f"--format={export_format}: needs {error.name}; pip install 'affect_jax[export]'"
+            ) from error
         result["largest_difference"] = _check_outputs(trained, run, export_format)
-    for name, content in contents.items():
-        with write_atomically(out / name) as partial:
-            partial.write_bytes(content)
+    with write_atomically(out / name) as partial:
+        partial.write_bytes(content)
     return result
 
 
@@ -106,19 +112,71 @@ def describe_outputs(trained: TrainedNetwork) -> dict[str, dict[str, Any]]:
     }
 
 
+def convert_to_onnx(
+    function: Callable[[jax.Array], Mapping[str, jax.Array]],
+    image_shape: tuple[int, ...],
+    *,
+    name: str,
+    metadata: Mapping[str, str],
+) -> onnx.ModelProto:
+    """Converts a function from images to named arrays.
+
+    **Arguments:**
+
+    - `function`: uint8 [b, *image_shape] -> `{name: float32 [b, ...]}` for any b.
+    - `image_shape`: shape of one image.
+    - `name`: name of the graph.
+    - `metadata`: stored in the file's metadata.
+
+    **Returns:** a model with the input `image` and one output for each name.
+
+    **Raises:** `UserError` if jax2onnx cannot convert the function.
+    """
+    import jax2onnx
+    import onnx
+    import onnx_ir
+    from onnx_ir.passes.common import DeduplicateInitializersPass
+
+    (batch,) = jax_export.symbolic_shape("batch")
+    input_spec = jax.ShapeDtypeStruct((batch, *image_shape), np.uint8)
+    names = list(jax.eval_shape(function, input_spec))
+
+    def ordered_outputs(images: jax.Array) -> tuple[jax.Array, ...]:
+        outputs = function(images)  # called once: each call would add the network to the graph
+        return tuple(outputs[name] for name in names)
+
+    try:
+        model = jax2onnx.to_onnx(
+            ordered_outputs,
+            [input_spec],
+            model_name=name,
+            opset=OPSET,
+            input_names=["image"],
+            output_names=names,
+            return_mode="ir",
+        )
+        # Averaging over the mirror image runs the network twice: store its weights once.
+        DeduplicateInitializersPass(size_limit=2**31)(model)
+        proto = onnx_ir.to_proto(model)
+        # jax2onnx 0.17.1 writes some wrong intermediate shapes. If absent, readers infer them.
+        del proto.graph.value_info[:]
+        proto.ir_version = IR_VERSION
+        onnx.helper.set_model_props(proto, dict(metadata))
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:  # an unsupported primitive may raise any exception
+        raise UserError(
+            f"--format=onnx: jax2onnx cannot convert this network ({first_line(error)}); "
+            "--format=stablehlo supports all of JAX"
+        ) from error
+    return proto
+
+
 def _convert_to_onnx(trained: TrainedNetwork) -> tuple[bytes, Run]:
     """Returns the content of `model.onnx` and a function that runs it."""
-    try:
-        import onnxruntime
+    import onnxruntime
 
-        from affect_jax.export import onnx_model
-    except ImportError as error:
-        raise UserError(
-            f"--format=onnx: needs {error.name}; pip install 'affect_jax[export]'"
-        ) from None
-    predict = create_predict_function(trained)
-    model = onnx_model.convert_to_onnx(
-        lambda images: predict(trained.variables, images),
+    model = convert_to_onnx(
+        functools.partial(create_predict_function(trained), trained.variables),
         image_shape(trained),
         name=trained.config.trunk.name,
         metadata={"outputs": json.dumps(describe_outputs(trained))},
@@ -129,27 +187,15 @@ def _convert_to_onnx(trained: TrainedNetwork) -> tuple[bytes, Run]:
     return content, lambda faces: dict(zip(names, session.run(None, {"image": faces}), strict=True))
 
 
-def _convert_to_stablehlo(trained: TrainedNetwork, separate_params: bool) -> tuple[bytes, Run]:
+def _convert_to_stablehlo(trained: TrainedNetwork) -> tuple[bytes, Run]:
     """Returns the content of `model.stablehlo` and a function that runs it."""
-    predict = create_predict_function(trained)
-    parameters = _named_parameters(trained.variables)
-    treedef = jax.tree.structure(trained.variables)
-
-    def with_parameters(parameters: dict[str, Any], images: Any) -> Outputs:
-        return predict(jax.tree.unflatten(treedef, list(parameters.values())), images)
-
-    def with_constants(images: Any) -> Outputs:
-        return predict(trained.variables, images)
-
+    predict = functools.partial(create_predict_function(trained), trained.variables)
     (batch,) = jax_export.symbolic_shape("batch")
-    shapes: list[Any] = [jax.ShapeDtypeStruct((batch, *image_shape(trained)), np.uint8)]
-    if separate_params:
-        shapes.insert(0, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), parameters))
-    function = with_parameters if separate_params else with_constants
-    content = bytes(jax_export.export(jax.jit(function), platforms=PLATFORMS)(*shapes).serialize())
+    shape = jax.ShapeDtypeStruct((batch, *image_shape(trained)), np.uint8)
+    exported = jax_export.export(jax.jit(predict), platforms=PLATFORMS)(shape)
+    content = bytes(exported.serialize())
     call = jax_export.deserialize(bytearray(content)).call
-    arguments = (parameters,) if separate_params else ()
-    return content, lambda faces: dict(call(*arguments, faces))
+    return content, lambda faces: dict(call(faces))
 
 
 def _check_outputs(trained: TrainedNetwork, run: Run, export_format: str) -> dict[str, float]:
@@ -178,9 +224,3 @@ def _check_outputs(trained: TrainedNetwork, run: Run, export_format: str) -> dic
             f"more than {TOLERANCE:.0e}; nothing was written"
         )
     return differences
-
-
-def _named_parameters(variables: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The parameters as a flat dictionary, in the layout of safetensors."""
-    arrays = weight_mapping.flatten_by_name(variables["params"], variables["batch_stats"])
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jinja2
@@ -19,18 +19,11 @@ from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import write_atomically
 from affect_jax.core.version import __version__
 from affect_jax.data import preprocessing
-from affect_jax.evaluate.group_scores import GroupLabels, score_groups
 from affect_jax.export import formats
-from affect_jax.metrics import resampling
 from affect_jax.metrics.protocol import HEADLINES
 from affect_jax.report import run_summary, runs, score_names
 from affect_jax.run.trained_network import TrainedNetwork
 
-HEAD_TITLES = {
-    "expression": "expression",
-    "valence_arousal": "valence and arousal",
-    "action_units": "action units",
-}
 UNIT_SOURCES = {
     "annotated": "annotated",
     "estimated": "estimated from 68 landmarks",
@@ -40,10 +33,7 @@ SHOWN_SCORES = (*HEADLINES, "categorical.top1.original.calibration_error")
 
 
 def create_card(
-    trained: TrainedNetwork,
-    export_format: str,
-    exported: Mapping[str, Any],
-    group_labels: GroupLabels | None = None,
+    trained: TrainedNetwork, export_format: str, exported: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Creates the content of `card.json`.
 
@@ -51,15 +41,12 @@ def create_card(
 
     - `export_format`: one of `formats.FORMATS`.
     - `exported`: the return value of `formats.write_network`.
-    - `group_labels`: group labels of the evaluated faces; None: the groups are those of
-      `scores.json`.
-
-    **Raises:** `UserError` if none of the scored faces has a group label.
     """
-    evaluations, not_shown = _read_evaluations(trained, group_labels)
-    if group_labels and not any(evaluation["groups"] for evaluation in evaluations):
-        raise UserError("--groups: no id is that of a face on which this checkpoint was scored")
+    evaluations, not_shown = _read_evaluations(trained)
     config = to_dict(trained.config)
+    data = run_summary.DATA_NAMES.get(trained.config.data.name, trained.config.data.name)
+    if data == "AffectNet" and data not in [evaluation["data"] for evaluation in evaluations]:
+        data = "faces in AffectNet’s layout"
     config["data"] |= dict.fromkeys(PATH_KEYS, "")  # the card contains no paths of a machine
     if not config["init_from"].startswith("hf://"):
         config["init_from"] = pathlib.PurePath(config["init_from"]).name
@@ -70,7 +57,7 @@ def create_card(
         "largest_difference": exported.get("largest_difference", {}),
         "affect_jax": __version__,
         "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "data": _name_training_data(trained.config.data.name, evaluations),
+        "data": data,
         "checkpoint_step": trained.step,
         "input": {
             "name": "image",
@@ -91,16 +78,6 @@ def create_card(
 
 def write_card(card: Mapping[str, Any], out: pathlib.Path) -> None:
     """Writes `card.json` and `README.md`, each atomically."""
-    for name, text in (
-        ("card.json", json.dumps(card, indent=1) + "\n"),
-        ("README.md", to_markdown(card)),
-    ):
-        with write_atomically(out / name) as partial:
-            partial.write_text(text, encoding="utf-8")
-
-
-def to_markdown(card: Mapping[str, Any]) -> str:
-    """Formats the card as Markdown."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("affect_jax.export"),
         undefined=jinja2.StrictUndefined,
@@ -118,23 +95,23 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     unit_source = UNIT_SOURCES[card["config"]["data"]["action_units"]]
     if is_synthetic and card["config"]["data"]["action_units"] != "estimated":
         unit_source = "exact, because the faces are rendered from them"
-    return environment.get_template("README.md.jinja").render(
+    text = environment.get_template("README.md.jinja").render(
         card,
-        heads=_list_heads(list(card["outputs"])),
+        heads=_list_heads(card["outputs"]),
         headlines=SHOWN_SCORES,
         is_synthetic=is_synthetic,
         unit_source=unit_source,
     )
+    for name, content in (("card.json", json.dumps(card, indent=1) + "\n"), ("README.md", text)):
+        with write_atomically(out / name) as partial:
+            partial.write_text(content, encoding="utf-8")
 
 
-def _list_heads(heads: Sequence[str]) -> str:
-    *titles, last = (HEAD_TITLES[head] for head in heads)
-    return f"{', '.join(titles)} and {last}" if titles else last
+def _list_heads(heads: Iterable[str]) -> str:
+    return ", ".join(head.replace("valence_", "valence and ").replace("_", " ") for head in heads)
 
 
-def _read_evaluations(
-    trained: TrainedNetwork, group_labels: GroupLabels | None
-) -> tuple[list[dict[str, Any]], list[str]]:
+def _read_evaluations(trained: TrainedNetwork) -> tuple[list[dict[str, Any]], list[str]]:
     """Reads the run's evaluations of the exported checkpoint.
 
     **Returns:** the content of each `scores.json` without the details of the machine, and messages
@@ -153,9 +130,6 @@ def _read_evaluations(
             skipped.append(f"{split}: scored at step {step}, this is step {trained.step}")
             continue
         content = json.loads(path.read_text())
-        groups = content.get("groups", {})
-        if group_labels:
-            groups = score_groups(run.predictions, group_labels, bootstrap=resampling.REPLICATES)
         keys = ("fingerprint", "draws", "bootstrap", "interval", "time", "action_units")
         evaluations.append(
             {
@@ -164,15 +138,7 @@ def _read_evaluations(
                 "faces": len(run.predictions),
                 **{key: run.metadata[key] for key in keys if key in run.metadata},
                 **{key: content[key] for key in ("scores", "intervals", "undefined")},
-                "groups": groups,
+                "groups": run.groups,
             }
         )
     return evaluations, skipped
-
-
-def _name_training_data(name: str, evaluations: Sequence[Mapping[str, Any]]) -> str:
-    """Returns "AffectNet" only if an evaluation has AffectNet's labels."""
-    display_name = run_summary.DATA_NAMES.get(name, name)
-    if name == "affectnet" and display_name not in [part["data"] for part in evaluations]:
-        return "faces in AffectNet’s layout"
-    return display_name

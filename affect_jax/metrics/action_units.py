@@ -28,12 +28,6 @@ from affect_jax.metrics.base import (
 
 METRICS = ("f1", "best_f1", "auc", "accuracy")
 THRESHOLD = 0.5  # a unit counts as predicted if its probability is at least this
-REASONS = {
-    "f1": "{0} is active in no face and predicted in none",
-    "best_f1": "{0} is active in no face",
-    "best_threshold": "{0} is active in no face",
-    "auc": "needs faces with {0} and faces without",
-}
 
 
 def score_action_units(targets: np.ndarray, predicted: np.ndarray, units: Sequence[int]) -> Scores:
@@ -54,16 +48,7 @@ def score_action_units(targets: np.ndarray, predicted: np.ndarray, units: Sequen
     thresholds = find_best_thresholds(targets, predicted)[:, None]
     names = [f"AU{unit}" for unit in units]
     samples |= {f"{name}.best_threshold": thresholds[i] for i, name in enumerate(names)}
-    means = {f"mean.{metric}": [f"{name}.{metric}" for name in names] for metric in METRICS}
-    annotated = {name: np.isfinite(targets[:, i]).any() for i, name in enumerate(names)}
-
-    def explain(name: str) -> str:
-        unit, metric = name.split(".")
-        if name in means:
-            return "no unit has this score"
-        return REASONS[metric].format(unit) if annotated[unit] else f"no face has a label of {unit}"
-
-    return summarize(samples, means, explain)
+    return summarize(samples, "mean.", [f"{name}." for name in names])
 
 
 def find_best_thresholds(targets: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -78,10 +63,11 @@ def find_best_thresholds(targets: np.ndarray, predicted: np.ndarray) -> np.ndarr
         rows = ~np.isnan(targets[:, i])
         active = targets[rows, i] >= ACTIVE_THRESHOLD
         if active.any():
-            curve = auc_scores.compute_precision_recall_curve(predicted[rows, i], active)
-            total = curve.precision + curve.recall
-            f1 = divide_or_nan(2 * curve.precision * curve.recall, total)
-            thresholds[i] = curve.thresholds[np.nanargmax(f1)]
+            levels, precision, recall = auc_scores.compute_precision_recall_curve(
+                predicted[rows, i], active
+            )
+            f1 = divide_or_nan(2 * precision * recall, precision + recall)
+            thresholds[i] = levels[np.nanargmax(f1)]
     return thresholds
 
 
@@ -91,7 +77,7 @@ def create_scorer(targets: np.ndarray, predicted: np.ndarray, units: Sequence[in
     **Arguments and raises:** as for `score_action_units`.
     """
     names = [f"AU{unit}" for unit in units]
-    check_predictions(predicted, targets, names)
+    check_predictions(predicted, names)
     thresholds = find_best_thresholds(targets, predicted)
     parts = []
     for i, name in enumerate(names):
@@ -99,9 +85,8 @@ def create_scorer(targets: np.ndarray, predicted: np.ndarray, units: Sequence[in
         active, probabilities = targets[rows, i] >= ACTIVE_THRESHOLD, predicted[rows, i]
         positive = probabilities >= THRESHOLD
         best_positive = probabilities >= thresholds[i]  # all False if the threshold is NaN
-        columns = (active, positive, active & positive, active == positive)
-        columns += (best_positive, active & best_positive)
-        counts = np.stack([np.ones(len(rows)), *columns], axis=1)
+        columns = [np.ones(len(rows)), active, positive, active & positive, active == positive]
+        counts = np.stack([*columns, best_positive, active & best_positive], axis=1)
         parts.append((name, rows, counts, auc_scores.create_area_scorer(probabilities, active)))
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:

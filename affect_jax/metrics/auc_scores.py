@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -59,27 +58,17 @@ def create_area_scorer(scores: np.ndarray, positive: np.ndarray) -> AreaScorer:
     return score
 
 
-@dataclasses.dataclass(frozen=True)
-class PrecisionRecallCurve:
-    """A precision-recall curve, one point per threshold, the highest threshold first: float [T]."""
-
-    thresholds: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
-
-
 def compute_precision_recall_curve(
     scores: np.ndarray, positive: np.ndarray
-) -> PrecisionRecallCurve:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Computes the precision-recall curve; its step-wise area is the average precision.
 
     **Arguments:** as for `create_area_scorer`.
 
-    **Returns:** the curve; recall is NaN if there are no positives.
+    **Returns:** thresholds, precision and recall, float [T] each, the highest threshold first;
+    recall is NaN if there are no positives.
     """
     thresholds, threshold_index = np.unique(scores, return_inverse=True)
-    counts = np.bincount(threshold_index)[::-1]
-    hits = np.bincount(threshold_index, positive)[::-1]
-    true = np.cumsum(hits)
-    recall = divide_or_nan(true, np.full_like(true, np.sum(positive)))
-    return PrecisionRecallCurve(thresholds[::-1], true / np.cumsum(counts), recall)
+    true = np.cumsum(np.bincount(threshold_index, positive)[::-1])
+    predicted = np.cumsum(np.bincount(threshold_index)[::-1])
+    return thresholds[::-1], true / predicted, divide_or_nan(true, np.sum(positive))

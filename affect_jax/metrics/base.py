@@ -18,17 +18,37 @@ Weights are float64 or int32. Integer weights are two to three times as fast.
 
 MAX_MAGNITUDE = 1e100  # the square of a larger prediction may be infinite
 
+REASONS = {
+    "accuracy": "no face has a label",
+    "precision": "no face is predicted so",
+    "recall": "no face is labelled so",
+    "f1": "no face is labelled or predicted so",
+    "auc": "needs faces that are labelled so and others",
+    "auc_pr": "no face is labelled so",
+    "kappa": "all labels and predictions are the same class",
+    "alpha": "all labels and predictions are the same class",
+    "calibration_error": "no face has a label",
+    "rmse": "no face is labelled so",
+    "mae": "no face is labelled so",
+    "corr": "labels or predictions do not vary",
+    "sagr": "no face is labelled so",
+    "ccc": "labels and predictions are the same constant",
+    "best_f1": "no face is labelled so",
+    "best_threshold": "no face is labelled so",
+    "multitask": "one of its terms is undefined",
+}
+"""Why scores whose name has this part are undefined ("so": as the class or unit in the name)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Named scores with intervals, deviations and reasons.
+    """Named scores with intervals and deviations.
 
     **Arguments:**
 
     - `values`: the scores; undefined scores are NaN.
     - `intervals`: 95 % confidence intervals, (low, high), if they were requested.
     - `deviations`: standard deviations of skew-normalised scores over the draws.
-    - `reasons`: for each NaN in `values`, why the score is undefined.
     - `counts`: for each mean, (number of classes or units averaged, number of all classes or
       units); for a skew-normalised score that is undefined in some draws, (draws averaged, draws).
     """
@@ -36,8 +56,16 @@ class Scores:
     values: dict[str, float] = dataclasses.field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     deviations: dict[str, float] = dataclasses.field(default_factory=dict)
-    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
     counts: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """For each undefined score, why it is undefined."""
+        return {
+            name: next(REASONS[part] for part in name.split(".") if part in REASONS)
+            for name, value in self.values.items()
+            if math.isnan(value)
+        }
 
     def update(self, scores: Scores, *, prefix: str) -> None:
         """Adds scores with `prefix.` before every name."""
@@ -46,22 +74,18 @@ class Scores:
                 getattr(self, field.name)[f"{prefix}.{name}"] = value
 
 
-def summarize(
-    samples: Mapping[str, np.ndarray],
-    means: Mapping[str, Sequence[str]],
-    explain: Callable[[str], str],
-) -> Scores:
+def summarize(samples: Mapping[str, np.ndarray], mean: str, parts: Sequence[str]) -> Scores:
     """Averages every score over the samples in which it is defined.
 
     **Arguments:**
 
     - `samples`: float64 [K] by name, one value for each sample of faces. K is 1 for a score of all
       faces, and the number of draws for a skew-normalised score.
-    - `means`: for each score that is a mean of other scores, the names of these.
-    - `explain`: returns why the score of a name is undefined.
+    - `mean`: part of the names of scores that are means of other scores, such as `mean.`.
+    - `parts`: what stands there in the names of these other scores, such as `valence.`.
 
-    **Returns:** the means; if K > 1, also standard deviations. The count of a score in `means` is
-    the number of its defined parts (in the sample with the fewest).
+    **Returns:** the averages; if K > 1, also standard deviations. The count of a mean is the number
+    of its defined terms (in the sample with the fewest).
     """
     scores = Scores()
     for name, sample in samples.items():
@@ -69,17 +93,16 @@ def summarize(
         scores.values[name] = float(defined.mean()) if len(defined) else math.nan
         if len(sample) > 1:
             scores.deviations[name] = float(defined.std()) if len(defined) else math.nan
-        if name in means:
-            num_defined = np.sum([~np.isnan(samples[part]) for part in means[name]], axis=0)
-            scores.counts[name] = (int(num_defined.min()), len(means[name]))
+        if mean in name:
+            terms = [samples[name.replace(mean, part)] for part in parts]
+            num_defined = np.sum(~np.isnan(terms), axis=0)
+            scores.counts[name] = (int(num_defined.min()), len(parts))
         elif 0 < len(defined) < len(sample):
             scores.counts[name] = (len(defined), len(sample))
-        if not len(defined):
-            scores.reasons[name] = explain(name)
     return scores
 
 
-def divide_or_nan(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def divide_or_nan(numerator: np.ndarray, denominator: np.ndarray | np.generic) -> np.ndarray:
     """Returns the quotient, NaN where the denominator is 0."""
     zero = denominator == 0
     return np.where(zero, np.nan, numerator / np.where(zero, 1.0, denominator))
@@ -92,22 +115,8 @@ def nanmean(arrays: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     return divide_or_nan(np.where(defined, stacked, 0.0).sum(axis=0), defined.sum(axis=0))
 
 
-def check_predictions(predicted: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> None:
-    """Checks that there are predictions and that they are finite and can be squared.
-
-    **Arguments:**
-
-    - `predicted`: float [N, len(columns)].
-    - `labels`: [N] or [N, len(columns)].
-    - `columns`: names of the predicted values, for the message.
-
-    **Raises:** `UserError` if a number is invalid, `ValueError` if the shapes differ or N is 0.
-    """
-    if predicted.shape != (len(labels), len(columns)) or not len(labels):
-        raise ValueError(
-            f"expected {len(columns)} predictions for each of at least one label, got shapes "
-            f"{predicted.shape} and {labels.shape}"
-        )
+def check_predictions(predicted: np.ndarray, columns: Sequence[str]) -> None:
+    """Raises `UserError` if predictions, float [N, len(columns)], are not finite or too large."""
     num_invalid = int(np.sum(~(np.abs(predicted) < MAX_MAGNITUDE)))
     if num_invalid:
         raise UserError(

@@ -7,7 +7,6 @@ with its mean confidence. In a perfectly calibrated model both are equal.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -17,38 +16,23 @@ from affect_jax.metrics.base import divide_or_nan
 NUM_BINS = 15
 
 
-@dataclasses.dataclass(frozen=True)
-class ReliabilityCurve:
-    """The reliability curve, one entry per confidence bin (low, high].
-
-    **Arguments:**
-
-    - `edges`: float [NUM_BINS + 1].
-    - `confidence`, `accuracy`: float [NUM_BINS], means over the faces of a bin; NaN if it is empty.
-    - `count`: int [NUM_BINS], number of faces.
-    """
-
-    edges: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    count: np.ndarray
-
-
-def compute_reliability_curve(labels: np.ndarray, probabilities: np.ndarray) -> ReliabilityCurve:
+def compute_reliability_curve(
+    labels: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Computes the reliability curve of a model.
 
     **Arguments:**
 
     - `labels`: int [N].
     - `probabilities`: float [N, C], in [0, 1].
+
+    **Returns:** for each of the `NUM_BINS` bins (low, high], the mean confidence of its faces and
+    their accuracy, NaN if it is empty, and the number of faces.
     """
     confidence, correct, bins = _assign_bins(labels, probabilities)
     count = np.bincount(bins, minlength=NUM_BINS)
-    means = [
-        divide_or_nan(np.bincount(bins, column, minlength=NUM_BINS), count)
-        for column in (confidence, correct)
-    ]
-    return ReliabilityCurve(np.linspace(0, 1, NUM_BINS + 1), means[0], means[1], count)
+    mean_confidence = divide_or_nan(np.bincount(bins, confidence, NUM_BINS), count)
+    return mean_confidence, divide_or_nan(np.bincount(bins, correct, NUM_BINS), count), count
 
 
 def create_calibration_scorer(

@@ -22,15 +22,6 @@ from affect_jax.metrics.base import (
 )
 
 RULES = ("top1", "top2")
-REASONS = {
-    "precision": "no face is predicted as {0}",
-    "recall": "no face is labelled {0}",
-    "f1": "no face is labelled or predicted as {0}",
-    "auc": "needs faces labelled {0} and faces with another label",
-    "auc_pr": "no face is labelled {0}",
-    "kappa": "all labels and predictions are the same class",
-    "alpha": "all labels and predictions are the same class",
-}
 
 
 def score_categorical(
@@ -68,19 +59,7 @@ def score_categorical(
         len(labels),
     )
     samples = _insert_skewness(score(np.ones((1, len(labels)))), drawn)
-    means = {
-        name: [name.removesuffix("macro") + c for c in classes]
-        for name in samples
-        if name.endswith(".macro")
-    }
-
-    def explain(name: str) -> str:
-        _, _, metric, *subject = name.split(".", 3)
-        if name in means:
-            return "no class has this score"
-        return REASONS[metric].format(*subject)
-
-    return summarize(samples, means, explain)
+    return summarize(samples, ".macro", [f".{name}" for name in classes])
 
 
 def create_scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Scorer:
@@ -88,13 +67,8 @@ def create_scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequen
 
     **Arguments and raises:** as for `score_categorical`.
     """
-    check_predictions(probabilities, labels, classes)
-    if not np.isin(labels, np.arange(len(classes))).all():
-        raise ValueError(f"labels must be in [0, {len(classes)}); pass annotated faces only")
-    predicted = {
-        "top1": predict_top1(probabilities),
-        "top2": predict_top2(probabilities, labels),
-    }
+    check_predictions(probabilities, classes)
+    predicted = {"top1": predict_top1(probabilities), "top2": predict_top2(probabilities, labels)}
     area_scorers = [
         auc_scores.create_area_scorer(column, labels == i)
         for i, column in enumerate(probabilities.T)
@@ -141,13 +115,11 @@ def _insert_skewness(
     original: Mapping[str, np.ndarray], normalised: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Joins both kinds of scores: `top1.f1` becomes `top1.original.f1`, `top1.normalised.f1`."""
-    joined = {}
-    for rule in RULES:
-        for skewness, scores in (("original", original), ("normalised", normalised)):
-            for name, array in scores.items():
-                if name.startswith(f"{rule}."):
-                    joined[name.replace(".", f".{skewness}.", 1)] = array
-    return joined
+    return {
+        name.replace(".", f".{skewness}.", 1): array
+        for skewness, scores in (("original", original), ("normalised", normalised))
+        for name, array in scores.items()
+    }
 
 
 def predict_top1(probabilities: np.ndarray) -> np.ndarray:

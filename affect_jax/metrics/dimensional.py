@@ -20,10 +20,6 @@ from affect_jax.metrics.base import (
 )
 
 METRICS = ("rmse", "mae", "corr", "sagr", "ccc")
-REASONS = {
-    "corr": "labels or predictions do not vary",
-    "ccc": "labels and predictions are the same constant",
-}
 VARIANCE_TOLERANCE = 1e-13  # variances below this fraction of the mean square count as 0
 
 
@@ -46,19 +42,7 @@ def score_dimensional(
     **Raises:** `UserError` if a prediction is not a finite number.
     """
     samples = create_scorer(labels, predicted, expression, classes)(np.ones((1, len(labels))))
-    means = {
-        name: [name.replace("mean", axis, 1) for axis in AXES]
-        for name in samples
-        if name.startswith("mean.")
-    }
-
-    def explain(name: str) -> str:
-        _, metric, *within = name.split(".", 2)  # a class's name may have dots
-        if within and list(classes).index(within[0]) not in np.asarray(expression):
-            return f"no face is labelled {within[0]}"
-        return REASONS[metric]
-
-    return summarize(samples, means, explain)
+    return summarize(samples, "mean.", [f"{axis}." for axis in AXES])
 
 
 def create_scorer(
@@ -71,7 +55,7 @@ def create_scorer(
 
     **Arguments and raises:** as for `score_dimensional`.
     """
-    check_predictions(predicted, labels, AXES)
+    check_predictions(predicted, AXES)
     groups = [("", np.arange(len(labels)))]
     if expression is not None and np.any(expression >= 0):
         groups += [(f".{c}", np.flatnonzero(expression == i)) for i, c in enumerate(classes)]

@@ -6,6 +6,7 @@ code scores predictions of any model.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import math
@@ -55,17 +56,12 @@ MULTITASK_PARTS = (
 )
 """Terms of the multi-task score, as in the ABAW challenges (Kollias 2022)."""
 
-SCORE_FUNCTIONS = {
-    "categorical": categorical.score_categorical,
-    "dimensional": dimensional.score_dimensional,
-    "action_units": action_units.score_action_units,
+MODELS = {
+    "categorical": (categorical.score_categorical, categorical.create_bootstrap_scorer),
+    "dimensional": (dimensional.score_dimensional, dimensional.create_scorer),
+    "action_units": (action_units.score_action_units, action_units.create_scorer),
 }
-BOOTSTRAP_SCORERS = {
-    "categorical": categorical.create_bootstrap_scorer,
-    "dimensional": dimensional.create_scorer,
-    "action_units": action_units.create_scorer,
-}
-"""By model, which is also the prefix of its scores: what computes them from `_select_inputs`."""
+"""By prefix of the scores: what computes them from `_select_inputs`, and from bootstrap samples."""
 
 
 def score(
@@ -90,14 +86,11 @@ def score(
     scores = Scores()
     for model, (_, inputs) in _select_inputs(predictions).items():
         options = {"draws": draws, "seed": seed} if model == "categorical" else {}
-        scores.update(SCORE_FUNCTIONS[model](*inputs, **options), prefix=model)
+        scores.update(MODELS[model][0](*inputs, **options), prefix=model)
     parts = [name for name in MULTITASK_PARTS if name in scores.values]
     if len(parts) > 1:
         scores.values["multitask"] = sum(scores.values[name] for name in parts)
         scores.counts["multitask"] = (len(parts), len(MULTITASK_PARTS))
-        undefined = [name for name in parts if name in scores.reasons]
-        if undefined:
-            scores.reasons["multitask"] = f"{undefined[0]} is undefined"
     if bootstrap and scores.values:
         sampled = _bootstrap(predictions, bootstrap, seed)
         scores.intervals.update(resampling.compute_intervals(scores.values, sampled))
@@ -133,7 +126,7 @@ def _bootstrap(predictions: Predictions, replicates: int, seed: int) -> dict[str
     All models are scored on the same samples.
     """
     scorers = {
-        model: (rows, BOOTSTRAP_SCORERS[model](*inputs))
+        model: (rows, MODELS[model][1](*inputs))
         for model, (rows, inputs) in _select_inputs(predictions).items()
     }
 
@@ -177,25 +170,17 @@ def validate_score_name(name: str, heads: Sequence[str], classes: Sequence[str])
 
 def describe_unscored(predictions: Predictions) -> list[str]:
     """Describes the predictions that no score uses because labels are missing, one per message."""
-    scored = _select_inputs(predictions)
-    messages = []
-    if predictions.probabilities is not None and "categorical" not in scored:
-        messages.append("expressions: no face has a label")
-    axes, units = predictions.valence_arousal, predictions.action_units
-    if predictions.valence_arousal_predicted is not None and axes is not None:
-        num_partial = np.isfinite(axes).any(axis=1).sum() - np.isfinite(axes).all(axis=1).sum()
-        if "dimensional" not in scored:
-            messages.append("valence and arousal: no face has labels of both")
-        elif num_partial:
-            messages.append(
-                f"valence and arousal of {num_partial:,} faces with only one of the two labels"
-            )
-    if predictions.action_units_predicted is not None and units is not None:
-        columns = zip(predictions.units, units.T, strict=True)
-        names = [f"AU{unit}" for unit, labels in columns if not np.isfinite(labels).any()]
-        if names:
-            messages.append(f"{', '.join(names)}: no face has a label")
-    return messages
+    predicted = {
+        "categorical": predictions.probabilities,
+        "dimensional": predictions.valence_arousal_predicted,
+        "action_units": predictions.action_units_predicted,
+    }
+    unscored = predicted.keys() - _select_inputs(predictions).keys()
+    return [
+        f"{model}: no face has the labels"
+        for model, array in predicted.items()
+        if model in unscored and array is not None
+    ]
 
 
 def compare(
@@ -217,25 +202,18 @@ def compare(
 
     **Raises:** `UserError` if faces, classes or labels differ.
     """
-    tables = {"first": first, "second": align(first, second)}
-    scores = {which: score(table, draws=draws, seed=seed) for which, table in tables.items()}
-    values, other = scores["first"].values, scores["second"].values
+    tables = (first, align(first, second))
+    scores, other_scores = (score(table, draws=draws, seed=seed) for table in tables)
+    values, other = scores.values, other_scores.values
     changes = Scores({name: other[name] - value for name, value in values.items() if name in other})
-    if scores["first"].counts.get("multitask") != scores["second"].counts.get("multitask"):
+    if scores.counts.get("multitask") != other_scores.counts.get("multitask"):
         changes.values.pop("multitask", None)  # sums of different scores
-    for which, model_scores in scores.items():
-        for name, reason in model_scores.reasons.items():
-            if name in changes.values:
-                changes.reasons[name] = f"undefined for the {which}: {reason}"
     if bootstrap and changes.values:
-        samples, other_samples = (_bootstrap(table, bootstrap, seed) for table in tables.values())
-        differences = {
-            name: other_samples[name] - sample
-            for name, sample in samples.items()
-            if name in other_samples
-        }
+        samples, other_samples = (_bootstrap(table, bootstrap, seed) for table in tables)
+        common = samples.keys() & other_samples.keys()
+        sampled = {name: other_samples[name] - samples[name] for name in common}
         changes.intervals.update(
-            resampling.compute_intervals(changes.values, differences, differences=True)
+            resampling.compute_intervals(changes.values, sampled, differences=True)
         )
     return changes
 
@@ -246,12 +224,10 @@ def align(first: Predictions, second: Predictions) -> Predictions:
     **Raises:** `UserError` if faces, classes or labels differ.
     """
     row_of = {name: row for row, name in enumerate(second.id.tolist())}
-    missing = [name for name in first.id.tolist() if name not in row_of]
-    if missing or len(first) != len(second):
-        only = f"; {missing[0]!r} is in the first only" if missing else ""
+    if set(row_of) != set(first.id.tolist()):
         raise UserError(
-            f"models must be compared on the same faces, got {len(first)} and {len(second)} "
-            f"faces{only}"
+            f"models must be compared on the same faces, but the ids of the {len(first):,} and "
+            f"{len(second):,} faces differ"
         )
     second = second.select(np.array([row_of[name] for name in first.id.tolist()]))
     for name in ("classes", "units", "expression", "valence_arousal", "action_units"):
@@ -270,40 +246,25 @@ def select_headlines(scores: Scores) -> dict[str, float]:
 
 def format_summary(scores: Scores) -> str:
     """Formats tables for the terminal: headlines, F1 of each class and undefined scores."""
+    values = nan_to_none(scores.values)
+    format_table = functools.partial(tabulate.tabulate, floatfmt=".3f", missingval="undefined")
     rows = []
-    for name, value in select_headlines(scores).items():
-        interval, count = _format_interval(scores, name), format_partial_count(scores, name)
-        rows.append((name, _format_score(value), interval, count))
-    headers = ("score", "value", "95 % interval", "")
-    tables = [tabulate.tabulate(rows, headers=headers, disable_numparse=True)]
+    for name in select_headlines(scores):
+        low_high = [f"{end:.3f}" for end in scores.intervals.get(name, ())]
+        count = format_partial_count(scores, name)
+        rows.append((name, values[name], " to ".join(low_high), count))
+    tables = [format_table(rows, ("score", "value", "95 % interval", ""))]
+    kinds = [f"{top}.{skew}" for top in ("top1", "top2") for skew in ("original", "normalised")]
     prefix = "categorical.top1.original.f1."
-    classes = [name.removeprefix(prefix) for name in scores.values if name.startswith(prefix)]
+    classes = [name.removeprefix(prefix) for name in values if name.startswith(prefix)]
     if classes:
-        columns = [f"categorical.{top}.{skew}.f1" for top in ("top1", "top2") for skew in _SKEWS]
-        body = [
-            [name, *(_format_score(scores.values[f"{column}.{name}"]) for column in columns)]
-            for name in classes
-        ]
+        rows = [[c, *(values[f"categorical.{kind}.f1.{c}"] for kind in kinds)] for c in classes]
         headers = ("F1", "top-1", "top-1 norm.", "top-2", "top-2 norm.")
-        tables.append(tabulate.tabulate(body, headers=headers, disable_numparse=True))
+        tables.append(format_table(rows, headers))
     if scores.reasons:
         name, reason = next(iter(scores.reasons.items()))
         tables.append(f"undefined: {len(scores.reasons)} scores ({name}: {reason}, ...)")
     return "\n\n".join(tables)
-
-
-_SKEWS = ("original", "normalised")
-
-
-def _format_score(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.3f}"
-
-
-def _format_interval(scores: Scores, name: str) -> str:
-    if name not in scores.intervals:
-        return ""
-    low, high = scores.intervals[name]
-    return f"{low:.3f} to {high:.3f}"
 
 
 def format_partial_count(scores: Scores, name: str) -> str:

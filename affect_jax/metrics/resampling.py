@@ -134,57 +134,33 @@ def score_samples(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def compute_interval(
-    value: float, sample: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
-) -> tuple[float, float] | None:
-    """Computes the percentile interval of one score, shifted so that the sample mean is the score.
+def compute_intervals(
+    values: Mapping[str, float], sampled: Mapping[str, np.ndarray], *, differences: bool = False
+) -> dict[str, tuple[float, float]]:
+    """Computes percentile intervals, (low, high) by name, shifted so that their mean is the score.
 
     Resampling repeats faces, which biases some scores (calibration error and average precision
     rise). Skew-normalised scores of samples are computed by weights, not by draws. The shift
     removes both biases. For a mean over faces, such as accuracy, it removes only sampling noise.
 
-    **Arguments:**
-
-    - `value`: the score.
-    - `sample`: float [R], the score of every bootstrap sample, NaN if undefined.
-    - `bounds`: the score's range.
-
-    **Returns:** (low, high); None if `value` is NaN or the score is undefined in more than half of
-    the samples (usually because a class has only one or two faces).
-    """
-    defined = sample[~np.isnan(sample)]
-    if np.isnan(value) or 2 * len(defined) < len(sample):
-        return None
-    tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
-    ends = np.percentile(defined, [tail, 100 - tail]) + (value - defined.mean())
-    low, high = np.clip(ends, *bounds)
-    return float(low), float(high)
-
-
-def compute_intervals(
-    values: Mapping[str, float], sampled: Mapping[str, np.ndarray], *, differences: bool = False
-) -> dict[str, tuple[float, float]]:
-    """Computes the intervals of all scores that have samples, by name.
-
-    Scores for which `compute_interval` returns None are left out.
+    Without an interval are scores that are undefined, also in more than half of the samples
+    (usually because a class has only one or two faces).
 
     **Arguments:**
 
     - `values`: the scores.
-    - `sampled`: float [R] by name, each score of every bootstrap sample.
+    - `sampled`: float [R] by name, each score of every bootstrap sample, NaN if undefined.
     - `differences`: whether the values are differences of scores, which have no range.
     """
-    unbounded = (-np.inf, np.inf)
-    intervals = {
-        name: compute_interval(value, sampled[name], unbounded if differences else _range_of(name))
-        for name, value in values.items()
-        if name in sampled
-    }
-    return {name: ends for name, ends in intervals.items() if ends is not None}
-
-
-def _range_of(name: str) -> tuple[float, float]:
-    for part in name.split("."):
-        if part in SCORE_RANGES:
-            return SCORE_RANGES[part]
-    return 0.0, 1.0
+    tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
+    intervals = {}
+    for name, value in values.items():
+        sample = sampled.get(name, np.full(1, np.nan))
+        defined = sample[~np.isnan(sample)]
+        if not np.isnan(value) and 2 * len(defined) >= len(sample):
+            ends = np.percentile(defined, [tail, 100 - tail]) + (value - defined.mean())
+            if not differences:
+                ranges = [SCORE_RANGES[part] for part in name.split(".") if part in SCORE_RANGES]
+                ends = np.clip(ends, *(ranges[0] if ranges else (0.0, 1.0)))
+            intervals[name] = tuple(ends.tolist())
+    return intervals

@@ -78,13 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_time = time.monotonic()
     with contextlib.ExitStack() as stack:
         write_row = stack.enter_context(open_face_table(args.out, columns))
-        total = None if has_video else len(sources)
-        bar = tqdm.tqdm(total=total, unit=" images", disable=not sys.stderr.isatty())
-        stack.enter_context(bar)
         if overlays:
             stack.callback(overlays.close)
+        results = tqdm.tqdm(
+            _predict(predictor, sources, keep_pixels=overlays is not None),
+            total=None if has_video else len(sources),
+            unit=" images",
+            disable=not sys.stderr.isatty(),
+        )
         try:
-            for frame, result in _predict(predictor, sources, keep_pixels=overlays is not None):
+            for frame, result in results:
                 for row in face_rows(frame, result, *names):
                     write_row(row)
                 if overlays and result.faces.pixels is not None:
@@ -92,7 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 num_images += 1
                 num_faces += len(result.faces.boxes)
                 num_empty += not len(result.faces.boxes)
-                bar.update()
         except KeyboardInterrupt:  # the rows written so far are kept
             # Ctrl-C is the normal end of a webcam.
             exit_code = 130 if all(source.webcam is None for source in sources) else 0

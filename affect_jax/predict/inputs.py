@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-import pathlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -16,13 +15,8 @@ from absl import logging
 
 from affect_jax.core.errors import UserError
 
-IMAGE_SUFFIXES = (
-    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"
-)  # fmt: skip
-VIDEO_SUFFIXES = (
-    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
-    ".webm", ".wmv"
-)  # fmt: skip
+IMAGE_SUFFIXES = ".bmp .gif .jfif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
+VIDEO_SUFFIXES = ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 """Videos are recognised by their suffix, not their content, because FFmpeg also decodes a text file
 as a video of its characters."""
 
@@ -51,7 +45,7 @@ class Source(NamedTuple):
     @property
     def is_video(self) -> bool:
         """Whether the source is a video or a webcam."""
-        return self.webcam is not None or get_suffix(self.name) in VIDEO_SUFFIXES
+        return self.webcam is not None or _get_suffix(self.name) in VIDEO_SUFFIXES
 
 
 class Frame(NamedTuple):
@@ -71,7 +65,7 @@ class Frame(NamedTuple):
     frames_per_second: float = 0.0
 
 
-def get_suffix(path: str) -> str:
+def _get_suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
@@ -92,32 +86,24 @@ def expand_inputs(inputs: Sequence[str]) -> list[Source]:
     return list(sources.values())
 
 
-def _expand_input(text: str) -> Iterator[Source]:
+def _expand_input(text: str) -> list[Source]:
     if webcam := re.fullmatch(r"webcam:(\d+)", text):
         source = Source(text, text.replace(":", "_"), webcam=int(webcam[1]))
         next(read_frames(source))
-        yield source
-    elif os.path.isfile(text):
-        yield Source(text, os.path.basename(text))
-    elif os.path.isdir(text):
-        yield from _select_media(text, map(str, pathlib.Path(text).rglob("*")))
-    elif glob.has_magic(text):
-        yield from _select_media(text, glob.glob(text, recursive=True))
-    else:
-        raise UserError(f"{text}: no such file or folder")
-
-
-def _select_media(text: str, candidates: Iterable[str]) -> Iterator[Source]:
-    """Yields the images and videos among the paths; their relative paths start where all share."""
+        return [source]
+    if os.path.isfile(text):
+        return [Source(text, os.path.basename(text))]
+    pattern = os.path.join(glob.escape(text), "**") if os.path.isdir(text) else text
     suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
     paths = sorted(
-        path for path in candidates if os.path.isfile(path) and get_suffix(path) in suffixes
+        path
+        for path in glob.glob(pattern, recursive=True)
+        if os.path.isfile(path) and _get_suffix(path) in suffixes
     )
     if not paths:
-        raise UserError(f"{text}: contains no file with the suffix of an image or video")
+        raise UserError(f"{text}: no such image or video, nor a folder with any")
     base = text if os.path.isdir(text) else os.path.commonpath(map(os.path.dirname, paths))
-    for path in paths:
-        yield Source(path, os.path.relpath(path, base))
+    return [Source(path, os.path.relpath(path, base)) for path in paths]
 
 
 def read_frames(source: Source) -> Iterator[Frame]:

@@ -34,12 +34,14 @@ import pyarrow.parquet
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
+from affect_jax.core.paths import write_atomically
+from affect_jax.evaluate.scoring import writing_to
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame
     from affect_jax.predict.predictor import FaceOutputs
 
-OUT_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+OUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
 ROWS_IN_MEMORY = 10_000  # before they are written to a CSV or Parquet file
 
 Row = dict[str, Any]
@@ -127,25 +129,19 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
         # Each row is flushed, so that a program at the other end of a pipe sees it immediately.
         yield lambda row: print(_format_json_line(row, columns), flush=True)
         return
-    suffix = path.suffix.lower()
-    if suffix not in OUT_SUFFIXES:
+    if path.suffix not in OUT_SUFFIXES:
         raise UserError(f"--out={path}: the suffix must be one of {', '.join(OUT_SUFFIXES)}")
-    partial_path = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial_path.touch()
-    except OSError as error:
-        raise UserError(f"--out={path}: cannot be written: {error.strerror}") from error
-    try:
-        if suffix in (".csv", ".parquet"):
-            with _open_arrow_table(partial_path, suffix, columns) as write:
-                yield write
-        else:
-            with partial_path.open("w", encoding="utf-8") as file:
-                yield lambda row: print(_format_json_line(row, columns), file=file)
-        partial_path.replace(path)
-    finally:
-        partial_path.unlink(missing_ok=True)
+    with writing_to(path.parent), write_atomically(path) as partial_path:
+        try:
+            if path.suffix == ".jsonl":
+                with partial_path.open("w", encoding="utf-8") as file:
+                    yield lambda row: print(_format_json_line(row, columns), file=file)
+            else:
+                with _open_arrow_table(partial_path, path.suffix, columns) as write:
+                    yield write
+        except BaseException:
+            partial_path.unlink(missing_ok=True)
+            raise
 
 
 def _format_json_line(row: Row, columns: Columns) -> str:
@@ -157,19 +153,20 @@ def _format_json_line(row: Row, columns: Columns) -> str:
 
 @contextlib.contextmanager
 def _open_arrow_table(path: pathlib.Path, suffix: str, columns: Columns) -> Iterator[RowWriter]:
+    """Yields a function that writes a row of a CSV or Parquet file; rows are written in groups."""
     schema = pyarrow.schema(list(columns.items()))
-    rows: list[Row] = []
-
-    def flush() -> None:
-        writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-        rows.clear()
-
-    def write(row: Row) -> None:
-        rows.append(row)
-        if len(rows) >= ROWS_IN_MEMORY:
-            flush()
-
     create_writer = pyarrow.csv.CSVWriter if suffix == ".csv" else pyarrow.parquet.ParquetWriter
+    rows: list[Row] = []
     with create_writer(str(path), schema) as writer:
+
+        def write(row: Row) -> None:
+            rows.append(row)
+            if len(rows) >= ROWS_IN_MEMORY:
+                flush()
+
+        def flush() -> None:
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+            rows.clear()
+
         yield write
         flush()

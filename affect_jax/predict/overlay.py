@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from affect_jax.core.errors import UserError
+from affect_jax.evaluate.scoring import writing_to
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ def _draw_label(
 class OverlayWriter:
     """Writes annotated images and videos into a folder.
 
-    A file has the name of its source, with the suffix `.jpg` or `.mp4`. Sources of equal names get
-    numbers: `x.jpg`, `x-2.jpg`.
+    A file has the name of its source, with the suffix `.jpg` or `.mp4`. If an earlier source has
+    the name, the source's number is added: `x.jpg`, `x-2.jpg`.
 
     **Raises:** `UserError` if the folder is not writable or a file would replace an input.
     """
@@ -130,17 +131,13 @@ class OverlayWriter:
         self._paths: dict[Source, pathlib.Path] = {}
         self._video: cv2.VideoWriter | None = None
         inputs = {os.path.realpath(source.name) for source in sources}
-        used: set[pathlib.Path] = set()
-        for source in sources:
+        for number, source in enumerate(sources, 1):
             path = folder / source.relative_path
             path = path.with_suffix(".mp4" if source.is_video else ".jpg")
-            stem, number = path.stem, 1
-            while path in used:
-                number += 1
-                path = path.with_stem(f"{stem}-{number}")
+            if path in self._paths.values():
+                path = path.with_stem(f"{path.stem}-{number}")
             if os.path.realpath(path) in inputs:
                 raise UserError(f"--annotate={folder}: {path} is an input; choose another folder")
-            used.add(path)
             self._paths[source] = path
 
     def write(self, frame: Frame, drawing: np.ndarray) -> None:
@@ -152,20 +149,18 @@ class OverlayWriter:
         - `drawing`: uint8 RGB [height, width, 3], of one size for all frames of a video.
         """
         path, pixels = self._paths[frame.source], drawing[:, :, ::-1]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--annotate={path}: cannot be written: {error.strerror}") from error
-        if frame.number is None:
-            is_written = cv2.imwrite(str(path), pixels)
-        else:
-            if self._video is None or frame.number == 0:
-                self.close()
-                code, size = cv2.VideoWriter.fourcc(*"mp4v"), (pixels.shape[1], pixels.shape[0])
-                rate = frame.frames_per_second
-                self._video = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, size)
-            is_written = self._video.isOpened()
-            self._video.write(pixels)
+        with writing_to(path.parent):
+            if frame.number is None:
+                is_written = cv2.imwrite(str(path), pixels)
+            else:
+                if frame.number == 0:
+                    self.close()
+                    code, size = cv2.VideoWriter.fourcc(*"mp4v"), (pixels.shape[1], pixels.shape[0])
+                    rate = frame.frames_per_second
+                    self._video = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, size)
+                assert self._video is not None
+                is_written = self._video.isOpened()
+                self._video.write(pixels)
         if not is_written:
             raise UserError(f"--annotate={path}: cannot be written")
 

@@ -49,8 +49,6 @@ SYNTHETIC_FACES_MARGIN = 0.22
 """Rendered faces include this fraction of a detected box on each side (mean of 120 faces). A
 network trained on them needs the same margin around the faces of photographs."""
 
-MAX_PENDING_PIXELS = 48 * 2**20  # in images that wait for a full batch: 144 MiB
-
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
@@ -221,19 +219,17 @@ class Predictor:
         **Arguments:**
 
         - `images`, `boxes`: as in `predict`.
-        - `keep_pixels`: return the pixels too; fewer images then wait for a full batch.
+        - `keep_pixels`: return the pixels too.
         - `immediate`: predict each image at once instead of waiting for a full batch (webcams).
         """
         group: list[DetectedFaces] = []
-        num_faces = num_pixels = 0
         for faces in self._detect_all(images, boxes, keep_pixels, 0 if immediate else num_cores()):
             group.append(faces)
-            num_faces += len(faces.boxes)
-            num_pixels += faces.size[0] * faces.size[1] if keep_pixels else 0
-            is_full = num_faces >= self._batch_size or num_pixels > MAX_PENDING_PIXELS
+            num_faces = sum(len(image.boxes) for image in group)
+            is_full = max(num_faces, len(group)) >= self._batch_size
             if immediate or is_full or not num_faces:
                 yield from self._predict_group(group)
-                group, num_faces, num_pixels = [], 0, 0
+                group = []
         yield from self._predict_group(group)
 
     def warm_up(self) -> None:
@@ -357,10 +353,6 @@ def _load_pixels(image: ImageLike, *, upright: bool) -> np.ndarray:
             return face_images.to_rgb(image, upright=upright)
         except (OSError, ValueError) as error:  # Pillow reads the file only here
             raise face_images.UnusableInputError(f"broken image: {error}") from error
-    if not hasattr(image, "__array__"):
-        raise face_images.UnusableInputError(
-            f"{type(image).__name__}: not a path, an array or a Pillow image"
-        )
     image = np.asarray(image)  # converts arrays of JAX and PyTorch too
     if image.ndim == 2:
         image = np.repeat(image[:, :, None], 3, axis=2)

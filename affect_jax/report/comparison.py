@@ -6,30 +6,25 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
 
 from affect_jax.core import plotting
 from affect_jax.core.errors import UserError
+from affect_jax.core.paths import write_atomically
 from affect_jax.evaluate.scoring import writing_to
 from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
-from affect_jax.report import figures, published_scores, run_summary, runs, score_names
+from affect_jax.report import figures, run_summary, runs, score_names
 from affect_jax.report.runs import Run
-from affect_jax.report.templating import render_template, write_atomically
+from affect_jax.report.templating import MACROS, render_page
 
 
 def read_runs(paths: Sequence[pathlib.Path]) -> list[Run]:
     """Reads runs and gives them unique names: folder names, or the paths if folder names repeat.
 
-    **Raises:** `UserError` as `runs.read_run`, or if a path is repeated.
+    **Raises:** `UserError` as `runs.read_run`.
     """
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise UserError("a run is listed twice; list each run once")
     loaded = [runs.read_run(path) for path in paths]
-    names = [run.name for run in loaded]
-    if len(set(names)) == len(names):
+    if len({run.name for run in loaded}) == len(loaded):
         return loaded
     return [dataclasses.replace(run, name=str(p)) for run, p in zip(loaded, paths, strict=True)]
 
@@ -40,8 +35,8 @@ def write_comparison(compared: Sequence[Run], path: pathlib.Path) -> None:
     **Raises:** `UserError` if the runs have different faces or the page cannot be written.
     """
     changes = [compute_difference(compared[0], run) for run in compared[1:]]
-    with writing_to(path.parent):
-        write_atomically(path, render_html(compared, changes))
+    with writing_to(path.parent), write_atomically(path) as partial:
+        partial.write_text(render_html(compared, changes), encoding="utf-8")
 
 
 def compute_difference(first: Run, second: Run) -> Scores:
@@ -55,14 +50,6 @@ def compute_difference(first: Run, second: Run) -> Scores:
         raise UserError(f"{first.name} and {second.name}: {error}") from error
 
 
-def describe_change(change: Scores, name: str) -> str:
-    """Returns `better` or `worse` if the interval excludes 0, else an empty string."""
-    low, high = change.intervals.get(name, (0, 0))
-    if low <= 0 <= high:
-        return ""
-    return "better" if (low > 0) != score_names.is_lower_better(name) else "worse"
-
-
 def render_html(compared: Sequence[Run], changes: Sequence[Scores]) -> str:
     """Renders the page.
 
@@ -72,67 +59,81 @@ def render_html(compared: Sequence[Run], changes: Sequence[Scores]) -> str:
     - `changes`: the differences of `compared[1:]` from the first run.
     """
     first, *rest = compared
-    least_comparable = published_scores.select_least_comparable(compared)
-    comparable, notice = run_summary.describe_comparability(least_comparable)
     names = [
         name for name in protocol.HEADLINES if any(name in run.scores.values for run in compared)
     ]
-    panels = draw_figures(compared, changes, names)
-    context: dict[str, Any] = {
-        "heading": f"{len(compared)} runs on {run_summary.describe_data(least_comparable)}",
-        "lead": f"{', '.join(run.name for run in rest)} against {first.name}, "
-        f"scored on the same {len(first.predictions):,} faces.",
-        "comparable": comparable,
-        "data_notice": notice[:1] if comparable else notice,  # the page has no published numbers
-        "runs": compared,
-        "others": list(zip(rest, changes, strict=True)),
-        "headers": [first.name, *(h for run in rest for h in (run.name, f"minus {first.name}"))],
-        "settings": list_differing_settings(compared),
-        "configs_known": all(run.config for run in compared),
-        "names": names,
-        "classes": first.predictions.classes,
-        "f1_columns": {
-            f"categorical.top1.{skew}.f1": f"top-1, {title}"
-            for skew, title in score_names.SKEW_NAMES.items()
-        },
-        "figures": panels,
-        "all_names": [
-            name for name in first.scores.values if any(name in c.values for c in changes)
-        ],
-        "describe_change": describe_change,
-    }
-    sections = [
-        ("runs", "Runs", True),
-        ("scores", "Headline scores", True),
-        ("classes", "Scores by class", "f1_by_class_and_run" in panels),
-        ("training", "Learning curves", "learning_curves" in panels),
-        ("all", "All differences", True),
-    ]
-    return render_template("comparison.html", context, sections)
-
-
-def list_differing_settings(compared: Sequence[Run]) -> dict[str, list[str]]:
-    """Lists the values of each run of settings that differ, of checkpoint and evaluation time."""
-    settings = {
-        "checkpoint": [str(run.metadata.get("checkpoint_step", "")) for run in compared],
-        "evaluated": [str(run.metadata.get("time", "")) for run in compared],
-    }
-    settings = {key: values for key, values in settings.items() if any(values)}
-    configs = [run.config for run in compared]
-    for key in sorted(set().union(*configs)):
-        values = [json.dumps(config[key]) if key in config else "" for config in configs]
-        known = {value for value, config in zip(values, configs, strict=True) if config}
-        if len(known) > 1:
-            settings[key] = values
-    return settings
-
-
-def draw_figures(
-    compared: Sequence[Run], changes: Sequence[Scores], names: Sequence[str]
-) -> dict[str, list[np.ndarray]]:
-    """Draws the panels of each figure for which the runs have data: uint8 [H, W, 3]."""
     shared = [name for name in names if any(name in change.values for change in changes)]
     with plotting.style():
         drawn = figures.draw_differences(compared, changes, shared)
-        drawn |= figures.draw_class_scores(compared) | figures.draw_learning_curves(compared)
-        return {name: list(map(plotting.render, panels)) for name, panels in drawn.items()}
+        drawn = figures.render(drawn | figures.draw_learning_curves(compared))
+    headers = ("score", first.name, *(h for run in rest for h in (run.name, "difference")))
+    caption = (
+        f"Scores with 95 % intervals, and differences from {first.name} with paired bootstrap "
+        "intervals"
+    )
+
+    def list_scores(names: Sequence[str]) -> str:
+        rows = [
+            (
+                score_names.format_title(name),
+                MACROS.cell(first.scores, name),
+                *(
+                    cell
+                    for run, change in zip(rest, changes, strict=True)
+                    for cell in (MACROS.cell(run.scores, name), _format_change(change, name))
+                ),
+            )
+            for name in names
+        ]
+        return MACROS.table(caption, headers, rows)
+
+    def draw(name: str) -> list[str]:
+        return [MACROS.figure(drawn[name])] if name in drawn else []
+
+    details = MACROS.details(
+        f"{len(first.scores.values):,} scores", list_scores([*first.scores.values])
+    )
+    comparable, notice = run_summary.describe_comparability(first)
+    return render_page(
+        [
+            ("runs", "Runs", [_list_settings(compared)]),
+            ("scores", "Headline scores", [list_scores(names), *draw("differences")]),
+            ("training", "Learning curves", draw("learning_curves")),
+            ("all", "All differences", [details]),
+        ],
+        kind="comparison of runs",
+        heading=f"{len(compared)} runs on {run_summary.describe_data(first)}",
+        lead=f"{', '.join(run.name for run in rest)} against {first.name}, "
+        f"scored on the same {len(first.predictions):,} faces.",
+        comparable=comparable,
+        notice=notice[:1] if comparable else notice,  # the page has no published numbers
+    )
+
+
+def _format_change(change: Scores, name: str) -> str:
+    if name not in change.values:
+        return ""
+    number = score_names.format_difference(change.values[name])
+    ends = map(score_names.format_difference, change.intervals.get(name, ()))
+    return MACROS.with_range(number, " to ".join(ends))
+
+
+def _list_settings(compared: Sequence[Run]) -> str:
+    settings = list_differing_settings(compared)
+    rows = [(key, *map(MACROS.code, values)) for key, values in settings.items()]
+    headers = ("key", *(run.name for run in compared))
+    return MACROS.table("Differing settings of the runs", headers, rows, len(headers))
+
+
+def list_differing_settings(compared: Sequence[Run]) -> dict[str, list[str]]:
+    """Lists the values of each run of settings that differ, and of checkpoint and time."""
+    settings = {
+        key: [str(run.metadata.get(key, "")) for run in compared]
+        for key in ("checkpoint_step", "time")
+    }
+    configs = [run.config for run in compared]
+    for key in sorted(set().union(*configs)):
+        values = [json.dumps(config[key]) if key in config else "" for config in configs]
+        if len(set(values)) > 1:
+            settings[key] = values
+    return settings

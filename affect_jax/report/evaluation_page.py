@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import pathlib
 
-import numpy as np
-
 from affect_jax.evaluate.checkpoint_evaluation import Evaluation
 from affect_jax.evaluate.grad_cam import grad_cam
 from affect_jax.report import galleries, run_page, runs
@@ -22,12 +20,14 @@ def write_report(evaluation: Evaluation) -> pathlib.Path:
     """
     predictions, network = evaluation.predictions, evaluation.trained.network
     load_faces = evaluation.evaluator.load_faces
-    rows = galleries.select_gallery_faces(predictions)
+    rows = sorted(
+        {int(row) for rows in galleries.select_faces(predictions).values() for row in rows}
+    )
     run = dataclasses.replace(
         runs.read_run(evaluation.folder), faces=dict(zip(rows, load_faces(rows), strict=True))
     )
-    examples = np.concatenate([[], *galleries.select_examples(predictions).values()]).astype(int)
-    if len(examples):
+    examples = galleries.select_examples(predictions)
+    if examples:
         assert predictions.probabilities is not None
         faces, heatmaps = grad_cam(
             network.model,
@@ -36,9 +36,9 @@ def write_report(evaluation: Evaluation) -> pathlib.Path:
             predictions.probabilities[examples].argmax(axis=1),
             crop_size=network.crop_size,
         )
-        triples = zip(examples, faces, heatmaps, strict=True)
-        grad_cam_examples = [runs.GradCamExample(*triple) for triple in triples]
-        run = dataclasses.replace(run, grad_cam_examples=grad_cam_examples)
-    writer = log_writers.TensorBoardWriter(evaluation.folder / "tensorboard")
-    with contextlib.closing(writer):
+        pairs = zip(faces, heatmaps, strict=True)
+        run = dataclasses.replace(run, grad_cam=dict(zip(examples, pairs, strict=True)))
+    with contextlib.closing(
+        log_writers.TensorBoardWriter(evaluation.folder / "tensorboard")
+    ) as writer:
         return run_page.write_report(run, evaluation.folder, writer=writer)

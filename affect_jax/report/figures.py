@@ -7,18 +7,19 @@ screen and below each other on a phone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from affect_jax.core import plotting
-from affect_jax.core.plotting import BLUE, MUTED, ORANGE, create_panel
+from affect_jax.core.plotting import BLUE, MUTED, create_panel
 from affect_jax.metrics import auc_scores, calibration
 from affect_jax.metrics.base import Scores
-from affect_jax.metrics.categorical import confusion_matrix, normalize_rows, predict_top1
 from affect_jax.report import score_names
 from affect_jax.report.runs import Run
+from affect_jax.train.tensorboard_images import draw_confusion
 
 WIDTH = 420  # of a panel in CSS pixels: two fit next to each other
 DASHES = (0, (4, 3))
@@ -30,79 +31,91 @@ EVALUATION_CURVES = (
 )
 """Evaluation scores shown over training, if a run logs them."""
 
-Figures = dict[str, list[Axes]]
-"""Panels by name of the figure, which is also its name in TensorBoard."""
 
-
-def draw_expression(run: Run, published: Mapping[str, float]) -> Figures:
-    """Draws the figures of the categorical model; empty without labelled predictions.
+class Figure(NamedTuple):
+    """A figure.
 
     **Arguments:**
 
-    - `published`: the paper's scores by name; empty if the run is not comparable.
+    - `panels`: matplotlib axes; on the page, their images: uint8 [H, W, 3].
+    - `alt`: alternative text that describes the figure.
+    - `caption`: how to read it.
     """
-    predictions = run.predictions
-    if predictions.expression is None or predictions.probabilities is None:
-        return {}
-    annotated = predictions.expression >= 0
-    if not annotated.any():
-        return {}
-    labels, probabilities = predictions.expression[annotated], predictions.probabilities[annotated]
+
+    panels: Sequence[Any]
+    alt: str
+    caption: str
+
+
+Figures = dict[str, Figure]
+"""Figures by name, which is also the name in TensorBoard."""
+
+
+def render(figures: Figures) -> Figures:
+    """Renders the panels of the figures."""
     return {
-        "f1_by_class": _draw_f1(run, published),
-        "confusion": _draw_confusion(predictions.classes, labels, probabilities),
-        "precision_recall": _draw_precision_recall(run, labels, probabilities),
-        "reliability": _draw_reliability(run, labels, probabilities),
+        name: figure._replace(panels=list(map(plotting.render, figure.panels)))
+        for name, figure in figures.items()
     }
 
 
-def _draw_f1(run: Run, published: Mapping[str, float]) -> list[Axes]:
-    panels = []
-    for rule, title in score_names.RULE_NAMES.items():
-        series = [
-            (name, run.scores, f"categorical.{rule}.{skew}.f1.")
-            for skew, name in score_names.SKEW_NAMES.items()
-        ]
-        panels.append(_draw_class_dots(title, series, run.predictions.classes, published))
-    return panels
+def draw_expression(run: Run) -> Figures:
+    """Draws the figures of the categorical model; empty if the run has none."""
+    if "categorical.top1.original.accuracy" not in run.scores.values:
+        return {}
+    assert run.predictions.expression is not None and run.predictions.probabilities is not None
+    annotated = run.predictions.expression >= 0
+    labels = run.predictions.expression[annotated]
+    probabilities = run.predictions.probabilities[annotated]
+    return {
+        "f1_by_class": Figure(
+            [_draw_f1(run, rule) for rule in score_names.RULE_NAMES],
+            "Dot plots of F1 by class, top-1 and top-2. The table has all values.",
+            "Dots are scores, lines their 95 % intervals. Circle: original class distribution "
+            "(Orig); diamond: equally frequent classes (Norm).",
+        ),
+        "confusion": Figure(
+            [draw_confusion(run.predictions)],
+            "Matrix of labels (rows) and predictions (columns): fraction of each row.",
+            "Rows are labels, columns are top-1 predictions. A cell has the fraction of the row, "
+            "so the diagonal shows recall.",
+        ),
+        "precision_recall": Figure(
+            _draw_precision_recall(run, labels, probabilities),
+            "One precision-recall curve per class.",
+            "The number in each title is the area under the curve (AUC-PR). The dashed line is "
+            "the class frequency, the precision of random predictions.",
+        ),
+        "reliability": Figure(
+            [_draw_reliability(run, labels, probabilities)],
+            "Accuracy against confidence.",
+            "Confidence is the probability of the most probable class. On the dashed line "
+            "accuracy equals confidence; below it the model is overconfident. A dot’s size is its "
+            "number of faces.",
+        ),
+    }
 
 
-def _draw_class_dots(
-    title: str,
-    series: Sequence[tuple[str, Scores, str]],
-    classes: Sequence[str],
-    published: Mapping[str, float],
-) -> Axes:
-    """Draws the scores of each class.
-
-    **Arguments:**
-
-    - `series`: (label, scores, prefix of the score names) of each series.
-    - `published`: the paper's scores by name, drawn as ticks.
-    """
-    height = (15 + 5 * len(series)) * len(classes) + 90
-    panel = create_panel(WIDTH, height, title=title, xlabel="F1", xlim=(-0.02, 1.02))
-    for i, (label, scores, prefix) in enumerate(series):
-        names = [prefix + name for name in classes]
-        positions = _draw_dots(panel, scores, names, i, len(series), label)
-        ticks = [published.get(name, np.nan) for name in names]
-        if not np.isnan(ticks).all():
-            label = "paper" if i else None
-            panel.plot(ticks, positions, "|", color=MUTED, markersize=11, label=label)
+def _draw_f1(run: Run, rule: str) -> Axes:
+    classes = run.predictions.classes
+    title = score_names.RULE_NAMES[rule]
+    panel = create_panel(WIDTH, 25 * len(classes) + 90, title=title, xlabel="F1")
+    panel.set_xlim(-0.02, 1.02)
+    for i, (skew, label) in enumerate(score_names.SKEW_NAMES.items()):
+        names = [f"categorical.{rule}.{skew}.f1.{name}" for name in classes]
+        _draw_dots(panel, run.scores, names, i, 2, label)
     _label_rows(panel, list(map(score_names.truncate, classes)))
     return panel
 
 
 def _draw_dots(
     panel: Axes, scores: Scores, names: Sequence[str], series: int, count: int, label: str
-) -> np.ndarray:
+) -> None:
     """Draws a series of scores as dots along rows and their intervals as lines.
 
     **Arguments:**
 
     - `series`, `count`: number of this series, from 0, and of all series of the panel.
-
-    **Returns:** the positions along the rows.
     """
     colour, marker = plotting.SERIES_STYLES[series % len(plotting.SERIES_STYLES)]
     positions = np.arange(len(names)) + 0.6 * ((series + 0.5) / count - 0.5)
@@ -110,7 +123,6 @@ def _draw_dots(
     panel.hlines(positions, ends[:, 0], ends[:, 1], color=colour, linewidth=1.6)
     values = [scores.values.get(name, np.nan) for name in names]
     panel.plot(values, positions, marker, color=colour, label=label)
-    return positions
 
 
 def _label_rows(panel: Axes, names: Sequence[str]) -> None:
@@ -123,24 +135,6 @@ def _label_rows(panel: Axes, names: Sequence[str]) -> None:
     figure.legend(loc="outside upper right", ncols=3)
 
 
-def _draw_confusion(
-    classes: Sequence[str], labels: np.ndarray, probabilities: np.ndarray
-) -> list[Axes]:
-    counts = confusion_matrix(labels, predict_top1(probabilities), len(classes))
-    fractions = normalize_rows(counts)
-    texts = {
-        "Counts": np.vectorize("{:,}".format)(counts),
-        "Fraction of each row": np.vectorize(score_names.format_fraction)(fractions),
-    }
-    names = list(map(score_names.truncate, classes))
-    panels = []
-    for title, text in texts.items():
-        panel = create_panel(WIDTH, 430, title=title, xlabel="predicted", ylabel="label")
-        plotting.draw_cells(panel, fractions, text, names, names)
-        panels.append(panel)
-    return panels
-
-
 def _draw_precision_recall(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> list[Axes]:
     panels = []
     for i, name in enumerate(run.predictions.classes):
@@ -148,41 +142,26 @@ def _draw_precision_recall(run: Run, labels: np.ndarray, probabilities: np.ndarr
         if not positive.any():
             continue
         curve = auc_scores.compute_precision_recall_curve(probabilities[:, i], positive)
-        recall = np.r_[0, curve.recall]
-        precision = np.r_[curve.precision[:1], curve.precision]
+        recall, precision = np.r_[0, curve[2]], np.r_[curve[1][:1], curve[1]]
         area = run.scores.values[f"categorical.top1.original.auc_pr.{name}"]
         title = f"{score_names.truncate(name)}  {area:.3f}"
         panel = create_panel(210, 195, title=title, xlabel="recall", ylabel="precision")
         panel.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0.5, 1))
-        panel.fill_between(recall, precision, step="pre", color=BLUE, alpha=0.12, linewidth=0)
         panel.plot(recall, precision, drawstyle="steps-pre", color=BLUE)
         panel.axhline(float(positive.mean()), color=MUTED, linestyle=DASHES, linewidth=1)
         panels.append(panel)
     return panels
 
 
-def _draw_reliability(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> list[Axes]:
-    curve = calibration.compute_reliability_curve(labels, probabilities)
+def _draw_reliability(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> Axes:
+    confidence, accuracy, count = calibration.compute_reliability_curve(labels, probabilities)
     error = run.scores.values["categorical.top1.original.calibration_error"]
     diagram = create_panel(WIDTH, 390, title=f"Reliability  ECE {error:.3f}", ylabel="accuracy")
     diagram.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", aspect="equal")
     diagram.plot((0, 1), (0, 1), color=MUTED, linestyle=DASHES, linewidth=1)
-    sizes = 14 + 130 * curve.count / curve.count.max()
-    diagram.plot(curve.confidence, curve.accuracy, color=BLUE, linewidth=1)
-    diagram.scatter(curve.confidence, curve.accuracy, sizes, color=BLUE, zorder=3)
-    confidence, correct = probabilities.max(axis=1), predict_top1(probabilities) == labels
-    histogram = create_panel(WIDTH, 390, title="Confidence", ylabel="faces")
-    histogram.set(xlim=(0, 1), xlabel="confidence")
-    histogram.hist(
-        [confidence[correct], confidence[~correct]],
-        bins=curve.edges.tolist(),
-        stacked=True,
-        color=[BLUE, ORANGE],
-        hatch=["", "////"],  # bars do not differ by colour alone
-        label=["correct", "wrong"],
-    )
-    histogram.legend(loc="best")
-    return [diagram, histogram]
+    diagram.plot(confidence, accuracy, color=BLUE, linewidth=1)
+    diagram.scatter(confidence, accuracy, 14 + 130 * count / count.max(), color=BLUE, zorder=3)
+    return diagram
 
 
 def draw_learning_curves(runs: Sequence[Run]) -> Figures:
@@ -206,7 +185,11 @@ def draw_learning_curves(runs: Sequence[Run]) -> Figures:
         if len(runs) > 1:
             panel.legend(loc="best")
         panels.append(panel)
-    return {"learning_curves": panels} if panels else {}
+    alt = "Curves over steps of training."
+    caption = (
+        "Training loss is the mean between two log entries. Scores are on the evaluation split."
+    )
+    return {"learning_curves": Figure(panels, alt, caption)} if panels else {}
 
 
 def draw_differences(
@@ -220,10 +203,11 @@ def draw_differences(
     - `names`: names of the displayed scores.
     """
     panels = []
+    first = runs[0].name
     for model, group in itertools.groupby(names, score_names.lookup_model_name):
         members = list(group)
         height = (24 + 12 * len(changes)) * len(members) + 90
-        label = f"difference from {score_names.truncate(runs[0].name)}"
+        label = f"difference from {score_names.truncate(first)}"
         panel = create_panel(WIDTH, height, title=model, xlabel=label)
         for i, (run, scores) in enumerate(zip(runs[1:], changes, strict=True)):
             _draw_dots(panel, scores, members, i, len(changes), score_names.truncate(run.name))
@@ -232,16 +216,10 @@ def draw_differences(
         titles = [score_names.format_title(name).replace(" · ", "\n") for name in members]
         _label_rows(panel, titles)
         panels.append(panel)
-    return {"differences": panels} if panels else {}
-
-
-def draw_class_scores(runs: Sequence[Run]) -> Figures:
-    """Draws top-1 F1 by class and run; empty without a categorical model."""
-    if runs[0].predictions.probabilities is None:
-        return {}
-    panels = []
-    for skew, name in score_names.SKEW_NAMES.items():
-        prefix = f"categorical.top1.{skew}.f1."
-        series = [(score_names.truncate(run.name), run.scores, prefix) for run in runs]
-        panels.append(_draw_class_dots(f"top-1, {name}", series, runs[0].predictions.classes, {}))
-    return {"f1_by_class_and_run": panels}
+    alt = f"Dot plots of differences from {first}. The table has all values."
+    caption = (
+        f"A dot is a run’s score minus that of {first}. Its line is the 95 % interval of the "
+        "difference, by paired bootstrap over the same faces. If a line does not cross zero, the "
+        "choice of test faces alone rarely explains the difference. Lower RMSE is better."
+    )
+    return {"differences": Figure(panels, alt, caption)} if panels else {}

@@ -53,7 +53,7 @@ DIMENSIONAL = {
 """AlexNet, one network per axis."""
 
 
-def lookup_f1(strategy: str) -> dict[str, float]:
+def lookup_f1(strategy: str, classes: Sequence[str]) -> dict[str, float]:
     """Returns the published F1 of a strategy, by the score names of `scores.json`.
 
     The macro scores are the means of the table's columns.
@@ -61,21 +61,22 @@ def lookup_f1(strategy: str) -> dict[str, float]:
     **Arguments:**
 
     - `strategy`: one of `STRATEGIES`.
+    - `classes`: the run's classes; F1 of other classes than the paper's is not comparable.
     """
+    if tuple(classes) != EXPRESSIONS[:8]:
+        return {}
     table = np.array(_F1.split(), float).reshape(8, len(STRATEGIES), len(TABLE7_COLUMNS))
     scores = {}
     for column, (rule, skew) in enumerate(TABLE7_COLUMNS):
         values = table[:, STRATEGIES.index(strategy), column]
         prefix = f"categorical.{rule}.{skew}.f1"
-        scores |= {f"{prefix}.{c}": float(v) for c, v in zip(EXPRESSIONS[:8], values, strict=True)}
+        scores |= {f"{prefix}.{c}": float(v) for c, v in zip(classes, values, strict=True)}
         scores[f"{prefix}.macro"] = round(float(values.mean()), 6)
     return scores
 
 
 def infer_strategy(config: Mapping[str, Any]) -> str:
-    """Infers which of the paper's strategies a run uses.
-
-    The default is `weighted-loss`, the paper's best.
+    """Infers which of the paper's strategies a run uses; the default is the best, `weighted-loss`.
 
     **Arguments:**
 
@@ -87,18 +88,8 @@ def infer_strategy(config: Mapping[str, Any]) -> str:
     if sampling in ("down", "up"):
         return f"{sampling}-sampling"
     losses = [loss["name"] for loss in config["losses"] if loss["head"] == "expression"]
-    unweighted = losses == ["cross_entropy"]
-    return "imbalanced" if sampling == "natural" and unweighted else "weighted-loss"
-
-
-def select_published(config: Mapping[str, Any], classes: tuple[str, ...]) -> dict[str, float]:
-    """Returns all published scores for comparison with a run, by score name."""
-    return (lookup_f1(infer_strategy(config)) if has_paper_classes(classes) else {}) | DIMENSIONAL
-
-
-def has_paper_classes(classes: tuple[str, ...]) -> bool:
-    """Whether these are the paper's classes; with other classes, F1 is not comparable."""
-    return tuple(classes) == EXPRESSIONS[:8]
+    unweighted = sampling == "natural" and losses == ["cross_entropy"]
+    return "imbalanced" if unweighted else "weighted-loss"
 
 
 def why_not_comparable(metadata: Mapping[str, Any], predictions: Predictions) -> str:
@@ -114,19 +105,14 @@ def why_not_comparable(metadata: Mapping[str, Any], predictions: Predictions) ->
     - `predictions`: the predictions with their labels.
     """
     name, split = metadata.get("data", ""), metadata.get("split", "validation")
-    if not name:
-        return "The dataset of these predictions is not named."
     if name != "affectnet":
-        return f"The dataset is {name}, not AffectNet."
+        return f"The dataset is {name}, not AffectNet." if name else "The dataset is not named."
     if split != "validation":
         return f"These are faces of the {split} split; published scores are on other splits."
-    expression = predictions.expression
-    if expression is None or not (expression >= 0).any():
-        return (
-            "These predictions have no expression labels, which are needed to identify AffectNet’s "
-            "validation split."
-        )
-    counts = np.bincount(expression[expression >= 0], minlength=len(predictions.classes))
+    if predictions.expression is None:
+        return "Without expression labels, AffectNet’s validation split cannot be identified."
+    labels = predictions.expression[predictions.expression >= 0]
+    counts = np.bincount(labels, minlength=len(predictions.classes))
     if (np.abs(counts - VALIDATION_COUNT) <= 0.02 * VALIDATION_COUNT).all():
         return ""
     texts = [f"{n:,} {name}" for n, name in zip(counts, predictions.classes, strict=True)]
@@ -136,9 +122,8 @@ def why_not_comparable(metadata: Mapping[str, Any], predictions: Predictions) ->
     )
 
 
-def select_least_comparable(runs: Sequence[Run]) -> Run:
-    """Returns a run that is not comparable with the paper if there is one, else the first.
-
-    The same faces may have been scored under different dataset names.
-    """
-    return max(runs, key=lambda run: bool(why_not_comparable(run.metadata, run.predictions)))
+def select_published(run: Run) -> dict[str, float]:
+    """Returns the published scores by name; empty if the run is not comparable with them."""
+    if why_not_comparable(run.metadata, run.predictions):
+        return {}
+    return lookup_f1(infer_strategy(run.config), run.predictions.classes) | DIMENSIONAL

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,21 +25,6 @@ class Curve(NamedTuple):
     values: np.ndarray
 
 
-class GradCamExample(NamedTuple):
-    """A face with its Grad-CAM heatmap.
-
-    **Arguments:**
-
-    - `row`: the face's row in the predictions.
-    - `face`: uint8 [c, c, 3], the network's input.
-    - `heatmap`: float [c, c] in [0, 1]; all 0 if no region supports the prediction.
-    """
-
-    row: int
-    face: np.ndarray
-    heatmap: np.ndarray
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
     """An evaluated run.
@@ -52,11 +37,11 @@ class Run:
     - `predictions`: the predictions and their labels.
     - `config`: flat; empty if unknown.
     - `curves`: learning curves, by the names in `metrics.jsonl`; empty without a log.
-    - `seconds`: time between the first and the last line of that log.
     - `groups`: `{grouping: {group: {"faces", "scores", "intervals"}}}`, from `scores.json`; empty
       without group labels.
     - `faces`: available face images, uint8 [S, S, 3], by row of the predictions.
-    - `grad_cam_examples`: Grad-CAM of some faces.
+    - `grad_cam`: for some rows, the network's input, uint8 [c, c, 3], and its heatmap, float [c, c]
+      in [0, 1]; all 0 if no region supports the prediction.
     """
 
     name: str
@@ -65,10 +50,9 @@ class Run:
     predictions: Predictions
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
-    seconds: float = 0.0
     groups: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     faces: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
-    grad_cam_examples: Sequence[GradCamExample] = ()
+    grad_cam: Mapping[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 def read_run(path: pathlib.Path) -> Run:
@@ -83,7 +67,7 @@ def read_run(path: pathlib.Path) -> Run:
     folder = _find_evaluation(path)
     content = _read_json(folder / "scores.json")
     try:
-        scores = parse_scores(content)
+        scores = _parse_scores(content)
         metadata = dict(content["about"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
@@ -92,15 +76,13 @@ def read_run(path: pathlib.Path) -> Run:
         predictions = dataclasses.replace(predictions, classes=tuple(metadata["classes"]))
     workdir = folder.parents[1] if folder.parent.name == "evaluation" else folder
     config, log = workdir / "config.json", workdir / "metrics.jsonl"
-    curves, seconds = _read_curves(log) if log.is_file() else ({}, 0.0)
     return Run(
         workdir.resolve().name,
         metadata,
         scores,
         predictions,
         config=flatten(_read_json(config)) if config.is_file() else {},
-        curves=curves,
-        seconds=seconds,
+        curves=_read_curves(log) if log.is_file() else {},
         groups=content.get("groups", {}),
     )
 
@@ -114,9 +96,7 @@ def _find_evaluation(path: pathlib.Path) -> pathlib.Path:
     if paths:
         folders = ", ".join(str(scores_path.parent) for scores_path in paths)
         raise UserError(f"{path}: several evaluations; choose one of {folders}")
-    raise UserError(
-        f"{path}: no scores.json; run --mode=evaluate or affect_jax.evaluate to write it"
-    )
+    raise UserError(f"{path}: no scores.json; --mode=evaluate writes it")
 
 
 def _find_predictions(folder: pathlib.Path, metadata: Mapping[str, Any]) -> pathlib.Path:
@@ -136,36 +116,27 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read: {error}") from error
 
 
-def parse_scores(content: Mapping[str, Any]) -> Scores:
-    """Parses the scores of a `scores.json`."""
+def _parse_scores(content: Mapping[str, Any]) -> Scores:
+    def parse(key: str) -> dict[str, float]:
+        return {name: math.nan if x is None else x for name, x in content[key].items()}
+
     return Scores(
-        values=_parse_numbers(content["scores"]),
+        values=parse("scores"),
         intervals={name: (low, high) for name, (low, high) in content["intervals"].items()},
-        deviations=_parse_numbers(content["deviations"]),
-        reasons=dict(content["undefined"]),
+        deviations=parse("deviations"),
         counts={name: (count, total) for name, (count, total) in content["counts"].items()},
     )
 
 
-def _parse_numbers(numbers: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if number is None else number for name, number in numbers.items()}
-
-
-def _read_curves(path: pathlib.Path) -> tuple[dict[str, Curve], float]:
+def _read_curves(path: pathlib.Path) -> dict[str, Curve]:
     """Reads all metrics of the log, in the order of its lines; truncated lines are skipped."""
     points: dict[str, list[tuple[int, float]]] = {}
-    times = []
     for text in path.read_text().splitlines():
         try:
             line = json.loads(text)
         except ValueError:
             continue
-        step, time = line.pop("step"), line.pop("time")
-        times.append(time)
         for name, value in line.items():
             if value is not None:
-                points.setdefault(name, []).append((step, value))
-    curves = {
-        name: Curve(*map(np.array, zip(*pairs, strict=True))) for name, pairs in points.items()
-    }
-    return curves, times[-1] - times[0] if times else 0.0
+                points.setdefault(name, []).append((line["step"], value))
+    return {name: Curve(*map(np.array, zip(*pairs, strict=True))) for name, pairs in points.items()}

@@ -32,7 +32,6 @@ MODEL_NAMES = {
     "action_units": "Facial action units",
     "multitask": "All models together",
 }
-LOWER_IS_BETTER = ("rmse", "mae", "calibration_error")
 
 
 def lookup_model_name(name: str) -> str:
@@ -58,11 +57,6 @@ def format_title(name: str) -> str:
     return ", ".join((f"{METRIC_NAMES[metric]}, {subject}", *within))
 
 
-def is_lower_better(name: str) -> bool:
-    """Whether lower values of a score are better."""
-    return not set(LOWER_IS_BETTER).isdisjoint(name.split("."))
-
-
 def truncate(name: str, limit: int = 16) -> str:
     """Truncates a name to at most `limit` characters, so that it fits into a figure."""
     return name if len(name) <= limit else name[: limit - 1] + "…"
@@ -75,17 +69,8 @@ def format_score(value: float | None) -> str:
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")  # + 0.0 removes the sign of zero
 
 
-def format_fraction(value: float, digits: int = 2) -> str:
-    """Formats a fraction, such as `0.25`; NaN (a row without faces) is a dash."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-
 def format_difference(value: float, digits: int = 3) -> str:
-    """Formats a number with its sign, such as `+0.012`; zero has no sign.
-
-    A number that would round to zero gets one more digit.
-    """
-    digits += abs(value) >= 0.5 * 10 ** -(digits + 1) and not round(value, digits)
+    """Formats a number with its sign, such as `+0.012`; zero has no sign."""
     rounded = round(value, digits)
     text = f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
     return text.replace("-", "−")

@@ -5,8 +5,7 @@
         dimensional=runs/dimensional
 
 `table7` has F1 by class and strategy, `strategies` the other categorical scores, `dimensional` the
-scores of valence and arousal. On AffectNet the paper's scores are in the same table, below the
-run's. On other data they are in a separate table that names their dataset.
+scores of valence and arousal. On AffectNet the paper's scores are below the run's.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import itertools
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,14 +23,15 @@ import tabulate
 from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
+from affect_jax.core.paths import write_atomically
 from affect_jax.core.registry import describe_unknown_name
 from affect_jax.evaluate.scoring import writing_to
 from affect_jax.metrics import protocol
 from affect_jax.report import published_scores, run_summary, runs, score_names
 from affect_jax.report.runs import Run
-from affect_jax.report.templating import write_atomically
 
 DIMENSIONAL = "dimensional"
+NAMES = (*published_scores.STRATEGIES, DIMENSIONAL)
 CATEGORICAL_ROWS = {
     "Accuracy": "accuracy",
     "F1, macro": "f1.macro",
@@ -42,7 +41,7 @@ CATEGORICAL_ROWS = {
     "AUC-PR, macro": "auc_pr.macro",
 }
 DIMENSIONAL_ROWS = {"RMSE": "rmse", "CORR": "corr", "SAGR": "sagr", "CCC": "ccc"}
-INTERVAL, MEAN_OVER = "95 % interval", "mean over"
+INTERVAL = "95 % interval"
 
 
 class Column(NamedTuple):
@@ -50,22 +49,16 @@ class Column(NamedTuple):
 
     **Arguments:**
 
-    - `group`: header that adjacent columns share, if the format supports it.
     - `header`: column header.
-    - `run`: the run; None for a column of published scores.
+    - `run`: the run.
     - `prefix`: a score's name in `scores.json` is the prefix and the metric of the row.
-    - `published`: published scores by name.
+    - `published`: published scores by name; empty if the run is not comparable with them.
     """
 
-    group: str
     header: str
-    run: Run | None
+    run: Run
     prefix: str
     published: Mapping[str, float]
-
-    @property
-    def full_header(self) -> str:
-        return f"{self.group} {self.header}".strip()
 
 
 class Table(NamedTuple):
@@ -85,42 +78,34 @@ class Table(NamedTuple):
     published_split: str
 
 
-def create_tables(strategies: Mapping[str, Run], dimensional: Run | None) -> dict[str, list[Table]]:
+def create_tables(named_runs: Mapping[str, Run]) -> dict[str, Table]:
     """Creates the tables, by file name.
 
     **Arguments:**
 
-    - `strategies`: runs by name, a subset of `published_scores.STRATEGIES`.
-    - `dimensional`: the dimensional run, if any.
+    - `named_runs`: runs by name, one of `NAMES`.
 
     **Raises:** `UserError` if a run lacks the scores of its table, or faces differ.
     """
-    named_tables: dict[str, list[Table]] = {}
+    strategies = {name: run for name, run in named_runs.items() if name != DIMENSIONAL}
+    tables = {}
     if strategies:
+        columns = _create_strategy_columns(strategies)
         first = next(iter(strategies.values()))
-        for name, run in strategies.items():
-            _require_score(name, run, "categorical.top1.original.accuracy")
-            try:
-                protocol.align(first.predictions, run.predictions)
-            except UserError as error:
-                raise UserError(f"{first.name} and {run.name}: {error}") from None
-        columns = _create_categorical_columns(strategies, first.predictions.classes)
         rows = {name: f"f1.{name}" for name in (*first.predictions.classes, "macro")}
-        source, split = "the paper’s Table 7 (macro: column means)", published_scores.TEST_SPLIT
-        named_tables["table7"] = _create_tables("F1 by class", source, rows, columns, split)
-        named_tables["strategies"] = _create_tables(
-            "Scores by strategy", "", CATEGORICAL_ROWS, columns, split
-        )
-    if dimensional is not None:
-        _require_score(DIMENSIONAL, dimensional, "dimensional.valence.rmse")
-        published, split = published_scores.DIMENSIONAL, published_scores.VALIDATION_SPLIT
-        columns = [
-            Column("", axis, dimensional, f"dimensional.{axis}.", published) for axis in AXES
-        ]
-        named_tables[DIMENSIONAL] = _create_tables(
-            "Valence and arousal", "the paper’s AlexNet", DIMENSIONAL_ROWS, columns, split
-        )
-    return named_tables
+        split = published_scores.TEST_SPLIT
+        tables["table7"] = Table(_format_title("F1 by class", columns), rows, columns, split)
+        title = _format_title("Scores by strategy", columns)
+        tables["strategies"] = Table(title, CATEGORICAL_ROWS, columns, split)
+    if DIMENSIONAL in named_runs:
+        run = named_runs[DIMENSIONAL]
+        _require_score(DIMENSIONAL, run, "dimensional.valence.rmse")
+        published = published_scores.select_published(run)
+        columns = [Column(axis, run, f"dimensional.{axis}.", published) for axis in AXES]
+        title = _format_title("Valence and arousal", columns)
+        split = published_scores.VALIDATION_SPLIT
+        tables[DIMENSIONAL] = Table(title, DIMENSIONAL_ROWS, columns, split)
+    return tables
 
 
 def _require_score(name: str, run: Run, score: str) -> None:
@@ -129,174 +114,121 @@ def _require_score(name: str, run: Run, score: str) -> None:
         raise UserError(f"{name}={run.name}: the run has no {model}")
 
 
-def _create_categorical_columns(
-    strategies: Mapping[str, Run], classes: tuple[str, ...]
-) -> list[Column]:
-    """Creates the four columns of each strategy; `run` is None for a strategy without a run."""
+def _create_strategy_columns(strategies: Mapping[str, Run]) -> list[Column]:
+    """Creates the four columns of each strategy, in the order of the paper."""
+    first = next(iter(strategies.values()))
+    for name, run in strategies.items():
+        _require_score(name, run, "categorical.top1.original.accuracy")
+        try:
+            protocol.align(first.predictions, run.predictions)
+        except UserError as error:
+            raise UserError(f"{first.name} and {run.name}: {error}") from None
+    comparable = not published_scores.why_not_comparable(first.metadata, first.predictions)
     columns = []
-    for strategy in published_scores.STRATEGIES:
-        has_published = published_scores.has_paper_classes(classes)
-        published = published_scores.lookup_f1(strategy) if has_published else {}
+    for strategy in filter(strategies.__contains__, published_scores.STRATEGIES):
+        run = strategies[strategy]
+        classes = run.predictions.classes
+        published = published_scores.lookup_f1(strategy, classes) if comparable else {}
         for rule, skew in published_scores.TABLE7_COLUMNS:
-            header = f"{score_names.RULE_NAMES[rule]} {score_names.SKEW_NAMES[skew]}"
-            prefix = f"categorical.{rule}.{skew}."
-            columns.append(Column(strategy, header, strategies.get(strategy), prefix, published))
+            names = (strategy, score_names.RULE_NAMES[rule], score_names.SKEW_NAMES[skew])
+            columns.append(Column(" ".join(names), run, f"categorical.{rule}.{skew}.", published))
     return columns
 
 
-def _create_tables(
-    title: str,
-    published_source: str,
-    rows: Mapping[str, str],
-    columns: Sequence[Column],
-    published_split: str,
-) -> list[Table]:
-    """Creates the table of the runs, and one of published scores if they are on other data.
-
-    **Arguments:**
-
-    - `published_source`: an empty string omits the table of published scores.
-    """
-    run = published_scores.select_least_comparable([c.run for c in columns if c.run is not None])
-    comparable = not published_scores.why_not_comparable(run.metadata, run.predictions)
-    ours = [
-        column if comparable else column._replace(published={})
-        for column in columns
-        if column.run is not None
-    ]
+def _format_title(content: str, columns: Sequence[Column]) -> str:
+    """Returns the title of a table with the dataset of its runs."""
+    run = columns[0].run
     split = f", {run.metadata['split']} split" if "split" in run.metadata else ""
-    notice = "" if comparable else "; NOT AffectNet, do not compare with scores published on it"
+    is_comparable = not published_scores.why_not_comparable(run.metadata, run.predictions)
+    notice = "" if is_comparable else "; NOT AffectNet, do not compare with scores published on it"
     data = f"{run_summary.describe_data(run)}{split}, {len(run.predictions):,} faces{notice}"
-    tables = [Table(f"{title}. Data: {data}.", rows, ours, published_split)]
-    if published_source and not comparable and columns[0].published:
-        data = f"AffectNet, {published_split}; a different dataset than above"
-        papers = [column._replace(run=None) for column in columns]
-        tables.append(
-            Table(f"{title}: {published_source}. Data: {data}.", rows, papers, published_split)
-        )
-    return tables
+    return f"{content}. Data: {data}."
 
 
 def format_cells(table: Table) -> list[list[str]]:
     """Formats the rows as text.
 
-    Below each row of scores are their intervals, the number of classes of partial means and the
-    paper's scores, if there are any.
+    A score that is the mean of only some classes has their number. Below each row of scores are
+    their intervals and the paper's scores, if there are any.
     """
     cells = []
     for row, metric in table.rows.items():
         published_row = f"paper, {table.published_split}"
-        lines = {row: [], INTERVAL: [], MEAN_OVER: [], published_row: []}
+        lines = {row: [], INTERVAL: [], published_row: []}
         for column in table.columns:
             name = column.prefix + metric
-            published = f"{column.published[name]:.2f}" if name in column.published else ""
-            if column.run is None:
-                lines[row].append(published)
-                continue
-            scores = column.run.scores
-            count = protocol.format_partial_count(scores, name).removeprefix("over ")
-            lines[row].append(score_names.format_score(scores.values[name]))
+            scores, published = column.run.scores, column.published
+            score = score_names.format_score(scores.values[name])
+            lines[row].append(f"{score} {protocol.format_partial_count(scores, name)}".strip())
             lines[INTERVAL].append(score_names.format_interval(scores.intervals, name))
-            lines[MEAN_OVER].append(count)
-            lines[published_row].append(published)
+            lines[published_row].append(f"{published[name]:.2f}" if name in published else "")
         cells += [[head, *texts] for head, texts in lines.items() if head == row or any(texts)]
     return cells
 
 
-def to_markdown(tables: Sequence[Table]) -> str:
-    """Formats the tables for GitHub."""
-    parts = []
-    for table in tables:
-        headers = ["", *(column.full_header for column in table.columns)]
-        body = [[text.replace("|", "\\|") for text in row] for row in format_cells(table)]
-        parts.append(f"**{table.title}**\n\n{_tabulate(body, headers, 'github')}\n")
-    return "\n".join(parts)
+def to_markdown(table: Table) -> str:
+    """Formats the table for GitHub."""
+    return f"**{table.title}**\n\n{_tabulate(table, 'github')}\n"
 
 
-def _tabulate(cells: Sequence[Sequence[str]], headers: Sequence[str], format: str) -> str:
-    align = ["left", *["right"] * (len(headers) - 1)]
+def _tabulate(table: Table, format: str) -> str:
+    headers = ["", *(column.header for column in table.columns)]
+    align = ["left", *["right"] * len(table.columns)]
+    cells = format_cells(table)
     return tabulate.tabulate(cells, headers, tablefmt=format, disable_numparse=True, colalign=align)
 
 
-def to_latex(tables: Sequence[Table]) -> str:
-    """Formats `table` environments; the document needs `booktabs` and `graphicx`."""
-    parts = []
-    for table in tables:
-        headers = ["", *(column.header for column in table.columns)]
-        text = _tabulate(format_cells(table), headers, "latex_booktabs")
-        text = text.replace("\\toprule", "\\toprule" + _latex_group_row(table.columns), 1)
-        title = table.title.translate(str.maketrans(tabulate.LATEX_ESCAPE_RULES))
-        parts.append(
-            f"\\begin{{table}}\n\\centering\n\\caption{{{title}}}\n"
-            f"\\resizebox{{\\textwidth}}{{!}}{{%\n{text}}}\n\\end{{table}}\n"
-        )
-    return "\n".join(parts).replace("−", "$-$")  # the true minus sign
+def to_latex(table: Table) -> str:
+    """Formats a `table` environment; the document needs `booktabs` and `graphicx`."""
+    text = _tabulate(table, "latex_booktabs")
+    for column in table.columns:  # the strategy is above the other words
+        lines = " \\\\ ".join(column.header.split(" ", 1))
+        text = text.replace(f" {column.header} ", f" \\shortstack{{{lines}}} ", 1)
+    title = table.title.translate(str.maketrans(tabulate.LATEX_ESCAPE_RULES))
+    text = (
+        f"\\begin{{table}}\n\\centering\n\\caption{{{title}}}\n"
+        f"\\resizebox{{\\textwidth}}{{!}}{{%\n{text}}}\n\\end{{table}}\n"
+    )
+    return text.replace("−", "$-$")  # the true minus sign
 
 
-def _latex_group_row(columns: Sequence[Column]) -> str:
-    """Returns the LaTeX row of group headers with rules below; empty without groups."""
-    if not any(column.group for column in columns):
-        return ""
-    cells, rules, first = [], [], 2
-    for name, group in itertools.groupby(column.group for column in columns):
-        count = len(list(group))
-        cells.append(f"\\multicolumn{{{count}}}{{c}}{{{name}}}")
-        rules.append(f"\\cmidrule(lr){{{first}-{first + count - 1}}}")
-        first += count
-    return f"\n & {' & '.join(cells)} \\\\\n{' '.join(rules)}"
-
-
-def to_csv(tables: Sequence[Table]) -> str:
+def to_csv(table: Table) -> str:
     """Formats one line per score, so that each score is next to the name of its dataset."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     header = ("data", "source", "column", "row", "score", "value", "low", "high", "mean over", "of")
     writer.writerow(header)
-    for table in tables:
-        for column in table.columns:
-            for row, metric in table.rows.items():
-                name = column.prefix + metric
-                cell = (column.full_header, row, name)
-                if column.run is not None:
-                    scores = column.run.scores
-                    origin = (run_summary.describe_data(column.run), column.run.name)
-                    ends = scores.intervals.get(name, ("", ""))
-                    counts = scores.counts.get(name, ("", ""))
-                    writer.writerow([*origin, *cell, scores.values[name], *ends, *counts])
-                if name in column.published:
-                    origin = (f"AffectNet, {table.published_split}", "paper")
-                    writer.writerow([*origin, *cell, column.published[name], "", "", "", ""])
+    for column in table.columns:
+        data, scores = run_summary.describe_data(column.run), column.run.scores
+        for row, metric in table.rows.items():
+            name = column.prefix + metric
+            cell = (column.header, row, name)
+            ends = scores.intervals.get(name, ("", ""))
+            counts = scores.counts.get(name, ("", ""))
+            writer.writerow((data, column.run.name, *cell, scores.values[name], *ends, *counts))
+            if name in column.published:
+                origin = (f"AffectNet, {table.published_split}", "paper")
+                writer.writerow((*origin, *cell, column.published[name], "", "", "", ""))
     return buffer.getvalue()
 
 
 FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
 
 
-def read_runs(arguments: Sequence[str]) -> tuple[dict[str, Run], Run | None]:
-    """Reads the runs of `NAME=PATH` arguments.
+def read_runs(arguments: Sequence[str]) -> dict[str, Run]:
+    """Reads the runs of `NAME=PATH` arguments, by name.
 
-    **Returns:** runs of strategies by name, and the dimensional run.
-
-    **Raises:** `UserError` for an unknown or repeated name, and if runs were scored on different
-    data.
+    **Raises:** `UserError` for an unknown name.
     """
-    names = (*published_scores.STRATEGIES, DIMENSIONAL)
-    paths: dict[str, pathlib.Path] = {}
+    loaded = {}
     for argument in arguments:
         name, _, path = argument.partition("=")
-        if name not in names or not path:
+        if name not in NAMES or not path:
             raise UserError(
-                f"{argument!r}: must be NAME=RUN; name {describe_unknown_name(name, names)}"
+                f"{argument!r}: must be NAME=RUN; name {describe_unknown_name(name, NAMES)}"
             )
-        if name in paths:
-            raise UserError(f"{name}: repeated; list each name once")
-        paths[name] = pathlib.Path(path)
-    loaded = {name: runs.read_run(paths[name]) for name in names if name in paths}
-    dimensional = loaded.pop(DIMENSIONAL) if DIMENSIONAL in loaded else None
-    fingerprints = {name: str(run.metadata.get("fingerprint", "")) for name, run in loaded.items()}
-    if len(set(fingerprints.values())) > 1:
-        raise UserError(f"{', '.join(fingerprints)}: scored on different prepared data")
-    return loaded, dimensional
+        loaded[name] = runs.read_run(pathlib.Path(path))
+    return loaded
 
 
 @handle_cli_errors
@@ -305,17 +237,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m affect_jax.report.tables",
         description="Writes the paper's tables from runs.",
     )
-    names = ", ".join((*published_scores.STRATEGIES, DIMENSIONAL))
-    parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help=f"NAME is one of {names}")
+    parser.add_argument(
+        "runs", nargs="+", metavar="NAME=RUN", help=f"NAME is one of {', '.join(NAMES)}"
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")
     args = parser.parse_args(arguments)
-    named_tables = create_tables(*read_runs(args.runs))
-    print("\n".join(to_markdown(tables) for tables in named_tables.values()))
+    tables = create_tables(read_runs(args.runs))
+    print("\n".join(to_markdown(table) for table in tables.values()))
     with writing_to(args.out):
-        for name, tables in named_tables.items():
+        for name, table in tables.items():
             for ending, convert in FORMATS.items():
                 path = args.out / f"{name}{ending}"
-                write_atomically(path, convert(tables))
+                with write_atomically(path) as partial:
+                    partial.write_text(convert(table), encoding="utf-8")
                 print(f"written: {path}")
     return 0
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -20,25 +18,17 @@ from affect_jax.report import score_names
 THUMBNAIL_SIZE = 128  # side length of a face in pixels
 
 
-def render_template(
-    template: str, context: Mapping[str, Any], sections: Sequence[tuple[str, str, Any]]
-) -> str:
-    """Renders one of `templates/` to a page.
+def render_page(sections: Sequence[tuple[str, str, Sequence[str]]], **context: Any) -> str:
+    """Renders `templates/page.html`.
 
     **Arguments:**
 
-    - `sections`: (id, title, whether the page has the section) of each section.
+    - `sections`: anchor, title and blocks (return values of `MACROS`) of each section; a section
+      without blocks is left out.
     """
-    titles = {id: title for id, title, is_present in sections if is_present}
-    environment = _create_environment()
-    return environment.get_template(template).render(context, sections=titles, version=__version__)
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a text file atomically."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    template = ENVIRONMENT.get_template("page.html")
+    present = [section for section in sections if section[2]]
+    return template.render(context, sections=present, version=__version__)
 
 
 def encode_png(pixels: np.ndarray) -> str:
@@ -59,25 +49,21 @@ def _encode(image: Image.Image, format: str, **options: int) -> str:
     return f"data:image/{format};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-@functools.cache
-def _create_environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("affect_jax.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "exact": repr,
-        "png": encode_png,
-        "thumbnail": encode_thumbnail,
-        "partial_count": protocol.format_partial_count,
-        "interval": score_names.format_interval,
-        "number": score_names.format_score,
-        "share": functools.partial(score_names.format_fraction, digits=3),
-        "signed": score_names.format_difference,
-        "thousands": "{:,}".format,
-        "title": score_names.format_title,
-    }
-    return environment
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.PackageLoader("affect_jax.report"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+ENVIRONMENT.filters |= {
+    "exact": repr,
+    "png": encode_png,
+    "thumbnail": encode_thumbnail,
+    "partial_count": protocol.format_partial_count,
+    "interval": score_names.format_interval,
+    "number": score_names.format_score,
+    "title": score_names.format_title,
+}
+MACROS: Any = ENVIRONMENT.get_template("macros.html").module
+"""The blocks of a page: the macros of `templates/macros.html` as functions that return HTML."""

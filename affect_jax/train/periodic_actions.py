@@ -73,10 +73,8 @@ class PeriodicActions:
         # Records are shuffled, so evenly spaced rows show faces of many classes.
         rows = np.linspace(0, len(table) - 1, min(PANEL_FACES, len(table))).astype(int)
         faces = self.evaluator.load_faces(rows)
-        points, sides = (
-            self.evaluator.targets[name][rows] for name in ("landmarks", "action_unit_sides")
-        )
-        images = {"faces": face_panel(faces, points, sides, table, rows)}
+        points = self.evaluator.targets["landmarks"][rows]
+        images = {"faces": face_panel(faces, points, table, rows)}
         if table.probabilities is not None:
             images["confusion"] = confusion_image(table)
         return images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,13 +12,24 @@ from affect_jax.facs.action_units import ACTIVE_THRESHOLD
 from affect_jax.metrics.categorical import confusion_matrix, normalize_rows, predict_top1
 from affect_jax.metrics.predictions import Predictions
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 def confusion_image(table: Predictions) -> np.ndarray:
-    """Draws the confusion matrix of the annotated faces: uint8 [H, W, 3].
+    """Draws the confusion matrix of the annotated faces: uint8 [H, W, 3]."""
+    from affect_jax.core import plotting  # the import takes a second; `--help` does not need it
+
+    with plotting.style():
+        return plotting.render(draw_confusion(table))
+
+
+def draw_confusion(table: Predictions) -> Axes:
+    """Draws the confusion matrix of the annotated faces, also for reports.
 
     Each row sums to one. A row without faces is empty.
     """
-    from affect_jax.core import plotting  # the import takes a second; `--help` does not need it
+    from affect_jax.core import plotting
 
     assert table.expression is not None and table.probabilities is not None
     rows = table.expression >= 0
@@ -25,16 +37,14 @@ def confusion_image(table: Predictions) -> np.ndarray:
     counts = confusion_matrix(table.expression[rows], predicted, len(table.classes))
     shares = normalize_rows(counts)
     texts = np.where(counts.any(axis=1, keepdims=True), np.char.mod("%.2f", shares), "")
-    with plotting.style():
-        panel = plotting.create_panel(420, 420, xlabel="predicted", ylabel="label")
-        plotting.draw_cells(panel, shares, texts, table.classes, table.classes)
-        return plotting.render(panel)
+    panel = plotting.create_panel(420, 420, xlabel="predicted", ylabel="label")
+    plotting.draw_cells(panel, shares, texts, table.classes, table.classes)
+    return panel
 
 
 def face_panel(
     images: np.ndarray,
     landmarks: np.ndarray,
-    sides: np.ndarray,
     table: Predictions,
     rows: np.ndarray,
 ) -> np.ndarray:
@@ -44,8 +54,6 @@ def face_panel(
 
     - `images`: uint8 [n, S, S, 3].
     - `landmarks`: float [n, 68, 2], pixels of `images`; zeros for a face without landmarks.
-    - `sides`: float [n, 2, 18], true intensities of the image's left and right side; zeros if
-      they are unknown.
     - `table`: labels and predictions.
     - `rows`: int [n], the faces' rows in `table`.
 
@@ -53,14 +61,11 @@ def face_panel(
     """
     from affect_jax.core import plotting
 
-    captions = [
-        "\n".join(_caption_lines(table, row, face_sides))
-        for row, face_sides in zip(rows, sides, strict=True)
-    ]
+    captions = ["\n".join(_caption_lines(table, row)) for row in rows]
     return plotting.draw_faces(list(images), captions, list(landmarks))
 
 
-def _caption_lines(table: Predictions, row: int, sides: np.ndarray) -> list[str]:
+def _caption_lines(table: Predictions, row: int) -> list[str]:
     """Lines like `happiness: neutral 0.61` or `valence +0.40: +0.33`: label, then prediction."""
     lines = []
     if table.probabilities is not None and table.expression is not None:
@@ -75,25 +80,12 @@ def _caption_lines(table: Predictions, row: int, sides: np.ndarray) -> list[str]
             f"{axis} {_format_label(true[i])}: {predicted[i]:+.2f}" for i, axis in enumerate(AXES)
         ]
     if table.action_units is not None and table.action_units_predicted is not None:
-        true, predicted = table.action_units[row], table.action_units_predicted[row]
-        letters = [side_letter(*pair) for pair in sides.T]
-        names = [f"{letter}{unit}" for letter, unit in zip(letters, table.units, strict=True)]
-        lines += [f"AU {_active_units(names, true)}", f"-> {_active_units(table.units, predicted)}"]
+        true, predicted = (
+            _active_units(table.units, values[row])
+            for values in (table.action_units, table.action_units_predicted)
+        )
+        lines += [f"AU {true}", f"-> {predicted}"]
     return lines
-
-
-def side_letter(left: float, right: float) -> str:
-    """FACS letter of a unit that is active on one side of the face only: `L`, `R` or empty.
-
-    **Arguments:**
-
-    - `left`, `right`: intensities on the image's left and right. The image's left is the person's
-      right.
-    """
-    strong, weak = max(left, right), min(left, right)
-    if strong < ACTIVE_THRESHOLD or weak >= ACTIVE_THRESHOLD / 2:
-        return ""
-    return "R" if left == strong else "L"
 
 
 def _active_units(names: Sequence[object], values: np.ndarray) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
-from affect_jax.data import affectnet, annotation_parsing
+from affect_jax.data import annotation_parsing
 from affect_jax.data.record_reader import Records, restore_aspect_ratio
 from affect_jax.data.tfds_builder import open_split
 from tests.data.affectnet_releases import (
@@ -141,14 +141,6 @@ def test_preparing_twice_and_with_more_workers_gives_the_same_files(release, bui
             assert (folder / name).read_bytes() == (builder.data_path / name).read_bytes(), name
 
 
-def test_tfds_lists_three_configs():
-    assert sorted(affectnet.AffectNet.builder_configs) == [
-        "automatic_256",
-        "manual_256",
-        "second_256",
-    ]
-
-
 def test_each_set_of_options_has_its_own_folder(release, builder, tmp_path):
     wide = prepare(release, tmp_path, margin=0.25)
     assert wide.data_path.parts[-3:] == ("affectnet", f"manual_{SIZE}_margin_0.25", "1.1.0")
@@ -232,16 +224,16 @@ def test_second_release(tmp_path, as_text, nested):
         np.testing.assert_allclose(columns["landmarks"][row][67, 1], last, rtol=1e-5)
 
 
-def test_second_release_counts_images_without_annotations(tmp_path):
+def test_second_release_counts_annotations_without_images(tmp_path):
     second_release(tmp_path / "r")
     (tmp_path / "r/train_set/images/4.jpg").unlink()
-    (tmp_path / "r/train_set/annotations/5_exp.npy").unlink()
+    (tmp_path / "r/train_set/annotations/5_val.npy").unlink()
     (tmp_path / "r/train_set/annotations/6_aro.npy").write_bytes(b"junk")
     prepared = prepare(tmp_path / "r", tmp_path / "data", variant="second", max_skipped=0.5)
     skipped = (prepared.data_path / "skipped.csv").read_text().splitlines()
     assert skipped[1:] == [
         "training,4,4.jpg,file missing",
-        "training,5,5.jpg,5_exp.npy: file missing",
+        "training,5,5.jpg,5_val.npy: file missing",
         "training,6,6.jpg,6_aro.npy: not an array of numbers",
     ]
 
@@ -249,20 +241,21 @@ def test_second_release_counts_images_without_annotations(tmp_path):
 # --- skipped rows ---
 
 
+TRUNCATED = "broken image: OSError: image file is truncated (6 bytes not processed)"
+
+
 def broken_rows(folder: pathlib.Path) -> dict[str, list]:
     """Reason -> a row that has it; writes the files that they name."""
     folder.mkdir(parents=True)
     buffer = io.BytesIO()
     picture(0).save(buffer, "JPEG")
-    (folder / "empty.jpg").write_bytes(b"")
     (folder / "cut.jpg").write_bytes(buffer.getvalue()[:-30])
     (folder / "page.jpg").write_bytes(b"<html>moved</html>")
     (folder / "good.jpg").write_bytes(buffer.getvalue())
     (folder / "loop.jpg").symlink_to("loop.jpg")
     return {
         "file missing": line("gone.jpg"),
-        "file is empty": line("empty.jpg"),
-        "image is truncated": line("cut.jpg"),
+        TRUNCATED: line("cut.jpg"),
         "not an image": line("page.jpg"),
         "path leaves the image folder": line("../training.csv"),
         "file cannot be read: Too many levels of symbolic links": line("loop.jpg"),
@@ -287,8 +280,8 @@ def test_every_row_is_written_or_skipped_with_its_reason(tmp_path, capfd):
     assert [int(row["row"]) for row in skipped] == list(range(26, 26 + len(broken)))
     assert {row["split"] for row in skipped} == {"training"}
     counts = json.loads((prepared.data_path / "prepared.json").read_text())["counts"]["training"]
-    assert counts == {"read": 39, "written": 26, "skipped": 13}
-    assert "39 read = 26 written + 13 skipped" in capfd.readouterr().err
+    assert counts == {"read": 38, "written": 26, "skipped": 12}
+    assert "38 read = 26 written + 12 skipped" in capfd.readouterr().err
     columns = open_split(prepared, "training").columns()
     same = np.char.startswith(
         columns["id"], "good.jpg"
@@ -309,14 +302,6 @@ def test_too_many_skipped_rows_are_an_error_and_write_no_records(tmp_path):
     assert not list(refused.parent.glob("*1.1.0*"))
 
 
-def test_error_for_too_many_skipped_rows_lists_ten(tmp_path):
-    extra = tuple(line(f"no{i}.jpg") for i in range(12))
-    base = first_release(tmp_path / "r", extra=extra)
-    with pytest.raises(UserError, match="10 of the first 34 rows") as caught:
-        prepare(base, tmp_path / "data")
-    assert len(caught.value.problems) == 10
-
-
 def test_one_skipped_row_in_a_small_split_is_an_error_by_default(tmp_path):
     base = first_release(tmp_path / "r", extra=(line("no.jpg"),))
     with pytest.raises(UserError, match="max_skipped = 0.01"):
@@ -326,7 +311,9 @@ def test_one_skipped_row_in_a_small_split_is_an_error_by_default(tmp_path):
 def test_no_usable_row_is_an_error_even_with_max_skipped_1(tmp_path):
     base = first_release(tmp_path / "r")
     write_csv(base / "validation.csv", [line("0/training0.jpg", "joyful")])
-    with pytest.raises(UserError, match="validation: none of 1 rows can be used"):
+    with pytest.raises(
+        UserError, match=r"validation: 1 of the first 1 rows \(of 1\) cannot be used"
+    ):
         prepare(base, tmp_path / "data", max_skipped=1.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import multiprocessing
 import pathlib
 import shutil
@@ -12,7 +13,7 @@ import sys
 import pytest
 
 from affect_jax.core.errors import UserError
-from affect_jax.data import DATASETS, affectnet, face_images, worker_processes
+from affect_jax.data import DATASETS, affectnet, worker_processes
 from affect_jax.data.record_reader import BackgroundVerification
 from affect_jax.data.tfds_builder import open_split
 from tests.data.affectnet_releases import (
@@ -32,11 +33,10 @@ def test_error_for_missing_data_has_instructions(tmp_path):
         text = str(caught.value)
         for words in (
             "AffectNet is missing",
-            "a million faces",
             "licence",
             "University of Denver",
             "mohammadmahoor.com/affectnet",
-            "training.csv, validation.csv and Manually_Annotated_Images/",
+            "training.csv and validation.csv",
             "--config.data.manual_dir=",
             "--config=configs/alexnet_weighted.py:synthetic_faces",
         ):
@@ -53,18 +53,18 @@ def test_malformed_tables_are_errors(tmp_path):
     good = table.read_text()
     cases = {
         "no column valence, arousal": "\n".join(x.rsplit(",", 2)[0] for x in good.splitlines()),
-        "has no rows": good.splitlines()[0] + "\n",
-        "the file is empty": "",
-        "line 2: unexpected end of data": good.splitlines()[0] + '\n"0/training0.jpg,1,2\n',
+        "none of the images of its first 0 rows": good.splitlines()[0] + "\n",
+        "no column subDirectory_filePath": "",
+        "after line 0: unexpected end of data": good.splitlines()[0] + '\n"0/training0.jpg,1,2\n',
         "field larger than field limit": good + '"' + "x" * 200_000 + '"\n',
-        "none of its first 1 images": good.splitlines()[0] + "\nz.jpg,1,1,9,9,,1,0,0\n",
+        "none of the images of its first 1 rows": good.splitlines()[0] + "\nz.jpg,1,1,9,9,,1,0,0\n",
     }
     for reason, content in cases.items():
         table.write_text(content)
         with pytest.raises(UserError, match=reason):
             prepare(base, tmp_path / "data")
     table.write_bytes(good.encode("utf-16"))
-    with pytest.raises(UserError, match="no column subDirectory_filePath"):
+    with pytest.raises(UserError, match="training.csv, after line 0: .*utf-8"):
         prepare(base, tmp_path / "data")
 
 
@@ -159,14 +159,10 @@ def test_error_names_a_malformed_prepared_json(copy, content):
 
 
 @pytest.mark.bad_input
-@pytest.mark.parametrize("content", [None, "", "{", "\x00\xff", '{"splits": 3}', '{"name": []}'])
-def test_damaged_dataset_info_is_an_error(copy, content):
-    path = copy.data_path / "dataset_info.json"
-    path.unlink() if content is None else path.write_bytes(content.encode("latin-1"))
-    message = "(description of its records cannot be read|file is missing).*to prepare"
-    with pytest.raises(UserError, match=message) as error_info:
+def test_missing_dataset_info_is_an_error(copy):
+    (copy.data_path / "dataset_info.json").unlink()
+    with pytest.raises(UserError, match="file is missing.*to prepare"):
         prepare(pathlib.Path("nowhere"), copy.data_path.parents[2])
-    assert "\n" not in str(error_info.value)
 
 
 def test_wrong_number_of_records_is_an_error(copy):
@@ -221,22 +217,22 @@ def test_error_for_an_unwritable_folder_has_instructions(release, tmp_path):
 
 
 def test_map_ordered_keeps_the_order_and_reads_few_items_ahead():
-    rows_read = []
+    numbers_read = []
 
-    def read_rows():
-        for i in range(2000):
-            rows_read.append(i)
-            yield face_images.Row(i, str(i), "", {})
+    def read_numbers():
+        for number in range(2000):
+            numbers_read.append(number)
+            yield number
 
-    results = worker_processes.map_ordered(list, read_rows(), num_workers=2)
-    assert next(results).number == 0
-    assert len(rows_read) < 10 * worker_processes.CHUNK_SIZE  # only rows in flight were read
-    assert [row.number for row in results] == list(range(1, 2000))
+    results = iter(worker_processes.map_ordered(math.sqrt, read_numbers(), 2000, "faces", 2))
+    assert next(results) == 0
+    assert len(numbers_read) < 10 * worker_processes.CHUNK_SIZE  # only those in flight were read
+    assert list(results) == [math.sqrt(number) for number in range(1, 2000)]
 
 
 def test_progress_is_reported_without_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(worker_processes, "LOG_INTERVAL_SECONDS", 0)
-    assert list(worker_processes.show_progress(range(3), 3, "affectnet: training")) == [0, 1, 2]
+    assert list(worker_processes.map_ordered(int, range(3), 3, "affectnet: training")) == [0, 1, 2]
     assert "affectnet: training: 100%" in capsys.readouterr().err
 
 

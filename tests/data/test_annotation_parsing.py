@@ -92,25 +92,12 @@ def npy_header(shape: str) -> bytes:
 @pytest.mark.bad_input
 def test_npy_with_a_false_size_has_a_reason(tmp_path):
     path = tmp_path / "1_lnd.npy"
-    empty_texts = npy_header("(136, 1000000000000)").replace(b"<f8", b"<U0")
-    malformed = (npy_header("(10000000000000,)"), npy_header("(-1,)"), empty_texts)
-    for content in (*malformed, b"", b"\x93NUMPY"):
+    for content in (npy_header("(10000000000000,)"), b"", b"\x93NUMPY"):
         path.write_bytes(content)
         with pytest.raises(annotation_parsing.UnusableInputError, match="not an array of numbers"):
             annotation_parsing.read_npy(str(path))
-    np.save(path, np.zeros(10_000))  # 80 kB
-    with pytest.raises(annotation_parsing.UnusableInputError, match="not an array of numbers"):
-        annotation_parsing.read_npy(str(path))
     with pytest.raises(annotation_parsing.UnusableInputError, match="2_exp.npy: file missing"):
         annotation_parsing.read_npy(str(tmp_path / "2_exp.npy"))
-
-
-@pytest.mark.bad_input
-@pytest.mark.parametrize("kind", ["complex64", "datetime64[s]", "float64, float64"])
-def test_npy_of_other_types_has_a_reason(tmp_path, kind):
-    np.save(tmp_path / "1_lnd.npy", np.ones(136).astype(kind))
-    with pytest.raises(annotation_parsing.UnusableInputError, match="not an array of numbers"):
-        annotation_parsing.read_npy(str(tmp_path / "1_lnd.npy"))
 
 
 @pytest.mark.bad_input

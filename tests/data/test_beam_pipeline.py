@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 import sys
 
 import pytest
@@ -37,13 +36,10 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 
 @pytest.mark.beam
-@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
-def test_files_are_identical_to_those_without_beam(release, tmp_path, mode):
-    """With two workers, as threads and as processes."""
+def test_files_are_identical_to_those_without_beam(release, tmp_path):
     pytest.importorskip("apache_beam")
     expected = contents(prepare(release, tmp_path / "local", max_skipped=0.1).data_path)
-    options = LOCAL.replace("multi_threading", mode)
-    builder = prepare(release, tmp_path / "beam", max_skipped=0.1, beam=options)
+    builder = prepare(release, tmp_path / "beam", max_skipped=0.1, beam=LOCAL)
     files = contents(builder.data_path)
     assert builder.counts["training"] == {"read": 64, "skipped": 2, "written": 62}
     assert files["skipped.csv"].decode().count("training") >= 2
@@ -55,27 +51,10 @@ def test_files_are_identical_to_those_without_beam(release, tmp_path, mode):
 @pytest.mark.beam
 def test_too_many_unusable_rows_write_no_records(release, tmp_path):
     pytest.importorskip("apache_beam")
-    with pytest.raises(UserError, match="2 of the first 64 rows.*more than max_skipped"):
+    with pytest.raises(UserError, match="2 of the first 64 rows.*max_skipped = 0.01"):
         prepare(release, tmp_path, max_skipped=0.01, beam=LOCAL)
     assert not list(tmp_path.rglob("*.array_record*"))
     assert list(tmp_path.rglob("refused.csv"))
-
-
-@pytest.mark.beam
-@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
-def test_a_failed_pipeline_is_a_one_line_error(release, tmp_path, mode):
-    """tfds raises an error for a split without records, before rows are counted."""
-    pytest.importorskip("apache_beam")
-    damaged = tmp_path / "release"
-    shutil.copytree(release, damaged)
-    for image in damaged.rglob("training*.jpg"):
-        image.write_text("<html>")
-    with pytest.raises(
-        UserError, match="pipeline failed .*examples is 0 for split training"
-    ) as error:
-        prepare(damaged, tmp_path / "data", beam=LOCAL.replace("multi_threading", mode))
-    assert "\n" not in str(error.value)
-    assert not list(tmp_path.rglob("*.array_record*"))
 
 
 def test_error_names_the_package_if_beam_is_not_installed(release, tmp_path, monkeypatch):
@@ -85,18 +64,7 @@ def test_error_names_the_package_if_beam_is_not_installed(release, tmp_path, mon
 
 
 @pytest.mark.beam
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ("'unclosed", "No closing quotation"),
-        ("--direct_num_workers=many", "invalid int value: 'many'"),
-        ("--direct_running_mode=sometimes", "invalid choice: 'sometimes'"),
-    ],
-)
-def test_invalid_beam_options_are_a_one_line_error(options, reason, capfd):
+def test_processes_of_one_machine_are_refused():
     pytest.importorskip("apache_beam")
-    with pytest.raises(UserError) as error:
-        beam_pipeline.parse_options(options)
-    assert str(error.value).startswith("data.options.beam = ")
-    assert reason in str(error.value) and "\n" not in str(error.value)
-    assert capfd.readouterr() == ("", "")
+    with pytest.raises(UserError, match="leave it empty and set data.options.num_workers"):
+        beam_pipeline.parse_options(LOCAL.replace("multi_threading", "multi_processing"))

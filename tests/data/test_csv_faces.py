@@ -186,13 +186,12 @@ def test_skipped_rows_are_listed(folder):
         ({"valence_column": "v"}, "no column v"),
         ({"box_columns": ("x", "y")}, "must be four, for x, y, width, height"),
         ({"training_csv": "none.csv"}, "none.csv: no such file"),
+        ({"training_csv": "empty.csv"}, "empty.csv: no column path, label; it has $"),
         ({"image_dir": "none"}, "image folder .*none: no such folder"),
         ({"split_column": "path"}, "is not a valid name of a split"),
-        ({"split_column": "label"}, "names 12 splits"),
         ({"action_unit_columns": ("AU12",)}, "no column AU12"),
         ({"action_unit_columns": ("AU3",)}, "'AU3' is not one of AU1, AU2"),
         ({"action_unit_columns": ("smile",)}, "'smile' is not one of"),
-        ({"action_unit_columns": ("AU12", "AU12_r")}, "two columns of AU12"),
         ({"action_unit_scale": 0.0}, "must be above 0"),
         ({"max_skipped": 2.0}, r"data.options.max_skipped = 2.0: must be in \[0, 1\]"),
         ({"num_workers": 0}, "num_workers = 0: must be 1 or more"),
@@ -201,17 +200,10 @@ def test_skipped_rows_are_listed(folder):
 )
 def test_options_that_do_not_match_the_files_are_errors(folder, options, message):
     lines = [("0.png", f"c{i}", "train") for i in range(12)]
+    (folder / "empty.csv").touch()
     write_csv(folder / "training.csv", ("path", "label", "split"), *lines)
     with pytest.raises(UserError, match=message):
         prepare(folder, validation_csv="", **options)
-
-
-def test_file_names_need_not_be_utf_8(folder):
-    name = "gr\udcfc\udcdf.png"  # latin-1 on disk
-    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / "pictures" / name)
-    (folder / "training.csv").write_bytes(b"path,label\ngr\xfc\xdf.png,0\n")
-    builder = prepare(folder, validation_csv="")
-    assert list(columns_by_id(builder, "training")) == ["gr\\udcfc\\udcdf.png"]
 
 
 @pytest.mark.bad_input
@@ -226,7 +218,7 @@ def test_any_bytes_are_rows_or_an_error(tmp_path):
         except UserError as error:
             assert str(path) in str(error)
         else:
-            assert all(set(row) == {"path", "label"} for _, row in rows)
+            assert all(set(row) - {None} == {"path", "label"} for _, row in rows)
             assert len(rows) <= 2 + content.count(b"\n") + content.count(b"\r")
 
     check()

@@ -43,7 +43,7 @@ def forbid_rendering(monkeypatch) -> None:
     def fail(*_, **__):
         raise AssertionError("a face was rendered")
 
-    monkeypatch.setattr(synthetic_faces, "render_records", fail)
+    monkeypatch.setattr(synthetic_faces, "render_record", fail)
 
 
 def test_one_machine_prepares_and_another_downloads(
@@ -104,7 +104,7 @@ def test_error_names_a_damaged_file_in_the_store_and_no_copy_is_left(
     forbid_rendering(monkeypatch)
     with pytest.raises(UserError, match=f"{URL}/.*/{name}: .* differs from its recorded hash"):
         prepare(URL)
-    assert not list(second_cache.rglob("*.json"))
+    assert not list(second_cache.rglob("1.1.0"))
     files.pipe_file(f"{remote_folder}/{name}", content)
     assert read_files(prepare(URL).data_path) == read_files(first.data_path)
 

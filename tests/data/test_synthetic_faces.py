@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 
 import numpy as np
@@ -14,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from affect_jax.core import labels
 from affect_jax.core.batch import make_targets
 from affect_jax.core.errors import UserError
-from affect_jax.data import DATASETS, synthetic_faces
+from affect_jax.data import DATASETS
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.facs.render import random_face
 
@@ -75,6 +74,7 @@ def test_a_larger_set_begins_with_the_smaller_one(builder, tmp_path):
     assert len(larger) == 30 and smaller.items() <= larger.items()
 
 
+@pytest.mark.slow
 def test_number_of_workers_changes_no_byte(builder, tmp_path):
     two_workers = prepare(tmp_path, seed=3, num_workers=2)
     for split in ("training", "validation"):
@@ -82,43 +82,22 @@ def test_number_of_workers_changes_no_byte(builder, tmp_path):
         assert first.fingerprint == second.fingerprint
 
 
-def test_faces_are_rendered_lazily():
-    """Only a few of a million faces are in memory at a time."""
-    config = synthetic_faces.SyntheticConfig(name="many", num_training=1_000_000, image_size=16)
-    builder = synthetic_faces.SyntheticFaces(config=config, data_dir="unused", num_workers=1)
-    examples = builder._examples("training", 1_000_000)
-    names = [name for name, _ in itertools.islice(examples, 5)]
-    assert names == [f"training/{index:07d}" for index in range(5)]
-    assert builder.counts["training"]["read"] <= 5
-    examples.close()
-
-
-def test_each_set_of_options_has_its_own_folder(builder):
-    names = {
-        synthetic_faces.create_config(**{**OPTIONS, option: value}).name
-        for option, value in [("seed", 1), ("skew", "balanced"), ("num_training", 9_000),
-                              ("num_validation", 9_000), ("image_size", 64), ("seed", 0)]
-    }  # fmt: skip
-    assert len(names) == 6
-
-
-OPTIONS = {
-    "image_size": 128,
-    "num_training": 8_000,
-    "num_validation": 1_000,
-    "skew": "affectnet",
-    "seed": 0,
-}
+def test_each_set_of_options_has_its_own_folder(builder, tmp_path):
+    """An existing folder would otherwise be used for other options."""
+    options = {"seed": 4, "skew": "balanced", "num_training": 2, "num_validation": 2}
+    small = {"num_training": 1, "num_validation": 1}
+    changes = [{}, *({name: value} for name, value in options.items()), {"image_size": 16}]
+    folders = {prepare(tmp_path, **small | change).data_path for change in changes}
+    assert len(folders) == len(changes)
 
 
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
         ("skew", "balancd", "did you mean 'balanced'"),
-        ("num_training", 0, "num_training = 0; it must be 1 to 10,000,000"),
-        ("num_validation", 10_000_001, "it must be 1 to 10,000,000"),
-        ("image_size", 8, "image_size = 8; it must be 16 to 1024"),
-        ("seed", -1, "seed = -1; it must not be negative"),
+        ("num_training", 0, "num_training = 0; it must be at least 1"),
+        ("image_size", 8, "image_size = 8; it must be at least 16"),
+        ("seed", -1, "seed = -1; it must be at least 0"),
     ],
 )
 def test_options_out_of_range_are_errors(tmp_path, option, value, message):

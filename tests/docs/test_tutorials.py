@@ -179,9 +179,7 @@ def test_trunk_and_loss_of_the_extending_page(monkeypatch):
     assert float(total) == pytest.approx(0.5)  # the masked face does not count
 
     pytest.importorskip("onnx")
-    from affect_jax.export import onnx_model
-
-    graph = onnx_model.convert_to_onnx(
+    graph = formats.convert_to_onnx(
         lambda faces: model.apply(variables, faces.astype(jnp.float32)), (32, 32, 3),
         name="three_layers", metadata={},
     )  # fmt: skip

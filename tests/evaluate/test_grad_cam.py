@@ -45,7 +45,7 @@ CLASSES = np.array([0, 3, 7, 3, 1])
     ],
 )
 def test_every_trunk_has_heat_maps(trunk, images):
-    faces, heat = grad_cam(*network(trunk), images, CLASSES, crop_size=CROP, batch_size=4)
+    faces, heat = grad_cam(*network(trunk), images, CLASSES, crop_size=CROP)
     assert faces.shape == (5, CROP, CROP, 3) and heat.shape == (5, CROP, CROP)
     np.testing.assert_array_equal(faces, images[:, 4:68, 4:68])
     assert heat.min() >= 0 and np.isfinite(heat).all()
@@ -54,8 +54,8 @@ def test_every_trunk_has_heat_maps(trunk, images):
 
 def test_heat_map_does_not_depend_on_the_batch(images):
     explain = functools.partial(grad_cam, *network("resnet18"), crop_size=CROP)
-    _, heat = explain(images, CLASSES, batch_size=4)
-    _, reversed_heat = explain(images[::-1], CLASSES[::-1], batch_size=4)
+    _, heat = explain(images, CLASSES)
+    _, reversed_heat = explain(images[::-1], CLASSES[::-1])
     np.testing.assert_allclose(reversed_heat[::-1], heat, atol=1e-4)
 
 

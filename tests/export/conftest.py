@@ -37,19 +37,10 @@ def create_exported(create_trained, tmp_path_factory) -> Callable[..., Exported]
     """
 
     @functools.cache
-    def export(
-        export_format: str,
-        trunk: str = "resnet18",
-        separate_params: bool = False,
-        **changes: Any,
-    ) -> Exported:
+    def export(export_format: str, trunk: str = "resnet18", **changes: Any) -> Exported:
         folder = tmp_path_factory.mktemp("exported")
         trained = create_trained(trunk, **changes)
-        return Exported(
-            trained,
-            folder,
-            formats.write_network(trained, export_format, folder, separate_params=separate_params),
-        )
+        return Exported(trained, folder, formats.write_network(trained, export_format, folder))
 
     return export
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from affect_jax.core.errors import UserError
-from affect_jax.evaluate.group_scores import GroupLabels, score_groups
+from affect_jax.evaluate.group_scores import score_groups
 from affect_jax.export import model_card
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.models.network import create_network
@@ -159,17 +158,13 @@ def test_card_has_all_sections(create_evaluated_run, tmp_path):
     assert "# resnet18 for valence and arousal" in text
 
 
-def create_group_labels(predictions: Predictions) -> GroupLabels:
-    """Labels every second face `man`, the others `woman`, apart from ten unknown ones."""
-    ids = predictions.id.tolist()
-    return {"gender": {id: ("woman", "man")[row % 2] for row, id in enumerate(ids) if row >= 10}}
-
-
 def test_groups_are_those_of_scores_json(create_evaluated_run, tmp_path):
     predictions = create_predictions()
     trained = create_evaluated_run(predictions)
     path = trained.folder / "evaluation/validation/scores.json"
-    groups = score_groups(predictions, create_group_labels(predictions), bootstrap=20)
+    ids = predictions.id.tolist()
+    labels = {id: ("woman", "man")[row % 2] for row, id in enumerate(ids) if row >= 10}
+    groups = score_groups(predictions, {"gender": labels}, bootstrap=20)
     groups["gender"]["man"]["scores"]["dimensional.valence.ccc"] = None
     path.write_text(json.dumps(json.loads(path.read_text()) | {"groups": groups}))
     card_json, text = write_and_read_card(trained, "onnx", tmp_path)
@@ -187,19 +182,6 @@ def test_groups_are_those_of_scores_json(create_evaluated_run, tmp_path):
     assert "no group labels" not in text
 
 
-def test_group_labels_may_be_given_for_the_card(create_evaluated_run, tmp_path):
-    predictions = create_predictions()
-    trained = create_evaluated_run(predictions)
-    labels = create_group_labels(predictions)
-    card = model_card.create_card(trained, "onnx", {"files": ["model.onnx"]}, labels)
-    groups = card["evaluations"][0]["groups"]
-    assert groups == score_groups(predictions, labels, bootstrap=1000)
-    assert "By gender, validation split" in model_card.to_markdown(card)
-    unknown = {"gender": {"x": "man", "y": "woman"}}
-    with pytest.raises(UserError, match="no id is that of a face on which this checkpoint was sc"):
-        model_card.create_card(trained, "onnx", {"files": []}, unknown)
-
-
 def test_class_names_are_escaped_in_tables(create_evaluated_run, tmp_path):
     trained = create_evaluated_run(create_predictions())
     trained.config.data.options = {"classes": ("a|b", "c", "d", "e", "f", "g", "h", "i")}
@@ -211,8 +193,7 @@ def test_class_names_are_escaped_in_tables(create_evaluated_run, tmp_path):
 
 @pytest.mark.parametrize("export_format", ["onnx", "stablehlo"])
 def test_usage_code_of_the_card_runs(export_format, create_exported, tmp_path, monkeypatch):
-    separate_params = export_format == "stablehlo"
-    trained, folder, result = create_exported(export_format, separate_params=separate_params)
+    trained, folder, result = create_exported(export_format)
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     model_card.write_card(model_card.create_card(trained, export_format, result), tmp_path)
     text = (tmp_path / "README.md").read_text()

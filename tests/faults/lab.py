@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import psutil
 from PIL import Image
 
 from affect_jax.run import checkpoint_manifest
@@ -207,13 +206,6 @@ def checkpoint_steps(workdir: pathlib.Path) -> list[int]:
     """Steps of the checkpoints in a workdir, in ascending order."""
     folder = workdir / "checkpoints"
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def write_faces(folder: pathlib.Path, *, training: int = 60, validation: int = 16) -> None:

@@ -79,11 +79,11 @@ def test_means_are_over_units_with_a_defined_score(faces):
 def test_undefined_scores_have_reasons(faces):
     scores = score_action_units(*faces, UNITS)
     assert {n for n, v in scores.values.items() if np.isnan(v)} == scores.reasons.keys()
-    assert scores.reasons["AU2.auc"] == "needs faces with AU2 and faces without"
-    assert scores.reasons["AU2.best_f1"] == "AU2 is active in no face"
-    assert scores.reasons["AU26.accuracy"] == "no face has a label of AU26"
+    assert scores.reasons["AU2.auc"] == "needs faces that are labelled so and others"
+    assert scores.reasons["AU2.best_threshold"] == "no face is labelled so"
+    assert scores.reasons["AU26.accuracy"] == "no face has a label"
     unlabelled = score_action_units(np.full((2, 1), np.nan), np.ones((2, 1)), (4,))
-    assert unlabelled.reasons["mean.f1"] == "no unit has this score"
+    assert unlabelled.reasons["mean.f1"] == "no face is labelled or predicted so"
 
 
 def test_f1_is_zero_for_predicted_but_inactive_unit(faces):

@@ -51,20 +51,20 @@ def test_weight_variants_are_independent():
 @given(FACES)
 def test_precision_recall_curve_equals_scikit_learn(faces):
     scores, positive, _ = (np.array(column) for column in zip(*faces, strict=True))
-    curve = auc_scores.compute_precision_recall_curve(scores, positive)
+    thresholds, precision, recall = auc_scores.compute_precision_recall_curve(scores, positive)
     if not positive.any():
-        assert np.isnan(curve.recall).all()
+        assert np.isnan(recall).all()
         return
-    precision, recall, thresholds = sklearn_metrics.precision_recall_curve(positive, scores)
-    np.testing.assert_array_equal(curve.thresholds, thresholds[::-1])
-    np.testing.assert_allclose(curve.precision, precision[:-1][::-1], atol=1e-12)
-    np.testing.assert_allclose(curve.recall, recall[:-1][::-1], atol=1e-12)
+    expected = sklearn_metrics.precision_recall_curve(positive, scores)
+    np.testing.assert_allclose(precision, expected[0][:-1][::-1], atol=1e-12)
+    np.testing.assert_allclose(recall, expected[1][:-1][::-1], atol=1e-12)
+    np.testing.assert_array_equal(thresholds, expected[2][::-1])
 
 
 def test_step_area_of_the_curve_is_average_precision():
     random = np.random.default_rng(0)
     scores, positive = np.round(random.random(200), 1), random.random(200) < 0.3
-    curve = auc_scores.compute_precision_recall_curve(scores, positive)
+    _, precision, recall = auc_scores.compute_precision_recall_curve(scores, positive)
     _, average = auc_scores.create_area_scorer(scores, positive)(np.ones((1, 200)))
-    gained = np.diff(np.r_[0, curve.recall])
-    assert np.sum(gained * curve.precision) == pytest.approx(average[0], abs=1e-12)
+    gained = np.diff(np.r_[0, recall])
+    assert np.sum(gained * precision) == pytest.approx(average[0], abs=1e-12)

@@ -25,25 +25,24 @@ def faces(request):
 
 def test_reliability_curve_equals_scikit_learn(faces):
     labels, probabilities = faces
-    curve = calibration.compute_reliability_curve(labels, probabilities)
+    mean_confidence, mean_accuracy, count = calibration.compute_reliability_curve(*faces)
     correct = probabilities.argmax(axis=1) == labels
     accuracy, confidence = calibration_curve(
         correct, probabilities.max(axis=1), n_bins=calibration.NUM_BINS, pos_label=True
     )
-    full = curve.count > 0
-    np.testing.assert_allclose(curve.accuracy[full], accuracy, atol=1e-12)
-    np.testing.assert_allclose(curve.confidence[full], confidence, atol=1e-12)
-    assert np.isnan(curve.accuracy[~full]).all() and np.isnan(curve.confidence[~full]).all()
-    assert curve.count.sum() == len(labels)
-    for low, high, mean in zip(curve.edges, curve.edges[1:], curve.confidence, strict=False):
-        assert np.isnan(mean) or low - 1e-12 <= mean <= high + 1e-12
+    full = count > 0
+    np.testing.assert_allclose(mean_accuracy[full], accuracy, atol=1e-12)
+    np.testing.assert_allclose(mean_confidence[full], confidence, atol=1e-12)
+    assert np.isnan(mean_accuracy[~full]).all() and np.isnan(mean_confidence[~full]).all()
+    assert count.sum() == len(labels)
+    for index, mean in enumerate(mean_confidence * calibration.NUM_BINS):
+        assert np.isnan(mean) or index - 1e-12 <= mean <= index + 1 + 1e-12
 
 
 def test_calibration_error_is_the_mean_gap_of_the_curve(faces):
     labels, probabilities = faces
-    curve = calibration.compute_reliability_curve(labels, probabilities)
-    gaps = np.abs(curve.accuracy - curve.confidence)
-    expected = np.nansum(curve.count * gaps) / len(labels)
+    confidence, accuracy, count = calibration.compute_reliability_curve(labels, probabilities)
+    expected = np.nansum(count * np.abs(accuracy - confidence)) / len(labels)
     error = calibration.create_calibration_scorer(labels, probabilities)(np.ones((1, len(labels))))
     assert error[0] == pytest.approx(expected, abs=1e-12)
 

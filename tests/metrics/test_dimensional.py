@@ -90,7 +90,7 @@ def test_scores_per_expression_equal_scores_of_its_faces():
             assert scores.values[f"{name}.{class_name}"] == pytest.approx(value, abs=1e-12)
             assert scores.counts.get(f"{name}.{class_name}") == subset_scores.counts.get(name)
     assert np.isnan(scores.values["valence.ccc.contempt"])
-    assert scores.reasons["mean.rmse.contempt"] == "no face is labelled contempt"
+    assert scores.reasons["mean.rmse.contempt"] == "no face is labelled so"
 
 
 @pytest.mark.parametrize("expression", [None, np.full(200, -1)])
@@ -158,4 +158,4 @@ def test_class_names_may_contain_dots():
     scores = score_dimensional(labels, 0.9 * labels, np.array([0, 0, 0, 0, 1]), ("a", "b.1", "c.2"))
     assert scores.values["valence.rmse.b.1"] == pytest.approx(0.1 * abs(labels[4, 0]))
     assert scores.reasons["valence.corr.b.1"] == "labels or predictions do not vary"
-    assert scores.reasons["valence.rmse.c.2"] == "no face is labelled c.2"
+    assert scores.reasons["valence.rmse.c.2"] == "no face is labelled so"

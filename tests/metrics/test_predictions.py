@@ -60,29 +60,28 @@ def change(table, column, values):
 
 
 BAD_VALUES = [
-    ("id", ["a", "a", "b", "c", "d"], "duplicate id 'a' .2 times"),
-    ("id", ["a", None, "b", "c", "d"], "column 'id', row 2: empty"),
-    ("expression", [0, 1, 2, 3, 9], "row 5: unknown label 9; labels are 0 to 7"),
-    ("expression", [0, 1, 2, 3, -2], "row 5: unknown label -2"),
-    ("expression", [0.5, 1, 2, 3, 4], "row 1: unknown label 0.5"),
+    ("id", ["a", "a", "b", "c", "d"], "column 'id': 'a' is empty or duplicate"),
+    ("id", ["a", None, "b", "c", "d"], "column 'id': None is empty or duplicate"),
+    ("expression", [0, 1, 2, 3, 9], r"'expression', row 5: 9 is not in \[0, 7\] or empty"),
+    ("expression", [0, 1, 2, 3, -2], r"'expression', row 5: -2 is not in \[0, 7\] or empty"),
+    ("expression", [0.5, 1, 2, 3, 4], "'expression' must hold whole numbers"),
     (
         "expression",
         ["fear", "1", "2", "3", "4"],
-        "'expression', row 1: unknown label 'fear'; use its number",
+        "'expression' has a value .* not a number: .*fear",
     ),
-    ("p_fear", [2.0, 0, 0, 0, 0], r"row 1 \(id face/0.jpg\).*sum to 1"),
-    ("p_fear", [-0.5, 0, 0, 0, 0], "row 1 .*0 or more and sum to 1; p_fear is -0.5"),
-    ("p_fear", ["0", "x", "0", "0", "0"], "'p_fear', row 2: not a number: 'x'"),
-    ("p_fear", ["0", " ", "0", "0", "0"], "'p_fear', row 2: empty"),
-    ("p_fear", [0.1, None, 0.1, 0.1, 0.1], "'p_fear', row 2: empty"),
-    ("p_fear", [0.1, 0.1, float("nan"), 0.1, 0.1], "'p_fear', row 3: empty or not a number"),
+    ("p_fear", [2.0, 0, 0, 0, 0], "row 1: the p_ columns sum to 2.*, not to 1"),
+    ("p_fear", [-0.5, 0, 0, 0, 0], "'p_fear', row 1: -0.5 is not in "),
+    ("p_fear", ["0", "x", "0", "0", "0"], "'p_fear' has a value that is not a number: .*'x'"),
+    ("p_fear", [0.1, None, 0.1, 0.1, 0.1], "'p_fear', row 2: nan is not in"),
+    ("p_fear", [0.1, 0.1, float("nan"), 0.1, 0.1], "'p_fear', row 3: nan is not in"),
     ("p_fear", [[0.1], [0.1], [0.1], [0.1], [0.1]], "'p_fear' has a value that is not a number"),
-    ("valence", [-2.0, 0, 0, 0, 0], r"row 1: -2 is outside \[-1, 1\]; leave the cell empty"),
-    ("valence_predicted", [0.0, float("inf"), 0, 0, 0], "row 2: inf, not a usable number"),
-    ("valence_predicted", [0.0, None, 0, 0, 0], "row 2: empty"),
-    ("valence_predicted", [0.0, 0, -1e300, 0, 0], r"row 3: -1e\+300, not a usable number"),
-    ("AU12", [0.0, 0, 3.0, 0, 0], r"row 3: 3 is outside \[0, 1\]; leave the cell empty"),
-    ("AU12_predicted", [0.0, 0, 0, 0, 4.5], r"row 5: 4.5 is outside \[0, 1\]"),
+    ("valence", [-2.0, 0, 0, 0, 0], r"row 1: -2 is not in \[-1, 1\] or empty"),
+    ("valence_predicted", [0.0, float("inf"), 0, 0, 0], "row 2: inf is not in"),
+    ("valence_predicted", [0.0, None, 0, 0, 0], "row 2: nan is not in"),
+    ("valence_predicted", [0.0, 0, -1e300, 0, 0], r"row 3: -1e\+300 is not in"),
+    ("AU12", [0.0, 0, 3.0, 0, 0], r"row 3: 3 is not in \[0, 1\] or empty"),
+    ("AU12_predicted", [0.0, 0, 0, 0, 4.5], r"row 5: 4.5 is not in \[0, 1\]"),
 ]
 
 
@@ -110,7 +109,7 @@ def test_invalid_values_are_reported_alike_for_csv_and_parquet(
 )
 def test_missing_column_is_reported(table, column):
     columns = to_table(table).drop_columns([column])
-    with pytest.raises(UserError, match=f"column '{column}' is missing"):
+    with pytest.raises(UserError, match=f"missing or duplicate columns: {column}; found: .*p_fear"):
         from_table(columns, "mine.csv")
 
 
@@ -145,41 +144,19 @@ def test_expression_labels_without_probabilities_are_kept(table, tmp_path):
         assert read.classes == classes(8) and read.probabilities is None
 
 
-@pytest.mark.parametrize(
-    "column, expected",
-    [("AU02_predicted", "AU2"), ("Valence_Predicted", "valence"), ("au12_PREDICTED", "AU12")],
-)
-def test_misspelled_prediction_columns_raise(table, column, expected):
-    columns = to_table(table).append_column(column, pyarrow.array([0.0] * 5))
-    with pytest.raises(UserError, match=f"column '{column}'; rename it to {expected}_predicted"):
-        from_table(columns, "mine.csv")
-    extra = to_table(table).append_column("age_predicted", pyarrow.array([0.0] * 5))
-    assert len(from_table(extra, "mine.csv")) == 5
+@pytest.mark.parametrize("empty", ["", "NA", "nan", "null", "#N/A"])
+def test_missing_value_markers_are_empty(tmp_path, empty):
+    path = write_csv(tmp_path / "t.csv", [("a", empty, "0.25", "0.75"), ("b", "1", "1", "0")])
+    np.testing.assert_array_equal(read_predictions(path).expression, [-1, 1])
 
 
-@pytest.mark.parametrize("empty", ["", " ", "NA", "nan", "null", "#N/A"])
-def test_missing_value_markers_are_empty_except_in_ids(tmp_path, empty):
-    path = write_csv(tmp_path / "t.csv", [("NA", empty, "0.25", "0.75"), ("null", "1", "1", "0")])
-    read = read_predictions(path)
-    assert read.id.tolist() == ["NA", "null"]
-    np.testing.assert_array_equal(read.expression, [-1, 1])
-
-
-def test_single_class_raises():
-    columns = pyarrow.table({"id": ["a"], "expression": [0], "p_neutral": [1.0]})
-    with pytest.raises(UserError, match="p_neutral is the only class"):
-        from_table(columns, "mine.csv")
-
-
-def write_csv(path, cells, names=("id", "expression", "p_neutral", "p_happiness"), **encoding):
-    lines = [",".join(names), *(",".join(row) for row in cells)]
+def write_csv(path, cells, **encoding):
+    lines = ["id,expression,p_neutral,p_happiness", *(",".join(row) for row in cells)]
     path.write_text("\n".join(lines) + "\n", **encoding)
     return path
 
 
-@pytest.mark.parametrize(
-    "label", ["1", "1.0", " 1", "1.0 ", "+1", "1e0"], ids=["int", "float", "a", "b", "c", "d"]
-)
+@pytest.mark.parametrize("label", ["1", "1.0", "1e0"])
 def test_csv_labels_may_be_integers_or_floats(tmp_path, label):
     path = write_csv(tmp_path / "t.csv", [("a", label, "0.25", "0.75"), ("b", "", "1", "0")])
     np.testing.assert_array_equal(read_predictions(path).expression, [1, -1])
@@ -193,10 +170,9 @@ def test_csv_types_do_not_depend_on_the_first_rows(tmp_path):
 
 
 def test_spreadsheet_csv_is_read(tmp_path):
-    """A byte order mark, spaces around the column names and CRLF line endings."""
-    names = ("id", " expression", " p_neutral", " p_happiness ")
+    """A byte order mark and CRLF line endings."""
     cells = [("a", "0", "0.5", "0.5\r"), ("b", "1", "0.5", "0.5\r")]
-    path = write_csv(tmp_path / "T.CSV", cells, names, encoding="utf-8-sig", newline="")
+    path = write_csv(tmp_path / "T.CSV", cells, encoding="utf-8-sig", newline="")
     assert read_predictions(path).classes == ("neutral", "happiness")
 
 
@@ -208,22 +184,20 @@ def test_invalid_files_raise_one_line(tmp_path):
             read_predictions(tmp_path / name)
         assert "\n" not in str(error.value)
 
-    with pytest.raises(UserError, match="no such file"):
-        read_predictions(tmp_path / "none.parquet")
-    with pytest.raises(UserError, match="no such file"):
-        read_predictions(tmp_path)
-    refused("broken.parquet", b"PAR1 not really", "cannot be read as parquet")
-    refused("a_csv.parquet", b"id,p_neutral\n1,1\n", "cannot be read as parquet")
-    refused("empty.csv", b"", "cannot be read as csv")
-    refused("head_only.csv", b"id,p_neutral,p_happiness\n", "no rows")
-    refused("other.csv", b"id,name\n1,a\n", "no predictions.*Columns: id, name")
-    refused(
-        "semicolons.csv", b"id;p_neutral\n1;1\n", "no predictions.*separator is ';', use commas"
-    )
-    refused("twice.csv", b"id,id,p_a,p_b\n1,2,1,0\n", "column 'id' is duplicate")
-    refused("ragged.csv", b"id,p_neutral\n1\n", "cannot be read as csv")
-    refused("binary.csv", b"id,p_neutral,p_happiness\n\xff\xfe,1,0\n", "cannot be read as csv")
-    refused("table.xlsx", b"PK", r"read from .parquet or .csv")
+    unreadable = "cannot be read as .parquet or .csv"
+    for path in (tmp_path / "none.parquet", tmp_path / "none.csv", tmp_path):
+        with pytest.raises(UserError, match=f"{path}: no such file"):
+            read_predictions(path)
+    refused("broken.parquet", b"PAR1 not really", unreadable)
+    refused("a_csv.parquet", b"id,p_neutral\n1,1\n", unreadable)
+    refused("table.xlsx", b"PK", unreadable)
+    refused("empty.csv", b"", unreadable)
+    refused("ragged.csv", b"id,p_neutral\n1\n", unreadable)
+    refused("binary.csv", b"id,expression,p_a,p_b\n\xff\xfe,0,1,0\n", unreadable)
+    refused("head_only.csv", b"id,expression,p_neutral,p_happiness\n", "no rows")
+    refused("other.csv", b"id,name\n1,a\n", "missing .*p_<class>.*; found: id, name")
+    refused("semicolons.csv", b"id;p_neutral\n1;1\n", "missing .*; found: id;p_neutral")
+    refused("twice.csv", b"id,id,expression,p_a,p_b\n1,2,0,1,0\n", "duplicate columns: id; found")
 
 
 @pytest.mark.bad_input

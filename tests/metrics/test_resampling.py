@@ -134,11 +134,12 @@ def test_bootstrap_bias_is_removed():
 
 def test_scores_undefined_in_most_samples_have_no_interval():
     nan = np.nan
-    assert resampling.compute_interval(0.5, np.array([nan, nan, 0.5])) is None
-    assert resampling.compute_interval(nan, np.array([0.1, 0.2, 0.3])) is None
-    assert resampling.compute_interval(0.5, np.array([nan, 0.4, 0.6])) == pytest.approx(
-        (0.405, 0.595)
+    sampled = {"few": [nan, nan, 0.5], "no": [0.1, 0.2, 0.3], "most": [nan, 0.4, 0.6]}
+    intervals = resampling.compute_intervals(
+        {"few": 0.5, "no": nan, "most": 0.5, "other": 0.5},
+        {name: np.array(sample) for name, sample in sampled.items()},
     )
+    assert intervals == {"most": pytest.approx((0.405, 0.595))}
 
 
 def test_single_face_has_zero_width_interval():

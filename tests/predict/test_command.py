@@ -206,7 +206,7 @@ def test_interrupted_command_keeps_rows_and_returns_130(run, loaded, tmp_path, m
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["nothing.jpg"], "nothing.jpg: no such file or folder"),
+        (["nothing.jpg"], "nothing.jpg: no such image or video"),
         (["shots", "--step=11"], "holds steps 200"),
         (["shots", "--checkpoint=shots"], "shots: contains no run"),
         (["shots", "--smooth=1"], "unrecognized arguments: --smooth=1; --help lists the flags"),
@@ -232,8 +232,8 @@ def test_unknown_suffix_of_out_is_an_error(run, predict_folder):
 def test_subprocess_prints_only_rows_to_stdout(predict_folder):
     root = pathlib.Path(predict_command.__file__).parents[1]
     command = [
-        sys.executable, "-m", "affect_jax.predict", "--checkpoint=run", "--detector=none",
-        "shots/two.png", "shots/deep/none.png",
+        sys.executable, "-m", "affect_jax.predict", "--checkpoint=run", "--step=last",
+        "--detector=none", "shots/two.png", "shots/deep/none.png",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(root)}
     process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)

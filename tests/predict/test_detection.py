@@ -105,6 +105,7 @@ boxes = st.tuples(
 
 @given(st.lists(boxes, max_size=8))
 def test_suppression_keeps_the_most_confident_box(candidates):
+    candidates = [np.array(candidate) for candidate in candidates]
     selected = detection._suppress_overlapping(candidates)
     for candidate in candidates:
         assert any(

@@ -64,12 +64,12 @@ def test_named_files_need_no_suffix(folder):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("nothing.jpg", "nothing.jpg: no such file or folder"),
-        ("shots/*.gif", r"shots/\*.gif: contains no file with the suffix"),
-        ("none", "none: contains no file with the suffix"),
-        ("pipe", "pipe: no such file or folder"),
+        ("nothing.jpg", "nothing.jpg: no such image or video"),
+        ("shots/*.gif", r"shots/\*.gif: no such image or video"),
+        ("none", "none: no such image or video"),
+        ("pipe", "pipe: no such image or video"),
         ("webcam:77", "webcam:77: no such camera"),
-        ("webcam:", "webcam:: no such file"),
+        ("webcam:", "webcam:: no such image or video"),
     ],
 )
 def test_unusable_input_raises(folder, text, message):

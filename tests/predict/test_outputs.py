@@ -78,7 +78,7 @@ def read_rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_all_formats_contain_the_same_rows(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr(outputs, "ROWS_IN_MEMORY", 2)
     path = tmp_path / "new" / f"rows{suffix}"
@@ -155,7 +155,7 @@ def test_evaluate_scores_rows_with_labels(tmp_path):
 def test_invalid_suffix_or_folder_raises(tmp_path):
     (tmp_path / "file").write_text("")
     for name, message in {
-        "rows.xlsx": "the suffix must be one of .jsonl, .json, .csv, .parquet",
+        "rows.xlsx": "the suffix must be one of .jsonl, .csv, .parquet",
         "file/rows.csv": "cannot be written",
     }.items():
         with pytest.raises(UserError, match=message), open_face_table(tmp_path / name, {}):

@@ -114,7 +114,7 @@ def test_unwritable_folder_raises(tmp_path):
     (tmp_path / "file").write_text("")
     sources = [Source("a.png", "a.png"), Source("b.mp4", "b.mp4")]
     drawing = np.zeros((16, 16, 3), np.uint8)
-    with pytest.raises(UserError, match="file/a/a.jpg: cannot be written: Not a directory"):
+    with pytest.raises(UserError, match="file/a: cannot be written: Not a directory"):
         overlay.OverlayWriter(tmp_path / "file" / "a", sources[:1]).write(
             Frame(sources[0], "a.png"), drawing
         )

@@ -232,13 +232,13 @@ def test_unusable_images_have_reasons_and_others_are_predicted(whole_image_predi
         "pixels are float32 [90, 120, 3], not uint8 [height, width, 3]",
         "pixels are uint8 [0, 5, 3], not uint8 [height, width, 3]",
         "",
-        "NoneType",
-        "bytes",
-        "list",
+        "pixels are object [], not uint8 [height, width, 3]",
+        "pixels are |S5 [], not uint8 [height, width, 3]",
+        "pixels are int64 [2, 2, 3], not uint8 [height, width, 3]",
         "broken image",
     ]
     assert whole_image_predictor.predict(b"bytes").reasons == (
-        "bytes: not a path, an array or a Pillow image",
+        "pixels are |S5 [], not uint8 [height, width, 3]",
     )
 
 

@@ -16,7 +16,7 @@ from affect_jax.facs.action_units import PROTOTYPES, UNITS
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions, write_predictions
 from affect_jax.report import galleries, run_page, runs
-from affect_jax.report.runs import GradCamExample, Run
+from affect_jax.report.runs import Run
 
 HOSTILE = """<script>alert("x")</script>&'.jpg"""
 """A file name that would be a script in a page without escaping."""
@@ -131,17 +131,15 @@ def add_images(run: Run) -> Run:
     def faces(count: int) -> np.ndarray:
         return random.integers(0, 256, (count, 32, 32, 3), np.uint8)
 
-    gallery_rows = galleries.select_gallery_faces(run.predictions)
-    example_rows = [
-        int(row) for rows in galleries.select_examples(run.predictions).values() for row in rows
-    ]
+    gallery_rows = np.unique(np.concatenate([*galleries.select_faces(run.predictions).values()]))
+    example_rows = galleries.select_examples(run.predictions)
     heatmaps = np.zeros((len(example_rows), 32, 32))
     heatmaps[np.arange(len(example_rows)), 4 + np.arange(len(example_rows)) % 24, 6] = 1
-    examples = zip(example_rows, faces(len(example_rows)), heatmaps, strict=True)
+    examples = zip(faces(len(example_rows)), heatmaps, strict=True)
     return dataclasses.replace(
         run,
-        faces=dict(zip(gallery_rows, faces(len(gallery_rows)), strict=True)),
-        grad_cam_examples=[GradCamExample(*fields) for fields in examples],
+        faces=dict(zip(gallery_rows.tolist(), faces(len(gallery_rows)), strict=True)),
+        grad_cam=dict(zip(example_rows, examples, strict=True)),
     )
 
 

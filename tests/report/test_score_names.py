@@ -50,21 +50,3 @@ def test_undefined_scores_are_formatted_as_undefined():
         score_names.format_difference(-1e-9),
         score_names.format_difference(0.25),
     ) == ("0.000",) * 2 + ("+0.250",)
-
-
-def test_nonzero_numbers_are_not_formatted_as_zero():
-    """`−0.004 to 0.000, worse` would be contradictory."""
-    assert (
-        score_names.format_difference(-0.0004) == "−0.0004"
-        and score_names.format_difference(0.0006) == "+0.001"
-    )
-    assert score_names.format_difference(-0.00004) == "0.000"
-
-
-def test_lower_is_better_only_for_errors():
-    smaller = {
-        n
-        for n in protocol.score(create_predictions(60), draws=1).values
-        if score_names.is_lower_better(n)
-    }
-    assert smaller and all({"rmse", "mae", "calibration_error"} & {*n.split(".")} for n in smaller)

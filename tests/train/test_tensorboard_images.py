@@ -1,11 +1,10 @@
-"""TensorBoard images of faces: landmarks, labels, predictions and one-sided action units."""
+"""TensorBoard images of faces: landmarks, labels and predictions."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
-import pytest
 
 from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics.predictions import Predictions
@@ -13,17 +12,7 @@ from affect_jax.train.tensorboard_images import (
     _caption_lines,
     confusion_image,
     face_panel,
-    side_letter,
 )
-
-
-@pytest.mark.parametrize(
-    "left, right, letter",
-    [(0.9, 0.1, "R"), (0.1, 0.9, "L"), (0.9, 0.9, ""), (0.6, 0.3, ""), (0.4, 0.0, ""), (0, 0, "")],
-)
-def test_side_letter_is_the_persons_side(left, right, letter):
-    """The image's left is the person's right, and FACS letters name the person's side."""
-    assert side_letter(left, right) == letter
 
 
 def table() -> Predictions:
@@ -43,27 +32,24 @@ def table() -> Predictions:
 
 
 def test_caption_lines_start_with_the_label():
-    sides = np.zeros((2, 2, len(UNITS)))
-    sides[0, 0, UNITS.index(14)] = 0.8
-    assert _caption_lines(table(), 0, sides[0]) == [
+    assert _caption_lines(table(), 0) == [
         "contempt: contempt 0.75",
         "valence +0.50: +0.25",
         "arousal -0.25: +0.12",
-        "AU 12+R14",
+        "AU 12+14",
         "-> none",
     ]
-    assert _caption_lines(table(), 1, sides[1])[0] == "none: neutral 0.50"
-    assert _caption_lines(table(), 1, sides[1])[-1] == "-> 12+14"
+    assert _caption_lines(table(), 1)[0] == "none: neutral 0.50"
+    assert _caption_lines(table(), 1)[-1] == "-> 12+14"
 
 
 def test_landmarks_are_drawn_on_faces_that_have_them():
     images = np.full((2, 32, 32, 3), 128, np.uint8)
     points = np.zeros((2, 68, 2), np.float32)
-    sides = np.zeros((2, 2, len(UNITS)))
     rows = np.arange(2)
-    without = face_panel(images, points, sides, table(), rows)
+    without = face_panel(images, points, table(), rows)
     points[0] = np.random.default_rng(0).uniform(8, 24, (68, 2))
-    drawn = face_panel(images, points, sides, table(), rows)
+    drawn = face_panel(images, points, table(), rows)
     assert drawn.shape == without.shape and drawn.dtype == np.uint8
     changed = np.flatnonzero((drawn != without).any(axis=(0, 2)))
     first_face = drawn.shape[1] // 6  # the first of six columns
