@@ -39,7 +39,7 @@ from affect_jax.core import parallel
 from affect_jax.core.batch import make_targets
 from affect_jax.core.errors import first_line
 from affect_jax.core.labels import TRAINING_COUNTS
-from affect_jax.models.predict_step import predict_step
+from affect_jax.models.network import predict_step
 from affect_jax.train.device_feeds import MAX_STEPS_PER_DISPATCH
 from affect_jax.train.experiment import create_experiment, load_registries
 from affect_jax.train.state import create_state, eval_variables

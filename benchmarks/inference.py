@@ -28,8 +28,7 @@ import onnxruntime
 
 from affect_jax.config import defaults
 from affect_jax.export import formats
-from affect_jax.models.network import create_network
-from affect_jax.models.predict_step import predict_step
+from affect_jax.models.network import create_network, predict_step
 from affect_jax.run.trained_network import TrainedNetwork, class_names
 from affect_jax.train.experiment import load_registries
 from benchmarks import harness, torch_peer

@@ -27,7 +27,7 @@ from affect_jax.config import Config, defaults
 from affect_jax.core import env_vars, parallel
 from affect_jax.core.batch import make_targets, split_for_devices, take_rows
 from affect_jax.core.errors import first_line
-from affect_jax.models.predict_step import predict_step
+from affect_jax.models.network import predict_step
 from affect_jax.train.experiment import Experiment, create_experiment, load_registries
 from affect_jax.train.state import TrainState, create_state, eval_variables
 from affect_jax.train.step import create_train_step

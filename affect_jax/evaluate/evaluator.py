@@ -20,8 +20,7 @@ from affect_jax.data.tfds_builder import Split
 from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions
-from affect_jax.models.network import Network
-from affect_jax.models.predict_step import predict_step
+from affect_jax.models.network import Network, predict_step
 
 IN_FLIGHT = 2
 """Batches that are dispatched before the evaluator waits for an earlier one."""

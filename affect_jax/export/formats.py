@@ -23,8 +23,7 @@ from affect_jax.core.labels import AXES
 from affect_jax.core.paths import write_atomically
 from affect_jax.facs.action_units import UNITS
 from affect_jax.models import weight_mapping
-from affect_jax.models.network import create_network
-from affect_jax.models.predict_step import predict_step
+from affect_jax.models.network import create_network, predict_step
 from affect_jax.run.trained_network import TrainedNetwork
 
 if TYPE_CHECKING:

@@ -42,8 +42,7 @@ class LabelledFaces:
 
     - `ids`, `splits`, `expressions`: n texts; "" for a face without expression.
     - `landmarks`: n arrays float [68, 2], pixels; NaN for a face without landmarks.
-    - `unreadable`: "split, id: reason" of each row with an invalid value. The other values of such
-      a row are used.
+    - `unreadable`: "split, id: reason" of each row with an invalid value.
     """
 
     ids: list[str] = dataclasses.field(default_factory=list)
@@ -70,10 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=pathlib.Path, help=".csv file to write the table to")
     args = parser.parse_args(argv)
-    if args.out and (args.out.suffix != ".csv" or args.out.is_dir()):
-        raise UserError(f"--out={args.out}: name a file that ends in .csv")
-    if args.out and not args.out.absolute().parent.is_dir():
-        raise UserError(f"--out={args.out}: the folder of this file does not exist")
+    if args.out and (args.out.suffix != ".csv" or not args.out.absolute().parent.is_dir()):
+        raise UserError(f"--out={args.out}: name a file that ends in .csv, in an existing folder")
     if args.manual_dir:
         faces = read_release(args.manual_dir, args.variant)
     else:
@@ -127,9 +124,6 @@ def read_release(folder: pathlib.Path, variant: str = "manual") -> LabelledFaces
     from affect_jax.data.affectnet import find_tables, read_rows
     from affect_jax.data.image_files_builder import make_ids_unique
 
-    if not folder.is_dir():
-        problem = "a file, name the folder it is in" if folder.exists() else "no such folder"
-        raise UserError(f"--manual_dir={folder}: {problem}")
     faces = LabelledFaces()
     for split, table in find_tables(folder, variant).items():
         for row in make_ids_unique(read_rows(table)):
@@ -140,24 +134,19 @@ def read_release(folder: pathlib.Path, variant: str = "manual") -> LabelledFaces
 def _add_row(faces: LabelledFaces, split: str, row: Row) -> None:
     from affect_jax.data import annotation_parsing
 
-    expression, landmarks, reasons = -1, None, []
-    values: Any = row.values
+    expression, landmarks = -1, None
     try:
+        values: Any = row.values
         if row.annotation_prefix:
             values = annotation_parsing.read_annotations(row.annotation_prefix)
         expression = annotation_parsing.parse_expression(values, labels.EXPRESSIONS)
-    except annotation_parsing.UnusableInputError as error:
-        reasons.append(str(error))
-    try:
         landmarks = annotation_parsing.parse_landmarks(values)
     except annotation_parsing.UnusableInputError as error:
-        reasons.append(str(error))
+        faces.unreadable.append(f"{split}, {row.id}: {error}")
     faces.ids.append(row.id)
     faces.splits.append(split)
     faces.expressions.append(labels.EXPRESSIONS[expression] if expression >= 0 else "")
     faces.landmarks.append(np.full((68, 2), np.nan) if landmarks is None else landmarks)
-    if reasons:
-        faces.unreadable.append(f"{split}, {row.id}: {'; '.join(reasons)}")
 
 
 def read_prepared(folder: pathlib.Path) -> LabelledFaces:
@@ -169,15 +158,10 @@ def read_prepared(folder: pathlib.Path) -> LabelledFaces:
 
     from affect_jax.data import record_reader
 
-    if not (folder / record_reader.PREPARED_FILE).is_file():
-        raise UserError(
-            f"--prepared={folder}: no prepared dataset, {record_reader.PREPARED_FILE} is missing"
-        )
     try:
         builder = tfds.builder_from_directory(str(folder))
     except Exception as error:  # each missing or damaged file raises a different type
-        line = first_line(error)
-        raise UserError(f"--prepared={folder}: its description cannot be read: {line}") from error
+        raise UserError(f"--prepared={folder}: cannot be read ({first_line(error)})") from error
     faces = LabelledFaces()
     for name in builder.info.splits:
         split = record_reader.open_split(builder, name)

@@ -134,13 +134,14 @@ def _mirror_half(half: HalfFace, *, outwards_up: bool) -> np.ndarray:
     return points
 
 
-def _normalize_eyes(points: np.ndarray) -> np.ndarray:
-    """Moves and scales points so that the eye centres are (-1/2, 0) and (1/2, 0)."""
-    left, right = points[36:42].mean(axis=0), points[42:48].mean(axis=0)
+def normalize_eyes(points: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Moves and scales points so that the eye centres of `rest` are (-1/2, 0) and (1/2, 0)."""
+    left, right = rest[36:42].mean(axis=0), rest[42:48].mean(axis=0)
     return (points - (left + right) / 2) / (right[0] - left[0])
 
 
-NEUTRAL = _normalize_eyes(_mirror_half(_LEFT_NEUTRAL, outwards_up=False))
+NEUTRAL = _mirror_half(_LEFT_NEUTRAL, outwards_up=False)
+NEUTRAL = normalize_eyes(NEUTRAL, NEUTRAL)
 """float [68, 2]: the mean neutral face, in face units."""
 
 UNIT_DISPLACEMENTS = np.stack(

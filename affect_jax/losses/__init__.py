@@ -14,7 +14,6 @@ To add a term, add a file to this folder with a subclass of `LossTerm` and
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,18 +24,10 @@ import numpy as np
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import import_submodules
-from affect_jax.losses.action_units import ACTIVE_THRESHOLD, unit_frequencies
+from affect_jax.losses.action_units import unit_frequencies
 from affect_jax.losses.base import LEARNED, LOSSES, LossTerm, Sums
 
-__all__ = [
-    "ACTIVE_THRESHOLD",
-    "LEARNED",
-    "LOSSES",
-    "Loss",
-    "LossTerm",
-    "create_loss",
-    "unit_frequencies",
-]
+__all__ = ["LEARNED", "LOSSES", "Loss", "LossTerm", "create_loss", "unit_frequencies"]
 
 import_submodules(__name__)
 
@@ -81,18 +72,14 @@ class Loss:
         - `values`: result of `values`.
         - `params`: the trained s of each term with a learned weight, as `init` returns them.
         """
-        weighted = [self._apply_weight(name, value, params) for name, value in values.items()]
+        weighted = []
+        for name, value in values.items():
+            weight, s = self.terms[name].weight, params.get(name)
+            # A value of exactly 0 means that there are no valid examples: s must not change.
+            weighted.append(
+                weight * value if s is None else jnp.where(value == 0, 0.0, jnp.exp(-s) * value + s)
+            )
         return sum(weighted[1:], start=weighted[0])
-
-    def _apply_weight(
-        self, name: str, value: jax.Array, params: Mapping[str, jax.Array]
-    ) -> jax.Array:
-        weight = self.terms[name].weight
-        if not isinstance(weight, str):  # the only valid string is LEARNED
-            return weight * value
-        # A value of exactly 0 means that there are no valid examples: s must not change.
-        log_variance = params[name]
-        return jnp.where(value == 0, 0.0, jnp.exp(-log_variance) * value + log_variance)
 
 
 def create_loss(
@@ -118,19 +105,15 @@ def create_loss(
     """
     if not specs:
         raise UserError("losses: empty; a run needs at least one term")
-    entry_counts = collections.Counter(spec["name"] for spec in specs if "name" in spec)
-    terms_by_name: dict[str, LossTerm] = {}
+    entries = [spec.get("name") for spec in specs]
+    terms: dict[str, LossTerm] = {}
     for index, spec in enumerate(specs):
         try:
             term = LOSSES.create(spec, class_counts=class_counts, unit_frequencies=unit_frequencies)
         except UserError as error:
-            entry = f" ({spec['name']})" if "name" in spec else ""
-            raise UserError(f"losses[{index}]{entry}: {error}") from None
-        name = spec["name"] if entry_counts[spec["name"]] == 1 else f"{spec['name']}_{term.head}"
-        if name in terms_by_name:
-            raise UserError(
-                f"losses[{index}] ({spec['name']}): head {term.head!r} already has this term; "
-                "remove one and add its weight to the other"
-            )
-        terms_by_name[name] = term
-    return Loss(terms_by_name)
+            raise UserError(f"losses[{index}] ({spec.get('name', '')}): {error}") from None
+        name = spec["name"] if entries.count(spec["name"]) == 1 else f"{spec['name']}_{term.head}"
+        if name in terms:
+            raise UserError(f"losses[{index}] ({spec['name']}): {term.head} already has this term")
+        terms[name] = term
+    return Loss(terms)

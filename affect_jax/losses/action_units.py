@@ -28,12 +28,9 @@ def unit_frequencies(action_units: np.ndarray) -> np.ndarray:
 
     float64 [A]; NaN for a unit that is annotated on no face.
     """
-    annotated = ~np.isnan(action_units)
-    active = np.sum(
-        np.where(annotated, action_units, 0.0) >= ACTIVE_THRESHOLD, axis=0, dtype=np.float64
-    )
-    count = np.sum(annotated, axis=0, dtype=np.float64)
-    return np.where(count > 0, active / np.maximum(count, 1.0), np.nan)
+    active = np.sum(action_units >= ACTIVE_THRESHOLD, axis=0)  # NaN is not
+    count = np.sum(~np.isnan(action_units), axis=0)
+    return np.where(count > 0, active / np.maximum(count, 1), np.nan)
 
 
 @LOSSES.register("binary_cross_entropy")
@@ -65,7 +62,7 @@ class BinaryCrossEntropy(LossTerm):
             raise UserError("frequency_weights needs a training split with action units")
         frequencies = np.asarray(self.unit_frequencies, np.float64)
         never = np.flatnonzero(frequencies == 0)
-        if len(never) and (not self.max_weight or len(never) == np.isfinite(frequencies).sum()):
+        if len(never) and not self.max_weight:
             raise UserError(
                 f"frequency_weights: unit at index {', '.join(map(str, never))} is never active in "
                 "the training split; set max_weight (10, say) or frequency_weights = False"

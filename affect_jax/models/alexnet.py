@@ -224,7 +224,6 @@ TORCH_MAPPINGS["alexnet_one_tower"] = TorchMapping(
     name="torchvision's AlexNet",
     to_torch_layer=_TORCH_LAYERS.__getitem__,
     head="classifier.6",
-    signature_key="features.10.weight",
     compatible_options="its weights fit trunk.width = 4096 and data.crop_size = 223 to 254",
     reorder_axes=_to_channels_last,
 )

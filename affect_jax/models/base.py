@@ -27,7 +27,6 @@ class TorchMapping:
     - `to_torch_layer`: name of a layer of the trunk, such as `stage1_block1.layer1.conv`, -> its
       name in PyTorch. `weight_mapping` maps the names of leaves (`kernel`, `mean`, ...).
     - `head`: name in PyTorch of the classification layer.
-    - `signature_key`: name of a weight that no other PyTorch network in `TORCH_MAPPINGS` has.
     - `compatible_options`: the options with which the shapes are equal, for messages.
     - `reorder_axes`: (name in PyTorch, array) -> array with reordered inputs, for layers whose
       flattened inputs have another order. The axes of the array stay in PyTorch's order.
@@ -36,7 +35,6 @@ class TorchMapping:
     name: str
     to_torch_layer: Callable[[str], str]
     head: str
-    signature_key: str
     compatible_options: str
     reorder_axes: Callable[[str, Any], Any] = lambda name, array: array
 

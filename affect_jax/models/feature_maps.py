@@ -14,8 +14,6 @@ from flax import linen as nn
 
 from affect_jax.core.errors import UserError
 
-ModulePath = tuple[str, ...]
-
 
 def compute_gradients(
     model: Any, variables: dict[str, Any], images: jax.Array, head: str, output_index: jax.Array
@@ -57,9 +55,9 @@ def compute_gradients(
 
 def _locate_last_feature_map(
     model: Any, variables: dict[str, Any], images: jax.Array
-) -> tuple[ModulePath, tuple[int, ...], Any]:
+) -> tuple[tuple[str, ...], tuple[int, ...], Any]:
     """Returns path, shape and dtype of the trunk's last feature map without computing it."""
-    candidates: list[tuple[ModulePath, tuple[int, ...], Any]] = []
+    candidates = []
 
     def intercept(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
         value = method(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""A network: a trunk with heads, and the constants that prediction needs."""
+"""A network: a trunk with heads, and the step that predicts with it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,57 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
+from affect_jax.core.registry import Registry
+from affect_jax.data import preprocessing
+from affect_jax.facs.action_units import UNITS
 from affect_jax.models.base import TRUNKS
-from affect_jax.models.heads import HEADS, Head
+from affect_jax.models.layers import uniform_bias, uniform_fan_in
 
 if TYPE_CHECKING:  # benchmarks.gpu runs on machines without ml_collections
     from affect_jax.config import Config
+
+
+HEADS = Registry("head")
+"""Name -> function(num_classes) -> number of outputs."""
+
+
+@HEADS.register("expression")
+def expression(num_classes: int) -> int:
+    """Logits of the categorical model, [b, num_classes]."""
+    return num_classes
+
+
+@HEADS.register("valence_arousal")
+def valence_arousal(num_classes: int) -> int:
+    """Valence and arousal, [b, 2]: linear, as in the paper; evaluation clips to [-1, 1]."""
+    return 2
+
+
+@HEADS.register("action_units")
+def action_units(num_classes: int) -> int:
+    """Logits of the action units of `facs.action_units.UNITS`, [b, 18]."""
+    return len(UNITS)
+
+
+class Head(nn.Module):
+    """A linear layer with PyTorch's initialisation and the parameters `kernel` and `bias`.
+
+    The factors have type `dtype`. Sums and outputs are float32, so logits keep float32 precision
+    for every compute dtype.
+    """
+
+    size: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[b, F] -> float32 [b, size]."""
+        bias = self.param("bias", uniform_bias(features.shape[-1]), (self.size,))
+        kernel = self.param("kernel", uniform_fan_in(), (features.shape[-1], self.size))
+        kernel = kernel.astype(self.dtype)
+        return jnp.dot(features, kernel, preferred_element_type=jnp.float32) + bias
 
 
 class Model(nn.Module):
@@ -49,7 +94,7 @@ class Model(nn.Module):
         learning = train and not frozen
         features = self.trunk(images.astype(self.dtype), train=learning, keys=keys)  # type: ignore
         if frozen:
-            features = jax.lax.stop_gradient(features)
+            features = lax.stop_gradient(features)
         return {name: Head(size, self.dtype, name=name)(features) for name, size in self.sizes}
 
 
@@ -106,3 +151,38 @@ def create_model(config: Config, *, frozen_trunk: bool = False) -> Model:
         dtype=config.dtype,
         frozen_trunk=frozen_trunk,
     )
+
+
+def predict_step(network: Network, variables: dict, batch: dict, *, mirror: bool = False) -> dict:
+    """Predicts every row of the batch, padding included, in the units of the labels.
+
+    **Arguments:**
+
+    - `variables`: `{"params": ..., "batch_stats": ...}` of the network.
+    - `mirror`: average the predictions with those for the mirrored faces.
+
+    **Returns:**
+
+    One float32 array per head: `expression` [b, C] probabilities, `valence_arousal` [b, 2] in
+    [-1, 1], `action_units` [b, A] probabilities.
+    """
+    images = preprocessing.preprocess_for_evaluation(
+        batch["image"], crop_size=network.crop_size, dtype=network.dtype
+    )
+    outputs = to_label_units(network.model.apply(variables, images, train=False))
+    if mirror:
+        mirrored_outputs = to_label_units(
+            network.model.apply(variables, lax.rev(images, (2,)), train=False)
+        )
+        outputs = jax.tree.map(lambda a, b: (a + b) / 2, outputs, mirrored_outputs)
+    return outputs
+
+
+def to_label_units(outputs: dict) -> dict:
+    """Converts raw outputs of the heads to probabilities, or clips them to the labels' range."""
+    convert = {
+        "expression": lambda logits: jax.nn.softmax(logits, axis=-1),
+        "valence_arousal": lambda values: jnp.clip(values, -1, 1),
+        "action_units": jax.nn.sigmoid,
+    }
+    return {head: convert[head](values) for head, values in outputs.items()}

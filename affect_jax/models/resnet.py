@@ -119,6 +119,5 @@ TORCH_MAPPINGS["resnet18"] = TorchMapping(
     name="torchvision's and timm's ResNet18",
     to_torch_layer=_to_torch_layer,
     head="fc",
-    signature_key="layer4.1.bn2.weight",
     compatible_options="its weights fit trunk.width = 64",
 )

@@ -2,10 +2,9 @@
 
 Such a file is a zip archive (PyTorch 1.6 and later). It holds `data.pkl`, a pickle of the
 dictionary of weights in which each tensor refers to its storage, and one entry `data/KEY` of raw
-numbers per storage. A pickle is a program. This module permits only opcodes that build
-dictionaries, lists and numbers, and calls of `OrderedDict` and of two stand-ins for the functions
-that rebuild tensors. A file with another opcode is rejected before its first opcode runs, and any
-other global name before it is imported.
+numbers per storage. A pickle is a program that may call any function that it names. This module
+resolves names itself: `OrderedDict` and two stand-ins for the functions that rebuild tensors. Any
+other name ends the reading before it is imported.
 """
 
 from __future__ import annotations
@@ -38,19 +37,8 @@ DTYPES = {
     "ByteStorage": np.dtype("uint8"),
     "BoolStorage": np.dtype("bool"),
 }
-ALLOWED_OPCODES = frozenset(
-    """PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE
-    SHORT_BINUNICODE EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS
-    APPEND APPENDS BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD
-    BINPERSID""".split()
-)
 WEIGHTS_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which the checkpoint of a training script may hold the weights."""
-
-MAX_INDEX_BYTES = 2**26  # size limit of data.pkl; about 100 bytes per tensor are usual
-SAVE_ONLY_WEIGHTS = (
-    "no code of it was run. In PyTorch save only the weights: torch.save(model.state_dict(), path)"
-)
 
 
 class InvalidWeightsError(ValueError):
@@ -72,7 +60,7 @@ class _Tensor(NamedTuple):
 
 
 class _RebuildTensor:
-    __slots__ = ()  # so that the opcode BUILD cannot set attributes
+    __slots__ = ()  # so that a pickle cannot set attributes
 
     def __call__(self, storage, offset, size, stride, *_: Any) -> _Tensor:
         return _Tensor(storage, offset, size, stride)
@@ -93,21 +81,14 @@ ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
 }
 
 
-def resolve_global(module_name: str, global_name: str) -> Any:
-    """Returns the stand-in for a global name of a pickle of weights.
-
-    **Raises:** `InvalidWeightsError` for any other name.
-    """
-    if (module_name, global_name) not in ALLOWED_GLOBALS:
-        raise InvalidWeightsError(
-            f"it holds {module_name}.{global_name} besides weights; {SAVE_ONLY_WEIGHTS}"
-        )
-    return ALLOWED_GLOBALS[module_name, global_name]
-
-
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
-        return resolve_global(module_name, global_name)
+        if (module_name, global_name) not in ALLOWED_GLOBALS:
+            raise InvalidWeightsError(
+                f"it holds {module_name}.{global_name} besides weights, which was not run; in "
+                "PyTorch save only the weights: torch.save(model.state_dict(), path)"
+            )
+        return ALLOWED_GLOBALS[module_name, global_name]
 
     def persistent_load(self, pid: Any) -> _Storage:
         _, kind, key = pid[:3]  # the first is "storage"
@@ -128,8 +109,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """
     if not zipfile.is_zipfile(path):
         raise InvalidWeightsError(
-            "it is truncated or not a zip archive, which torch.save writes since PyTorch 1.6; save "
-            "an older file again in PyTorch: torch.save(torch.load(path, weights_only=True), path)"
+            "it is truncated or not a zip archive, which torch.save writes since PyTorch 1.6"
         )
     try:
         with zipfile.ZipFile(path) as archive:
@@ -141,18 +121,12 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
-    folders = [
-        name[: -len("data.pkl")] for name in archive.namelist() if name.endswith("/data.pkl")
-    ]
-    if len(folders) != 1:
-        raise InvalidWeightsError("it is a zip archive but not a torch.save file: no data.pkl")
+    folder = archive.namelist()[0].split("/")[0]
 
     def read_entry(name: str) -> bytes:
-        entry = archive.getinfo(folders[0] + name)
+        entry = archive.getinfo(f"{folder}/{name}")
         if entry.compress_type != zipfile.ZIP_STORED:  # a zip bomb is compressed
             raise InvalidWeightsError("its entries are compressed; torch.save never compresses")
-        if name == "data.pkl" and entry.file_size > MAX_INDEX_BYTES:
-            raise InvalidWeightsError("its data.pkl is larger than that of any weights")
         return archive.read(entry)  # verifies the checksum
 
     @functools.cache  # tensors may share a storage
@@ -160,7 +134,10 @@ def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
         return np.frombuffer(read_entry(f"data/{storage.key}"), DTYPES[storage.kind])
 
     pickled = read_entry("data.pkl")
-    check_opcodes(pickled)
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "LONG_BINPUT" and int(str(argument)) > len(pickled):
+            # Python's unpickler would allocate a memo of that size.
+            raise InvalidWeightsError("its pickle requests more memory than weights need")
     content = _Unpickler(io.BytesIO(pickled)).load()
     for key in WEIGHTS_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -193,22 +170,3 @@ def _to_array(
     return np.lib.stride_tricks.as_strided(
         values[offset:], size, [step * values.itemsize for step in stride], writeable=False
     )
-
-
-def check_opcodes(pickled: bytes) -> None:
-    """Checks the opcodes of a pickle without running it.
-
-    It rejects opcodes that weights do not need, and memo indices beyond the length of the pickle:
-    Python's unpickler would allocate a memo of that size.
-
-    **Raises:** `InvalidWeightsError`; `ValueError` if the data are not a pickle.
-    """
-    for opcode, argument, _ in pickletools.genops(pickled):
-        if opcode.name not in ALLOWED_OPCODES:
-            raise InvalidWeightsError(
-                f"its pickle has the opcode {opcode.name}; {SAVE_ONLY_WEIGHTS}"
-            )
-        if opcode.name == "GLOBAL":  # names the class, before the opcode that creates an instance
-            resolve_global(*str(argument).split(" ", 1))
-        if opcode.name == "LONG_BINPUT" and int(str(argument)) > len(pickled):
-            raise InvalidWeightsError("its pickle requests more memory than weights need")

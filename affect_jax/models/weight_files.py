@@ -10,10 +10,6 @@ import numpy as np
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.models import torch_files
 
-HUB_PREFIX = "hf://"
-HUB_DEFAULT_FILE = (
-    "model.safetensors"  # the weight file that timm and the Hub put into a repository
-)
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
 
 
@@ -29,19 +25,16 @@ def read(source: str) -> dict[str, np.ndarray]:
     """
     path = resolve_source(source)
     if not path.is_file():
-        problem = "a folder, but not that of a run" if path.is_dir() else "no such file"
-        raise UserError(f"init_from = {source!r}: {problem}")
+        raise UserError(f"init_from = {source!r}: no such file")
+    if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
+        suffixes = ", ".join((".safetensors", *TORCH_SUFFIXES))
+        raise UserError(f"init_from = {source!r}: must be a run's folder or end in {suffixes}")
     try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        if path.suffix in TORCH_SUFFIXES:
-            return torch_files.read(path)
+        return torch_files.read(path) if path.suffix in TORCH_SUFFIXES else _read_safetensors(path)
     except torch_files.InvalidWeightsError as error:
         raise UserError(f"init_from = {source!r}: {error}") from error
     except OSError as error:
         raise UserError(f"init_from = {source!r}: cannot be read ({error.strerror})") from error
-    suffixes = ", ".join((".safetensors", *TORCH_SUFFIXES))
-    raise UserError(f"init_from = {source!r}: must end in one of {suffixes}, or be a run's folder")
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -62,22 +55,20 @@ def resolve_source(source: str) -> pathlib.Path:
 
     **Raises:** `UserError` if the Hub has no such file or cannot be reached.
     """
-    if not source.startswith(HUB_PREFIX):
+    if not source.startswith("hf://"):
         return pathlib.Path(source).expanduser()
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?(?:/(.+))?", source)
     if not match:
         raise UserError(f"init_from = {source!r}: must be hf://owner/name[@revision][/file]")
+    repository, revision, file = match.groups()
+    file = file or "model.safetensors"  # that timm and the Hub put into a repository
     try:
         import huggingface_hub
+
+        return pathlib.Path(huggingface_hub.hf_hub_download(repository, file, revision=revision))
     except ImportError:
         raise UserError(
             f"init_from = {source!r}: needs huggingface_hub; pip install 'affect_jax[hub]'"
         ) from None
-    repository, revision, file = match.groups()
-    try:
-        return pathlib.Path(
-            huggingface_hub.hf_hub_download(repository, file or HUB_DEFAULT_FILE, revision=revision)
-        )
     except Exception as error:  # the client, its cache and its transport raise unrelated types
-        text = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"init_from = {source!r}: {text}") from error
+        raise UserError(f"init_from = {source!r}: {first_line(error)}") from error

@@ -24,7 +24,6 @@ TORCH_LEAVES = {
     "var": "running_var",
 }
 UNUSED_LEAF = ".num_batches_tracked"  # PyTorch's counter, unused with a fixed momentum
-MAX_SHOWN_PROBLEMS = 3  # a message counts the remaining ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,55 +87,54 @@ def load(
 
     **Raises:** `UserError` if the file belongs to another network or a value is not finite.
     """
+    arrays = {name: array for name, array in arrays.items() if not name.endswith(UNUSED_LEAF)}
     leaves = flatten_by_name(params, batch_stats)
+    mapping = TORCH_MAPPINGS.get(trunk)
     if any(name.startswith("params.") for name in arrays):
-        source_names, candidates = {name: name for name in leaves}, arrays
-        trunk_names = [name for name in arrays if _is_in_trunk(name)]
+        source_names, found = {name: name for name in leaves}, arrays
+        trunk_names = filter(_is_in_trunk, arrays)
+    elif mapping is None:
+        supported = ", ".join(sorted(TORCH_MAPPINGS))
+        raise UserError(
+            f"init_from = {source!r}: PyTorch weights do not match trunk {trunk!r}, only those of "
+            f"{supported}"
+        )
     else:
-        mapping = _find_torch_mapping(arrays, trunk, source)
         source_names = _match_torch_names(leaves, mapping)
-        candidates = {
+        found = {
             name: _to_our_layout(torch_name, arrays[torch_name], mapping)
             for name, torch_name in source_names.items()
             if torch_name in arrays
         }
-        head_prefix = f"{mapping.head}."
-        trunk_names = [name for name in arrays if not name.startswith(head_prefix)]
-    problems = list(_find_problems(arrays, leaves, candidates, source_names, trunk_names))
+        trunk_names = [name for name in arrays if not name.startswith(f"{mapping.head}.")]
+    unmatched = [
+        name for name in leaves if name not in found or found[name].shape != leaves[name].shape
+    ]
+    problems = [
+        f"{source_names[name]}: must be {list(leaves[name].shape)} as {name}, is "
+        f"{list(found[name].shape) if name in found else 'missing'}"
+        for name in sorted(filter(_is_in_trunk, unmatched), reverse=True)
+    ]
+    known_names = set(source_names.values())
+    problems += [f"{name}: not in the model" for name in trunk_names if name not in known_names]
     if problems:
-        raise _mismatch_error(arrays, trunk, source, problems)
-    fresh_modules = {  # heads without all of their arrays
-        _module_name(name)
-        for name, leaf in leaves.items()
-        if name not in candidates or candidates[name].shape != leaf.shape
-    }
-    loaded = {
-        name: source_names[name] for name in leaves if _module_name(name) not in fresh_modules
-    }
+        requirement = f" ({mapping.name}: {mapping.compatible_options})" if mapping else ""
+        message = f"init_from = {source!r}: does not match trunk {trunk!r}{requirement}"
+        raise UserError(message, [f"{problems[0]} ({len(problems):,} problems)"])
+    initialised = tuple(  # a head is loaded completely or not at all
+        name for name in leaves if _module_name(name) in set(map(_module_name, unmatched))
+    )
+    loaded = {name: source_names[name] for name in leaves if name not in initialised}
     values = [
-        _to_finite_float32(candidates[name], loaded[name], source) if name in loaded else leaf
+        _to_finite_float32(found[name], loaded[name], source) if name in loaded else leaf
         for name, leaf in leaves.items()
     ]
     treedef = jax.tree.structure({"params": params, "batch_stats": batch_stats})
     tree = jax.tree.unflatten(treedef, values)
     used_names = set(loaded.values())
-    report = LoadReport(
-        source,
-        loaded,
-        initialised=tuple(name for name in leaves if name not in loaded),
-        unused=tuple(n for n in arrays if n not in used_names and not n.endswith(UNUSED_LEAF)),
-    )
+    unused = tuple(name for name in arrays if name not in used_names)
+    report = LoadReport(source, loaded, initialised, unused)
     return tree["params"], tree["batch_stats"], report
-
-
-def _find_torch_mapping(arrays: Mapping[str, np.ndarray], trunk: str, source: str) -> TorchMapping:
-    if trunk not in TORCH_MAPPINGS:
-        supported = ", ".join(sorted(TORCH_MAPPINGS))
-        raise UserError(
-            f"init_from = {source!r}: trunk {trunk!r} cannot load PyTorch weights"
-            f"{_suggest_trunk(arrays, trunk)}; supported trunks: {supported}"
-        )
-    return TORCH_MAPPINGS[trunk]
 
 
 def _match_torch_names(names: Iterable[str], mapping: TorchMapping) -> dict[str, str]:
@@ -159,52 +157,7 @@ def _to_our_layout(torch_name: str, array: np.ndarray, mapping: TorchMapping) ->
     return array.transpose(axes) if axes else array
 
 
-def _find_problems(
-    arrays: Mapping[str, np.ndarray],
-    leaves: Mapping[str, Any],
-    candidates: Mapping[str, np.ndarray],
-    source_names: Mapping[str, str],
-    trunk_names: Iterable[str],
-) -> Iterable[str]:
-    """Yields the mismatches between trunk and file: missing arrays, other shapes, extra arrays."""
-    for name in sorted(
-        filter(_is_in_trunk, leaves), key=lambda name: not name.startswith("params.")
-    ):
-        our_name, shape = name.split(".", 1)[1], list(leaves[name].shape)
-        if name not in candidates:
-            yield f"{source_names[name]}: not in the file; {our_name} needs it"
-        elif list(candidates[name].shape) != shape:
-            source_shape = list(arrays[source_names[name]].shape)
-            yield f"{source_names[name]} is {source_shape}; {our_name} is {shape} in the model"
-    expected_names = set(source_names.values())
-    for name in trunk_names:
-        if name not in expected_names and not name.endswith(UNUSED_LEAF):
-            yield f"{name}: not in the model"
-
-
-def _mismatch_error(
-    arrays: Mapping[str, np.ndarray], trunk: str, source: str, problems: list[str]
-) -> UserError:
-    mapping = TORCH_MAPPINGS.get(trunk)
-    requirement = f" ({mapping.name}: {mapping.compatible_options})" if mapping else ""
-    lines = problems[:MAX_SHOWN_PROBLEMS]
-    if len(problems) > MAX_SHOWN_PROBLEMS:
-        lines.append(f"and {len(problems) - MAX_SHOWN_PROBLEMS:,} more")
-    hint = _suggest_trunk(arrays, trunk)
-    message = f"init_from = {source!r}: does not match trunk {trunk!r}{requirement}{hint}"
-    return UserError(message, lines)
-
-
-def _suggest_trunk(arrays: Mapping[str, np.ndarray], trunk: str) -> str:
-    for other_trunk, mapping in TORCH_MAPPINGS.items():
-        if other_trunk != trunk and mapping.signature_key in arrays:
-            return f"; it looks like {mapping.name}, which is trunk.name = {other_trunk!r}"
-    return ""
-
-
 def _to_finite_float32(array: np.ndarray, name: str, source: str) -> np.ndarray:
-    if array.dtype.kind not in "fV":  # V: bfloat16
-        raise UserError(f"init_from = {source!r}: {name} holds {array.dtype}, not real numbers")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite; checked below
         values = np.array(array, np.float32, order="C")
     if not np.isfinite(values).all():

@@ -37,7 +37,7 @@ from affect_jax.core.registry import import_submodules
 from affect_jax.data import decoding, face_images
 from affect_jax.data.worker_processes import num_cores
 from affect_jax.facs.action_units import UNITS
-from affect_jax.models.predict_step import predict_step
+from affect_jax.models.network import predict_step
 from affect_jax.predict import detection
 from affect_jax.run.trained_network import TrainedNetwork, load_network
 

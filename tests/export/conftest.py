@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from affect_jax.export import formats
-from affect_jax.models.predict_step import predict_step
+from affect_jax.models.network import predict_step
 from affect_jax.run.trained_network import TrainedNetwork, load_network
 from tests.trained_runs import create_config, write_run
 

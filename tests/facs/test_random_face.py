@@ -218,12 +218,12 @@ def test_estimates_have_the_documented_error():
 
     The side of contempt is correct for at least 95% of the faces.
     """
-    faces = [random_face.sample_face(8, index, skew="balanced", size=64) for index in range(160)]
+    faces = [random_face.sample_face(8, index, skew="balanced", size=64) for index in range(96)]
     estimates = estimate(np.stack([face.landmarks for face in faces]))
     error = np.abs(estimates.intensities - np.stack([face.action_units for face in faces]))
     assert error.mean() < 0.03 and error.mean(axis=0).max() < 0.1
     assert np.median(estimates.residual) < 0.01
-    contempt = [face for face in range(160) if faces[face].expression == EXPRESSION["contempt"]]
+    contempt = [face for face in range(96) if faces[face].expression == EXPRESSION["contempt"]]
     dimple = UNITS.index(14)
     assert error[contempt, dimple].mean() < 0.1
     stronger_side = np.stack([faces[face].sides[:, dimple] for face in contempt]).argmax(axis=1)

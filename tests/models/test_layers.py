@@ -24,16 +24,12 @@ def random_values(*shape: int, scale: float = 30.0) -> np.ndarray:
     return (scale * np.random.default_rng(0).normal(size=shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", [4, 5])
-def test_response_normalisation_and_its_gradient_equal_torch(size):
+def test_response_normalisation_and_its_gradient_equal_torch():
     torch = pytest.importorskip("torch")
     values, weights = random_values(2, 3, 4, 9), random_values(2, 3, 4, 9, scale=1.0)
-
-    def normalise(values):
-        return layers.local_response_normalisation(values, size=size, alpha=1e-2)
-
+    normalise = layers.local_response_normalisation
     # PyTorch divides alpha by the size of the window, the paper does not.
-    torch_layer = torch.nn.LocalResponseNorm(size, alpha=1e-2 * size, beta=0.75, k=2.0)
+    torch_layer = torch.nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
     tensor = torch.tensor(values, requires_grad=True)
     expected = torch_layer(tensor.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     (expected * torch.tensor(weights)).sum().backward()

@@ -100,14 +100,12 @@ def test_changed_byte_is_rejected_or_stays_within_the_file(tmp_path, valid_file,
     ("name", "message"),
     [
         ("absent.pth", "no such file"),
-        ("", "a folder, but not that of a run"),
-        ("notes.txt", r"must end in one of \.safetensors, \.pth"),
-        ("no_ending", "or be a run's folder"),
+        ("", "no such file"),
+        ("notes.txt", r"must be a run's folder or end in \.safetensors, \.pth"),
     ],
 )
 def test_other_paths_are_rejected(tmp_path, name, message):
-    for file_name in ("notes.txt", "no_ending"):
-        (tmp_path / file_name).write_text("nothing")
+    (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(UserError, match=message):
         weight_files.read(str(tmp_path / name))
 
@@ -178,10 +176,7 @@ def test_invalid_hub_addresses_are_rejected(source):
     assert "must be hf://owner/name[@revision][/file]" in get_error(source)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [ConnectionError("no\nroute"), ValueError("bad name"), RuntimeError(), KeyError("etag")],
-)
+@pytest.mark.parametrize("error", [ConnectionError("no\nroute"), RuntimeError()])
 def test_every_client_error_is_one_line(monkeypatch, error):
     huggingface_hub = pytest.importorskip("huggingface_hub")
 

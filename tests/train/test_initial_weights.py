@@ -166,7 +166,7 @@ def error_message(config) -> str:
 
 def test_unusable_sources_are_refused(tmp_path):
     assert "no such file" in error_message(create_config(tmp_path / "absent.pth"))
-    assert "a folder, but not that of a run" in error_message(create_config(tmp_path))
+    assert "no such file" in error_message(create_config(tmp_path))
     workdir = Workdir(tmp_path / "untrained")
     workdir.create()
     workdir.save_config(to_dict(create_config()))

@@ -17,7 +17,7 @@ from affect_jax.core.rng import example_keys
 from affect_jax.facs import rig
 from affect_jax.models import alexnet, layers
 from affect_jax.models.kernels import convolutions
-from affect_jax.models.predict_step import predict_step
+from affect_jax.models.network import predict_step
 from affect_jax.train.experiment import Experiment, create_experiment
 from affect_jax.train.state import create_state, eval_variables
 from affect_jax.train.step import augment_batch, train_step

@@ -24,9 +24,7 @@ from affect_jax.facs.render.parameters import random_parameters
 from affect_jax.facs.render.random_face import render_expression
 
 
-def draw_contact_sheet(
-    seed: int = 10, persons: int = 8, size: int = 160, expressions: Sequence[int] = range(8)
-) -> np.ndarray:
+def draw_contact_sheet(seed: int = 10, persons: int = 8, size: int = 160) -> np.ndarray:
     """Draws rows of expressions and columns of persons, with the expression names at the left.
 
     **Arguments:**
@@ -38,8 +36,8 @@ def draw_contact_sheet(
     **Returns:** RGB uint8 [h, w, 3].
     """
     rows = []
-    for expression in expressions:
-        name, text = labels.EXPRESSIONS[expression], np.full((size // 5, size, 3), 255, np.uint8)
+    for expression, name in enumerate(labels.EXPRESSIONS[: labels.NUM_CLASSES]):
+        text = np.full((size // 5, size, 3), 255, np.uint8)
         start = (size // 2 - 4 * len(name), size // 7)
         cv2.putText(text, name, start, cv2.FONT_HERSHEY_SIMPLEX, size / 360, (40, 40, 40), 1)
         rows.append([cv2.rotate(text, cv2.ROTATE_90_COUNTERCLOCKWISE)])
@@ -68,16 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
     image = draw_contact_sheet(args.seed, args.persons, args.size)
     options = () if args.out.suffix == ".png" else (cv2.IMWRITE_JPEG_QUALITY, 85)
-    is_encoded, data = cv2.imencode(args.out.suffix, image[..., ::-1], options)
-    height, width = image.shape[:2]
-    if not is_encoded:
-        raise UserError(f"--out={args.out}: {width} x {height} pixels are too many for this format")
-    try:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_bytes(data.tobytes())
-    except OSError as error:
-        raise UserError(f"--out={args.out}: cannot be written ({error.strerror})") from error
-    print(f"{args.out}: {width} x {height} pixels")
+    if not cv2.imwrite(str(args.out), image[..., ::-1], options):
+        raise UserError(f"--out={args.out}: cannot be written")
+    print(f"{args.out}: {image.shape[1]} x {image.shape[0]} pixels")
     return 0
 
 

@@ -69,9 +69,9 @@ def ellipses(
     return np.reshape(centres, (-1, 1, 2)) + offsets
 
 
-def mirror(points: np.ndarray, middle: float = 0.0) -> np.ndarray:
-    """Mirrors points [..., 2] at the vertical line x = `middle`."""
-    return points * (-1.0, 1.0) + (2 * middle, 0.0)
+def mirror(points: np.ndarray) -> np.ndarray:
+    """Mirrors points [..., 2] at the vertical line x = 0."""
+    return points * (-1.0, 1.0)
 
 
 def mix(first: Colour, second: Colour, share: float) -> np.ndarray:
@@ -79,21 +79,17 @@ def mix(first: Colour, second: Colour, share: float) -> np.ndarray:
     return (1.0 - share) * np.asarray(first) + share * np.asarray(second)
 
 
-def tone_table(*knots: tuple[float, Colour, Colour]) -> np.ndarray:
-    """Table [256, 6] of a surface's look by tone: factors of its colour, and light added to it.
+def colour_map(knots: Sequence[tuple[float, Colour, Colour]], colour: Colour) -> np.ndarray:
+    """Colour map uint8 [256, 1, 3] from tones to the colours of a surface.
 
     **Arguments:**
 
-    - `knots`: tone, factor and light; linear interpolation in between.
+    - `knots`: tone, factor of the colour and light added to it; linear interpolation in between.
     """
     tones, factors, lights = zip(*knots, strict=True)
-    values = np.column_stack([np.array(factors), np.array(lights)])
-    return np.stack([np.interp(np.arange(256), tones, column) for column in values.T], axis=1)
-
-
-def colour_map(table: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Colour map uint8 [256, 1, 3] from tones to a surface's colours; see `tone_table`."""
-    return np.minimum(table[:, :3] * colour + table[:, 3:], 255.0).astype(np.uint8)[:, None]
+    colours = np.array(factors) * np.asarray(colour) + np.array(lights)
+    channels = [np.interp(np.arange(256), tones, channel) for channel in colours.T]
+    return np.stack(channels, axis=1).clip(0, 255).astype(np.uint8)[:, None]
 
 
 class Canvas:
@@ -128,10 +124,10 @@ class Canvas:
         cv2.rectangle(image, (0, 0), image.shape[1::-1], tuple(colour), cv2.FILLED)
         return Canvas(image, self.axes, self.origin)
 
-    def mask(self, shapes: Shapes, opacity: float = 1.0, width: float = 0.0) -> np.ndarray:
-        """Returns the coverage uint8 [h, w] of the union of outlines or lines; see `draw`."""
+    def mask(self, shapes: Shapes, opacity: float = 1.0) -> np.ndarray:
+        """Returns the coverage uint8 [h, w] of the union of outlines."""
         image = np.zeros(self.image.shape[:2], np.uint8)
-        Canvas(image, self.axes, self.origin).draw(shapes, (255 * opacity,), width)
+        Canvas(image, self.axes, self.origin).draw(shapes, (255 * opacity,))
         return image
 
     def draw(self, shapes: Shapes, colours: Colour | Sequence[Colour], width: float = 0.0) -> None:
@@ -154,18 +150,10 @@ class Canvas:
             else:
                 cv2.fillPoly(self.image, [shape], colour, cv2.LINE_AA, FRACTION_BITS)
 
-    def paint(
-        self,
-        shapes: Shapes,
-        colour: Colour,
-        opacity: float,
-        *,
-        soft: float = 0.0,
-        width: float = 0.0,
-    ) -> None:
-        """Draws with an opacity in [0, 1]; `soft` blurs the edges, in face units."""
-        part = self.crop(shapes, 2.5 * soft + width + 0.04)
-        mask = blur(part.mask(shapes, opacity, width), soft * self.unit)
+    def paint(self, shapes: Shapes, colour: Colour, opacity: float, soft: float) -> None:
+        """Fills outlines with an opacity in [0, 1]; `soft` blurs the edges, in face units."""
+        part = self.crop(shapes, 2.5 * soft + 0.04)
+        mask = blur(part.mask(shapes, opacity), soft * self.unit)
         part.blend(part.layer(colour).image, mask)
 
     def blend(self, above: np.ndarray, mask: np.ndarray) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 
 from affect_jax.facs import rig
 
-HAIR_STYLES = ("bald", "short", "fringe", "long", "curly")
+HAIR_STYLES = ("bald", "short", "fringe", "long")
 GLASSES = ("none", "round", "square")
-OCCLUSIONS = ("none", "hand", "mask", "object")
+OCCLUSIONS = ("none", "mask", "object")
 OCCLUDED_SHARE, GLASSES_SHARE, SHARP_SHARE = 0.1, 0.2, 0.7
-_WOMENS_HAIR = ("long", "long", "long", "fringe", "curly", "short")
-_MENS_HAIR = ("short", "short", "short", "fringe", "curly", "bald")
+_WOMENS_HAIR = ("long", "long", "long", "fringe", "fringe", "short")
+_MENS_HAIR = ("short", "short", "short", "short", "fringe", "bald")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +31,6 @@ class FaceParameters:
     - `makeup`: 0 (none) to 1 (red lips, dark lashes, thin brows).
     - `hair`: one of `HAIR_STYLES`.
     - `hair_colour`: 0 (black) to 1 (blond); with light skin, the eyes of fair people are blue.
-    - `beard`: 0 (shaved) to 1 (full).
     - `glasses`: one of `GLASSES`.
     - `occlusion`: one of `OCCLUSIONS`: what is in front of a part of the face.
     - `light`: direction towards the light, right and down, each -1 to 1, relative to the front.
@@ -41,8 +40,7 @@ class FaceParameters:
     - `blur`: standard deviation of the blur, 0 (sharp) to 4 pixels.
     - `size`: distance between the eye centres, 40 to 75 pixels.
     - `centre`: position of the point midway between the eyes, pixels.
-    - `surroundings`: seed of the background, the colours of clothes and occlusions, and the
-      occluded side.
+    - `surroundings`: seed of the background, the colours and the occluded side.
     """
 
     identity: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(rig.NUM_IDENTITY))
@@ -51,7 +49,6 @@ class FaceParameters:
     makeup: float = 0.3
     hair: str = "short"
     hair_colour: float = 0.3
-    beard: float = 0.0
     glasses: str = "none"
     occlusion: str = "none"
     light: tuple[float, float] = (0.0, -0.35)
@@ -81,7 +78,6 @@ def random_parameters(rng: np.random.Generator) -> FaceParameters:
         makeup=rng.uniform(0.4, 1.0) if is_woman else 0.1,
         hair=styles[rng.integers(len(styles))],
         hair_colour=rng.random() * (1.0 - 0.8 * skin_tone),
-        beard=0.0 if is_woman or rng.random() < 0.6 else rng.uniform(0.3, 1.0),
         glasses=GLASSES[rng.integers(1, len(GLASSES))] if has_glasses else "none",
         occlusion=OCCLUSIONS[rng.integers(1, len(OCCLUSIONS))] if is_occluded else "none",
         light=(clipped_normal(0.0, 0.5, 1.0), clipped_normal(-0.35, 0.3, 0.6)),

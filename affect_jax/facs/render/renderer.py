@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from affect_jax.facs import rig
-from affect_jax.facs.render import features, hair, skin
+from affect_jax.facs.render import features, skin
 from affect_jax.facs.render.painting import Canvas, Face, curve, ellipses, mix
 from affect_jax.facs.render.parameters import FaceParameters
 
@@ -31,10 +31,7 @@ def pose_points(sides: np.ndarray, parameters: FaceParameters) -> tuple[np.ndarr
     - `sides`: intensities [2, 18] of the left and right side of the image, in [0, 1].
     """
     points, rest = rig.deform_sides(sides[None], parameters.identity[None])
-    left_eye, right_eye = rest[0, 36:42].mean(axis=0), rest[0, 42:48].mean(axis=0)
-    both = (np.concatenate([points, rest]) - (left_eye + right_eye) / 2) / (
-        right_eye[0] - left_eye[0]
-    )
+    both = rig.normalize_eyes(np.concatenate([points, rest]), rest[0])
     points, rest = rig.rotate_head(both, parameters.yaw, 0.0)
     return points, rest
 
@@ -75,8 +72,8 @@ def render_face(
 
 def _interpolate(colours: np.ndarray, position: float) -> np.ndarray:
     """Interpolates in a list of colours [n, 3]; `position` is 0 for the first, 1 for the last."""
-    index, share = divmod(position * (len(colours) - 1), 1)
-    return mix(colours[int(index)], colours[min(int(index) + 1, len(colours) - 1)], share)
+    positions = np.linspace(0, 1, len(colours))
+    return np.array([np.interp(position, positions, channel) for channel in colours.T])
 
 
 def _draw_background(rng: np.random.Generator) -> np.ndarray:
@@ -91,46 +88,28 @@ def _paint_layers(face: Face, clothes: np.ndarray, cloth: np.ndarray) -> None:
     """Paints all parts from back to front; `cloth` is the colour of what occludes the face."""
     red_lips = mix((176, 96, 86), (186, 52, 62), face.parameters.makeup)
     lip = mix(face.skin, red_lips, 0.55)
-    outline = skin.trace_head(face)
-    hair.draw_back_hair(face)
+    features.draw_back_hair(face)
     skin.draw_neck_and_ears(face)
     skin.draw_clothes(face, clothes)
-    skin.draw_skin(face, outline, lip, hair.trace_shadows(face))
+    skin.draw_skin(face, lip, features.trace_hair_shadow(face))
     features.draw_mouth(face, lip)
     features.draw_eyes(face)
     features.draw_brows(face)
     features.draw_glasses(face)
-    hair.draw_front_hair(face)
+    features.draw_front_hair(face)
     _draw_occlusion(face, cloth)
 
 
 def _draw_occlusion(face: Face, cloth: np.ndarray) -> None:
     """Draws something in front of a part of the face; most of the face stays visible."""
     kind, side = face.parameters.occlusion, 1 if face.parameters.surroundings % 2 else -1
-    if kind == "hand":
-        _draw_hand(face, face.points[8 + 3 * side] + (0.05 * side, 0.1), side)
-    elif kind == "mask":  # pulled down below the lower lip
+    if kind == "mask":  # pulled down below the lower lip
         top = face.points[57] + (0.0, 0.08)
         left, right = face.points[3], face.points[13]
         sag = (0.0, 0.12)
         edge = curve([left, (left + top) / 2 + sag, top, (right + top) / 2 + sag, right])
         jaw = curve(face.points[3:14] + (0.0, 0.04))
         face.canvas.draw([np.concatenate([edge, jaw[::-1]])], cloth)
-        folds = np.stack([0.65 * edge + 0.35 * jaw, 0.35 * edge + 0.65 * jaw])
-        face.canvas.draw(folds, 0.88 * cloth, width=0.02)
     elif kind == "object":
         spot = ellipses((0.95 * side, 0.9), (0.4, 0.5), 0.5 * side)
         face.canvas.paint(spot, cloth, 1.0, soft=0.03)
-
-
-def _draw_hand(face: Face, at: np.ndarray, side: int) -> None:
-    """Draws a hand that holds the chin: four overlapping fingers from the side."""
-    tone, dark, nail = 0.92 * face.skin, 0.45 * face.skin, mix(face.skin, (255, 222, 212), 0.3)
-    face.canvas.draw(ellipses(at + (side * 0.62, 0.42), (0.42, 0.62), -0.3 * side), tone)
-    for finger in (3, 2, 1, 0):
-        root = at + (side * 0.45, 0.05 + 0.2 * finger)
-        tip = at + (-side * (0.32 - 0.06 * abs(finger - 1.2)), -0.16 + 0.19 * finger)
-        path = curve([root, (root + tip) / 2 - (0.0, 0.05), tip], samples=8)
-        face.canvas.paint([path + (0.0, 0.05)], dark, 0.55, soft=0.02, width=0.2)
-        face.canvas.draw([path], tone, width=0.19)
-        face.canvas.draw(ellipses(tip, (0.055, 0.045)), nail)
