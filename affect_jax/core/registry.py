@@ -60,7 +60,7 @@ class Registry:
 
         - `supplied`: further keyword arguments; an entry receives those that it has.
 
-        **Raises:** `UserError` for an unknown name or option.
+        **Raises:** `UserError` for an unknown name or option, or a value of the wrong type.
         """
         problems = self.find_problems(spec, supplied)
         if problems:
@@ -78,33 +78,25 @@ class Registry:
 
         - `supplied`: keyword arguments that the caller supplies and a config may not set.
         """
-        if "name" not in spec:
-            return [f"name is missing; one of: {', '.join(self.names())}"]
-        if spec["name"] not in self:
-            return [f"name = {describe_unknown_name(spec['name'], self.names())}"]
+        if spec.get("name") not in self:
+            return [f"name = {describe_unknown_name(spec.get('name'), self.names())}"]
         excluded = {"parent", "name", *supplied}  # linen adds the first two to every module
-        parameters = inspect.signature(self[spec["name"]]).parameters.values()
+        parameters = inspect.signature(self[spec["name"]], eval_str=True).parameters.values()
         options = {
             p.name: p for p in parameters if p.name not in excluded and p.kind != p.VAR_KEYWORD
         }
-        problems = [
-            f"{key}: {spec['name']} has no such option; {suggest_name(key, options)}"
-            for key in spec
-            if key not in options and key != "name"
-        ]
-        for key, option in options.items():
-            if option.default is option.empty and key not in spec:
-                problems.append(f"{key}: missing")
-        return problems
-
-    def find_type_problems(self, spec: Mapping[str, Any]) -> list[str]:
-        """Returns the options with a value of the wrong type, for a spec without other problems."""
-        parameters = inspect.signature(self[spec["name"]], eval_str=True).parameters
-        return [
-            f"{key} = {value!r}: must be {describe_type(parameters[key].annotation)}"
-            for key, value in spec.items()
-            if key != "name" and not matches_type(value, parameters[key].annotation)
-        ]
+        problems = []
+        for key, value in spec.items():
+            if key == "name":
+                continue
+            if key not in options:
+                known = suggest_name(key, options)
+                problems.append(f"{key}: {spec['name']} has no such option; {known}")
+            elif not matches_type(value, options[key].annotation):
+                expected = describe_type(options[key].annotation)
+                problems.append(f"{key} = {value!r}: must be {expected}")
+        missing = {p.name for p in options.values() if p.default is p.empty} - set(spec)
+        return problems + [f"{key}: missing" for key in sorted(missing)]
 
 
 def matches_type(value: Any, annotation: Any) -> bool:
@@ -128,31 +120,22 @@ def matches_type(value: Any, annotation: Any) -> bool:
 
 
 def describe_type(annotation: Any) -> str:
-    """Describes an option's type in words: `float or None`, `a tuple of str`."""
-    if isinstance(annotation, types.UnionType):
-        return " or ".join(describe_type(choice) for choice in get_args(annotation))
-    if get_origin(annotation) is Sequence:
-        return f"a tuple of {describe_type(*get_args(annotation))}"
-    if get_origin(annotation) is Mapping:
-        return "a mapping"
-    if annotation is types.NoneType:
-        return "None"
-    return annotation if isinstance(annotation, str) else annotation.__name__
+    """Describes an option's type as Python writes it: `float | None`, `Sequence[str]`."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return text.replace("collections.abc.", "")
 
 
 def describe_unknown_name(name: object, names: Iterable[str]) -> str:
     """Returns `'alexnt': unknown; did you mean 'alexnet'? Known: alexnet, resnet18`."""
+    return f"{name!r}: unknown; {suggest_name(name, names)}"
+
+
+def suggest_name(name: object, names: Iterable[str]) -> str:
+    """Returns `did you mean 'alexnet'? Known: alexnet, resnet18`."""
     names = list(names)
     matches = difflib.get_close_matches(str(name), names, n=1)
     suggestion = f"did you mean {matches[0]!r}? " if matches else ""
-    return f"{name!r}: unknown; {suggestion}Known: {', '.join(names)}"
-
-
-def suggest_name(name: str, names: Iterable[str]) -> str:
-    """Returns `did you mean 'width'?`, or the list of all names if none is similar."""
-    names = list(names)
-    matches = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {matches[0]!r}?" if matches else f"known: {', '.join(names) or 'none'}"
+    return f"{suggestion}Known: {', '.join(names)}"
 
 
 def import_submodules(package: str) -> None:

@@ -124,5 +124,5 @@ def _fetch(valid: np.ndarray, outputs: Any) -> dict[str, np.ndarray]:
     """Copies the outputs of one batch to the host, without padding: `{head: float32 [b, ...]}`."""
     return {
         head: array.reshape(-1, *array.shape[2:])[valid]
-        for head, array in parallel.to_host(outputs).items()
+        for head, array in jax.device_get(outputs).items()
     }

@@ -27,12 +27,7 @@ PANEL_FACES = 12  # maximum number of faces drawn at a step
 
 @dataclasses.dataclass
 class PeriodicActions:
-    """The parts of a run other than its state, and its work between steps.
-
-    **Arguments:**
-
-    - `latest_scores`: step and scores of the newest evaluation.
-    """
+    """The parts of a run other than its state, and its work between steps."""
 
     config: Config
     workdir: Workdir
@@ -43,7 +38,7 @@ class PeriodicActions:
     training: Split
     rows: sampling.TrainingRows
     verification: record_reader.BackgroundVerification
-    latest_scores: tuple[int, protocol.Scores] | None = None
+    latest_scores: tuple[int, protocol.Scores] | None = None  # of the newest evaluation
 
     def draw_training_faces(self, step: int) -> None:
         """Writes the first faces of a step's batch to TensorBoard, without augmentation."""
@@ -73,9 +68,8 @@ class PeriodicActions:
         # Records are shuffled, so evenly spaced rows show faces of many classes.
         rows = np.linspace(0, len(table) - 1, min(PANEL_FACES, len(table))).astype(int)
         faces = self.evaluator.load_faces(rows)
-        points, sides = (
-            self.evaluator.targets[name][rows] for name in ("landmarks", "action_unit_sides")
-        )
+        targets = self.evaluator.targets
+        points, sides = targets["landmarks"][rows], targets["action_unit_sides"][rows]
         images = {"faces": face_panel(faces, points, sides, table, rows)}
         if table.probabilities is not None:
             images["confusion"] = confusion_image(table)
@@ -101,7 +95,7 @@ class PeriodicActions:
             }
             scores = self._scores_of(step)
             # Copied: on a CPU the host's array may share the device's memory, which is donated.
-            host_state = jax.tree.map(np.array, parallel.to_host(state))
+            host_state = jax.tree.map(np.array, jax.device_get(state))
             self.checkpoints.save(step, host_state, info, scores.values if scores else None)
 
     def _scores_of(self, step: int) -> protocol.Scores | None:
@@ -115,20 +109,16 @@ class PeriodicActions:
         **Raises:** `UserError` if the checkpoint cannot be written.
         """
         step = int(state.step)
-        if print_scores:
-            self._print_final_scores(step, state)
+        scores = (self._scores_of(step) or self.evaluate(step, state)) if print_scores else None
         self.checkpoints.wait()
+        if scores:
+            print(f"{self.evaluator.split.name}, step {step:,} (the last):\n")
+            print(protocol.format_summary(scores))
+            best = self.checkpoints.best_step()
+            if best is not None:
+                name = self.config.checkpoint.best
+                print(f"\nbest {name}: step {best:,}; --mode=evaluate scores it")
         if step not in self.checkpoints.all_steps():
             self.checkpoints.close()  # ends Orbax's threads and logs their errors
             self.save(step, state)
         self.checkpoints.ensure_saved(step)
-
-    def _print_final_scores(self, step: int, state: TrainState) -> None:
-        """Prints the scores of the last step, and which step is the best."""
-        scores = self._scores_of(step) or self.evaluate(step, state)
-        self.checkpoints.wait()
-        best = self.checkpoints.best_step()
-        print(f"{self.evaluator.split.name}, step {step:,} (the last):\n")
-        print(protocol.format_summary(scores))
-        if best is not None:
-            print(f"\nbest {self.config.checkpoint.best}: step {best:,}; --mode=evaluate scores it")

@@ -56,7 +56,8 @@ def test_create_passes_options_and_supplied_arguments(trunks):
         ({"name": "alexnet", "dtype": "x"}, "dtype: alexnet has no such option"),
         ({"name": "resnet18"}, "depth: missing"),
         ({"name": "vgg"}, "'vgg': unknown"),
-        ({}, "name is missing"),
+        ({"name": "resnet18", "depth": "18"}, "depth = '18': must be int"),
+        ({}, "name = None: unknown"),
     ],
 )
 def test_find_problems_names_the_option(trunks, spec, expected):
@@ -76,4 +77,4 @@ def test_matches_type_and_describe_type():
     assert registry.matches_type({"trunk": 0.1}, Mapping[str, float] | None)
     assert not registry.matches_type({"trunk": "0.1"}, Mapping[str, float] | None)
     assert registry.matches_type(None, int | None) and not registry.matches_type(None, int)
-    assert registry.describe_type(Sequence[str] | None) == "a tuple of str or None"
+    assert registry.describe_type(Sequence[str] | None) == "Sequence[str] | None"
