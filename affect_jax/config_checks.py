@@ -127,7 +127,7 @@ def _find_value_problems(config: Config, num_devices: int) -> Iterator[str]:
         yield f"data.num_classes = {config.data.num_classes}: must be 7 or 8 on AffectNet"
     if config.data.crop_size > config.data.image_size:
         yield f"data.crop_size = {config.data.crop_size}: must be at most data.image_size"
-    if config.batch_size % num_devices:
+    if config.batch_size > 0 and config.batch_size % num_devices:
         nearest = num_devices * max(1, round(config.batch_size / num_devices))
         yield (
             f"batch_size = {config.batch_size}: must be a multiple of {num_devices} devices; the "

@@ -132,7 +132,7 @@ def test_unknown_checkpoint_is_an_error(evaluation_copy, capsys):
         (["--config.learning_rat=0.1"], "did you mean 'learning_rate'"),
         (["--config.losses[0].gama=2"], "no key 'gama'; set a tuple as a whole"),
         (["--workdri=x"], "flag 'workdri'. Did you mean: workdir"),
-        (["--config.trunk=resnet18"], "set one of its keys: --config.trunk.name="),
+        (["--config.trunk=resnet18"], "set one of its keys, such as --config.trunk.name="),
         (["--config.trunk.name=alexnt"], "did you mean 'alexnet'"),
         (["--config.batch_size=0"], "batch_size = 0: must be 1 or more"),
         (["--checkpoint"], "checkpoint"),

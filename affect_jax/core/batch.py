@@ -103,30 +103,39 @@ def take_rows(targets: Mapping[str, np.ndarray], rows: np.ndarray) -> Batch:
 
 def split_for_devices(batch: Mapping[str, np.ndarray], devices: int) -> Batch:
     """Reshapes [B, ...] to [D, b, ...]: face i goes to device i // b."""
-    return {name: values.reshape(devices, -1, *values.shape[1:]) for name, values in batch.items()}
+    size = len(batch["valid"])
+    if size % devices:
+        raise ValueError(f"a batch of {size} cannot be split over {devices} devices")
+    return {
+        name: values.reshape(devices, size // devices, *values.shape[1:])
+        for name, values in batch.items()
+    }
 
 
 def check_batch(batch: Mapping[str, np.ndarray]) -> None:
-    """Checks the dtypes and shapes of a batch on the host, and that masked targets are zero.
+    """Checks every key, dtype and shape of a batch on the host, and that masked targets are zero.
 
     clu ignores a mask of the wrong length and only logs it, so a wrong mask would give a plausible
     but wrong mean.
 
     **Raises:** `ValueError` that names the key.
     """
-    size, side = len(batch["valid"]), batch["image"].shape[1]
+    for name in ("valid", "index", "image", *TARGETS, *(f"{name}_mask" for name in TARGETS)):
+        if name not in batch:
+            raise ValueError(f"batch: {name!r} is missing")
+    size, side = len(batch["valid"]), batch["image"].shape[1:2]
     expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
         "valid": (np.bool_, (size,)),
         "index": (np.int32, (size,)),
-        "image": (np.uint8, (size, side, side, 3)),
+        "image": (np.uint8, (size, *side, *side, 3)),
     }
     for name, (dtype, shape, mask_shape) in TARGETS.items():
         expected[name] = (dtype, (size, *shape))
         expected[f"{name}_mask"] = (np.bool_, (size, *mask_shape))
     for name, (dtype, shape) in expected.items():
         if batch[name].dtype != dtype or batch[name].shape != shape:
-            actual = f"{batch[name].dtype} {batch[name].shape}"
-            raise ValueError(f"batch: {name!r} is {actual}, not {np.dtype(dtype)} {shape}")
+            actual = f"{batch[name].dtype} {list(batch[name].shape)}"
+            raise ValueError(f"batch: {name!r} is {actual}, not {np.dtype(dtype)} {list(shape)}")
     for name in TARGETS:
         mask = batch[f"{name}_mask"]
         if mask[~batch["valid"]].any():

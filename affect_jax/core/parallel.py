@@ -164,13 +164,11 @@ def parallelize_per_device(step: Callable) -> Callable:
 
 def free_device_bytes() -> int | None:
     """Returns the smallest free memory of a local device times their number; None on CPUs."""
-    free = []
-    for device in jax.local_devices():
-        stats = device.memory_stats()
-        if not stats or "bytes_limit" not in stats:
-            return None
-        free.append(stats["bytes_limit"] - stats["bytes_in_use"])
-    return min(free) * jax.device_count()
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    if not all("bytes_limit" in memory for memory in stats):
+        return None
+    free = min(memory["bytes_limit"] - memory["bytes_in_use"] for memory in stats)
+    return free * jax.device_count()
 
 
 def create_device_array(

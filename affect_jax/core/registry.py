@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import difflib
 import importlib
 import inspect
@@ -10,7 +9,7 @@ import math
 import pkgutil
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from affect_jax.core.errors import UserError
 
@@ -81,7 +80,9 @@ class Registry:
         if spec.get("name") not in self:
             return [f"name = {describe_unknown_name(spec.get('name'), self.names())}"]
         excluded = {"parent", "name", *supplied}  # linen adds the first two to every module
-        parameters = inspect.signature(self[spec["name"]], eval_str=True).parameters.values()
+        entry = self[spec["name"]]
+        types_of_options = get_type_hints(entry)
+        parameters = inspect.signature(entry).parameters.values()
         options = {
             p.name: p for p in parameters if p.name not in excluded and p.kind != p.VAR_KEYWORD
         }
@@ -92,8 +93,9 @@ class Registry:
             if key not in options:
                 known = suggest_name(key, options)
                 problems.append(f"{key}: {spec['name']} has no such option; {known}")
-            elif not matches_type(value, options[key].annotation):
-                expected = describe_type(options[key].annotation)
+            elif not matches_type(value, types_of_options.get(key, Any)):
+                expected = inspect.formatannotation(types_of_options[key])
+                expected = expected.replace("collections.abc.", "")
                 problems.append(f"{key} = {value!r}: must be {expected}")
         missing = {p.name for p in options.values() if p.default is p.empty} - set(spec)
         return problems + [f"{key}: missing" for key in sorted(missing)]
@@ -101,8 +103,6 @@ class Registry:
 
 def matches_type(value: Any, annotation: Any) -> bool:
     """Whether a config value has an option's type; types that a config cannot hold always match."""
-    if isinstance(annotation, str):  # linen modules have annotations as strings
-        annotation = getattr(builtins, annotation, Any)
     arguments = get_args(annotation)
     if isinstance(annotation, types.UnionType):
         return any(matches_type(value, choice) for choice in arguments)
@@ -117,12 +117,6 @@ def matches_type(value: Any, annotation: Any) -> bool:
     if annotation in (bool, str, list, dict, types.NoneType):
         return isinstance(value, annotation)
     return True
-
-
-def describe_type(annotation: Any) -> str:
-    """Describes an option's type as Python writes it: `float | None`, `Sequence[str]`."""
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return text.replace("collections.abc.", "")
 
 
 def describe_unknown_name(name: object, names: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from absl import logging as absl_logging
 
 from affect_jax.core import parallel
+from affect_jax.core.paths import write_atomically
 from affect_jax.metrics.protocol import HEADLINES
 
 
@@ -92,9 +93,9 @@ class JsonWriter:
 
     def __init__(self, path: pathlib.Path, start: int = 0):
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(f"{line}\n" for line in lines if _step_of_line(line) <= start))
-        partial.replace(path)
+        kept = "".join(f"{line}\n" for line in lines if _step_of_line(line) <= start)
+        with write_atomically(path) as partial:
+            partial.write_text(kept)
         self._file = path.open("a")
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -38,7 +38,7 @@ class PeriodicActions:
     training: Split
     rows: sampling.TrainingRows
     verification: record_reader.BackgroundVerification
-    latest_scores: tuple[int, protocol.Scores] | None = None  # of the newest evaluation
+    scores: dict[int, protocol.Scores] = dataclasses.field(default_factory=dict)  # by step
 
     def draw_training_faces(self, step: int) -> None:
         """Writes the first faces of a step's batch to TensorBoard, without augmentation."""
@@ -56,7 +56,7 @@ class PeriodicActions:
             scores = protocol.score(table, draws=self.config.evaluation.draws)
             self.log.writer.write_scalars(step, scores.values)
             self.log.writer.draw_images(step, functools.partial(self.draw_evaluation, table))
-        self.latest_scores = step, scores
+        self.scores = {step: scores}  # the newest only
         headlines = list(protocol.select_headlines(scores).items())[:2]
         self.log.print(
             f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in headlines)
@@ -93,15 +93,10 @@ class PeriodicActions:
                 "config": config,
                 "machine": parallel.describe_machine(),
             }
-            scores = self._scores_of(step)
+            scores = self.scores.get(step)
             # Copied: on a CPU the host's array may share the device's memory, which is donated.
             host_state = jax.tree.map(np.array, jax.device_get(state))
             self.checkpoints.save(step, host_state, info, scores.values if scores else None)
-
-    def _scores_of(self, step: int) -> protocol.Scores | None:
-        """Scores of a step, if it was the last one evaluated."""
-        evaluated, scores = self.latest_scores or (None, None)
-        return scores if evaluated == step else None
 
     def finish(self, state: TrainState, *, print_scores: bool) -> None:
         """Prints the scores of a completed run and ensures that the final checkpoint is on disk.
@@ -109,11 +104,12 @@ class PeriodicActions:
         **Raises:** `UserError` if the checkpoint cannot be written.
         """
         step = int(state.step)
-        scores = (self._scores_of(step) or self.evaluate(step, state)) if print_scores else None
+        if print_scores and step not in self.scores:
+            self.evaluate(step, state)
         self.checkpoints.wait()
-        if scores:
+        if print_scores:
             print(f"{self.evaluator.split.name}, step {step:,} (the last):\n")
-            print(protocol.format_summary(scores))
+            print(protocol.format_summary(self.scores[step]))
             best = self.checkpoints.best_step()
             if best is not None:
                 name = self.config.checkpoint.best

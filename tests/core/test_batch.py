@@ -120,14 +120,17 @@ def test_split_for_devices_keeps_the_order(devices):
 
 
 def test_split_for_devices_needs_a_divisible_batch():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="12 cannot be split over 5"):
         split_for_devices(complete_batch(np.arange(12)), 5)
 
 
 @pytest.mark.parametrize("name", sorted(complete_batch(np.arange(3))))
-def test_check_batch_names_the_wrong_key(name):
+def test_check_batch_names_the_missing_or_wrong_key(name):
     good = complete_batch(np.arange(3))
     check_batch(good)
+    without = {key: values for key, values in good.items() if key != name}
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        check_batch(without)
     with pytest.raises(ValueError, match=f"'{name}'"):
         check_batch({**good, name: good[name].astype(np.float64)})
     if name != "valid":  # a `valid` that is too short makes all other keys wrong
