@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import pathlib
-import re
 
 import jax
 import numpy as np
@@ -252,11 +251,10 @@ def test_run_starts_from_the_file_and_resumes_from_its_checkpoint(data_folders, 
     params, batch_stats = weights()
     path = write_file(tmp_path / "w.safetensors", params, batch_stats)
     assert train(data_folders, tmp_path / "run", path, 2) == 0
-    output = capsys.readouterr().err
-    assert re.search(r"trunk.stage4_block2 +10 +74,240 +trunk.stage4_block2", output)
+    assert f"Weights of {path}: " in capsys.readouterr().err
     path.unlink()
     assert train(data_folders, tmp_path / "run", path, 4) == 0  # the file is no longer needed
-    assert "trunk.stage4_block2" not in capsys.readouterr().err
+    assert "Weights of" not in capsys.readouterr().err
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.all_steps()[-1] == 4
         arrays, _ = checkpoints.read_arrays("last", ("params.model.trunk.", "batch_stats."))
