@@ -188,15 +188,10 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """Builds a config from the JSON in a workdir; the inverse of `to_dict`.
 
     Keys that an earlier version did not have get their default, which is the earlier behaviour.
-    Heads and losses that are not lists are left unchanged; `config_checks.check` reports them.
     """
     config: Config = ConfigDict(fill_defaults(values))
-    if isinstance(config.heads, (list, tuple)):
-        config.heads = tuple(config.heads)
-    if isinstance(config.losses, (list, tuple)):
-        config.losses = tuple(
-            ConfigDict(term) if isinstance(term, Mapping) else term for term in config.losses
-        )
+    config.heads = tuple(config.heads)
+    config.losses = tuple(ConfigDict(term) for term in config.losses)
     return config
 
 
@@ -213,31 +208,23 @@ def fill_defaults(
     return filled
 
 
-def to_steps(duration: Config, steps_per_epoch: int) -> int:
+DURATION_REQUIREMENT = "{'epochs': n} or {'steps': n}, with exactly one positive number"
+
+
+def to_steps(duration: Config, steps_per_epoch: int, key: str = "duration") -> int:
     """Converts a duration such as `{"epochs": 2.0, "steps": 0}` to optimizer steps, at least 1.
 
-    **Raises:** `UserError` unless exactly one of the two is positive.
+    **Raises:** `UserError`, which names `key`, unless exactly one of the two is positive.
     """
-    problem = find_duration_problem(duration)
-    if problem:
-        raise UserError(problem)
-    steps = to_dict(duration).get("steps")
-    return int(steps) if steps else max(1, round(duration["epochs"] * steps_per_epoch))
+    if not is_duration(duration):
+        raise UserError(f"{key} = {to_dict(duration)}: must be {DURATION_REQUIREMENT}")
+    values = {"epochs": 0, "steps": 0, **to_dict(duration)}
+    return values["steps"] or max(1, round(values["epochs"] * steps_per_epoch))
 
 
-def find_duration_problem(duration: Any) -> str | None:
-    """Returns what is wrong with a duration, or None."""
-    if not isinstance(duration, (Mapping, ConfigDict)):
-        return f"{duration!r}: must be {{'epochs': n}} or {{'steps': n}}"
-    unknown_keys = sorted(set(duration) - {"epochs", "steps"})
-    if unknown_keys:
-        return f"{unknown_keys[0]}: no such key; a duration has 'epochs' or 'steps'"
-    nonzero = {key: value for key, value in to_dict(duration).items() if value}
-    if len(nonzero) != 1:
-        return "set exactly one of epochs and steps (0 means unset)"
-    (key, value) = next(iter(nonzero.items()))
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-        return f"{key} = {value!r}: must be a positive number"
-    if key == "steps" and value != int(value):
-        return f"steps = {value}: must be a whole number"
-    return None
+def is_duration(value: Any) -> bool:
+    """Whether a mapping has a positive number of epochs or a positive whole number of steps."""
+    match {key: number for key, number in to_dict(value).items() if number}:
+        case {"epochs": int() | float() as count, **others} | {"steps": int() as count, **others}:
+            return count > 0 and not others
+    return False

@@ -6,13 +6,22 @@ with the registries, whose entries validate their own options.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from affect_jax.config import SPEC_KEYS, Config, defaults, find_duration_problem, flatten, to_dict
+from affect_jax.config import (
+    DURATION_REQUIREMENT,
+    SPEC_KEYS,
+    Config,
+    defaults,
+    is_duration,
+    to_dict,
+)
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import LOCAL_FOLDER_REQUIREMENT, is_local
@@ -60,81 +69,70 @@ def _find_key_problems(values: dict, default_values: dict, prefix: str) -> Itera
     for key in sorted(set(default_values) & set(values)):
         value, default, path = values[key], default_values[key], prefix + key
         if not matches_type(value, type(default)):
-            expected_type = {dict: "a mapping", list: "a tuple"}.get(
-                type(default), type(default).__name__
-            )
-            yield f"{path} = {value!r}: must be {expected_type}, not {type(value).__name__}"
+            expected = type(default).__name__
+            yield f"{path} = {value!r}: must be {expected}, not {type(value).__name__}"
         elif isinstance(default, dict) and key not in SPEC_KEYS and path != "data.options":
             optional = {"epochs": 0.0, "steps": 0} if set(default) == {"epochs", "steps"} else {}
             yield from _find_key_problems({**optional, **value}, default, f"{path}.")
 
 
-_AT_LEAST_0 = (lambda v: v >= 0, "0 or more")
-_AT_LEAST_1 = (lambda v: v >= 1, "1 or more")
+def _at_least(minimum: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value >= minimum, f"{minimum} or more"
+
+
+def _one_of(*choices: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value in choices, f"one of {', '.join(choices)}"
+
+
+_DURATION = (is_duration, DURATION_REQUIREMENT)
 
 VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": (lambda seed: 0 <= seed < 2**32, "in [0, 2^32)"),
     "data.manual_dir": (is_local, LOCAL_FOLDER_REQUIREMENT),
-    "seed": (lambda v: 0 <= v < 2**32, "0 <= seed < 2^32"),
-    "data.image_size": (lambda v: 16 <= v <= 1024, "between 16 and 1024"),
-    "data.num_classes": (lambda v: v >= 2, "at least 2"),
-    "data.num_workers": _AT_LEAST_0,
-    "data.prefetch": _AT_LEAST_1,
-    "learning_rate": (lambda v: 0 < v < math.inf, "positive, and finite"),
-    "ema_decay": (lambda v: 0 <= v < 1, "in [0, 1)"),
-    "batch_size": _AT_LEAST_1,
-    "evaluation.batch_size": _AT_LEAST_1,
-    "evaluation.draws": _AT_LEAST_1,
-    "checkpoint.keep_last": _AT_LEAST_1,
-    "log_every": _AT_LEAST_1,
-    "skip_nonfinite": _AT_LEAST_0,
+    "data.image_size": (lambda size: 16 <= size <= 1024, "between 16 and 1024"),
+    "data.crop_size": _at_least(16),
+    "data.num_classes": _at_least(2),
+    "data.action_units": _one_of("annotated", "estimated", "auto"),
+    "data.cache": _one_of("none", "host", "device", "auto"),
+    "data.num_workers": _at_least(0),
+    "data.prefetch": _at_least(1),
+    "heads": (lambda heads: len(set(heads)) == len(heads) > 0, "one or more heads, each once"),
+    "losses": (lambda terms: len(terms) > 0, "one or more terms"),
+    "dtype": _one_of("float32", "bfloat16"),
+    "batch_size": _at_least(1),
+    "duration": _DURATION,
+    "learning_rate": (lambda rate: 0 < rate < math.inf, "positive, and finite"),
+    "ema_decay": (lambda decay: 0 <= decay < 1, "in [0, 1)"),
+    "evaluate_every": _DURATION,
+    "evaluation.batch_size": _at_least(1),
+    "evaluation.draws": _at_least(1),
+    "checkpoint.every": _DURATION,
+    "checkpoint.keep_last": _at_least(1),
+    "log_every": _at_least(1),
+    "skip_nonfinite": _at_least(0),
+    "images_every": _DURATION,
 }
 """Key -> condition, and what must hold."""
 
-ALLOWED_VALUES = {
-    "dtype": ("float32", "bfloat16"),
-    "data.action_units": ("annotated", "estimated", "auto"),
-    "data.cache": ("none", "host", "device", "auto"),
-}
 BUILT_IN_DATASETS = ("affectnet", "synthetic_faces")
 """Datasets whose splits and classes are known before they are prepared."""
 
 
 def _find_value_problems(config: Config, num_devices: int) -> Iterator[str]:
-    flat = flatten(config)
     for key, (is_valid, requirement) in VALUE_RULES.items():
-        if not is_valid(flat[key]):
-            yield f"{key} = {flat[key]!r}: must be {requirement}"
-    for key, choices in ALLOWED_VALUES.items():
-        if flat[key] not in choices:
-            yield f"{key} = {describe_unknown_name(flat[key], choices)}"
-    if config.data.name == "affectnet" and config.data.num_classes not in labels.CLASS_COUNTS:
+        value = to_dict(functools.reduce(operator.getitem, key.split("."), config))
+        if not is_valid(value):
+            yield f"{key} = {value!r}: must be {requirement}"
+    if config.data.name == "affectnet" and config.data.num_classes not in (7, 8):
         yield f"data.num_classes = {config.data.num_classes}: must be 7 or 8 on AffectNet"
-    if not 16 <= config.data.crop_size <= config.data.image_size:
-        limit = config.data.image_size
-        yield f"data.crop_size = {config.data.crop_size}: must be between 16 and image_size {limit}"
-    durations = {
-        "duration": config.duration,
-        "evaluate_every": config.evaluate_every,
-        "checkpoint.every": config.checkpoint.every,
-        "images_every": config.images_every,
-    }
-    for key, duration in durations.items():
-        problem = find_duration_problem(duration)
-        if problem:
-            yield f"{key}: {problem}"
-    problem = config.batch_size > 0 and find_division_problem(config.batch_size, num_devices)
-    if problem:
-        yield f"batch_size = {config.batch_size}: {problem}"
-
-
-def find_division_problem(batch_size: int, num_devices: int) -> str | None:
-    """Returns None if the devices divide the batch, else the problem with the nearest sizes."""
-    if batch_size % num_devices == 0:
-        return None
-    below = batch_size - batch_size % num_devices
-    nearest_sizes = [str(size) for size in (below, below + num_devices) if size > 0]
-    nearest = "nearest are" if len(nearest_sizes) == 2 else "nearest is"
-    return f"must be a multiple of {num_devices} devices; {nearest} {' and '.join(nearest_sizes)}"
+    if config.data.crop_size > config.data.image_size:
+        yield f"data.crop_size = {config.data.crop_size}: must be at most data.image_size"
+    if config.batch_size > 0 and config.batch_size % num_devices:
+        nearest = num_devices * max(1, round(config.batch_size / num_devices))
+        yield (
+            f"batch_size = {config.batch_size}: must be a multiple of {num_devices} devices; the "
+            f"nearest is {nearest}"
+        )
 
 
 SUPPLIED_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -156,37 +154,27 @@ def _find_registry_problems(
     specs += [(f"losses[{i}]", "loss", to_dict(term)) for i, term in enumerate(config.losses)]
     dataset = {"name": config.data.name, **to_dict(config.data.options)}
     for path, kind, spec in [*specs, ("data", "dataset", dataset)]:
-        if kind in registries:
-            for problem in _find_spec_problems(registries[kind], kind, spec):
-                yield f"{path}.{problem.removeprefix(f'{kind}.')}"
+        if kind not in registries:
+            continue
+        supplied = SUPPLIED_ARGUMENTS[kind]
+        problems = registries[kind].find_problems(spec, supplied)
+        if not problems and kind != "dataset":  # creating a dataset checks its options later
+            try:
+                registries[kind].create(spec, **supplied)
+            except UserError as error:
+                problems = [str(error)]
+        for problem in problems:
+            yield f"{path}.{problem.removeprefix(f'{kind}.')}"
     problems = list(_find_head_problems(config.heads, config.losses, registries["head"]))
     yield from problems or _find_evaluation_problems(config, validate_score_name)
-
-
-def _find_spec_problems(registry: Registry, kind: str, spec: dict) -> list[str]:
-    supplied = SUPPLIED_ARGUMENTS[kind]
-    problems = registry.find_problems(spec, supplied) or registry.find_type_problems(spec)
-    if problems or kind == "dataset":  # creating a dataset checks its options and prepares it
-        return problems
-    try:
-        registry.create(spec, **supplied)
-    except UserError as error:
-        return [str(error)]
-    return []
 
 
 def _find_head_problems(
     heads: Sequence[str], terms: Sequence[Config], registry: Registry
 ) -> Iterator[str]:
-    if not heads:
-        yield f"heads = (): set at least one of {', '.join(registry.names())}"
-    if len(set(heads)) < len(heads):
-        yield f"heads = {tuple(heads)}: a head is listed twice"
     for head in heads:
         if head not in registry:
             yield f"heads: {describe_unknown_name(head, registry.names())}"
-    if not terms:
-        yield "losses = (): a run needs at least one term"
     for i, term in enumerate(terms):
         if "head" in term and term["head"] not in heads:
             yield f"losses[{i}].head = {term['head']!r}: not among heads {tuple(heads)}"

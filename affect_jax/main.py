@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from ml_collections import config_flags
 from affect_jax.core import env_vars
 from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError, first_line, is_out_of_memory
-from affect_jax.core.registry import suggest_name
 
 if TYPE_CHECKING:
     from affect_jax.run.workdir import Workdir
@@ -44,29 +42,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(values)
     except (RuntimeError, MemoryError, OSError) as error:
-        user_error = _convert_runtime_error(error)
-        if user_error is None:
-            raise
-        raise user_error from error
+        from jax.errors import JaxRuntimeError
 
+        from affect_jax.core import parallel
 
-def _convert_runtime_error(error: BaseException) -> UserError | None:
-    """Explains a lack of memory or the loss of another process; None for other errors."""
-    from jax.errors import JaxRuntimeError
-
-    from affect_jax.core import parallel
-
-    if is_out_of_memory(error):
-        return UserError(
-            f"Out of memory ({first_line(error)}). Set data.cache='none' or lower data.num_workers "
-            "and rerun the same command to resume; a smaller batch_size needs a new --workdir."
-        )
-    if isinstance(error, JaxRuntimeError) and parallel.is_multiprocess():
-        return UserError(
-            "A process of this run failed. Restart all processes with the same command to resume "
-            f"from the last checkpoint ({first_line(error)})."
-        )
-    return None
+        if is_out_of_memory(error):
+            raise UserError(
+                f"Out of memory ({first_line(error)}). Set data.cache='none' or lower "
+                "data.num_workers and rerun the same command to resume; a smaller batch_size needs "
+                "a new --workdir."
+            ) from error
+        if isinstance(error, JaxRuntimeError) and parallel.is_multiprocess():
+            raise UserError(
+                "A process of this run failed. Restart all processes with the same command to "
+                f"resume from the last checkpoint ({first_line(error)})."
+            ) from error
+        raise
 
 
 def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
@@ -79,8 +70,16 @@ def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
         remaining = values(["affect_jax.main", *argv])
         if values["config"].present:
             _ = values.config.seed  # an unreadable file raises on the first access
+    except UserError:
+        raise
     except Exception as error:  # a config file may raise any exception
-        raise _convert_flag_error(error, values) from error
+        message = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        if isinstance(error, KeyError):  # of a key inside a tuple
+            message = f"--config: no key {message}; set a tuple as a whole, as --config.losses="
+        elif "as a ConfigDict" in message:
+            flag = message.split(" as a ")[0]
+            message = f"{flag}: set one of its keys, such as --config.trunk.name="
+        raise UserError(f"{message}; --help lists the flags") from error
     if len(remaining) > 1:
         raise UserError(f"{remaining[1]!r} is not a flag; --help lists them")
     flags.FLAGS.mark_as_parsed()  # libraries read their own flags there
@@ -115,33 +114,10 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
     return values
 
 
-def _convert_flag_error(error: Exception, values: flags.FlagValues) -> UserError:
-    """Reduces an error of absl or config_flags to one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last_line = lines[-1] if lines else type(error).__name__
-    if values.is_parsed() and values.config is None:
-        return UserError("--config: its get_config() returned nothing")
-    if isinstance(error, FileNotFoundError) or "Failed loading config" in str(error):
-        path = _get_config_name(values)
-        return UserError(f"--config={path}: no such file; see configs/ for the experiments")
-    if isinstance(error, flags.UnrecognizedFlagError):
-        return UserError(
-            f"--{error.flagname}: no such flag; {suggest_name(error.flagname, values)}"
-        )
-    if re.fullmatch(r"['\"]*\w+['\"]*", last_line):  # a key, from ConfigDict
-        tuple_example = "--config.losses=\"({'name': ..., 'head': ...},)\""
-        key = last_line.strip("'\"")
-        return UserError(
-            f"--config: no key {key!r}; tuples can only be set as a whole: {tuple_example}"
-        )
-    if "as a ConfigDict" in last_line:
-        flag = last_line.split(" as a Conf")[0]
-        return UserError(f"flags: {flag}: set one of its keys: --config.trunk.name=")
-    return UserError(f"flags: {last_line}")
-
-
 def _dispatch(values: flags.FlagValues) -> int:
     # Imported here, after the flags are parsed: --help and wrong flags do not load JAX.
+    import jax
+
     from affect_jax.config import MUTABLE_KEYS, from_dict, to_dict, with_absolute_paths
     from affect_jax.core import parallel
     from affect_jax.data.dataset import prepare_dataset
@@ -158,7 +134,7 @@ def _dispatch(values: flags.FlagValues) -> int:
     env_vars.set_gpu_memory_fraction()
     parallel.initialize()
     # Only training requires a batch size that is a multiple of the number of devices.
-    num_devices = parallel.num_devices() if values.mode == "train" else 1
+    num_devices = jax.device_count() if values.mode == "train" else 1
     check_config(config, num_devices=num_devices, name=config_name or str(workdir.config_path))
     if values.mode == "prepare":
         print(f"prepared: {prepare_dataset(config).data_path}")
@@ -221,5 +197,8 @@ if __name__ == "__main__":
     if exit_code == 2 and "jax" in sys.modules:
         from affect_jax.core import parallel
 
-        parallel.exit_if_multiprocess(exit_code)
+        if parallel.is_multiprocess():  # a normal exit would wait for the other processes
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_code)
     sys.exit(exit_code)

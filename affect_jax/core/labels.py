@@ -40,10 +40,10 @@ SPLITS = ("training", "validation")
 NON_FACE = "non-face"
 """The annotation of an image without a face."""
 
-# The 7-class protocol drops contempt. Its classes are the first seven ids, so no id changes.
-CLASS_COUNTS = (7, 8)
-
 
 def classes(num_classes: int = NUM_CLASSES) -> tuple[str, ...]:
-    """Names of the categorical model's classes, in the order of its logits."""
+    """Names of the categorical model's classes, in the order of its logits.
+
+    The 7-class protocol drops contempt. Its classes are the first seven ids, so no id changes.
+    """
     return EXPRESSIONS[:num_classes]

@@ -12,7 +12,6 @@ import hashlib
 import os
 import pathlib
 import platform
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -89,11 +88,8 @@ def enable_compilation_cache() -> None:
 
 
 def _processor_flags() -> str:
-    """Returns the line of the processor's flags; empty if the system does not list them."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().lower().splitlines()
-    except OSError:
-        lines = []
+    path = pathlib.Path("/proc/cpuinfo")
+    lines = path.read_text().lower().splitlines() if path.exists() else []
     return next((line for line in lines if line.startswith(("flags", "features"))), "")
 
 
@@ -116,23 +112,10 @@ def process_max(value: int) -> int:
     return int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
-def exit_if_multiprocess(exit_code: int) -> None:
-    """In a multi-process run, exits without waiting for the others; else does nothing."""
-    if is_multiprocess():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(exit_code)
-
-
 @functools.cache
 def mesh() -> Mesh:
     """Returns a one-dimensional mesh of this process's devices."""
     return Mesh(np.array(jax.local_devices()), (AXIS,))
-
-
-def num_devices() -> int:
-    """Returns the number of devices of all processes."""
-    return jax.device_count()
 
 
 def describe_machine() -> dict[str, Any]:
@@ -180,14 +163,12 @@ def parallelize_per_device(step: Callable) -> Callable:
 
 
 def free_device_bytes() -> int | None:
-    """Returns the smallest free memory of a local device times `num_devices()`; None on CPUs."""
-    free = []
-    for device in jax.local_devices():
-        stats = device.memory_stats()
-        if not stats or "bytes_limit" not in stats:
-            return None
-        free.append(stats["bytes_limit"] - stats["bytes_in_use"])
-    return min(free) * num_devices()
+    """Returns the smallest free memory of a local device times their number; None on CPUs."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    if not all("bytes_limit" in memory for memory in stats):
+        return None
+    free = min(memory["bytes_limit"] - memory["bytes_in_use"] for memory in stats)
+    return free * jax.device_count()
 
 
 def create_device_array(
@@ -219,8 +200,3 @@ def create_device_array(
     return jax.make_array_from_single_device_arrays(
         (len(rows), *shape), NamedSharding(mesh(), PartitionSpec(AXIS)), rows
     )
-
-
-def to_host(tree: Any) -> Any:
-    """Copies a pytree to the host as NumPy arrays."""
-    return jax.device_get(tree)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import difflib
 import importlib
 import inspect
@@ -10,7 +9,7 @@ import math
 import pkgutil
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from affect_jax.core.errors import UserError
 
@@ -60,7 +59,7 @@ class Registry:
 
         - `supplied`: further keyword arguments; an entry receives those that it has.
 
-        **Raises:** `UserError` for an unknown name or option.
+        **Raises:** `UserError` for an unknown name or option, or a value of the wrong type.
         """
         problems = self.find_problems(spec, supplied)
         if problems:
@@ -78,39 +77,32 @@ class Registry:
 
         - `supplied`: keyword arguments that the caller supplies and a config may not set.
         """
-        if "name" not in spec:
-            return [f"name is missing; one of: {', '.join(self.names())}"]
-        if spec["name"] not in self:
-            return [f"name = {describe_unknown_name(spec['name'], self.names())}"]
+        if spec.get("name") not in self:
+            return [f"name = {describe_unknown_name(spec.get('name'), self.names())}"]
         excluded = {"parent", "name", *supplied}  # linen adds the first two to every module
-        parameters = inspect.signature(self[spec["name"]]).parameters.values()
+        entry = self[spec["name"]]
+        types_of_options = get_type_hints(entry)
+        parameters = inspect.signature(entry).parameters.values()
         options = {
             p.name: p for p in parameters if p.name not in excluded and p.kind != p.VAR_KEYWORD
         }
-        problems = [
-            f"{key}: {spec['name']} has no such option; {suggest_name(key, options)}"
-            for key in spec
-            if key not in options and key != "name"
-        ]
-        for key, option in options.items():
-            if option.default is option.empty and key not in spec:
-                problems.append(f"{key}: missing")
-        return problems
-
-    def find_type_problems(self, spec: Mapping[str, Any]) -> list[str]:
-        """Returns the options with a value of the wrong type, for a spec without other problems."""
-        parameters = inspect.signature(self[spec["name"]], eval_str=True).parameters
-        return [
-            f"{key} = {value!r}: must be {describe_type(parameters[key].annotation)}"
-            for key, value in spec.items()
-            if key != "name" and not matches_type(value, parameters[key].annotation)
-        ]
+        problems = []
+        for key, value in spec.items():
+            if key == "name":
+                continue
+            if key not in options:
+                known = suggest_name(key, options)
+                problems.append(f"{key}: {spec['name']} has no such option; {known}")
+            elif not matches_type(value, types_of_options.get(key, Any)):
+                expected = inspect.formatannotation(types_of_options[key])
+                expected = expected.replace("collections.abc.", "")
+                problems.append(f"{key} = {value!r}: must be {expected}")
+        missing = {p.name for p in options.values() if p.default is p.empty} - set(spec)
+        return problems + [f"{key}: missing" for key in sorted(missing)]
 
 
 def matches_type(value: Any, annotation: Any) -> bool:
     """Whether a config value has an option's type; types that a config cannot hold always match."""
-    if isinstance(annotation, str):  # linen modules have annotations as strings
-        annotation = getattr(builtins, annotation, Any)
     arguments = get_args(annotation)
     if isinstance(annotation, types.UnionType):
         return any(matches_type(value, choice) for choice in arguments)
@@ -127,32 +119,17 @@ def matches_type(value: Any, annotation: Any) -> bool:
     return True
 
 
-def describe_type(annotation: Any) -> str:
-    """Describes an option's type in words: `float or None`, `a tuple of str`."""
-    if isinstance(annotation, types.UnionType):
-        return " or ".join(describe_type(choice) for choice in get_args(annotation))
-    if get_origin(annotation) is Sequence:
-        return f"a tuple of {describe_type(*get_args(annotation))}"
-    if get_origin(annotation) is Mapping:
-        return "a mapping"
-    if annotation is types.NoneType:
-        return "None"
-    return annotation if isinstance(annotation, str) else annotation.__name__
-
-
 def describe_unknown_name(name: object, names: Iterable[str]) -> str:
     """Returns `'alexnt': unknown; did you mean 'alexnet'? Known: alexnet, resnet18`."""
+    return f"{name!r}: unknown; {suggest_name(name, names)}"
+
+
+def suggest_name(name: object, names: Iterable[str]) -> str:
+    """Returns `did you mean 'alexnet'? Known: alexnet, resnet18`."""
     names = list(names)
     matches = difflib.get_close_matches(str(name), names, n=1)
     suggestion = f"did you mean {matches[0]!r}? " if matches else ""
-    return f"{name!r}: unknown; {suggestion}Known: {', '.join(names)}"
-
-
-def suggest_name(name: str, names: Iterable[str]) -> str:
-    """Returns `did you mean 'width'?`, or the list of all names if none is similar."""
-    names = list(names)
-    matches = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {matches[0]!r}?" if matches else f"known: {', '.join(names) or 'none'}"
+    return f"{suggestion}Known: {', '.join(names)}"
 
 
 def import_submodules(package: str) -> None:

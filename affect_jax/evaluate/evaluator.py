@@ -91,7 +91,7 @@ class Evaluator:
             sharded = parallel.shard(split_for_devices(images, jax.local_device_count()))
             outputs.append(self._predict(variables, sharded))
             jax.block_until_ready(outputs[-IN_FLIGHT:][0])
-        parts = parallel.to_host(outputs)  # {head: [devices, b / devices, ...]} of each batch
+        parts = jax.device_get(outputs)  # {head: [devices, b / devices, ...]} of each batch
         joined = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
         return {  # the padding is at the end
             head: array.reshape(-1, *array.shape[2:])[: len(self.split)]

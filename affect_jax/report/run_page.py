@@ -58,7 +58,6 @@ def write_report(
     if writer is not None:
         step = int(run.metadata.get("checkpoint_step", 0))
         writer.write_images(step, {f"report/{name}": pixels for name, pixels in images.items()})
-        writer.flush()
     return folder / page
 
 

@@ -152,7 +152,7 @@ def load_faces_on_devices(records: Records, image_size: int) -> jax.Array:
     of the split. Each process holds the part of its devices. Zeros fill the last rows if the number
     of faces is not a multiple of D.
     """
-    per_device = -(-len(records) // parallel.num_devices())
+    per_device = -(-len(records) // jax.device_count())
 
     def load_pieces(device: int) -> Iterable[tuple[int, np.ndarray]]:
         first, stop = device * per_device, min((device + 1) * per_device, len(records))

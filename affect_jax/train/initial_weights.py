@@ -23,33 +23,22 @@ from affect_jax.train.state import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class InitialWeights:
-    """Initial weights that fit the config's model.
+    """Initial weights that fit the config's model."""
 
-    **Arguments:**
-
-    - `params`, `batch_stats`: the model's trees; leaves that were not loaded are
-      `jax.ShapeDtypeStruct`.
-    - `report`: which arrays were loaded, and from which source.
-    """
-
-    params: Any
+    params: Any  # leaves that were not loaded are `jax.ShapeDtypeStruct`
     batch_stats: Any
     report: weight_mapping.LoadReport
 
     def apply_to(self, state: TrainState) -> TrainState:
         """Returns a copy of a fresh state with these weights, also in its moving average if any."""
 
-        def fill_missing(loaded: Any, fresh: Any) -> Any:
-            return jax.tree.map(
-                lambda a, b: np.array(b if isinstance(a, jax.ShapeDtypeStruct) else a),
-                loaded,
-                fresh,
-            )
+        def select(loaded: Any, fresh: Any) -> np.ndarray:
+            return np.array(fresh if isinstance(loaded, jax.ShapeDtypeStruct) else loaded)
 
-        params = fill_missing(self.params, state.params["model"])
+        params = jax.tree.map(select, self.params, state.params["model"])
         return state.replace(  # pyright: ignore[reportAttributeAccessIssue]
             params={**state.params, "model": params},
-            batch_stats=fill_missing(self.batch_stats, state.batch_stats),
+            batch_stats=jax.tree.map(select, self.batch_stats, state.batch_stats),
             ema=jax.tree.map(np.copy, params) if state.ema else state.ema,
         )
 
@@ -71,11 +60,8 @@ def read(config: Config) -> InitialWeights | None:
         arrays = weight_mapping.flatten_by_name(**load_network(source).variables)
     else:
         arrays = weight_files.read(source)
+    params, batch_stats = shapes["params"], shapes.get("batch_stats", {})
     loaded = weight_mapping.load(
-        arrays,
-        shapes["params"],
-        shapes.get("batch_stats", {}),
-        trunk=config.trunk.name,
-        source=source,
+        arrays, params, batch_stats, trunk=config.trunk.name, source=source
     )
     return InitialWeights(*loaded)

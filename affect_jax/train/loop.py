@@ -21,8 +21,9 @@ from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
-from affect_jax.train import device_feeds, initial_weights, log_writers
+from affect_jax.train import device_feeds, initial_weights
 from affect_jax.train.experiment import Experiment, create_experiment, create_training_rows
+from affect_jax.train.log_writers import MetricWriter
 from affect_jax.train.metrics_log import MetricsLog
 from affect_jax.train.nonfinite import NonFiniteGuard
 from affect_jax.train.periodic_actions import PeriodicActions
@@ -59,16 +60,14 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
         stack.enter_context(checkpoints)
         state = restore_or_create(experiment, checkpoints, training.fingerprint, weights)
         start = int(state.step)
-        writer = stack.enter_context(log_writers.MetricWriter(workdir.path, start))
-        progress = stack.enter_context(
-            log_writers.Progress(intervals.total, start, intervals.steps_per_epoch)
-        )
+        writer = stack.enter_context(MetricWriter(workdir.path, start))
         face_ids = training.columns("id")["id"]
         guard = NonFiniteGuard(
             workdir.path, config.skip_nonfinite, lambda step: face_ids[rows[step - 1]].tolist()
         )
-        log = MetricsLog(writer, progress, experiment.schedule, config.batch_size, start, guard)
-        log.describe(config, state, (training, validation), intervals)
+        log = MetricsLog(writer, guard, intervals, experiment.schedule, config.batch_size, start)
+        stack.enter_context(contextlib.closing(log))
+        log.describe(config, state, (training, validation))
         log.print(label_source, evaluator.label_source, weights and weights.report.describe())
         feed = device_feeds.create_feed(
             config, training.records, targets, rows, start, intervals, log.print

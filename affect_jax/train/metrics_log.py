@@ -1,25 +1,31 @@
-"""Training log: means of the steps' metrics, rates and times."""
+"""Training log: means of the steps' metrics, rates and times, in files and on the terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
+import tqdm
 
 from affect_jax.config import Config, flatten
 from affect_jax.core import parallel
 from affect_jax.data.record_reader import Split
-from affect_jax.train import log_writers, nonfinite, step_metrics
+from affect_jax.train import nonfinite
+from affect_jax.train.log_writers import MetricWriter
 from affect_jax.train.state import TrainState
 from affect_jax.train.step_intervals import Intervals
 
 
 class MetricsLog:
-    """Collects the steps' metrics and writes their means.
+    """Collects the steps' metrics, writes their means and shows progress in process 0.
+
+    Progress is a bar on a terminal, with loss, images per second and the time left; else lines.
 
     **Arguments:**
 
@@ -34,39 +40,46 @@ class MetricsLog:
 
     def __init__(
         self,
-        writer: log_writers.MetricWriter,
-        progress: log_writers.Progress,
+        writer: MetricWriter,
+        guard: nonfinite.NonFiniteGuard,
+        intervals: Intervals,
         schedule: Any,
         batch_size: int,
         start: int,
-        guard: nonfinite.NonFiniteGuard,
     ):
-        self.writer, self.progress, self._guard = writer, progress, guard
+        self.writer, self._guard, self._intervals = writer, guard, intervals
         self._schedule, self._batch_size = schedule, batch_size
         self._pending: list[Any] = []
         self._step, self._time, self._waited_seconds = start, time.perf_counter(), 0.0
         self._other_seconds = 0.0  # of evaluation and saving since the last flush
+        self._bar = tqdm.tqdm(
+            total=intervals.total,
+            initial=start,
+            unit="step",
+            disable=None if parallel.is_main() else True,  # None: shown on a terminal only
+            dynamic_ncols=True,
+        )
 
-    def describe(
-        self, config: Config, state: TrainState, splits: tuple[Split, Split], intervals: Intervals
-    ) -> None:
+    def describe(self, config: Config, state: TrainState, splits: tuple[Split, Split]) -> None:
         """Prints a description of the run; a new run also writes its config to TensorBoard."""
         count, start = sum(leaf.size for leaf in jax.tree.leaves(state.params)), int(state.step)
         training, validation = splits
+        steps_per_epoch = self._intervals.steps_per_epoch
         self.print(
             f"{config.trunk.name}, {count:,} parameters; {len(training):,} training faces, "
             f"{len(validation):,} evaluation faces; "
             f"{jax.device_count()} x {jax.devices()[0].device_kind}; "
-            f"{intervals.total:,} steps of {config.batch_size}, {intervals.steps_per_epoch:,} an "
-            "epoch" + (f"; resuming from step {start:,}" if start else "")
+            f"{self._intervals.total:,} steps of {config.batch_size}, {steps_per_epoch:,} an epoch"
+            + (f"; resuming from step {start:,}" if start else "")
         )
         if not start:
             self.writer.write_hparams({**flatten(config), "parameters": count})
 
     def print(self, *lines: str | None) -> None:
-        """Prints lines on the terminal; skips empty ones."""
+        """Prints lines on the terminal, above the bar if there is one; skips empty ones."""
         for line in filter(None, lines):
-            self.progress.print(line)
+            if parallel.is_main():
+                tqdm.tqdm.write(line, file=sys.stderr)
 
     def add(self, metrics: Any, count: int) -> bool:
         """Adds the metrics of one dispatch.
@@ -79,7 +92,7 @@ class MetricsLog:
         **Returns:** whether the newest finished dispatch is finite; if not, call `flush`.
         """
         self._pending.append(metrics)
-        self.progress.advance(count)
+        self._bar.update(count)
         newest_finished = self._pending[: -self.IN_FLIGHT][-1:]
         return all(map(nonfinite.is_finite, newest_finished))
 
@@ -90,8 +103,7 @@ class MetricsLog:
 
         **Raises:** `UserError` if more steps are not finite than `config.skip_nonfinite` allows.
         """
-        # Waits for the devices, once per flush.
-        collections = step_metrics.per_step_metrics(parallel.to_host(self._pending))
+        collections = split_steps(jax.device_get(self._pending))  # waits for the devices
         finite = self._guard.filter_finite(self._step + 1, collections)
         now = time.perf_counter()
         if finite:
@@ -104,10 +116,20 @@ class MetricsLog:
                 "data_wait_share": (waited_seconds - self._waited_seconds) / seconds,
             }
             self.writer.write_scalars(step, {f"train.{name}": v for name, v in values.items()})
-            names = ("loss", "images_per_second", "learning_rate", "data_wait_share")
-            self.progress.log_metrics(step, **{name: values[name] for name in names})
+            self.show(step, values)
         self._pending, self._step, self._time = [], step, now
         self._waited_seconds, self._other_seconds = waited_seconds, 0.0
+
+    def show(self, step: int, values: dict[str, float]) -> None:
+        """Shows the most important values on the bar or as one line."""
+        names = ("loss", "images_per_second", "learning_rate", "data_wait_share")
+        text = ", ".join(f"{name} {values[name]:.4g}" for name in names)
+        epoch, total = f"epoch {step / self._intervals.steps_per_epoch:.2f}", self._intervals.total
+        if self._bar.disable:
+            self.print(f"step {step} of {total} ({100 * step / total:.0f}%), {epoch}: {text}")
+        else:
+            self._bar.set_description(epoch)
+            self._bar.set_postfix_str(text)
 
     @contextlib.contextmanager
     def time_other_work(self, name: str, step: int) -> Iterator[None]:
@@ -117,3 +139,16 @@ class MetricsLog:
         seconds = time.perf_counter() - start
         self._other_seconds += seconds
         self.writer.write_scalars(step, {f"time.{name}_seconds": seconds})
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def split_steps(collections: list[Any]) -> list[Any]:
+    """Splits collections on the host that cover several steps (leading axis) into one per step."""
+    per_step = []
+    for collection in collections:
+        steps = np.shape(collection.loss.total)  # () or (K,)
+        for index in np.ndindex(steps):
+            per_step.append(jax.tree.map(lambda array, index=index: array[index], collection))
+    return per_step

@@ -12,18 +12,17 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 
 from affect_jax.core import parallel
 from affect_jax.core.errors import UserError
 
-FILENAME = "nonfinite.json"
-
 
 def is_finite(metrics: Any) -> bool:
     """Whether loss and gradient of one or more updates are finite. Waits for the devices."""
-    values = parallel.to_host([metrics.loss.total, metrics.gradient_norm.total])
+    values = jax.device_get([metrics.loss.total, metrics.gradient_norm.total])
     return bool(np.isfinite(values).all())
 
 
@@ -40,7 +39,7 @@ class NonFiniteGuard:
     def __init__(
         self, folder: pathlib.Path, max_skipped: int, face_ids: Callable[[int], Sequence[str]]
     ):
-        self._path = folder / FILENAME
+        self._path = folder / "nonfinite.json"
         self._max_skipped, self._face_ids = max_skipped, face_ids
         self._skipped: list[dict[str, Any]] = []
 
@@ -54,49 +53,35 @@ class NonFiniteGuard:
 
         **Raises:** `UserError` if more steps are skipped than `config.skip_nonfinite` allows.
         """
-        finite, new_entries = [], []
+        finite = []
         for step, collection in enumerate(metrics, first):
             if is_finite(collection):
                 finite.append(collection)
                 continue
-            entry = {"step": step, "faces": list(map(str, self._face_ids(step)))}
-            entry |= {name: str(value) for name, value in _step_means(collection).items()}
-            norms = [_step_means(before)["gradient_norm"] for before in finite]
-            new_entries.append({**entry, "gradient_norms_before": norms})
-        if new_entries:
-            self._skipped += new_entries
-            self._report(new_entries)
+            means = {name: str(float(value)) for name, value in collection.compute().items()}
+            means.pop("accuracy", None)
+            norms = [float(before.gradient_norm.compute()) for before in finite]
+            entry = {"step": step, "faces": list(map(str, self._face_ids(step))), **means}
+            self._skipped.append({**entry, "gradient_norms_before": norms})
+            self._report(step)
         return finite
 
-    def _report(self, new_entries: list[dict[str, Any]]) -> None:
-        """Writes all skipped steps to the file; logs the new ones, or raises `UserError`."""
-        details = ""
+    def _report(self, step: int) -> None:
         if parallel.is_main():
             try:
                 self._path.write_text(json.dumps(self._skipped, indent=1))
-                details = f"; its faces and gradient norms are in {self._path}"
             except OSError as error:
                 logging.warning("%s cannot be written: %s", self._path, error)
         count = len(self._skipped)
         if count > self._max_skipped:
-            step = self._skipped[self._max_skipped]["step"]
             raise UserError(
-                f"step {step}: the loss or its gradient is not finite{details}; the last checkpoint"
-                " is from before this step. Start a new run with a lower learning_rate or"
-                " optimizer.clip_norm, or resume with"
+                f"step {step}: the loss or its gradient is not finite; its faces and gradient norms"
+                f" are in {self._path}; the last checkpoint is from before this step. Start a new"
+                " run with a lower learning_rate or optimizer.clip_norm, or resume with"
                 f" --config.skip_nonfinite={max(10, 2 * count)} to skip up to that many steps"
             )
-        for entry in new_entries:
-            logging.warning(
-                "step %d was skipped: its loss or gradient is not finite (%d of at most %d)%s",
-                *(entry["step"], count, self._max_skipped, details),
-            )
-
-
-def _step_means(collection: Any) -> dict[str, float]:
-    """Means of a step, computed without JAX calls; NaN for a count of 0."""
-    return {
-        name: float(metric.total) / float(metric.count) if metric.count else float("nan")
-        for name, metric in vars(collection).items()
-        if name == "gradient_norm" or name.startswith("loss")
-    }
+        logging.warning(
+            "step %d was skipped: its loss or gradient is not finite (%d of at most %d); its faces "
+            "and gradient norms are in %s",
+            *(step, count, self._max_skipped, self._path),
+        )

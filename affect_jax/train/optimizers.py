@@ -5,6 +5,7 @@ An entry receives `schedule`, step -> learning rate, and the options of the conf
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax
 import optax
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import Registry, describe_unknown_name, require_option
+from affect_jax.core.registry import Registry, require_option
 
 OPTIMIZERS = Registry("optimizer")
 
@@ -93,7 +94,7 @@ def adamw(
       parameters as in `sgd`.
     """
     _check_options(beta1=beta1, beta2=beta2, weight_decay=weight_decay, clip_norm=clip_norm)
-    update = optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=weight_decay_mask)
+    update = optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=_is_decayed)
     return _assemble(update, clip_norm, rates)
 
 
@@ -105,8 +106,7 @@ def _check_options(**options: float) -> None:
             require_option(f"optimizer.{name}", value, lambda v: 0 <= v < 1, "in [0, 1)")
 
 
-def weight_decay_mask(params: Any) -> Any:
-    """Returns True for the parameters that weight decay applies to: those with two or more axes."""
+def _is_decayed(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
@@ -122,8 +122,7 @@ def _assemble(
     """
     transformations = [update]
     if weight_decay:
-        decay = optax.add_decayed_weights(weight_decay, mask=weight_decay_mask)
-        transformations.insert(0, decay)
+        transformations.insert(0, optax.add_decayed_weights(weight_decay, mask=_is_decayed))
     if clip_norm:
         transformations.insert(0, optax.clip_by_global_norm(clip_norm))
     chain = optax.chain(*transformations)
@@ -138,10 +137,16 @@ def _assemble(
         )
 
     def scale(updates: Any, _: Any) -> Any:
-        return jax.tree.map(lambda rate, update: rate * update, rates_of(updates), updates)
+        return jax.tree.map(operator.mul, rates_of(updates), updates)
 
     def label_parameters(params: Any) -> Any:
-        _check_rate_prefixes(rates, params)
+        names = [_parameter_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for prefix in rates:
+            if not any(name.startswith(prefix) for name in names):
+                raise UserError(
+                    f"optimizer.rates: no parameter's name starts with {prefix!r}; names are such "
+                    f"as {names[-1]!r}"
+                )
         return jax.tree.map(lambda rate: "moving" if rate else "frozen", rates_of(params))
 
     trainable = optax.chain(chain, optax.stateless(scale))
@@ -164,14 +169,3 @@ def is_frozen(spec: Mapping[str, Any], part: str) -> bool:
 def _parameter_name(path: tuple) -> str:
     """Returns the name of a parameter, such as `trunk/stem/conv/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/").removeprefix("model/")
-
-
-def _check_rate_prefixes(rates: Rates, params: Any) -> None:
-    names = [_parameter_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    for prefix in rates:
-        if not any(name.startswith(prefix) for name in names):
-            layers = [name.split("/")[:-1] for name in names]
-            parts = {"/".join(layer[:depth]) for layer in layers for depth in (1, 2)}
-            raise UserError(
-                f"optimizer.rates: {describe_unknown_name(prefix, sorted(parts - {''}))}"
-            )

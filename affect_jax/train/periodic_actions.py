@@ -28,12 +28,7 @@ PANEL_FACES = 12  # maximum number of faces drawn at a step
 
 @dataclasses.dataclass
 class PeriodicActions:
-    """The parts of a run other than its state, and its work between steps.
-
-    **Arguments:**
-
-    - `latest_scores`: step and scores of the newest evaluation.
-    """
+    """The parts of a run other than its state, and its work between steps."""
 
     config: Config
     workdir: Workdir
@@ -44,7 +39,7 @@ class PeriodicActions:
     training: Split
     rows: sampling.TrainingRows
     verification: Future[None]
-    latest_scores: tuple[int, protocol.Scores] | None = None
+    scores: dict[int, protocol.Scores] = dataclasses.field(default_factory=dict)  # by step
 
     def draw_training_faces(self, step: int) -> None:
         """Writes the first faces of a step's batch to TensorBoard, without augmentation."""
@@ -62,7 +57,7 @@ class PeriodicActions:
             scores = protocol.score(table, draws=self.config.evaluation.draws)
             self.log.writer.write_scalars(step, scores.values)
             self.log.writer.draw_images(step, functools.partial(self.draw_evaluation, table))
-        self.latest_scores = step, scores
+        self.scores = {step: scores}  # the newest only
         headlines = list(protocol.select_headlines(scores).items())[:2]
         self.log.print(
             f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in headlines)
@@ -98,15 +93,10 @@ class PeriodicActions:
                 "config": config,
                 "machine": parallel.describe_machine(),
             }
-            scores = self._scores_of(step)
+            scores = self.scores.get(step)
             # Copied: on a CPU the host's array may share the device's memory, which is donated.
-            host_state = jax.tree.map(np.array, parallel.to_host(state))
+            host_state = jax.tree.map(np.array, jax.device_get(state))
             self.checkpoints.save(step, host_state, info, scores.values if scores else None)
-
-    def _scores_of(self, step: int) -> protocol.Scores | None:
-        """Scores of a step, if it was the last one evaluated."""
-        evaluated, scores = self.latest_scores or (None, None)
-        return scores if evaluated == step else None
 
     def finish(self, state: TrainState, *, print_scores: bool) -> None:
         """Prints the scores of a completed run and ensures that the final checkpoint is on disk.
@@ -114,20 +104,17 @@ class PeriodicActions:
         **Raises:** `UserError` if the checkpoint cannot be written.
         """
         step = int(state.step)
-        if print_scores:
-            self._print_final_scores(step, state)
+        if print_scores and step not in self.scores:
+            self.evaluate(step, state)
         self.checkpoints.wait()
+        if print_scores:
+            print(f"{self.evaluator.split.name}, step {step:,} (the last):\n")
+            print(protocol.format_summary(self.scores[step]))
+            best = self.checkpoints.best_step()
+            if best is not None:
+                name = self.config.checkpoint.best
+                print(f"\nbest {name}: step {best:,}; --mode=evaluate scores it")
         if step not in self.checkpoints.all_steps():
             self.checkpoints.close()  # ends Orbax's threads and logs their errors
             self.save(step, state)
         self.checkpoints.ensure_saved(step)
-
-    def _print_final_scores(self, step: int, state: TrainState) -> None:
-        """Prints the scores of the last step, and which step is the best."""
-        scores = self._scores_of(step) or self.evaluate(step, state)
-        self.checkpoints.wait()
-        best = self.checkpoints.best_step()
-        print(f"{self.evaluator.split.name}, step {step:,} (the last):\n")
-        print(protocol.format_summary(scores))
-        if best is not None:
-            print(f"\nbest {self.config.checkpoint.best}: step {best:,}; --mode=evaluate scores it")

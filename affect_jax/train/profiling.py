@@ -15,8 +15,6 @@ FIRST_STEP, LAST_STEP = 10, 20
 class Profiler(contextlib.ExitStack):
     """Traces the steps `FIRST_STEP` to `LAST_STEP`. Leaving the context ends the trace.
 
-    With several steps per dispatch, the trace starts and ends between dispatches.
-
     **Arguments:**
 
     - `folder`: the trace is written to `plugins/profile/TIME/` in it; None: no profile.

@@ -40,8 +40,8 @@ def constant(
     - `warmup`: duration over which the rate rises linearly: update k of n has k/n of the rate, so
       no update has a rate of 0. None: no warmup.
     """
-    warmup_steps = _to_steps("warmup", warmup, steps_per_epoch)
-    return _with_warmup(optax.constant_schedule(learning_rate), warmup_steps)
+    schedule = optax.constant_schedule(learning_rate)
+    return _with_warmup(schedule, _warmup_steps(warmup, steps_per_epoch))
 
 
 @SCHEDULES.register("step")
@@ -67,12 +67,15 @@ def step(
     - `warmup`: see `constant`; it scales the rate of the schedule without warmup.
     """
     require_option("schedule.decay", decay, lambda v: 0 < v <= 1, "in (0, 1]")
-    interval_steps = _to_steps("interval", interval, steps_per_epoch, default=10_000)
-    warmup_steps = _to_steps("warmup", warmup, steps_per_epoch)
+    interval = {"steps": 10_000} if interval is None else interval
+    interval_steps = to_steps(interval, steps_per_epoch, "schedule.interval")
     # Divides integers: optax's staircase floors a float32 quotient, which XLA compiles to a product
     # with 1 / interval. For an interval of 141 the product is below 1 at step 141: a late drop.
     decays = optax.exponential_decay(learning_rate, transition_steps=1, decay_rate=decay)
-    return _with_warmup(lambda count: decays(jnp.floor_divide(count, interval_steps)), warmup_steps)
+    return _with_warmup(
+        lambda count: decays(jnp.floor_divide(count, interval_steps)),
+        _warmup_steps(warmup, steps_per_epoch),
+    )
 
 
 @SCHEDULES.register("cosine")
@@ -93,7 +96,7 @@ def cosine(
     - `warmup`: see `constant`; it must be shorter than the run.
     """
     require_option("schedule.final", final, lambda v: 0 <= v <= 1, "in [0, 1]")
-    warmup_steps = _to_steps("warmup", warmup, steps_per_epoch)
+    warmup_steps = _warmup_steps(warmup, steps_per_epoch)
     if warmup_steps >= total_steps:
         raise UserError(
             f"schedule.warmup = {warmup_steps} steps: must be shorter than the run's {total_steps}"
@@ -109,12 +112,5 @@ def _with_warmup(schedule: optax.Schedule, warmup_steps: int) -> optax.Schedule:
     return lambda count: warmup_factor(count) * schedule(count)
 
 
-def _to_steps(
-    option: str, duration: Duration | None, steps_per_epoch: int, default: int = 0
-) -> int:
-    if duration is None:
-        return default
-    try:
-        return to_steps(duration, steps_per_epoch)
-    except UserError as error:
-        raise UserError(f"schedule.{option}: {error}") from None
+def _warmup_steps(warmup: Duration | None, steps_per_epoch: int) -> int:
+    return 0 if warmup is None else to_steps(warmup, steps_per_epoch, "schedule.warmup")

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from clu import metrics as clu_metrics
 from jax import lax
 
 from affect_jax.core import parallel
@@ -20,7 +21,6 @@ from affect_jax.core.parallel import AXIS
 from affect_jax.core.rng import example_keys
 from affect_jax.data import preprocessing
 from affect_jax.facs import rig
-from affect_jax.train import step_metrics
 from affect_jax.train.experiment import Experiment
 from affect_jax.train.state import TrainState, ema_update
 
@@ -68,7 +68,7 @@ def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[
     )
     finite = jnp.isfinite(total) & jnp.isfinite(gradient_norm)
     next_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
-    metrics = step_metrics.create_collection(experiment.loss.names, experiment.heads)
+    metrics = create_metrics(experiment)
     return next_state.replace(step=state.step + 1), metrics.gather_from_model_output(
         axis_name=AXIS,
         loss=total,
@@ -77,6 +77,25 @@ def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[
         batch=batch,
         **{f"loss_{name}": value for name, value in values.items()},
     )
+
+
+def create_metrics(experiment: Experiment) -> type[clu_metrics.Collection]:
+    """Creates the class of a step's metrics, which are merged over devices and steps.
+
+    It has means over steps of `loss`, `gradient_norm` and each `loss_<term>`; and `accuracy`, top-1
+    over annotated faces, if the model has the head `expression`.
+    """
+    averages = ["loss", "gradient_norm", *(f"loss_{term}" for term in experiment.loss.names)]
+    members: dict[str, Any] = {name: clu_metrics.Average.from_output(name) for name in averages}
+    if "expression" in experiment.heads:
+        members["accuracy"] = clu_metrics.Average.from_fun(_expression_is_correct)
+    return clu_metrics.Collection.create(**members)
+
+
+def _expression_is_correct(outputs: Any, batch: Any, **_: Any) -> dict[str, jax.Array]:
+    hits = jnp.argmax(outputs["expression"], axis=-1) == batch["expression"]
+    # The mask has the same shape as the values: clu ignores a mask of another length.
+    return {"values": hits.astype(jnp.float32), "mask": batch["expression_mask"]}
 
 
 def augment_batch(

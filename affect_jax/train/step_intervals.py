@@ -9,17 +9,11 @@ from affect_jax.config import Config, to_steps
 
 @dataclasses.dataclass(frozen=True)
 class Intervals:
-    """Intervals of a run in steps.
-
-    **Arguments:**
-
-    - `total`: steps of the whole run.
-    - `log`, `evaluate`, `save`, `images`: steps between two such events.
-    """
+    """Intervals of a run in steps."""
 
     steps_per_epoch: int
-    total: int
-    log: int
+    total: int  # of the whole run
+    log: int  # steps between two such events, as the next three
     evaluate: int
     save: int
     images: int

@@ -71,7 +71,7 @@ def test_learned_weight_is_unchanged_without_examples():
 REJECTED = [
     ([], "at least one term"),
     ([{"name": "wieghted_cross_entropy", "head": "expression"}], "did you mean 'weighted_cross"),
-    ([{"head": "expression"}], "name is missing"),
+    ([{"head": "expression"}], "name = None: unknown"),
     ([{"name": "ccc"}], "head: missing"),
     ([{**CCC, "head": "expression"}], r"losses\[0\] \(ccc\): head = 'expression': unknown;"),
     ([SQUARED, {**CCC, "gamma": 2}], r"losses\[1\] \(ccc\).*gamma: ccc has no such option"),

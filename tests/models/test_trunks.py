@@ -259,10 +259,10 @@ def test_initialisation_depends_on_the_key(name):
         ),
         ({"name": "alexnet", "initialisation": "hi"}, "trunk.initialisation = 'hi': unknown"),
         ({"name": "alexnet", "dropout": 1.0}, r"trunk.dropout = 1.0: must be in \[0, 1\)"),
-        ({"name": "alexnet_one_tower", "dropout": "half"}, "trunk.dropout = 'half'"),
+        ({"name": "alexnet_one_tower", "dropout": "half"}, "dropout = 'half': must be float"),
         ({"name": "alexnet_one_tower", "width": 0}, "trunk.width = 0: must be a whole number"),
-        ({"name": "resnet18", "width": 8.5}, "trunk.width = 8.5: must be a whole number"),
-        ({"name": "resnet18", "width": True}, "trunk.width = True: must be a whole number"),
+        ({"name": "resnet18", "width": 8.5}, "width = 8.5: must be int"),
+        ({"name": "resnet18", "width": True}, "width = True: must be int"),
     ],
 )
 def test_invalid_trunk_options_are_rejected(spec, message):

@@ -62,6 +62,7 @@ def reads(tmp_path_factory) -> set[str]:
         PREFIXES.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", sorted(set(map(top_level, flatten(defaults())))))
 def test_a_run_reads_every_key(key, reads):
     assert key in reads

@@ -16,7 +16,7 @@ from affect_jax.core.parallel import AXIS
 from affect_jax.data import loader
 from affect_jax.data.dataset import load_targets, prepare_dataset
 from affect_jax.data.tfds_builder import open_split
-from affect_jax.train import device_feeds, step_metrics
+from affect_jax.train import device_feeds, metrics_log
 from affect_jax.train.experiment import create_experiment, create_training_rows, load_registries
 from affect_jax.train.state import create_state
 from affect_jax.train.step import create_train_step, gather_batch
@@ -103,7 +103,7 @@ def losses(config, split, targets, create_feed) -> list[float]:
         with jax.transfer_guard("disallow"):
             inputs, count = next(feed)
             state, metrics = train_step(state, *inputs)
-        collections = step_metrics.per_step_metrics([parallel.to_host(metrics)])
+        collections = metrics_log.split_steps([jax.device_get(metrics)])
         assert len(collections) == count
         values += [float(collection.compute()["loss"]) for collection in collections]
     feed.close()

@@ -283,17 +283,8 @@ def test_epoch_has_the_class_counts_of_its_sampling(data_folders, strategy, coun
     assert targets["expression_mask"][sampled].all()
 
 
-ALL_MODELS = "resnet18_all"
-"""The config with every head; the others only run with the slow tests."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        path.stem if path.stem == ALL_MODELS else pytest.param(path.stem, marks=pytest.mark.slow)
-        for path in sorted(CONFIGS.glob("*.py"))
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.py")))
 def test_every_config_overfits_sixteen_faces(name, data_folders):
     """Every loss term of a config falls below 30 % on sixteen fixed faces."""
     config = load_config(name)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-import types
+from typing import Any
 
+import clu.metrics
 import jax
 import numpy as np
 import pytest
@@ -21,15 +22,13 @@ from tests.faults import tiny_config
 from tests.train import test_step
 
 
-def metrics(loss: float, norm: float = 1.0) -> types.SimpleNamespace:
-    """The part of a step's clu collection that the guard reads."""
-
-    def average(value: float):
-        return types.SimpleNamespace(total=np.float32(2 * value), count=np.int32(2))
-
-    empty = types.SimpleNamespace(total=np.float32(0), count=np.int32(0))
-    return types.SimpleNamespace(
-        loss=average(loss), gradient_norm=average(norm), loss_ccc=average(loss), accuracy=empty
+def metrics(loss: float, norm: float = 1.0) -> Any:
+    """A step's clu collection on the host."""
+    values = {"loss": loss, "gradient_norm": norm, "loss_ccc": loss}
+    averages = {name: clu.metrics.Average.from_output(name) for name in values}
+    arrays = {name: np.float32([value, value]) for name, value in values.items()}
+    return jax.device_get(
+        clu.metrics.Collection.create(**averages).single_from_model_output(**arrays)
     )
 
 
@@ -70,7 +69,7 @@ def test_allowed_steps_are_skipped_and_one_more_stops_the_run(tmp_path, logged_w
 
 
 def test_unwritable_file_hides_no_error(tmp_path, logged_warnings):
-    with pytest.raises(UserError, match="^step 1: the loss or its gradient is not finite; the"):
+    with pytest.raises(UserError, match="^step 1: the loss or its gradient is not finite"):
         nonfinite.NonFiniteGuard(tmp_path / "nowhere", 0, face_ids).filter_finite(
             1, [metrics(np.nan)]
         )

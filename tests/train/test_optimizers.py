@@ -223,10 +223,10 @@ def test_frozen_parameters_have_no_optimizer_state():
 @pytest.mark.parametrize(
     ("rates", "message"),
     [
-        ({"trnk": 0.1}, "optimizer.rates: 'trnk': unknown; did you mean 'trunk'"),
-        ({"trunk/stage7": 0.1}, "'trunk/stage7': unknown; did you mean 'trunk/stage1'"),
+        ({"trnk": 0.1}, "no parameter's name starts with 'trnk'"),
+        ({"trunk/stage7": 0.1}, "no parameter's name starts with 'trunk/stage7'"),
         ({"trunk": -0.1}, r"optimizer.rates\['trunk'\] = -0.1: must be 0 or more"),
-        ({"trunk": "slow"}, r"optimizer.rates\['trunk'\] = 'slow'"),
+        ({"trunk": "slow"}, "rates = .* must be Mapping"),
     ],
 )
 def test_invalid_rates_are_rejected(rates, message):
@@ -282,10 +282,10 @@ def test_state_contains_only_arrays_of_constant_shape(name):
         ({"name": "sgd", "beta1": 0.9}, "beta1: sgd has no such option"),
         ({"name": "sgd", "momentum": 1.0}, "optimizer.momentum = 1.0: must be in"),
         ({"name": "sgd", "weight_decay": -1e-4}, "optimizer.weight_decay = -0.0001"),
-        ({"name": "sgd", "clip_norm": None}, "optimizer.clip_norm = None"),
+        ({"name": "sgd", "clip_norm": None}, "clip_norm = None: must be float"),
         ({"name": "adam", "beta2": 1}, "optimizer.beta2 = 1"),
         ({"name": "adamw", "beta1": -0.1}, "optimizer.beta1 = -0.1"),
-        ({"name": "adamw", "weight_decay": "no"}, "optimizer.weight_decay = 'no'"),
+        ({"name": "adamw", "weight_decay": "no"}, "weight_decay = 'no': must be float"),
     ],
 )
 def test_invalid_optimizer_options_are_rejected(spec, message):

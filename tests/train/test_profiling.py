@@ -7,6 +7,7 @@ import json
 import pathlib
 
 import jax.numpy as jnp
+import pytest
 
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
@@ -21,6 +22,7 @@ def read_traces(folder: pathlib.Path) -> list[dict]:
     return [json.loads(gzip.decompress(path.read_bytes())) for path in paths]
 
 
+@pytest.mark.slow
 def test_trace_contains_the_profiled_steps(tmp_path):
     write_faces(tmp_path / "faces")
     load_registries()
