@@ -206,9 +206,13 @@ def decode_image(content: bytes, *, upright: bool = False) -> np.ndarray:
             return to_rgb(image, upright=upright)
     except UnidentifiedImageError:
         raise UnusableInputError("not an image") from None
+    except Image.DecompressionBombError:
+        raise UnusableInputError("image has more than 64 megapixels") from None
     except Exception as error:  # for damaged bytes, decoders raise errors of any type
         if isinstance(error, UnusableInputError) or is_out_of_memory(error):
             raise
+        if "truncated" in str(error).lower():
+            raise UnusableInputError("image is truncated") from error
         raise UnusableInputError(f"broken image: {type(error).__name__}: {error}") from error
 
 

@@ -196,8 +196,9 @@ def read_prepared(builder: Any) -> dict[str, Any]:
     """
     path = builder.data_path / PREPARED_FILE
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError) as error:
+        prepared = json.loads(path.read_text())
+        return {key: prepared[key] for key in ("source", "counts", "files")}
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise damaged_file_error(path) from error
 
 

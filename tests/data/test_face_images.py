@@ -117,12 +117,12 @@ DEFECTS = {
     "html": (b"<!DOCTYPE html><html>404 Not Found</html>", "not an image"),
     "noise": (bytes(range(256)) * 4, "not an image"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
-    "half": (WHOLE[: len(WHOLE) // 2], "broken image: .*[Tt]runcated"),
-    "without its end": (WHOLE[:-2], "broken image: .*truncated"),
-    "header of a JPEG": (WHOLE[:120], "broken image|not an image"),
-    "header of a PNG": (png_header(40, 40), "broken image"),
-    "half a PNG": (PNG[: len(PNG) // 2], "broken image"),
-    "bomb": (png_header(30_000, 30_000), "DecompressionBombError"),
+    "half": (WHOLE[: len(WHOLE) // 2], "image is truncated"),
+    "without its end": (WHOLE[:-2], "image is truncated"),
+    "header of a JPEG": (WHOLE[:120], "image is truncated|not an image"),
+    "header of a PNG": (png_header(40, 40), "image is truncated"),
+    "half a PNG": (PNG[: len(PNG) // 2], "image is truncated"),
+    "bomb": (png_header(30_000, 30_000), "more than 64 megapixels"),
     "small bomb": (png_header(8_200, 8_200), "more than 64 megapixels"),
     "no pixels": (png_header(0, 10), "broken image|not an image"),
 }
@@ -152,7 +152,7 @@ def test_paths_that_are_not_files_have_reasons(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
     reasons = {
-        "folder.jpg": "Is a directory",
+        "folder.jpg": "not a file",
         "loop.jpg": "symbolic links",
         "missing.jpg": "file missing",
         "folder.jpg/x/y.jpg": "file missing",

@@ -245,15 +245,15 @@ def test_processes_with_other_data_are_refused(monkeypatch, tmp_path):
         loop.restore_or_create(None, Checkpoints(tmp_path), "0123456789abcdef", None)
 
 
-def test_panel_rows_match_their_landmarks_and_sides(monkeypatch):
-    points, sides = np.random.default_rng(0).random((50, 68, 2)), np.arange(50)
+def test_panel_rows_match_their_landmarks(monkeypatch):
+    points = np.random.default_rng(0).random((50, 68, 2))
     panel_arguments = {}
 
-    def panel(images, landmarks, action_unit_sides, table, rows):
-        panel_arguments.update(images=images, points=landmarks, sides=action_unit_sides, rows=rows)
+    def panel(images, landmarks, table, rows):
+        panel_arguments.update(images=images, points=landmarks, rows=rows)
 
     monkeypatch.setattr(periodic_actions, "face_panel", panel)
-    targets = {"landmarks": points, "action_unit_sides": sides}
+    targets = {"landmarks": points}
     evaluator = types.SimpleNamespace(load_faces=lambda rows: 2 * rows, targets=targets)
     table = Predictions(id=np.array([f"{i}" for i in range(50)]), classes=("neutral",))
     PeriodicActions.draw_evaluation(types.SimpleNamespace(evaluator=evaluator), table)
@@ -261,7 +261,6 @@ def test_panel_rows_match_their_landmarks_and_sides(monkeypatch):
     assert rows[0] == 0 and rows[-1] == 49 and len(rows) == PANEL_FACES
     np.testing.assert_array_equal(panel_arguments["images"], 2 * rows)
     np.testing.assert_array_equal(panel_arguments["points"], points[rows])
-    np.testing.assert_array_equal(panel_arguments["sides"], rows)
 
 
 @pytest.mark.parametrize("strategy, counts", [("natural", None), ("down", 5), ("up", 7)])
