@@ -162,7 +162,7 @@ def retrained_losses(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trunk", RATES)
+@pytest.mark.parametrize("trunk", PUBLISHED_TRUNKS)
 def test_im2col_trains_to_the_same_losses(trunk, retrained_losses, monkeypatch):
     """im2col for all shapes, against XLA's own algorithm for all."""
     monkeypatch.setattr(convolutions, "use_im2col", lambda *_: False)
@@ -173,7 +173,7 @@ def test_im2col_trains_to_the_same_losses(trunk, retrained_losses, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trunk", RATES)
+@pytest.mark.parametrize("trunk", PUBLISHED_TRUNKS)
 def test_materialized_values_train_to_the_same_losses(trunk, retrained_losses, monkeypatch):
     losses = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0]
     calls = []
