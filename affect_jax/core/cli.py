@@ -1,4 +1,4 @@
-"""Command-line helpers of all commands except `main`: argument parsing and error handling."""
+"""Command-line helpers: argument parsing, which `main` does with absl, and error handling."""
 
 from __future__ import annotations
 

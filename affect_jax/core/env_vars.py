@@ -17,9 +17,8 @@ CUDA itself. The variable `XLA_PYTHON_CLIENT_MEM_FRACTION` overrides it."""
 CPU_FUSION_TYPES = {"0.10": "dot,reduce", "0.11": "dot,reduce", "0.12": "dot"}
 """Operations that XLA passes to its library of fused operations (YNN) on a CPU, by jaxlib version.
 Convolutions are excluded, because XLA's own code computes their weight gradients in two thirds of
-the time (benchmarks/README.md, "What a step consists of"); so are reductions in 0.12.0, where those
-of bfloat16 are wrong. Other versions were not measured and keep their default: an unknown flag
-would end the process."""
+the time; so are reductions in 0.12.0, where those of bfloat16 are wrong. Other versions were not
+measured and keep their default: an unknown flag would end the process."""
 
 
 def set_gpu_memory_fraction() -> None:

@@ -1,4 +1,4 @@
-"""Paths: local or in an object store, and the user's cache folder."""
+"""Paths: local or in an object store, the user's cache folder, and writing files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator
+
+from affect_jax.core.errors import UserError
 
 
 def cache_folder(name: str) -> pathlib.Path:
@@ -39,3 +41,13 @@ def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing_to(out: pathlib.Path) -> Iterator[None]:
+    """Creates a folder and turns any `OSError` of the block into a `UserError`."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error

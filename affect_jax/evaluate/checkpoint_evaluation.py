@@ -7,12 +7,13 @@ import pathlib
 
 from affect_jax.config import Config, config_digest
 from affect_jax.core import parallel
+from affect_jax.core.paths import writing_to
 from affect_jax.data import record_reader
 from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.evaluate.group_scores import read_group_labels
-from affect_jax.evaluate.scoring import score_table, writing_to
+from affect_jax.evaluate.scoring import score_table
 from affect_jax.metrics import resampling
 from affect_jax.metrics.predictions import Predictions, write_predictions
 from affect_jax.run.trained_network import TrainedNetwork, load_network

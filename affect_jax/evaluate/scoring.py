@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 from affect_jax.core.errors import UserError
+from affect_jax.core.paths import writing_to
 from affect_jax.evaluate.group_scores import GroupLabels, score_groups
 from affect_jax.metrics import protocol, resampling
 from affect_jax.metrics.predictions import Predictions
@@ -59,13 +58,3 @@ def score_table(
     if not_scored:
         print(f"\nnot scored: {'; '.join(not_scored)}")
     print(f"\nwritten: {out / 'scores.json'}")
-
-
-@contextlib.contextmanager
-def writing_to(out: pathlib.Path) -> Iterator[None]:
-    """Creates a folder and turns any `OSError` of the block into a `UserError`."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from error

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from affect_jax.core.cli import ArgumentParser, add_run_flags, handle_cli_errors
+from affect_jax.core.paths import writing_to
 
 
 @handle_cli_errors
@@ -28,7 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
-    from affect_jax.evaluate.scoring import writing_to
     from affect_jax.export import formats, model_card
     from affect_jax.run.trained_network import load_network
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from affect_jax.core.errors import UserError
-from affect_jax.evaluate.scoring import writing_to
+from affect_jax.core.paths import writing_to
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
 
 if TYPE_CHECKING:

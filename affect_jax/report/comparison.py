@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from affect_jax.core import plotting
 from affect_jax.core.errors import UserError
-from affect_jax.core.paths import write_atomically
-from affect_jax.evaluate.scoring import writing_to
+from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
 from affect_jax.report import figures, run_summary, runs, score_names

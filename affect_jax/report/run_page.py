@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from affect_jax.core import plotting
-from affect_jax.core.paths import write_atomically
-from affect_jax.evaluate.scoring import writing_to
+from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.facs.action_units import ACTION_UNITS
 from affect_jax.metrics.protocol import select_headlines
 from affect_jax.report import (

@@ -23,9 +23,8 @@ import tabulate
 from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
-from affect_jax.core.paths import write_atomically
+from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.core.registry import describe_unknown_name
-from affect_jax.evaluate.scoring import writing_to
 from affect_jax.metrics import protocol
 from affect_jax.report import published_scores, run_summary, runs, score_names
 from affect_jax.report.runs import Run

@@ -298,7 +298,7 @@ class _Manager(ocp.CheckpointManager):
     """Orbax's manager without JAX's preemption service.
 
     Orbax would query the service with the step at each save. The processes of a run agree on a
-    number of dispatches instead (`parallel.reached_agreed_stop`), and only one of them saves.
+    number of dispatches instead (`train.preemption.StopRequest`), and only one of them saves.
     """
 
     def reached_preemption(self, step: int) -> bool:
