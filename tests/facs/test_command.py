@@ -143,7 +143,7 @@ def test_command_checks_the_output_path_first(release, tmp_path, capsys):
     assert "in an existing folder" in capsys.readouterr().err
     (tmp_path / "folder.csv").mkdir()
     assert command.main([f"--manual_dir={release}", f"--out={tmp_path / 'folder.csv'}"]) == 2
-    assert "cannot be written (Is a directory)" in capsys.readouterr().err
+    assert "folder.csv: Is a directory" in capsys.readouterr().err
 
 
 def test_command_needs_faces(release, tmp_path, capsys):
