@@ -29,7 +29,7 @@ from starlette.staticfiles import StaticFiles
 from affect_jax.core.labels import AXES
 from affect_jax.data import face_images
 from affect_jax.predict.overlay import draw_predictions
-from affect_jax.predict.predictor import FaceOutputs, Predictor
+from affect_jax.predict.predictor import Predictor
 
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 CONTENT_TYPES = ["image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp"]
@@ -120,20 +120,20 @@ def predict_image(predictor: Predictor, content: bytes) -> dict[str, Any]:
     except face_images.UnusableInputError as error:
         raise HTTPException(422, str(error)) from None
     detected = predictor.detect(pixels, keep_pixels=True)
-    faces = detected._replace(boxes=detected.boxes[:MAX_FACES], crops=detected.crops[:MAX_FACES])
-    result = FaceOutputs(faces, predictor.predict_crops(faces.crops))
-    drawing = draw_predictions(result, predictor.classes, predictor.units)
+    boxes, crops = detected.boxes[:MAX_FACES], detected.crops[:MAX_FACES]
+    faces = detected._replace(boxes=boxes, outputs=predictor.predict_crops(crops))
+    drawing = draw_predictions(faces, predictor.classes, predictor.units)
     jpeg = base64.b64encode(face_images.encode_jpeg(drawing)).decode()
     answers = []
-    for index, box in enumerate(faces.boxes.tolist()):
-        outputs = {head: values[index] for head, values in result.outputs.items()}
+    for index, box in enumerate(boxes.tolist()):
+        outputs = {head: values[index] for head, values in faces.outputs.items()}
         answers.append({"box": box, **_format_outputs(outputs, predictor)})
     return {
         "image": f"data:image/jpeg;base64,{jpeg}",
         "width": faces.size[0],
         "height": faces.size[1],
         "reason": faces.reason,
-        "left_out": len(detected.boxes) - len(faces.boxes),
+        "left_out": len(detected.boxes) - len(boxes),
         "faces": answers,
     }
 

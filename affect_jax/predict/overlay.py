@@ -23,7 +23,7 @@ from affect_jax.facs.action_units import ACTIVE_THRESHOLD
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame, Source
-    from affect_jax.predict.predictor import FaceOutputs
+    from affect_jax.predict.predictor import ImageFaces
 
 TEXT_COLOUR, LINE_COLOUR, BACKGROUND = (28, 33, 40), (91, 101, 114), (255, 255, 255)
 POINT_COLOUR = (200, 78, 0)
@@ -34,20 +34,18 @@ UNITS_WIDTH = 24  # characters in a line of action units
 PADDING = 3  # pixels around a label's text
 
 
-def draw_predictions(
-    result: FaceOutputs, classes: Sequence[str], units: Sequence[int]
-) -> np.ndarray:
+def draw_predictions(faces: ImageFaces, classes: Sequence[str], units: Sequence[int]) -> np.ndarray:
     """Draws the predictions of one image, or the reason if it has no face.
 
     **Arguments:**
 
-    - `result`: the faces, with the image's pixels.
+    - `faces`: of the image, with its pixels.
     - `classes`, `units`: of the predictor.
 
     **Returns:** uint8 [height, width, 3], both even; the longer side is that of the image, but at
     least `MIN_SIDE` and at most `MAX_SIDE`.
     """
-    pixels = result.faces.pixels
+    pixels = faces.pixels
     assert pixels is not None
     longer_side = max(pixels.shape[:2])
     scale = min(max(longer_side, MIN_SIDE), MAX_SIDE) / longer_side
@@ -55,13 +53,13 @@ def draw_predictions(
     image = Image.fromarray(pixels).resize((width, height))
     pen = ImageDraw.Draw(image)
     pen.font = ImageFont.load_default(max(12, max(width, height) // 64))
-    boxes = result.faces.boxes * scale
+    boxes = faces.boxes * scale
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     corners = corners.round().clip(0, [width - 1, height - 1] * 2)
     for face in reversed(range(len(corners))):  # the largest face last, on top of the others
         colour = FACE_COLOURS[face % len(FACE_COLOURS)]
         left, top, right, bottom = corners[face].tolist()
-        outputs = {head: values[face] for head, values in result.outputs.items()}
+        outputs = {head: values[face] for head, values in faces.outputs.items()}
         line_width = max(2, min(width, height) // 240)
         pen.rectangle((left, top, right, bottom), outline=BACKGROUND, width=line_width + 1)
         pen.rectangle((left, top, right, bottom), outline=colour, width=line_width)
@@ -71,7 +69,7 @@ def draw_predictions(
             _draw_circumplex(pen, centre, radius, outputs["valence_arousal"])
         _draw_label(pen, (left, bottom), _format_label(face + 1, outputs, classes, units), colour)
     if not len(boxes):
-        _draw_label(pen, (0, 0), result.faces.reason, BACKGROUND)
+        _draw_label(pen, (0, 0), faces.reason, BACKGROUND)
     return np.asarray(image)
 
 
@@ -129,13 +127,15 @@ class OverlayWriter:
 
     def __init__(self, folder: pathlib.Path, sources: Sequence[Source]):
         self._paths: dict[Source, pathlib.Path] = {}
+        names: set[pathlib.Path] = set()
         self._video: cv2.VideoWriter | None = None
         inputs = {os.path.realpath(source.name) for source in sources}
         for number, source in enumerate(sources, 1):
             path = folder / source.relative_path
             path = path.with_suffix(".mp4" if source.is_video else ".jpg")
-            if path in self._paths.values():
+            if path in names:
                 path = path.with_stem(f"{path.stem}-{number}")
+            names.add(path)
             if os.path.realpath(path) in inputs:
                 raise UserError(f"--annotate={folder}: {path} is an input; choose another folder")
             self._paths[source] = path

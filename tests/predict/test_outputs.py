@@ -16,7 +16,7 @@ from affect_jax.evaluate import __main__ as command
 from affect_jax.predict import outputs
 from affect_jax.predict.inputs import Frame, Source
 from affect_jax.predict.outputs import face_columns, face_rows, open_face_table
-from affect_jax.predict.predictor import DetectedFaces, FaceOutputs
+from affect_jax.predict.predictor import ImageFaces
 
 HEADS = ("expression", "valence_arousal", "action_units")
 NAMES = (classes(8), (1, 12))
@@ -34,8 +34,9 @@ def create_outputs(count: int) -> dict[str, np.ndarray]:
 def create_rows(boxes, frame: Frame, confidence=(), reason: str = "") -> list[dict]:
     boxes, confidence = np.array(boxes, np.float32).reshape(-1, 4), np.array(confidence, np.float32)
     crops = np.zeros((len(boxes), 4, 4, 3), np.uint8)
-    faces = DetectedFaces((640, 480), boxes, confidence, crops, reason, None)
-    return list(face_rows(frame, FaceOutputs(faces, create_outputs(len(boxes))), *NAMES))
+    outputs = create_outputs(len(boxes))
+    faces = ImageFaces((640, 480), boxes, confidence, crops, reason, None, outputs)
+    return list(face_rows(frame, faces, *NAMES))
 
 
 def create_two_rows(**position) -> list[dict]:
@@ -112,6 +113,16 @@ def test_all_formats_contain_the_same_rows(tmp_path, suffix, monkeypatch):
         }  # fmt: skip
 
 
+def test_csv_has_no_formulas(tmp_path):
+    names = ["=cmd()|'x'!A1.jpg", "+x.jpg", "-x.jpg", "@x.jpg", "-5", "a=1.jpg"]
+    with open_face_table(tmp_path / "a.csv", face_columns((), (), (), has_video=False)) as write:
+        for name in names:
+            write({"id": name, "x": -1.5})
+    rows = read_rows(tmp_path / "a.csv")
+    assert [row["id"] for row in rows] == [*(f"'{name}" for name in names[:4]), *names[4:]]
+    assert {row["x"] for row in rows} == {"-1.5"}
+
+
 def test_error_leaves_no_file(tmp_path):
     columns = face_columns(HEADS, *NAMES, has_video=False)
     with pytest.raises(KeyError), open_face_table(tmp_path / "a.csv", columns) as write:
@@ -159,3 +170,8 @@ def test_invalid_suffix_or_folder_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError), open_face_table(tmp_path / "file" / "rows.csv", {}):
         pass
+    for suffix in (".jsonl", ".csv", ".parquet"):  # the command prints the path of an `OSError`
+        path = tmp_path / ("x" * 300 + suffix)
+        with pytest.raises(OSError, match="too long") as error, open_face_table(path, {}):
+            pass
+        assert error.value.filename
