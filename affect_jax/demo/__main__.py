@@ -40,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = create_parser().parse_args(arguments)
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
     try:
-        import uvicorn
-
-        from affect_jax.demo import server
+        from affect_jax.demo.server import create_server
     except ImportError as error:
         raise UserError(f"the demo needs {error.name}; pip install 'affect_jax[demo]'") from None
     try:
@@ -51,11 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, OverflowError) as error:
         raise UserError(f"--port={args.port}: {error}; choose another port") from error
     with listener:
-        app = server.create_app(create_predictor(args, BATCH_SIZE))
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        server = create_server(create_predictor(args, BATCH_SIZE))
         print(f"http://127.0.0.1:{listener.getsockname()[1]} (press Ctrl-C to stop)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
     return 0
 
 

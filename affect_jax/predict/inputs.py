@@ -88,7 +88,7 @@ def expand_inputs(inputs: Sequence[str]) -> list[Source]:
 
 
 def _expand_input(text: str) -> list[Source]:
-    if webcam := re.fullmatch(r"webcam:(\d+)", text):
+    if webcam := re.fullmatch(r"webcam:(\d{1,3})", text):
         source = Source(text, text.replace(":", "_"), webcam=int(webcam[1]))
         if next(read_frames(source)).image is None:
             raise UserError(f"{text}: no such camera, or it is in use")

@@ -70,6 +70,9 @@ def test_named_files_need_no_suffix(folder):
         ("pipe", "pipe: no such image or video"),
         ("webcam:77", "webcam:77: no such camera"),
         ("webcam:", "webcam:: no such image or video"),
+        ("webcam:99999999999", "webcam:99999999999: no such image or video"),
+        ("x" * 300, "x: no such image or video"),
+        ("x/" * 3000, "x/: no such image or video"),
     ],
 )
 def test_unusable_input_raises(folder, text, message):
