@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -100,10 +100,9 @@ def create_dlib() -> Detector:
         resized, scale = _resize(image)
         with lock:  # the detector reuses its image pyramid between calls
             rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 1)
-        boxes = [(r.left(), r.top(), r.width(), r.height()) for r in rectangles]
         faces = [
-            np.array([*(side / scale for side in box), score])
-            for box, score in zip(boxes, scores, strict=True)
+            (r.left() / scale, r.top() / scale, r.width() / scale, r.height() / scale, score)
+            for r, score in zip(rectangles, scores, strict=True)
         ]
         # dlib's squares end at the eyebrows. These two numbers were measured against
         # libfacedetection on the same faces.
@@ -152,7 +151,7 @@ def _overlap_ratio(a: np.ndarray, b: np.ndarray) -> float:
     return sides.clip(0).prod() / min(a[2:4].prod(), b[2:4].prod())
 
 
-def _to_squares(faces: list[np.ndarray], *, growth: float, shift_down: float) -> Detections:
+def _to_squares(faces: Sequence[Any], *, growth: float, shift_down: float) -> Detections:
     """Makes boxes square around their centre and sorts them by size, the largest first.
 
     **Arguments:**

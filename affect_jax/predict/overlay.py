@@ -92,11 +92,9 @@ def _format_label(
         predicted = int(outputs["expression"].argmax())
         text += f" {classes[predicted]} {outputs['expression'][predicted]:.2f}"
     if "action_units" in outputs:
-        is_active = outputs["action_units"] >= ACTIVE_THRESHOLD
-        names = " ".join(
-            f"AU{unit}" for unit, active in zip(units, is_active, strict=True) if active
-        )
-        text = "\n".join([text, *textwrap.wrap(names, UNITS_WIDTH)])
+        values = zip(units, outputs["action_units"], strict=True)
+        names = [f"AU{unit}" for unit, value in values if value >= ACTIVE_THRESHOLD]
+        text = "\n".join([text, *textwrap.wrap(" ".join(names), UNITS_WIDTH)])
     return text
 
 

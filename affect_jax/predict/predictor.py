@@ -178,18 +178,17 @@ class Predictor:
         batch: list[Any] = [images] if _is_single_image(images) else list(images)  # pyright: ignore
         if boxes is not None and len(boxes) != len(batch):
             raise ValueError(f"{len(batch)} images, but boxes for {len(boxes)}")
-        results = list(self.stream(batch, boxes))
-        # Without any image, the arrays have the shapes of an image without faces.
-        faces = results or list(self._predict_group([self._no_faces("")]))
+        # An unreadable image gives the arrays their shapes if there is no other.
+        faces = list(self.stream(batch or [None], boxes if batch else None))
         heads = {
             head: np.concatenate([image.outputs[head] for image in faces]) for head in self.heads
         }
         return Prediction(
-            image=np.repeat(np.arange(len(results)), [len(image.boxes) for image in results]),
+            image=np.repeat(np.arange(len(faces)), [len(image.boxes) for image in faces]),
             box=np.concatenate([image.boxes for image in faces]),
             confidence=np.concatenate([image.confidence for image in faces]),
-            size=np.array([image.size for image in results], np.int64).reshape(-1, 2),
-            reasons=tuple(image.reason for image in results),
+            size=np.array([image.size for image in faces], np.int64)[: len(batch)],
+            reasons=tuple(image.reason for image in faces)[: len(batch)],
             classes=self.classes,
             units=self.units,
             expression=heads.get("expression"),
@@ -215,14 +214,27 @@ class Predictor:
         - `keep_pixels`: return the pixels too.
         - `immediate`: predict each image at once instead of waiting for a full batch (webcams).
         """
-        group: list[ImageFaces] = []
-        for faces in self._detect_all(images, boxes, keep_pixels, 0 if immediate else num_cores()):
-            group.append(faces)
-            if immediate or len(group) == self._batch_size:
-                yield from self._predict_group(group)
-                group = []
-        if group:
-            yield from self._predict_group(group)
+        group_size, num_ahead = (1, 0) if immediate else (self._batch_size, num_cores())
+        no_boxes = itertools.repeat(None)
+        inputs = zip(images, no_boxes if boxes is None else boxes, strict=boxes is not None)
+        pending: collections.deque[Future[ImageFaces]] = collections.deque()
+        pool = ThreadPoolExecutor(max(1, num_ahead))
+        try:
+            while True:
+                for image, box in itertools.islice(inputs, group_size + num_ahead - len(pending)):
+                    pending.append(pool.submit(self.detect, image, box, keep_pixels=keep_pixels))
+                if not pending:
+                    return
+                group = [pending.popleft().result() for _ in range(min(group_size, len(pending)))]
+                outputs = self.predict_crops(np.concatenate([faces.crops for faces in group]))
+                end = 0
+                for faces in group:
+                    start, end = end, end + len(faces.boxes)
+                    yield faces._replace(
+                        outputs={head: v[start:end] for head, v in outputs.items()}
+                    )
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def warm_up(self) -> None:
         """Compiles the network, so that the first image takes no longer than the next ones."""
@@ -283,35 +295,6 @@ class Predictor:
         crops = np.zeros((0, self._image_size, self._image_size, 3), np.uint8)
         boxes = np.zeros((0, 4), np.float32)
         return ImageFaces(size, boxes, boxes[:, 0], crops, reason, None)
-
-    def _detect_all(
-        self,
-        images: Iterable[ImageLike | None],
-        boxes: Iterable[Any] | None,
-        keep_pixels: bool,
-        ahead: int,
-    ) -> Iterator[ImageFaces]:
-        """Runs `detect` in threads, at most `ahead` images ahead of the consumer."""
-        pending: collections.deque[Future[ImageFaces]] = collections.deque()
-        boxes_or_none = itertools.repeat(None) if boxes is None else boxes
-        pool = ThreadPoolExecutor(max(1, ahead))
-        try:
-            for image, box in zip(images, boxes_or_none, strict=boxes is not None):
-                pending.append(pool.submit(self.detect, image, box, keep_pixels=keep_pixels))
-                if len(pending) > ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _predict_group(self, group: Sequence[ImageFaces]) -> Iterator[ImageFaces]:
-        """Predicts the faces of several images together."""
-        outputs = self.predict_crops(np.concatenate([faces.crops for faces in group]))
-        end = 0
-        for faces in group:
-            start, end = end, end + len(faces.boxes)
-            yield faces._replace(outputs={head: v[start:end] for head, v in outputs.items()})
 
 
 def _default_margin(config: Config) -> float:
