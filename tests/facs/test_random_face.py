@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -48,7 +47,6 @@ def test_another_process_renders_the_same_faces():
 def test_sample_is_a_function_of_seed_split_and_index():
     assert digest(1, range(7, 8)) == digest(1, range(7, 8))
     face = random_face.sample_face(1, 7)
-    assert len(dataclasses.fields(face.parameters)) > 10
     different_faces = [
         random_face.sample_face(2, 7),
         random_face.sample_face(1, 8),

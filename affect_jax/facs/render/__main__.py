@@ -65,8 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.seed < 0 or args.persons < 1 or not 16 <= args.size <= 1024:
         raise UserError("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
     image = draw_contact_sheet(args.seed, args.persons, args.size)
-    options = () if args.out.suffix == ".png" else (cv2.IMWRITE_JPEG_QUALITY, 85)
-    if not cv2.imwrite(str(args.out), image[..., ::-1], options):
+    if not cv2.imwrite(str(args.out), image[..., ::-1]):
         raise UserError(f"--out={args.out}: cannot be written")
     print(f"{args.out}: {image.shape[1]} x {image.shape[0]} pixels")
     return 0

@@ -69,11 +69,6 @@ def ellipses(
     return np.reshape(centres, (-1, 1, 2)) + offsets
 
 
-def mirror(points: np.ndarray) -> np.ndarray:
-    """Mirrors points [..., 2] at the vertical line x = 0."""
-    return points * (-1.0, 1.0)
-
-
 def mix(first: Colour, second: Colour, share: float) -> np.ndarray:
     """Mixes two colours; `share` is the fraction of `second`."""
     return (1.0 - share) * np.asarray(first) + share * np.asarray(second)
