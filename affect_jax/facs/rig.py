@@ -152,12 +152,7 @@ UNIT_DISPLACEMENTS = np.stack([_mirror_half(_LEFT_UNIT_DISPLACEMENTS[unit]) for 
 def _stretch(
     points: Sequence[int], x: float, y: float, centre: tuple[float, float] = (0.0, 0.0)
 ) -> HalfFace:
-    """Stretches points (left half and midline) about a centre.
-
-    **Arguments:**
-
-    - `x`, `y`: relative stretch along each axis; 0.1 is 10%.
-    """
+    """Stretches points (left half and midline) about a centre; 0.1 is 10% along an axis."""
     return {
         point: (-(NEUTRAL[point, 0] - centre[0]) * x, -(NEUTRAL[point, 1] - centre[1]) * y)
         for point in points

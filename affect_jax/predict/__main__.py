@@ -42,15 +42,7 @@ def add_predictor_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def create_predictor(args: argparse.Namespace, batch_size: int) -> Predictor:
-    """Loads and compiles the network that the flags select.
-
-    **Arguments:**
-
-    - `args`: parsed flags of `add_predictor_flags`.
-    - `batch_size`: number of faces in one forward pass.
-
-    **Raises:** `UserError` as `Predictor.load`.
-    """
+    """Loads and compiles the network that the flags of `add_predictor_flags` select."""
     from absl import logging
 
     from affect_jax.predict.predictor import Predictor

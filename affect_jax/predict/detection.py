@@ -134,10 +134,7 @@ def _resize(image: np.ndarray, side: int | None = None) -> tuple[np.ndarray, flo
 
 
 def _suppress_overlapping(candidates: list[np.ndarray]) -> list[np.ndarray]:
-    """Non-maximum suppression: drops a box that overlaps a more confident one by half or more.
-
-    The overlap is relative to the smaller box, so that parts of a face are dropped too.
-    """
+    """Non-maximum suppression: drops a box that overlaps a more confident one by half or more."""
     selected: list[np.ndarray] = []
     for candidate in sorted(candidates, key=lambda face: -face[4]):
         if all(_overlap_ratio(candidate, box) < 0.5 for box in selected):
@@ -146,19 +143,15 @@ def _suppress_overlapping(candidates: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _overlap_ratio(a: np.ndarray, b: np.ndarray) -> float:
-    """Area of the intersection divided by the area of the smaller box."""
+    """Area of the intersection divided by that of the smaller box, which may be part of a face."""
     sides = np.minimum(a[:2] + a[2:4], b[:2] + b[2:4]) - np.maximum(a[:2], b[:2])
     return sides.clip(0).prod() / min(a[2:4].prod(), b[2:4].prod())
 
 
 def _to_squares(faces: Sequence[Any], *, growth: float, shift_down: float) -> Detections:
-    """Makes boxes square around their centre and sorts them by size, the largest first.
+    """Makes boxes (x, y, width, height, confidence) square and sorts them, the largest first.
 
-    **Arguments:**
-
-    - `faces`: x, y, width, height and confidence of each.
-    - `growth`: side of the square, as a multiple of the box's longer side.
-    - `shift_down`: downward shift of the centre, as a multiple of the longer side.
+    `growth` and `shift_down` of the centre are multiples of the longer side.
     """
     x, y, width, height, confidence = np.array(faces, np.float32).reshape(-1, 5).T
     longer_side = np.maximum(width, height)

@@ -62,13 +62,7 @@ def head_columns(classes: Sequence[str], units: Sequence[int]) -> dict[str, list
 def face_columns(
     heads: Sequence[str], classes: Sequence[str], units: Sequence[int], *, has_video: bool
 ) -> Columns:
-    """The column names and their types, in order.
-
-    **Arguments:**
-
-    - `heads`, `classes`, `units`: of the predictor.
-    - `has_video`: whether any input is a video or webcam.
-    """
+    """The names of the columns and their types, in order; `heads` to `units` of the predictor."""
     integer, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
     columns: Columns = {"id": text, "source": text}
     if has_video:
@@ -85,14 +79,7 @@ def face_columns(
 def face_rows(
     frame: Frame, faces: ImageFaces, classes: Sequence[str], units: Sequence[int]
 ) -> Iterator[Row]:
-    """Yields the rows of an image's faces; without a face, one row with the reason.
-
-    **Arguments:**
-
-    - `frame`: the image, or frame of a video.
-    - `faces`: its faces.
-    - `classes`, `units`: of the predictor.
-    """
+    """Yields the rows of the faces of an image or frame; without a face, one with the reason."""
     name = frame.source.name.encode("utf-8", "backslashreplace").decode()
     image_id = name if frame.number is None else f"{name}@{frame.number}"
     shared: Row = {"source": name, "frame": frame.number, "seconds": _round(frame.seconds)}
@@ -116,13 +103,9 @@ def _round(value: float | None) -> float | None:
 
 @contextlib.contextmanager
 def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[RowWriter]:
-    """Yields a function that writes a row.
+    """Yields a function that writes a row to a file, or JSON lines to standard output.
 
     The file has a temporary name until it is complete; if there is an error, it is deleted.
-
-    **Arguments:**
-
-    - `path`: its suffix selects the format; None: JSON lines on standard output.
 
     **Raises:** `UserError` if the suffix is unsupported; `OSError` if the file cannot be written.
     """
@@ -157,9 +140,8 @@ def escape_formula(value: Any) -> Any:
 
 def _format_json_line(row: Row, columns: Columns) -> str:
     """A row as a JSON object without the keys that have no value; `face` is always present."""
-    values = {name: row.get(name) for name in columns}
-    values = {name: v for name, v in values.items() if v is not None or name == "face"}
-    return json.dumps(values, ensure_ascii=False)
+    names = [name for name in columns if name == "face" or row.get(name) is not None]
+    return json.dumps({name: row.get(name) for name in names}, ensure_ascii=False)
 
 
 @contextlib.contextmanager

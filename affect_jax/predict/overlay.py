@@ -35,12 +35,7 @@ PADDING = 3  # pixels around a label's text
 
 
 def draw_predictions(faces: ImageFaces, classes: Sequence[str], units: Sequence[int]) -> np.ndarray:
-    """Draws the predictions of one image, or the reason if it has no face.
-
-    **Arguments:**
-
-    - `faces`: of the image, with its pixels.
-    - `classes`, `units`: of the predictor.
+    """Draws the predictions of one image, with its pixels, or the reason if it has no face.
 
     **Returns:** uint8 [height, width, 3], both even; the longer side is that of the image, but at
     least `MIN_SIDE` and at most `MAX_SIDE`.
@@ -99,10 +94,7 @@ def _format_label(
 
 
 def _draw_label(
-    pen: ImageDraw.ImageDraw,
-    corner: tuple[float, float],
-    text: str,
-    colour: tuple[int, int, int],
+    pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: tuple[int, int, int]
 ) -> None:
     """Draws a text on a coloured background at its top left corner, or as near as it fits."""
     width, height = pen.im.size
@@ -126,7 +118,7 @@ class OverlayWriter:
     def __init__(self, folder: pathlib.Path, sources: Sequence[Source]):
         self._paths: dict[Source, pathlib.Path] = {}
         names: set[pathlib.Path] = set()
-        self._video: cv2.VideoWriter | None = None
+        self._video = cv2.VideoWriter()
         inputs = {os.path.realpath(source.name) for source in sources}
         for number, source in enumerate(sources, 1):
             path = folder / source.relative_path
@@ -139,12 +131,9 @@ class OverlayWriter:
             self._paths[source] = path
 
     def write(self, frame: Frame, drawing: np.ndarray) -> None:
-        """Writes an image, or appends a frame to a video.
+        """Writes the drawing of an image, or appends that of a frame to its video.
 
-        **Arguments:**
-
-        - `frame`: the image or frame; the frames of a video follow each other.
-        - `drawing`: uint8 RGB [height, width, 3], of one size for all frames of a video.
+        The frames of a video follow each other and have one size.
         """
         path, pixels = self._paths[frame.source], drawing[:, :, ::-1]
         with writing_to(path.parent):
@@ -154,9 +143,7 @@ class OverlayWriter:
                 if frame.number == 0:
                     self.close()
                     code, size = cv2.VideoWriter.fourcc(*"mp4v"), (pixels.shape[1], pixels.shape[0])
-                    rate = frame.frames_per_second
-                    self._video = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, size)
-                assert self._video is not None
+                    self._video.open(str(path), cv2.CAP_FFMPEG, code, frame.frames_per_second, size)
                 is_written = self._video.isOpened()
                 self._video.write(pixels)
         if not is_written:
@@ -164,5 +151,4 @@ class OverlayWriter:
 
     def close(self) -> None:
         """Completes the last video."""
-        if self._video is not None:
-            self._video.release()
+        self._video.release()

@@ -25,15 +25,9 @@ from affect_jax.facs.render.random_face import render_expression
 
 
 def draw_contact_sheet(seed: int = 10, persons: int = 8, size: int = 160) -> np.ndarray:
-    """Draws rows of expressions and columns of persons, with the expression names at the left.
+    """Draws rows of expressions and columns of persons: RGB uint8 [h, w, 3].
 
-    **Arguments:**
-
-    - `seed`: seed of the persons, their scenes and the strength of each expression.
-    - `persons`: number of persons.
-    - `size`: side of one face, pixels.
-
-    **Returns:** RGB uint8 [h, w, 3].
+    The names of the expressions are at the left; `size` is the side of one face, pixels.
     """
     rows = []
     for expression, name in enumerate(labels.EXPRESSIONS[: labels.NUM_CLASSES]):
