@@ -273,9 +273,7 @@ def deform_sides(sides: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, n
     )
     left_eye, right_eye = rest[:, 36:42, 0].mean(axis=1), rest[:, 42:48, 0].mean(axis=1)
     middle, eye_distance = ((left_eye + right_eye) / 2)[:, None], (right_eye - left_eye)[:, None]
-    right_weight = np.minimum(
-        np.maximum((rest[..., 0] - middle) * (2 / eye_distance) + 0.5, 0.0), 1.0
-    )
+    right_weight = np.clip((rest[..., 0] - middle) * (2 / eye_distance) + 0.5, 0.0, 1.0)
     return left + right_weight[..., None] * (right - left), rest
 
 

@@ -192,11 +192,11 @@ def test_prediction_does_not_depend_on_the_batch(whole_image_predictor):
 
 
 def test_predictor_is_thread_safe(detecting_predictor):
-    images = [draw_scene([(20 + 9 * i, 10, 130 + 15 * i)], first=i)[0] for i in range(6)]
+    images = [draw_scene([(20 + 9 * i, 10, 130 + 15 * i)], first=i)[0] for i in range(4)]
     expected = [detecting_predictor.predict(image) for image in images]
-    with ThreadPoolExecutor(6) as pool:
-        predictions = list(pool.map(detecting_predictor.predict, images * 3))
-    for actual, single in zip(predictions, expected * 3, strict=True):
+    with ThreadPoolExecutor(4) as pool:
+        predictions = list(pool.map(detecting_predictor.predict, images * 2))
+    for actual, single in zip(predictions, expected * 2, strict=True):
         assert_same_prediction(actual, single)
 
 
