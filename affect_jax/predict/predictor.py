@@ -22,6 +22,7 @@ import inspect
 import itertools
 import os
 import pathlib
+import threading
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -138,6 +139,7 @@ class Predictor:
         if isinstance(detector, str):
             detector = detection.DETECTORS.create({"name": detector})
         self._detector: Any = detector
+        self._detector_lock = threading.Lock()  # neither package is thread-safe
         self._margin = _default_margin(config) if margin is None else margin
         self._image_size: int = config.data.image_size
         self._batch_size = batch_size
@@ -266,7 +268,8 @@ class Predictor:
             pixels = _load_pixels(image, upright=boxes is None)
             size = (pixels.shape[1], pixels.shape[0])
             if boxes is None:
-                boxes, confidence = self._detector(pixels)
+                with self._detector_lock:
+                    boxes, confidence = self._detector(pixels)
             else:
                 boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
                 confidence = np.full(len(boxes), np.nan, np.float32)
