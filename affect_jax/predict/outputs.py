@@ -36,7 +36,7 @@ import pyarrow.parquet
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
-from affect_jax.core.paths import write_atomically
+from affect_jax.core.paths import write_atomically, writing_to
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame
@@ -107,7 +107,7 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
 
     The file has a temporary name until it is complete; if there is an error, it is deleted.
 
-    **Raises:** `UserError` if the suffix is unsupported; `OSError` if the file cannot be written.
+    **Raises:** `UserError` if the suffix is unsupported or the file cannot be written.
     """
     if path is None:
         # Each row is flushed, so that a program at the other end of a pipe sees it immediately.
@@ -115,8 +115,7 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
         return
     if path.suffix not in OUT_SUFFIXES:
         raise UserError(f"--out={path}: the suffix must be one of {', '.join(OUT_SUFFIXES)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as partial:
+    with writing_to(path.parent), write_atomically(path) as partial:
         if path.suffix == ".parquet":
             with partial.open("wb") as file, _open_parquet(file, columns) as write:
                 yield write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 
@@ -168,10 +169,24 @@ def test_invalid_suffix_or_folder_raises(tmp_path):
     with pytest.raises(UserError, match=message), open_face_table(tmp_path / "rows.xlsx", {}):
         pass
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileExistsError), open_face_table(tmp_path / "file" / "rows.csv", {}):
+    with (
+        pytest.raises(UserError, match="file: cannot be written: File exists"),
+        open_face_table(tmp_path / "file" / "rows.csv", {}),
+    ):
         pass
-    for suffix in (".jsonl", ".csv", ".parquet"):  # the command prints the path of an `OSError`
-        path = tmp_path / ("x" * 300 + suffix)
-        with pytest.raises(OSError, match="too long") as error, open_face_table(path, {}):
+    for name in ("x" * 300 + ".csv", "x" * 300 + ".parquet", "x/" * 3000 + "rows.jsonl"):
+        path = tmp_path / name
+        with pytest.raises(UserError, match="File name too long"), open_face_table(path, {}):
             pass
-        assert error.value.filename
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_full_disk_is_one_line_and_leaves_no_file(tmp_path, suffix):
+    columns = face_columns(HEADS, *NAMES, has_video=False)
+    with (
+        pytest.raises(UserError, match="cannot be written: No space left") as error,
+        open_face_table(tmp_path / f"rows{suffix}", columns) as write,
+    ):
+        write(create_row_without_face())
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
