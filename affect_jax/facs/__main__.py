@@ -23,6 +23,7 @@ import numpy as np
 from affect_jax.core import labels
 from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError, first_line
+from affect_jax.core.paths import writing_to
 from affect_jax.facs.action_units import UNITS
 from affect_jax.facs.estimation import Estimate, estimate
 
@@ -59,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--variant", choices=VARIANTS, default="manual", help="of the release")
     parser.add_argument("--out", type=pathlib.Path, help=".csv file to write the table to")
     args = parser.parse_args(argv)
-    if args.out and (args.out.suffix != ".csv" or not args.out.absolute().parent.is_dir()):
-        raise UserError(f"--out={args.out}: name a file that ends in .csv, in an existing folder")
+    if args.out and args.out.suffix != ".csv":
+        raise UserError(f"--out={args.out}: name a file that ends in .csv")
     if args.manual_dir:
         faces = list(read_release(args.manual_dir, args.variant))
     else:
@@ -92,7 +93,7 @@ def print_summary(faces: Sequence[LabelledFace], estimates: Estimate) -> None:
 def write_csv(faces: Sequence[LabelledFace], estimates: Estimate, out: pathlib.Path) -> None:
     """Writes one row per face, in the order of the dataset."""
     numbers = np.column_stack([estimates.intensities, estimates.residual])
-    with open(out, "w", newline="", encoding="utf-8") as file:
+    with writing_to(out.parent), open(out, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "split", "expression", *(f"AU{unit}" for unit in UNITS), "residual"])
         for face, row in zip(faces, numbers, strict=True):
