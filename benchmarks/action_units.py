@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from affect_jax.facs import rig
-from affect_jax.facs.__main__ import VARIANTS, LabelledFaces, read_release
+from affect_jax.facs.__main__ import VARIANTS, LabelledFace, read_release
 from affect_jax.facs.action_units import UNITS
 from affect_jax.facs.estimation import align_eyes, estimate
 from benchmarks import harness
@@ -45,17 +45,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--faces", type=int, default=2_000, help="that the rig generates")
     parser.add_argument("--page", type=pathlib.Path, default=PAGE, help="file with the tables")
     args = parser.parse_args(argv)
-    areas = area_rows(read_release(args.manual_dir, args.variant))
+    areas = area_rows(list(read_release(args.manual_dir, args.variant)))
     errors = [error_row(args.faces, noise) for noise in NOISE_STDS]
     tables = f"{harness.markdown_table(areas)}\n\n{harness.markdown_table(errors)}"
     print(tables)
     harness.replace_table(args.page, "action_units", tables)
 
 
-def area_rows(faces: LabelledFaces) -> list[dict[str, str]]:
+def area_rows(faces: Sequence[LabelledFace]) -> list[dict[str, str]]:
     """Returns a row for each combination of units and each distance, a column for each split."""
-    points, expressions = np.stack(faces.landmarks), np.array(faces.expressions)
-    splits = {name: np.array(faces.splits) == name for name in dict.fromkeys(faces.splits)}
+    points = np.stack([face.landmarks for face in faces])
+    expressions, split_names = (
+        np.array([getattr(face, name) for face in faces]) for name in ("expression", "split")
+    )
+    splits = {name: split_names == name for name in dict.fromkeys(split_names.tolist())}
     splits["all"] = np.full(len(expressions), True)
     intensities, distances = estimate(points).intensities, landmark_distances(points)
     rows = []

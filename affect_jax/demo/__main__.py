@@ -8,7 +8,6 @@ The page is reachable from this machine only, and images are neither sent elsewh
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import socket
 import sys
@@ -16,12 +15,14 @@ from collections.abc import Sequence
 
 from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
-from affect_jax.predict.predictor_flags import add_predictor_flags, create_predictor
+from affect_jax.predict.__main__ import add_predictor_flags, create_predictor
 
 BATCH_SIZE = 4  # most images have one or two faces, and a user waits for the answer
 
 
-def create_parser() -> argparse.ArgumentParser:
+@handle_cli_errors
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves the page until Ctrl-C; returns the exit code."""
     parser = ArgumentParser(
         prog="python -m affect_jax.demo",
         description="Serves a web page on this machine for images and a webcam.",
@@ -31,18 +32,10 @@ def create_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=int, default=8080, help="port on 127.0.0.1; 0: any free port"
     )
-    return parser
-
-
-@handle_cli_errors
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves the page until Ctrl-C; returns the exit code."""
-    args = create_parser().parse_args(arguments)
+    args = parser.parse_args(arguments)
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
     try:
-        import uvicorn
-
-        from affect_jax.demo import server
+        from affect_jax.demo.server import create_server
     except ImportError as error:
         raise UserError(f"the demo needs {error.name}; pip install 'affect_jax[demo]'") from None
     try:
@@ -51,11 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, OverflowError) as error:
         raise UserError(f"--port={args.port}: {error}; choose another port") from error
     with listener:
-        app = server.create_app(create_predictor(args, BATCH_SIZE))
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        server = create_server(create_predictor(args, BATCH_SIZE))
         print(f"http://127.0.0.1:{listener.getsockname()[1]} (press Ctrl-C to stop)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
     return 0
 
 

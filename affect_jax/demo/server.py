@@ -16,6 +16,7 @@ import base64
 from typing import Any
 
 import numpy as np
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,21 +26,23 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from affect_jax.core.labels import AXES
 from affect_jax.data import face_images
 from affect_jax.predict.overlay import draw_predictions
-from affect_jax.predict.predictor import FaceOutputs, Predictor
+from affect_jax.predict.predictor import Predictor
 
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 CONTENT_TYPES = ["image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp"]
 MAX_BYTES = 12 * 2**20
 MAX_FACES = 20  # per image; only the largest are predicted
 MAX_CONCURRENT_REQUESTS = 4  # images in prediction or waiting for it
-UPLOAD_TIMEOUT_SECONDS = 30
+CONNECTION_TIMEOUT_SECONDS = 60  # each connection serves one request
 
 HEADERS = {
     "Cache-Control": "no-store",
+    "Connection": "close",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -51,8 +54,16 @@ HEADERS = {
 }
 
 
-def create_app(predictor: Predictor) -> Starlette:
-    """Creates the web application for a predictor."""
+class _Protocol(H11Protocol):
+    """Closes a connection after a time, even if its client neither sends nor reads anything."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.loop.call_later(CONNECTION_TIMEOUT_SECONDS, transport.abort)
+
+
+def create_server(predictor: Predictor) -> uvicorn.Server:
+    """Creates the web server for a predictor."""
     slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
 
     async def predict(request: Request) -> Response:
@@ -60,30 +71,33 @@ def create_app(predictor: Predictor) -> Starlette:
             raise HTTPException(503, "busy with other images; try again")
         async with slots:
             try:
-                content = await asyncio.wait_for(_read_body(request), UPLOAD_TIMEOUT_SECONDS)
-            except (TimeoutError, ClientDisconnect):
+                content = await _read_body(request)
+            except ClientDisconnect:
                 raise HTTPException(408, "the upload did not finish") from None
             answer = await run_in_threadpool(predict_image, predictor, content)
-        return JSONResponse(answer, headers=HEADERS)
+        return JSONResponse(answer)
 
-    page = _PageFiles(packages=[("affect_jax.demo", "page")], html=True)
-    routes = [Route("/predict", predict, methods=["POST"]), Mount("/", page)]
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
-    errors = {HTTPException: _respond_with_error}
-    return Starlette(routes=routes, middleware=[hosts], exception_handlers=errors)
+    async def respond_with_error(_: Request, error: Any) -> Response:
+        return JSONResponse({"error": error.detail}, error.status_code)
 
-
-async def _respond_with_error(_: Request, error: Any) -> Response:
-    return JSONResponse({"error": error.detail}, error.status_code, headers=HEADERS)
-
-
-class _PageFiles(StaticFiles):
-    """The files of the page, with `HEADERS`."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers.update(HEADERS)
-        return response
+    page = StaticFiles(packages=[("affect_jax.demo", "page")], html=True)
+    app = Starlette(
+        routes=[Route("/predict", predict, methods=["POST"]), Mount("/", page)],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
+        ],
+        exception_handlers={HTTPException: respond_with_error},
+    )
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        headers=list(HEADERS.items()),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+    )
+    return uvicorn.Server(config)
 
 
 async def _read_body(request: Request) -> bytes:
@@ -120,20 +134,20 @@ def predict_image(predictor: Predictor, content: bytes) -> dict[str, Any]:
     except face_images.UnusableInputError as error:
         raise HTTPException(422, str(error)) from None
     detected = predictor.detect(pixels, keep_pixels=True)
-    faces = detected._replace(boxes=detected.boxes[:MAX_FACES], crops=detected.crops[:MAX_FACES])
-    result = FaceOutputs(faces, predictor.predict_crops(faces.crops))
-    drawing = draw_predictions(result, predictor.classes, predictor.units)
+    boxes, crops = detected.boxes[:MAX_FACES], detected.crops[:MAX_FACES]
+    faces = detected._replace(boxes=boxes, outputs=predictor.predict_crops(crops))
+    drawing = draw_predictions(faces, predictor.classes, predictor.units)
     jpeg = base64.b64encode(face_images.encode_jpeg(drawing)).decode()
     answers = []
-    for index, box in enumerate(faces.boxes.tolist()):
-        outputs = {head: values[index] for head, values in result.outputs.items()}
+    for index, box in enumerate(boxes.tolist()):
+        outputs = {head: values[index] for head, values in faces.outputs.items()}
         answers.append({"box": box, **_format_outputs(outputs, predictor)})
     return {
         "image": f"data:image/jpeg;base64,{jpeg}",
         "width": faces.size[0],
         "height": faces.size[1],
         "reason": faces.reason,
-        "left_out": len(detected.boxes) - len(faces.boxes),
+        "left_out": len(detected.boxes) - len(boxes),
         "faces": answers,
     }
 

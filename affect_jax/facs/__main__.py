@@ -13,17 +13,17 @@ This is the only module of `affect_jax.facs` that imports `affect_jax.data`.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from affect_jax.core import labels
 from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError, first_line
+from affect_jax.core.paths import writing_to
 from affect_jax.facs.action_units import UNITS
 from affect_jax.facs.estimation import Estimate, estimate
 
@@ -34,22 +34,19 @@ VARIANTS = ("manual", "automatic", "second")  # of a release, see `affect_jax.da
 MAX_PRINTED_PROBLEMS = 5  # rows with unreadable values
 
 
-@dataclasses.dataclass
-class LabelledFaces:
-    """Labels and landmarks of the n faces of a dataset.
+class LabelledFace(NamedTuple):
+    """Label and landmarks of a face.
 
-    **Arguments:**
-
-    - `ids`, `splits`, `expressions`: n texts; "" for a face without expression.
-    - `landmarks`: n arrays float [68, 2], pixels; NaN for a face without landmarks.
-    - `unreadable`: "split, id: reason" of each row with an invalid value.
+    - `id`, `split`, `expression`: "" for a face without expression.
+    - `landmarks`: float [68, 2], pixels; NaN for a face without landmarks.
+    - `problem`: why a value is unreadable, or "".
     """
 
-    ids: list[str] = dataclasses.field(default_factory=list)
-    splits: list[str] = dataclasses.field(default_factory=list)
-    expressions: list[str] = dataclasses.field(default_factory=list)
-    landmarks: list[np.ndarray] = dataclasses.field(default_factory=list)
-    unreadable: list[str] = dataclasses.field(default_factory=list)
+    id: str
+    split: str
+    expression: str
+    landmarks: np.ndarray
+    problem: str = ""
 
 
 @handle_cli_errors
@@ -59,64 +56,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--manual_dir", type=pathlib.Path, help="folder of an AffectNet release")
-    source.add_argument(
-        "--prepared",
-        type=pathlib.Path,
-        help="folder of a prepared dataset (contains prepared.json)",
-    )
-    parser.add_argument(
-        "--variant", choices=VARIANTS, default="manual", help="variant of the release"
-    )
+    source.add_argument("--prepared", type=pathlib.Path, help="folder with prepared.json")
+    parser.add_argument("--variant", choices=VARIANTS, default="manual", help="of the release")
     parser.add_argument("--out", type=pathlib.Path, help=".csv file to write the table to")
     args = parser.parse_args(argv)
-    if args.out and (args.out.suffix != ".csv" or not args.out.absolute().parent.is_dir()):
-        raise UserError(f"--out={args.out}: name a file that ends in .csv, in an existing folder")
+    if args.out and args.out.suffix != ".csv":
+        raise UserError(f"--out={args.out}: name a file that ends in .csv")
     if args.manual_dir:
-        faces = read_release(args.manual_dir, args.variant)
+        faces = list(read_release(args.manual_dir, args.variant))
     else:
-        faces = read_prepared(args.prepared)
-    if not faces.ids:
+        faces = list(read_prepared(args.prepared))
+    if not faces:
         raise UserError("the dataset has no faces: its tables contain only a header")
-    estimates = estimate(np.stack(faces.landmarks))
+    estimates = estimate(np.stack([face.landmarks for face in faces]))
     if args.out:  # before printing, which fails if the reader closed the pipe
         write_csv(faces, estimates, args.out)
     print_summary(faces, estimates)
-    if args.out:
-        print(f"written: {args.out}")
     return 0
 
 
-def print_summary(faces: LabelledFaces, estimates: Estimate) -> None:
+def print_summary(faces: Sequence[LabelledFace], estimates: Estimate) -> None:
     """Prints the numbers of faces and of unusable values, and the median residual."""
-    is_estimated = np.isfinite(estimates.residual)
+    residuals = estimates.residual[np.isfinite(estimates.residual)]
+    unreadable = [face for face in faces if face.problem]
     print(
-        f"{len(is_estimated):,} faces, {np.sum(~is_estimated):,} of them without usable landmarks;"
-        f" {len(faces.unreadable):,} rows with unreadable values"
+        f"{len(faces):,} faces, {len(faces) - len(residuals):,} of them without usable landmarks;"
+        f" {len(unreadable):,} rows with unreadable values"
     )
-    for line in faces.unreadable[:MAX_PRINTED_PROBLEMS]:
+    for face in unreadable[:MAX_PRINTED_PROBLEMS]:
+        line = f"{face.split}, {face.id}: {face.problem}"
         print(f"  {' '.join(line.split())}")  # an id may contain a newline
-    if is_estimated.any():
-        median = np.median(estimates.residual[is_estimated])
-        print(f"median residual: {median:.3f} of the inter-eye distance")
+    if len(residuals):
+        print(f"median residual: {np.median(residuals):.3f} of the inter-eye distance")
 
 
-def write_csv(faces: LabelledFaces, estimates: Estimate, out: pathlib.Path) -> None:
+def write_csv(faces: Sequence[LabelledFace], estimates: Estimate, out: pathlib.Path) -> None:
     """Writes one row per face, in the order of the dataset."""
     numbers = np.column_stack([estimates.intensities, estimates.residual])
-    header = ("id", "split", "expression", *(f"AU{unit}" for unit in UNITS), "residual")
-    try:
-        with open(out, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            texts = zip(faces.ids, faces.splits, faces.expressions, strict=True)
-            for text, row in zip(texts, numbers, strict=True):
-                cells = [f"{value:.4f}" if np.isfinite(value) else "" for value in row]
-                writer.writerow([*text, *cells])
-    except OSError as error:
-        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
+    with writing_to(out.parent), open(out, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "split", "expression", *(f"AU{unit}" for unit in UNITS), "residual"])
+        for face, row in zip(faces, numbers, strict=True):
+            cells = [f"{value:.4f}" if np.isfinite(value) else "" for value in row]
+            writer.writerow([face.id, face.split, face.expression, *cells])
 
 
-def read_release(folder: pathlib.Path, variant: str = "manual") -> LabelledFaces:
+def read_release(folder: pathlib.Path, variant: str = "manual") -> Iterator[LabelledFace]:
     """Reads the tables of a release. The photographs may be missing; landmarks are in their pixels.
 
     **Raises:** `UserError` if the release is missing or invalid.
@@ -124,17 +109,15 @@ def read_release(folder: pathlib.Path, variant: str = "manual") -> LabelledFaces
     from affect_jax.data.affectnet import find_tables, read_rows
     from affect_jax.data.image_files_builder import make_ids_unique
 
-    faces = LabelledFaces()
     for split, table in find_tables(folder, variant).items():
         for row in make_ids_unique(read_rows(table)):
-            _add_row(faces, split, row)
-    return faces
+            yield _parse_row(split, row)
 
 
-def _add_row(faces: LabelledFaces, split: str, row: Row) -> None:
+def _parse_row(split: str, row: Row) -> LabelledFace:
     from affect_jax.data import annotation_parsing
 
-    expression, landmarks = -1, None
+    expression, landmarks, problem = -1, None, ""
     try:
         values: Any = row.values
         if row.annotation_prefix:
@@ -142,14 +125,13 @@ def _add_row(faces: LabelledFaces, split: str, row: Row) -> None:
         expression = annotation_parsing.parse_expression(values, labels.EXPRESSIONS)
         landmarks = annotation_parsing.parse_landmarks(values)
     except annotation_parsing.UnusableInputError as error:
-        faces.unreadable.append(f"{split}, {row.id}: {error}")
-    faces.ids.append(row.id)
-    faces.splits.append(split)
-    faces.expressions.append(labels.EXPRESSIONS[expression] if expression >= 0 else "")
-    faces.landmarks.append(np.full((68, 2), np.nan) if landmarks is None else landmarks)
+        problem = str(error)
+    name = labels.EXPRESSIONS[expression] if expression >= 0 else ""
+    points = np.full((68, 2), np.nan) if landmarks is None else landmarks
+    return LabelledFace(row.id, split, name, points, problem)
 
 
-def read_prepared(folder: pathlib.Path) -> LabelledFaces:
+def read_prepared(folder: pathlib.Path) -> Iterator[LabelledFace]:
     """Reads the labels of a prepared dataset.
 
     **Raises:** `UserError` if the dataset is missing or damaged.
@@ -162,20 +144,17 @@ def read_prepared(folder: pathlib.Path) -> LabelledFaces:
         builder = tfds.builder_from_directory(str(folder))
     except Exception as error:  # each missing or damaged file raises a different type
         raise UserError(f"--prepared={folder}: cannot be read ({first_line(error)})") from error
-    faces = LabelledFaces()
     for name in builder.info.splits:
         split = record_reader.open_split(builder, name)
         columns = split.columns()
-        expression_names = np.array([*split.classes, ""])  # index -1: no expression
-        faces.ids += columns["id"].tolist()
-        faces.splits += [name] * len(split)
-        faces.expressions += expression_names[columns["expression"]].tolist()
-        faces.landmarks += list(
-            record_reader.restore_aspect_ratio(
-                columns["landmarks"].astype(np.float64), columns["aspect"]
-            )
+        points = record_reader.restore_aspect_ratio(
+            columns["landmarks"].astype(np.float64), columns["aspect"]
         )
-    return faces
+        expression_names = (*split.classes, "")  # index -1: no expression
+        for face_id, expression, landmarks in zip(
+            columns["id"].tolist(), columns["expression"], points, strict=True
+        ):
+            yield LabelledFace(face_id, name, expression_names[expression], landmarks)
 
 
 if __name__ == "__main__":

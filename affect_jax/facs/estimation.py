@@ -9,8 +9,7 @@ Intensities are non-negative, with one per side if FACS scores sides. All unknow
 maximum a posteriori estimate is a non-negative least squares problem. Only its right-hand side
 differs between faces. Identity and pose are nuisance parameters of either sign, and a QR
 decomposition eliminates them once. One matrix product for many faces then leaves problems of 30
-rows and 30 unknowns. SciPy's `nnls` (active sets, Lawson and Hanson) solves one in about 50
-microseconds. No maintained library solves a batch of such problems exactly. An upper bound
+rows and 30 unknowns. SciPy's `nnls` solves one in about 50 microseconds. An upper bound
 (`lsq_linear`) takes many times as long, so intensities above 1 are clipped instead.
 
 The noise of each face's landmarks is estimated by Morozov's discrepancy principle (1966): the
@@ -46,15 +45,15 @@ NOISE_LEVELS = (1.0, 0.5, 0.25, 0.1, 0.05)
 # height of a brow is precise, its ends are not. Jaw and nose are imprecise in every detector.
 # These values and the priors below were tuned to recover rendered intensities and to separate
 # expressions in 4,625 photographs (`benchmarks.action_units`). Nothing else was fitted to labels.
-_NOISE_STD = (
-    (range(17), 0.022, 0.022),  # jaw
-    (range(17, 27), 0.020, 0.004),  # brows
-    ((27, 28), 0.020, 0.020),  # bridge of the nose
-    (range(29, 36), 0.025, 0.025),  # nose
-    (range(36, 48), 0.010, 0.010),  # eyes
-    (range(48, 60), 0.022, 0.022),  # outer lips
-    (range(60, 68), 0.010, 0.010),  # inner lips
-)
+_NOISE_STD = np.concatenate([
+    np.tile((0.022, 0.022), 17),  # jaw
+    np.tile((0.020, 0.004), 10),  # brows
+    np.tile((0.020, 0.020), 2),  # bridge of the nose
+    np.tile((0.025, 0.025), 7),  # nose
+    np.tile((0.010, 0.010), 12),  # eyes
+    np.tile((0.022, 0.022), 12),  # outer lips
+    np.tile((0.010, 0.010), 8),  # inner lips
+])  # fmt: skip
 
 # Standard deviations of the priors, all with mean 0.
 _INTENSITY_STD = 0.4  # of a unit: mean of its sides
@@ -88,8 +87,7 @@ class Estimate(NamedTuple):
 class _LeastSquares(NamedTuple):
     """The least squares problem of K intensities and m nuisance parameters (identity and pose).
 
-    Unknowns are divided by the standard deviation of their prior. Rows are points, then priors,
-    each divided by its standard deviation.
+    Unknowns are divided by the standard deviation of their prior, points by that of their noise.
     """
 
     units_matrix: np.ndarray  # [136, K]
@@ -159,7 +157,7 @@ def _estimate_aligned(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = np.flatnonzero(np.isfinite(offsets).all(axis=1))
     for level in NOISE_LEVELS:
         fitted, remainder = _fit(offsets[rows], level)
-        misfit = np.sqrt(np.mean((remainder / (level * _noise_std())) ** 2, axis=1))
+        misfit = np.sqrt(np.mean((remainder / (level * _NOISE_STD)) ** 2, axis=1))
         fits = misfit <= 1 if level < NOISE_LEVELS[0] else np.full(len(rows), True)
         intensities[rows[fits]] = fitted[fits]
         residual[rows[fits]] = np.sqrt(np.sum(remainder[fits] ** 2, axis=1) / rig.NUM_POINTS)
@@ -168,26 +166,14 @@ def _estimate_aligned(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fit(offsets: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Fits offsets [n, 136] from `ALIGNED_NEUTRAL`.
-
-    **Returns:** the most probable intensities [n, K], and the remainder of the offsets [n, 136].
-    """
-    model, std = _build_least_squares(level), level * _noise_std()
+    """Fits offsets [n, 136]: the most probable intensities [n, K] and the remainder [n, 136]."""
+    model, std = _build_least_squares(level), level * _NOISE_STD
     scaled = offsets / std
     solutions = [nnls(model.reduced_matrix, target)[0] for target in scaled @ model.reduce_target]
     intensities = np.minimum(np.reshape(solutions, (-1, len(UNKNOWN_SIDES))), 1 / _INTENSITY_STD)
     remainder = scaled - intensities @ model.units_matrix.T
     remainder -= remainder @ model.solve_nuisance.T @ model.nuisance_matrix.T
     return intensities * _INTENSITY_STD, remainder * std
-
-
-@functools.cache
-def _noise_std() -> np.ndarray:
-    """Standard deviation of each coordinate: float [136]."""
-    std = np.zeros_like(ALIGNED_NEUTRAL)
-    for points, x, y in _NOISE_STD:
-        std[list(points)] = x, y
-    return std.ravel()
 
 
 @functools.cache
@@ -207,7 +193,7 @@ def _build_least_squares(level: float) -> _LeastSquares:
         for name, shape in zip(rig.IDENTITY_NAMES, rig.IDENTITY_DISPLACEMENTS, strict=True)
     ]
     nuisance += [std * np.stack(poses[name], axis=1) for name, std in _POSE_STD.items()]
-    std = level * _noise_std()[:, None]
+    std = level * _NOISE_STD[:, None]
     units = np.tensordot(UNKNOWN_SIDES, rig.SIDE_DISPLACEMENTS, 2).reshape(len(UNKNOWN_SIDES), -1).T
     units = _INTENSITY_STD * units / std
     nuisance_matrix = np.stack(nuisance).reshape(len(nuisance), -1).T / std

@@ -14,6 +14,8 @@ and the median of photographs of neutral faces. The rig models points only, no w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from affect_jax.facs.action_units import UNITS
@@ -29,19 +31,19 @@ MIRROR = np.array([
 
 HalfFace = dict[int, tuple[float, float]]
 
-_LEFT_NEUTRAL: HalfFace = {  # (x, y) of the left half and the midline
-    0: (-1.114, 0.030), 1: (-1.100, 0.288), 2: (-1.065, 0.547), 3: (-1.005, 0.796),
-    4: (-0.905, 1.034), 5: (-0.751, 1.273), 6: (-0.537, 1.502), 7: (-0.284, 1.681), 8: (0, 1.751),
-    17: (-0.895, -0.234), 18: (-0.796, -0.326), 19: (-0.638, -0.367),
-    20: (-0.452, -0.354), 21: (-0.247, -0.319),
-    27: (0, -0.050), 28: (0, 0.179), 29: (0, 0.398), 30: (0, 0.567),
-    31: (-0.224, 0.686), 32: (-0.114, 0.731), 33: (0, 0.756),
-    36: (-0.714, 0.005), 37: (-0.598, -0.080), 38: (-0.426, -0.081), 39: (-0.273, 0.025),
-    40: (-0.412, 0.065), 41: (-0.576, 0.066),
-    48: (-0.398, 1.114), 49: (-0.244, 1.039), 50: (-0.095, 1.010), 51: (0, 1.025),
-    57: (0, 1.263), 58: (-0.114, 1.251), 59: (-0.249, 1.209),
-    60: (-0.353, 1.112), 61: (-0.109, 1.104), 62: (0, 1.110),
-    66: (0, 1.118), 67: (-0.109, 1.114),
+_LEFT_NEUTRAL: HalfFace = {  # (outwards, up) of the left half and the midline
+    0: (1.114, -0.030), 1: (1.100, -0.288), 2: (1.065, -0.547), 3: (1.005, -0.796),
+    4: (0.905, -1.034), 5: (0.751, -1.273), 6: (0.537, -1.502), 7: (0.284, -1.681), 8: (0, -1.751),
+    17: (0.895, 0.234), 18: (0.796, 0.326), 19: (0.638, 0.367),
+    20: (0.452, 0.354), 21: (0.247, 0.319),
+    27: (0, 0.050), 28: (0, -0.179), 29: (0, -0.398), 30: (0, -0.567),
+    31: (0.224, -0.686), 32: (0.114, -0.731), 33: (0, -0.756),
+    36: (0.714, -0.005), 37: (0.598, 0.080), 38: (0.426, 0.081), 39: (0.273, -0.025),
+    40: (0.412, -0.065), 41: (0.576, -0.066),
+    48: (0.398, -1.114), 49: (0.244, -1.039), 50: (0.095, -1.010), 51: (0, -1.025),
+    57: (0, -1.263), 58: (0.114, -1.251), 59: (0.249, -1.209),
+    60: (0.353, -1.112), 61: (0.109, -1.104), 62: (0, -1.110),
+    66: (0, -1.118), 67: (0.109, -1.114),
 }  # fmt: skip
 
 # Displacement (outwards, up) of the left half by each unit at intensity 1, in face units.
@@ -124,13 +126,12 @@ _LEFT_UNIT_DISPLACEMENTS: dict[int, HalfFace] = {
 }  # fmt: skip
 
 
-def _mirror_half(half: HalfFace, *, outwards_up: bool) -> np.ndarray:
-    """Mirrors the values of the left half to the right: [68, 2]; unspecified points are 0."""
+def _mirror_half(half: HalfFace) -> np.ndarray:
+    """Converts (outwards, up) of the left half to (x, y) of both, [68, 2]; other points are 0."""
     points = np.zeros((NUM_POINTS, 2))
-    for point, (first, second) in half.items():
-        x, y = (-first, -second) if outwards_up else (first, second)
-        points[point] = (x, y)
-        points[MIRROR[point]] = (0.0 if MIRROR[point] == point else -x, y)
+    for point, (outwards, up) in half.items():
+        points[MIRROR[point]] = (outwards, -up)
+        points[point] = (0.0 if MIRROR[point] == point else -outwards, -up)
     return points
 
 
@@ -140,74 +141,57 @@ def normalize_eyes(points: np.ndarray, rest: np.ndarray) -> np.ndarray:
     return (points - (left + right) / 2) / (right[0] - left[0])
 
 
-NEUTRAL = _mirror_half(_LEFT_NEUTRAL, outwards_up=False)
+NEUTRAL = _mirror_half(_LEFT_NEUTRAL)
 NEUTRAL = normalize_eyes(NEUTRAL, NEUTRAL)
 """float [68, 2]: the mean neutral face, in face units."""
 
-UNIT_DISPLACEMENTS = np.stack(
-    [_mirror_half(_LEFT_UNIT_DISPLACEMENTS[unit], outwards_up=True) for unit in UNITS]
-)
+UNIT_DISPLACEMENTS = np.stack([_mirror_half(_LEFT_UNIT_DISPLACEMENTS[unit]) for unit in UNITS])
 """float [18, 68, 2]: displacement of each point by each unit at intensity 1 on both sides."""
 
 
 def _stretch(
-    points: tuple[int, ...], x: float, y: float, centre: tuple[float, float]
-) -> np.ndarray:
-    """Displacement [68, 2] that stretches points (left half and midline) about a centre.
-
-    **Arguments:**
-
-    - `x`, `y`: relative stretch along each axis; 0.1 is 10%.
-    """
-    half = {
-        point: ((NEUTRAL[point, 0] - centre[0]) * x, (NEUTRAL[point, 1] - centre[1]) * y)
+    points: Sequence[int], x: float, y: float, centre: tuple[float, float] = (0.0, 0.0)
+) -> HalfFace:
+    """Stretches points (left half and midline) about a centre; 0.1 is 10% along an axis."""
+    return {
+        point: (-(NEUTRAL[point, 0] - centre[0]) * x, -(NEUTRAL[point, 1] - centre[1]) * y)
         for point in points
     }
-    return _mirror_half(half, outwards_up=False)
 
 
-def _build_identity_displacements() -> dict[str, np.ndarray]:
-    jaw, lower_jaw = tuple(range(9)), (3, 4, 5, 6, 7, 8)
-    brow, eye = tuple(range(17, 22)), tuple(range(36, 42))
-    nose, wings = (27, 28, 29, 30, 31, 32, 33), (31, 32)
-    lips = (48, 49, 50, 51, 57, 58, 59, 60, 61, 62, 66, 67)
-    outer_lips = (49, 50, 51, 57, 58, 59)
-    seam, left_eye = (0.0, float(NEUTRAL[62, 1])), (-0.5, 0.0)
-    below_eyes = [*range(3, 9), 30, 31, 32, 33, *lips]
-    heights = {point: 0.09 * (NEUTRAL[point, 1] - 0.3) for point in below_eyes}
-    return {
-        "face_width": _stretch(jaw, 0.06, 0, (0, 0)),
-        "face_length": _mirror_half(
-            {point: (0, -height) for point, height in heights.items()}, outwards_up=True
-        ),
-        "chin_length": _stretch(lower_jaw, 0, 0.10, (0, 0.8)),
-        "jaw_width": _mirror_half(
-            {3: (0.02, 0), 4: (0.045, 0.01), 5: (0.06, 0), 6: (0.055, -0.02), 7: (0.03, -0.01)},
-            outwards_up=True,
-        ),
-        "eye_spacing": _mirror_half(dict.fromkeys((*brow, *eye), (0.03, 0.0)), outwards_up=True),
-        "eye_size": _stretch(eye, 0.08, 0.12, left_eye),
-        "eye_slant": _mirror_half(
-            {36: (0, 0.025), 37: (0, 0.010), 39: (0, -0.012)}, outwards_up=True
-        ),
-        "brow_height": _mirror_half(dict.fromkeys(brow, (0.0, 0.04)), outwards_up=True),
-        "brow_spacing": _mirror_half(dict.fromkeys(brow, (0.03, 0.0)), outwards_up=True),
-        "brow_arch": _mirror_half(
-            {17: (0, -0.02), 18: (0, 0.015), 19: (0, 0.025), 21: (0, -0.015)}, outwards_up=True
-        ),
-        "nose_length": _stretch(nose, 0, 0.08, (0, -0.05)),
-        "nose_width": _stretch(wings, 0.12, 0, (0, 0)),
-        "mouth_width": _stretch(lips, 0.08, 0, seam),
-        "lip_fullness": _stretch(outer_lips, 0, 0.15, seam),
-        "mouth_height": _mirror_half(dict.fromkeys(lips, (0.0, 0.03)), outwards_up=True),
-    }
+_BROW, _EYE, _LOWER_JAW = range(17, 22), range(36, 42), range(3, 9)
+_LIPS = (48, 49, 50, 51, 57, 58, 59, 60, 61, 62, 66, 67)
+_SEAM = (0.0, float(NEUTRAL[62, 1]))
 
+# Displacement (outwards, up) of the left half by one standard deviation of each face proportion.
+_LEFT_IDENTITY_DISPLACEMENTS: dict[str, HalfFace] = {
+    "face_width": _stretch(range(9), 0.06, 0),
+    "face_length": {
+        point: (0, -0.09 * (NEUTRAL[point, 1] - 0.3))
+        for point in (*_LOWER_JAW, 30, 31, 32, 33, *_LIPS)
+    },
+    "chin_length": _stretch(_LOWER_JAW, 0, 0.10, (0, 0.8)),
+    "jaw_width": {
+        3: (0.02, 0), 4: (0.045, 0.01), 5: (0.06, 0), 6: (0.055, -0.02), 7: (0.03, -0.01),
+    },
+    "eye_spacing": dict.fromkeys((*_BROW, *_EYE), (0.03, 0.0)),
+    "eye_size": _stretch(_EYE, 0.08, 0.12, (-0.5, 0.0)),
+    "eye_slant": {36: (0, 0.025), 37: (0, 0.010), 39: (0, -0.012)},
+    "brow_height": dict.fromkeys(_BROW, (0.0, 0.04)),
+    "brow_spacing": dict.fromkeys(_BROW, (0.03, 0.0)),
+    "brow_arch": {17: (0, -0.02), 18: (0, 0.015), 19: (0, 0.025), 21: (0, -0.015)},
+    "nose_length": _stretch((27, 28, 29, 30, 31, 32, 33), 0, 0.08, (0, -0.05)),
+    "nose_width": _stretch((31, 32), 0.12, 0),
+    "mouth_width": _stretch(_LIPS, 0.08, 0, _SEAM),
+    "lip_fullness": _stretch((49, 50, 51, 57, 58, 59), 0, 0.15, _SEAM),
+    "mouth_height": dict.fromkeys(_LIPS, (0.0, 0.03)),
+}  # fmt: skip
 
-_DISPLACEMENT_BY_PROPORTION = _build_identity_displacements()
+IDENTITY_NAMES = tuple(_LEFT_IDENTITY_DISPLACEMENTS)
 
-IDENTITY_NAMES = tuple(_DISPLACEMENT_BY_PROPORTION)
-
-IDENTITY_DISPLACEMENTS = np.stack(list(_DISPLACEMENT_BY_PROPORTION.values()))
+IDENTITY_DISPLACEMENTS = np.stack(
+    [_mirror_half(half) for half in _LEFT_IDENTITY_DISPLACEMENTS.values()]
+)
 """float [K, 68, 2]: displacement of each point by one standard deviation of each face proportion.
 
 A standard deviation is about a tenth of the proportion: 6% of the face width, 8% of the mouth
@@ -289,9 +273,7 @@ def deform_sides(sides: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, n
     )
     left_eye, right_eye = rest[:, 36:42, 0].mean(axis=1), rest[:, 42:48, 0].mean(axis=1)
     middle, eye_distance = ((left_eye + right_eye) / 2)[:, None], (right_eye - left_eye)[:, None]
-    right_weight = np.minimum(
-        np.maximum((rest[..., 0] - middle) * (2 / eye_distance) + 0.5, 0.0), 1.0
-    )
+    right_weight = np.clip((rest[..., 0] - middle) * (2 / eye_distance) + 0.5, 0.0, 1.0)
     return left + right_weight[..., None] * (right - left), rest
 
 

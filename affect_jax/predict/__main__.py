@@ -16,16 +16,47 @@ import itertools
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from affect_jax.core.cli import ArgumentParser, handle_cli_errors
-from affect_jax.core.errors import UserError
-from affect_jax.predict.predictor_flags import add_predictor_flags, create_predictor
+from affect_jax.core.cli import ArgumentParser, add_run_flags, handle_cli_errors
 
 if TYPE_CHECKING:
-    from affect_jax.predict.inputs import Frame, Source
-    from affect_jax.predict.predictor import FaceOutputs, Predictor
+    from affect_jax.predict.predictor import Predictor
+
+
+def add_predictor_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that select a network and its face detector, also for the demo."""
+    add_run_flags(parser)
+    parser.add_argument(
+        "--detector",
+        default="libfacedetection",
+        metavar="NAME",
+        help="libfacedetection, dlib, or none: each image is one face",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        help="fraction of a detected box to add on each side; default: that of the run's data",
+    )
+
+
+def create_predictor(args: argparse.Namespace, batch_size: int) -> Predictor:
+    """Loads and compiles the network that the flags of `add_predictor_flags` select."""
+    from absl import logging
+
+    from affect_jax.predict.predictor import Predictor
+
+    logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it reads
+    predictor = Predictor.load(
+        args.workdir,
+        step=args.step,
+        detector=args.detector,
+        margin=args.margin,
+        batch_size=batch_size,
+    )
+    predictor.warm_up()
+    return predictor
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -64,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
     import tqdm
 
-    from affect_jax.predict.inputs import expand_inputs
+    from affect_jax.predict.inputs import expand_inputs, read_frames
     from affect_jax.predict.outputs import face_columns, face_rows, open_face_table
     from affect_jax.predict.overlay import OverlayWriter, draw_predictions
 
@@ -73,6 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     predictor = create_predictor(args, args.batch_size)
     names = (predictor.classes, predictor.units)
     has_video = any(source.is_video for source in sources)
+    has_webcam = any(source.webcam is not None for source in sources)
+    # The predictor reads ahead; `copies` keeps the frames until their results arrive.
+    frames, copies = itertools.tee(itertools.chain.from_iterable(map(read_frames, sources)))
+    results = predictor.stream(
+        (frame.image for frame in frames), keep_pixels=overlays is not None, immediate=has_webcam
+    )
     columns = face_columns(predictor.heads, *names, has_video=has_video)
     num_images = num_faces = num_empty = exit_code = 0
     start_time = time.monotonic()
@@ -80,24 +117,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_row = stack.enter_context(open_face_table(args.out, columns))
         if overlays:
             stack.callback(overlays.close)
-        results = tqdm.tqdm(
-            _predict(predictor, sources, keep_pixels=overlays is not None),
+        progress = tqdm.tqdm(
+            zip(results, copies, strict=False),
             total=None if has_video else len(sources),
             unit=" images",
             disable=not sys.stderr.isatty(),
         )
         try:
-            for frame, result in results:
-                for row in face_rows(frame, result, *names):
+            for faces, frame in progress:
+                for row in face_rows(frame, faces, *names):
                     write_row(row)
-                if overlays and result.faces.pixels is not None:
-                    overlays.write(frame, draw_predictions(result, *names))
+                if overlays and faces.pixels is not None:
+                    overlays.write(frame, draw_predictions(faces, *names))
                 num_images += 1
-                num_faces += len(result.faces.boxes)
-                num_empty += not len(result.faces.boxes)
+                num_faces += len(faces.boxes)
+                num_empty += not len(faces.boxes)
         except KeyboardInterrupt:  # the rows written so far are kept
-            # Ctrl-C is the normal end of a webcam.
-            exit_code = 130 if all(source.webcam is None for source in sources) else 0
+            exit_code = 0 if has_webcam else 130  # Ctrl-C is the normal end of a webcam
     seconds = max(time.monotonic() - start_time, 1e-9)
     print(
         f"{num_images:,} images, {num_faces:,} faces, {num_empty:,} without a face in "
@@ -105,28 +141,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file=sys.stderr,
     )
     return exit_code
-
-
-def _predict(
-    predictor: Predictor, sources: Sequence[Source], *, keep_pixels: bool
-) -> Iterator[tuple[Frame, FaceOutputs]]:
-    """Yields every image and frame with its faces. Consecutive images share batches."""
-    from affect_jax.predict.inputs import Frame, read_frames
-    from affect_jax.predict.predictor import FaceOutputs
-
-    for video, group in itertools.groupby(sources, lambda s: s if s.is_video else None):
-        # The predictor reads ahead; `copies` keeps the frames until their results arrive.
-        frames, copies = itertools.tee(itertools.chain.from_iterable(map(read_frames, group)))
-        images = (frame.image for frame in frames)
-        is_webcam = video is not None and video.webcam is not None
-        try:
-            for result in predictor.stream(images, keep_pixels=keep_pixels, immediate=is_webcam):
-                yield next(copies), result
-        except UserError as error:  # a video without a readable frame
-            if video is None:
-                raise
-            reason = str(error).removeprefix(f"{video.name}: ")
-            yield Frame(video, video.name), FaceOutputs(predictor.no_faces(reason), {})
 
 
 if __name__ == "__main__":

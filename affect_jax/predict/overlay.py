@@ -23,7 +23,7 @@ from affect_jax.facs.action_units import ACTIVE_THRESHOLD
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame, Source
-    from affect_jax.predict.predictor import FaceOutputs
+    from affect_jax.predict.predictor import ImageFaces
 
 TEXT_COLOUR, LINE_COLOUR, BACKGROUND = (28, 33, 40), (91, 101, 114), (255, 255, 255)
 POINT_COLOUR = (200, 78, 0)
@@ -34,20 +34,13 @@ UNITS_WIDTH = 24  # characters in a line of action units
 PADDING = 3  # pixels around a label's text
 
 
-def draw_predictions(
-    result: FaceOutputs, classes: Sequence[str], units: Sequence[int]
-) -> np.ndarray:
-    """Draws the predictions of one image, or the reason if it has no face.
-
-    **Arguments:**
-
-    - `result`: the faces, with the image's pixels.
-    - `classes`, `units`: of the predictor.
+def draw_predictions(faces: ImageFaces, classes: Sequence[str], units: Sequence[int]) -> np.ndarray:
+    """Draws the predictions of one image, with its pixels, or the reason if it has no face.
 
     **Returns:** uint8 [height, width, 3], both even; the longer side is that of the image, but at
     least `MIN_SIDE` and at most `MAX_SIDE`.
     """
-    pixels = result.faces.pixels
+    pixels = faces.pixels
     assert pixels is not None
     longer_side = max(pixels.shape[:2])
     scale = min(max(longer_side, MIN_SIDE), MAX_SIDE) / longer_side
@@ -55,13 +48,13 @@ def draw_predictions(
     image = Image.fromarray(pixels).resize((width, height))
     pen = ImageDraw.Draw(image)
     pen.font = ImageFont.load_default(max(12, max(width, height) // 64))
-    boxes = result.faces.boxes * scale
+    boxes = faces.boxes * scale
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     corners = corners.round().clip(0, [width - 1, height - 1] * 2)
     for face in reversed(range(len(corners))):  # the largest face last, on top of the others
         colour = FACE_COLOURS[face % len(FACE_COLOURS)]
         left, top, right, bottom = corners[face].tolist()
-        outputs = {head: values[face] for head, values in result.outputs.items()}
+        outputs = {head: values[face] for head, values in faces.outputs.items()}
         line_width = max(2, min(width, height) // 240)
         pen.rectangle((left, top, right, bottom), outline=BACKGROUND, width=line_width + 1)
         pen.rectangle((left, top, right, bottom), outline=colour, width=line_width)
@@ -71,7 +64,7 @@ def draw_predictions(
             _draw_circumplex(pen, centre, radius, outputs["valence_arousal"])
         _draw_label(pen, (left, bottom), _format_label(face + 1, outputs, classes, units), colour)
     if not len(boxes):
-        _draw_label(pen, (0, 0), result.faces.reason, BACKGROUND)
+        _draw_label(pen, (0, 0), faces.reason, BACKGROUND)
     return np.asarray(image)
 
 
@@ -94,19 +87,14 @@ def _format_label(
         predicted = int(outputs["expression"].argmax())
         text += f" {classes[predicted]} {outputs['expression'][predicted]:.2f}"
     if "action_units" in outputs:
-        is_active = outputs["action_units"] >= ACTIVE_THRESHOLD
-        names = " ".join(
-            f"AU{unit}" for unit, active in zip(units, is_active, strict=True) if active
-        )
-        text = "\n".join([text, *textwrap.wrap(names, UNITS_WIDTH)])
+        values = zip(units, outputs["action_units"], strict=True)
+        names = [f"AU{unit}" for unit, value in values if value >= ACTIVE_THRESHOLD]
+        text = "\n".join([text, *textwrap.wrap(" ".join(names), UNITS_WIDTH)])
     return text
 
 
 def _draw_label(
-    pen: ImageDraw.ImageDraw,
-    corner: tuple[float, float],
-    text: str,
-    colour: tuple[int, int, int],
+    pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: tuple[int, int, int]
 ) -> None:
     """Draws a text on a coloured background at its top left corner, or as near as it fits."""
     width, height = pen.im.size
@@ -129,24 +117,23 @@ class OverlayWriter:
 
     def __init__(self, folder: pathlib.Path, sources: Sequence[Source]):
         self._paths: dict[Source, pathlib.Path] = {}
-        self._video: cv2.VideoWriter | None = None
+        names: set[pathlib.Path] = set()
+        self._video = cv2.VideoWriter()
         inputs = {os.path.realpath(source.name) for source in sources}
         for number, source in enumerate(sources, 1):
             path = folder / source.relative_path
             path = path.with_suffix(".mp4" if source.is_video else ".jpg")
-            if path in self._paths.values():
+            if path in names:
                 path = path.with_stem(f"{path.stem}-{number}")
+            names.add(path)
             if os.path.realpath(path) in inputs:
                 raise UserError(f"--annotate={folder}: {path} is an input; choose another folder")
             self._paths[source] = path
 
     def write(self, frame: Frame, drawing: np.ndarray) -> None:
-        """Writes an image, or appends a frame to a video.
+        """Writes the drawing of an image, or appends that of a frame to its video.
 
-        **Arguments:**
-
-        - `frame`: the image or frame; the frames of a video follow each other.
-        - `drawing`: uint8 RGB [height, width, 3], of one size for all frames of a video.
+        The frames of a video follow each other and have one size.
         """
         path, pixels = self._paths[frame.source], drawing[:, :, ::-1]
         with writing_to(path.parent):
@@ -156,9 +143,7 @@ class OverlayWriter:
                 if frame.number == 0:
                     self.close()
                     code, size = cv2.VideoWriter.fourcc(*"mp4v"), (pixels.shape[1], pixels.shape[0])
-                    rate = frame.frames_per_second
-                    self._video = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, size)
-                assert self._video is not None
+                    self._video.open(str(path), cv2.CAP_FFMPEG, code, frame.frames_per_second, size)
                 is_written = self._video.isOpened()
                 self._video.write(pixels)
         if not is_written:
@@ -166,5 +151,4 @@ class OverlayWriter:
 
     def close(self) -> None:
         """Completes the last video."""
-        if self._video is not None:
-            self._video.release()
+        self._video.release()

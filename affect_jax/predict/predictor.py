@@ -22,7 +22,9 @@ import inspect
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 
@@ -84,14 +86,15 @@ class Prediction:
         return len(self.image)
 
 
-class DetectedFaces(NamedTuple):
-    """The n faces of one image, before the network.
+class ImageFaces(NamedTuple):
+    """The n faces of one image.
 
     - `size`: width and height of the upright image; (0, 0) if it is unreadable.
     - `boxes`, `confidence`: as in `Prediction`, [n, 4] and [n].
     - `crops`: uint8 [n, S, S, 3], the faces as a prepared dataset stores them.
     - `reason`: why the image has no face, or "".
     - `pixels`: uint8 [height, width, 3], upright; None unless requested.
+    - `outputs`: their predictions, `{head: float32 [n, ...]}`; empty before the network.
     """
 
     size: tuple[int, int]
@@ -100,13 +103,7 @@ class DetectedFaces(NamedTuple):
     crops: np.ndarray
     reason: str
     pixels: np.ndarray | None
-
-
-class FaceOutputs(NamedTuple):
-    """The faces of one image and their predictions, `{head: float32 [n, ...]}`."""
-
-    faces: DetectedFaces
-    outputs: dict[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
 
 class Predictor:
@@ -139,12 +136,10 @@ class Predictor:
         self.heads: tuple[str, ...] = tuple(config.heads)
         self.classes = trained.classes
         self.units = tuple(UNITS) if "action_units" in self.heads else ()
-        self.step = trained.step
-        self._detector: detection.Detector = (
-            detection.DETECTORS.create({"name": detector})
-            if isinstance(detector, str)
-            else detector
-        )
+        if isinstance(detector, str):
+            detector = detection.DETECTORS.create({"name": detector})
+        self._detector: Any = detector
+        self._detector_lock = threading.Lock()  # neither package is thread-safe
         self._margin = _default_margin(config) if margin is None else margin
         self._image_size: int = config.data.image_size
         self._batch_size = batch_size
@@ -185,18 +180,17 @@ class Predictor:
         batch: list[Any] = [images] if _is_single_image(images) else list(images)  # pyright: ignore
         if boxes is not None and len(boxes) != len(batch):
             raise ValueError(f"{len(batch)} images, but boxes for {len(boxes)}")
-        results = list(self.stream(batch, boxes))
-        # An image without faces comes first, so that the arrays have their shapes in any case.
-        no_faces = self.no_faces("")
-        faces = [no_faces, *(result.faces for result in results)]
-        outputs = [self.predict_crops(no_faces.crops), *(result.outputs for result in results)]
-        heads = {head: np.concatenate([image[head] for image in outputs]) for head in self.heads}
+        # An unreadable image gives the arrays their shapes if there is no other.
+        faces = list(self.stream(batch or [None], boxes if batch else None))
+        heads = {
+            head: np.concatenate([image.outputs[head] for image in faces]) for head in self.heads
+        }
         return Prediction(
-            image=np.repeat(np.arange(len(results)), [len(image.boxes) for image in faces[1:]]),
+            image=np.repeat(np.arange(len(faces)), [len(image.boxes) for image in faces]),
             box=np.concatenate([image.boxes for image in faces]),
             confidence=np.concatenate([image.confidence for image in faces]),
-            size=np.array([image.size for image in faces[1:]], np.int64).reshape(-1, 2),
-            reasons=tuple(image.reason for image in faces[1:]),
+            size=np.array([image.size for image in faces], np.int64)[: len(batch)],
+            reasons=tuple(image.reason for image in faces)[: len(batch)],
             classes=self.classes,
             units=self.units,
             expression=heads.get("expression"),
@@ -206,51 +200,65 @@ class Predictor:
 
     def stream(
         self,
-        images: Iterable[ImageLike],
+        images: Iterable[ImageLike | None],
         boxes: Iterable[Any] | None = None,
         *,
         keep_pixels: bool = False,
         immediate: bool = False,
-    ) -> Iterator[FaceOutputs]:
+    ) -> Iterator[ImageFaces]:
         """Like `predict` for any number of images: yields the results in the order of the images.
 
         Threads read images ahead, and a batch holds faces of several images.
 
         **Arguments:**
 
-        - `images`, `boxes`: as in `predict`.
+        - `images`, `boxes`: as in `predict`; None is an image that could not be read.
         - `keep_pixels`: return the pixels too.
         - `immediate`: predict each image at once instead of waiting for a full batch (webcams).
         """
-        group: list[DetectedFaces] = []
-        for faces in self._detect_all(images, boxes, keep_pixels, 0 if immediate else num_cores()):
-            group.append(faces)
-            num_faces = sum(len(image.boxes) for image in group)
-            is_full = max(num_faces, len(group)) >= self._batch_size
-            if immediate or is_full or not num_faces:
-                yield from self._predict_group(group)
-                group = []
-        yield from self._predict_group(group)
+        group_size, num_ahead = (1, 0) if immediate else (self._batch_size, num_cores())
+        no_boxes = itertools.repeat(None)
+        inputs = zip(images, no_boxes if boxes is None else boxes, strict=boxes is not None)
+        pending: collections.deque[Future[ImageFaces]] = collections.deque()
+        pool = ThreadPoolExecutor(max(1, num_ahead))
+        try:
+            while True:
+                for image, box in itertools.islice(inputs, group_size + num_ahead - len(pending)):
+                    pending.append(pool.submit(self.detect, image, box, keep_pixels=keep_pixels))
+                if not pending:
+                    return
+                group = [pending.popleft().result() for _ in range(min(group_size, len(pending)))]
+                outputs = self.predict_crops(np.concatenate([faces.crops for faces in group]))
+                end = 0
+                for faces in group:
+                    start, end = end, end + len(faces.boxes)
+                    yield faces._replace(
+                        outputs={head: v[start:end] for head, v in outputs.items()}
+                    )
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def warm_up(self) -> None:
         """Compiles the network, so that the first image takes no longer than the next ones."""
-        self.predict_crops(np.zeros((1, self._image_size, self._image_size, 3), np.uint8))
+        self.predict_crops(self._no_faces("").crops)
 
     def predict_crops(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Runs the network alone: uint8 [n, S, S, 3] -> `{head: float32 [n, ...]}`."""
-        widths = {"expression": len(self.classes), "valence_arousal": 2, "action_units": len(UNITS)}
-        outputs = {head: np.empty((len(crops), widths[head]), np.float32) for head in self.heads}
-        for start in range(0, len(crops), self._batch_size):
-            batch = crops[start : start + self._batch_size]
-            padded = np.zeros((self._batch_size, *crops.shape[1:]), np.uint8)
-            padded[: len(batch)] = batch
-            for head, values in self._network(self._variables, {"image": padded}).items():
-                outputs[head][start : start + len(batch)] = np.asarray(values)[: len(batch)]
-        return outputs
+        num_batches = max(1, -(-len(crops) // self._batch_size))
+        padded = np.zeros((num_batches * self._batch_size, *crops.shape[1:]), np.uint8)
+        padded[: len(crops)] = crops
+        outputs = [
+            self._network(self._variables, {"image": batch})
+            for batch in np.split(padded, num_batches)
+        ]
+        return {
+            head: np.concatenate([batch[head] for batch in outputs])[: len(crops)]
+            for head in self.heads
+        }
 
     def detect(
-        self, image: ImageLike, boxes: Any = None, *, keep_pixels: bool = False
-    ) -> DetectedFaces:
+        self, image: ImageLike | None, boxes: Any = None, *, keep_pixels: bool = False
+    ) -> ImageFaces:
         """Detects the faces of one image, and crops them as data preparation does.
 
         Boxes outside the image are skipped. An unusable image gives a reason, no error.
@@ -260,14 +268,15 @@ class Predictor:
             pixels = _load_pixels(image, upright=boxes is None)
             size = (pixels.shape[1], pixels.shape[0])
             if boxes is None:
-                boxes, confidence = self._detector(pixels)
+                with self._detector_lock:
+                    boxes, confidence = self._detector(pixels)
             else:
                 boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
                 confidence = np.full(len(boxes), np.nan, np.float32)
             if not np.isfinite(boxes).all():
                 raise face_images.UnusableInputError("a box has a number that is not finite")
         except face_images.UnusableInputError as error:
-            return self.no_faces(str(error), size)
+            return self._no_faces(str(error), size)
         crops = np.empty((len(boxes), self._image_size, self._image_size, 3), np.uint8)
         is_inside = np.zeros(len(boxes), bool)
         for index, box in enumerate(boxes.tolist()):
@@ -276,7 +285,7 @@ class Predictor:
                 decoding.decode_jpeg(face_images.encode_jpeg(face), crops[index])
                 is_inside[index] = True
         reason = "" if is_inside.any() else "all boxes are outside the image"
-        return DetectedFaces(
+        return ImageFaces(
             size,
             boxes[is_inside].astype(np.float32),
             confidence[is_inside],
@@ -285,43 +294,10 @@ class Predictor:
             pixels if keep_pixels else None,
         )
 
-    def no_faces(self, reason: str, size: tuple[int, int] = (0, 0)) -> DetectedFaces:
-        """The result for an image without a face."""
-        side = self._image_size
-        crops = np.zeros((0, side, side, 3), np.uint8)
+    def _no_faces(self, reason: str, size: tuple[int, int] = (0, 0)) -> ImageFaces:
+        crops = np.zeros((0, self._image_size, self._image_size, 3), np.uint8)
         boxes = np.zeros((0, 4), np.float32)
-        return DetectedFaces(size, boxes, boxes[:, 0], crops, reason, None)
-
-    def _detect_all(
-        self,
-        images: Iterable[ImageLike],
-        boxes: Iterable[Any] | None,
-        keep_pixels: bool,
-        ahead: int,
-    ) -> Iterator[DetectedFaces]:
-        """Runs `detect` in threads, at most `ahead` images ahead of the consumer."""
-        pending: collections.deque[Future[DetectedFaces]] = collections.deque()
-        boxes_or_none = itertools.repeat(None) if boxes is None else boxes
-        pool = ThreadPoolExecutor(max(1, ahead))
-        try:
-            for image, box in zip(images, boxes_or_none, strict=boxes is not None):
-                pending.append(pool.submit(self.detect, image, box, keep_pixels=keep_pixels))
-                if len(pending) > ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _predict_group(self, group: Sequence[DetectedFaces]) -> Iterator[FaceOutputs]:
-        """Predicts the faces of several images together."""
-        if not group:
-            return
-        outputs = self.predict_crops(np.concatenate([faces.crops for faces in group]))
-        end = 0
-        for faces in group:
-            start, end = end, end + len(faces.boxes)
-            yield FaceOutputs(faces, {head: values[start:end] for head, values in outputs.items()})
+        return ImageFaces(size, boxes, boxes[:, 0], crops, reason, None)
 
 
 def _default_margin(config: Config) -> float:
@@ -341,11 +317,13 @@ def _is_single_image(images: Any) -> bool:
     return isinstance(images, (str, bytes, os.PathLike, Image.Image))
 
 
-def _load_pixels(image: ImageLike, *, upright: bool) -> np.ndarray:
+def _load_pixels(image: ImageLike | None, *, upright: bool) -> np.ndarray:
     """The pixels of an image as uint8 RGB [height, width, 3].
 
     **Raises:** `face_images.UnusableInputError` with the reason.
     """
+    if image is None:
+        raise face_images.UnusableInputError("no readable frame")
     if isinstance(image, (str, os.PathLike)):
         return face_images.read_image(os.fspath(image), upright=upright)
     if isinstance(image, Image.Image):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from affect_jax.facs import rig
-from affect_jax.facs.__main__ import LabelledFaces
+from affect_jax.facs.__main__ import LabelledFace
 from affect_jax.facs.action_units import UNITS
 from benchmarks import action_units
 
@@ -39,7 +39,10 @@ def test_areas_exclude_faces_without_estimates():
     points[0] = rig.deform_symmetric(np.eye(18)[[UNITS.index(12)]], np.zeros((1, rig.NUM_IDENTITY)))
     points[3] = np.nan
     expressions = ["happiness", "happiness", "neutral", "neutral", ""]
-    faces = LabelledFaces(list("abcde"), ["training"] * 5, expressions, list(points))
+    faces = [
+        LabelledFace("a", "training", expression, landmarks)
+        for expression, landmarks in zip(expressions, points, strict=True)
+    ]
     rows = [list(row.values()) for row in action_units.area_rows(faces)]
     assert rows[0] == ["happiness: AU12", "0.750 (2 : 1)", "0.750 (2 : 1)"]
     assert rows[1][1:] == ["0.750 (2 : 1)"] * 2

@@ -25,12 +25,11 @@ def predictor(tmp_path_factory) -> Predictor:
 @pytest.fixture(scope="package")
 def port(predictor) -> Iterator[int]:
     pytest.importorskip("starlette")
-    uvicorn = pytest.importorskip("uvicorn")
-    from affect_jax.demo.server import create_app
+    pytest.importorskip("uvicorn")
+    from affect_jax.demo.server import create_server
 
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(predictor), log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
+    server = create_server(predictor)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     deadline = time.monotonic() + 60

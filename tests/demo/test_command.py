@@ -47,6 +47,7 @@ def test_port_in_use_is_an_error(capsys):
 
 
 def test_missing_package_error_suggests_installation(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "affect_jax.demo.server", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert command.main(["--checkpoint=nothing", "--port=0"]) == 2
     assert "the demo needs uvicorn; pip install 'affect_jax[demo]'" in capsys.readouterr().err

@@ -148,6 +148,30 @@ def test_large_upload_is_refused_before_it_ends(send_request, port):
         assert connection.recv(12) == b"HTTP/1.1 413"
 
 
+HALF_UPLOAD = (
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    b"Content-Length: 9999\r\n\r\nhalf"
+)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: loc", HALF_UPLOAD])
+def test_connection_without_a_whole_request_is_closed(send_request, port, monkeypatch, sent):
+    monkeypatch.setattr(server, "CONNECTION_TIMEOUT_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(sent)
+        assert connection.recv(1) == b""
+    monkeypatch.undo()
+    assert send_request("GET", "/")[0] == 200
+
+
+def test_connection_serves_one_request(port):
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(request * 2)
+        content = connection.makefile("rb").read()
+    assert content.count(b"HTTP/1.1 200") == 1 and content.endswith(b"</html>\n")
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -207,7 +231,7 @@ def test_too_many_concurrent_requests_give_503(send_request, predictor, monkeypa
     def slow(*_, **__):
         arrived.release()
         assert release.wait(60)
-        return predictor.no_faces("no face found")._replace(pixels=NOISE)
+        return predictor._no_faces("no face found")._replace(pixels=NOISE)
 
     monkeypatch.setattr(predictor, "detect", slow)
     statuses: list[int] = []

@@ -118,7 +118,7 @@ def test_neutral_face_has_no_units():
 def test_solution_equals_that_of_the_full_problem():
     """The reference is SciPy's bounded `lsq_linear` on all unknowns, without elimination."""
     points = noisy_landmarks(0.03, 12)
-    model, std = estimation._build_least_squares(1.0), estimation._noise_std()
+    model, std = estimation._build_least_squares(1.0), estimation._NOISE_STD
     matrix = np.concatenate([model.units_matrix, model.nuisance_matrix], axis=1)
     num_unknowns = matrix.shape[1]
     num_intensities = len(estimation.UNKNOWN_SIDES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -46,9 +45,9 @@ def test_another_process_renders_the_same_faces():
 
 
 def test_sample_is_a_function_of_seed_split_and_index():
-    assert digest(1, range(7, 8)) == digest(1, range(7, 8))
     face = random_face.sample_face(1, 7)
-    assert len(dataclasses.fields(face.parameters)) > 10
+    random_face.sample_face(1, 4)  # previous faces have no influence
+    np.testing.assert_array_equal(random_face.sample_face(1, 7).image, face.image)
     different_faces = [
         random_face.sample_face(2, 7),
         random_face.sample_face(1, 8),
@@ -119,13 +118,6 @@ def test_contempt_is_on_one_side():
         rng = np.random.default_rng(seed)
         left, right = random_face.sample_intensities(rng, EXPRESSION["contempt"])[:, smile]
         assert max(left, right) > 4 * min(left, right)
-
-
-def test_face_does_not_depend_on_previous_faces():
-    expected = random_face.sample_face(2, 11).image
-    for index in (30, 4, 11):
-        image = random_face.sample_face(2, index).image
-    np.testing.assert_array_equal(image, expected)
 
 
 def test_splits_and_seeds_share_no_person():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 
@@ -16,7 +17,7 @@ from affect_jax.evaluate import __main__ as command
 from affect_jax.predict import outputs
 from affect_jax.predict.inputs import Frame, Source
 from affect_jax.predict.outputs import face_columns, face_rows, open_face_table
-from affect_jax.predict.predictor import DetectedFaces, FaceOutputs
+from affect_jax.predict.predictor import ImageFaces
 
 HEADS = ("expression", "valence_arousal", "action_units")
 NAMES = (classes(8), (1, 12))
@@ -34,8 +35,9 @@ def create_outputs(count: int) -> dict[str, np.ndarray]:
 def create_rows(boxes, frame: Frame, confidence=(), reason: str = "") -> list[dict]:
     boxes, confidence = np.array(boxes, np.float32).reshape(-1, 4), np.array(confidence, np.float32)
     crops = np.zeros((len(boxes), 4, 4, 3), np.uint8)
-    faces = DetectedFaces((640, 480), boxes, confidence, crops, reason, None)
-    return list(face_rows(frame, FaceOutputs(faces, create_outputs(len(boxes))), *NAMES))
+    outputs = create_outputs(len(boxes))
+    faces = ImageFaces((640, 480), boxes, confidence, crops, reason, None, outputs)
+    return list(face_rows(frame, faces, *NAMES))
 
 
 def create_two_rows(**position) -> list[dict]:
@@ -112,6 +114,16 @@ def test_all_formats_contain_the_same_rows(tmp_path, suffix, monkeypatch):
         }  # fmt: skip
 
 
+def test_csv_has_no_formulas(tmp_path):
+    names = ["=cmd()|'x'!A1.jpg", "+x.jpg", "-x.jpg", "@x.jpg", "-5", "a=1.jpg"]
+    with open_face_table(tmp_path / "a.csv", face_columns((), (), (), has_video=False)) as write:
+        for name in names:
+            write({"id": name, "x": -1.5})
+    rows = read_rows(tmp_path / "a.csv")
+    assert [row["id"] for row in rows] == [*(f"'{name}" for name in names[:4]), *names[4:]]
+    assert {row["x"] for row in rows} == {"-1.5"}
+
+
 def test_error_leaves_no_file(tmp_path):
     columns = face_columns(HEADS, *NAMES, has_video=False)
     with pytest.raises(KeyError), open_face_table(tmp_path / "a.csv", columns) as write:
@@ -157,5 +169,24 @@ def test_invalid_suffix_or_folder_raises(tmp_path):
     with pytest.raises(UserError, match=message), open_face_table(tmp_path / "rows.xlsx", {}):
         pass
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileExistsError), open_face_table(tmp_path / "file" / "rows.csv", {}):
+    with (
+        pytest.raises(UserError, match="file: cannot be written: File exists"),
+        open_face_table(tmp_path / "file" / "rows.csv", {}),
+    ):
         pass
+    for name in ("x" * 300 + ".csv", "x" * 300 + ".parquet", "x/" * 3000 + "rows.jsonl"):
+        path = tmp_path / name
+        with pytest.raises(UserError, match="File name too long"), open_face_table(path, {}):
+            pass
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_full_disk_is_one_line_and_leaves_no_file(tmp_path, suffix):
+    columns = face_columns(HEADS, *NAMES, has_video=False)
+    with (
+        pytest.raises(UserError, match="cannot be written: No space left") as error,
+        open_face_table(tmp_path / f"rows{suffix}", columns) as write,
+    ):
+        write(create_row_without_face())
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []

@@ -11,13 +11,13 @@ from affect_jax.facs.action_units import UNITS
 from affect_jax.predict import overlay
 from affect_jax.predict.inputs import Frame, Source
 from affect_jax.predict.overlay import FACE_COLOURS, MAX_SIDE, MIN_SIDE, POINT_COLOUR
-from affect_jax.predict.predictor import DetectedFaces, FaceOutputs
+from affect_jax.predict.predictor import ImageFaces
 
 NAMES = (classes(8), UNITS)
 GREY = (10, 10, 10)
 
 
-def create_result(width: int, height: int, boxes=(), valence_arousal=(0.5, -0.5)) -> FaceOutputs:
+def create_result(width: int, height: int, boxes=(), valence_arousal=(0.5, -0.5)) -> ImageFaces:
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     count = len(boxes)
     expression = np.full((count, 8), 0.02)
@@ -32,8 +32,7 @@ def create_result(width: int, height: int, boxes=(), valence_arousal=(0.5, -0.5)
     pixels = np.full((height, width, 3), GREY, np.uint8)
     crops = np.zeros((count, 4, 4, 3), np.uint8)
     reason = "" if count else "no face found"
-    faces = DetectedFaces((width, height), boxes, boxes[:, 0], crops, reason, pixels)
-    return FaceOutputs(faces, outputs)
+    return ImageFaces((width, height), boxes, boxes[:, 0], crops, reason, pixels, outputs)
 
 
 def find_pixels(drawing: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

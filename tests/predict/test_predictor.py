@@ -192,11 +192,11 @@ def test_prediction_does_not_depend_on_the_batch(whole_image_predictor):
 
 
 def test_predictor_is_thread_safe(detecting_predictor):
-    images = [draw_scene([(20 + 9 * i, 10, 130 + 15 * i)], first=i)[0] for i in range(6)]
+    images = [draw_scene([(20 + 9 * i, 10, 130 + 15 * i)], first=i)[0] for i in range(4)]
     expected = [detecting_predictor.predict(image) for image in images]
-    with ThreadPoolExecutor(6) as pool:
-        predictions = list(pool.map(detecting_predictor.predict, images * 3))
-    for actual, single in zip(predictions, expected * 3, strict=True):
+    with ThreadPoolExecutor(4) as pool:
+        predictions = list(pool.map(detecting_predictor.predict, images * 2))
+    for actual, single in zip(predictions, expected * 2, strict=True):
         assert_same_prediction(actual, single)
 
 
@@ -232,7 +232,7 @@ def test_unusable_images_have_reasons_and_others_are_predicted(whole_image_predi
         "pixels are float32 [90, 120, 3], not uint8 [height, width, 3]",
         "pixels are uint8 [0, 5, 3], not uint8 [height, width, 3]",
         "",
-        "pixels are object [], not uint8 [height, width, 3]",
+        "no readable frame",
         "pixels are |S5 [], not uint8 [height, width, 3]",
         "pixels are int64 [2, 2, 3], not uint8 [height, width, 3]",
         "broken image",
@@ -295,9 +295,9 @@ def test_stream_keeps_the_order_and_reads_little_ahead(detecting_predictor):
 
     stream = detecting_predictor.stream(images(), keep_pixels=True)
     for number, result in zip(range(7), stream, strict=False):
-        assert result.faces.reason == ("no face found" if number % 3 else "")
+        assert result.reason == ("no face found" if number % 3 else "")
         assert len(result.outputs["expression"]) == (0 if number % 3 else 1)
-        np.testing.assert_array_equal(result.faces.pixels, NOISE if number % 3 else image)
+        np.testing.assert_array_equal(result.pixels, NOISE if number % 3 else image)
     stream.close()
     assert len(read) < 40
     immediate = detecting_predictor.stream(images(), immediate=True)

@@ -25,15 +25,9 @@ from affect_jax.facs.render.random_face import render_expression
 
 
 def draw_contact_sheet(seed: int = 10, persons: int = 8, size: int = 160) -> np.ndarray:
-    """Draws rows of expressions and columns of persons, with the expression names at the left.
+    """Draws rows of expressions and columns of persons: RGB uint8 [h, w, 3].
 
-    **Arguments:**
-
-    - `seed`: seed of the persons, their scenes and the strength of each expression.
-    - `persons`: number of persons.
-    - `size`: side of one face, pixels.
-
-    **Returns:** RGB uint8 [h, w, 3].
+    The names of the expressions are at the left; `size` is the side of one face, pixels.
     """
     rows = []
     for expression, name in enumerate(labels.EXPRESSIONS[: labels.NUM_CLASSES]):
@@ -65,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.seed < 0 or args.persons < 1 or not 16 <= args.size <= 1024:
         raise UserError("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
     image = draw_contact_sheet(args.seed, args.persons, args.size)
-    options = () if args.out.suffix == ".png" else (cv2.IMWRITE_JPEG_QUALITY, 85)
-    if not cv2.imwrite(str(args.out), image[..., ::-1], options):
+    if not cv2.imwrite(str(args.out), image[..., ::-1]):
         raise UserError(f"--out={args.out}: cannot be written")
     print(f"{args.out}: {image.shape[1]} x {image.shape[0]} pixels")
     return 0

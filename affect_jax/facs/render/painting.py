@@ -56,22 +56,12 @@ def band(lines: np.ndarray, heights: np.ndarray | float) -> np.ndarray:
 def ellipses(
     centres: np.ndarray | Sequence, radii: np.ndarray | Sequence, angle: float = 0.0
 ) -> np.ndarray:
-    """Returns outlines [m, 18, 2] of ellipses that are rotated by `angle` radians.
-
-    **Arguments:**
-
-    - `centres`, `radii`: one, [2], or several, [m, 2].
-    """
+    """Returns outlines [m, 18, 2] of ellipses, rotated by `angle` radians: one, [2], or [m, 2]."""
     offsets = np.reshape(radii, (-1, 1, 2)) * _CIRCLE
     if angle:
         cos, sin = math.cos(angle), math.sin(angle)
         offsets = offsets @ np.array([(cos, sin), (-sin, cos)])
     return np.reshape(centres, (-1, 1, 2)) + offsets
-
-
-def mirror(points: np.ndarray) -> np.ndarray:
-    """Mirrors points [..., 2] at the vertical line x = 0."""
-    return points * (-1.0, 1.0)
 
 
 def mix(first: Colour, second: Colour, share: float) -> np.ndarray:
@@ -82,9 +72,7 @@ def mix(first: Colour, second: Colour, share: float) -> np.ndarray:
 def colour_map(knots: Sequence[tuple[float, Colour, Colour]], colour: Colour) -> np.ndarray:
     """Colour map uint8 [256, 1, 3] from tones to the colours of a surface.
 
-    **Arguments:**
-
-    - `knots`: tone, factor of the colour and light added to it; linear interpolation in between.
+    Each knot is a tone, a factor of the colour and light added to it, interpolated in between.
     """
     tones, factors, lights = zip(*knots, strict=True)
     colours = np.array(factors) * np.asarray(colour) + np.array(lights)
@@ -133,9 +121,7 @@ class Canvas:
     def draw(self, shapes: Shapes, colours: Colour | Sequence[Colour], width: float = 0.0) -> None:
         """Fills outlines, or draws lines if `width`, in face units, is above 0.
 
-        **Arguments:**
-
-        - `colours`: one colour, or one for each shape [m, channels].
+        `colours` is one colour, or one for each shape [m, channels].
         """
         if not len(shapes):
             return

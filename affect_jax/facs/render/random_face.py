@@ -85,7 +85,6 @@ class RenderedFace:
     sides: np.ndarray  # float32 [2, 18], intensities of the image's left and right side
     landmarks: np.ndarray  # float32 [68, 2], pixels of `image`
     box: np.ndarray  # float32 [4], x, y, width, height around the landmarks, pixels
-    parameters: FaceParameters
 
     @property
     def action_units(self) -> np.ndarray:
@@ -95,8 +94,6 @@ class RenderedFace:
 
 def sample_expression(rng: np.random.Generator, index: int, skew: str) -> int:
     """Samples an expression by AffectNet's training counts, or takes the eight in turn."""
-    if skew not in SKEWS:
-        raise ValueError(f"skew = {skew!r}: one of {', '.join(SKEWS)}")
     if skew == "balanced":
         return index % labels.NUM_CLASSES
     return bisect.bisect(_CUMULATIVE_COUNTS, rng.random() * _CUMULATIVE_COUNTS[-1])
@@ -109,32 +106,24 @@ def sample_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
         values[rng.integers(len(UNITS))] += rng.uniform(0.05, 0.2)
     values[_UNIT_INDEX[43]] *= 0.5
     strength = rng.uniform(0.85, 1.2)
-    core_units = CORE_UNITS[expression]
-    omitted_unit = (
-        tuple(core_units)[rng.integers(len(core_units))]
-        if len(core_units) > 3 and rng.random() < 0.15
-        else None
-    )
+    core_units = dict(CORE_UNITS[expression])
+    if len(core_units) > 3 and rng.random() < 0.15:  # an omitted unit
+        del core_units[tuple(core_units)[rng.integers(len(core_units))]]
     for unit, mean in core_units.items():
-        if unit != omitted_unit:
-            values[_UNIT_INDEX[unit]] = mean * strength + 0.1 * rng.standard_normal()
+        values[_UNIT_INDEX[unit]] = mean * strength + 0.1 * rng.standard_normal()
     for unit, (probability, mean) in COMPANION_UNITS[expression].items():
         if rng.random() < probability:
             values[_UNIT_INDEX[unit]] = mean * strength + 0.1 * rng.standard_normal()
     values = np.clip(values, 0.0, 1.0)
     sides = values * np.where(_HAS_SIDES, 1 + 0.05 * rng.standard_normal((2, len(UNITS))), 1.0)
     if labels.EXPRESSIONS[expression] == "contempt":
-        weak_side = int(rng.integers(2))
-        for unit in (12, 14):
-            sides[weak_side, _UNIT_INDEX[unit]] *= 0.1
+        sides[rng.integers(2), _CONTEMPT_UNITS] *= 0.1
     return np.clip(sides, 0.0, 1.0)
 
 
 def compute_affect(intensities: np.ndarray) -> np.ndarray:
     """Computes valence and arousal [2] in (-1, 1) of intensities [2, 18], without noise."""
-    asymmetry = (
-        0.5 * np.abs(intensities[0, _CONTEMPT_UNITS] - intensities[1, _CONTEMPT_UNITS]).sum()
-    )
+    asymmetry = np.abs(np.subtract(*intensities[:, _CONTEMPT_UNITS])).mean()
     linear = intensities.min(axis=0) @ _UNIT_WEIGHTS + asymmetry * _ONE_SIDED_WEIGHTS
     return np.tanh(linear)
 
@@ -156,7 +145,6 @@ def render_expression(
         sides=intensities.astype(np.float32),
         landmarks=landmarks.astype(np.float32),
         box=np.concatenate([top_left, bottom_right - top_left]).astype(np.float32),
-        parameters=parameters,
     )
 
 

@@ -24,16 +24,11 @@ CLOTH_COLOURS = np.array(
 def pose_points(sides: np.ndarray, parameters: FaceParameters) -> tuple[np.ndarray, np.ndarray]:
     """Computes the 68 points [68, 2] of a face, with and without the action units.
 
-    Both are in face coordinates and include the yaw.
-
-    **Arguments:**
-
-    - `sides`: intensities [2, 18] of the left and right side of the image, in [0, 1].
+    Both are in face coordinates and include the yaw. `sides` are the intensities [2, 18].
     """
     points, rest = rig.deform_sides(sides[None], parameters.identity[None])
     both = rig.normalize_eyes(np.concatenate([points, rest]), rest[0])
-    points, rest = rig.rotate_head(both, parameters.yaw, 0.0)
-    return points, rest
+    return tuple(rig.rotate_head(both, parameters.yaw, 0.0))
 
 
 def render_face(

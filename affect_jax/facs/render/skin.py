@@ -24,7 +24,6 @@ from affect_jax.facs.render.painting import (
     colour_map,
     curve,
     ellipses,
-    mirror,
 )
 
 GRID_STEPS = 33.0  # of the height map, per face unit
@@ -43,6 +42,7 @@ MIN_CREASE_DEPTH = 0.18  # of `MAX_CREASE_DEPTH`; shallower creases are not draw
 CREASE_DARKNESS = 0.35  # fraction of a crease's depth that darkens it in any light
 DEPTH_CONTRAST = 320.0  # tones per face unit of height relative to the surroundings
 
+MIRRORED = (-1.0, 1.0)  # factors of x and y
 _NOSE_UNITS = [UNITS.index(unit) for unit in (9, 10)]
 _TURN = np.linspace(0, np.pi, 13)[1:-1]
 _SKULL = np.stack(
@@ -144,8 +144,8 @@ _CREASES = (
 def _attach(knots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Converts knots [..., 3] of the left half to landmarks and offsets of both [2, ...]."""
     points = knots[..., 0].astype(int)
-    offsets = knots[..., 1:] * (-1.0, 1.0)
-    return np.stack([points, rig.MIRROR[points]]), np.stack([offsets, offsets * (-1.0, 1.0)])
+    offsets = knots[..., 1:]
+    return np.stack([points, rig.MIRROR[points]]), np.stack([offsets * MIRRORED, offsets])
 
 
 def _weights(rows: list[tuple[float, float, dict[int, float]]]) -> np.ndarray:
@@ -177,7 +177,7 @@ def draw_neck_and_ears(face: Face) -> None:
     x, _, z = light_direction(face)
     top, bottom = chin[1] - 0.45, chin[1] + 1.05
     side = curve([(-half, top), (-0.96 * half, bottom - 0.5), (-1.5 * half, bottom)])
-    edges = np.stack([side, mirror(side)]) + (middle, 0.0)
+    edges = np.stack([side, side * MIRRORED]) + (middle, 0.0)
     outline = np.concatenate([edges[0], edges[1, ::-1]])
     part = face.canvas.crop([outline])
     neck = part.layer((0.62 + 0.24 * z) * face.skin)
@@ -198,7 +198,7 @@ def draw_clothes(face: Face, colour: Colour) -> None:
         [(1.02 * half, bottom), (1.9 * half, bottom + 0.22), (4.2 * half, bottom + 0.75)]
     )
     shoulder = np.concatenate([shoulder, [(4.5 * half, 6.0)]])
-    outline = np.concatenate([collar, shoulder, mirror(shoulder)[::-1]]) + (chin[0], 0.0)
+    outline = np.concatenate([collar, shoulder, shoulder[::-1] * MIRRORED]) + (chin[0], 0.0)
     face.canvas.draw([outline], colour)
     face.canvas.draw([outline[: len(collar)]], 0.75 * np.asarray(colour), width=0.05)
 
@@ -212,18 +212,14 @@ def draw_skin(face: Face, lip: np.ndarray, shadows: list[np.ndarray]) -> None:
     cheeks_and_nose = [(-0.68, 0.56), (0.68, 0.56), (0.0, 0.62)]
     blushes = ellipses(cheeks_and_nose, [(0.27, 0.18), (0.27, 0.18), (0.18, 0.12)])
     skin.paint(blushes, face.skin * (1.0, 0.76, 0.72), 0.3, soft=0.09)
-    lip_mask = cv2.blur(skin.mask(trace_lips(face.points)), (3, 3))
+    top, upper_seam, lower_seam, bottom = curve(face.points[LIP_EDGES])
+    lips = [np.concatenate([top, upper_seam[::-1]]), np.concatenate([lower_seam, bottom[::-1]])]
+    lip_mask = cv2.blur(skin.mask(lips), (3, 3))
     skin.blend(cv2.applyColorMap(tone, colour_map(_SKIN, lip)), lip_mask)
     part.blend(skin.image, part.mask([outline]))
     flare = 1.0 + 0.3 * face.sides[:, _NOSE_UNITS].max(axis=1, keepdims=True)
     nostrils = 0.62 * face.points[[32, 34]] + 0.38 * face.points[[31, 35]]
     face.canvas.draw(ellipses(nostrils, flare * (0.05, 0.022)), 0.25 * face.skin)
-
-
-def trace_lips(points: np.ndarray) -> list[np.ndarray]:
-    """Returns the outlines [48, 2] of the upper and the lower lip."""
-    top, upper_seam, lower_seam, bottom = curve(points[LIP_EDGES])
-    return [np.concatenate([top, upper_seam[::-1]]), np.concatenate([lower_seam, bottom[::-1]])]
 
 
 def _grid_canvas(image: np.ndarray) -> Canvas:
