@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
-from affect_jax.core.errors import UserError
+from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import is_local
 from affect_jax.core.registry import describe_unknown_name
 
@@ -196,10 +196,15 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """Builds a config from the JSON in a workdir; the inverse of `to_dict`.
 
     Keys that an earlier version did not have get their default, which is the earlier behaviour.
+
+    **Raises:** `UserError` for values that are no config.
     """
-    config: Config = ConfigDict(fill_defaults(values))
-    config.heads = tuple(config.heads)
-    config.losses = tuple(ConfigDict(term) for term in config.losses)
+    try:
+        config: Config = ConfigDict(fill_defaults(values))
+        config.heads = tuple(config.heads)
+        config.losses = tuple(ConfigDict(term) for term in config.losses)
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"the saved config is damaged: {first_line(error)}") from error
     return config
 
 

@@ -40,6 +40,8 @@ from hypothesis import settings  # noqa: E402
 from tests.releases import create_flags, write_release  # noqa: E402
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
+# A deadline fails a case that takes longer; launch/fuzz.sh ends one that hangs.
+settings.register_profile("fuzz", deadline=60_000, max_examples=100)
 settings.load_profile("tests")
 if not flags.FLAGS.is_parsed():  # Grain's worker processes read parsed flags
     flags.FLAGS.mark_as_parsed()

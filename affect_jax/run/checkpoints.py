@@ -388,8 +388,25 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
             f"its manifest cannot be read ({first_line(error)})"
         ) from error
     info = json.loads(document["body"])
+    if not _is_manifest(info):
+        raise DamagedCheckpointError("its manifest is not one of a checkpoint")
     if info["format"] > FORMAT_VERSION:
         raise DamagedCheckpointError(
             "it was written by a newer affect_jax; update affect_jax to read it"
         )
     return info
+
+
+def _is_manifest(info: Any) -> bool:
+    match info:
+        case {"format": int(), "step": int(), "arrays": dict(arrays), **others}:
+            parts = [others.get(name, {}) for name in ("scores", "machine", "numerics")]
+        case _:
+            return False
+    entries = all(
+        isinstance(entry, dict) and {"shape", "dtype", "sha256"} <= entry.keys()
+        for entry in arrays.values()
+    )
+    if not entries or not all(isinstance(part, dict) for part in parts):
+        return False
+    return all(isinstance(score, int | float) for score in parts[0].values())

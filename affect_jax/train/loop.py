@@ -116,7 +116,7 @@ def restore_or_create(
             state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
         elif checkpoints.all_steps():
             state, info = checkpoints.restore(template, "last")
-            if info["data"] != fingerprint:
+            if info.get("data") != fingerprint:
                 raise UserError(
                     f"{checkpoints.directory}: the run was trained on other prepared data; pass "
                     "its --config.data.data_dir, or start a new run in another --workdir"
