@@ -21,7 +21,7 @@ from affect_jax.core.version import __version__
 from affect_jax.data import preprocessing
 from affect_jax.export import formats
 from affect_jax.metrics.protocol import HEADLINES
-from affect_jax.report import run_summary, runs, score_names
+from affect_jax.report import published_scores, runs, score_names
 from affect_jax.run.trained_network import TrainedNetwork
 
 UNIT_SOURCES = {
@@ -44,7 +44,7 @@ def create_card(
     """
     evaluations, not_shown = _read_evaluations(trained)
     config = to_dict(trained.config)
-    data = run_summary.DATA_NAMES.get(trained.config.data.name, trained.config.data.name)
+    data = published_scores.DATA_NAMES.get(trained.config.data.name, trained.config.data.name)
     if data == "AffectNet" and data not in [evaluation["data"] for evaluation in evaluations]:
         data = "faces in AffectNet’s layout"
     config["data"] |= dict.fromkeys(PATH_KEYS, "")  # the card contains no paths of a machine
@@ -91,7 +91,7 @@ def write_card(card: Mapping[str, Any], out: pathlib.Path) -> None:
         "score": score_names.format_score,
         "title": score_names.format_title,
     }
-    is_synthetic = card["data"] == run_summary.DATA_NAMES["synthetic_faces"]
+    is_synthetic = card["data"] == published_scores.DATA_NAMES["synthetic_faces"]
     unit_source = UNIT_SOURCES[card["config"]["data"]["action_units"]]
     if is_synthetic and card["config"]["data"]["action_units"] != "estimated":
         unit_source = "exact, because the faces are rendered from them"
@@ -134,7 +134,7 @@ def _read_evaluations(trained: TrainedNetwork) -> tuple[list[dict[str, Any]], li
         evaluations.append(
             {
                 "split": split,
-                "data": run_summary.describe_data(run),
+                "data": published_scores.describe_data(run),
                 "faces": len(run.predictions),
                 **{key: run.metadata[key] for key in keys if key in run.metadata},
                 **{key: content[key] for key in ("scores", "intervals", "undefined")},

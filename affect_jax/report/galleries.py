@@ -9,6 +9,7 @@ import numpy as np
 
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.report import score_names
+from affect_jax.report.figures import select_classes
 from affect_jax.report.runs import Run
 
 FACES_PER_GALLERY = 12
@@ -45,14 +46,12 @@ class Face(NamedTuple):
 
 def create_galleries(run: Run) -> dict[str, list[Face]]:
     """Returns the faces of each gallery that has faces, by name of the gallery."""
-    return {
-        name: [
-            (_describe_axes if name == LARGE_ERRORS else _describe_expression)(run, row)
-            for row in rows.tolist()
-        ]
-        for name, rows in select_faces(run.predictions).items()
-        if len(rows)
-    }
+    selected = {}
+    for name, rows in select_faces(run.predictions).items():
+        describe = _describe_axes if name == LARGE_ERRORS else _describe_expression
+        if len(rows):
+            selected[name] = [describe(run, row) for row in rows.tolist()]
+    return selected
 
 
 def create_grad_cam_examples(run: Run) -> dict[str, list[Face]]:
@@ -112,14 +111,14 @@ def select_faces(predictions: Predictions) -> dict[str, np.ndarray]:
 
 
 def select_examples(predictions: Predictions) -> list[int]:
-    """Selects rows of each class, evenly spaced in rank from the highest to the lowest probability.
+    """Selects rows of each class of `select_classes`: at most `EXAMPLES_PER_CLASS`.
 
-    There are at most `EXAMPLES_PER_CLASS` of a class.
+    They are evenly spaced in rank from the highest to the lowest probability of the class.
     """
     examples: list[int] = []
     if predictions.probabilities is None or predictions.expression is None:
         return examples
-    for label in range(len(predictions.classes)):
+    for label in select_classes(predictions):
         rows = np.flatnonzero(predictions.expression == label)
         ranked = rows[np.argsort(-predictions.probabilities[rows, label], kind="stable")]
         places = np.linspace(0, len(rows) - 1, min(EXAMPLES_PER_CLASS, len(rows)))

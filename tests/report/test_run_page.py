@@ -27,7 +27,7 @@ from tests.report.reading import Page
 
 @pytest.fixture(scope="module")
 def text(written) -> str:
-    return (written[0] / "report.html").read_text()
+    return (written / "report.html").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -124,19 +124,14 @@ def test_page_is_well_formed_and_accessible(parsed):
     assert first == {"class": "skip", "href": "#main"} and "main" in ids
 
 
-def test_figures_are_written_as_files_and_tensorboard_images(written):
-    folder, images = written
-    files = {path.stem: path for path in (folder / "figures").iterdir()}
+def test_figures_are_written_as_files(written):
+    files = {path.stem: path for path in (written / "figures").iterdir()}
     assert files.keys() == {
         "f1_by_class", "confusion", "precision_recall", "reliability", "agreement", "plane",
         "units_by_emotion", "learning_curves",
     }  # fmt: skip
-    assert images.steps == [200]
-    assert images.images.keys() == {f"report/{name}" for name in files}
-    for name, path in files.items():
-        pixels = np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB"))
-        np.testing.assert_array_equal(pixels, images.images[f"report/{name}"])
-        assert pixels.std() > 5, "an empty picture"
+    for path in files.values():
+        assert np.asarray(Image.open(path)).std() > 5, "an empty picture"
 
 
 def test_no_published_scores_on_other_data(text, parsed):
