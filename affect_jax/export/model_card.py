@@ -21,7 +21,8 @@ from affect_jax.core.version import __version__
 from affect_jax.data import preprocessing
 from affect_jax.export import formats
 from affect_jax.metrics.protocol import HEADLINES
-from affect_jax.report import published_scores, runs, score_names
+from affect_jax.report import published_scores, runs
+from affect_jax.report.templating import ENVIRONMENT
 from affect_jax.run.trained_network import TrainedNetwork
 
 UNIT_SOURCES = {
@@ -78,19 +79,11 @@ def create_card(
 
 def write_card(card: Mapping[str, Any], out: pathlib.Path) -> None:
     """Writes `card.json` and `README.md`, each atomically."""
-    environment = jinja2.Environment(
+    environment = ENVIRONMENT.overlay(
         loader=jinja2.PackageLoader("affect_jax.export"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        autoescape=False,  # the card is Markdown, not HTML
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "cell": lambda text: text.replace("|", "\\|"),
-        "interval": score_names.format_interval,
-        "score": score_names.format_score,
-        "title": score_names.format_title,
-    }
     is_synthetic = card["data"] == published_scores.DATA_NAMES["synthetic_faces"]
     unit_source = UNIT_SOURCES[card["config"]["data"]["action_units"]]
     if is_synthetic and card["config"]["data"]["action_units"] != "estimated":

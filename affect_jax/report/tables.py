@@ -10,7 +10,6 @@ scores of valence and arousal. On AffectNet the paper's scores are below the run
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import pathlib
@@ -20,7 +19,7 @@ from typing import NamedTuple
 
 import tabulate
 
-from affect_jax.core.cli import handle_cli_errors
+from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
 from affect_jax.core.paths import write_atomically, writing_to
@@ -231,7 +230,7 @@ def read_runs(arguments: Sequence[str]) -> dict[str, Run]:
 
 @handle_cli_errors
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m affect_jax.report.tables",
         description="Writes the paper's tables from runs.",
     )

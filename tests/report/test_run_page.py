@@ -275,6 +275,23 @@ def test_command_writes_a_page(workdir, tmp_path, capsys, monkeypatch):
     assert (out.parent / "figures" / "confusion.png").is_file()
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "out, message",
+    [
+        ("x" * 300, "File name too long"),
+        (".", "is a folder"),
+        ("y/" + "x" * 250, "cannot be written"),
+    ],
+)
+def test_bad_output_path_is_one_line(workdir, tmp_path, capsys, monkeypatch, out, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_page, "draw_figures", lambda _: {})
+    assert command.main([str(workdir), f"--out={out}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
 def test_command_reports_missing_files(tmp_path, capsys):
     assert command.main([str(tmp_path), "--out", str(tmp_path / "p.html")]) == 2
     assert "no scores.json" in capsys.readouterr().err
