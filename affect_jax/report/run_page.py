@@ -117,34 +117,23 @@ def _list_class_scores(run: Run) -> list[str]:
         return []
     classes, counts = run.predictions.classes, count_faces(run.predictions)
     columns = published_scores.TABLE7_COLUMNS
-    rows = [
-        (
-            name,
-            f"{count:,}",
-            *_list_scores(run, [f"categorical.{kind}.f1.{name}" for kind in columns.values()]),
-        )
-        for name, count in zip((*classes, "macro"), (*counts, counts.sum()), strict=True)
-    ]
+    rows = []
+    for name, count in zip((*classes, "macro"), (*counts, counts.sum()), strict=True):
+        names = [f"categorical.{kind}.f1.{name}" for kind in columns.values()]
+        rows.append((name, f"{count:,}", *_list_scores(run, names)))
     caption = "F1 by class: original class distribution (Orig) and equally frequent classes (Norm)"
-    blocks = [MACROS.table(caption, ("class", "faces", *columns), rows)]
-    if len(classes) > figures.MAX_CLASSES:
-        text = f"The figures show the {figures.MAX_CLASSES} classes with the most faces."
-        blocks.insert(0, MACROS.paragraph(text))
-    return blocks
+    table = MACROS.table(caption, ("class", "faces", *columns), rows)
+    text = f"The figures show the {figures.MAX_CLASSES} classes with the most faces."
+    return [MACROS.paragraph(text), table] if len(classes) > figures.MAX_CLASSES else [table]
 
 
 def _list_unit_scores(run: Run) -> list[str]:
     words = {f"AU{unit.number}": unit.name for unit in ACTION_UNITS}
-    metrics = ("f1", "auc", "accuracy")
-    rows = [
-        (
-            unit,
-            words.get(unit, ""),
-            *_list_scores(run, [f"action_units.{unit}.{m}" for m in metrics]),
-        )
-        for unit in (*(f"AU{number}" for number in run.predictions.units), "mean")
-        if f"action_units.{unit}.f1" in run.scores.values
-    ]
+    rows = []
+    for unit in (*(f"AU{number}" for number in run.predictions.units), "mean"):
+        names = [f"action_units.{unit}.{metric}" for metric in ("f1", "auc", "accuracy")]
+        if names[0] in run.scores.values:
+            rows.append((unit, words.get(unit, ""), *_list_scores(run, names)))
     caption = "F1 and accuracy at a threshold of 0.5, area under the ROC curve (AUC)"
     headers = ("unit", "name", "F1", "AUC", "accuracy")
     return [MACROS.table(caption, headers, rows, 2)] if rows else []
@@ -157,15 +146,12 @@ def _list_group_scores(run: Run) -> list[str]:
         names = list(next(iter(groups.values()))["scores"])
         rows = []
         for group, content in groups.items():
-            scores, intervals = content["scores"], content["intervals"]
-            cells = [
-                MACROS.with_range(
-                    score_names.format_score(scores[name]),
-                    score_names.format_interval(intervals, name),
-                )
-                for name in names
-            ]
-            rows.append((group, f"{content['faces']:,}", *cells))
+            row = [group, f"{content['faces']:,}"]
+            for name in names:
+                number = score_names.format_score(content["scores"][name])
+                interval = score_names.format_interval(content["intervals"], name)
+                row.append(MACROS.with_range(number, interval))
+            rows.append(row)
         headers = (grouping, "faces", *map(score_names.format_title, names))
         blocks.append(MACROS.table(f"By {grouping}", headers, rows))
     return blocks
@@ -195,15 +181,13 @@ def _list_grad_cam_examples(run: Run) -> list[str]:
 
 def _list_all_scores(run: Run) -> list[str]:
     scores, reasons = run.scores, run.scores.reasons
-    rows = [
-        (
-            MACROS.code(name),
-            MACROS.cell(scores, name),
-            score_names.format_score(scores.deviations[name]) if name in scores.deviations else "",
-            reasons.get(name, ""),
+    rows = []
+    for name in scores.values:
+        deviation = (
+            score_names.format_score(scores.deviations[name]) if name in scores.deviations else ""
         )
-        for name in scores.values
-    ]
+        cells = (MACROS.code(name), MACROS.cell(scores, name), deviation, reasons.get(name, ""))
+        rows.append(cells)
     caption = (
         "All scores by their names in scores.json with their intervals; if a mean does not cover "
         "all classes, units or draws, the number of values averaged; the standard deviation of "

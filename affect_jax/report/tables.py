@@ -212,22 +212,6 @@ def escape_formula(text: str) -> str:
 FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
 
 
-def read_runs(arguments: Sequence[str]) -> dict[str, Run]:
-    """Reads the runs of `NAME=PATH` arguments, by name.
-
-    **Raises:** `UserError` for an unknown name.
-    """
-    loaded = {}
-    for argument in arguments:
-        name, _, path = argument.partition("=")
-        if name not in NAMES or not path:
-            raise UserError(
-                f"{argument!r}: must be NAME=RUN; name {describe_unknown_name(name, NAMES)}"
-            )
-        loaded[name] = runs.read_run(pathlib.Path(path))
-    return loaded
-
-
 @handle_cli_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(
@@ -239,7 +223,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")
     args = parser.parse_args(arguments)
-    tables = create_tables(read_runs(args.runs))
+    named_runs = {}
+    for argument in args.runs:
+        name, _, path = argument.partition("=")
+        if name not in NAMES or not path:
+            known = describe_unknown_name(name, NAMES)
+            raise UserError(f"{argument!r}: must be NAME=RUN; name {known}")
+        named_runs[name] = runs.read_run(pathlib.Path(path))
+    tables = create_tables(named_runs)
     print("\n".join(to_markdown(table) for table in tables.values()))
     with writing_to(args.out):
         for name, table in tables.items():
