@@ -29,7 +29,6 @@ from affect_jax.run.trained_network import TrainedNetwork
 if TYPE_CHECKING:
     import onnx
 
-FORMATS = ("stablehlo", "onnx", "safetensors")
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms for which the StableHLO is lowered; one file contains all of them."""
 
@@ -51,7 +50,7 @@ def write_network(trained: TrainedNetwork, export_format: str, out: pathlib.Path
 
     **Arguments:**
 
-    - `export_format`: one of `FORMATS`.
+    - `export_format`: `stablehlo`, `onnx` or `safetensors`.
     - `out`: an existing folder.
 
     **Returns:** `files`, the names of the files; for StableHLO and ONNX also `largest_difference`:

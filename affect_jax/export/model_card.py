@@ -40,7 +40,7 @@ def create_card(
 
     **Arguments:**
 
-    - `export_format`: one of `formats.FORMATS`.
+    - `export_format`: as for `formats.write_network`.
     - `exported`: the return value of `formats.write_network`.
     """
     evaluations, not_shown = _read_evaluations(trained)

@@ -69,8 +69,8 @@ def render_html(run: Run, drawn: Figures) -> str:
         ("units", "Action units", [*draw("units_by_emotion"), *_list_unit_scores(run)]),
         ("groups", "Scores by group", _list_group_scores(run)),
         ("training", "Learning curves", draw("learning_curves")),
-        ("faces", "Faces", _list_faces(run)),
-        ("explanations", "Grad-CAM", _list_grad_cam_examples(run)),
+        ("faces", "Faces", galleries.list_faces(run)),
+        ("explanations", "Grad-CAM", galleries.list_grad_cam_examples(run)),
         ("all", "All scores", _list_all_scores(run)),
     ]
     comparable, notice = published_scores.describe_comparability(run)
@@ -154,28 +154,6 @@ def _list_group_scores(run: Run) -> list[str]:
             rows.append(row)
         headers = (grouping, "faces", *map(score_names.format_title, names))
         blocks.append(MACROS.table(f"By {grouping}", headers, rows))
-    return blocks
-
-
-def _list_faces(run: Run) -> list[str]:
-    found = galleries.create_galleries(run)
-    text = "No images of these faces are available; only their ids are listed."
-    blocks = [MACROS.paragraph(text)] if found and not run.faces else []
-    for name, faces in found.items():
-        explanation = MACROS.paragraph(galleries.EXPLANATIONS[name])
-        blocks += [MACROS.heading(name), explanation, MACROS.gallery(faces)]
-    return blocks
-
-
-def _list_grad_cam_examples(run: Run) -> list[str]:
-    text = (
-        "Grad-CAM (Selvaraju et al. 2017) of the predicted class: warm regions support the "
-        "prediction. For each class, the faces with the highest, the median and the lowest "
-        "probability of their label."
-    )
-    blocks = [MACROS.paragraph(text)] if run.grad_cam else []
-    for name, faces in galleries.create_grad_cam_examples(run).items():
-        blocks += [MACROS.heading(name), MACROS.gallery(faces)]
     return blocks
 
 
