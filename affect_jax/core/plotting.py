@@ -52,7 +52,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": TEXT,
     "ytick.major.size": 0,
 }
-MAX_NAMES = 30  # of the rows or columns of a matrix, so that they are legible
+MAX_NAMES = 24  # of classes, rows or columns in a figure, so that they are legible
 FACES_PER_ROW = 6  # of a sheet of faces
 FACE_SIDE, LINE_HEIGHT, GAP = 180, 14, 6  # its pixels
 

@@ -25,7 +25,6 @@ from affect_jax.report import score_names
 from affect_jax.report.runs import Run, count_faces
 from affect_jax.train.tensorboard_images import draw_confusion
 
-MAX_CLASSES = 24  # of a figure, so that a page with hundreds of classes is legible and fast
 WIDTH = 420  # of a panel in CSS pixels: two fit next to each other
 DASHES = (0, (4, 3))
 EVALUATION_CURVES = (
@@ -65,9 +64,9 @@ def render(figures: Figures) -> Figures:
 
 
 def select_classes(predictions: Predictions) -> list[int]:
-    """Selects the classes to show: all, or the `MAX_CLASSES` with the most faces; sorted ids."""
+    """Selects the classes to show: all, or the `MAX_NAMES` with the most faces; sorted ids."""
     most_faces = np.argsort(-count_faces(predictions), kind="stable")
-    return sorted(most_faces[:MAX_CLASSES].tolist())
+    return sorted(most_faces[: plotting.MAX_NAMES].tolist())
 
 
 def draw_expression(run: Run) -> Figures:

@@ -123,8 +123,8 @@ def _list_class_scores(run: Run) -> list[str]:
         rows.append((name, f"{count:,}", *_list_scores(run, names)))
     caption = "F1 by class: original class distribution (Orig) and equally frequent classes (Norm)"
     table = MACROS.table(caption, ("class", "faces", *columns), rows)
-    text = f"The figures show the {figures.MAX_CLASSES} classes with the most faces."
-    return [MACROS.paragraph(text), table] if len(classes) > figures.MAX_CLASSES else [table]
+    text = f"The figures show the {plotting.MAX_NAMES} classes with the most faces."
+    return [MACROS.paragraph(text), table] if len(classes) > plotting.MAX_NAMES else [table]
 
 
 def _list_unit_scores(run: Run) -> list[str]:
