@@ -46,6 +46,10 @@ MUTABLE_KEYS = (
 with one exception: a cosine schedule ends at the new `duration`."""
 
 
+PROCESS_KEYS = ("data.data_dir", "data.manual_dir", "data.num_workers", "data.prefetch", "profile")
+"""Keys that may differ between the processes of a run."""
+
+
 def defaults() -> Config:
     """AlexNet on AffectNet without resampling (Mollahosseini et al. 2017, section 5.1)."""
     config: Config = ConfigDict()
@@ -156,10 +160,14 @@ def to_dict(value: Any) -> Any:
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """Returns a copy with absolute paths, so that the run can be used from any folder."""
+    """Returns a copy with absolute paths, so that the run can be used from any folder.
+
+    In `init_from` only `~` is replaced, as it may be the address of a file on a hub.
+    """
     resolved = copy.deepcopy(config)
     for key in [key for key in PATH_KEYS if config.data[key] and is_local(config.data[key])]:
         resolved.data[key] = os.path.abspath(os.path.expanduser(config.data[key]))
+    resolved.init_from = os.path.expanduser(config.init_from)
     return resolved
 
 

@@ -6,34 +6,36 @@ python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=b
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import flags, logging
 from ml_collections import config_flags
 
 from affect_jax.core import env_vars
 from affect_jax.core.cli import handle_cli_errors
-from affect_jax.core.errors import UserError, first_line, is_out_of_memory
+from affect_jax.core.errors import UserError, first_line
+from affect_jax.core.lossy_streams import LossyStream
 
 if TYPE_CHECKING:
     from affect_jax.run.workdir import Workdir
 
 
 @handle_cli_errors
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Runs the command.
 
-    **Arguments:** `argv`: the flags; None: those of this process.
+    **Arguments:** `argv`: the flags; by default those of this process.
 
     **Returns:** the exit code: 0; 2 after a user error; or 128 + the number of a signal that
     stopped training.
     """
-    values = _parse_flags(sys.argv[1:] if argv is None else argv)
+    values = _parse_flags(argv)
     if values.help:
         print(f"{__doc__}\n{values.get_help()}")
         return 0
@@ -41,18 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.set_verbosity(logging.WARNING)  # Orbax logs every file at INFO
     try:
         return _dispatch(values)
-    except (RuntimeError, MemoryError, OSError) as error:
+    except RuntimeError as error:
         from jax.errors import JaxRuntimeError
 
-        from affect_jax.core import parallel
+        from affect_jax.core import processes
 
-        if is_out_of_memory(error):
-            raise UserError(
-                f"Out of memory ({first_line(error)}). Set data.cache='none' or lower "
-                "data.num_workers and rerun the same command to resume; a smaller batch_size needs "
-                "a new --workdir."
-            ) from error
-        if isinstance(error, JaxRuntimeError) and parallel.is_multiprocess():
+        if isinstance(error, JaxRuntimeError) and processes.is_multiprocess():
             raise UserError(
                 "A process of this run failed. Restart all processes with the same command to "
                 f"resume from the last checkpoint ({first_line(error)})."
@@ -110,6 +106,7 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
     text = "CSV with the column id and columns of groups: --mode=evaluate scores each group too."
     flags.DEFINE_string("groups", None, text, values)
     flags.DEFINE_bool("help", False, "Shows this help.", values, short_name="h")
+    flags.DEFINE_bool("debug", False, "Prints the traceback of an error.", values)
     values["verbosity"] = flags.FLAGS["verbosity"]
     return values
 
@@ -119,11 +116,11 @@ def _dispatch(values: flags.FlagValues) -> int:
     import jax
 
     from affect_jax.config import MUTABLE_KEYS, from_dict, to_dict, with_absolute_paths
-    from affect_jax.core import parallel
+    from affect_jax.core import parallel, processes
     from affect_jax.data.dataset import prepare_dataset
     from affect_jax.run.checkpoints import Checkpoints
     from affect_jax.run.workdir import Workdir
-    from affect_jax.train.experiment import check_config
+    from affect_jax.train.experiment import check_config, describe_settings
     from affect_jax.train.loop import train_and_evaluate
 
     config_name = _get_config_name(values)
@@ -132,23 +129,26 @@ def _dispatch(values: flags.FlagValues) -> int:
     parallel.enable_compilation_cache()
     env_vars.set_cpu_fusion_types()
     env_vars.set_gpu_memory_fraction()
-    parallel.initialize()
+    processes.initialize()
     # Only training requires a batch size that is a multiple of the number of devices.
     num_devices = jax.device_count() if values.mode == "train" else 1
+    processes.require_equal({"--mode": values.mode, **describe_settings(config)})
     check_config(config, num_devices=num_devices, name=config_name or str(workdir.config_path))
+    config = with_absolute_paths(config)
     if values.mode == "prepare":
         print(f"prepared: {prepare_dataset(config).data_path}")
         return 0
     if values.mode == "evaluate":
         return _evaluate(config, workdir, values)
-    if not parallel.is_main():  # only the main process writes the workdir
-        return train_and_evaluate(config, workdir)
-    workdir.create()
-    with workdir.lock():
-        checkpoints = Checkpoints.from_config(config, workdir)
-        if checkpoints.all_steps():  # without a checkpoint there is no run to resume
-            workdir.check_config(to_dict(config), MUTABLE_KEYS)
-        workdir.save_config(to_dict(with_absolute_paths(config)))
+    with contextlib.ExitStack() as stack:
+        with processes.failing_together():
+            if processes.is_main():  # only the main process writes the workdir
+                workdir.create()
+                stack.enter_context(workdir.lock())
+                checkpoints = Checkpoints.from_config(config, workdir)
+                if checkpoints.all_steps():  # without a checkpoint there is no run to resume
+                    workdir.check_config(to_dict(config), MUTABLE_KEYS)
+                workdir.save_config(to_dict(config))
         return train_and_evaluate(config, workdir)
 
 
@@ -190,15 +190,24 @@ def _handle_interrupt(signal_number: int, _: object) -> None:
     os._exit(128 + signal_number)
 
 
-if __name__ == "__main__":
+def _run() -> NoReturn:
+    """Runs the command as a process, whose training does not depend on its standard streams."""
     signal.signal(signal.SIGINT, _handle_interrupt)
+    sys.stdout, sys.stderr = streams = LossyStream(1), LossyStream(2)
     logging.use_absl_handler()
+    logging.get_absl_handler().python_handler.setStream(sys.stderr)
     exit_code = main()
+    for stream, other in zip(streams, streams[::-1], strict=True):
+        if stream.error:
+            print(f"affect_jax: lost output: {stream.error.strerror}; all else is done", file=other)
+            exit_code = exit_code or 2
     if exit_code == 2 and "jax" in sys.modules:
-        from affect_jax.core import parallel
+        from affect_jax.core import processes
 
-        if parallel.is_multiprocess():  # a normal exit would wait for the other processes
-            sys.stdout.flush()
-            sys.stderr.flush()
+        if processes.is_multiprocess():  # a normal exit would wait for the other processes
             os._exit(exit_code)
     sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    _run()

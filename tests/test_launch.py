@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from affect_jax.core import parallel
+from affect_jax.core import processes
 
 LAUNCH = pathlib.Path(__file__).resolve().parents[1] / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
@@ -54,7 +54,7 @@ def test_launchers_document_settings_data_and_resume(name):
 def test_launchers_set_the_variables_that_initialize_reads():
     for name in ("multiprocess.sh", "slurm.sbatch", "k8s.yaml"):
         text = (LAUNCH / name).read_text()
-        for variable in parallel.PROCESS_VARIABLES:
+        for variable in processes.VARIABLES:
             assert variable in text, f"{name} sets no {variable}"
 
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import re
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from affect_jax.core.errors import UserError
+from affect_jax.core.errors import UserError, first_line, is_out_of_memory
+
+DEBUG_FLAG = "--debug"
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Raises `UserError` where `argparse` would print its usage and exit."""
+    """Raises `UserError` where `argparse` would print its usage and exit.
+
+    It has the flag `--debug`, which `handle_cli_errors` reads.
+    """
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.add_argument(DEBUG_FLAG, action="store_true", help="print the traceback of an error")
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists the flags")
@@ -27,33 +39,93 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", default="best", help="checkpoint: best, last or a step number")
 
 
-Main = Callable[[Sequence[str] | None], int]
+Main = Callable[[Sequence[str]], int]
 
 
 def handle_cli_errors(main: Main) -> Callable[..., int]:
-    """Decorates the `main` of a command, which returns an exit code.
+    """Decorates the `main` of a command, which receives the flags and returns an exit code.
 
-    A `UserError`, or an `OSError` of a file, is printed as one line and returns code 2. A closed
-    pipe, as in `... | head`, is not a failure: the command returns code 0 and discards the
-    remaining output.
+    The decorated function takes the flags from `sys.argv` by default, expands `~` in them, which
+    shells do not in `--flag=~/x`, and turns every error into one line and an exit code:
+
+    | error | exit code |
+    |---|---|
+    | foreseen: a `UserError`, a file that cannot be used, memory that ran out, no device | 2 |
+    | Ctrl-C | 130 |
+    | a closed pipe, as in `... \\| head`: the remaining output is discarded | 0 |
+    | any other; its traceback is in the file that the line names | 1 |
     """
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
+        argv = [_expand_home(word) for word in (sys.argv[1:] if argv is None else argv)]
         try:
             exit_code = main(argv)
-            sys.stdout.flush()  # raises BrokenPipeError here instead of at interpreter exit
+            if sys.stdout is not None:
+                sys.stdout.flush()  # raises BrokenPipeError here instead of at interpreter exit
             return exit_code
-        except UserError as error:
-            print(f"affect_jax: {error}", file=sys.stderr)
-            return 2
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_stdout()
             return 0
-        except OSError as error:
-            if error.filename is None:
-                raise
-            print(f"affect_jax: {error.filename}: {error.strerror}", file=sys.stderr)
-            return 2
+        except KeyboardInterrupt:
+            _print_error("interrupted")
+            return 130
+        except Exception as error:
+            if DEBUG_FLAG in argv:
+                traceback.print_exc()
+            message = describe_foreseen_error(error)
+            _print_error(message or _describe_unforeseen_error(error))
+            return 2 if message else 1
 
     return wrapper
+
+
+def describe_foreseen_error(error: Exception) -> str | None:
+    """Returns the message of an error that a user can cause; None for any other."""
+    if isinstance(error, UserError):
+        return str(error)
+    if is_out_of_memory(error):
+        return (
+            f"Out of memory ({first_line(error)}). For training, set data.cache='none' or lower "
+            "data.num_workers and rerun the same command to resume; a smaller batch_size needs a "
+            "new --workdir."
+        )
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is not None:
+            return f"{os.fspath(error.filename)}: {error.strerror}"
+        _discard_stdout()  # its buffer may hold what could not be written
+        return f"the output cannot be written: {error.strerror}"
+    if "Unable to initialize backend" in str(error):  # JAX raises a RuntimeError
+        return f"{first_line(error)}; set JAX_PLATFORMS to a platform of this machine, such as cpu"
+    return None
+
+
+def _describe_unforeseen_error(error: Exception) -> str:
+    message = f"{type(error).__name__}: {first_line(error)}"
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="affect_jax-", suffix="-traceback.txt")
+        with open(descriptor, "w", errors="backslashreplace") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return f"{message}; {DEBUG_FLAG} prints the traceback"
+    return f"{message}; please report it with its traceback, {path}"
+
+
+def _print_error(message: str) -> None:
+    try:
+        print(f"affect_jax: {message}", file=sys.stderr, flush=True)
+    except OSError:  # the exit code remains
+        pass
+
+
+def _discard_stdout() -> None:
+    """Connects stdout to nothing, so that the interpreter's last flush does not fail."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, AttributeError):  # not a file, as in tests, or closed
+        pass
+
+
+def _expand_home(word: str) -> str:
+    """`--workdir=~/x` -> `--workdir=/home/name/x`."""
+    return re.sub(r"^(--?[\w.]+=)?(~.*)", lambda m: (m[1] or "") + os.path.expanduser(m[2]), word)

@@ -1,4 +1,4 @@
-"""Devices and processes: everything that depends on their number.
+"""The devices of a run: everything that depends on their number, and the machine.
 
 `jax.pmap` is in maintenance mode; only `parallelize` and `parallelize_per_device` use it. To
 replace it: `jax.jit(jax.shard_map(step, mesh=mesh(), in_specs=(P(), P(AXIS)), out_specs=P()))`.
@@ -19,52 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import psutil
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import cache_folder
 
 AXIS = "batch"
 """Name of the axis over which steps are mapped: all devices of all processes."""
 
 COMPILATION_CACHE_BYTES = 2 << 30  # maximum size; the least recently used programs are deleted
-HEARTBEAT_TIMEOUT_SECONDS = 30  # a process that is silent for longer counts as lost
-
-PROCESS_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-"""`host:port` of process 0, the number of processes, and the index of this process."""
-
-
-def initialize() -> None:
-    """Connects the processes of a run, if environment variables configure several.
-
-    Either the three `PROCESS_VARIABLES` are set, or `AFFECT_JAX_CLUSTER=auto` on a cluster that JAX
-    detects (TPU pods, SLURM, Open MPI). Call it before any other function of JAX.
-
-    **Raises:** `UserError` if the variables are wrong or the processes cannot connect.
-    """
-    variables = [name for name in PROCESS_VARIABLES if name in os.environ]
-    options: dict[str, Any] = {}
-    if variables:
-        try:
-            address, count, index = (os.environ[name] for name in PROCESS_VARIABLES)
-            options = {"num_processes": int(count), "process_id": int(index)}
-        except (KeyError, ValueError):
-            raise UserError(
-                f"{', '.join(variables)} is set: set all of {', '.join(PROCESS_VARIABLES)} "
-                "(host:port of process 0, number of processes, index of this process), or none"
-            ) from None
-        options["coordinator_address"] = address
-    elif "AFFECT_JAX_CLUSTER" not in os.environ:
-        return
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # used by CPUs only
-    jax.config.update("jax_enable_preemption_service", True)  # handles SIGTERM from here on
-    try:
-        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS, **options)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"the processes of the run cannot connect to each other: {first_line(error)}"
-        ) from error
 
 
 def enable_compilation_cache() -> None:
@@ -93,25 +55,6 @@ def _processor_flags() -> str:
     return next((line for line in lines if line.startswith(("flags", "features"))), "")
 
 
-def is_multiprocess() -> bool:
-    """Whether the run has more than one process."""
-    return jax.distributed.is_initialized() and jax.process_count() > 1
-
-
-def broadcast_from_main(tree: Any) -> Any:
-    """Returns the main process's pytree, as NumPy arrays, in every process."""
-    if not is_multiprocess():
-        return tree
-    return multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree))
-
-
-def process_max(value: int) -> int:
-    """Returns the maximum over all processes. All must call it; it waits for the devices."""
-    if not is_multiprocess():
-        return value
-    return int(multihost_utils.process_allgather(np.int32(value)).max())
-
-
 @functools.cache
 def mesh() -> Mesh:
     """Returns a one-dimensional mesh of this process's devices."""
@@ -128,9 +71,21 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def is_main() -> bool:
-    """Whether this is the process that writes logs and files: process 0."""
-    return jax.process_index() == 0
+def describe_numerics() -> dict[str, Any]:
+    """Describes the settings outside the config that change the bits of a run.
+
+    `threads` are those of XLA on a CPU, which splits sums over them.
+    """
+    names = (
+        "enable_x64",
+        "default_prng_impl",
+        "threefry_partitionable",
+        "default_matmul_precision",
+    )
+    settings = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    threads = len(affinity(0)) if affinity else os.cpu_count()
+    return {"jax": jax.__version__, **settings, "threads": threads}
 
 
 def replicate(tree: Any) -> Any:

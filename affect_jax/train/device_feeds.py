@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from affect_jax.config import Config
-from affect_jax.core import parallel
+from affect_jax.core import parallel, processes
 from affect_jax.core.batch import Batch, split_for_devices
 from affect_jax.data import loader, sampling
 from affect_jax.data.record_reader import Records
@@ -53,7 +53,7 @@ def create_feed(
     )
     # The process with the least memory decides for all.
     caches = ("device", "host", "none")
-    cache = caches[parallel.process_max(caches.index(cache))]
+    cache = caches[processes.process_max(caches.index(cache))]
     if config.data.cache != "none":
         log(f"cache {cache}: {sizes}")
     if cache == "device":

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from affect_jax import config_checks, data, losses, models
-from affect_jax.config import Config, to_dict, to_steps
-from affect_jax.core import registry
+from affect_jax.config import PROCESS_KEYS, Config, flatten, to_dict, to_steps
+from affect_jax.core import parallel, registry
 from affect_jax.core.batch import has_target
+from affect_jax.core.version import __version__
 from affect_jax.data import sampling
 from affect_jax.data.dataset import count_classes
 from affect_jax.metrics import protocol
@@ -66,6 +68,14 @@ def check_config(config: Config, *, num_devices: int = 1, name: str = "config") 
         num_devices=num_devices,
         name=name,
     )
+
+
+def describe_settings(config: Config) -> dict[str, Any]:
+    """Returns everything but the data that must be equal in all processes of a run."""
+    settings = {key: value for key, value in flatten(config).items() if key not in PROCESS_KEYS}
+    numerics = parallel.describe_numerics()
+    del numerics["threads"]  # it changes the last bits of this process only
+    return {**settings, **numerics, "affect_jax": __version__}
 
 
 def create_experiment(

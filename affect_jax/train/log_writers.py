@@ -5,11 +5,13 @@ The methods have the names of `clu.metric_writers`, which itself needs TensorFlo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import os
 import pathlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent import futures
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 from absl import logging as absl_logging
 
-from affect_jax.core import parallel
+from affect_jax.core import processes
 from affect_jax.core.paths import write_atomically
 from affect_jax.metrics.protocol import HEADLINES
 
@@ -58,7 +60,7 @@ class TensorBoardWriter:
             self._write(step, summary=self._summaries.image(name, image, dataformats=layout))
         self._events.flush()
 
-    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+    def write_hparams(self, step: int, hparams: Mapping[str, Any]) -> None:
         """Writes hyperparameters; TensorBoard shows them beside the newest headline scores.
 
         **Arguments:** `hparams`: a flat dict; values other than numbers and texts become JSON.
@@ -70,7 +72,7 @@ class TensorBoardWriter:
         # TensorBoard uses the names of these scalars, not their values.
         tags = {name.replace(".", "/"): 0.0 for name in HEADLINES}
         for summary in self._summaries.hparams(values, tags):
-            self._write(0, summary=summary)
+            self._write(step, summary=summary)
 
     def close(self) -> None:
         self._events.close()
@@ -115,11 +117,58 @@ def _step_of_line(line: str) -> float:
         return math.inf
 
 
+class ReopeningWriter:
+    """Calls a writer, logs its errors, and opens its file again at the next call.
+
+    What should have been written meanwhile is lost. TensorBoard gets a new file, since it cannot
+    read what follows a record that was cut off.
+
+    **Arguments:**
+
+    - `writer_class`: `TensorBoardWriter` or `JsonWriter`.
+    - `path`, `start`: its arguments.
+    """
+
+    def __init__(self, writer_class: type, path: pathlib.Path, start: int):
+        self._class, self._path, self._start = writer_class, path, start
+        self._writer: Any = None
+        self._failing = False
+        self._lock = threading.Lock()  # images are written in a thread
+
+    def call(self, method: str, step: int, *arguments: Any) -> None:
+        """Calls a method for a step, if the writer has it."""
+        if not hasattr(self._class, method):
+            return
+        with self._lock:
+            try:
+                if self._writer is None:
+                    start = step - 1 if self._failing else self._start
+                    self._writer = self._class(self._path, start)
+                getattr(self._writer, method)(step, *arguments)
+                self._failing = False
+            except OSError as error:
+                if not self._failing:
+                    absl_logging.warning(
+                        "%s cannot be written: %s; training continues", self._path, error
+                    )
+                self._failing = True
+                self._close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        with contextlib.suppress(OSError):
+            if writer is not None:
+                writer.close()
+
+
 class MetricWriter:
     """Writes to `tensorboard/` and `metrics.jsonl` in the workdir; only process 0 writes.
 
-    A write error does not stop the run: it is logged, and nothing more is written to that place
-    (TensorBoard cannot read what follows a record that was cut off).
+    Errors of writing are logged and do not stop the run, see `ReopeningWriter`.
 
     **Arguments:**
 
@@ -130,28 +179,23 @@ class MetricWriter:
     def __init__(self, folder: pathlib.Path, start: int = 0):
         self._executor = futures.ThreadPoolExecutor(1, "images")
         self._pending_images: futures.Future[None] | None = None
-        self._writers: list[Any] = []
-        for create, name in ((TensorBoardWriter, "tensorboard"), (JsonWriter, "metrics.jsonl")):
-            try:
-                if parallel.is_main():
-                    self._writers.append(create(folder / name, start))
-            except OSError as error:
-                _warn(error)
+        self._writers: list[ReopeningWriter] = []
+        if processes.is_main():
+            for writer_class, name in (
+                (TensorBoardWriter, "tensorboard"),
+                (JsonWriter, "metrics.jsonl"),
+            ):
+                self._writers.append(ReopeningWriter(writer_class, folder / name, start))
 
-    def _write(self, method: str, *arguments: Any) -> None:
-        """Calls a method of the writers that have it."""
-        for writer in list(self._writers):
-            try:
-                getattr(writer, method, lambda *_: None)(*arguments)
-            except OSError as error:
-                self._writers.remove(writer)
-                _warn(error)
+    def _write(self, method: str, step: int, *arguments: Any) -> None:
+        for writer in self._writers:
+            writer.call(method, step, *arguments)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         self._write("write_scalars", step, scalars)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        self._write("write_hparams", hparams)
+        self._write("write_hparams", 0, hparams)
 
     def draw_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
         """Calls `draw` and writes its images, both in a thread while the run continues.
@@ -177,8 +221,5 @@ class MetricWriter:
         try:
             self.wait_for_images()
         finally:
-            self._write("close")
-
-
-def _warn(error: OSError) -> None:
-    absl_logging.warning("metrics cannot be written: %s; training continues without them", error)
+            for writer in self._writers:
+                writer.close()

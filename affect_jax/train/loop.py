@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from affect_jax.config import Config
-from affect_jax.core import parallel
+from affect_jax.core import parallel, processes
 from affect_jax.core.errors import UserError
 from affect_jax.data import record_reader
 from affect_jax.data.dataset import load_targets, prepare_dataset
@@ -43,20 +45,23 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
     checkpoint could not be written.
     """
     checkpoints = Checkpoints.from_config(config, workdir)
-    # Read before the data are prepared, so that problems with `init_from` show at once.
-    starts_fresh = parallel.is_main() and not checkpoints.all_steps()
-    weights = initial_weights.read(config) if starts_fresh else None
-    builder = prepare_dataset(config)
-    training = open_split(builder, "training")
-    validation = open_split(builder, config.evaluation.split)
-    targets, label_source = load_targets(config, training)
-    rows = create_training_rows(config, targets)
-    intervals = Intervals.from_config(config, rows.steps_per_epoch)
-    experiment = create_experiment(config, targets, rows.steps_per_epoch)
-    evaluator = Evaluator(config, experiment, validation)
-    evaluator.require_score(config.checkpoint.best)
+    with processes.failing_together():
+        # Read before the data are prepared, so that problems with `init_from` show at once.
+        starts_fresh = processes.is_main() and not checkpoints.all_steps()
+        weights = initial_weights.read(config) if starts_fresh else None
+        builder = prepare_dataset(config)
+        training = open_split(builder, "training")
+        validation = open_split(builder, config.evaluation.split)
+        targets, label_source = load_targets(config, training)
+        rows = create_training_rows(config, targets)
+        intervals = Intervals.from_config(config, rows.steps_per_epoch)
+        experiment = create_experiment(config, targets, rows.steps_per_epoch)
+        evaluator = Evaluator(config, experiment, validation)
+        evaluator.require_score(config.checkpoint.best)
+    splits = (training, validation)
+    processes.require_equal({f"prepared data: {s.name}": s.fingerprint for s in splits})
     with contextlib.ExitStack() as stack:
-        verification = record_reader.verify_in_background([training, validation])
+        verification = record_reader.verify_in_background(splits)
         stack.enter_context(checkpoints)
         state = restore_or_create(experiment, checkpoints, training.fingerprint, weights)
         start = int(state.step)
@@ -67,13 +72,13 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
         )
         log = MetricsLog(writer, guard, intervals, experiment.schedule, config.batch_size, start)
         stack.enter_context(contextlib.closing(log))
-        log.describe(config, state, (training, validation))
+        log.describe(config, state, splits)
         log.print(label_source, evaluator.label_source, weights and weights.report.describe())
         feed = device_feeds.create_feed(
             config, training.records, targets, rows, start, intervals, log.print
         )
         stack.enter_context(contextlib.closing(feed))
-        profiles = config.profile and parallel.is_main()
+        profiles = config.profile and processes.is_main()
         profiler = stack.enter_context(Profiler(workdir.path / "tensorboard" if profiles else None))
         # Signals before this point end a run of one process at once: there is no step to save.
         stop = stack.enter_context(StopRequest())
@@ -83,7 +88,7 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
         train_step = create_train_step(experiment, resident=feed.resident)
         state = train(actions, train_step, state, feed, stop, profiler)
         exit_code = stop.exit_code(finished=int(state.step) == intervals.total)
-        if parallel.is_main():
+        if processes.is_main():
             actions.finish(state, print_scores=not exit_code)
         return exit_code
 
@@ -103,30 +108,42 @@ def restore_or_create(
     - `fingerprint`: of the prepared training data.
     - `weights`: initial weights of a fresh state, or None.
 
-    **Raises:** `UserError` if no checkpoint is intact, the run was trained on other data, or the
-    data of the processes differ.
+    **Raises:** `UserError` if no checkpoint is intact, or the run was trained on other data.
     """
-    fingerprint_number = int(fingerprint[:7], 16)
-    if parallel.process_max(fingerprint_number) != fingerprint_number:
-        raise UserError(
-            "the prepared data of the run's processes differ: copy the folder config.data.data_dir "
-            "to all machines, or move it to storage that all of them share"
-        )
     template = state_template(experiment)
-    if not parallel.is_main():
-        state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
-    elif checkpoints.all_steps():
-        state, info = checkpoints.restore(template, "last")
-        if info["data"] != fingerprint:
-            raise UserError(
-                f"{checkpoints.directory}: the run was trained on other prepared data; pass its "
-                "--config.data.data_dir, or start a new run in another --workdir"
-            )
-        checkpoints.quarantine(newer_than=info["step"])
-    else:
-        state = create_state(experiment)
-        state = weights.apply_to(state) if weights else state
-    return parallel.broadcast_from_main(state)
+    with processes.failing_together():
+        if not processes.is_main():
+            state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+        elif checkpoints.all_steps():
+            state, info = checkpoints.restore(template, "last")
+            if info["data"] != fingerprint:
+                raise UserError(
+                    f"{checkpoints.directory}: the run was trained on other prepared data; pass "
+                    "its --config.data.data_dir, or start a new run in another --workdir"
+                )
+            warn_about_numerics(info.get("numerics", {}))
+            checkpoints.quarantine(newer_than=info["step"])
+        else:
+            state = create_state(experiment)
+            state = weights.apply_to(state) if weights else state
+    return processes.broadcast_from_main(state)
+
+
+def warn_about_numerics(saved: dict[str, Any]) -> None:
+    """Warns if a checkpoint was written under settings that give other bits.
+
+    **Arguments:** `saved`: see `parallel.describe_numerics`; empty if the checkpoint has none.
+    """
+    current = parallel.describe_numerics()
+    changed = [
+        f"{k} {saved[k]!r} -> {current.get(k)!r}" for k in saved if saved[k] != current.get(k)
+    ]
+    if changed:
+        logging.warning(
+            "the run resumes under other settings, so its bits differ from those of a run without "
+            "interruption: %s",
+            ", ".join(changed),
+        )
 
 
 def train(

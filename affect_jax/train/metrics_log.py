@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from affect_jax.config import Config, flatten
-from affect_jax.core import parallel
+from affect_jax.core import processes
 from affect_jax.data.record_reader import Split
 from affect_jax.train import nonfinite
 from affect_jax.train.log_writers import MetricWriter
@@ -56,7 +56,7 @@ class MetricsLog:
             total=intervals.total,
             initial=start,
             unit="step",
-            disable=None if parallel.is_main() else True,  # None: shown on a terminal only
+            disable=None if processes.is_main() else True,  # None: shown on a terminal only
             dynamic_ncols=True,
         )
 
@@ -78,7 +78,7 @@ class MetricsLog:
     def print(self, *lines: str | None) -> None:
         """Prints lines on the terminal, above the bar if there is one; skips empty ones."""
         for line in filter(None, lines):
-            if parallel.is_main():
+            if processes.is_main():
                 tqdm.tqdm.write(line, file=sys.stderr)
 
     def add(self, metrics: Any, count: int) -> bool:

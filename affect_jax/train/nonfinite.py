@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from affect_jax.core import parallel
+from affect_jax.core import processes
 from affect_jax.core.errors import UserError
 
 
@@ -67,7 +67,7 @@ class NonFiniteGuard:
         return finite
 
     def _report(self, step: int) -> None:
-        if parallel.is_main():
+        if processes.is_main():
             try:
                 self._path.write_text(json.dumps(self._skipped, indent=1))
             except OSError as error:

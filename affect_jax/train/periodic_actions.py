@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from affect_jax.config import Config, to_dict, with_absolute_paths
-from affect_jax.core import parallel
+from affect_jax.core import parallel, processes
 from affect_jax.data import decoding, sampling
 from affect_jax.data.record_reader import Split
 from affect_jax.evaluate.evaluator import Evaluator
@@ -82,7 +82,7 @@ class PeriodicActions:
         was deleted.
         """
         self.verification.result()
-        if not parallel.is_main():
+        if not processes.is_main():
             return
         self.workdir.check_not_deleted()
         with self.log.time_other_work("save", step):
@@ -92,6 +92,7 @@ class PeriodicActions:
                 "data": self.training.fingerprint,
                 "config": config,
                 "machine": parallel.describe_machine(),
+                "numerics": parallel.describe_numerics(),
             }
             scores = self.scores.get(step)
             # Copied: on a CPU the host's array may share the device's memory, which is donated.

@@ -1,22 +1,25 @@
-"""SIGTERM and Ctrl-C: the first stops the run after the step and a save, the second at once.
+"""SIGTERM, SIGHUP and Ctrl-C: the first stops the run after a step and a save, the second at once.
 
 In a run of several processes, SIGTERM belongs to JAX's preemption service, whose handler notifies
-all processes; Ctrl-C is passed on to it.
+all processes; the others are passed on to it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from types import FrameType
 
 from jax.experimental import multihost_utils
 
-from affect_jax.core import parallel
+from affect_jax.core import processes
 
 
 class StopRequest:
-    """Context manager that records SIGTERM and SIGINT instead of ending the process.
+    """Context manager that records SIGTERM, SIGHUP and SIGINT instead of ending the process.
+
+    SIGHUP, sent when a terminal closes, stays ignored under `nohup`.
 
     `received` is None, or the number of the first signal that this process handled itself.
     """
@@ -26,7 +29,11 @@ class StopRequest:
         self._num_dispatches = 0
 
     def __enter__(self) -> StopRequest:
-        handled = [signal.SIGINT] if parallel.is_multiprocess() else [signal.SIGINT, signal.SIGTERM]
+        handled = [signal.SIGINT]
+        if not processes.is_multiprocess():
+            handled.append(signal.SIGTERM)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            handled.append(signal.SIGHUP)
         self._previous = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
@@ -40,10 +47,10 @@ class StopRequest:
         self.received = number
         name = signal.Signals(number).name
         # Not `print`: the signal may interrupt another `print`.
-        os.write(
-            2, f"{name}: finishing the step and saving; send it again to exit at once\n".encode()
-        )
-        if parallel.is_multiprocess():
+        text = f"{name}: finishing the step and saving; send it again to exit at once\n"
+        with contextlib.suppress(OSError):  # a closed terminal
+            os.write(2, text.encode())
+        if processes.is_multiprocess():
             signal.raise_signal(signal.SIGTERM)
 
     def is_due(self) -> bool:
@@ -54,7 +61,7 @@ class StopRequest:
         one of any process.
         """
         self._num_dispatches += 1
-        if not parallel.is_multiprocess():
+        if not processes.is_multiprocess():
             return self.received is not None
         return multihost_utils.reached_preemption_sync_point(self._num_dispatches)
 
@@ -64,7 +71,7 @@ class StopRequest:
         **Arguments:** `finished`: whether the run did its last step.
         """
         # A signal may arrive too late for `is_due`, and in one process only.
-        number = parallel.process_max(self.received or 0)
+        number = processes.process_max(self.received or 0)
         if not number and not finished:  # JAX's preemption service handled the signal
             number = int(signal.SIGTERM)
         return 128 + number if number else 0

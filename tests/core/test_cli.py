@@ -1,33 +1,98 @@
-"""Commands end with one line for an error that the user can fix."""
+"""Commands end with one line for an error, foreseen or not, and with its exit code."""
 
 from __future__ import annotations
 
+import pathlib
+import tempfile
+
 import pytest
 
-from affect_jax.core.cli import handle_cli_errors
+from affect_jax.core import cli
 from affect_jax.core.errors import UserError
+
+
+def run(error: BaseException, *flags: str) -> int:
+    @cli.handle_cli_errors
+    def main(argv) -> int:
+        raise error
+
+    return main(flags)
 
 
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (UserError("--out is missing"), "affect_jax: --out is missing\n"),
-        (OSError(13, "Permission denied", "runs/x"), "affect_jax: runs/x: Permission denied\n"),
+        (UserError("--out is missing"), "--out is missing"),
+        (OSError(13, "Permission denied", "runs/x"), "runs/x: Permission denied"),
+        (
+            OSError(28, "No space left on device"),
+            "the output cannot be written: No space left on device",
+        ),
+        (
+            RuntimeError("Unable to initialize backend 'cuda': no GPU"),
+            "Unable to initialize backend 'cuda': no GPU; set JAX_PLATFORMS to a platform of this "
+            "machine, such as cpu",
+        ),
     ],
 )
-def test_error_of_the_user_is_one_line_and_code_2(capsys, error, line):
-    @handle_cli_errors
-    def main(argv=None) -> int:
-        raise error
-
-    assert main([]) == 2
-    assert capsys.readouterr().err == line
+def test_foreseen_error_is_one_line_and_code_2(capsys, error, line):
+    assert run(error) == 2
+    assert capsys.readouterr().err == f"affect_jax: {line}\n"
 
 
-def test_other_error_keeps_its_traceback():
-    @handle_cli_errors
-    def main(argv=None) -> int:
-        raise OSError(5, "Input/output error")
+def test_missing_memory_is_one_line_and_code_2(capsys):
+    assert run(MemoryError("Unable to allocate 9 GiB")) == 2
+    assert capsys.readouterr().err.startswith(
+        "affect_jax: Out of memory (Unable to allocate 9 GiB)"
+    )
 
-    with pytest.raises(OSError, match="Input/output"):
-        main([])
+
+def test_unforeseen_error_is_one_line_with_the_file_of_its_traceback(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run(KeyError("names\nof two lines")) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    path = pathlib.Path(line.split()[-1])
+    assert line.startswith("affect_jax: KeyError: ") and path.parent == tmp_path
+    assert "Traceback (most recent call last)" in path.read_text()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    assert run(KeyError("name")) == 1
+    assert capsys.readouterr().err == "affect_jax: KeyError: 'name'; --debug prints the traceback\n"
+
+
+def test_debug_prints_the_traceback(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run(UserError("--out is missing"), "--debug") == 2
+    text = capsys.readouterr().err
+    assert text.startswith("Traceback") and text.endswith("affect_jax: --out is missing\n")
+
+
+def test_interruption_is_one_line_and_code_130(capsys):
+    assert run(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "affect_jax: interrupted\n"
+
+
+def test_closed_pipe_is_no_failure():
+    assert run(BrokenPipeError()) == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "expanded"),
+    [
+        ("--workdir=~/x", "--workdir=HOME/x"),
+        ("--config.data.data_dir=~/x=~/y", "--config.data.data_dir=HOME/x=~/y"),
+        ("~", "HOME"),
+        ("a~/x", "a~/x"),
+        ("--name=a~/x", "--name=a~/x"),
+    ],
+)
+def test_home_is_expanded_in_flags(monkeypatch, word, expanded):
+    monkeypatch.setenv("HOME", "/home/name")
+    received = []
+
+    @cli.handle_cli_errors
+    def main(argv) -> int:
+        received.extend(argv)
+        return 0
+
+    assert main([word]) == 0
+    assert received == [expanded.replace("HOME", "/home/name")]

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -29,8 +29,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def start_processes(lab, workdir, count: int, *flags: str) -> Iterator[list[TrainingProcess]]:
-    """Starts the processes of one run on this machine."""
+def start_processes(
+    lab, workdir, processes: int | Sequence[Sequence[str]], *flags: str
+) -> Iterator[list[TrainingProcess]]:
+    """Starts the processes of one run on this machine.
+
+    **Arguments:**
+
+    - `processes`: their number, or the flags of each process.
+    - `flags`: flags of all processes.
+    """
+    own_flags = [()] * processes if isinstance(processes, int) else processes
     address = f"127.0.0.1:{free_port()}"
     with contextlib.ExitStack() as stack:
         yield [
@@ -38,12 +47,13 @@ def start_processes(lab, workdir, count: int, *flags: str) -> Iterator[list[Trai
                 lab.start(
                     workdir,
                     *flags,
+                    *own_flags[index],
                     JAX_COORDINATOR_ADDRESS=address,
-                    JAX_NUM_PROCESSES=str(count),
+                    JAX_NUM_PROCESSES=str(len(own_flags)),
                     JAX_PROCESS_ID=str(index),
                 )
             )
-            for index in range(count)
+            for index in range(len(own_flags))
         ]
 
 
@@ -135,6 +145,35 @@ def test_control_c_in_the_terminal_saves_and_stops_all(lab, tmp_path, number, re
     record_outcome(
         "Ctrl-C, or SIGTERM, to a whole launch/multiprocess.sh", "exit 143 after a save", 0
     )
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        ("--config.learning_rate=0.1", "learning_rate (0.05 in process 0, 0.1 in process 1)"),
+        pytest.param("--config.duration.steps=9", "duration.steps", marks=soak_only),
+        pytest.param("--config.trunk.name=resnet18", "trunk.name", marks=soak_only),
+        pytest.param("--config.data.cache=host", "data.cache", marks=soak_only),
+    ],
+)
+def test_processes_with_other_settings_are_refused(lab, tmp_path, flag, name, record_outcome):
+    with start_processes(lab, tmp_path / "run", [(), (flag,)]) as runs:
+        assert [run.wait() for run in runs] == [2, 2]
+    for run in runs:
+        (message,) = [line for line in run.output if line.startswith("affect_jax: ")]
+        assert message.startswith(f"affect_jax: the processes of the run differ in {name}")
+    assert not (tmp_path / "run").exists()
+    record_outcome("processes with different settings", "one line in each, exit 2", 0)
+
+
+@soak_only
+def test_error_of_one_process_ends_all(lab, tmp_path, record_outcome):
+    (tmp_path / "run").write_text("not a folder")
+    with start_processes(lab, tmp_path / "run", 2) as runs:
+        assert [run.wait() for run in runs] == [2, 2]
+    messages = [line for line in runs[1].output if line.startswith("affect_jax: ")]
+    assert messages[0].startswith("affect_jax: process 0 of the run failed: ")
+    record_outcome("workdir that one process cannot use", "one line in each, exit 2", 0)
 
 
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=soak_only), 1])

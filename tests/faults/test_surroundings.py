@@ -1,4 +1,4 @@
-"""Full disk, deleted workdir."""
+"""Full disk, deleted workdir, output that nobody reads."""
 
 from __future__ import annotations
 
@@ -99,3 +99,23 @@ def test_workdir_deleted_during_the_run_ends_it(lab, tmp_path, record_outcome):
     assert not workdir.exists()
     saved = checkpoint_steps(tmp_path / "moved")[-1]
     record_outcome("workdir deleted or moved during the run", "one error, exit 2", run.step - saved)
+
+
+@pytest.mark.parametrize(
+    "redirection",
+    [
+        "2>&1 | head -1",
+        pytest.param("2>/dev/full", marks=soak_only),
+        pytest.param(">/dev/full", marks=soak_only),
+        pytest.param(">&- 2>&-", marks=soak_only),
+    ],
+)
+def test_output_that_cannot_be_written_does_not_end_training(
+    lab, tmp_path, redirection, record_outcome
+):
+    lab.reference()
+    script = f'"$@" {redirection}; exit ${{PIPESTATUS[0]}}'
+    with lab.start(tmp_path / "run", prefix=["bash", "-c", script, "bash"]) as run:
+        assert run.wait() == 2
+    assert read_result(tmp_path / "run").arrays == lab.reference()[0].arrays
+    record_outcome("standard output that cannot be written", "training completes, exit 2", 0)

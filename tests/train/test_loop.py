@@ -239,10 +239,15 @@ def test_resume_with_other_data_is_refused(data_folders, reference_run, tmp_path
         train((tmp_path / "other", tmp_path / "data"), reference_run, duration={"steps": 14})
 
 
-def test_processes_with_other_data_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(loop.parallel, "process_max", lambda number: number + 1)
-    with pytest.raises(UserError, match="prepared data of the run's processes differ"):
-        loop.restore_or_create(None, Checkpoints(tmp_path), "0123456789abcdef", None)
+def test_resume_under_other_settings_is_one_warning(logged_warnings, monkeypatch):
+    numerics = loop.parallel.describe_numerics()
+    loop.warn_about_numerics({})  # of a checkpoint that does not record them
+    loop.warn_about_numerics(numerics)
+    assert not logged_warnings
+    loop.warn_about_numerics({**numerics, "threads": 999, "jax_enable_x64": "?"})
+    (warning,) = logged_warnings
+    assert "jax_enable_x64 '?' -> False" in warning
+    assert f"threads 999 -> {numerics['threads']}" in warning
 
 
 def test_panel_rows_match_their_landmarks(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from affect_jax.train import preemption
 from affect_jax.train.preemption import StopRequest
 
-CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 
 
 @pytest.mark.parametrize("number", CODES)
@@ -27,7 +27,7 @@ def test_signals_of_several_processes_reach_the_preemption_service(monkeypatch):
     """SIGTERM keeps the service's handler; Ctrl-C is recorded and raises SIGTERM once."""
     received = []
     previous = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    monkeypatch.setattr(preemption.parallel, "is_multiprocess", lambda: True)
+    monkeypatch.setattr(preemption.processes, "is_multiprocess", lambda: True)
     try:
         with StopRequest() as stop:
             signal.raise_signal(signal.SIGTERM)
@@ -40,7 +40,7 @@ def test_signals_of_several_processes_reach_the_preemption_service(monkeypatch):
 
 def test_processes_stop_at_the_dispatch_that_jax_selects(monkeypatch):
     dispatches = []
-    monkeypatch.setattr(preemption.parallel, "is_multiprocess", lambda: True)
+    monkeypatch.setattr(preemption.processes, "is_multiprocess", lambda: True)
     monkeypatch.setattr(
         preemption.multihost_utils,
         "reached_preemption_sync_point",
@@ -60,6 +60,17 @@ def test_exit_code_follows_the_signal(received, finished, code):
     stop = StopRequest()
     stop.received = received
     assert stop.exit_code(finished=finished) == code
+
+
+def test_ignored_hangup_stays_ignored():
+    """`nohup` starts a process so."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.received is None
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 def test_previous_handlers_are_restored():
