@@ -21,7 +21,7 @@ from affect_jax.metrics.predictions import read_predictions
 
 
 @handle_cli_errors
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
         prog="python -m affect_jax.evaluate", description="Scores a table of predictions."
     )

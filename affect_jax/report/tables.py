@@ -213,7 +213,7 @@ FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
 
 
 @handle_cli_errors
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
         prog="python -m affect_jax.report.tables",
         description="Writes the paper's tables from runs.",
@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in NAMES or not path:
             known = describe_unknown_name(name, NAMES)
             raise UserError(f"{argument!r}: must be NAME=RUN; name {known}")
-        named_runs[name] = runs.read_run(pathlib.Path(path))
+        named_runs[name] = runs.read_run(pathlib.Path(path).expanduser())
     tables = create_tables(named_runs)
     print("\n".join(to_markdown(table) for table in tables.values()))
     with writing_to(args.out):
