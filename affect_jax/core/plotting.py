@@ -44,6 +44,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": GRID,
     "legend.frameon": False,
     "text.color": TEXT,
+    "text.parse_math": False,  # a class may be named "$"
     "xtick.color": MUTED,
     "xtick.labelcolor": TEXT,
     "xtick.major.size": 0,
@@ -51,6 +52,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": TEXT,
     "ytick.major.size": 0,
 }
+MAX_NAMES = 24  # of classes, rows or columns in a figure, so that they are legible
 FACES_PER_ROW = 6  # of a sheet of faces
 FACE_SIDE, LINE_HEIGHT, GAP = 180, 14, 6  # its pixels
 
@@ -82,6 +84,11 @@ def render(panel: Axes) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def truncate(name: str, limit: int = 16) -> str:
+    """Truncates a name to at most `limit` characters, so that it fits into a figure."""
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
 def draw_cells(
     panel: Axes,
     fractions: np.ndarray,
@@ -91,19 +98,27 @@ def draw_cells(
 ) -> None:
     """Draws a matrix of shaded cells with a text in each.
 
+    If there are more than `MAX_NAMES` rows or columns, the cells have no text and only every n-th
+    name is shown.
+
     **Arguments:**
 
     - `fractions`: float [R, C] in [0, 1], the shade; NaN is not shaded.
     - `texts`: str [R, C].
     - `rows`, `columns`: names of the rows and columns.
     """
+    nth = -(-max(fractions.shape) // MAX_NAMES)
+    lines = {"edgecolors": "#ffffff", "linewidth": 0.8} if nth == 1 else {}
     panel.grid(False)
     panel.spines[:].set_visible(False)
-    panel.pcolormesh(fractions, cmap=COLORMAP, vmin=0, vmax=1, edgecolors="#ffffff", linewidth=0.8)
-    panel.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=45, ha="right")
-    panel.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    panel.pcolormesh(fractions, cmap=COLORMAP, vmin=0, vmax=1, **lines)
+    row_names, column_names = (list(map(truncate, names))[::nth] for names in (rows, columns))
+    panel.set_xticks(np.arange(len(columns))[::nth] + 0.5, column_names, rotation=45, ha="right")
+    panel.set_yticks(np.arange(len(rows))[::nth] + 0.5, row_names)
     panel.tick_params(pad=1)
     panel.invert_yaxis()
+    if nth > 1:
+        return
     for (row, column), text in np.ndenumerate(texts):
         colour = "#ffffff" if fractions[row, column] > WHITE_TEXT else "#000000"
         position = (column + 0.5, row + 0.5)

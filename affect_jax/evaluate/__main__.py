@@ -13,17 +13,16 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.core.cli import handle_cli_errors
+from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
-from affect_jax.evaluate.group_scores import read_group_labels
-from affect_jax.evaluate.scoring import score_table
+from affect_jax.evaluate import scoring
 from affect_jax.metrics import resampling
 from affect_jax.metrics.predictions import read_predictions
 
 
 @handle_cli_errors
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+def main(arguments: Sequence[str]) -> int:
+    parser = ArgumentParser(
         prog="python -m affect_jax.evaluate", description="Scores a table of predictions."
     )
     parser.add_argument("--predictions", type=pathlib.Path, required=True, help=".parquet or .csv")
@@ -44,22 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=pathlib.Path,
         help="CSV with the column id and columns of group labels: adds the scores of each group",
     )
-    parser.add_argument(
-        "--data", default="", help="dataset, for the report; affectnet adds the paper's numbers"
-    )
+    parser.add_argument("--data", help="dataset; affectnet adds the paper's numbers to the report")
     parser.add_argument(
         "--report", action=argparse.BooleanOptionalAction, default=True, help="write report.html"
     )
     args = parser.parse_args(arguments)
     if args.draws < 1 or args.bootstrap < 0:
         raise UserError("--draws must be 1 or more, --bootstrap 0 or more")
-    group_labels = read_group_labels(args.groups) if args.groups else None
+    group_labels = scoring.read_group_labels(args.groups)
     table = read_predictions(args.predictions)
-    digest = hashlib.sha256(args.predictions.read_bytes()).hexdigest()
-    about = {"predictions": str(args.predictions), "sha256": digest}
+    about = {  # the path is absolute, so that a report finds the table from any folder
+        "predictions": str(args.predictions.absolute()),
+        "sha256": hashlib.sha256(args.predictions.read_bytes()).hexdigest(),
+    }
     if args.data:
         about["data"] = args.data
-    score_table(table, args.out, about, args.draws, args.bootstrap, group_labels)
+    scoring.score_table(table, args.out, about, args.draws, args.bootstrap, group_labels)
     if args.report:
         from affect_jax.report import run_page, runs  # the import takes seconds: print scores first
 

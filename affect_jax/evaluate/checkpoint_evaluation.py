@@ -12,8 +12,7 @@ from affect_jax.data import record_reader
 from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
-from affect_jax.evaluate.group_scores import read_group_labels
-from affect_jax.evaluate.scoring import score_table
+from affect_jax.evaluate.scoring import read_group_labels, score_table
 from affect_jax.metrics import resampling
 from affect_jax.metrics.predictions import Predictions, write_predictions
 from affect_jax.run.trained_network import TrainedNetwork, load_network
@@ -50,11 +49,11 @@ def evaluate_checkpoint(
     - `config`: a checked config.
     - `checkpoint`: `best`, `last` or a step number.
     - `split`: name of the split; None: the config's `evaluation.split`.
-    - `groups`: CSV of group labels, see `group_scores`; None: groups are not scored.
+    - `groups`: CSV of group labels, see `scoring`; None: groups are not scored.
 
     **Raises:** `UserError` if the checkpoint or the split does not exist.
     """
-    group_labels = read_group_labels(groups) if groups else None
+    group_labels = read_group_labels(groups)
     trained = load_network(workdir.path, checkpoint, config)
     data = open_split(prepare_dataset(config), split or config.evaluation.split)
     evaluator = Evaluator(config, trained.network, data)

@@ -19,7 +19,7 @@ from affect_jax.data.dataset import load_targets, select_class_names
 from affect_jax.data.tfds_builder import Split
 from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics import protocol
-from affect_jax.metrics.predictions import Predictions
+from affect_jax.metrics.predictions import Predictions, check_class_names
 from affect_jax.models.network import Network, predict_step
 
 IN_FLIGHT = 2
@@ -39,6 +39,7 @@ class Evaluator:
     def __init__(self, config: Config, network: Network, split: Split):
         self.split = split
         self.classes = select_class_names(split, config.data.num_classes)
+        check_class_names(self.classes, f"the classes of {config.data.name}")
         self.targets, self.label_source = load_targets(config, split)
         self._ids = split.columns("id")["id"]
         self._config = config
@@ -53,7 +54,8 @@ class Evaluator:
         **Arguments:** `variables`: the network's `{"params": ..., "batch_stats": ...}`.
         """
         devices = jax.local_device_count()  # each process scores the whole split
-        batch_size = -(-self._config.evaluation.batch_size // devices) * devices
+        batch_size = min(self._config.evaluation.batch_size, len(self.split))
+        batch_size = -(-batch_size // devices) * devices
         batches = loader.load_batches(
             self.split.records,
             self.targets,

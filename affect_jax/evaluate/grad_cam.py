@@ -8,7 +8,6 @@ where `A` is the last feature map of the trunk, after its ReLU.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -40,30 +39,21 @@ def grad_cam(
     float32 [N, c, c] in [0, 1]. The maximum of each map is 1. A map is 0 everywhere if no position
     increases the logit.
     """
-    compute_heat_maps = jax.jit(functools.partial(_compute_heat_maps, model, crop_size=crop_size))
+
+    @jax.jit
+    def compute_heat_maps(variables, images, class_indices):
+        inputs = preprocessing.preprocess_for_evaluation(images, crop_size=crop_size)
+        feature_map, gradient = feature_maps.compute_gradients(
+            model, variables, inputs, "expression", class_indices
+        )
+        active = jnp.maximum(feature_map, 0)  # the feature map may be the input of its ReLU
+        importance = gradient.mean(axis=(1, 2))
+        heat = jnp.maximum(jnp.einsum("bhwc,bc->bhw", active, importance), 0)
+        size = (len(heat), crop_size, crop_size)
+        heat = jnp.clip(jax.image.resize(heat, size, "bilinear"), 0)
+        maximum = heat.max(axis=(1, 2), keepdims=True)
+        return heat / jnp.where(maximum > 0, maximum, 1)
+
     margin = (images.shape[1] - crop_size) // 2
     faces = images[:, margin : margin + crop_size, margin : margin + crop_size]
     return faces, np.asarray(compute_heat_maps(variables, images, class_indices))
-
-
-def _compute_heat_maps(
-    model: Any,
-    variables: dict[str, Any],
-    images: jax.Array,
-    class_indices: jax.Array,
-    *,
-    crop_size: int,
-) -> jax.Array:
-    """Heat maps of one batch: float32 [b, c, c]."""
-    inputs = preprocessing.preprocess_for_evaluation(images, crop_size=crop_size)
-    feature_map, gradient = feature_maps.compute_gradients(
-        model, variables, inputs, "expression", class_indices
-    )
-    # The feature map may be the input of its ReLU.
-    active = jnp.maximum(feature_map, 0)
-    importance = gradient.mean(axis=(1, 2))
-    heat = jnp.maximum(jnp.einsum("bhwc,bc->bhw", active, importance), 0)
-    size = (len(heat), crop_size, crop_size)
-    heat = jnp.clip(jax.image.resize(heat, size, "bilinear"), 0)
-    maximum = heat.max(axis=(1, 2), keepdims=True)
-    return heat / jnp.where(maximum > 0, maximum, 1)

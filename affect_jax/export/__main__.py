@@ -16,7 +16,7 @@ from affect_jax.core.paths import writing_to
 
 
 @handle_cli_errors
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
         prog="python -m affect_jax.export",
         description="Exports a network to StableHLO, ONNX or safetensors, with a model card.",

@@ -29,7 +29,6 @@ from affect_jax.run.trained_network import TrainedNetwork
 if TYPE_CHECKING:
     import onnx
 
-FORMATS = ("stablehlo", "onnx", "safetensors")
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms for which the StableHLO is lowered; one file contains all of them."""
 
@@ -51,7 +50,7 @@ def write_network(trained: TrainedNetwork, export_format: str, out: pathlib.Path
 
     **Arguments:**
 
-    - `export_format`: one of `FORMATS`.
+    - `export_format`: `stablehlo`, `onnx` or `safetensors`.
     - `out`: an existing folder.
 
     **Returns:** `files`, the names of the files; for StableHLO and ONNX also `largest_difference`:
@@ -98,17 +97,16 @@ def image_shape(trained: TrainedNetwork) -> tuple[int, int, int]:
 
 def describe_outputs(trained: TrainedNetwork) -> dict[str, dict[str, Any]]:
     """Describes each output: the names of its values, in order, and their meaning."""
+    units = [f"AU{unit}" for unit in UNITS]
     descriptions = {
         "expression": (trained.classes, "probability of each expression; they sum to 1"),
         "valence_arousal": (AXES, "in [-1, 1]"),
-        "action_units": (
-            tuple(f"AU{unit}" for unit in UNITS),
-            "probability that each facial action unit is active",
-        ),
+        "action_units": (units, "probability that each facial action unit is active"),
     }
+    described = {head: descriptions[head] for head in trained.network.heads}
     return {
-        head: {"names": list(descriptions[head][0]), "meaning": descriptions[head][1]}
-        for head in trained.network.heads
+        head: {"names": list(names), "meaning": meaning}
+        for head, (names, meaning) in described.items()
     }
 
 
@@ -199,24 +197,18 @@ def _convert_to_stablehlo(trained: TrainedNetwork) -> tuple[bytes, Run]:
 
 
 def _check_outputs(trained: TrainedNetwork, run: Run, export_format: str) -> dict[str, float]:
-    """Compares the outputs of an export with those of JAX on random images.
-
-    **Returns:** batch size -> largest absolute difference.
-
-    **Raises:** `UserError` if a difference exceeds `TOLERANCE`.
-    """
+    """Compares the outputs on random images with those of JAX; see `write_network`."""
     random = np.random.default_rng(0)
     faces = random.integers(0, 256, (max(CHECKED_BATCH_SIZES), *image_shape(trained)), np.uint8)
+    differences = {}
     with jax.default_matmul_precision("highest"):
         expected = jax.jit(create_predict_function(trained))(trained.variables, faces)
-        outputs = {size: run(faces[:size]) for size in CHECKED_BATCH_SIZES}
-    differences = {
-        str(size): max(
-            float(np.abs(np.asarray(expected[head])[:size] - np.asarray(actual[head])).max())
-            for head in expected
-        )
-        for size, actual in outputs.items()
-    }
+        for size in CHECKED_BATCH_SIZES:
+            actual = run(faces[:size])
+            differences[str(size)] = max(
+                float(np.abs(np.asarray(output[:size]) - np.asarray(actual[head])).max())
+                for head, output in expected.items()
+            )
     max_difference = max(differences.values())
     if not max_difference <= TOLERANCE:
         raise UserError(

@@ -21,7 +21,8 @@ from affect_jax.core.version import __version__
 from affect_jax.data import preprocessing
 from affect_jax.export import formats
 from affect_jax.metrics.protocol import HEADLINES
-from affect_jax.report import run_summary, runs, score_names
+from affect_jax.report import published_scores, runs
+from affect_jax.report.templating import ENVIRONMENT
 from affect_jax.run.trained_network import TrainedNetwork
 
 UNIT_SOURCES = {
@@ -39,12 +40,12 @@ def create_card(
 
     **Arguments:**
 
-    - `export_format`: one of `formats.FORMATS`.
+    - `export_format`: as for `formats.write_network`.
     - `exported`: the return value of `formats.write_network`.
     """
     evaluations, not_shown = _read_evaluations(trained)
     config = to_dict(trained.config)
-    data = run_summary.DATA_NAMES.get(trained.config.data.name, trained.config.data.name)
+    data = published_scores.DATA_NAMES.get(trained.config.data.name, trained.config.data.name)
     if data == "AffectNet" and data not in [evaluation["data"] for evaluation in evaluations]:
         data = "faces in AffectNet’s layout"
     config["data"] |= dict.fromkeys(PATH_KEYS, "")  # the card contains no paths of a machine
@@ -78,20 +79,12 @@ def create_card(
 
 def write_card(card: Mapping[str, Any], out: pathlib.Path) -> None:
     """Writes `card.json` and `README.md`, each atomically."""
-    environment = jinja2.Environment(
+    environment = ENVIRONMENT.overlay(
         loader=jinja2.PackageLoader("affect_jax.export"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        autoescape=False,  # the card is Markdown, not HTML
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "cell": lambda text: text.replace("|", "\\|"),
-        "interval": score_names.format_interval,
-        "score": score_names.format_score,
-        "title": score_names.format_title,
-    }
-    is_synthetic = card["data"] == run_summary.DATA_NAMES["synthetic_faces"]
+    is_synthetic = card["data"] == published_scores.DATA_NAMES["synthetic_faces"]
     unit_source = UNIT_SOURCES[card["config"]["data"]["action_units"]]
     if is_synthetic and card["config"]["data"]["action_units"] != "estimated":
         unit_source = "exact, because the faces are rendered from them"
@@ -134,7 +127,7 @@ def _read_evaluations(trained: TrainedNetwork) -> tuple[list[dict[str, Any]], li
         evaluations.append(
             {
                 "split": split,
-                "data": run_summary.describe_data(run),
+                "data": published_scores.describe_data(run),
                 "faces": len(run.predictions),
                 **{key: run.metadata[key] for key in keys if key in run.metadata},
                 **{key: content[key] for key in ("scores", "intervals", "undefined")},

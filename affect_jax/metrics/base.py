@@ -81,7 +81,7 @@ def summarize(samples: Mapping[str, np.ndarray], mean: str, parts: Sequence[str]
 
     - `samples`: float64 [K] by name, one value for each sample of faces. K is 1 for a score of all
       faces, and the number of draws for a skew-normalised score.
-    - `mean`: part of the names of scores that are means of other scores, such as `mean.`.
+    - `mean`: start or end of the names of scores that are means of other scores, such as `mean.`.
     - `parts`: what stands there in the names of these other scores, such as `valence.`.
 
     **Returns:** the averages; if K > 1, also standard deviations. The count of a mean is the number
@@ -93,7 +93,7 @@ def summarize(samples: Mapping[str, np.ndarray], mean: str, parts: Sequence[str]
         scores.values[name] = float(defined.mean()) if len(defined) else math.nan
         if len(sample) > 1:
             scores.deviations[name] = float(defined.std()) if len(defined) else math.nan
-        if mean in name:
+        if name.startswith(mean) or name.endswith(mean):
             terms = [samples[name.replace(mean, part)] for part in parts]
             num_defined = np.sum(~np.isnan(terms), axis=0)
             scores.counts[name] = (int(num_defined.min()), len(parts))

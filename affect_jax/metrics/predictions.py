@@ -153,6 +153,7 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
     arrays = {"id": read_ids(table, source)}
     if classes:
         _check_class_order(classes, source)
+        check_class_names(classes, source)
         arrays["probabilities"] = _read_numbers(table, [f"p_{c}" for c in classes], source, low=0)
         wrong = np.abs(arrays["probabilities"].sum(axis=1) - 1) > 1e-3
         if wrong.any():
@@ -197,6 +198,15 @@ def _require_columns(table: pyarrow.Table, columns: Sequence[str], source: str) 
             f"{source}: missing or duplicate columns: {', '.join(missing)}; "
             f"found: {', '.join(table.column_names)}"
         )
+
+
+def check_class_names(classes: Sequence[str], source: str) -> None:
+    """Raises `UserError` if a class has the name of a mean of scores, `macro`."""
+    for name in classes:
+        if "macro" in name.split("."):
+            raise UserError(
+                f"{source}: a class named {name!r} hides the mean over the classes; rename it"
+            )
 
 
 def _check_class_order(classes: tuple[str, ...], source: str) -> None:

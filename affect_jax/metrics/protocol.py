@@ -289,7 +289,7 @@ def write_scores(
     **Arguments:**
 
     - `metadata`: the origin of the predictions.
-    - `groups`: the return value of `evaluate.group_scores.score_groups`. The file has the key
+    - `groups`: the return value of `evaluate.scoring.score_groups`. The file has the key
       `groups` only if there are groups.
     """
     versions = {"affect_jax": __version__, "python": platform.python_version()}

@@ -8,18 +8,18 @@ Face images and Grad-CAM need the data and the network: `--mode=evaluate` writes
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.core.cli import handle_cli_errors
+from affect_jax.core.cli import ArgumentParser, handle_cli_errors
+from affect_jax.core.errors import UserError
 from affect_jax.report import comparison, run_page
 
 
 @handle_cli_errors
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+def main(arguments: Sequence[str]) -> int:
+    parser = ArgumentParser(
         prog="python -m affect_jax.report",
         description="Writes a report of one run or a comparison of several.",
     )
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="path of the page (.html)")
     args = parser.parse_args(arguments)
+    if args.out.is_dir():
+        raise UserError(f"--out={args.out}: is a folder; add the name of the page")
     loaded_runs = comparison.read_runs(args.runs)
     if len(loaded_runs) == 1:
         run_page.write_report(loaded_runs[0], args.out.parent, page=args.out.name)

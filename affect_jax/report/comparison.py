@@ -12,7 +12,7 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
-from affect_jax.report import figures, run_summary, runs, score_names
+from affect_jax.report import figures, published_scores, runs, score_names
 from affect_jax.report.runs import Run
 from affect_jax.report.templating import MACROS, render_page
 
@@ -65,48 +65,43 @@ def render_html(compared: Sequence[Run], changes: Sequence[Scores]) -> str:
     with plotting.style():
         drawn = figures.draw_differences(compared, changes, shared)
         drawn = figures.render(drawn | figures.draw_learning_curves(compared))
-    headers = ("score", first.name, *(h for run in rest for h in (run.name, "difference")))
-    caption = (
-        f"Scores with 95 % intervals, and differences from {first.name} with paired bootstrap "
-        "intervals"
-    )
-
-    def list_scores(names: Sequence[str]) -> str:
-        rows = [
-            (
-                score_names.format_title(name),
-                MACROS.cell(first.scores, name),
-                *(
-                    cell
-                    for run, change in zip(rest, changes, strict=True)
-                    for cell in (MACROS.cell(run.scores, name), _format_change(change, name))
-                ),
-            )
-            for name in names
-        ]
-        return MACROS.table(caption, headers, rows)
 
     def draw(name: str) -> list[str]:
         return [MACROS.figure(drawn[name])] if name in drawn else []
 
-    details = MACROS.details(
-        f"{len(first.scores.values):,} scores", list_scores([*first.scores.values])
-    )
-    comparable, notice = run_summary.describe_comparability(first)
+    headlines = _list_scores(compared, changes, names)
+    all_scores = _list_scores(compared, changes, [*first.scores.values])
+    details = MACROS.details(f"{len(first.scores.values):,} scores", all_scores)
+    comparable, notice = published_scores.describe_comparability(first)
     return render_page(
         [
             ("runs", "Runs", [_list_settings(compared)]),
-            ("scores", "Headline scores", [list_scores(names), *draw("differences")]),
+            ("scores", "Headline scores", [headlines, *draw("differences")]),
             ("training", "Learning curves", draw("learning_curves")),
             ("all", "All differences", [details]),
         ],
         kind="comparison of runs",
-        heading=f"{len(compared)} runs on {run_summary.describe_data(first)}",
+        heading=f"{len(compared)} runs on {published_scores.describe_data(first)}",
         lead=f"{', '.join(run.name for run in rest)} against {first.name}, "
         f"scored on the same {len(first.predictions):,} faces.",
         comparable=comparable,
         notice=notice[:1] if comparable else notice,  # the page has no published numbers
     )
+
+
+def _list_scores(compared: Sequence[Run], changes: Sequence[Scores], names: Sequence[str]) -> str:
+    first, *rest = compared
+    headers = ["score", first.name]
+    rows = [[score_names.format_title(name), MACROS.cell(first.scores, name)] for name in names]
+    for run, change in zip(rest, changes, strict=True):
+        headers += [run.name, "difference"]
+        for name, row in zip(names, rows, strict=True):
+            row += [MACROS.cell(run.scores, name), _format_change(change, name)]
+    caption = (
+        f"Scores with 95 % intervals, and differences from {first.name} with paired bootstrap "
+        "intervals"
+    )
+    return MACROS.table(caption, headers, rows)
 
 
 def _format_change(change: Scores, name: str) -> str:

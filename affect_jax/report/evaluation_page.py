@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
 
 from affect_jax.evaluate.checkpoint_evaluation import Evaluation
 from affect_jax.evaluate.grad_cam import grad_cam
 from affect_jax.report import galleries, run_page, runs
-from affect_jax.train import log_writers
 
 
 def write_report(evaluation: Evaluation) -> pathlib.Path:
-    """Writes the report into the evaluation's folder and returns the path of its page.
-
-    The figures go to a separate TensorBoard folder. TensorBoard stops reading the events of a run
-    that is still training if a newer event file appears in the same folder.
-    """
+    """Writes the report into the evaluation's folder and returns the path of its page."""
     predictions, network = evaluation.predictions, evaluation.trained.network
     load_faces = evaluation.evaluator.load_faces
     rows = sorted(
@@ -38,7 +32,4 @@ def write_report(evaluation: Evaluation) -> pathlib.Path:
         )
         pairs = zip(faces, heatmaps, strict=True)
         run = dataclasses.replace(run, grad_cam=dict(zip(examples, pairs, strict=True)))
-    with contextlib.closing(
-        log_writers.TensorBoardWriter(evaluation.folder / "tensorboard")
-    ) as writer:
-        return run_page.write_report(run, evaluation.folder, writer=writer)
+    return run_page.write_report(run, evaluation.folder)

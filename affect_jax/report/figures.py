@@ -1,4 +1,4 @@
-"""Figures of a report: expression, learning curves, and comparisons of runs.
+"""Figures of a report: expression, valence and arousal, action units, learning curves, differences.
 
 A figure is a list of panels, drawn once. The page places the panels next to each other on a wide
 screen and below each other on a phone.
@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Circle, Rectangle
 
 from affect_jax.core import plotting
-from affect_jax.core.plotting import BLUE, MUTED, create_panel
+from affect_jax.core.labels import AXES
+from affect_jax.core.plotting import BLUE, GRID, MUTED, ORANGE, create_panel, truncate
+from affect_jax.facs.action_units import PROTOTYPES
 from affect_jax.metrics import auc_scores, calibration
 from affect_jax.metrics.base import Scores
+from affect_jax.metrics.predictions import Predictions
 from affect_jax.report import score_names
-from affect_jax.report.runs import Run
+from affect_jax.report.runs import Run, count_faces
 from affect_jax.train.tensorboard_images import draw_confusion
 
 WIDTH = 420  # of a panel in CSS pixels: two fit next to each other
@@ -48,7 +52,7 @@ class Figure(NamedTuple):
 
 
 Figures = dict[str, Figure]
-"""Figures by name, which is also the name in TensorBoard."""
+"""Figures by name, which is also the name of its file."""
 
 
 def render(figures: Figures) -> Figures:
@@ -57,6 +61,12 @@ def render(figures: Figures) -> Figures:
         name: figure._replace(panels=list(map(plotting.render, figure.panels)))
         for name, figure in figures.items()
     }
+
+
+def select_classes(predictions: Predictions) -> list[int]:
+    """Selects the classes to show: all, or the `MAX_NAMES` with the most faces; sorted ids."""
+    most_faces = np.argsort(-count_faces(predictions), kind="stable")
+    return sorted(most_faces[: plotting.MAX_NAMES].tolist())
 
 
 def draw_expression(run: Run) -> Figures:
@@ -97,14 +107,14 @@ def draw_expression(run: Run) -> Figures:
 
 
 def _draw_f1(run: Run, rule: str) -> Axes:
-    classes = run.predictions.classes
+    classes = [run.predictions.classes[i] for i in select_classes(run.predictions)]
     title = score_names.RULE_NAMES[rule]
     panel = create_panel(WIDTH, 25 * len(classes) + 90, title=title, xlabel="F1")
     panel.set_xlim(-0.02, 1.02)
     for i, (skew, label) in enumerate(score_names.SKEW_NAMES.items()):
         names = [f"categorical.{rule}.{skew}.f1.{name}" for name in classes]
         _draw_dots(panel, run.scores, names, i, 2, label)
-    _label_rows(panel, list(map(score_names.truncate, classes)))
+    _label_rows(panel, list(map(truncate, classes)))
     return panel
 
 
@@ -137,14 +147,15 @@ def _label_rows(panel: Axes, names: Sequence[str]) -> None:
 
 def _draw_precision_recall(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> list[Axes]:
     panels = []
-    for i, name in enumerate(run.predictions.classes):
+    for i in select_classes(run.predictions):
         positive = labels == i
         if not positive.any():
             continue
         curve = auc_scores.compute_precision_recall_curve(probabilities[:, i], positive)
         recall, precision = np.r_[0, curve[2]], np.r_[curve[1][:1], curve[1]]
+        name = run.predictions.classes[i]
         area = run.scores.values[f"categorical.top1.original.auc_pr.{name}"]
-        title = f"{score_names.truncate(name)}  {area:.3f}"
+        title = f"{truncate(name)}  {area:.3f}"
         panel = create_panel(210, 195, title=title, xlabel="recall", ylabel="precision")
         panel.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0.5, 1))
         panel.plot(recall, precision, drawstyle="steps-pre", color=BLUE)
@@ -164,6 +175,118 @@ def _draw_reliability(run: Run, labels: np.ndarray, probabilities: np.ndarray) -
     return diagram
 
 
+def draw_dimensional(run: Run) -> Figures:
+    """Draws agreement and the mean positions of emotions; empty without scores."""
+    if "dimensional.valence.ccc" not in run.scores.values:
+        return {}
+    table = run.predictions
+    assert table.valence_arousal is not None and table.valence_arousal_predicted is not None
+    annotated = np.isfinite(table.valence_arousal).all(axis=1)
+    labels = table.valence_arousal[annotated]
+    predicted = table.valence_arousal_predicted[annotated]
+    drawn = {
+        "agreement": Figure(
+            _draw_agreement(run, labels, predicted),
+            "Density plots of prediction against label, of valence and of arousal.",
+            "Predictions against labels. Darker hexagons contain more faces. On the dashed line "
+            "prediction equals label.",
+        ),
+    }
+    if table.expression is not None:
+        means = {
+            table.classes[i]: (labels[rows].mean(axis=0), predicted[rows].mean(axis=0))
+            for i in select_classes(table)
+            if (rows := table.expression[annotated] == i).any()
+        }
+        drawn["plane"] = Figure(
+            [_draw_emotions(means)],
+            "Positions of each emotion in the plane of valence and arousal.",
+            "The mean label (ring) and mean prediction (dot) of each emotion on the circumplex.",
+        )
+    return drawn
+
+
+def _draw_agreement(run: Run, labels: np.ndarray, predicted: np.ndarray) -> list[Axes]:
+    panels = []
+    for i, axis in enumerate(AXES):
+        ccc, rmse = (run.scores.values[f"dimensional.{axis}.{kind}"] for kind in ("ccc", "rmse"))
+        panel = _create_square(f"{axis}  CCC {ccc:.3f}, RMSE {rmse:.3f}", "label", "predicted")
+        shades = {"bins": "log", "mincnt": 1, "cmap": plotting.COLORMAP, "linewidths": 0.1}
+        panel.hexbin(labels[:, i], predicted[:, i], gridsize=26, extent=(-1, 1, -1, 1), **shades)
+        panel.plot((-1, 1), (-1, 1), color=ORANGE, linestyle=DASHES, linewidth=1.2)
+        panels.append(panel)
+    return panels
+
+
+def _draw_emotions(means: dict[str, tuple[np.ndarray, np.ndarray]]) -> Axes:
+    """Draws the mean label and prediction of each emotion; the names are at the right edge."""
+    panel = _create_square("Emotions", "valence", "arousal")
+    panel.add_patch(Circle((0, 0), 1, fill=False, edgecolor=GRID, linewidth=1))
+    panel.axhline(0, color=GRID, linewidth=1, zorder=0)
+    panel.axvline(0, color=GRID, linewidth=1, zorder=0)
+    panel.set_xlim(-1.05, 1.75)
+    names = sorted(means, key=lambda name: -means[name][0][1])
+    for name, height in zip(names, np.linspace(0.95, -0.95, len(names)), strict=True):
+        label, predicted = means[name]
+        panel.plot((label[0], 1.05), (label[1], height), color=MUTED, linewidth=0.5, zorder=1)
+        panel.text(1.08, height, truncate(name, 12), va="center")
+        panel.plot(*zip(label, predicted, strict=True), color=ORANGE, linewidth=1.2)
+        panel.plot(*label, "o", color=BLUE, markersize=7, markerfacecolor="none")
+        panel.plot(*predicted, "o", color=ORANGE, markersize=5)
+    return panel
+
+
+def _create_square(title: str, xlabel: str, ylabel: str) -> Axes:
+    """Creates a panel with both axes from -1 to 1."""
+    panel = create_panel(WIDTH, 430, title=title, xlabel=xlabel, ylabel=ylabel, aspect="equal")
+    ticks = (-1, -0.5, 0, 0.5, 1)
+    panel.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xticks=ticks, yticks=ticks)
+    panel.grid(False)
+    return panel
+
+
+def draw_units(run: Run) -> Figures:
+    """Draws the mean action units of the faces of each emotion; empty without units or labels."""
+    table = run.predictions
+    if table.expression is None or "action_units.mean.f1" not in run.scores.values:
+        return {}
+    assert table.action_units is not None and table.action_units_predicted is not None
+    groups = {
+        table.classes[i]: rows
+        for i in select_classes(table)
+        if (rows := table.expression == i).any()
+    }
+    if not groups:
+        return {}
+    panels = []
+    for title, values in (
+        ("Predicted", table.action_units_predicted),
+        ("Labels", table.action_units),
+    ):
+        annotated = np.ma.masked_invalid(values)
+        cells = np.stack(
+            [annotated[rows].mean(axis=0).filled(0) for rows in groups.values()], axis=1
+        )
+        texts = np.where(cells >= 0.095, np.char.mod("%.0f", 100 * cells), "")
+        panel = create_panel(WIDTH, 24 * len(table.units) + 110, title=title)
+        plotting.draw_cells(panel, cells, texts, [f"AU{unit}" for unit in table.units], [*groups])
+        for column, emotion in enumerate(groups):
+            for unit in set(PROTOTYPES.get(emotion, ())) & set(table.units):
+                corner = (column, table.units.index(unit))
+                panel.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=ORANGE, linewidth=2))
+        panels.append(panel)
+    return {
+        "units_by_emotion": Figure(
+            panels,
+            "Matrices of action units and emotions, predicted and labelled.",
+            "The shade is the mean intensity or probability over the faces labelled as the "
+            "emotion; values of 0.10 or more are given in hundredths. Framed cells are the units "
+            "of the emotion’s EMFACS prototype, which suggest an emotion but do not determine it. "
+            "AU16 of disgust is not among the units.",
+        )
+    }
+
+
 def draw_learning_curves(runs: Sequence[Run]) -> Figures:
     """Draws loss, scores and learning rate over steps, a series per run; empty without a log."""
     scores = {name: score_names.format_title(name) for name in EVALUATION_CURVES}
@@ -178,7 +301,7 @@ def draw_learning_curves(runs: Sequence[Run]) -> Figures:
             steps, values = run.curves[name]
             colour, marker = plotting.SERIES_STYLES[i % len(plotting.SERIES_STYLES)]
             marker = marker if name in scores or len(steps) == 1 else ""
-            label = score_names.truncate(run.name)
+            label = truncate(run.name)
             panel.plot(steps, values, marker=marker, markersize=5, color=colour, label=label)
         panel.ticklabel_format(axis="x", style="plain")
         panel.locator_params(axis="x", nbins=4)
@@ -207,10 +330,10 @@ def draw_differences(
     for model, group in itertools.groupby(names, score_names.lookup_model_name):
         members = list(group)
         height = (24 + 12 * len(changes)) * len(members) + 90
-        label = f"difference from {score_names.truncate(first)}"
+        label = f"difference from {truncate(first)}"
         panel = create_panel(WIDTH, height, title=model, xlabel=label)
         for i, (run, scores) in enumerate(zip(runs[1:], changes, strict=True)):
-            _draw_dots(panel, scores, members, i, len(changes), score_names.truncate(run.name))
+            _draw_dots(panel, scores, members, i, len(changes), truncate(run.name))
         panel.axvline(0, color=MUTED, linewidth=1.2)
         panel.locator_params(axis="x", nbins=5)
         titles = [score_names.format_title(name).replace(" · ", "\n") for name in members]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import matplotlib
 import numpy as np
 
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.report import score_names
+from affect_jax.report.figures import select_classes
 from affect_jax.report.runs import Run
+from affect_jax.report.templating import MACROS
 
 FACES_PER_GALLERY = 12
 EXAMPLES_PER_CLASS = 3
@@ -26,67 +26,63 @@ EXPLANATIONS = {
 """The galleries and how their faces are selected."""
 
 
-class Face(NamedTuple):
-    """A face with its prediction.
-
-    **Arguments:**
-
-    - `id`, `prediction`, `label`: texts.
-    - `image`: uint8 [S, S, 3]; None if there is no image.
-    - `overlay`: the image below a heatmap, if there is one.
-    """
-
-    id: str
-    prediction: str
-    label: str
-    image: np.ndarray | None
-    overlay: np.ndarray | None = None
-
-
-def create_galleries(run: Run) -> dict[str, list[Face]]:
-    """Returns the faces of each gallery that has faces, by name of the gallery."""
-    return {
-        name: [
-            (_describe_axes if name == LARGE_ERRORS else _describe_expression)(run, row)
+def list_faces(run: Run) -> list[str]:
+    """Returns the blocks of a page with the galleries that have faces."""
+    blocks = []
+    for name, rows in select_faces(run.predictions).items():
+        describe = _describe_axes if name == LARGE_ERRORS else _describe_expression
+        faces = [
+            MACROS.face(*describe(run.predictions, row), run.faces.get(row))
             for row in rows.tolist()
         ]
-        for name, rows in select_faces(run.predictions).items()
-        if len(rows)
-    }
+        if faces:
+            explanation = MACROS.paragraph(EXPLANATIONS[name])
+            blocks += [MACROS.heading(name), explanation, MACROS.gallery(faces)]
+    if blocks and not run.faces:
+        text = "No images of these faces are available; only their ids are listed."
+        blocks.insert(0, MACROS.paragraph(text))
+    return blocks
 
 
-def create_grad_cam_examples(run: Run) -> dict[str, list[Face]]:
-    """Returns the faces with Grad-CAM by class of their label."""
-    examples: dict[str, list[Face]] = {}
+def list_grad_cam_examples(run: Run) -> list[str]:
+    """Returns the blocks of a page with the faces with Grad-CAM, by class of their label."""
+    examples: dict[str, list[str]] = {}
     for row, (image, heatmap) in run.grad_cam.items():
+        texts = _describe_expression(run.predictions, row)
         assert run.predictions.expression is not None
-        face = _describe_expression(run, row)
-        face = face._replace(image=image, overlay=overlay_heatmap(image, heatmap))
         label = run.predictions.classes[run.predictions.expression[row]]
+        face = MACROS.face(*texts, image, overlay_heatmap(image, heatmap))
         examples.setdefault(label, []).append(face)
-    return examples
+    text = (
+        "Grad-CAM (Selvaraju et al. 2017) of the predicted class: warm regions support the "
+        "prediction. For each class, the faces with the highest, the median and the lowest "
+        "probability of their label."
+    )
+    blocks = [MACROS.paragraph(text)] if examples else []
+    for name, faces in examples.items():
+        blocks += [MACROS.heading(name), MACROS.gallery(faces, pairs=True)]
+    return blocks
 
 
-def _describe_expression(run: Run, row: int) -> Face:
-    """Describes a face's prediction and its label, each with its probability."""
-    predictions = run.predictions
+def _describe_expression(predictions: Predictions, row: int) -> tuple[str, str, str]:
+    """Returns a face's id, its prediction and its label, each with its probability."""
     assert predictions.expression is not None and predictions.probabilities is not None
     probabilities, label = predictions.probabilities[row], predictions.expression[row]
     best = probabilities.argmax()
     texts = [f"{predictions.classes[i]} {probabilities[i]:.2f}" for i in (best, label)]
     text = "as labelled" if label == best else f"label {texts[1]}"
-    return Face(str(predictions.id[row]), texts[0], text, run.faces.get(row))
+    return str(predictions.id[row]), texts[0], text
 
 
-def _describe_axes(run: Run, row: int) -> Face:
-    """Describes a face's predicted valence and arousal and its label."""
-    labels, predicted = run.predictions.valence_arousal, run.predictions.valence_arousal_predicted
+def _describe_axes(predictions: Predictions, row: int) -> tuple[str, str, str]:
+    """Returns a face's id, its predicted valence and arousal, and its label."""
+    labels, predicted = predictions.valence_arousal, predictions.valence_arousal_predicted
     assert labels is not None and predicted is not None
     prediction, label = (
         ", ".join(score_names.format_difference(value, 2) for value in pair)
         for pair in (predicted[row], labels[row])
     )
-    return Face(str(run.predictions.id[row]), prediction, f"label {label}", run.faces.get(row))
+    return str(predictions.id[row]), prediction, f"label {label}"
 
 
 def select_faces(predictions: Predictions) -> dict[str, np.ndarray]:
@@ -112,14 +108,14 @@ def select_faces(predictions: Predictions) -> dict[str, np.ndarray]:
 
 
 def select_examples(predictions: Predictions) -> list[int]:
-    """Selects rows of each class, evenly spaced in rank from the highest to the lowest probability.
+    """Selects rows of each class of `select_classes`: at most `EXAMPLES_PER_CLASS`.
 
-    There are at most `EXAMPLES_PER_CLASS` of a class.
+    They are evenly spaced in rank from the highest to the lowest probability of the class.
     """
     examples: list[int] = []
     if predictions.probabilities is None or predictions.expression is None:
         return examples
-    for label in range(len(predictions.classes)):
+    for label in select_classes(predictions):
         rows = np.flatnonzero(predictions.expression == label)
         ranked = rows[np.argsort(-predictions.probabilities[rows, label], kind="stable")]
         places = np.linspace(0, len(rows) - 1, min(EXAMPLES_PER_CLASS, len(rows)))

@@ -1,4 +1,4 @@
-"""Scores published on AffectNet, and whether a run is comparable with them.
+"""Scores published on AffectNet, and whether the data of a run are comparable with them.
 
 Sources: Mollahosseini, Hasani and Mahoor 2017, Table 7, as printed in Figure 1 of the 2018 summary
 (F1 of AlexNet by strategy). These scores are on the paper's own test split, which has the skewed
@@ -17,13 +17,24 @@ import numpy as np
 
 from affect_jax.core.labels import EXPRESSIONS, VALIDATION_COUNT
 from affect_jax.metrics.predictions import Predictions
-from affect_jax.report.runs import Run
+from affect_jax.report.runs import Run, count_faces
+from affect_jax.report.score_names import RULE_NAMES, SKEW_NAMES
+
+DATA_NAMES = {
+    "affectnet": "AffectNet",
+    "synthetic_faces": "rendered faces (synthetic_faces)",
+}
+"""Display names of datasets; others are displayed by their own name."""
 
 STRATEGIES = ("imbalanced", "down-sampling", "up-sampling", "weighted-loss")
 """The columns of Table 7."""
 
-TABLE7_COLUMNS = tuple((r, s) for r in ("top1", "top2") for s in ("original", "normalised"))
-"""The columns of one strategy, in the order of `_F1`."""
+TABLE7_COLUMNS = {
+    f"{RULE_NAMES[rule]} {SKEW_NAMES[skew]}": f"{rule}.{skew}"
+    for rule in RULE_NAMES
+    for skew in SKEW_NAMES
+}
+"""The columns of one strategy, in the order of `_F1`: part of a score's name by column header."""
 
 # Rows: neutral to contempt. Columns, for each strategy: top-1 Orig, Norm, top-2 Orig, Norm.
 _F1 = """
@@ -67,9 +78,9 @@ def lookup_f1(strategy: str, classes: Sequence[str]) -> dict[str, float]:
         return {}
     table = np.array(_F1.split(), float).reshape(8, len(STRATEGIES), len(TABLE7_COLUMNS))
     scores = {}
-    for column, (rule, skew) in enumerate(TABLE7_COLUMNS):
+    for column, kind in enumerate(TABLE7_COLUMNS.values()):
         values = table[:, STRATEGIES.index(strategy), column]
-        prefix = f"categorical.{rule}.{skew}.f1"
+        prefix = f"categorical.{kind}.f1"
         scores |= {f"{prefix}.{c}": float(v) for c, v in zip(classes, values, strict=True)}
         scores[f"{prefix}.macro"] = round(float(values.mean()), 6)
     return scores
@@ -111,8 +122,7 @@ def why_not_comparable(metadata: Mapping[str, Any], predictions: Predictions) ->
         return f"These are faces of the {split} split; published scores are on other splits."
     if predictions.expression is None:
         return "Without expression labels, AffectNet’s validation split cannot be identified."
-    labels = predictions.expression[predictions.expression >= 0]
-    counts = np.bincount(labels, minlength=len(predictions.classes))
+    counts = count_faces(predictions)
     if (np.abs(counts - VALIDATION_COUNT) <= 0.02 * VALIDATION_COUNT).all():
         return ""
     texts = [f"{n:,} {name}" for n, name in zip(counts, predictions.classes, strict=True)]
@@ -127,3 +137,36 @@ def select_published(run: Run) -> dict[str, float]:
     if why_not_comparable(run.metadata, run.predictions):
         return {}
     return lookup_f1(infer_strategy(run.config), run.predictions.classes) | DIMENSIONAL
+
+
+def describe_data(run: Run) -> str:
+    """Returns the dataset's display name, `data of unknown origin` if it is not named."""
+    name = run.metadata.get("data", "")
+    if name == "affectnet" and why_not_comparable(run.metadata, run.predictions):
+        return "faces in AffectNet’s layout"
+    return DATA_NAMES.get(name, name) or "data of unknown origin"
+
+
+def describe_comparability(run: Run) -> tuple[bool, list[str]]:
+    """Returns whether the run is comparable with the paper, and the page's notice about it."""
+    reason = why_not_comparable(run.metadata, run.predictions)
+    if reason:
+        return False, [
+            f"Not AffectNet: {describe_data(run)}.",
+            f"{reason} Do not compare the scores on this page with scores published on AffectNet.",
+        ]
+    lines = ["AffectNet, validation split."]
+    shown = select_published(run).keys() & run.scores.values.keys()
+    if "categorical.top1.original.f1.macro" in shown:
+        lines.append(
+            "The published F1 scores are those of the paper’s AlexNet, "
+            f"{infer_strategy(run.config)}, on {TEST_SPLIT}, which was not released and is skewed. "
+            "The validation split has 500 faces of each expression, so Orig and Norm are the same; "
+            "compare them with the paper’s Norm."
+        )
+    if "dimensional.valence.ccc" in shown:
+        lines.append(
+            "The published scores of valence and arousal are those of the paper’s AlexNet on "
+            f"{VALIDATION_SPLIT}, as later work cites them."
+        )
+    return True, lines

@@ -1,10 +1,11 @@
-"""The report of one run: `report.html`, its figures as PNG files and as TensorBoard images."""
+"""The report of one run: `report.html`, and its figures as PNG files."""
 
 from __future__ import annotations
 
 import json
 import pathlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,35 +14,18 @@ from affect_jax.core import plotting
 from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.facs.action_units import ACTION_UNITS
 from affect_jax.metrics.protocol import select_headlines
-from affect_jax.report import (
-    emotion_figures,
-    figures,
-    galleries,
-    published_scores,
-    run_summary,
-    score_names,
-)
+from affect_jax.report import figures, galleries, published_scores, score_names
 from affect_jax.report.figures import Figures
-from affect_jax.report.runs import Run
+from affect_jax.report.runs import Run, count_faces
 from affect_jax.report.templating import MACROS, render_page
 
-if TYPE_CHECKING:  # the module imports JAX
-    from affect_jax.train.log_writers import TensorBoardWriter
 
-
-def write_report(
-    run: Run,
-    folder: pathlib.Path,
-    *,
-    page: str = "report.html",
-    writer: TensorBoardWriter | None = None,
-) -> pathlib.Path:
+def write_report(run: Run, folder: pathlib.Path, *, page: str = "report.html") -> pathlib.Path:
     """Writes the page and `figures/*.png` into a folder.
 
     **Arguments:**
 
     - `page`: file name of the page.
-    - `writer`: optional writer that also logs the figures as images, at the checkpoint's step.
 
     **Returns:** the page's path.
 
@@ -51,21 +35,18 @@ def write_report(
         drawn = draw_figures(run)
         with write_atomically(folder / page) as partial:
             partial.write_text(render_html(run, drawn), encoding="utf-8")
-        images = {name: np.hstack(figure.panels) for name, figure in drawn.items()}
-        for name, pixels in images.items():
+        for name, figure in drawn.items():
+            pixels = np.hstack(figure.panels)
             Image.fromarray(pixels).save(folder / "figures" / f"{name}.png")
-    if writer is not None:
-        step = int(run.metadata.get("checkpoint_step", 0))
-        writer.write_images(step, {f"report/{name}": pixels for name, pixels in images.items()})
     return folder / page
 
 
 def draw_figures(run: Run) -> Figures:
     """Draws and renders each figure for which the run has data."""
     with plotting.style():
-        drawn = figures.draw_expression(run)
-        drawn |= emotion_figures.draw_dimensional(run) | emotion_figures.draw_units(run)
-        return figures.render(drawn | figures.draw_learning_curves([run]))
+        drawn = figures.draw_expression(run) | figures.draw_dimensional(run)
+        drawn |= figures.draw_units(run) | figures.draw_learning_curves([run])
+        return figures.render(drawn)
 
 
 def render_html(run: Run, drawn: Figures) -> str:
@@ -74,10 +55,11 @@ def render_html(run: Run, drawn: Figures) -> str:
     def draw(*names: str) -> list[str]:
         return [MACROS.figure(drawn[name]) for name in names if name in drawn]
 
-    scores, published = run.scores, published_scores.select_published(run)
-    cards = MACROS.cards(scores, select_headlines(scores), published)
+    cards = MACROS.cards(
+        run.scores, select_headlines(run.scores), published_scores.select_published(run)
+    )
     sections = [
-        ("run", "Run", [MACROS.facts(run_summary.summarize(run)), *_list_settings(run)]),
+        ("run", "Run", [MACROS.facts(_summarize(run)), *_list_settings(run)]),
         ("scores", "Headline scores", [cards]),
         ("classes", "Scores by class", [*draw("f1_by_class"), *_list_class_scores(run)]),
         ("confusion", "Confusion matrix", draw("confusion")),
@@ -87,24 +69,36 @@ def render_html(run: Run, drawn: Figures) -> str:
         ("units", "Action units", [*draw("units_by_emotion"), *_list_unit_scores(run)]),
         ("groups", "Scores by group", _list_group_scores(run)),
         ("training", "Learning curves", draw("learning_curves")),
-        ("faces", "Faces", _list_faces(run)),
-        ("explanations", "Grad-CAM", _list_grad_cam_examples(run)),
+        ("faces", "Faces", galleries.list_faces(run)),
+        ("explanations", "Grad-CAM", galleries.list_grad_cam_examples(run)),
         ("all", "All scores", _list_all_scores(run)),
     ]
-    comparable, notice = run_summary.describe_comparability(run)
-    trunk = run.config["trunk.name"] if "trunk.name" in run.config else "Predictions"
-    split = f" of the {run.metadata['split']} split" if "split" in run.metadata else ""
-    step = (
-        f" at step {run.metadata['checkpoint_step']:,}" if "checkpoint_step" in run.metadata else ""
-    )
+    comparable, notice = published_scores.describe_comparability(run)
+    about = run.metadata
+    trunk = run.config["trunk.name"] if run.config else "Predictions"
+    split = f" of the {about['split']} split" if "split" in about else ""
+    step = f" at step {about['checkpoint_step']:,}" if "checkpoint_step" in about else ""
     return render_page(
         sections,
         kind="report of a run",
-        heading=f"{trunk} on {run_summary.describe_data(run)}",
+        heading=f"{trunk} on {published_scores.describe_data(run)}",
         lead=f"{run.name}{step}, scored on {len(run.predictions):,} faces{split}.",
         comparable=comparable,
         notice=notice,
     )
+
+
+def _summarize(run: Run) -> dict[str, dict[str, Any]]:
+    """Returns the facts of a run by heading, then by term, from `about` of `scores.json`."""
+    evaluation: dict[str, Any] = {}
+    details = {}
+    for key, value in run.metadata.items():
+        if isinstance(value, dict):
+            details[key.replace("_", " ").capitalize()] = value
+        elif key != "predictions":  # a path of the machine of the evaluation
+            evaluation[key] = "; ".join(value) if isinstance(value, list) else value
+    evaluation["classes"] = ", ".join(run.predictions.classes)
+    return {"Evaluation": evaluation, **details}
 
 
 def _list_settings(run: Run) -> list[str]:
@@ -113,46 +107,33 @@ def _list_settings(run: Run) -> list[str]:
     return [MACROS.details("Full config", table)] if rows else []
 
 
+def _list_scores(run: Run, names: Iterable[str]) -> list[str]:
+    published = published_scores.select_published(run)
+    return [MACROS.cell(run.scores, name, published) for name in names]
+
+
 def _list_class_scores(run: Run) -> list[str]:
     if "categorical.top1.original.accuracy" not in run.scores.values:
         return []
-    labels, classes = run.predictions.expression, run.predictions.classes
-    assert labels is not None
-    counts = np.bincount(labels[labels >= 0], minlength=len(classes))
-    columns = {
-        f"{score_names.RULE_NAMES[rule]} {score_names.SKEW_NAMES[skew]}": f"{rule}.{skew}"
-        for rule, skew in published_scores.TABLE7_COLUMNS
-    }
-    published = published_scores.select_published(run)
-    rows = [
-        (
-            name,
-            f"{count:,}",
-            *(
-                MACROS.cell(run.scores, f"categorical.{column}.f1.{name}", published)
-                for column in columns.values()
-            ),
-        )
-        for name, count in zip((*classes, "macro"), (*counts, counts.sum()), strict=True)
-    ]
+    classes, counts = run.predictions.classes, count_faces(run.predictions)
+    columns = published_scores.TABLE7_COLUMNS
+    rows = []
+    for name, count in zip((*classes, "macro"), (*counts, counts.sum()), strict=True):
+        names = [f"categorical.{kind}.f1.{name}" for kind in columns.values()]
+        rows.append((name, f"{count:,}", *_list_scores(run, names)))
     caption = "F1 by class: original class distribution (Orig) and equally frequent classes (Norm)"
-    return [MACROS.table(caption, ("class", "faces", *columns), rows)]
+    table = MACROS.table(caption, ("class", "faces", *columns), rows)
+    text = f"The figures show the {plotting.MAX_NAMES} classes with the most faces."
+    return [MACROS.paragraph(text), table] if len(classes) > plotting.MAX_NAMES else [table]
 
 
 def _list_unit_scores(run: Run) -> list[str]:
-    words = {f"AU{unit.number}": unit.name for unit in ACTION_UNITS} | {"mean": ""}
-    rows = [
-        (
-            unit,
-            words.get(unit, ""),
-            *(
-                MACROS.cell(run.scores, f"action_units.{unit}.{metric}")
-                for metric in ("f1", "auc", "accuracy")
-            ),
-        )
-        for unit in (*(f"AU{number}" for number in run.predictions.units), "mean")
-        if f"action_units.{unit}.f1" in run.scores.values
-    ]
+    words = {f"AU{unit.number}": unit.name for unit in ACTION_UNITS}
+    rows = []
+    for unit in (*(f"AU{number}" for number in run.predictions.units), "mean"):
+        names = [f"action_units.{unit}.{metric}" for metric in ("f1", "auc", "accuracy")]
+        if names[0] in run.scores.values:
+            rows.append((unit, words.get(unit, ""), *_list_scores(run, names)))
     caption = "F1 and accuracy at a threshold of 0.5, area under the ROC curve (AUC)"
     headers = ("unit", "name", "F1", "AUC", "accuracy")
     return [MACROS.table(caption, headers, rows, 2)] if rows else []
@@ -163,62 +144,28 @@ def _list_group_scores(run: Run) -> list[str]:
     blocks = [MACROS.paragraph(text)] if run.groups else []
     for grouping, groups in run.groups.items():
         names = list(next(iter(groups.values()))["scores"])
-        rows = [
-            (
-                group,
-                f"{content['faces']:,}",
-                *(
-                    MACROS.with_range(
-                        score_names.format_score(content["scores"][name]),
-                        score_names.format_interval(content["intervals"], name),
-                    )
-                    for name in names
-                ),
-            )
-            for group, content in groups.items()
-        ]
+        rows = []
+        for group, content in groups.items():
+            row = [group, f"{content['faces']:,}"]
+            for name in names:
+                number = score_names.format_score(content["scores"][name])
+                interval = score_names.format_interval(content["intervals"], name)
+                row.append(MACROS.with_range(number, interval))
+            rows.append(row)
         headers = (grouping, "faces", *map(score_names.format_title, names))
         blocks.append(MACROS.table(f"By {grouping}", headers, rows))
     return blocks
 
 
-def _list_faces(run: Run) -> list[str]:
-    blocks = []
-    for name, faces in galleries.create_galleries(run).items():
-        blocks += [
-            MACROS.heading(name),
-            MACROS.paragraph(galleries.EXPLANATIONS[name]),
-            MACROS.gallery(faces),
-        ]
-    if blocks and not run.faces:
-        text = "No images of these faces are available; only their ids are listed."
-        return [MACROS.paragraph(text), *blocks]
-    return blocks
-
-
-def _list_grad_cam_examples(run: Run) -> list[str]:
-    text = (
-        "Grad-CAM (Selvaraju et al. 2017) of the predicted class: warm regions support the "
-        "prediction. For each class, the faces with the highest, the median and the lowest "
-        "probability of their label."
-    )
-    blocks = [MACROS.paragraph(text)] if run.grad_cam else []
-    for name, faces in galleries.create_grad_cam_examples(run).items():
-        blocks += [MACROS.heading(name), MACROS.gallery(faces)]
-    return blocks
-
-
 def _list_all_scores(run: Run) -> list[str]:
-    scores = run.scores
-    rows = [
-        (
-            MACROS.code(name),
-            MACROS.cell(scores, name),
-            score_names.format_score(scores.deviations[name]) if name in scores.deviations else "",
-            scores.reasons.get(name, ""),
+    scores, reasons = run.scores, run.scores.reasons
+    rows = []
+    for name in scores.values:
+        deviation = (
+            score_names.format_score(scores.deviations[name]) if name in scores.deviations else ""
         )
-        for name in scores.values
-    ]
+        cells = (MACROS.code(name), MACROS.cell(scores, name), deviation, reasons.get(name, ""))
+        rows.append(cells)
     caption = (
         "All scores by their names in scores.json with their intervals; if a mean does not cover "
         "all classes, units or draws, the number of values averaged; the standard deviation of "

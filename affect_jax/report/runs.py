@@ -87,6 +87,13 @@ def read_run(path: pathlib.Path) -> Run:
     )
 
 
+def count_faces(predictions: Predictions) -> np.ndarray:
+    """Counts the faces labelled as each class: int64 [C]."""
+    assert predictions.expression is not None
+    labels = predictions.expression[predictions.expression >= 0]
+    return np.bincount(labels, minlength=len(predictions.classes))
+
+
 def _find_evaluation(path: pathlib.Path) -> pathlib.Path:
     if (path / "scores.json").is_file():
         return path

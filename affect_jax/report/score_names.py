@@ -57,11 +57,6 @@ def format_title(name: str) -> str:
     return ", ".join((f"{METRIC_NAMES[metric]}, {subject}", *within))
 
 
-def truncate(name: str, limit: int = 16) -> str:
-    """Truncates a name to at most `limit` characters, so that it fits into a figure."""
-    return name if len(name) <= limit else name[: limit - 1] + "…"
-
-
 def format_score(value: float | None) -> str:
     """Formats a score with three decimals and a true minus sign; NaN and None are `undefined`."""
     if value is None or math.isnan(value):

@@ -10,7 +10,6 @@ scores of valence and arousal. On AffectNet the paper's scores are below the run
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import pathlib
@@ -20,13 +19,13 @@ from typing import NamedTuple
 
 import tabulate
 
-from affect_jax.core.cli import handle_cli_errors
+from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
 from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.core.registry import describe_unknown_name
 from affect_jax.metrics import protocol
-from affect_jax.report import published_scores, run_summary, runs, score_names
+from affect_jax.report import published_scores, runs, score_names
 from affect_jax.report.runs import Run
 
 DIMENSIONAL = "dimensional"
@@ -86,61 +85,54 @@ def create_tables(named_runs: Mapping[str, Run]) -> dict[str, Table]:
 
     **Raises:** `UserError` if a run lacks the scores of its table, or faces differ.
     """
-    strategies = {name: run for name, run in named_runs.items() if name != DIMENSIONAL}
+    for name, run in named_runs.items():
+        model = DIMENSIONAL if name == DIMENSIONAL else "categorical"
+        if not any(score.startswith(model) for score in run.scores.values):
+            text = score_names.MODEL_NAMES[model].lower()
+            raise UserError(f"{name}={run.name}: the run has no {text}")
     tables = {}
-    if strategies:
-        columns = _create_strategy_columns(strategies)
-        first = next(iter(strategies.values()))
+    names = [name for name in published_scores.STRATEGIES if name in named_runs]
+    if names:
+        first = named_runs[names[0]]
+        columns = [
+            column for name in names for column in _create_columns(first, name, named_runs[name])
+        ]
         rows = {name: f"f1.{name}" for name in (*first.predictions.classes, "macro")}
         split = published_scores.TEST_SPLIT
-        tables["table7"] = Table(_format_title("F1 by class", columns), rows, columns, split)
-        title = _format_title("Scores by strategy", columns)
+        tables["table7"] = Table(_format_title("F1 by class", first), rows, columns, split)
+        title = _format_title("Scores by strategy", first)
         tables["strategies"] = Table(title, CATEGORICAL_ROWS, columns, split)
     if DIMENSIONAL in named_runs:
         run = named_runs[DIMENSIONAL]
-        _require_score(DIMENSIONAL, run, "dimensional.valence.rmse")
         published = published_scores.select_published(run)
         columns = [Column(axis, run, f"dimensional.{axis}.", published) for axis in AXES]
-        title = _format_title("Valence and arousal", columns)
+        title = _format_title("Valence and arousal", run)
         split = published_scores.VALIDATION_SPLIT
         tables[DIMENSIONAL] = Table(title, DIMENSIONAL_ROWS, columns, split)
     return tables
 
 
-def _require_score(name: str, run: Run, score: str) -> None:
-    if score not in run.scores.values:
-        model = score_names.lookup_model_name(score).lower()
-        raise UserError(f"{name}={run.name}: the run has no {model}")
+def _create_columns(first: Run, strategy: str, run: Run) -> list[Column]:
+    """Creates the four columns of a strategy; its run must have the faces of the first run."""
+    try:
+        protocol.align(first.predictions, run.predictions)
+    except UserError as error:
+        raise UserError(f"{first.name} and {run.name}: {error}") from None
+    is_comparable = not published_scores.why_not_comparable(run.metadata, run.predictions)
+    classes = run.predictions.classes
+    published = published_scores.lookup_f1(strategy, classes) if is_comparable else {}
+    return [
+        Column(f"{strategy} {header}", run, f"categorical.{kind}.", published)
+        for header, kind in published_scores.TABLE7_COLUMNS.items()
+    ]
 
 
-def _create_strategy_columns(strategies: Mapping[str, Run]) -> list[Column]:
-    """Creates the four columns of each strategy, in the order of the paper."""
-    first = next(iter(strategies.values()))
-    for name, run in strategies.items():
-        _require_score(name, run, "categorical.top1.original.accuracy")
-        try:
-            protocol.align(first.predictions, run.predictions)
-        except UserError as error:
-            raise UserError(f"{first.name} and {run.name}: {error}") from None
-    comparable = not published_scores.why_not_comparable(first.metadata, first.predictions)
-    columns = []
-    for strategy in filter(strategies.__contains__, published_scores.STRATEGIES):
-        run = strategies[strategy]
-        classes = run.predictions.classes
-        published = published_scores.lookup_f1(strategy, classes) if comparable else {}
-        for rule, skew in published_scores.TABLE7_COLUMNS:
-            names = (strategy, score_names.RULE_NAMES[rule], score_names.SKEW_NAMES[skew])
-            columns.append(Column(" ".join(names), run, f"categorical.{rule}.{skew}.", published))
-    return columns
-
-
-def _format_title(content: str, columns: Sequence[Column]) -> str:
+def _format_title(content: str, run: Run) -> str:
     """Returns the title of a table with the dataset of its runs."""
-    run = columns[0].run
     split = f", {run.metadata['split']} split" if "split" in run.metadata else ""
     is_comparable = not published_scores.why_not_comparable(run.metadata, run.predictions)
     notice = "" if is_comparable else "; NOT AffectNet, do not compare with scores published on it"
-    data = f"{run_summary.describe_data(run)}{split}, {len(run.predictions):,} faces{notice}"
+    data = f"{published_scores.describe_data(run)}{split}, {len(run.predictions):,} faces{notice}"
     return f"{content}. Data: {data}."
 
 
@@ -198,41 +190,31 @@ def to_csv(table: Table) -> str:
     header = ("data", "source", "column", "row", "score", "value", "low", "high", "mean over", "of")
     writer.writerow(header)
     for column in table.columns:
-        data, scores = run_summary.describe_data(column.run), column.run.scores
+        run, scores = column.run, column.run.scores
+        origin = (published_scores.describe_data(run), run.name)
         for row, metric in table.rows.items():
             name = column.prefix + metric
-            cell = (column.header, row, name)
             ends = scores.intervals.get(name, ("", ""))
             counts = scores.counts.get(name, ("", ""))
-            writer.writerow((data, column.run.name, *cell, scores.values[name], *ends, *counts))
+            texts = map(escape_formula, (*origin, column.header, row, name))
+            writer.writerow((*texts, scores.values[name], *ends, *counts))
             if name in column.published:
-                origin = (f"AffectNet, {table.published_split}", "paper")
-                writer.writerow((*origin, *cell, column.published[name], "", "", "", ""))
+                texts = (f"AffectNet, {table.published_split}", "paper", column.header, row, name)
+                writer.writerow((*texts, column.published[name], "", "", "", ""))
     return buffer.getvalue()
+
+
+def escape_formula(text: str) -> str:
+    """Returns a text with a leading `'` if a spreadsheet would compute it as a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
 
 
-def read_runs(arguments: Sequence[str]) -> dict[str, Run]:
-    """Reads the runs of `NAME=PATH` arguments, by name.
-
-    **Raises:** `UserError` for an unknown name.
-    """
-    loaded = {}
-    for argument in arguments:
-        name, _, path = argument.partition("=")
-        if name not in NAMES or not path:
-            raise UserError(
-                f"{argument!r}: must be NAME=RUN; name {describe_unknown_name(name, NAMES)}"
-            )
-        loaded[name] = runs.read_run(pathlib.Path(path))
-    return loaded
-
-
 @handle_cli_errors
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+def main(arguments: Sequence[str]) -> int:
+    parser = ArgumentParser(
         prog="python -m affect_jax.report.tables",
         description="Writes the paper's tables from runs.",
     )
@@ -241,7 +223,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")
     args = parser.parse_args(arguments)
-    tables = create_tables(read_runs(args.runs))
+    named_runs = {}
+    for argument in args.runs:
+        name, _, path = argument.partition("=")
+        if name not in NAMES or not path:
+            known = describe_unknown_name(name, NAMES)
+            raise UserError(f"{argument!r}: must be NAME=RUN; name {known}")
+        named_runs[name] = runs.read_run(pathlib.Path(path).expanduser())
+    tables = create_tables(named_runs)
     print("\n".join(to_markdown(table) for table in tables.values()))
     with writing_to(args.out):
         for name, table in tables.items():

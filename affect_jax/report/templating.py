@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +51,12 @@ def _encode(image: Image.Image, format: str, **options: int) -> str:
     return f"data:image/{format};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def escape_markdown(text: str) -> str:
+    """Escapes a name for a cell of a Markdown table, which may contain HTML."""
+    line = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]#!|~$@:])", r"\\\1", line)
+
+
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("affect_jax.report"),
     autoescape=True,
@@ -58,6 +66,7 @@ ENVIRONMENT = jinja2.Environment(
 )
 ENVIRONMENT.filters |= {
     "exact": repr,
+    "markdown": escape_markdown,
     "png": encode_png,
     "thumbnail": encode_thumbnail,
     "partial_count": protocol.format_partial_count,

@@ -37,6 +37,14 @@ def test_cells_get_darker_and_their_text_is_readable():
         assert contrast(text.get_color(), shade) >= 4.5
 
 
+def test_many_cells_have_no_text_and_some_names():
+    panel = plotting.create_panel(400, 400)
+    names = [f"a long name of number {i}" for i in range(61)]
+    plotting.draw_cells(panel, np.eye(61), np.full((61, 61), "1"), names, names)
+    shown = [label.get_text() for label in panel.get_yticklabels()]
+    assert shown == [plotting.truncate(name) for name in names[::3]] and not panel.texts
+
+
 def test_cells_without_a_value_are_blank():
     def render(values: list[float]) -> np.ndarray:
         panel = plotting.create_panel(60, 60)

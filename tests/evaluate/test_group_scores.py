@@ -13,7 +13,7 @@ import pytest
 from affect_jax.config import from_dict
 from affect_jax.core.errors import UserError
 from affect_jax.evaluate import __main__ as command
-from affect_jax.evaluate import group_scores
+from affect_jax.evaluate import scoring
 from affect_jax.evaluate.checkpoint_evaluation import evaluate_checkpoint
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions, read_predictions, write_predictions
@@ -53,7 +53,7 @@ def test_group_scores_are_those_of_the_members(tmp_path):
         group = groups["gender"][name]
         expected = protocol.score(predictions.select(rows), draws=1)
         assert group["faces"] == len(rows)
-        assert group["scores"].keys() == set(group_scores.GROUP_SCORES)
+        assert group["scores"].keys() == set(scoring.GROUP_SCORES)
         for score_name, value in group["scores"].items():
             assert value == pytest.approx(expected.values[score_name], abs=1e-12)
             low, high = group["intervals"][score_name]
@@ -118,7 +118,7 @@ def test_unknown_ids_are_refused(tmp_path, capsys):
 def test_invalid_group_labels_give_one_line(content, message, tmp_path):
     (tmp_path / "g.csv").write_text(content)
     with pytest.raises(UserError, match=message) as error:
-        group_scores.read_group_labels(tmp_path / "g.csv")
+        scoring.read_group_labels(tmp_path / "g.csv")
     assert "\n" not in str(error.value) and str(error.value).startswith("--groups=")
     with pytest.raises(UserError, match="cannot be read"):
-        group_scores.read_group_labels(tmp_path / "absent.csv")
+        scoring.read_group_labels(tmp_path / "absent.csv")

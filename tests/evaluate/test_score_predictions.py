@@ -15,6 +15,7 @@ from affect_jax.core.labels import classes
 from affect_jax.evaluate import __main__ as command
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions, write_predictions
+from affect_jax.report import runs
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,22 @@ def test_bad_file_is_one_line_and_exit_code_2(tmp_path, capsys):
 
 
 @pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "name, is_refused", [("macro", True), ("a.macro", True), ("macro_", False)]
+)
+def test_class_with_the_name_of_a_mean_is_refused(tmp_path, capsys, name, is_refused):
+    lines = [f"id,expression,p_neutral,p_{name}", "a,0,0.9,0.1", "b,1,0.2,0.8"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    flags = ["--predictions", tmp_path / "t.csv", "--out", tmp_path, "--draws=1", "--bootstrap=0"]
+    assert run(*flags) == (2 if is_refused else 0)
+    if is_refused:
+        assert f"a class named {name!r} hides the mean" in error_line(capsys)
+    else:
+        scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
+        assert scores[f"categorical.top1.original.f1.{name}"] == 1
+
+
+@pytest.mark.bad_input
 def test_file_without_labels_is_refused(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("id,expression,p_neutral,p_happiness\na,,0.5,0.5\n")
     assert run("--predictions", tmp_path / "t.csv", "--out", tmp_path) == 2
@@ -146,6 +163,19 @@ def test_numbers_out_of_range_are_refused(path, tmp_path, capsys, flag):
     assert flag.split("=")[0] in error_line(capsys)
 
 
+def test_path_of_the_table_is_absolute(path, tmp_path, monkeypatch):
+    """A report finds the table from any folder."""
+    monkeypatch.chdir(path.parent)
+    flags = ["--out", "scored", "--draws=1", "--bootstrap=0"]
+    assert run("--predictions", path.name, *flags) == 0
+    monkeypatch.chdir("/")
+    assert len(runs.read_run(tmp_path / "scored").predictions) == 60
+
+
 def test_unusable_folder_is_refused(path, capsys):
     assert run("--predictions", path, "--out", path / "below", "--draws=1", "--bootstrap=0") == 2
     assert "cannot be written" in error_line(capsys)
+    assert run("--predictions", path, "--out", "x" * 5000, "--draws=1", "--bootstrap=0") == 2
+    assert "File name too long" in error_line(capsys)
+    assert run("--predictions", "x" * 5000, "--out", path.parent) == 2
+    assert "File name too long" in error_line(capsys)

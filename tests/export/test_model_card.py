@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from affect_jax.evaluate.group_scores import score_groups
+from affect_jax.evaluate.scoring import score_groups
 from affect_jax.export import model_card
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.models.network import create_network
@@ -184,11 +184,14 @@ def test_groups_are_those_of_scores_json(create_evaluated_run, tmp_path):
 
 def test_class_names_are_escaped_in_tables(create_evaluated_run, tmp_path):
     trained = create_evaluated_run(create_predictions())
-    trained.config.data.options = {"classes": ("a|b", "c", "d", "e", "f", "g", "h", "i")}
+    names = ("a|b", "<b>c", "[d](x)", "e\nf", "*g*", "$h$", "`i`", "&j")
+    trained.config.data.options = {"classes": names}
     trained = dataclasses.replace(trained, classes=class_names(trained.config))
     _, text = write_and_read_card(trained, "onnx", tmp_path)
     rows = [line for line in text.splitlines() if line.startswith("| `expression`")]
     assert len(rows) == 1 and rows[0].replace("\\|", "").count("|") == 5
+    escaped = r"a\|b, &lt;b&gt;c, \[d\](x), e f, \*g\*, \$h\$, \`i\`, &amp;j"
+    assert f"| {escaped} |" in rows[0]
 
 
 @pytest.mark.parametrize("export_format", ["onnx", "stablehlo"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -66,6 +65,24 @@ def create_predictions(count: int = 240, seed: int = 0, skill: float = 1.0) -> P
         units=UNITS,
         action_units=units,
         action_units_predicted=np.clip(0.8 * units + random.uniform(0, 0.4, units.shape), 0, 1),
+    )
+
+
+def create_many_classes(count: int, num_classes: int) -> Predictions:
+    """A table of another task. No class has more faces than one with a lower id."""
+    random = np.random.default_rng(0)
+    expression = np.concatenate([np.arange(n) for n in range(num_classes, 0, -1)])
+    axes = random.uniform(-1, 1, (count, 2))
+    return Predictions(
+        id=np.arange(count).astype(str),
+        classes=tuple(f"=$_{i}^x$" for i in range(num_classes)),
+        expression=np.resize(expression, count),
+        probabilities=random.dirichlet(np.ones(num_classes), count),
+        valence_arousal=axes,
+        valence_arousal_predicted=axes[::-1],
+        units=(1, 12),
+        action_units=np.round(random.uniform(0, 1, (count, 2))),
+        action_units_predicted=random.uniform(0, 1, (count, 2)),
     )
 
 
@@ -153,24 +170,7 @@ def run(workdir) -> Run:
     return add_images(runs.read_run(workdir))
 
 
-class Images:
-    """A writer that stores the images."""
-
-    def __init__(self) -> None:
-        self.steps: list[int] = []
-        self.images: dict[str, np.ndarray] = {}
-
-    def write_images(self, step: int, images: dict[str, np.ndarray]) -> None:
-        self.steps.append(step)
-        self.images |= images
-
-    def __getattr__(self, name: str) -> Callable:
-        return lambda *arguments: None
-
-
 @pytest.fixture(scope="session")
-def written(run, tmp_path_factory) -> tuple[pathlib.Path, Images]:
-    """The folder with the page and the figures, and the images logged to TensorBoard."""
-    folder, images = tmp_path_factory.mktemp("page"), Images()
-    run_page.write_report(run, folder, writer=images)
-    return folder, images
+def written(run, tmp_path_factory) -> pathlib.Path:
+    """The folder with the page and the figures."""
+    return run_page.write_report(run, tmp_path_factory.mktemp("page")).parent

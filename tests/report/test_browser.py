@@ -78,7 +78,7 @@ def compared(workdir, tmp_path_factory) -> pathlib.Path:
 def test_page_fits_the_window_without_console_messages(
     name, width, rows, written, compared, open_page
 ):
-    path = written[0] / "report.html" if name == "report" else compared
+    path = written / "report.html" if name == "report" else compared
     page, messages = open_page(path, width)
     measured = page.evaluate(MEASURE)
     assert messages == [] and measured["wide"] == []

@@ -7,8 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from affect_jax.core import plotting
+from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
-from affect_jax.report import emotion_figures, figures
+from affect_jax.report import figures, run_page
+from affect_jax.report.runs import Run
+from tests.report.conftest import create_many_classes
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +26,7 @@ def test_units_are_means_over_annotated_faces(run):
     units[:, 0] = 0.2
     units[np.flatnonzero(table.expression == 1)[0], 0] = np.nan
     changed = dataclasses.replace(table, action_units=units)
-    drawn = emotion_figures.draw_units(dataclasses.replace(run, predictions=changed))
+    drawn = figures.draw_units(dataclasses.replace(run, predictions=changed))
     texts = [text.get_text() for text in drawn["units_by_emotion"].panels[1].texts]
     assert texts == ["20"] * 8 + [""] * 8 * (len(table.units) - 1)
 
@@ -48,7 +52,7 @@ def test_dots_are_scores_with_their_intervals(run, expression):
 
 
 def test_emotions_are_at_their_mean_labels_with_their_names(run):
-    (panel,) = emotion_figures.draw_dimensional(run)["plane"].panels
+    (panel,) = figures.draw_dimensional(run)["plane"].panels
     table = run.predictions
     annotated = np.isfinite(table.valence_arousal).all(axis=1)
     means = [table.valence_arousal[annotated & (table.expression == i)].mean(0) for i in range(8)]
@@ -59,10 +63,28 @@ def test_emotions_are_at_their_mean_labels_with_their_names(run):
     assert names == [table.classes[i] for i in np.argsort([-y for _, y in means])]
 
 
+def test_figures_show_the_classes_with_the_most_faces():
+    table = create_many_classes(2000, 300)
+    assert figures.select_classes(table) == [*range(plotting.MAX_NAMES)]
+    run = Run("many", {}, protocol.score(table, draws=1), table)
+    with plotting.style():
+        drawn = figures.draw_expression(run) | figures.draw_dimensional(run)
+        drawn |= figures.draw_units(run)
+    assert len(drawn["precision_recall"].panels) == plotting.MAX_NAMES
+    assert len(drawn["f1_by_class"].panels[0].get_yticks()) == plotting.MAX_NAMES
+    assert len(drawn["plane"].panels[0].texts) == plotting.MAX_NAMES
+    assert not drawn["confusion"].panels[0].texts  # a shade alone for each of 90,000 cells
+    assert len(drawn["confusion"].panels[0].get_xticks()) == 24  # every 13th class
+    assert len(drawn["units_by_emotion"].panels[0].get_xticks()) == plotting.MAX_NAMES
+    assert plotting.render(drawn["f1_by_class"].panels[0]).std() > 5  # $ is no mathematics
+    (paragraph, _) = run_page._list_class_scores(run)
+    assert "24 classes with the most faces" in paragraph
+
+
 def test_no_figures_without_data(run):
     without_models = dataclasses.replace(run, curves={}, scores=Scores())
     assert figures.draw_expression(without_models) == {}
-    assert emotion_figures.draw_dimensional(without_models) == {}
-    assert emotion_figures.draw_units(without_models) == {}
+    assert figures.draw_dimensional(without_models) == {}
+    assert figures.draw_units(without_models) == {}
     assert figures.draw_learning_curves([without_models]) == {}
     assert figures.draw_differences([without_models], [], []) == {}

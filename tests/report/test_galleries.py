@@ -8,8 +8,8 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 
-from affect_jax.report import galleries
-from tests.report.conftest import create_predictions
+from affect_jax.report import figures, galleries
+from tests.report.conftest import create_many_classes, create_predictions
 
 tables = st.builds(
     create_predictions, count=st.integers(8, 60), seed=st.integers(0, 20), skill=st.just(0.6)
@@ -61,6 +61,12 @@ def test_examples_span_the_probabilities_of_their_class(predictions):
             assert probabilities[rows[0]] == probabilities[members].max()
         if len(rows) > 1:
             assert probabilities[rows[-1]] == probabilities[members].min()
+
+
+def test_examples_are_of_the_shown_classes():
+    predictions = create_many_classes(2000, 300)
+    labels = predictions.expression[galleries.select_examples(predictions)]
+    assert sorted(set(labels.tolist())) == figures.select_classes(predictions)
 
 
 def test_no_faces_without_models():

@@ -15,7 +15,7 @@ import pytest
 
 from affect_jax.core.errors import UserError
 from affect_jax.report import published_scores, runs, tables
-from tests.report.conftest import create_predictions, write_run
+from tests.report.conftest import create_many_classes, create_predictions, write_run
 from tests.report.test_run_page import create_run, repeat_to_affectnet_counts
 
 LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch"
@@ -93,6 +93,17 @@ def test_csv_lines_name_source_and_data(created):
             assert (float(line["low"]), float(line["high"])) == run.scores.intervals[name]
             if name in run.scores.counts:
                 assert (int(line["mean over"]), int(line["of"])) == run.scores.counts[name]
+
+
+def test_csv_has_no_formulas():
+    run = dataclasses.replace(create_run(create_many_classes(60, 3)), name="-1+1")
+    lines = [
+        *csv.DictReader(
+            tables.to_csv(tables.create_tables({"imbalanced": run})["table7"]).splitlines()
+        )
+    ]
+    assert {line["source"] for line in lines} == {"'-1+1"}
+    assert {line["row"] for line in lines} == {"'=$_0^x$", "'=$_1^x$", "'=$_2^x$", "macro"}
 
 
 def test_no_published_scores_on_other_data(created):

@@ -1,0 +1,54 @@
+"""The evaluator: what it refuses, and the size of its batches."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from affect_jax.config import defaults
+from affect_jax.core.errors import UserError
+from affect_jax.evaluate import evaluator
+
+
+class Split:
+    """A split of three faces without records."""
+
+    classes = ("calm", "macro")
+    records = None
+
+    def __len__(self) -> int:
+        return 3
+
+    def columns(self, *names: str) -> dict[str, np.ndarray]:
+        return {"id": np.array(["a", "b", "c"])}
+
+
+@pytest.mark.bad_input
+def test_class_with_the_name_of_a_mean_is_refused():
+    config = defaults()
+    config.data.num_classes = 2
+    with pytest.raises(UserError, match="affectnet: a class named 'macro' hides the mean"):
+        evaluator.Evaluator(config, SimpleNamespace(heads=()), Split())
+
+
+def test_batches_are_not_larger_than_the_split(monkeypatch):
+    """The memory does not grow with `evaluation.batch_size`."""
+    config = defaults()
+    config.data.num_classes = 1
+    config.evaluation.batch_size = 10**9
+    sizes = []
+
+    def load_batches(images, targets, rows, **options):
+        sizes.append(len(rows[0]))
+        raise InterruptedError
+
+    monkeypatch.setattr(evaluator, "load_targets", lambda config, split: ({}, ""))
+    monkeypatch.setattr(evaluator.loader, "load_batches", load_batches)
+    evaluate = evaluator.Evaluator(config, SimpleNamespace(heads=()), Split())
+    with pytest.raises(InterruptedError):
+        evaluate({})
+    devices = jax.local_device_count()
+    assert sizes == [-(-3 // devices) * devices]
