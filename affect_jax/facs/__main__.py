@@ -24,6 +24,7 @@ from affect_jax.core import labels
 from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import writing_to
+from affect_jax.core.spreadsheets import escape_formula
 from affect_jax.facs.action_units import UNITS
 from affect_jax.facs.estimation import Estimate, estimate
 
@@ -98,7 +99,7 @@ def write_csv(faces: Sequence[LabelledFace], estimates: Estimate, out: pathlib.P
         writer.writerow(["id", "split", "expression", *(f"AU{unit}" for unit in UNITS), "residual"])
         for face, row in zip(faces, numbers, strict=True):
             cells = [f"{value:.4f}" if np.isfinite(value) else "" for value in row]
-            writer.writerow([face.id, face.split, face.expression, *cells])
+            writer.writerow([escape_formula(face.id), face.split, face.expression, *cells])
 
 
 def read_release(folder: pathlib.Path, variant: str = "manual") -> Iterator[LabelledFace]:

@@ -27,7 +27,6 @@ import csv
 import json
 import math
 import pathlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ import pyarrow.parquet
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
 from affect_jax.core.paths import write_atomically, writing_to
+from affect_jax.core.spreadsheets import escape_formula
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame
@@ -129,12 +129,6 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
                 yield lambda row: table.writerow(
                     {name: escape_formula(value) for name, value in row.items()}
                 )
-
-
-def escape_formula(value: Any) -> Any:
-    """Prefixes a text that a spreadsheet would run as a formula with `'`."""
-    is_formula = isinstance(value, str) and re.match(r"[=+@-](?![\d.]+$)", value)
-    return f"'{value}" if is_formula else value
 
 
 def _format_json_line(row: Row, columns: Columns) -> str:

@@ -24,6 +24,7 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES
 from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.core.registry import describe_unknown_name
+from affect_jax.core.spreadsheets import escape_formula
 from affect_jax.metrics import protocol
 from affect_jax.report import published_scores, runs, score_names
 from affect_jax.report.runs import Run
@@ -202,11 +203,6 @@ def to_csv(table: Table) -> str:
                 texts = (f"AffectNet, {table.published_split}", "paper", column.header, row, name)
                 writer.writerow((*texts, column.published[name], "", "", "", ""))
     return buffer.getvalue()
-
-
-def escape_formula(text: str) -> str:
-    """Returns a text with a leading `'` if a spreadsheet would compute it as a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
