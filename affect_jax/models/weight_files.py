@@ -43,10 +43,12 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, TypeError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # AttributeError for floats of 8 bits, which NumPy lacks
         text = first_line(error, 150)
         raise torch_files.InvalidWeightsError(
-            f"it is damaged or not a safetensors file ({text})"
+            f"it is damaged, not a safetensors file or has an unsupported dtype ({text})"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import sys
 
@@ -70,7 +71,7 @@ def test_every_truncation_is_rejected(tmp_path, valid_file):
     content, path = valid_file.read_bytes(), tmp_path / "cut.safetensors"
     for length in range(0, len(content), 9):
         path.write_bytes(content[:length])
-        assert "damaged or not a safetensors file" in get_error(path)
+        assert "damaged, not a safetensors file or" in get_error(path)
 
 
 @given(content=st.binary(max_size=300), suffix=st.sampled_from([".safetensors", ".pth"]))
@@ -190,3 +191,14 @@ def test_every_client_error_is_one_line(monkeypatch, error):
 def test_missing_client_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert "pip install 'affect_jax[hub]'" in get_error("hf://owner/faces")
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3"])
+def test_dtypes_that_numpy_lacks_are_rejected(tmp_path, dtype):
+    header = {"a": {"dtype": dtype, "shape": [8], "data_offsets": [0, 4 if dtype == "F4" else 8]}}
+    encoded = json.dumps(header).encode()
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(
+        len(encoded).to_bytes(8, "little") + encoded + bytes(header["a"]["data_offsets"][1])
+    )
+    assert "unsupported dtype" in get_error(path)
