@@ -99,6 +99,15 @@ def _one_of(*choices: str) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value in choices, f"one of {', '.join(choices)}"
 
 
+def _are_unique(items: list) -> bool:
+    """Whether heads, or terms with their heads, are named once; items may be no heads or terms."""
+    names = [
+        str([item.get("name"), item.get("head")] if isinstance(item, dict) else item)
+        for item in items
+    ]
+    return len(set(names)) == len(names) > 0
+
+
 _DURATION = (is_duration, DURATION_REQUIREMENT)
 
 VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -111,11 +120,8 @@ VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.cache": _one_of("none", "host", "device", "auto"),
     "data.num_workers": _at_least(0),
     "data.prefetch": _at_least(1),
-    "heads": (
-        lambda heads: len(set(map(str, heads))) == len(heads) > 0,
-        "one or more heads, each once",
-    ),
-    "losses": (lambda terms: len(terms) > 0, "one or more terms"),
+    "heads": (_are_unique, "one or more heads, each once"),
+    "losses": (_are_unique, "one or more terms, each once for a head"),
     "dtype": _one_of("float32", "bfloat16"),
     "batch_size": _at_least(1),
     "duration": _DURATION,

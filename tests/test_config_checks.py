@@ -98,6 +98,7 @@ def test_defaults_are_valid(registries):
         ("heads", ("expresion",), "did you mean 'expression'?"),
         ("heads", (), "heads = []: must be one or more heads, each once"),
         ("losses", (), "losses = []: must be one or more terms"),
+        ("losses", ({"name": "focal"}, {"name": "focal"}), "must be one or more terms, each once"),
         ("losses", ({"name": "wieghted_cross_entropy"},), "did you mean 'weighted_cross_entropy'"),
         (
             "duration",

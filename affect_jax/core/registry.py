@@ -66,10 +66,9 @@ class Registry:
         if problems:
             raise UserError(f"{self.kind}: {problems[0]}", problems[1:])
         entry = self[spec["name"]]
-        parameters = inspect.signature(entry).parameters
         options = {key: value for key, value in spec.items() if key != "name"}
-        accepted = {key: value for key, value in supplied.items() if key in parameters}
-        return entry(**options, **accepted)
+        parameters = inspect.signature(entry).parameters
+        return entry(**options, **{key: supplied[key] for key in supplied.keys() & parameters})
 
     def find_problems(self, spec: Mapping[str, Any], supplied: Iterable[str] = ()) -> list[str]:
         """Returns the problems of a spec `{"name": ..., option: value, ...}`.
@@ -78,7 +77,7 @@ class Registry:
 
         - `supplied`: keyword arguments that the caller supplies and a config may not set.
         """
-        name = spec.get("name") if isinstance(spec, Mapping) else spec
+        name = spec.get("name") if hasattr(spec, "get") else spec  # ConfigDict is no Mapping
         if name not in self:
             return [f"name = {describe_unknown_name(name, self.names())}"]
         excluded = {"parent", "name", *supplied}  # linen adds the first two to every module

@@ -100,14 +100,15 @@ class _Unpickler(pickle._Unpickler):
             "PyTorch save only the weights: torch.save(model.state_dict(), path)"
         )
 
-    def set_items(self, items: list[Any] | None = None) -> None:
-        items = self.pop_mark() if items is None else items
-        pairs = zip(items[::2], items[1::2], strict=True)
-        self.stack[-1].update({key: value for key, value in pairs if isinstance(key, str)})
-
     def set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self.set_items([key, value])
+        if isinstance(key, str):
+            self.stack[-1][key] = value
+
+    def set_items(self) -> None:
+        items = self.pop_mark()
+        pairs = zip(items[::2], items[1::2], strict=True)
+        self.stack[-1].update({key: value for key, value in pairs if isinstance(key, str)})
 
     def drop_attributes(self) -> None:
         self.stack.pop()  # such as the metadata of a dictionary of weights
