@@ -196,18 +196,15 @@ def _to_torch_name(name: str) -> str:
 
 def _to_channels_last(name: str, array: np.ndarray) -> np.ndarray:
     """Reorders the inputs of the first fully connected layer from (C, h, w) to (h, w, C)."""
-    side = (array.shape[-1] / 256) ** 0.5
-    if name != "classifier.1.weight" or array.ndim != 2 or side != int(side):
+    if name != "classifier.1.weight" or array.ndim != 2 or array.shape[1] % 256:
         return array
     outputs, inputs = array.shape
-    by_channel = array.reshape(outputs, 256, inputs // 256)
-    return by_channel.swapaxes(1, 2).reshape(outputs, inputs)
+    return array.reshape(outputs, 256, inputs // 256).swapaxes(1, 2).reshape(array.shape)
 
 
 TORCH_MAPPINGS["alexnet_one_tower"] = TorchMapping(
-    name="torchvision's AlexNet",
+    requirement="torchvision's AlexNet fits trunk.width = 4096 and data.crop_size = 223 to 254",
     to_torch_name=_to_torch_name,
     head="classifier.6",
-    compatible_options="its weights fit trunk.width = 4096 and data.crop_size = 223 to 254",
     reorder_axes=_to_channels_last,
 )

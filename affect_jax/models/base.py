@@ -23,19 +23,17 @@ class TorchMapping:
 
     **Arguments:**
 
-    - `name`: the PyTorch network, for messages.
+    - `requirement`: the PyTorch network, and the options with which its shapes fit, for messages.
     - `to_torch_name`: name of an array of the trunk, such as `stem.conv.weight`, -> its name in
       PyTorch. The last part is PyTorch's already, see `weight_mapping.TORCH_LEAVES`.
     - `head`: name in PyTorch of the classification layer.
-    - `compatible_options`: the options with which the shapes are equal, for messages.
     - `reorder_axes`: (name in PyTorch, array) -> array with another order of inputs or shape. Its
       axes stay in PyTorch's order.
     """
 
-    name: str
+    requirement: str
     to_torch_name: Callable[[str], str]
     head: str
-    compatible_options: str
     reorder_axes: Callable[[str, Any], Any] = lambda name, array: array
 
 

@@ -118,8 +118,7 @@ def _to_torch_name(name: str) -> str:
 
 
 TORCH_MAPPINGS["resnet18"] = TorchMapping(
-    name="torchvision's and timm's ResNet18",
+    requirement="torchvision's and timm's ResNet18 fit trunk.width = 64",
     to_torch_name=_to_torch_name,
     head="fc",
-    compatible_options="its weights fit trunk.width = 64",
 )

@@ -26,7 +26,7 @@ from affect_jax.core.errors import first_line
 WEIGHTS_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which the checkpoint of a training script may hold the weights."""
 
-MAX_PICKLE_BYTES = 1 << 22  # 100 times that of ResNet50; takes seconds
+MAX_PICKLE_BYTES = 1 << 22  # 100 times that of ResNet50; to read it takes seconds
 MAX_DIMENSIONS = 32
 
 

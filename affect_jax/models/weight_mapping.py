@@ -116,7 +116,7 @@ def load(
     ]
     problems += [f"{n}: not in the model" for n in trunk_names if n not in source_names.values()]
     if problems:
-        requirement = f" ({mapping.name}: {mapping.compatible_options})" if mapping else ""
+        requirement = f" ({mapping.requirement})" if mapping else ""
         message = f"init_from = {source!r}: does not match trunk {trunk!r}{requirement}"
         raise UserError(message, [f"{problems[0]} ({len(problems):,} problems)"])
     initial_heads = {name.split(".")[1] for name in unmatched}  # a head is loaded completely or not
