@@ -221,7 +221,9 @@ def fill_defaults(
     return filled
 
 
-DURATION_REQUIREMENT = "{'epochs': n} or {'steps': n}, with exactly one positive number"
+DURATION_REQUIREMENT = (
+    "{'epochs': n} or {'steps': n}, with exactly one positive number, at most 1e9"
+)
 
 
 def to_steps(duration: Config, steps_per_epoch: int, key: str = "duration") -> int:
@@ -239,5 +241,5 @@ def is_duration(value: Any) -> bool:
     """Whether a mapping has a positive number of epochs or a positive whole number of steps."""
     match {key: number for key, number in to_dict(value).items() if number}:
         case {"epochs": int() | float() as count, **others} | {"steps": int() as count, **others}:
-            return count > 0 and not others
+            return 0 < count <= 1e9 and not others
     return False

@@ -7,7 +7,6 @@ with the registries, whose entries validate their own options.
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +24,13 @@ from affect_jax.config import (
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import LOCAL_FOLDER_REQUIREMENT, is_local
-from affect_jax.core.registry import Registry, describe_unknown_name, matches_type, suggest_name
+from affect_jax.core.registry import (
+    MAX_OPTION,
+    Registry,
+    describe_unknown_name,
+    matches_type,
+    suggest_name,
+)
 
 ScoreNameValidator = Callable[[str, Sequence[str], Sequence[str]], str | None]
 """(score name, heads, classes) -> why a model with these heads has no such score, or None."""
@@ -50,14 +55,24 @@ def check(
 
     **Raises:** `UserError` with all problems, one per line.
     """
-    problems = list(_find_key_problems(to_dict(config), to_dict(defaults()), ""))
+    values = to_dict(config)
+    problems = list(_find_key_problems(values, to_dict(defaults()), ""))
     if not problems:  # ranges can be checked only for values that exist and have the right type
-        problems = list(_find_value_problems(config, num_devices))
-        problems += list(_find_registry_problems(config, registries, validate_score_name))
+        problems += _find_value_problems(values, num_devices)
+        problems += _find_registry_problems(values, registries)
+        if not any(problem.startswith("heads") for problem in problems):  # they name the scores
+            problems += _find_evaluation_problems(values, validate_score_name)
+    problems = [shorten_middle(problem) for problem in problems]
     if len(problems) == 1:
         raise UserError(f"{name}: {problems[0]}")
     if problems:
         raise UserError(f"{name} has {len(problems)} problems", problems)
+
+
+def shorten_middle(text: str, max_length: int = 1000) -> str:
+    """Cuts out the middle of a text, such as the value of a key, if it is too long to be read."""
+    half = max_length // 2
+    return text if len(text) <= max_length else f"{text[:half]} ... {text[-half:]}"
 
 
 def _find_key_problems(values: dict, default_values: dict, prefix: str) -> Iterator[str]:
@@ -77,11 +92,20 @@ def _find_key_problems(values: dict, default_values: dict, prefix: str) -> Itera
 
 
 def _at_least(minimum: int) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value >= minimum, f"{minimum} or more"
+    return lambda value: minimum <= value < 2**31, f"{minimum} or more, and below 2^31"
 
 
 def _one_of(*choices: str) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value in choices, f"one of {', '.join(choices)}"
+
+
+def _are_unique(items: list) -> bool:
+    """Whether heads, or terms with their heads, are named once; items may be no heads or terms."""
+    names = [
+        str([item.get("name"), item.get("head")] if isinstance(item, dict) else item)
+        for item in items
+    ]
+    return len(set(names)) == len(names) > 0
 
 
 _DURATION = (is_duration, DURATION_REQUIREMENT)
@@ -96,12 +120,12 @@ VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.cache": _one_of("none", "host", "device", "auto"),
     "data.num_workers": _at_least(0),
     "data.prefetch": _at_least(1),
-    "heads": (lambda heads: len(set(heads)) == len(heads) > 0, "one or more heads, each once"),
-    "losses": (lambda terms: len(terms) > 0, "one or more terms"),
+    "heads": (_are_unique, "one or more heads, each once"),
+    "losses": (_are_unique, "one or more terms, each once for a head"),
     "dtype": _one_of("float32", "bfloat16"),
     "batch_size": _at_least(1),
     "duration": _DURATION,
-    "learning_rate": (lambda rate: 0 < rate < math.inf, "positive, and finite"),
+    "learning_rate": (lambda rate: 0 < rate < MAX_OPTION, "positive, and finite"),
     "ema_decay": (lambda decay: 0 <= decay < 1, "in [0, 1)"),
     "evaluate_every": _DURATION,
     "evaluation.batch_size": _at_least(1),
@@ -118,19 +142,20 @@ BUILT_IN_DATASETS = ("affectnet", "synthetic_faces")
 """Datasets whose splits and classes are known before they are prepared."""
 
 
-def _find_value_problems(config: Config, num_devices: int) -> Iterator[str]:
+def _find_value_problems(values: dict, num_devices: int) -> Iterator[str]:
     for key, (is_valid, requirement) in VALUE_RULES.items():
-        value = to_dict(functools.reduce(operator.getitem, key.split("."), config))
+        value = functools.reduce(operator.getitem, key.split("."), values)
         if not is_valid(value):
             yield f"{key} = {value!r}: must be {requirement}"
-    if config.data.name == "affectnet" and config.data.num_classes not in (7, 8):
-        yield f"data.num_classes = {config.data.num_classes}: must be 7 or 8 on AffectNet"
-    if config.data.crop_size > config.data.image_size:
-        yield f"data.crop_size = {config.data.crop_size}: must be at most data.image_size"
-    if config.batch_size > 0 and config.batch_size % num_devices:
-        nearest = num_devices * max(1, round(config.batch_size / num_devices))
+    data, batch_size = values["data"], values["batch_size"]
+    if data["name"] == "affectnet" and data["num_classes"] not in (7, 8):
+        yield f"data.num_classes = {data['num_classes']}: must be 7 or 8 on AffectNet"
+    if data["crop_size"] > data["image_size"]:
+        yield f"data.crop_size = {data['crop_size']}: must be at most data.image_size"
+    if batch_size > 0 and batch_size % num_devices:
+        nearest = num_devices * max(1, round(batch_size / num_devices))
         yield (
-            f"batch_size = {config.batch_size}: must be a multiple of {num_devices} devices; the "
+            f"batch_size = {batch_size}: must be a multiple of {num_devices} devices; the "
             f"nearest is {nearest}"
         )
 
@@ -147,13 +172,12 @@ SUPPLIED_ARGUMENTS: dict[str, dict[str, Any]] = {
 are placeholders with which an entry is created to validate its options."""
 
 
-def _find_registry_problems(
-    config: Config, registries: Mapping[str, Registry], validate_score_name: ScoreNameValidator
-) -> Iterator[str]:
-    specs = [(key, key, to_dict(config[key])) for key in SPEC_KEYS]
-    specs += [(f"losses[{i}]", "loss", to_dict(term)) for i, term in enumerate(config.losses)]
-    dataset = {"name": config.data.name, **to_dict(config.data.options)}
-    for path, kind, spec in [*specs, ("data", "dataset", dataset)]:
+def _find_registry_problems(values: dict, registries: Mapping[str, Registry]) -> Iterator[str]:
+    """Yields unknown names and invalid options of specs and heads."""
+    specs = [(key, key, values[key]) for key in SPEC_KEYS]
+    specs += [(f"losses[{i}]", "loss", term) for i, term in enumerate(values["losses"])]
+    specs += [("data", "dataset", {**values["data"]["options"], "name": values["data"]["name"]})]
+    for path, kind, spec in specs:
         if kind not in registries:
             continue
         supplied = SUPPLIED_ARGUMENTS[kind]
@@ -165,30 +189,23 @@ def _find_registry_problems(
                 problems = [str(error)]
         for problem in problems:
             yield f"{path}.{problem.removeprefix(f'{kind}.')}"
-    problems = list(_find_head_problems(config.heads, config.losses, registries["head"]))
-    yield from problems or _find_evaluation_problems(config, validate_score_name)
-
-
-def _find_head_problems(
-    heads: Sequence[str], terms: Sequence[Config], registry: Registry
-) -> Iterator[str]:
-    for head in heads:
-        if head not in registry:
-            yield f"heads: {describe_unknown_name(head, registry.names())}"
-    for i, term in enumerate(terms):
-        if "head" in term and term["head"] not in heads:
-            yield f"losses[{i}].head = {term['head']!r}: not among heads {tuple(heads)}"
+        if kind == "loss" and not problems and spec["head"] not in values["heads"]:
+            yield f"{path}.head = {spec['head']!r}: not among heads {tuple(values['heads'])}"
+    for head in values["heads"]:
+        if head not in registries["head"]:
+            yield f"heads: {describe_unknown_name(head, registries['head'].names())}"
 
 
 def _find_evaluation_problems(
-    config: Config, validate_score_name: ScoreNameValidator
+    values: dict, validate_score_name: ScoreNameValidator
 ) -> Iterator[str]:
     """Checks the evaluation split and the checkpoint score of the built-in datasets."""
-    if config.data.name not in BUILT_IN_DATASETS:
+    if values["data"]["name"] not in BUILT_IN_DATASETS:
         return
-    if config.evaluation.split not in labels.SPLITS:
-        yield f"evaluation.split = {describe_unknown_name(config.evaluation.split, labels.SPLITS)}"
-    best, classes = config.checkpoint.best, labels.classes(config.data.num_classes)
-    problem = validate_score_name(best, config.heads, classes) if best else None
+    split, best = values["evaluation"]["split"], values["checkpoint"]["best"]
+    if split not in labels.SPLITS:
+        yield f"evaluation.split = {describe_unknown_name(split, labels.SPLITS)}"
+    classes = labels.classes(values["data"]["num_classes"])
+    problem = validate_score_name(best, values["heads"], classes) if best and classes else None
     if problem:
         yield f"checkpoint.best = {problem}"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
+from math import inf, nan
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from affect_jax import config_checks
 from affect_jax.config import ConfigDict, defaults, to_dict
@@ -70,7 +75,7 @@ def test_defaults_are_valid(registries):
         ("optimizer", {"name": "sdg"}, "optimizer.name = 'sdg': unknown; did you mean 'sgd'?"),
         ("schedule", {"name": "cosin"}, "schedule.name = 'cosin': unknown; did you mean 'cosine'"),
         ("data.options", {"margin": "abc"}, "data.margin = 'abc': must be float"),
-        ("trunk", {"name": "resnet18", "width": -4}, "trunk.width = -4: must be a whole number"),
+        ("trunk", {"name": "resnet18", "width": -4}, "trunk.width = -4: must be 1 or more"),
         ("trunk", {"name": "resnet18", "width": "8"}, "trunk.width = '8': must be int"),
         ("sampling", {"name": "down", "cap": 0}, "sampling.cap = 0: must be"),
         ("optimizer", {"name": "sgd", "momentum": 2}, "optimizer.momentum = 2: must be in [0, 1)"),
@@ -93,6 +98,7 @@ def test_defaults_are_valid(registries):
         ("heads", ("expresion",), "did you mean 'expression'?"),
         ("heads", (), "heads = []: must be one or more heads, each once"),
         ("losses", (), "losses = []: must be one or more terms"),
+        ("losses", ({"name": "focal"}, {"name": "focal"}), "must be one or more terms, each once"),
         ("losses", ({"name": "wieghted_cross_entropy"},), "did you mean 'weighted_cross_entropy'"),
         (
             "duration",
@@ -101,6 +107,20 @@ def test_defaults_are_valid(registries):
         ),
         ("duration", {"epoch": 1.0}, "duration.epoch = 1.0: no such key; did you mean 'epochs'?"),
         ("duration", {"steps": -5}, "'steps': -5}: must be {'epochs': n} or {'steps': n}"),
+        *(("duration", {"epochs": n}, "positive number, at most 1e9") for n in (1e308, inf, nan)),
+        ("duration", {"steps": 10**400}, "positive number, at most 1e9"),
+        ("batch_size", 10**400, "must be 1 or more, and below 2^31"),
+        ("optimizer", {"name": "sgd", "weight_decay": 10**400}, "must be 0 or more"),
+        ("trunk", {"name": "resnet18", "width": 10**400}, "must be 1 or more"),
+        ("trunk", {"name": ["resnet18"]}, "trunk.name = ['resnet18']: unknown"),
+        ("data.num_classes", 0, "data.num_classes = 0: must be 2 or more"),
+        ("heads", ([1],), "heads: [1]: unknown"),
+        ("losses", (1,), "losses[0].name = 1: unknown"),
+        (
+            "losses",
+            ({"name": "ccc", "head": ["expression"]},),
+            "losses[0].head = ['expression']: must",
+        ),
         ("evaluate_every", {"steps": 2.5}, "evaluate_every.steps = 2.5: must be int, not float"),
     ],
 )
@@ -113,6 +133,71 @@ def test_invalid_value_is_reported_with_a_suggestion(registries, key, value, mes
     with target.unlocked():
         target[last] = value
     assert message in error_message(config, registries)
+
+
+NAMES = [name for registry in load_registries().values() for name in registry.names()]
+LEAVES = st.one_of(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.sampled_from([*NAMES, "learned", "x" * 100_000, 10**400, -(10**400), 1e308, 1e-320]),
+)
+KEYS = st.sampled_from(["name", "head", "weight", "steps", "epochs", "width"]) | st.text(
+    "abc", min_size=1
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(KEYS, values, max_size=3),
+    max_leaves=8,
+)
+
+
+def find_places(values, path=()):
+    """Yields the path of every value in nested dictionaries and lists."""
+    items = values.items() if isinstance(values, dict) else enumerate(values)
+    for key, value in items:
+        yield (*path, key)
+        if isinstance(value, (dict, list)):
+            yield from find_places(value, (*path, key))
+
+
+def find_options():
+    """Yields (key of the config, spec) with one option of an entry, whose value is still None."""
+    for kind, registry in load_registries().items():
+        for name in registry.names() if kind in config_checks.SUPPLIED_ARGUMENTS else ():
+            supplied = {"parent", "name", *config_checks.SUPPLIED_ARGUMENTS[kind]}
+            for option in set(inspect.signature(registry[name]).parameters) - supplied:
+                spec = {"name": name, "head": "expression"} if kind == "loss" else {"name": name}
+                spec[option] = None
+                yield kind, option, spec
+
+
+PLACES, OPTIONS = list(find_places(to_dict(defaults()))), sorted(find_options(), key=str)
+
+
+@st.composite
+def damaged_configs(draw):
+    """The default config with one value, or the options of one entry, replaced by anything."""
+    config = to_dict(defaults())
+    if draw(st.booleans()):
+        *path, key = draw(st.sampled_from(PLACES))
+        functools.reduce(operator.getitem, path, config)[key] = draw(VALUES)
+    else:
+        kind, option, spec = draw(st.sampled_from(OPTIONS))
+        spec = {**spec, option: draw(VALUES)}
+        if kind == "dataset":
+            config["data"] |= {"name": spec.pop("name"), "options": spec}
+        else:
+            config |= {"losses": [spec]} if kind == "loss" else {kind: spec}
+    return config
+
+
+@given(values=damaged_configs())
+@settings(max_examples=200)
+def test_any_config_is_valid_or_a_user_error(registries, values):
+    config = ConfigDict(values, type_safe=False)
+    try:
+        check(config, registries)
+    except UserError as error:
+        assert max(map(len, str(error).splitlines())) < 1200
 
 
 @pytest.mark.bad_input

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import math
 import pkgutil
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from affect_jax.core.errors import UserError
 
 Entry = TypeVar("Entry")
+
+MAX_OPTION = 1e30  # float32 holds it
 
 
 class Registry:
@@ -45,7 +46,7 @@ class Registry:
         return tuple(sorted(self._entries))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def __getitem__(self, name: str) -> Callable:
         if name not in self._entries:
@@ -65,10 +66,9 @@ class Registry:
         if problems:
             raise UserError(f"{self.kind}: {problems[0]}", problems[1:])
         entry = self[spec["name"]]
-        parameters = inspect.signature(entry).parameters
         options = {key: value for key, value in spec.items() if key != "name"}
-        accepted = {key: value for key, value in supplied.items() if key in parameters}
-        return entry(**options, **accepted)
+        parameters = inspect.signature(entry).parameters
+        return entry(**options, **{key: supplied[key] for key in supplied.keys() & parameters})
 
     def find_problems(self, spec: Mapping[str, Any], supplied: Iterable[str] = ()) -> list[str]:
         """Returns the problems of a spec `{"name": ..., option: value, ...}`.
@@ -77,8 +77,9 @@ class Registry:
 
         - `supplied`: keyword arguments that the caller supplies and a config may not set.
         """
-        if spec.get("name") not in self:
-            return [f"name = {describe_unknown_name(spec.get('name'), self.names())}"]
+        name = spec.get("name") if hasattr(spec, "get") else spec  # ConfigDict is no Mapping
+        if name not in self:
+            return [f"name = {describe_unknown_name(name, self.names())}"]
         excluded = {"parent", "name", *supplied}  # linen adds the first two to every module
         entry = self[spec["name"]]
         types_of_options = get_type_hints(entry)
@@ -127,7 +128,7 @@ def describe_unknown_name(name: object, names: Iterable[str]) -> str:
 def suggest_name(name: object, names: Iterable[str]) -> str:
     """Returns `did you mean 'alexnet'? Known: alexnet, resnet18`."""
     names = list(names)
-    matches = difflib.get_close_matches(str(name), names, n=1)
+    matches = difflib.get_close_matches(str(name)[:100], names, n=1)
     suggestion = f"did you mean {matches[0]!r}? " if matches else ""
     return f"{suggestion}Known: {', '.join(names)}"
 
@@ -148,8 +149,8 @@ def require_option(
 
     - `option`: its name, for the message, such as `optimizer.momentum`.
 
-    **Raises:** `UserError` unless it is a finite number for which `is_valid` holds.
+    **Raises:** `UserError` unless it is a number below `MAX_OPTION` for which `is_valid` holds.
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (is_number and math.isfinite(value) and is_valid(value)):
+    if not (is_number and abs(value) < MAX_OPTION and is_valid(value)):
         raise UserError(f"{option} = {value!r}: must be {requirement}")

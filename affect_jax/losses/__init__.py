@@ -103,8 +103,6 @@ def create_loss(
     **Raises:** `UserError` for unknown names, invalid options, a head that the term does not
     support, and counts that define no weights.
     """
-    if not specs:
-        raise UserError("losses: empty; a run needs at least one term")
     entries = [spec.get("name") for spec in specs]
     terms: dict[str, LossTerm] = {}
     for index, spec in enumerate(specs):

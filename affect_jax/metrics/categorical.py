@@ -143,11 +143,6 @@ def predict_top2(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where((top_two == labels[:, None]).any(axis=1), labels, top_two[:, 0])
 
 
-def normalize_rows(counts: np.ndarray) -> np.ndarray:
-    """Divides each row of a confusion matrix [C, C] by its sum; NaN if no face has that label."""
-    return divide_or_nan(counts, counts.sum(axis=1, keepdims=True))
-
-
 def confusion_matrices(
     labels: np.ndarray, predicted: np.ndarray, num_classes: int, weights: np.ndarray
 ) -> np.ndarray:

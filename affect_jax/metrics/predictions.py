@@ -144,22 +144,19 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
     matches = [re.fullmatch(r"AU([1-9]\d*)_predicted", column) for column in columns]
     units = tuple(int(match[1]) for match in matches if match)
     axes = AXES if any(f"{axis}_predicted" in columns for axis in AXES) else ()
-    required = ["expression", *(f"p_{c}" for c in classes)] if classes else []
-    required += [column for axis in axes for column in (axis, f"{axis}_predicted")]
-    required += [column for unit in units for column in (f"AU{unit}", f"AU{unit}_predicted")]
-    _require_columns(
-        table, required or ["p_<class> or valence_predicted or AU<n>_predicted"], source
-    )
+    if not (classes or axes or units):
+        _require_columns(table, ["p_<class> or valence_predicted or AU<n>_predicted"], source)
     arrays = {"id": read_ids(table, source)}
     if classes:
         _check_class_order(classes, source)
         check_class_names(classes, source)
         arrays["probabilities"] = _read_numbers(table, [f"p_{c}" for c in classes], source, low=0)
-        wrong = np.abs(arrays["probabilities"].sum(axis=1) - 1) > 1e-3
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            total = arrays["probabilities"][row].sum()
-            raise UserError(f"{source}: row {row + 1}: the p_ columns sum to {total:.4f}, not to 1")
+        totals = arrays["probabilities"].sum(axis=1)
+        row = int(np.argmax(np.abs(totals - 1)))
+        if abs(totals[row] - 1) > 1e-3:
+            raise UserError(
+                f"{source}: row {row + 1}: the p_ columns sum to {totals[row]:.4f}, not to 1"
+            )
     if classes or "expression" in columns:
         classes = classes or EXPRESSIONS[:8]
         last = len(classes) - 1
@@ -214,9 +211,8 @@ def _check_class_order(classes: tuple[str, ...], source: str) -> None:
     for label, name in enumerate(classes):
         if name in EXPRESSIONS and EXPRESSIONS.index(name) != label:
             raise UserError(
-                f"{source}: column 'p_{name}' is at the position of label {label}, but {name} is "
-                f"label {EXPRESSIONS.index(name)}; write all p_ columns in this order: "
-                f"p_{', p_'.join(EXPRESSIONS[:8])}"
+                f"{source}: column 'p_{name}' is at the position of label {label}; write all p_ "
+                f"columns in this order: p_{', p_'.join(EXPRESSIONS[:8])}"
             )
 
 
@@ -230,6 +226,7 @@ def _read_numbers(
     allow_empty: bool = False,
 ) -> np.ndarray:
     """Reads columns of numbers in [low, high] as float64 [N, len(columns)]; empty cells are NaN."""
+    _require_columns(table, columns, source)
     arrays = []
     for column in columns:
         try:

@@ -175,12 +175,9 @@ def describe_unscored(predictions: Predictions) -> list[str]:
         "dimensional": predictions.valence_arousal_predicted,
         "action_units": predictions.action_units_predicted,
     }
-    unscored = predicted.keys() - _select_inputs(predictions).keys()
-    return [
-        f"{model}: no face has the labels"
-        for model, array in predicted.items()
-        if model in unscored and array is not None
-    ]
+    scored = _select_inputs(predictions)
+    unscored = [m for m, array in predicted.items() if array is not None and m not in scored]
+    return [f"{model}: no face has the labels" for model in unscored]
 
 
 def compare(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+import functools
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from flax import linen as nn
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import describe_unknown_name, require_option
 from affect_jax.models import kernels
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, require_width
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
 from affect_jax.models.layers import (
     dropout,
     local_response_normalisation,
@@ -24,8 +25,8 @@ from affect_jax.models.layers import (
 INITIALISATIONS = ("published", "torch", "he")
 
 
-class ConvolutionShape(NamedTuple):
-    """The shape of a convolution, and its initial bias with `initialisation="published"`."""
+class Convolution(nn.Module):
+    """A convolution with bias; `bias` is its initial value with `initialisation="published"`."""
 
     features: int
     kernel: int
@@ -33,26 +34,19 @@ class ConvolutionShape(NamedTuple):
     padding: int = 1
     groups: int = 1
     bias: float = 0.0
-
-
-class Convolution(nn.Module):
-    """A convolution with bias and a choice of initialisation, see `AlexNet`."""
-
-    shape: ConvolutionShape
-    initialisation: str
-    dtype: Any
+    initialisation: str = "published"
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, values: jax.Array) -> jax.Array:
-        shape = self.shape
-        fan_in = shape.kernel**2 * values.shape[-1] // shape.groups
-        kernel_init, bias_init = create_initializers(self.initialisation, fan_in, shape.bias)
+        fan_in = self.kernel**2 * values.shape[-1] // self.groups
+        kernel_init, bias_init = create_initializers(self.initialisation, fan_in, self.bias)
         return nn.Conv(
-            shape.features,
-            (shape.kernel, shape.kernel),
-            strides=shape.stride,
-            padding=shape.padding,
-            feature_group_count=shape.groups,
+            self.features,
+            (self.kernel, self.kernel),
+            strides=self.stride,
+            padding=self.padding,
+            feature_group_count=self.groups,
             conv_general_dilated=kernels.convolution,
             kernel_init=kernel_init,
             bias_init=bias_init,
@@ -100,56 +94,8 @@ class Classifier(nn.Module):
         return features
 
 
-class _Variant(nn.Module):
-    """Five convolutions, pooling after the first two and the last, two fully connected layers."""
-
-    initialisation: str
-    dropout: float = 0.5
-    width: int = 4096
-    dtype: Any = jnp.float32
-
-    CONVOLUTIONS: ClassVar[tuple[ConvolutionShape, ...]]
-    NORMALISE: ClassVar[bool]  # response normalisation before the first two poolings
-    DROPOUT_FIRST: ClassVar[bool]  # dropout on the inputs of the fully connected layers
-
-    def __post_init__(self) -> None:
-        if self.initialisation not in INITIALISATIONS:
-            problem = describe_unknown_name(self.initialisation, INITIALISATIONS)
-            raise UserError(f"trunk.initialisation = {problem}")
-        require_option("trunk.dropout", self.dropout, lambda v: 0 <= v < 1, "in [0, 1)")
-        require_width(self.width)
-        super().__post_init__()
-
-    @nn.compact
-    def __call__(
-        self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
-    ) -> jax.Array:
-        """[b, c, c, 3] -> features [b, width]. **Raises:** `UserError` if c is too small."""
-        x = images
-        for layer, shape in enumerate(self.CONVOLUTIONS, start=1):
-            name = f"conv{layer}"
-            x = nn.relu(Convolution(shape, self.initialisation, self.dtype, name=name)(x))
-            if layer in (1, 2) and self.NORMALISE:
-                x = local_response_normalisation(x)
-            if layer in (1, 2, 5):
-                x = max_pool(x, 3, 2)
-        if 0 in x.shape:
-            raise UserError(
-                f"data.crop_size = {images.shape[1]}: too small for AlexNet; must be 63 or more"
-            )
-        x = x.reshape(x.shape[0], -1)  # the batch size is symbolic in an export
-        return Classifier(
-            self.width,
-            self.dropout,
-            self.DROPOUT_FIRST,
-            self.initialisation,
-            self.dtype,
-            name="classifier",
-        )(x, keys if train else None)
-
-
 @TRUNKS.register("alexnet")
-class AlexNet(_Variant):
+class AlexNet(nn.Module):
     """AlexNet as published: two towers (2 groups) and local response normalisation.
 
     Krizhevsky, Sutskever and Hinton 2012, section 3.5: 96-256-384-384-256 kernels, overlapping
@@ -167,20 +113,53 @@ class AlexNet(_Variant):
     """
 
     initialisation: str = "published"
+    dropout: float = 0.5
+    width: int = 4096
+    dtype: Any = jnp.float32
 
-    CONVOLUTIONS = (
-        ConvolutionShape(96, 11, stride=4, padding=2),
-        ConvolutionShape(256, 5, padding=2, groups=2, bias=1),
-        ConvolutionShape(384, 3),
-        ConvolutionShape(384, 3, groups=2, bias=1),
-        ConvolutionShape(256, 3, groups=2, bias=1),
+    CONVOLUTIONS: ClassVar = (
+        functools.partial(Convolution, 96, 11, stride=4, padding=2),
+        functools.partial(Convolution, 256, 5, padding=2, groups=2, bias=1.0),
+        functools.partial(Convolution, 384, 3),
+        functools.partial(Convolution, 384, 3, groups=2, bias=1.0),
+        functools.partial(Convolution, 256, 3, groups=2, bias=1.0),
     )
-    NORMALISE = True
-    DROPOUT_FIRST = False
+    NORMALISE: ClassVar = True  # response normalisation before the first two poolings
+    DROPOUT_FIRST: ClassVar = False  # dropout on the inputs of the fully connected layers
+
+    def __post_init__(self) -> None:
+        if self.initialisation not in INITIALISATIONS:
+            problem = describe_unknown_name(self.initialisation, INITIALISATIONS)
+            raise UserError(f"trunk.initialisation = {problem}")
+        require_option("trunk.dropout", self.dropout, lambda v: 0 <= v < 1, "in [0, 1)")
+        require_option("trunk.width", self.width, lambda v: v >= 1, "1 or more")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """[b, c, c, 3] -> features [b, width]. **Raises:** `UserError` if c is too small."""
+        x, common = images, {"initialisation": self.initialisation, "dtype": self.dtype}
+        for layer, create_convolution in enumerate(self.CONVOLUTIONS, start=1):
+            x = nn.relu(create_convolution(**common, name=f"conv{layer}")(x))
+            if layer in (1, 2) and self.NORMALISE:
+                x = local_response_normalisation(x)
+            if layer in (1, 2, 5):
+                x = max_pool(x, 3, 2)
+        if 0 in x.shape:
+            raise UserError(
+                f"data.crop_size = {images.shape[1]}: too small for AlexNet; must be 63 or more"
+            )
+        x = x.reshape(x.shape[0], -1)  # the batch size is symbolic in an export
+        classifier = Classifier(
+            self.width, self.dropout, self.DROPOUT_FIRST, **common, name="classifier"
+        )
+        return classifier(x, keys if train else None)
 
 
 @TRUNKS.register("alexnet_one_tower")
-class AlexNetOneTower(_Variant):
+class AlexNetOneTower(AlexNet):
     """AlexNet with one tower: torchvision's `alexnet`, after Krizhevsky 2014 (arXiv:1404.5997).
 
     64-192-384-256-256 kernels, no normalisation, 61,100,840 parameters with 1000 classes.
@@ -192,15 +171,15 @@ class AlexNetOneTower(_Variant):
 
     initialisation: str = "torch"
 
-    CONVOLUTIONS = (
-        ConvolutionShape(64, 11, stride=4, padding=2),
-        ConvolutionShape(192, 5, padding=2),
-        ConvolutionShape(384, 3),
-        ConvolutionShape(256, 3),
-        ConvolutionShape(256, 3),
+    CONVOLUTIONS: ClassVar = (
+        functools.partial(Convolution, 64, 11, stride=4, padding=2),
+        functools.partial(Convolution, 192, 5, padding=2),
+        functools.partial(Convolution, 384, 3),
+        functools.partial(Convolution, 256, 3),
+        functools.partial(Convolution, 256, 3),
     )
-    NORMALISE = False
-    DROPOUT_FIRST = True
+    NORMALISE: ClassVar = False
+    DROPOUT_FIRST: ClassVar = True
 
 
 _TORCH_LAYERS = {
@@ -210,20 +189,22 @@ _TORCH_LAYERS = {
 }
 
 
+def _to_torch_name(name: str) -> str:
+    layer, leaf = name.rsplit(".", 1)
+    return f"{_TORCH_LAYERS[layer]}.{leaf}"
+
+
 def _to_channels_last(name: str, array: np.ndarray) -> np.ndarray:
     """Reorders the inputs of the first fully connected layer from (C, h, w) to (h, w, C)."""
-    side = (array.shape[-1] / 256) ** 0.5
-    if name != "classifier.1.weight" or array.ndim != 2 or side != int(side):
+    if name != "classifier.1.weight" or array.ndim != 2 or array.shape[1] % 256:
         return array
     outputs, inputs = array.shape
-    by_channel = array.reshape(outputs, 256, inputs // 256)
-    return by_channel.swapaxes(1, 2).reshape(outputs, inputs)
+    return array.reshape(outputs, 256, inputs // 256).swapaxes(1, 2).reshape(array.shape)
 
 
 TORCH_MAPPINGS["alexnet_one_tower"] = TorchMapping(
-    name="torchvision's AlexNet",
-    to_torch_layer=_TORCH_LAYERS.__getitem__,
+    requirement="torchvision's AlexNet fits trunk.width = 4096 and data.crop_size = 223 to 254",
+    to_torch_name=_to_torch_name,
     head="classifier.6",
-    compatible_options="its weights fit trunk.width = 4096 and data.crop_size = 223 to 254",
     reorder_axes=_to_channels_last,
 )

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from affect_jax.core.registry import Registry, require_option
+from affect_jax.core.registry import Registry
 
 TRUNKS = Registry("trunk")
 """Name -> linen module. The module's fields are its options; `dtype` is supplied by code.
@@ -23,27 +23,19 @@ class TorchMapping:
 
     **Arguments:**
 
-    - `name`: the PyTorch network, for messages.
-    - `to_torch_layer`: name of a layer of the trunk, such as `stage1_block1.layer1.conv`, -> its
-      name in PyTorch. `weight_mapping` maps the names of leaves (`kernel`, `mean`, ...).
+    - `requirement`: the PyTorch network, and the options with which its shapes fit, for messages.
+    - `to_torch_name`: name of an array of the trunk, such as `stem.conv.weight`, -> its name in
+      PyTorch. The last part is PyTorch's already, see `weight_mapping.TORCH_LEAVES`.
     - `head`: name in PyTorch of the classification layer.
-    - `compatible_options`: the options with which the shapes are equal, for messages.
-    - `reorder_axes`: (name in PyTorch, array) -> array with reordered inputs, for layers whose
-      flattened inputs have another order. The axes of the array stay in PyTorch's order.
+    - `reorder_axes`: (name in PyTorch, array) -> array with another order of inputs or shape. Its
+      axes stay in PyTorch's order.
     """
 
-    name: str
-    to_torch_layer: Callable[[str], str]
+    requirement: str
+    to_torch_name: Callable[[str], str]
     head: str
-    compatible_options: str
     reorder_axes: Callable[[str, Any], Any] = lambda name, array: array
 
 
 TORCH_MAPPINGS: dict[str, TorchMapping] = {}
 """Trunk name -> its mapping. The file of a trunk adds the entry."""
-
-
-def require_width(value: Any) -> None:
-    """Raises `UserError` unless the option `width` is an integer of 1 or more."""
-    is_valid = isinstance(value, int) and value >= 1
-    require_option("trunk.width", value, lambda _: is_valid, "a whole number, 1 or more")

@@ -31,44 +31,32 @@ def compute_gradients(
 
     **Raises:** `UserError` if no module of the trunk returns a feature map.
     """
-    path, shape, dtype = _locate_last_feature_map(model, variables, images)
 
-    def output(offset: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Sums over images, which are independent of each other in evaluation."""
-        captured: list[jax.Array] = []
+    def run(path: tuple[str, ...] = (), offset: jax.Array | float = 0.0) -> tuple[Any, list]:
+        """Returns the outputs and (path, feature map) of each module; adds an offset to one."""
+        feature_maps = []
 
         def intercept(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            value = method(*args, **kwargs)
-            if context.module.path == path and context.method_name == "__call__":
-                captured.append(value)
-                value = value + offset
+            value, module = method(*args, **kwargs), context.module
+            is_trunk_call = context.method_name == "__call__" and module.path[:1] == ("trunk",)
+            if is_trunk_call and isinstance(value, jax.Array) and value.ndim == 4:
+                feature_maps.append((module.path, value))
+                value = value + offset if module.path == path else value
             return value
 
         with nn.intercept_methods(intercept):
-            outputs = model.apply(variables, images, train=False)
+            return model.apply(variables, images, train=False), feature_maps
+
+    def output(offset: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Sums over images, which are independent of each other in evaluation."""
+        outputs, feature_maps = run(path, offset)
         selected = jnp.take_along_axis(outputs[head], output_index[:, None], axis=1)
-        return selected.sum(), captured[-1]
+        return selected.sum(), dict(feature_maps)[path]
 
-    gradient, feature_map = jax.grad(output, has_aux=True)(jnp.zeros(shape, dtype))
-    return feature_map.astype(jnp.float32), gradient.astype(jnp.float32)
-
-
-def _locate_last_feature_map(
-    model: Any, variables: dict[str, Any], images: jax.Array
-) -> tuple[tuple[str, ...], tuple[int, ...], Any]:
-    """Returns path, shape and dtype of the trunk's last feature map without computing it."""
-    candidates = []
-
-    def intercept(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        value = method(*args, **kwargs)
-        path = context.module.path
-        is_trunk_call = context.method_name == "__call__" and path[:1] == ("trunk",)
-        if is_trunk_call and isinstance(value, jax.Array) and value.ndim == 4:
-            candidates.append((path, value.shape, value.dtype))
-        return value
-
-    with nn.intercept_methods(intercept):
-        jax.eval_shape(lambda: model.apply(variables, images, train=False))
-    if not candidates:
+    shapes: list = []
+    jax.eval_shape(lambda: shapes.extend(run()[1]))  # computes nothing
+    if not shapes:
         raise UserError(f"trunk {type(model.trunk).__name__}: no module returns a feature map")
-    return candidates[-1]
+    path, last = shapes[-1]
+    gradient, feature_map = jax.grad(output, has_aux=True)(jnp.zeros(last.shape, last.dtype))
+    return feature_map.astype(jnp.float32), gradient.astype(jnp.float32)

@@ -132,25 +132,29 @@ class Network:
     dtype: Any  # dtype of the images that enter the network
 
 
-def create_network(config: Config) -> Network:
-    """Creates the network of a checked config for prediction."""
-    return Network(
-        model=create_model(config),
-        heads=tuple(config.heads),
-        crop_size=config.data.crop_size,
-        dtype=jnp.dtype(config.dtype),
-    )
-
-
-def create_model(config: Config, *, frozen_trunk: bool = False) -> Model:
-    """Creates the flax module of a checked config, see `model_from_spec`."""
-    return model_from_spec(
+def create_network(config: Config, *, frozen_trunk: bool = False) -> Network:
+    """Creates the network of a checked config, see `model_from_spec`."""
+    model = model_from_spec(
         config.trunk.to_dict(),
         tuple(config.heads),
         num_classes=config.data.num_classes,
         dtype=config.dtype,
         frozen_trunk=frozen_trunk,
     )
+    return Network(
+        model=model,
+        heads=tuple(config.heads),
+        crop_size=config.data.crop_size,
+        dtype=model.dtype,
+    )
+
+
+TO_LABEL_UNITS = {
+    "expression": lambda logits: jax.nn.softmax(logits, axis=-1),
+    "valence_arousal": lambda values: jnp.clip(values, -1, 1),
+    "action_units": jax.nn.sigmoid,
+}
+"""Head -> function from its outputs to the units and the range of the labels."""
 
 
 def predict_step(network: Network, variables: dict, batch: dict, *, mirror: bool = False) -> dict:
@@ -169,20 +173,11 @@ def predict_step(network: Network, variables: dict, batch: dict, *, mirror: bool
     images = preprocessing.preprocess_for_evaluation(
         batch["image"], crop_size=network.crop_size, dtype=network.dtype
     )
-    outputs = to_label_units(network.model.apply(variables, images, train=False))
-    if mirror:
-        mirrored_outputs = to_label_units(
-            network.model.apply(variables, lax.rev(images, (2,)), train=False)
-        )
-        outputs = jax.tree.map(lambda a, b: (a + b) / 2, outputs, mirrored_outputs)
-    return outputs
 
+    def predict(images: jax.Array) -> dict:
+        outputs = network.model.apply(variables, images, train=False)
+        return {head: TO_LABEL_UNITS[head](values) for head, values in outputs.items()}
 
-def to_label_units(outputs: dict) -> dict:
-    """Converts raw outputs of the heads to probabilities, or clips them to the labels' range."""
-    convert = {
-        "expression": lambda logits: jax.nn.softmax(logits, axis=-1),
-        "valence_arousal": lambda values: jnp.clip(values, -1, 1),
-        "action_units": jax.nn.sigmoid,
-    }
-    return {head: convert[head](values) for head, values in outputs.items()}
+    if not mirror:
+        return predict(images)
+    return jax.tree.map(lambda a, b: (a + b) / 2, predict(images), predict(lax.rev(images, (2,))))

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from affect_jax.core.registry import require_option
 from affect_jax.models import kernels
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, require_width
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
 from affect_jax.models.layers import max_pool
 
 AXIS = "batch"  # training averages the statistics of batch normalisation over this axis
@@ -84,7 +85,7 @@ class ResNet18(nn.Module):
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        require_width(self.width)
+        require_option("trunk.width", self.width, lambda v: v >= 1, "1 or more")
         super().__post_init__()
 
     @nn.compact
@@ -103,21 +104,21 @@ class ResNet18(nn.Module):
         return jnp.mean(x, axis=(1, 2))
 
 
-def _to_torch_layer(name: str) -> str:
-    """`stage2_block1.shortcut.norm` -> `layer2.0.downsample.1`."""
-    block = re.fullmatch(r"stage(\d)_block(\d)\.(?:layer(\d)|shortcut)\.(conv|norm)", name)
-    if not block:
-        return {"stem.conv": "conv1", "stem.norm": "bn1"}[name]
-    stage, number, layer, kind = block.groups()
-    prefix = f"layer{stage}.{int(number) - 1}"
-    if layer is None:
-        return f"{prefix}.downsample.{0 if kind == 'conv' else 1}"
-    return f"{prefix}.{'conv' if kind == 'conv' else 'bn'}{layer}"
+def _to_torch_name(name: str) -> str:
+    """`stage2_block1.shortcut.norm.bias` -> `layer2.0.downsample.1.bias`."""
+    path, kind, leaf = name.rsplit(".", 2)
+    if path == "stem":
+        return f"{'conv1' if kind == 'conv' else 'bn1'}.{leaf}"
+    stage, block, layer = re.findall(r"\d+|shortcut", path)
+    if layer == "shortcut":
+        layer_name = f"downsample.{0 if kind == 'conv' else 1}"
+    else:
+        layer_name = f"{'conv' if kind == 'conv' else 'bn'}{layer}"
+    return f"layer{stage}.{int(block) - 1}.{layer_name}.{leaf}"
 
 
 TORCH_MAPPINGS["resnet18"] = TorchMapping(
-    name="torchvision's and timm's ResNet18",
-    to_torch_layer=_to_torch_layer,
+    requirement="torchvision's and timm's ResNet18 fit trunk.width = 64",
+    to_torch_name=_to_torch_name,
     head="fc",
-    compatible_options="its weights fit trunk.width = 64",
 )

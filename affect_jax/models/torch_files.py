@@ -3,19 +3,17 @@
 Such a file is a zip archive (PyTorch 1.6 and later). It holds `data.pkl`, a pickle of the
 dictionary of weights in which each tensor refers to its storage, and one entry `data/KEY` of raw
 numbers per storage. A pickle is a program that may call any function that it names. This module
-resolves names itself: `OrderedDict` and two stand-ins for the functions that rebuild tensors. Any
-other name ends the reading before it is imported.
+resolves names itself: stand-ins for `OrderedDict` and for the functions that rebuild tensors. Any
+other name or instruction ends the reading before anything is imported or called.
 """
 
 from __future__ import annotations
 
-import collections
 import functools
 import io
 import math
 import pathlib
 import pickle
-import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -25,20 +23,11 @@ import numpy as np
 
 from affect_jax.core.errors import first_line
 
-DTYPES = {
-    "FloatStorage": np.dtype("float32"),
-    "DoubleStorage": np.dtype("float64"),
-    "HalfStorage": np.dtype("float16"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype("int64"),
-    "IntStorage": np.dtype("int32"),
-    "ShortStorage": np.dtype("int16"),
-    "CharStorage": np.dtype("int8"),
-    "ByteStorage": np.dtype("uint8"),
-    "BoolStorage": np.dtype("bool"),
-}
 WEIGHTS_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which the checkpoint of a training script may hold the weights."""
+
+MAX_PICKLE_BYTES = 1 << 22  # 100 times that of ResNet50; to read it takes seconds
+MAX_DIMENSIONS = 32
 
 
 class InvalidWeightsError(ValueError):
@@ -46,8 +35,8 @@ class InvalidWeightsError(ValueError):
 
 
 class _Storage(NamedTuple):
-    kind: Any
-    key: Any
+    dtype: np.dtype
+    key: str
 
 
 class _Tensor(NamedTuple):
@@ -59,40 +48,78 @@ class _Tensor(NamedTuple):
     stride: Any
 
 
-class _RebuildTensor:
-    __slots__ = ()  # so that a pickle cannot set attributes
-
-    def __call__(self, storage, offset, size, stride, *_: Any) -> _Tensor:
-        return _Tensor(storage, offset, size, stride)
-
-
-class _RebuildParameter:
-    __slots__ = ()
-
-    def __call__(self, tensor, *_: Any) -> Any:
-        return tensor
-
-
-ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
-    ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
-    **{("torch", name): name for name in DTYPES},  # strings can be neither called nor changed
+GLOBALS: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): lambda: {},
+    ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _Tensor(*arguments[:4]),
+    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+    ("torch", "FloatStorage"): np.dtype("float32"),
+    ("torch", "DoubleStorage"): np.dtype("float64"),
+    ("torch", "HalfStorage"): np.dtype("float16"),
+    ("torch", "BFloat16Storage"): np.dtype(ml_dtypes.bfloat16),
+    ("torch", "LongStorage"): np.dtype("int64"),
+    ("torch", "IntStorage"): np.dtype("int32"),
+    ("torch", "ShortStorage"): np.dtype("int16"),
+    ("torch", "CharStorage"): np.dtype("int8"),
+    ("torch", "ByteStorage"): np.dtype("uint8"),
+    ("torch", "BoolStorage"): np.dtype("bool"),
 }
+"""Module and name in a pickle -> what stands for it here."""
+
+_INSTRUCTION_NAMES = (
+    "PROTO FRAME STOP MARK BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET NONE NEWTRUE NEWFALSE "
+    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE EMPTY_DICT EMPTY_LIST "
+    "APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 GLOBAL STACK_GLOBAL REDUCE BINPERSID"
+)
+INSTRUCTIONS = [getattr(pickle, name)[0] for name in _INSTRUCTION_NAMES.split()]
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """Python's unpickler with only the instructions that a dictionary of weights needs.
+
+    Entries of dictionaries whose keys are no strings are left out; they cannot be weights. A tuple
+    as a key could hang or crash Python, which hashes all tuples inside it again and again.
+    """
+
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
+
     def find_class(self, module_name: str, global_name: str) -> Any:
-        if (module_name, global_name) not in ALLOWED_GLOBALS:
-            raise InvalidWeightsError(
-                f"it holds {module_name}.{global_name} besides weights, which was not run; in "
-                "PyTorch save only the weights: torch.save(model.state_dict(), path)"
-            )
-        return ALLOWED_GLOBALS[module_name, global_name]
+        if (module_name, global_name) not in GLOBALS:
+            self.refuse(f"{module_name}.{global_name}")
+        return GLOBALS[module_name, global_name]
 
     def persistent_load(self, pid: Any) -> _Storage:
-        _, kind, key = pid[:3]  # the first is "storage"
-        return _Storage(kind, key)
+        _, dtype, key = pid[:3]  # the first is "storage"
+        if not (isinstance(dtype, np.dtype) and isinstance(key, str)):
+            raise InvalidWeightsError("it has no storage of a supported type")
+        return _Storage(dtype, key)
+
+    def refuse(self, name: str = "objects") -> None:
+        raise InvalidWeightsError(
+            f"it holds {' '.join(name.split())[:100]} besides weights, which was not run; in "
+            "PyTorch save only the weights: torch.save(model.state_dict(), path)"
+        )
+
+    def set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        if isinstance(key, str):
+            self.stack[-1][key] = value
+
+    def set_items(self) -> None:
+        items = self.pop_mark()
+        pairs = zip(items[::2], items[1::2], strict=True)
+        self.stack[-1].update({key: value for key, value in pairs if isinstance(key, str)})
+
+    def drop_attributes(self) -> None:
+        self.stack.pop()  # such as the metadata of a dictionary of weights
+
+    dispatch = {  # pyright: ignore[reportAssignmentType]
+        **dict.fromkeys(pickle._Unpickler.dispatch, refuse),
+        **{code: pickle._Unpickler.dispatch[code] for code in INSTRUCTIONS},
+        pickle.SETITEM[0]: set_item,
+        pickle.SETITEMS[0]: set_items,
+        pickle.BUILD[0]: drop_attributes,
+    }
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -127,25 +154,22 @@ def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
         entry = archive.getinfo(f"{folder}/{name}")
         if entry.compress_type != zipfile.ZIP_STORED:  # a zip bomb is compressed
             raise InvalidWeightsError("its entries are compressed; torch.save never compresses")
+        if name == "data.pkl" and entry.file_size > MAX_PICKLE_BYTES:
+            raise InvalidWeightsError("its pickle is larger than weights need")
         return archive.read(entry)  # verifies the checksum
 
     @functools.cache  # tensors may share a storage
     def read_storage(storage: _Storage) -> np.ndarray:
-        return np.frombuffer(read_entry(f"data/{storage.key}"), DTYPES[storage.kind])
+        return np.frombuffer(read_entry(f"data/{storage.key}"), storage.dtype)
 
-    pickled = read_entry("data.pkl")
-    for opcode, argument, _ in pickletools.genops(pickled):
-        if opcode.name == "LONG_BINPUT" and int(str(argument)) > len(pickled):
-            # Python's unpickler would allocate a memo of that size.
-            raise InvalidWeightsError("its pickle requests more memory than weights need")
-    content = _Unpickler(io.BytesIO(pickled)).load()
+    content = _Unpickler(io.BytesIO(read_entry("data.pkl"))).load()
     for key in WEIGHTS_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     tensors = {
         name.removeprefix("module."): value
         for name, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(name, str) and isinstance(value, _Tensor)
+        if isinstance(value, _Tensor)
     }
     if not tensors:
         raise InvalidWeightsError("it holds no dictionary of weights")
@@ -157,15 +181,18 @@ def _to_array(
 ) -> np.ndarray:
     """Returns a view of the tensor's storage after checking that it stays within."""
     storage, offset, size, stride = tensor
-    if not isinstance(storage, _Storage) or storage.kind not in DTYPES:
+    if not isinstance(storage, _Storage):
         raise InvalidWeightsError(f"{name} has no storage of a supported type")
-    layout = [offset, *size, *stride]
-    if len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in layout):
+    is_layout = isinstance(size, tuple) and isinstance(stride, tuple)
+    if not (is_layout and len(size) == len(stride) <= MAX_DIMENSIONS) or not all(
+        type(n) is int and n >= 0 for n in (offset, *size, *stride)
+    ):
         raise InvalidWeightsError(f"{name} has an impossible shape")
-    values = read_storage(storage)
-    if not math.prod(size):
+    values, count = read_storage(storage), math.prod(size)
+    if count == 0:
         return np.zeros(size, values.dtype)
-    if offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) >= len(values):
+    end = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
+    if max(count, end) > len(values):
         raise InvalidWeightsError(f"{name} exceeds its storage of {len(values):,} numbers")
     return np.lib.stride_tricks.as_strided(
         values[offset:], size, [step * values.itemsize for step in stride], writeable=False

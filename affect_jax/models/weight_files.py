@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 
@@ -24,12 +25,12 @@ def read(source: str) -> dict[str, np.ndarray]:
     **Raises:** `UserError` (one line) if the file does not exist or holds more than weights.
     """
     path = resolve_source(source)
-    if not path.is_file():
-        raise UserError(f"init_from = {source!r}: no such file")
-    if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
-        suffixes = ", ".join((".safetensors", *TORCH_SUFFIXES))
-        raise UserError(f"init_from = {source!r}: must be a run's folder or end in {suffixes}")
     try:
+        if not path.is_file():
+            raise UserError(f"init_from = {source!r}: no such file")
+        if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
+            suffixes = ", ".join((".safetensors", *TORCH_SUFFIXES))
+            raise UserError(f"init_from = {source!r}: must be a run's folder or end in {suffixes}")
         return torch_files.read(path) if path.suffix in TORCH_SUFFIXES else _read_safetensors(path)
     except torch_files.InvalidWeightsError as error:
         raise UserError(f"init_from = {source!r}: {error}") from error
@@ -43,10 +44,12 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, TypeError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # AttributeError for floats of 8 bits, which NumPy lacks
         text = first_line(error, 150)
         raise torch_files.InvalidWeightsError(
-            f"it is damaged or not a safetensors file ({text})"
+            f"it is damaged or not a safetensors file that NumPy can hold ({text})"
         ) from error
 
 
@@ -56,7 +59,7 @@ def resolve_source(source: str) -> pathlib.Path:
     **Raises:** `UserError` if the Hub has no such file or cannot be reached.
     """
     if not source.startswith("hf://"):
-        return pathlib.Path(source).expanduser()
+        return pathlib.Path(os.path.expanduser(source))
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?(?:/(.+))?", source)
     if not match:
         raise UserError(f"init_from = {source!r}: must be hf://owner/name[@revision][/file]")

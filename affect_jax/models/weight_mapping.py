@@ -94,10 +94,9 @@ def load(
         source_names, found = {name: name for name in leaves}, arrays
         trunk_names = filter(_is_in_trunk, arrays)
     elif mapping is None:
-        supported = ", ".join(sorted(TORCH_MAPPINGS))
         raise UserError(
             f"init_from = {source!r}: PyTorch weights do not match trunk {trunk!r}, only those of "
-            f"{supported}"
+            f"{', '.join(sorted(TORCH_MAPPINGS))}"
         )
     else:
         source_names = _match_torch_names(leaves, mapping)
@@ -115,24 +114,21 @@ def load(
         f"{list(found[name].shape) if name in found else 'missing'}"
         for name in sorted(filter(_is_in_trunk, unmatched), reverse=True)
     ]
-    known_names = set(source_names.values())
-    problems += [f"{name}: not in the model" for name in trunk_names if name not in known_names]
+    problems += [f"{n}: not in the model" for n in trunk_names if n not in source_names.values()]
     if problems:
-        requirement = f" ({mapping.name}: {mapping.compatible_options})" if mapping else ""
+        requirement = f" ({mapping.requirement})" if mapping else ""
         message = f"init_from = {source!r}: does not match trunk {trunk!r}{requirement}"
         raise UserError(message, [f"{problems[0]} ({len(problems):,} problems)"])
-    initialised = tuple(  # a head is loaded completely or not at all
-        name for name in leaves if _module_name(name) in set(map(_module_name, unmatched))
-    )
-    loaded = {name: source_names[name] for name in leaves if name not in initialised}
+    initial_heads = {name.split(".")[1] for name in unmatched}  # a head is loaded completely or not
+    loaded = {n: source_names[n] for n in leaves if n.split(".")[1] not in initial_heads}
     values = [
         _to_finite_float32(found[name], loaded[name], source) if name in loaded else leaf
         for name, leaf in leaves.items()
     ]
     treedef = jax.tree.structure({"params": params, "batch_stats": batch_stats})
     tree = jax.tree.unflatten(treedef, values)
-    used_names = set(loaded.values())
-    unused = tuple(name for name in arrays if name not in used_names)
+    initialised = tuple(name for name in leaves if name not in loaded)
+    unused = tuple(name for name in arrays if name not in loaded.values())
     report = LoadReport(source, loaded, initialised, unused)
     return tree["params"], tree["batch_stats"], report
 
@@ -141,12 +137,12 @@ def _match_torch_names(names: Iterable[str], mapping: TorchMapping) -> dict[str,
     """Returns name in the model -> name in PyTorch; its classifier is the head `expression`."""
     torch_names = {}
     for name in names:
-        layer, leaf = name.split(".", 1)[1].rsplit(".", 1)
-        if layer == "expression":
-            torch_names[name] = f"{mapping.head}.{TORCH_LEAVES[leaf]}"
-        elif _is_in_trunk(name):
-            torch_layer = mapping.to_torch_layer(layer.removeprefix("trunk."))
-            torch_names[name] = f"{torch_layer}.{TORCH_LEAVES[leaf]}"
+        part, *layers, leaf = name.split(".")[1:]
+        torch_name = ".".join([*layers, TORCH_LEAVES.get(leaf, leaf)])
+        if part == "trunk":
+            torch_names[name] = mapping.to_torch_name(torch_name)
+        elif part == "expression":
+            torch_names[name] = f"{mapping.head}.{torch_name}"
     return torch_names
 
 
@@ -167,8 +163,3 @@ def _to_finite_float32(array: np.ndarray, name: str, source: str) -> np.ndarray:
 
 def _is_in_trunk(name: str) -> bool:
     return name.split(".")[1:2] == ["trunk"]
-
-
-def _module_name(name: str) -> str:
-    """`params.trunk.stem.conv.kernel` -> `trunk`; `params.expression.bias` -> `expression`."""
-    return name.split(".")[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -17,7 +16,7 @@ from affect_jax.core.version import __version__
 from affect_jax.data import sampling
 from affect_jax.data.dataset import count_classes
 from affect_jax.metrics import protocol
-from affect_jax.models.network import Network, create_model
+from affect_jax.models.network import Network, create_network
 from affect_jax.train import optimizers, schedules
 
 
@@ -92,7 +91,7 @@ def create_experiment(
     """
     optimizer_spec = to_dict(config.optimizer)
     frozen_trunk = optimizers.is_frozen(optimizer_spec, "trunk")
-    model = create_model(config, frozen_trunk=frozen_trunk)
+    network = create_network(config, frozen_trunk=frozen_trunk)
     total_steps = to_steps(config.duration, steps_per_epoch)
     schedule = schedules.SCHEDULES.create(
         to_dict(config.schedule),
@@ -108,14 +107,11 @@ def create_experiment(
         ),
     )
     return Experiment(
-        model=model,
+        **vars(network),
         loss=loss,
         optimizer=optimizers.OPTIMIZERS.create(optimizer_spec, schedule=schedule),
         schedule=schedule,
-        heads=tuple(config.heads),
         seed=config.seed,
-        crop_size=config.data.crop_size,
         mirror=config.data.mirror,
-        dtype=jnp.dtype(config.dtype),
         ema_decay=config.ema_decay,
     )

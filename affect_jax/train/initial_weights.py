@@ -15,7 +15,7 @@ import numpy as np
 from affect_jax.config import Config
 from affect_jax.core.paths import is_local
 from affect_jax.models import weight_files, weight_mapping
-from affect_jax.models.network import create_model
+from affect_jax.models.network import create_network
 from affect_jax.run.trained_network import load_network
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.state import TrainState
@@ -53,7 +53,7 @@ def read(config: Config) -> InitialWeights | None:
     source = config.init_from
     if not source:
         return None
-    model = create_model(config)
+    model = create_network(config).model
     images = jnp.zeros((1, config.data.crop_size, config.data.crop_size, 3))
     shapes = dict(jax.eval_shape(model.init, jax.random.key(0), images))
     if is_local(source) and Workdir(source).config_path.is_file():

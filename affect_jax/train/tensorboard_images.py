@@ -9,7 +9,8 @@ import numpy as np
 
 from affect_jax.core.labels import AXES
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
-from affect_jax.metrics.categorical import confusion_matrix, normalize_rows, predict_top1
+from affect_jax.metrics.base import divide_or_nan
+from affect_jax.metrics.categorical import confusion_matrix, predict_top1
 from affect_jax.metrics.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def draw_confusion(table: Predictions) -> Axes:
     rows = table.expression >= 0
     predicted = predict_top1(table.probabilities[rows])
     counts = confusion_matrix(table.expression[rows], predicted, len(table.classes))
-    shares = normalize_rows(counts)
+    shares = divide_or_nan(counts, counts.sum(axis=1, keepdims=True))
     texts = np.where(counts.any(axis=1, keepdims=True), np.char.mod("%.2f", shares), "")
     panel = plotting.create_panel(420, 420, xlabel="predicted", ylabel="label")
     plotting.draw_cells(panel, shares, texts, table.classes, table.classes)

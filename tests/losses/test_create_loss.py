@@ -69,7 +69,6 @@ def test_learned_weight_is_unchanged_without_examples():
 
 
 REJECTED = [
-    ([], "at least one term"),
     ([{"name": "wieghted_cross_entropy", "head": "expression"}], "did you mean 'weighted_cross"),
     ([{"head": "expression"}], "name = None: unknown"),
     ([{"name": "ccc"}], "head: missing"),

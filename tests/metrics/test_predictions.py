@@ -117,9 +117,7 @@ def test_class_columns_in_wrong_order_raise(table):
     """Without an error, every score would be silently wrong."""
     columns = to_table(table)
     alphabetical = columns.select(sorted(columns.column_names))
-    with pytest.raises(
-        UserError, match="'p_anger' is at the position of label 0, but anger is label 6"
-    ):
+    with pytest.raises(UserError, match="'p_anger' is at the position of label 0; write all p_"):
         from_table(alphabetical, "mine.csv")
     with pytest.raises(UserError, match="'p_disgust' is at the position of label 4"):
         from_table(columns.drop_columns(["p_fear"]), "mine.csv")

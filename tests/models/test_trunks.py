@@ -260,7 +260,7 @@ def test_initialisation_depends_on_the_key(name):
         ({"name": "alexnet", "initialisation": "hi"}, "trunk.initialisation = 'hi': unknown"),
         ({"name": "alexnet", "dropout": 1.0}, r"trunk.dropout = 1.0: must be in \[0, 1\)"),
         ({"name": "alexnet_one_tower", "dropout": "half"}, "dropout = 'half': must be float"),
-        ({"name": "alexnet_one_tower", "width": 0}, "trunk.width = 0: must be a whole number"),
+        ({"name": "alexnet_one_tower", "width": 0}, "trunk.width = 0: must be 1 or more"),
         ({"name": "resnet18", "width": 8.5}, "width = 8.5: must be int"),
         ({"name": "resnet18", "width": True}, "width = True: must be int"),
     ],

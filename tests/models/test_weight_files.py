@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import sys
 
@@ -100,6 +101,7 @@ def test_changed_byte_is_rejected_or_stays_within_the_file(tmp_path, valid_file,
     ("name", "message"),
     [
         ("absent.pth", "no such file"),
+        ("a" * 300 + ".pth", "File name too long"),
         ("", "no such file"),
         ("notes.txt", r"must be a run's folder or end in \.safetensors, \.pth"),
     ],
@@ -113,6 +115,7 @@ def test_other_paths_are_rejected(tmp_path, name, message):
 def test_home_folder_is_expanded(tmp_path, valid_file, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert_arrays_equal(weight_files.read(f"~/{valid_file.name}"))
+    assert "no such file" in get_error("~nobody/weights.pth")
 
 
 @pytest.fixture
@@ -190,3 +193,14 @@ def test_every_client_error_is_one_line(monkeypatch, error):
 def test_missing_client_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert "pip install 'affect_jax[hub]'" in get_error("hf://owner/faces")
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3"])
+def test_dtypes_that_numpy_lacks_are_rejected(tmp_path, dtype):
+    header = {"a": {"dtype": dtype, "shape": [8], "data_offsets": [0, 4 if dtype == "F4" else 8]}}
+    encoded = json.dumps(header).encode()
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(
+        len(encoded).to_bytes(8, "little") + encoded + bytes(header["a"]["data_offsets"][1])
+    )
+    assert "not a safetensors file that NumPy can hold" in get_error(path)

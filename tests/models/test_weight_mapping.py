@@ -230,7 +230,7 @@ def test_error_for_alexnet_names_the_one_tower_variant(zero_arrays):
 @pytest.mark.parametrize("options", [{"crop": 222}, {"crop": 255}, {"width": 512}])
 def test_error_for_alexnet_names_compatible_options(zero_arrays, options):
     text = get_mismatch(zero_arrays("torchvision alexnet"), "alexnet_one_tower", **options)
-    assert "its weights fit trunk.width = 4096 and data.crop_size = 223 to 254" in text
+    assert "fits trunk.width = 4096 and data.crop_size = 223 to 254" in text
 
 
 @pytest.mark.parametrize("crop", [223, 254])
@@ -241,7 +241,7 @@ def test_alexnet_weights_load_with_compatible_options(zero_arrays, crop):
 
 
 def test_error_for_resnet_names_compatible_width(zero_arrays):
-    assert "its weights fit trunk.width = 64" in get_mismatch(
+    assert "fit trunk.width = 64" in get_mismatch(
         zero_arrays("timm resnet18"), "resnet18", width=32
     )
 
@@ -262,6 +262,12 @@ def test_invalid_values_are_rejected(torch_model, name, change, message):
     arrays = to_arrays(torch_model("torchvision resnet18"))
     with pytest.raises(UserError, match=message):
         load_weights(replace_array(arrays, name, change), "resnet18")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 0), (3, 0), (0, 256), (5, 300), (1, 256, 1)])
+def test_arrays_of_impossible_shapes_are_rejected(shape):
+    arrays = {name: np.ones(shape) for name in ("features.0.weight", "classifier.1.weight")}
+    assert "does not match" in get_mismatch(arrays, "alexnet_one_tower")
 
 
 @pytest.mark.parametrize("name", ["", "a", "params.a", "params.trunk.stem.conv.kernel"])
