@@ -67,6 +67,6 @@ def test_top_level_modules_are_the_command_and_the_config():
 
 def test_test_folders_mirror_the_package():
     packages = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
-    additional = {"benchmarks", "docs", "faults"}
+    additional = {"benchmarks", "docs", "faults", "fuzz"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))}
     assert folders <= packages | additional

@@ -13,14 +13,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import hashlib
-import json
 import logging as logging_records
 import os
 import pathlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -32,19 +29,21 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from affect_jax.config import Config
 from affect_jax.core.errors import UserError, first_line
+from affect_jax.run.manifest import (
+    FORMAT_VERSION,
+    DamagedCheckpointError,
+    build_manifest,
+    check_arrays,
+    describe_arrays,
+    hash_array,
+    read_manifest,
+)
 from affect_jax.run.workdir import Workdir
-
-FORMAT_VERSION = 1
-"""Version of the checkpoint format; newer versions of affect_jax write larger numbers."""
 
 MAIN_PROCESS_ONLY = ocp.options.MultiprocessingOptions(
     primary_host=0, active_processes={0}, barrier_sync_key_prefix="affect_jax"
 )
 """Only the main process writes and reads checkpoints: the state is replicated on all devices."""
-
-
-class DamagedCheckpointError(Exception):
-    """Raised for a checkpoint that cannot be restored; the message is the reason."""
 
 
 class Checkpoints:
@@ -150,12 +149,12 @@ class Checkpoints:
         leaves = _named_leaves(state)
         # Scores are not in Orbax's file of metrics: it has no checksum, and damage stops Orbax.
         self._scores[step] = {name: float(value) for name, value in (scores or {}).items()}
-        document = _build_manifest(
+        document = build_manifest(
             {
                 "format": FORMAT_VERSION,
                 "step": step,
                 "scores": self._scores[step],
-                "arrays": _describe_arrays(leaves),
+                "arrays": describe_arrays(leaves),
                 **info,
             }
         )
@@ -240,7 +239,7 @@ class Checkpoints:
                 folder = self.directory / str(step)
                 info = read_manifest(folder)
                 saved = {k: v for k, v in info["arrays"].items() if k.startswith(prefixes)}
-                _check_arrays(saved, expected)
+                check_arrays(saved, expected)
                 arrays = _read_verified(folder / "state", saved, expected)
             except DamagedCheckpointError as error:
                 problems.append(f"{step}: {error}")
@@ -332,7 +331,7 @@ def _read_verified(
     except Exception as error:  # of several classes
         raise DamagedCheckpointError(f"its arrays cannot be read ({first_line(error)})") from error
     for name, array in arrays.items():
-        if _hash_array(array) != saved[name]["sha256"]:
+        if hash_array(array) != saved[name]["sha256"]:
             raise DamagedCheckpointError(f"the hash of {name} does not match")
     return arrays
 
@@ -341,72 +340,3 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
     """Returns `{"params.model.trunk.conv1.kernel": leaf, ...}` in the order of the leaves."""
     paths = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
-
-
-def _describe_arrays(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-        hashes = pool.map(_hash_array, arrays.values())
-        return {
-            name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "sha256": digest}
-            for (name, leaf), digest in zip(arrays.items(), hashes, strict=True)
-        }
-
-
-def _hash_array(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
-
-
-def _check_arrays(saved: dict[str, dict[str, Any]], expected: dict[str, Any]) -> None:
-    """Compares the names, shapes and dtypes of a checkpoint's arrays with those of the model."""
-    found = {name: f"{entry['dtype']} {entry['shape']}" for name, entry in saved.items()}
-    wanted = {name: f"{leaf.dtype} {list(leaf.shape)}" for name, leaf in expected.items()}
-    for name in sorted(found.keys() | wanted.keys()):
-        in_file, in_model = found.get(name, "missing"), wanted.get(name, "missing")
-        if in_file != in_model:
-            raise DamagedCheckpointError(
-                f"it belongs to another model: {name} is {in_file} in the checkpoint and "
-                f"{in_model} in the config's model"
-            )
-
-
-def _build_manifest(info: dict[str, Any]) -> dict[str, str]:
-    text = json.dumps(info, sort_keys=True)
-    return {"body": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-
-def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
-    """Reads and verifies the manifest of the checkpoint in a folder: metadata and array hashes.
-
-    **Raises:** `DamagedCheckpointError` if it is damaged or has a newer format.
-    """
-    try:
-        document = json.loads((folder / "info" / "metadata").read_text())
-        if hashlib.sha256(document["body"].encode()).hexdigest() != document["sha256"]:
-            raise DamagedCheckpointError("its manifest does not match its checksum")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedCheckpointError(
-            f"its manifest cannot be read ({first_line(error)})"
-        ) from error
-    info = json.loads(document["body"])
-    if not _is_manifest(info):
-        raise DamagedCheckpointError("its manifest is not one of a checkpoint")
-    if info["format"] > FORMAT_VERSION:
-        raise DamagedCheckpointError(
-            "it was written by a newer affect_jax; update affect_jax to read it"
-        )
-    return info
-
-
-def _is_manifest(info: Any) -> bool:
-    match info:
-        case {"format": int(), "step": int(), "arrays": dict(arrays), **others}:
-            parts = [others.get(name, {}) for name in ("scores", "machine", "numerics")]
-        case _:
-            return False
-    entries = all(
-        isinstance(entry, dict) and {"shape", "dtype", "sha256"} <= entry.keys()
-        for entry in arrays.values()
-    )
-    if not entries or not all(isinstance(part, dict) for part in parts):
-        return False
-    return all(isinstance(score, int | float) for score in parts[0].values())

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from affect_jax.run.checkpoints import FORMAT_VERSION
+from affect_jax.run.manifest import FORMAT_VERSION
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]

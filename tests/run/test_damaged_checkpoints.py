@@ -13,12 +13,8 @@ import numpy as np
 import pytest
 
 from affect_jax.core.errors import UserError
-from affect_jax.run.checkpoints import (
-    FORMAT_VERSION,
-    Checkpoints,
-    DamagedCheckpointError,
-    read_manifest,
-)
+from affect_jax.run.checkpoints import Checkpoints
+from affect_jax.run.manifest import FORMAT_VERSION, DamagedCheckpointError, read_manifest
 from tests.run.conftest import INFO, TEMPLATE, assert_same, state_of
 
 
