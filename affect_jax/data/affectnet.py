@@ -129,17 +129,9 @@ def affectnet(
         image_size=image_size,
         margin=margin,
     )
-    return prepare_records(
-        AffectNet(
-            config=config,
-            data_dir=data_dir,
-            manual_dir=manual_dir,
-            variant=variant,
-            max_skipped=max_skipped,
-            num_workers=num_workers,
-            beam=beam,
-        )
-    )
+    limits = {"max_skipped": max_skipped, "num_workers": num_workers, "beam": beam}
+    source = {"manual_dir": manual_dir, "variant": variant}
+    return prepare_records(AffectNet(config=config, data_dir=data_dir, **source, **limits))
 
 
 def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.Path]:
@@ -147,24 +139,22 @@ def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.
 
     **Raises:** `UserError` if a table is missing, with instructions to get the data.
     """
-    if folder is None or not folder.is_dir():
-        raise _missing_release_error(f"manual_dir = {str(folder or '')!r}: no such folder", variant)
-    tables = {}
-    for split, name in TABLES[variant].items():
-        candidates = [base / name for base in _nearby_folders(folder)]
-        found = [path for path in candidates if path.exists()]
-        if found:
-            tables[split] = found[0]
-        elif (variant, split) == ("automatic", "validation"):
-            print_line(f"affectnet: the automatic set has no validation split: no {name}")
+    problem, tables = f"manual_dir = {str(folder or '')!r}: no such folder", {}
+    if folder is not None and folder.is_dir():
+        near = _nearby_folders(folder)
+        for split, name in TABLES[variant].items():
+            paths = [base / name for base in near]
+            found = [path for path in paths if path.is_file() or path.is_dir()]  # not a pipe
+            if found:
+                tables[split] = found[0]
+            elif (variant, split) == ("automatic", "validation"):
+                print_line(f"affectnet: the automatic set has no validation split: no {name}")
+            else:
+                problem = f"{folder}: {name} is not in it, nor one folder below or above"
+                break
         else:
-            problem = f"{folder}: {name} is not in it, nor one folder below or above"
-            raise _missing_release_error(problem, variant)
-    return tables
-
-
-def _missing_release_error(problem: str, variant: str) -> UserError:
-    return UserError(
+            return tables
+    raise UserError(
         f"AffectNet is missing ({problem})",
         [
             "AffectNet needs a licence from its authors (University of Denver):"

@@ -36,7 +36,6 @@ class BufferPool:
 
     def acquire(self, shape: tuple[int, ...]) -> np.ndarray:
         """Returns a uint8 array of undefined content. All calls must ask for the same size."""
-        buffer: Any
         try:
             buffer = self._free.pop()
         except IndexError:
@@ -67,31 +66,28 @@ class SharedBatchPool:
         self._stride = -(-math.prod(shape) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         self._count = workers * self._slots
         self._memory: Any = _SharedMemory(create=True, size=self._count * (self._stride + 1))
-        self._status[:] = _FREE
+        self._status()[:] = _FREE
 
     def acquire_slot(self, worker: int) -> tuple[int, np.ndarray]:
         """Waits for a free slot of a worker; returns its number and a uint8 array (worker side).
 
         **Raises:** `RuntimeError` after `close`.
         """
-        first = worker * self._slots
         while True:
             with _acquire_lock:
-                status = self._status[first : first + self._slots]
+                status = self._status(worker)
                 if _CLOSED in status:
                     raise RuntimeError("the loader was closed")
-                free = np.flatnonzero(status == _FREE)
-                if len(free):
+                if len(free := np.flatnonzero(status == _FREE)):
                     status[free[0]] = _FILLED
-                    slot = first + int(free[0])
+                    slot = worker * self._slots + int(free[0])
                     return slot, self._view(slot, lambda: None)
             time.sleep(0.001)
 
     def take_batch(self, slot: int) -> np.ndarray:
         """Returns a filled batch, which stays valid as long as it is referenced (consumer side)."""
-        first = slot // self._slots * self._slots
-        if (self._status[first : first + self._slots] == _TAKEN).sum() < self._spare:
-            self._status[slot] = _TAKEN
+        if (self._status(slot // self._slots) == _TAKEN).sum() < self._spare:
+            self._status()[slot] = _TAKEN
             return self._view(slot, lambda: self._release(slot))
         copy = self._view(slot, lambda: None).copy()
         self._release(slot)
@@ -99,16 +95,16 @@ class SharedBatchPool:
 
     def close(self) -> None:
         """Unblocks waiting workers; the memory is freed when the last process has released it."""
-        self._status[:] = _CLOSED
+        self._status()[:] = _CLOSED
         self._memory.unlink()
 
     def _release(self, slot: int) -> None:
-        self._status[slot] = _FREE  # may run at any time in any thread, so it does only this
+        self._status()[slot] = _FREE  # may run at any time in any thread, so it does only this
 
-    @property
-    def _status(self) -> np.ndarray:
-        """Status of each slot, uint8, behind the slots."""
-        return np.frombuffer(self._memory.buf, np.uint8, self._count, self._count * self._stride)
+    def _status(self, worker: int | None = None) -> np.ndarray:
+        """Status of the slots of one or all workers, uint8; it is stored behind the slots."""
+        status = np.frombuffer(self._memory.buf, np.uint8, self._count, self._count * self._stride)
+        return status if worker is None else status.reshape(-1, self._slots)[worker]
 
     def _view(self, slot: int, release: Callable[[], None]) -> np.ndarray:
         return _create_view(self._memory.buf, slot * self._stride, self._shape, release)

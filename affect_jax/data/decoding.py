@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simplejpeg
@@ -11,17 +11,11 @@ import simplejpeg
 from affect_jax.core.errors import UserError, is_out_of_memory
 from affect_jax.data import batch_buffers, sampling
 
+if TYPE_CHECKING:
+    from affect_jax.data.record_reader import Records
 
-class RecordSequence(Protocol):
-    """Random access to a split's records, such as `record_reader.Records`.
-
-    It must be picklable if worker processes are used. `read_jpeg` returns the image alone: parsing
-    the whole record takes half as long as decoding and holds Python's global interpreter lock.
-    """
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, row: int, /) -> Mapping[str, Any]: ...
-    def read_jpeg(self, row: int, /) -> bytes: ...
+worker_index = 0
+"""Index of this process among the worker processes of the loader; each of them sets it."""
 
 
 def decode_jpeg(jpeg: bytes, image: np.ndarray) -> None:
@@ -34,7 +28,7 @@ def decode_jpeg(jpeg: bytes, image: np.ndarray) -> None:
         raise ValueError(f"it has {shape[0]} x {shape[1]} pixels, not {len(image)} x {len(image)}")
 
 
-def decode_faces(records: RecordSequence, rows: Iterable[int], image_size: int) -> np.ndarray:
+def decode_faces(records: Records, rows: Iterable[int], image_size: int) -> np.ndarray:
     """Decodes the stored faces of the given rows: uint8 [n, S, S, 3].
 
     **Raises:** `UserError` that names the record if one cannot be decoded.
@@ -43,10 +37,6 @@ def decode_faces(records: RecordSequence, rows: Iterable[int], image_size: int) 
     images = np.empty((len(rows), image_size, image_size, 3), np.uint8)
     _decode_rows(records, rows, images)
     return images
-
-
-worker_index = 0
-"""Index of this process among the worker processes of the loader; each of them sets it."""
 
 
 class BatchSource:
@@ -60,8 +50,8 @@ class BatchSource:
 
     def __init__(
         self,
-        images: RecordSequence | np.ndarray,
-        rows: sampling.TrainingRows | sampling.SequentialRows,
+        images: Records | np.ndarray,
+        rows: sampling.Rows,
         image_size: int,
         steps: range,
         process: tuple[int, int],
@@ -91,7 +81,7 @@ class BatchSource:
         return element
 
 
-def _decode_rows(records: RecordSequence, rows: Iterable[int], images: np.ndarray) -> None:
+def _decode_rows(records: Records, rows: Iterable[int], images: np.ndarray) -> None:
     """Decodes the faces of some rows into `images`, uint8 [n, S, S, 3]; skips rows of -1."""
     for row, image in zip(rows, images, strict=True):
         if row < 0:

@@ -7,11 +7,11 @@ checked before they are decoded, paths must stay below the image folder, and any
 
 from __future__ import annotations
 
+import collections
 import io
 import os
-import pathlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -117,6 +117,15 @@ def make_record(
     }
 
 
+def make_ids_unique(rows: Iterable[Row]) -> Iterator[Row]:
+    """Makes the ids unique: the second `a.jpg` becomes `a.jpg#2`."""
+    counts: collections.Counter[str] = collections.Counter()
+    for row in rows:
+        counts[row.id] += 1
+        count = counts[row.id]
+        yield row._replace(id=f"{row.id}#{count}") if count > 1 else row
+
+
 def read_face(row: Row, settings: Settings) -> Face:
     """Reads, crops, resizes and encodes a face; unusable files give a face without a record.
 
@@ -178,17 +187,7 @@ def read_image(path: str, *, upright: bool = False) -> np.ndarray:
     - `upright`: rotate the image by its EXIF orientation. Do not use it with annotations in pixels:
       those of AffectNet were made by tools that ignore the orientation.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UnusableInputError("not a file")  # a pipe would block
-    try:
-        content = pathlib.Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UnusableInputError("file missing") from None
-    except OSError as error:  # loop of links, no permission, long name, failing disk
-        if is_out_of_memory(error):
-            raise
-        raise UnusableInputError(f"file cannot be read: {error.strerror}") from error
-    return decode_image(content, upright=upright)
+    return decode_image(annotation_parsing.read_file(path), upright=upright)
 
 
 def decode_image(content: bytes, *, upright: bool = False) -> np.ndarray:

@@ -15,8 +15,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grain
 import numpy as np
@@ -27,6 +27,9 @@ from affect_jax.core.batch import Batch, take_rows
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.data import batch_buffers, decoding, sampling
 from affect_jax.data.worker_processes import exit_with_parent, num_cores
+
+if TYPE_CHECKING:
+    from affect_jax.data.record_reader import Records
 
 T = TypeVar("T")
 
@@ -52,7 +55,6 @@ class BatchIterator(Iterator[Batch]):
         self._iterator: Any = iterator
         self._shared_pool = shared_pool
         self._targets, self._num_workers = targets, num_workers
-        self._earlier_processes = set(multiprocessing.active_children())
 
     def __next__(self) -> Batch:
         if self._iterator is None:
@@ -82,16 +84,16 @@ class BatchIterator(Iterator[Batch]):
         closing.start()
         closing.join(TIMEOUT_SECONDS / 10)
         if closing.is_alive():  # a worker hangs, and Grain would wait for it much longer
-            for process in set(multiprocessing.active_children()) - self._earlier_processes:
+            for process in multiprocessing.active_children():
                 if process.name.startswith("grain-"):
                     process.kill()
             closing.join(TIMEOUT_SECONDS / 10)
 
 
 def load_batches(
-    images: decoding.RecordSequence | np.ndarray,
+    images: Records | np.ndarray,
     targets: Mapping[str, np.ndarray],
-    rows: sampling.TrainingRows | sampling.SequentialRows,
+    rows: sampling.Rows,
     *,
     image_size: int,
     start: int = 0,
@@ -123,7 +125,8 @@ def load_batches(
     **Raises:** `UserError` during iteration if a record cannot be decoded.
     """
     if stop is None:
-        stop = len(rows) if isinstance(rows, Sized) else _UNBOUNDED_STEPS
+        is_bounded = isinstance(rows, sampling.SequentialRows)
+        stop = len(rows) if is_bounded else _UNBOUNDED_STEPS
     process = (process_index, process_count)
     share = len(sampling.select_process_rows(rows[start], *process)) if start < stop else 1
     shape = (share, image_size, image_size, 3)
@@ -175,9 +178,7 @@ def _create_shared_pool(
         ) from error
 
 
-def decode_split(
-    records: decoding.RecordSequence, *, image_size: int, num_workers: int = 0
-) -> np.ndarray:
+def decode_split(records: Records, *, image_size: int, num_workers: int = 0) -> np.ndarray:
     """Decodes all faces of a split in parallel: uint8 [N, S, S, 3].
 
     They are not cached on disk: decoding all of AffectNet takes one minute on one core, and writing
@@ -219,12 +220,10 @@ def choose_cache(
     if cache in free and needed_bytes > free[cache]:
         raise UserError(f"data.cache = {cache!r}: {sizes}; use none or auto")
     if cache == "auto":
-        limits = {
-            "device": DEVICE_MEMORY_FRACTION * (device_bytes or 0),
-            "host": HOST_MEMORY_FRACTION * host_bytes,
-            "none": math.inf,
-        }
-        cache = next(name for name, limit in limits.items() if needed_bytes <= limit)
+        if needed_bytes <= DEVICE_MEMORY_FRACTION * (device_bytes or 0):
+            cache = "device"
+        else:
+            cache = "host" if needed_bytes <= HOST_MEMORY_FRACTION * host_bytes else "none"
     return cache, sizes
 
 
@@ -276,21 +275,20 @@ class Prefetcher(Iterator[T]):
         if self._closed:
             raise StopIteration
         begin = time.perf_counter()
-        item, error = self._wait()
+        item: Any = None
+        error: BaseException | None = UserError(
+            f"no batch in {TIMEOUT_SECONDS} seconds: a data loader worker or the disk hangs; rerun"
+            " the same command to resume"
+        )
+        for _ in range(TIMEOUT_SECONDS):  # a pause (Ctrl-Z, `fg`) counts as one second at most
+            with contextlib.suppress(queue.Empty):
+                item, error = self._queue.get(timeout=1)
+                break
         self.waited_seconds += time.perf_counter() - begin
         if error is not None:
             self.close()
             raise error
         return item
-
-    def _wait(self) -> tuple[Any, BaseException | None]:
-        for _ in range(TIMEOUT_SECONDS):  # a pause (Ctrl-Z, `fg`) counts as one second at most
-            with contextlib.suppress(queue.Empty):
-                return self._queue.get(timeout=1)
-        return None, UserError(
-            f"no batch in {TIMEOUT_SECONDS} seconds: a data loader worker or the disk hangs; rerun "
-            "the same command to resume"
-        )
 
     def close(self) -> None:
         """Ends the thread and closes the iterator; drops items that were not consumed."""

@@ -122,7 +122,7 @@ def read_release(folder: pathlib.Path, variant: str = "manual") -> LabelledFaces
     **Raises:** `UserError` if the release is missing or invalid.
     """
     from affect_jax.data.affectnet import find_tables, read_rows
-    from affect_jax.data.image_files_builder import make_ids_unique
+    from affect_jax.data.face_images import make_ids_unique
 
     faces = LabelledFaces()
     for split, table in find_tables(folder, variant).items():
