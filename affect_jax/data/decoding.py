@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from affect_jax.data.record_reader import Records
 
 worker_index = 0
-"""Index of this process among the worker processes of the loader; each of them sets it."""
+"""Index of this process among the worker processes of the loader, which set it."""
 
 
 def decode_jpeg(jpeg: bytes, image: np.ndarray) -> None:
@@ -42,43 +42,32 @@ def decode_faces(records: Records, rows: Iterable[int], image_size: int) -> np.n
 class BatchSource:
     """Grain data source: element i is this process's share of the global batch of `steps[i]`.
 
-    **Arguments:**
-
-    - `shared_pool`: for worker processes; an element then has the number of a slot of the pool
-      instead of images.
+    An element has the rows, and the number of the slot of `pool` that holds the images.
     """
 
     def __init__(
         self,
         images: Records | np.ndarray,
         rows: sampling.Rows,
-        image_size: int,
         steps: range,
         process: tuple[int, int],
-        shared_pool: batch_buffers.SharedBatchPool | None = None,
+        pool: batch_buffers.BatchPool,
     ):
-        self._images, self._rows, self._image_size = images, rows, image_size
-        self._steps, self._process, self._shared_pool = steps, process, shared_pool
-        self._buffer_pool = batch_buffers.BufferPool()
+        self._images, self._rows = images, rows
+        self._steps, self._process, self._pool = steps, process, pool
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rows = sampling.select_process_rows(self._rows[self._steps[index]], *self._process)
-        if self._shared_pool:
-            slot, images = self._shared_pool.acquire_slot(worker_index)
-            element = {"rows": rows, "slot": slot}
-        else:
-            shape = (len(rows), self._image_size, self._image_size, 3)
-            images = self._buffer_pool.acquire(shape)
-            element = {"rows": rows, "image": images}
+        slot, images = self._pool.acquire_slot(worker_index)
         if isinstance(self._images, np.ndarray):  # mode "raise" would copy twice
             np.take(self._images, np.maximum(rows, 0), axis=0, out=images, mode="clip")
         else:
             _decode_rows(self._images, rows.tolist(), images)
         images[rows < 0] = 0
-        return element
+        return {"rows": rows, "slot": slot}
 
 
 def _decode_rows(records: Records, rows: Iterable[int], images: np.ndarray) -> None:

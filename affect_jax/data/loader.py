@@ -12,6 +12,7 @@ import contextlib
 import math
 import multiprocessing
 import os
+import pathlib
 import queue
 import threading
 import time
@@ -50,10 +51,9 @@ class BatchIterator(Iterator[Batch]):
         iterator: Any,
         targets: Mapping[str, np.ndarray],
         num_workers: int,
-        shared_pool: batch_buffers.SharedBatchPool | None,
+        pool: batch_buffers.BatchPool,
     ):
-        self._iterator: Any = iterator
-        self._shared_pool = shared_pool
+        self._iterator, self._pool = iterator, pool
         self._targets, self._num_workers = targets, num_workers
 
     def __next__(self) -> Batch:
@@ -69,8 +69,7 @@ class BatchIterator(Iterator[Batch]):
                 "killed because memory is short: use fewer, or 0, and rerun the same command to "
                 "resume from the last checkpoint"
             ) from error
-        pool = self._shared_pool
-        image = pool.take_batch(element["slot"]) if pool else element["image"]
+        image = self._pool.take_batch(element["slot"])
         return {**take_rows(self._targets, element["rows"]), "image": image}
 
     def close(self) -> None:
@@ -78,8 +77,7 @@ class BatchIterator(Iterator[Batch]):
         iterator, self._iterator = self._iterator, None
         if iterator is None:
             return
-        if self._shared_pool is not None:
-            self._shared_pool.close()
+        self._pool.close()
         closing = threading.Thread(target=iterator.close, daemon=True)
         closing.start()
         closing.join(TIMEOUT_SECONDS / 10)
@@ -132,9 +130,8 @@ def load_batches(
     shape = (share, image_size, image_size, 3)
     workers = 0 if isinstance(images, np.ndarray) else num_workers
     threads = num_threads(math.prod(shape), workers)
-    shared_pool = _create_shared_pool(workers, threads, shape) if workers else None
-    steps = range(start, stop)
-    source = decoding.BatchSource(images, rows, image_size, steps, process, shared_pool)
+    pool = _create_pool(workers, threads, shape)
+    source = decoding.BatchSource(images, rows, range(start, stop), process, pool)
     pipeline = grain.MapDataset.source(source).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     )
@@ -142,11 +139,11 @@ def load_batches(
         if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        # Grain's own shared memory is off: `SharedBatchPool` replaces it.
+        # Grain's own shared memory is off: `BatchPool` replaces it.
         no_sharing = grain.experimental.DatasetOptions(min_shm_size=1 << 62)
         pipeline = grain.experimental.WithOptionsIterDataset(pipeline, no_sharing)
         pipeline = pipeline.mp_prefetch(options, worker_init_fn=_start_worker)
-    return BatchIterator(iter(pipeline), targets, workers, shared_pool)
+    return BatchIterator(iter(pipeline), targets, workers, pool)
 
 
 def _start_worker(index: int, _count: int) -> None:
@@ -160,17 +157,15 @@ def num_threads(batch_bytes: int, workers: int) -> int:
     return max(1, min(threads_per_process, MAX_THREADS, MAX_PREFETCH_BYTES // batch_bytes))
 
 
-def _create_shared_pool(
-    workers: int, threads: int, shape: tuple[int, ...]
-) -> batch_buffers.SharedBatchPool:
-    """Creates the shared memory for batches; checks its size, to prevent bus errors in workers."""
+def _create_pool(workers: int, threads: int, shape: tuple[int, ...]) -> batch_buffers.BatchPool:
+    """Creates the memory for batches; checks its size, to prevent bus errors in workers."""
     in_flight = threads + 2  # one batch of each thread, one in Grain's queue and one before it
-    spare = -(-SPARE_BATCHES // workers)
+    spare = -(-SPARE_BATCHES // max(1, workers))
     folder, needed_bytes = "/dev/shm", workers * (in_flight + spare) * math.prod(shape)
     try:
         if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed_bytes:
             raise OSError(f"{needed_bytes >> 20} MiB are needed in {folder}")
-        return batch_buffers.SharedBatchPool(workers, in_flight, spare, shape)
+        return batch_buffers.BatchPool(workers, in_flight, spare, shape)
     except OSError as error:
         raise UserError(
             f"data.num_workers = {workers}: too little shared memory ({error}); use 0 (threads), "
@@ -230,14 +225,11 @@ def choose_cache(
 def available_bytes() -> int:
     """Memory that this process can still allocate: the smaller limit of machine and container."""
     free = psutil.virtual_memory().available
-    try:
-        with open("/sys/fs/cgroup/memory.max") as file:
-            limit = file.read().strip()
-        with open("/sys/fs/cgroup/memory.current") as file:
-            used = int(file.read())
-    except FileNotFoundError:  # no control group, so no limit
-        return free
-    return free if limit == "max" else max(0, min(free, int(limit) - used))
+    with contextlib.suppress(OSError, ValueError):  # no control group, or no limit: "max"
+        limit = int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(pathlib.Path("/sys/fs/cgroup/memory.current").read_text())
+        free = max(0, min(free, limit - used))
+    return free
 
 
 class Prefetcher(Iterator[T]):
