@@ -56,10 +56,7 @@ class Settings(NamedTuple):
     """Settings to convert rows to faces, the same for all rows of a split.
 
     - `folder`: the image folder, with symbolic links resolved.
-    - `image_size`: side of the written face, pixels.
-    - `margin`: fraction of the box's width and height that is added on each side.
-    - `classes`: names of the expressions; a label is a name or its index.
-    - `unit_scale`: maximum intensity of an action unit in the source.
+    - The others are those of `tfds_builder.FacesConfig`.
     """
 
     folder: str
