@@ -139,32 +139,29 @@ def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.
 
     **Raises:** `UserError` if a table is missing, with instructions to get the data.
     """
-    problem, tables = f"manual_dir = {str(folder or '')!r}: no such folder", {}
-    if folder is not None and folder.is_dir():
-        near = _nearby_folders(folder)
-        for split, name in TABLES[variant].items():
-            paths = [base / name for base in near]
-            found = [path for path in paths if path.is_file() or path.is_dir()]  # not a pipe
-            if found:
-                tables[split] = found[0]
-            elif (variant, split) == ("automatic", "validation"):
-                print_line(f"affectnet: the automatic set has no validation split: no {name}")
-            else:
-                problem = f"{folder}: {name} is not in it, nor one folder below or above"
-                break
+    near = _nearby_folders(folder) if folder is not None and folder.is_dir() else []
+    tables = {}
+    for split, name in TABLES[variant].items():
+        paths = [base / name for base in near]
+        found = [path for path in paths if path.is_file() or path.is_dir()]  # not a pipe
+        if found:
+            tables[split] = found[0]
+        elif near and (variant, split) == ("automatic", "validation"):
+            print_line(f"affectnet: the automatic set has no validation split: no {name}")
         else:
-            return tables
-    raise UserError(
-        f"AffectNet is missing ({problem})",
-        [
-            "AffectNet needs a licence from its authors (University of Denver):"
-            " http://mohammadmahoor.com/affectnet/",
-            f"Put the {VARIANTS[variant]}, with its images, into one folder and pass its path:"
-            " --config.data.manual_dir=/path/to/AffectNet",
-            "Rendered faces need no licence: python -m affect_jax.main"
-            " --config=configs/alexnet_weighted.py:synthetic_faces",
-        ],
-    )
+            raise UserError(
+                f"AffectNet is missing ({name} is not in manual_dir = {str(folder or '')!r},"
+                " nor one folder below or above)",
+                [
+                    "AffectNet needs a licence from its authors (University of Denver):"
+                    " http://mohammadmahoor.com/affectnet/",
+                    f"Put the {VARIANTS[variant]}, with its images, into one folder and pass its"
+                    " path: --config.data.manual_dir=/path/to/AffectNet",
+                    "Rendered faces need no licence: python -m affect_jax.main"
+                    " --config=configs/alexnet_weighted.py:synthetic_faces",
+                ],
+            )
+    return tables
 
 
 def _nearby_folders(folder: pathlib.Path) -> list[pathlib.Path]:

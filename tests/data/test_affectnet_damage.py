@@ -40,7 +40,7 @@ def test_error_for_missing_data_has_instructions(tmp_path):
         ):
             assert words in text
     assert not (tmp_path / "data").exists()
-    with pytest.raises(UserError, match="train_set/annotations is not in it"):
+    with pytest.raises(UserError, match="train_set/annotations is not in manual_dir"):
         prepare(tmp_path, tmp_path / "data", variant="second")
 
 
@@ -215,7 +215,7 @@ def test_a_pipe_as_a_table_is_an_error(release, tmp_path):
     table = tmp_path / "r" / "training.csv"
     table.unlink()
     os.mkfifo(table)
-    with pytest.raises(UserError, match="training.csv is not in it"):
+    with pytest.raises(UserError, match="training.csv is not in manual_dir"):
         prepare(tmp_path / "r", tmp_path / "data")
     with pytest.raises(UserError, match="training.csv: no such file"):
         csv_faces.csv_faces(manual_dir=str(tmp_path / "r"), data_dir=str(tmp_path / "data"))
