@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 ALIGNMENT_BYTES = 64
-"""Alignment of batches, which JAX needs to use an array on a CPU without copying it."""
+"""Alignment of shared batches, which JAX needs to use an array on a CPU without copying it."""
 
 _FREE, _FILLED, _TAKEN, _CLOSED = range(4)  # status of a slot
 
