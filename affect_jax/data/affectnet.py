@@ -129,17 +129,9 @@ def affectnet(
         image_size=image_size,
         margin=margin,
     )
-    return prepare_records(
-        AffectNet(
-            config=config,
-            data_dir=data_dir,
-            manual_dir=manual_dir,
-            variant=variant,
-            max_skipped=max_skipped,
-            num_workers=num_workers,
-            beam=beam,
-        )
-    )
+    limits = {"max_skipped": max_skipped, "num_workers": num_workers, "beam": beam}
+    source = {"manual_dir": manual_dir, "variant": variant}
+    return prepare_records(AffectNet(config=config, data_dir=data_dir, **source, **limits))
 
 
 def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.Path]:
@@ -147,34 +139,29 @@ def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.
 
     **Raises:** `UserError` if a table is missing, with instructions to get the data.
     """
-    if folder is None or not folder.is_dir():
-        raise _missing_release_error(f"manual_dir = {str(folder or '')!r}: no such folder", variant)
+    near = _nearby_folders(folder) if folder is not None and folder.is_dir() else []
     tables = {}
     for split, name in TABLES[variant].items():
-        candidates = [base / name for base in _nearby_folders(folder)]
-        found = [path for path in candidates if path.exists()]
+        paths = [base / name for base in near]
+        found = [path for path in paths if path.is_file() or path.is_dir()]  # not a pipe
         if found:
             tables[split] = found[0]
-        elif (variant, split) == ("automatic", "validation"):
+        elif near and (variant, split) == ("automatic", "validation"):
             print_line(f"affectnet: the automatic set has no validation split: no {name}")
         else:
-            problem = f"{folder}: {name} is not in it, nor one folder below or above"
-            raise _missing_release_error(problem, variant)
+            raise UserError(
+                f"AffectNet is missing ({name} is not in manual_dir = {str(folder or '')!r},"
+                " nor one folder below or above)",
+                [
+                    "AffectNet needs a licence from its authors (University of Denver):"
+                    " http://mohammadmahoor.com/affectnet/",
+                    f"Put the {VARIANTS[variant]}, with its images, into one folder and pass its"
+                    " path: --config.data.manual_dir=/path/to/AffectNet",
+                    "Rendered faces need no licence: python -m affect_jax.main"
+                    " --config=configs/alexnet_weighted.py:synthetic_faces",
+                ],
+            )
     return tables
-
-
-def _missing_release_error(problem: str, variant: str) -> UserError:
-    return UserError(
-        f"AffectNet is missing ({problem})",
-        [
-            "AffectNet needs a licence from its authors (University of Denver):"
-            " http://mohammadmahoor.com/affectnet/",
-            f"Put the {VARIANTS[variant]}, with its images, into one folder and pass its path:"
-            " --config.data.manual_dir=/path/to/AffectNet",
-            "Rendered faces need no licence: python -m affect_jax.main"
-            " --config=configs/alexnet_weighted.py:synthetic_faces",
-        ],
-    )
 
 
 def _nearby_folders(folder: pathlib.Path) -> list[pathlib.Path]:

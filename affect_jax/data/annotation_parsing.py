@@ -6,24 +6,20 @@ for `skipped.csv`, and `.npy` files are never unpickled.
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from affect_jax.core.errors import is_out_of_memory
 from affect_jax.core.labels import NOT_ANNOTATED
 from affect_jax.facs.action_units import UNITS
 
 BOX_FIELDS = ("face_x", "face_y", "face_width", "face_height")
-ANNOTATION_FIELDS = {
-    "exp": "expression",
-    "val": "valence",
-    "aro": "arousal",
-    "lnd": "facial_landmarks",
-}
-
 NUM_LANDMARKS = 68
 MAX_NUMBER = 1e6
 """The maximum absolute value of a number, pixels included."""
@@ -77,7 +73,7 @@ def parse_box(values: Mapping[str, Any]) -> tuple[float, ...] | None:
 
 
 def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
-    """float64 [68, 2] from `x1;y1;x2;...` or from an array of 136 numbers; None if absent."""
+    """float64 [68, 2] from `x1;y1;x2;...`, or from an array [136] or [68, 2]; None if absent."""
     value = values.get("facial_landmarks", "")
     if isinstance(value, str):
         value = value.strip().strip(";")
@@ -85,12 +81,14 @@ def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
             return None
     try:
         numbers = list(map(float, value.split(";"))) if isinstance(value, str) else value
-        points = np.asarray(numbers, dtype=np.float64).reshape(NUM_LANDMARKS, 2)
+        points = np.squeeze(np.asarray(numbers, dtype=np.float64))
     except (TypeError, ValueError):
         raise UnusableInputError("facial_landmarks: not 68 points") from None
+    if points.shape not in ((2 * NUM_LANDMARKS,), (NUM_LANDMARKS, 2)):  # [2, 68] would be scrambled
+        raise UnusableInputError("facial_landmarks: not 68 points")
     if not (np.abs(points) <= MAX_NUMBER).all():
         raise UnusableInputError("facial_landmarks: not all points are within range")
-    return points
+    return points.reshape(NUM_LANDMARKS, 2)
 
 
 def parse_action_units(values: Mapping[str, Any], scale: float) -> np.ndarray | None:
@@ -113,19 +111,33 @@ def parse_action_units(values: Mapping[str, Any], scale: float) -> np.ndarray | 
 
 def read_annotations(path_prefix: str) -> dict[str, Any]:
     """Reads `N_exp.npy`, `N_val.npy`, `N_aro.npy` and, if it exists, `N_lnd.npy` (release 2)."""
-    paths = {name: f"{path_prefix}{ending}.npy" for ending, name in ANNOTATION_FIELDS.items()}
-    if not os.path.exists(paths["facial_landmarks"]):
-        del paths["facial_landmarks"]
-    return {name: read_npy(path) for name, path in paths.items()}
+    endings = {"expression": "exp", "valence": "val", "arousal": "aro"}
+    if os.path.exists(f"{path_prefix}lnd.npy"):
+        endings["facial_landmarks"] = "lnd"
+    return {name: read_npy(f"{path_prefix}{ending}.npy") for name, ending in endings.items()}
 
 
 def read_npy(path: str) -> Any:
     """Reads a `.npy` array without unpickling; an array of one value becomes a scalar."""
     name = os.path.basename(path)
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(io.BytesIO(read_file(path)), allow_pickle=False)
         return array.item() if array.size == 1 else array
-    except FileNotFoundError:
-        raise UnusableInputError(f"{name}: file missing") from None
+    except UnusableInputError as error:
+        raise UnusableInputError(f"{name}: {error}") from None
     except Exception as error:  # NumPy parses the header as an expression, so any error is possible
         raise UnusableInputError(f"{name}: not an array of numbers") from error
+
+
+def read_file(path: str) -> bytes:
+    """Reads an image or an annotation; not a pipe or a device, which would block or never end."""
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UnusableInputError("not a file")
+        return pathlib.Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UnusableInputError("file missing") from None
+    except OSError as error:  # loop of links, no permission, long name, failing disk
+        if is_out_of_memory(error):
+            raise
+        raise UnusableInputError(f"file cannot be read: {error.strerror}") from error

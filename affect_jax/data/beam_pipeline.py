@@ -55,7 +55,7 @@ def create_transform(
         faces = (
             pipeline
             | "Start" >> beam.Create([0])
-            | "Rows" >> beam.FlatMap(lambda _: rows())
+            | "Rows" >> beam.FlatMap(lambda _: face_images.make_ids_unique(rows()))
             | "Spread" >> beam.Reshuffle()
             | "Read" >> beam.Map(face_images.read_face, settings=settings)
         )

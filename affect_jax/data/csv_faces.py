@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from etils import epath
 
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
+from affect_jax.core.registry import require_option
 from affect_jax.data import DATASETS, annotation_parsing, face_images
 from affect_jax.data.image_files_builder import ImageFilesBuilder, SplitSource, read_csv
 from affect_jax.data.record_reader import size_and_hash
@@ -70,33 +70,27 @@ class CsvFaces(ImageFilesBuilder):
     def sources(self) -> dict[str, SplitSource]:
         tables = self._tables
         if "split" in self._columns:
-            table, column = self._tables["all"], self._columns["split"]
-            splits = {_parse_split(table, line, row[column]) for line, row in self._lines(table)}
-            tables = {split: table for split in sorted(splits)}
+            splits = {split for split, _ in self._rows(tables["all"])}
+            tables = dict.fromkeys(sorted(splits), tables["all"])
         return {
-            split: SplitSource(functools.partial(self._rows, table, split), self._folder)
+            split: SplitSource(functools.partial(self._rows_of_split, table, split), self._folder)
             for split, table in tables.items()
         }
 
-    def _lines(self, table: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
-        return read_csv(table, self._columns.values())
+    def _rows_of_split(self, table: pathlib.Path, split: str) -> Iterator[face_images.Row]:
+        return (row for name, row in self._rows(table) if name in ("", split))
 
-    def _rows(self, table: pathlib.Path, split: str) -> Iterator[face_images.Row]:
-        """Yields the rows of a split; an empty field means "not annotated"."""
-        for line, row in self._lines(table):
-            texts = {name: row[column] for name, column in self._columns.items()}
-            if "split" in texts and _parse_split(table, line, texts["split"]) != split:
-                continue
-            path = texts["path"]
-            values = {name: text for name, text in texts.items() if text.strip()}
-            yield face_images.Row(line, path, path, values)
-
-
-def _parse_split(table: pathlib.Path, line: int, text: str) -> str:
-    name = text.strip()
-    if not re.fullmatch(r"[A-Za-z]\w*", name):
-        raise UserError(f"{table}, line {line}: {name!r} is not a valid name of a split")
-    return SPLIT_NAMES.get(name.lower(), name)
+    def _rows(self, table: pathlib.Path) -> Iterator[tuple[str, face_images.Row]]:
+        """Yields the split ("" without a column) and the row of each line of a table."""
+        for line, texts in read_csv(table, self._columns.values()):
+            # An empty field means "not annotated".
+            values = {name: texts[column] for name, column in self._columns.items()}
+            path, split = values["path"], values.get("split", "").strip()
+            if "split" in values and not re.fullmatch(r"[A-Za-z]\w*", split):
+                raise UserError(f"{table}, line {line}: {split!r} is not a valid name of a split")
+            values = {name: text for name, text in values.items() if text.strip()}
+            split = SPLIT_NAMES.get(split.lower(), split)
+            yield split, face_images.Row(line, path, path, values)
 
 
 @DATASETS.register("csv_faces")
@@ -149,6 +143,7 @@ def csv_faces(
         raise UserError(
             f"csv_faces: box_columns = {list(box_columns)}: must be four, for x, y, width, height"
         )
+    require_option("data.options.action_unit_scale", action_unit_scale, lambda v: v > 0, "above 0")
     columns = {
         "path": path_column,
         "split": split_column,
@@ -157,7 +152,7 @@ def csv_faces(
         "arousal": arousal_column,
         "facial_landmarks": landmarks_column,
         **dict(zip(annotation_parsing.BOX_FIELDS, box_columns, strict=False)),
-        **_parse_unit_columns(action_unit_columns, action_unit_scale),
+        **{_parse_unit(name): name for name in action_unit_columns},
     }
     base = pathlib.Path(manual_dir).expanduser()
     tables = {"all" if split_column else "training": base / training_csv}
@@ -178,15 +173,10 @@ def csv_faces(
     return prepare_records(CsvFaces(config=config, data_dir=data_dir, **files, **limits))
 
 
-def _parse_unit_columns(names: Sequence[str], scale: float) -> dict[str, str]:
-    """Maps each unit to its column: `{"AU12": "AU12_r", ...}`."""
-    if not 0 < scale < math.inf:
-        raise UserError(f"csv_faces: action_unit_scale = {scale}: must be above 0")
-    columns: dict[str, str] = {}
-    for name in names:
-        match = re.match(r"\s*AU0*(\d+)", name)
-        if not match or int(match[1]) not in UNITS:
-            valid = ", ".join(f"AU{unit}" for unit in UNITS)
-            raise UserError(f"csv_faces: action_unit_columns: {name!r} is not one of {valid}")
-        columns[f"AU{match[1]}"] = name
-    return columns
+def _parse_unit(column: str) -> str:
+    """The unit of a column: `AU12` for "AU12_r"."""
+    match = re.match(r"\s*AU0*(\d+)", column)
+    if not match or int(match[1]) not in UNITS:
+        valid = ", ".join(f"AU{unit}" for unit in UNITS)
+        raise UserError(f"csv_faces: action_unit_columns: {column!r} is not one of {valid}")
+    return f"AU{match[1]}"

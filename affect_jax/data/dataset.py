@@ -40,28 +40,21 @@ def load_targets(config: Config, split: Split) -> tuple[Batch, str]:
             empty = columns["expression"] == split.classes.index(labels.NON_FACE)
             for name in ("landmarks", "action_units", "action_unit_sides"):
                 columns[name][empty] = np.nan
-        annotated = np.isfinite(columns["action_units"])
+        if config.data.action_units == "estimated":
+            columns["action_units"][:] = columns["action_unit_sides"][:] = np.nan
+        annotated = np.isfinite(columns["action_units"]).any(axis=1)
         if config.data.action_units != "annotated":
-            needs_estimate = np.isfinite(columns["landmarks"]).all(axis=(1, 2))
-            if config.data.action_units == "auto":
-                needs_estimate &= ~annotated.any(axis=1)
-            else:
-                annotated[:] = False
-                columns["action_units"][:] = columns["action_unit_sides"][:] = np.nan
+            rows = np.isfinite(columns["landmarks"]).all(axis=(1, 2)) & ~annotated
             points = record_reader.restore_aspect_ratio(columns["landmarks"], columns["aspect"])
-            estimates = estimation.estimate(points[needs_estimate])
-            trusted = (estimates.residual <= estimation.MAX_TRUSTED_RESIDUAL)[:, None]
-            columns["action_units"][needs_estimate] = np.where(
-                trusted, estimates.intensities, np.nan
-            )
-            columns["action_unit_sides"][needs_estimate] = np.where(
-                trusted[..., None], estimates.sides, np.nan
-            )
-        estimated = np.isfinite(columns["action_units"]).any(axis=1) & ~annotated.any(axis=1)
+            estimates = estimation.estimate(points[rows])
+            trusted = estimates.residual <= estimation.MAX_TRUSTED_RESIDUAL
+            rows = np.flatnonzero(rows)[trusted]
+            columns["action_units"][rows] = estimates.intensities[trusted]
+            columns["action_unit_sides"][rows] = estimates.sides[trusted]
+        estimated = np.isfinite(columns["action_units"]).any(axis=1) & ~annotated
         label_source = (
-            f"{split.name}: action units annotated for {annotated.any(axis=1).sum():,} faces, "
-            f"estimated from landmarks for {estimated.sum():,}, unknown for "
-            f"{(~annotated.any(axis=1) & ~estimated).sum():,}"
+            f"{split.name}: action units annotated for {annotated.sum():,} faces, estimated from"
+            f" landmarks for {estimated.sum():,}, unknown for {(~annotated & ~estimated).sum():,}"
         )
     return make_targets(columns, config.data.num_classes), label_source
 

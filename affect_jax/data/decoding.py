@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simplejpeg
@@ -11,17 +11,11 @@ import simplejpeg
 from affect_jax.core.errors import UserError, is_out_of_memory
 from affect_jax.data import batch_buffers, sampling
 
+if TYPE_CHECKING:
+    from affect_jax.data.record_reader import Records
 
-class RecordSequence(Protocol):
-    """Random access to a split's records, such as `record_reader.Records`.
-
-    It must be picklable if worker processes are used. `read_jpeg` returns the image alone: parsing
-    the whole record takes half as long as decoding and holds Python's global interpreter lock.
-    """
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, row: int, /) -> Mapping[str, Any]: ...
-    def read_jpeg(self, row: int, /) -> bytes: ...
+worker_index = 0
+"""Index of this process among the worker processes of the loader, which set it."""
 
 
 def decode_jpeg(jpeg: bytes, image: np.ndarray) -> None:
@@ -34,7 +28,7 @@ def decode_jpeg(jpeg: bytes, image: np.ndarray) -> None:
         raise ValueError(f"it has {shape[0]} x {shape[1]} pixels, not {len(image)} x {len(image)}")
 
 
-def decode_faces(records: RecordSequence, rows: Iterable[int], image_size: int) -> np.ndarray:
+def decode_faces(records: Records, rows: Iterable[int], image_size: int) -> np.ndarray:
     """Decodes the stored faces of the given rows: uint8 [n, S, S, 3].
 
     **Raises:** `UserError` that names the record if one cannot be decoded.
@@ -45,53 +39,38 @@ def decode_faces(records: RecordSequence, rows: Iterable[int], image_size: int) 
     return images
 
 
-worker_index = 0
-"""Index of this process among the worker processes of the loader; each of them sets it."""
-
-
 class BatchSource:
     """Grain data source: element i is this process's share of the global batch of `steps[i]`.
 
-    **Arguments:**
-
-    - `shared_pool`: for worker processes; an element then has the number of a slot of the pool
-      instead of images.
+    An element has the rows, and the number of the slot of `pool` that holds the images.
     """
 
     def __init__(
         self,
-        images: RecordSequence | np.ndarray,
-        rows: sampling.TrainingRows | sampling.SequentialRows,
-        image_size: int,
+        images: Records | np.ndarray,
+        rows: sampling.Rows,
         steps: range,
         process: tuple[int, int],
-        shared_pool: batch_buffers.SharedBatchPool | None = None,
+        pool: batch_buffers.BatchPool,
     ):
-        self._images, self._rows, self._image_size = images, rows, image_size
-        self._steps, self._process, self._shared_pool = steps, process, shared_pool
-        self._buffer_pool = batch_buffers.BufferPool()
+        self._images, self._rows = images, rows
+        self._steps, self._process, self._pool = steps, process, pool
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rows = sampling.select_process_rows(self._rows[self._steps[index]], *self._process)
-        if self._shared_pool:
-            slot, images = self._shared_pool.acquire_slot(worker_index)
-            element = {"rows": rows, "slot": slot}
-        else:
-            shape = (len(rows), self._image_size, self._image_size, 3)
-            images = self._buffer_pool.acquire(shape)
-            element = {"rows": rows, "image": images}
+        slot, images = self._pool.acquire_slot(worker_index)
         if isinstance(self._images, np.ndarray):  # mode "raise" would copy twice
             np.take(self._images, np.maximum(rows, 0), axis=0, out=images, mode="clip")
         else:
             _decode_rows(self._images, rows.tolist(), images)
         images[rows < 0] = 0
-        return element
+        return {"rows": rows, "slot": slot}
 
 
-def _decode_rows(records: RecordSequence, rows: Iterable[int], images: np.ndarray) -> None:
+def _decode_rows(records: Records, rows: Iterable[int], images: np.ndarray) -> None:
     """Decodes the faces of some rows into `images`, uint8 [n, S, S, 3]; skips rows of -1."""
     for row, image in zip(rows, images, strict=True):
         if row < 0:

@@ -7,11 +7,11 @@ checked before they are decoded, paths must stay below the image folder, and any
 
 from __future__ import annotations
 
+import collections
 import io
 import os
-import pathlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -56,10 +56,7 @@ class Settings(NamedTuple):
     """Settings to convert rows to faces, the same for all rows of a split.
 
     - `folder`: the image folder, with symbolic links resolved.
-    - `image_size`: side of the written face, pixels.
-    - `margin`: fraction of the box's width and height that is added on each side.
-    - `classes`: names of the expressions; a label is a name or its index.
-    - `unit_scale`: maximum intensity of an action unit in the source.
+    - The others are those of `tfds_builder.FacesConfig`.
     """
 
     folder: str
@@ -115,6 +112,15 @@ def make_record(
         "box": np.asarray(box, np.float32),
         "id": identifier,
     }
+
+
+def make_ids_unique(rows: Iterable[Row]) -> Iterator[Row]:
+    """Makes the ids unique: the second `a.jpg` becomes `a.jpg#2`."""
+    counts: collections.Counter[str] = collections.Counter()
+    for row in rows:
+        counts[row.id] += 1
+        count = counts[row.id]
+        yield row._replace(id=f"{row.id}#{count}") if count > 1 else row
 
 
 def read_face(row: Row, settings: Settings) -> Face:
@@ -178,17 +184,7 @@ def read_image(path: str, *, upright: bool = False) -> np.ndarray:
     - `upright`: rotate the image by its EXIF orientation. Do not use it with annotations in pixels:
       those of AffectNet were made by tools that ignore the orientation.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UnusableInputError("not a file")  # a pipe would block
-    try:
-        content = pathlib.Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UnusableInputError("file missing") from None
-    except OSError as error:  # loop of links, no permission, long name, failing disk
-        if is_out_of_memory(error):
-            raise
-        raise UnusableInputError(f"file cannot be read: {error.strerror}") from error
-    return decode_image(content, upright=upright)
+    return decode_image(annotation_parsing.read_file(path), upright=upright)
 
 
 def decode_image(content: bytes, *, upright: bool = False) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.registry import require_option
 from affect_jax.data import beam_pipeline, face_images
-from affect_jax.data.tfds_builder import FacesBuilder, FacesConfig
+from affect_jax.data.tfds_builder import FacesBuilder
 from affect_jax.data.worker_processes import map_ordered, print_line
 
 MAX_LISTED_ROWS = 10  # skipped rows in the error message if there are too many
@@ -29,10 +29,6 @@ class SplitSource(NamedTuple):
     rows: Callable[[], Iterable[face_images.Row]]
     folder: pathlib.Path
 
-    def unique_rows(self) -> Iterator[face_images.Row]:
-        """The rows with unique ids: the second `a.jpg` becomes `a.jpg#2`."""
-        return make_ids_unique(self.rows())
-
 
 class ImageFilesBuilder(FacesBuilder, skip_registration=True):
     """Faces from image files. A subclass implements `sources`: split -> `SplitSource`.
@@ -40,29 +36,15 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
     **Arguments:**
 
     - `max_skipped`: fraction of a split's rows that may be unusable.
-    - `num_workers`: worker processes; None: one per core. The records do not depend on it.
     - `beam`: options of an Apache Beam pipeline that reads the rows instead, see `beam_pipeline`.
+    - `options`: those of `FacesBuilder`.
     """
 
-    def __init__(
-        self,
-        *,
-        config: FacesConfig,
-        data_dir: str | os.PathLike,
-        max_skipped: float = 0.01,
-        num_workers: int | None = None,
-        beam: str = "",
-    ):
+    def __init__(self, *, max_skipped: float = 0.01, beam: str = "", **options: Any):
         require_option("data.options.max_skipped", max_skipped, lambda v: 0 <= v <= 1, "in [0, 1]")
-        require_option("data.options.margin", config.margin, lambda v: 0 <= v <= 10, "in [0, 10]")
-        if num_workers is not None:
-            require_option("data.options.num_workers", num_workers, lambda v: v >= 1, "1 or more")
-        self._max_skipped = max_skipped
-        self._num_workers = num_workers
-        self.beam = beam
-        self._totals: dict[str, int] = {}
+        self._max_skipped, self.beam = max_skipped, beam
         self._skipped: list[tuple[str, int, str, str]] = []
-        super().__init__(config=config, data_dir=data_dir)
+        super().__init__(**options)
 
     def sources(self) -> dict[str, SplitSource]:
         """Returns the rows of each split."""
@@ -71,30 +53,29 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         sources = self.sources()
         for split, source in sources.items():
-            total = self._totals[split] = sum(1 for _ in source.rows())
+            total = sum(1 for _ in source.rows())
             if not total:
                 raise UserError(f"{self.name}: {split} has no rows")
-            self.counts[split] = {"read": total if self.beam else 0, "skipped": 0}
+            self.counts[split] = {"read": total, "skipped": 0}
         read = self._read_with_beam if self.beam else self._read
         return {split: read(split, source) for split, source in sources.items()}
 
     def _read(self, split: str, source: SplitSource) -> Iterator[tuple[str, dict[str, Any]]]:
         read_face = functools.partial(face_images.read_face, settings=self._settings(source))
-        rows, total = source.unique_rows(), self._totals[split]
-        name, counts = f"{self.name}: {split}", self.counts[split]
-        for face in map_ordered(read_face, rows, total, name, self._num_workers):
-            counts["read"] += 1
+        total, name = self.counts[split]["read"], f"{self.name}: {split}"
+        rows = face_images.make_ids_unique(source.rows())
+        for face in map_ordered(read_face, rows, total, name, self.num_workers):
             if face.record is not None:
                 yield face.id, face.record
                 continue
             self._skip(split, [(face.number, face.id, face.reason)])
-            if counts["skipped"] >= MAX_LISTED_ROWS:
+            if self.counts[split]["skipped"] >= MAX_LISTED_ROWS:
                 self._check_skipped(split)
         self._check_skipped(split)
 
     def _read_with_beam(self, split: str, source: SplitSource) -> Any:
         path = self.data_path / f"{split}.skipped.json"
-        return beam_pipeline.create_transform(source.unique_rows, self._settings(source), path)
+        return beam_pipeline.create_transform(source.rows, self._settings(source), path)
 
     def _process_pipeline_result(self, pipeline_result: Any) -> None:
         """Counts the rows that a pipeline skipped; `tfds` calls it at the end of the pipeline."""
@@ -120,15 +101,14 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
 
     def _check_skipped(self, split: str) -> None:
         """**Raises:** `UserError` if too many rows of a split are skipped, or all of them."""
-        total, read = self._totals[split], self.counts[split]["read"]
-        skipped = self.counts[split]["skipped"]
+        total, skipped = self.counts[split]["read"], self.counts[split]["skipped"]
         if skipped > self._max_skipped * total or skipped == total:
             path = self.data_path.with_name("refused.csv")  # outside of the unfinished folder
             write_skipped(path, self._skipped)
             raise UserError(
-                f"{self.name}: {split}: {skipped:,} of the first {read:,} rows (of {total:,})"
-                f" cannot be used, and max_skipped = {self._max_skipped:g}; nothing was prepared."
-                f" They are listed in {path}; the first are",
+                f"{self.name}: {split}: {skipped:,} of {total:,} rows, or more, cannot be used, and"
+                f" max_skipped = {self._max_skipped:g}; nothing was prepared. They are listed in"
+                f" {path}; the first are",
                 [
                     f"{name}, row {row}: {identifier}: {reason}"
                     for name, row, identifier, reason in self._skipped[:MAX_LISTED_ROWS]
@@ -141,7 +121,7 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
 
     def _log_download_done(self) -> None:
         super()._log_download_done()
-        reasons = collections.Counter(skipped[3].split(":")[0] for skipped in self._skipped)
+        reasons = collections.Counter(reason.split(":")[0] for *_, reason in self._skipped)
         for reason, count in reasons.most_common():
             print_line(f"{self.name}: skipped {count:,}: {reason}")
         if self._skipped:
@@ -153,15 +133,6 @@ def write_skipped(path: Any, skipped: Sequence[tuple[str, int, str, str]]) -> No
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("split", "row", "id", "reason"), *skipped])
-
-
-def make_ids_unique(rows: Iterable[face_images.Row]) -> Iterator[face_images.Row]:
-    """Makes the ids unique: the second `a.jpg` becomes `a.jpg#2`."""
-    counts: collections.Counter[str] = collections.Counter()
-    for row in rows:
-        counts[row.id] += 1
-        count = counts[row.id]
-        yield row._replace(id=f"{row.id}#{count}") if count > 1 else row
 
 
 def read_csv(

@@ -12,11 +12,12 @@ import contextlib
 import math
 import multiprocessing
 import os
+import pathlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grain
 import numpy as np
@@ -27,6 +28,9 @@ from affect_jax.core.batch import Batch, take_rows
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.data import batch_buffers, decoding, sampling
 from affect_jax.data.worker_processes import exit_with_parent, num_cores
+
+if TYPE_CHECKING:
+    from affect_jax.data.record_reader import Records
 
 T = TypeVar("T")
 
@@ -47,12 +51,10 @@ class BatchIterator(Iterator[Batch]):
         iterator: Any,
         targets: Mapping[str, np.ndarray],
         num_workers: int,
-        shared_pool: batch_buffers.SharedBatchPool | None,
+        pool: batch_buffers.BatchPool,
     ):
-        self._iterator: Any = iterator
-        self._shared_pool = shared_pool
+        self._iterator, self._pool = iterator, pool
         self._targets, self._num_workers = targets, num_workers
-        self._earlier_processes = set(multiprocessing.active_children())
 
     def __next__(self) -> Batch:
         if self._iterator is None:
@@ -67,8 +69,7 @@ class BatchIterator(Iterator[Batch]):
                 "killed because memory is short: use fewer, or 0, and rerun the same command to "
                 "resume from the last checkpoint"
             ) from error
-        pool = self._shared_pool
-        image = pool.take_batch(element["slot"]) if pool else element["image"]
+        image = self._pool.take_batch(element["slot"])
         return {**take_rows(self._targets, element["rows"]), "image": image}
 
     def close(self) -> None:
@@ -76,22 +77,21 @@ class BatchIterator(Iterator[Batch]):
         iterator, self._iterator = self._iterator, None
         if iterator is None:
             return
-        if self._shared_pool is not None:
-            self._shared_pool.close()
+        self._pool.close()
         closing = threading.Thread(target=iterator.close, daemon=True)
         closing.start()
         closing.join(TIMEOUT_SECONDS / 10)
         if closing.is_alive():  # a worker hangs, and Grain would wait for it much longer
-            for process in set(multiprocessing.active_children()) - self._earlier_processes:
+            for process in multiprocessing.active_children():
                 if process.name.startswith("grain-"):
                     process.kill()
             closing.join(TIMEOUT_SECONDS / 10)
 
 
 def load_batches(
-    images: decoding.RecordSequence | np.ndarray,
+    images: Records | np.ndarray,
     targets: Mapping[str, np.ndarray],
-    rows: sampling.TrainingRows | sampling.SequentialRows,
+    rows: sampling.Rows,
     *,
     image_size: int,
     start: int = 0,
@@ -123,15 +123,15 @@ def load_batches(
     **Raises:** `UserError` during iteration if a record cannot be decoded.
     """
     if stop is None:
-        stop = len(rows) if isinstance(rows, Sized) else _UNBOUNDED_STEPS
+        is_bounded = isinstance(rows, sampling.SequentialRows)
+        stop = len(rows) if is_bounded else _UNBOUNDED_STEPS
     process = (process_index, process_count)
     share = len(sampling.select_process_rows(rows[start], *process)) if start < stop else 1
     shape = (share, image_size, image_size, 3)
     workers = 0 if isinstance(images, np.ndarray) else num_workers
     threads = num_threads(math.prod(shape), workers)
-    shared_pool = _create_shared_pool(workers, threads, shape) if workers else None
-    steps = range(start, stop)
-    source = decoding.BatchSource(images, rows, image_size, steps, process, shared_pool)
+    pool = _create_pool(workers, threads, shape)
+    source = decoding.BatchSource(images, rows, range(start, stop), process, pool)
     pipeline = grain.MapDataset.source(source).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     )
@@ -139,11 +139,11 @@ def load_batches(
         if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        # Grain's own shared memory is off: `SharedBatchPool` replaces it.
+        # Grain's own shared memory is off: `BatchPool` replaces it.
         no_sharing = grain.experimental.DatasetOptions(min_shm_size=1 << 62)
         pipeline = grain.experimental.WithOptionsIterDataset(pipeline, no_sharing)
         pipeline = pipeline.mp_prefetch(options, worker_init_fn=_start_worker)
-    return BatchIterator(iter(pipeline), targets, workers, shared_pool)
+    return BatchIterator(iter(pipeline), targets, workers, pool)
 
 
 def _start_worker(index: int, _count: int) -> None:
@@ -157,17 +157,15 @@ def num_threads(batch_bytes: int, workers: int) -> int:
     return max(1, min(threads_per_process, MAX_THREADS, MAX_PREFETCH_BYTES // batch_bytes))
 
 
-def _create_shared_pool(
-    workers: int, threads: int, shape: tuple[int, ...]
-) -> batch_buffers.SharedBatchPool:
-    """Creates the shared memory for batches; checks its size, to prevent bus errors in workers."""
+def _create_pool(workers: int, threads: int, shape: tuple[int, ...]) -> batch_buffers.BatchPool:
+    """Creates the memory for batches; checks its size, to prevent bus errors in workers."""
     in_flight = threads + 2  # one batch of each thread, one in Grain's queue and one before it
-    spare = -(-SPARE_BATCHES // workers)
+    spare = -(-SPARE_BATCHES // max(1, workers))
     folder, needed_bytes = "/dev/shm", workers * (in_flight + spare) * math.prod(shape)
     try:
         if os.path.isdir(folder) and psutil.disk_usage(folder).free < needed_bytes:
             raise OSError(f"{needed_bytes >> 20} MiB are needed in {folder}")
-        return batch_buffers.SharedBatchPool(workers, in_flight, spare, shape)
+        return batch_buffers.BatchPool(workers, in_flight, spare, shape)
     except OSError as error:
         raise UserError(
             f"data.num_workers = {workers}: too little shared memory ({error}); use 0 (threads), "
@@ -175,9 +173,7 @@ def _create_shared_pool(
         ) from error
 
 
-def decode_split(
-    records: decoding.RecordSequence, *, image_size: int, num_workers: int = 0
-) -> np.ndarray:
+def decode_split(records: Records, *, image_size: int, num_workers: int = 0) -> np.ndarray:
     """Decodes all faces of a split in parallel: uint8 [N, S, S, 3].
 
     They are not cached on disk: decoding all of AffectNet takes one minute on one core, and writing
@@ -219,26 +215,21 @@ def choose_cache(
     if cache in free and needed_bytes > free[cache]:
         raise UserError(f"data.cache = {cache!r}: {sizes}; use none or auto")
     if cache == "auto":
-        limits = {
-            "device": DEVICE_MEMORY_FRACTION * (device_bytes or 0),
-            "host": HOST_MEMORY_FRACTION * host_bytes,
-            "none": math.inf,
-        }
-        cache = next(name for name, limit in limits.items() if needed_bytes <= limit)
+        if needed_bytes <= DEVICE_MEMORY_FRACTION * (device_bytes or 0):
+            cache = "device"
+        else:
+            cache = "host" if needed_bytes <= HOST_MEMORY_FRACTION * host_bytes else "none"
     return cache, sizes
 
 
 def available_bytes() -> int:
     """Memory that this process can still allocate: the smaller limit of machine and container."""
     free = psutil.virtual_memory().available
-    try:
-        with open("/sys/fs/cgroup/memory.max") as file:
-            limit = file.read().strip()
-        with open("/sys/fs/cgroup/memory.current") as file:
-            used = int(file.read())
-    except FileNotFoundError:  # no control group, so no limit
-        return free
-    return free if limit == "max" else max(0, min(free, int(limit) - used))
+    with contextlib.suppress(OSError, ValueError):  # no control group, or no limit: "max"
+        limit = int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(pathlib.Path("/sys/fs/cgroup/memory.current").read_text())
+        free = max(0, min(free, limit - used))
+    return free
 
 
 class Prefetcher(Iterator[T]):
@@ -276,21 +267,20 @@ class Prefetcher(Iterator[T]):
         if self._closed:
             raise StopIteration
         begin = time.perf_counter()
-        item, error = self._wait()
+        item: Any = None
+        error: BaseException | None = UserError(
+            f"no batch in {TIMEOUT_SECONDS} seconds: a data loader worker or the disk hangs; rerun"
+            " the same command to resume"
+        )
+        for _ in range(TIMEOUT_SECONDS):  # a pause (Ctrl-Z, `fg`) counts as one second at most
+            with contextlib.suppress(queue.Empty):
+                item, error = self._queue.get(timeout=1)
+                break
         self.waited_seconds += time.perf_counter() - begin
         if error is not None:
             self.close()
             raise error
         return item
-
-    def _wait(self) -> tuple[Any, BaseException | None]:
-        for _ in range(TIMEOUT_SECONDS):  # a pause (Ctrl-Z, `fg`) counts as one second at most
-            with contextlib.suppress(queue.Empty):
-                return self._queue.get(timeout=1)
-        return None, UserError(
-            f"no batch in {TIMEOUT_SECONDS} seconds: a data loader worker or the disk hangs; rerun "
-            "the same command to resume"
-        )
 
     def close(self) -> None:
         """Ends the thread and closes the iterator; drops items that were not consumed."""

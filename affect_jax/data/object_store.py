@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Iterator
@@ -20,10 +19,11 @@ from typing import Any
 
 import fsspec
 from etils import epath
+from tensorflow_datasets.core import dataset_info
 
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import cache_folder
-from affect_jax.data.record_reader import PREPARED_FILE, size_and_hash
+from affect_jax.data.record_reader import PREPARED_FILE, read_prepared, size_and_hash
 from affect_jax.data.worker_processes import print_line
 
 
@@ -40,11 +40,10 @@ def download(url: str, folder: pathlib.Path) -> bool:
 
     **Returns:** False if the store has no dataset there, or an incomplete one.
 
-    **Raises:** `UserError` if a file differs from its stored hash, or if the store cannot be
-    reached.
+    **Raises:** `UserError` if a file is damaged, or if the store cannot be reached.
     """
     # Named like other unfinished folders, which the next start removes.
-    partial = folder.with_name(f"incomplete.copy_{folder.name}")
+    partial = epath.Path(folder.with_name(f"incomplete.copy_{folder.name}"))
     with _open_store(url) as (store, root):
         if not store.exists(f"{root}/{PREPARED_FILE}"):
             return False
@@ -52,15 +51,21 @@ def download(url: str, folder: pathlib.Path) -> bool:
         partial.mkdir(parents=True)
         for path in store.ls(root, detail=False):
             store.get_file(path, str(partial / os.path.basename(path)))
-    for files in json.loads((partial / PREPARED_FILE).read_text())["files"].values():
-        for name, expected in files.items():
-            path = partial / name
-            if not path.is_file() or size_and_hash(epath.Path(path)) != expected:
-                raise UserError(
-                    f"{url}/{name}: the file is missing or differs from its recorded hash; "
-                    "delete that folder in the store to prepare the dataset again"
-                )
-    partial.replace(folder)
+    name = PREPARED_FILE
+    try:
+        for files in read_prepared(partial)["files"].values():
+            for name, expected in files.items():
+                if size_and_hash(partial / name) != expected:
+                    raise ValueError("another hash is recorded")
+        name = "dataset_info.json"  # has no recorded hash
+        if dataset_info.read_from_json(partial / name).version != folder.name:
+            raise ValueError("another version")
+    except Exception as error:  # each missing or damaged file raises a different type
+        raise UserError(
+            f"{url}/{name}: the file is missing or damaged; delete that folder in the store to "
+            "prepare the dataset again"
+        ) from error
+    partial.rename(folder)
     return True
 
 

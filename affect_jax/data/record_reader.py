@@ -58,11 +58,11 @@ class Records(Sequence):
 
     def __getitem__(self, index: Any) -> dict[str, Any]:
         decoders = {"image": tfds.decode.SkipDecoding()}
-        return self._features.deserialize_example_np(self._example(index), decoders=decoders)
+        return self._features.deserialize_example_np(self._read(index), decoders=decoders)
 
     def read_jpeg(self, index: Any) -> bytes:
         """Returns the JPEG of a record without decoding its labels, which would take longer."""
-        return self._parsed(index)["image"].bytes_list.value[0]
+        return self._parse(index)["image"].bytes_list.value[0]
 
     def columns(self) -> dict[str, np.ndarray]:
         """Reads the labels of every record, as in `Split.columns` but with ids as bytes."""
@@ -72,38 +72,38 @@ class Records(Sequence):
             columns[name] = np.empty((len(self), *feature.shape), feature.np_dtype)
         ids = []
         for index in range(len(self)):
-            features = self._parsed(index)
+            features = self._parse(index)
             for name, column in columns.items():
                 kind = "int64_list" if column.dtype == np.int64 else "float_list"
                 column[index] = np.reshape(getattr(features[name], kind).value, column.shape[1:])
             ids.append(features["id"].bytes_list.value[0])
         return columns | {"id": np.array(ids, np.bytes_)}
 
-    def _parsed(self, index: Any) -> Any:
-        """Parses a record to the stored protocol buffer; decoding its features is much slower."""
-        return Example.FromString(self._example(index)).features.feature
+    def _parse(self, index: Any) -> Any:
+        return Example.FromString(self._read(index)).features.feature
 
-    def _example(self, index: Any) -> Any:
+    def _read(self, index: Any) -> bytes:
         index = range(len(self))[index]
         file = bisect.bisect_right(self._ends, index)
         offset = index - (self._ends[file - 1] if file else 0)
-        try:  # as a range: the time to read a list of indices grows with the file
-            return self._reader(file).read(offset, offset + 1)[0]
-        except (RuntimeError, IndexError) as error:  # how array_record reports damage
-            raise damaged_file_error(epath.Path(self._paths[file])) from error
+        path = epath.Path(self._paths[file])
+        try:
+            if file not in self._readers:  # if two threads open it, one reader is kept
+                self._readers.setdefault(file, _open_records(path))
+            # As a range: the time to read a list of indices grows with the file.
+            if record := self._readers[file].read(offset, offset + 1)[0]:
+                return record
+        except (RuntimeError, IndexError, FileNotFoundError) as error:
+            raise damaged_file_error(path) from error
+        raise damaged_file_error(path)  # what a file that was truncated after it was opened gives
 
-    def _reader(self, file: int) -> Any:
-        """Returns a file's reader, opened at first use; if two threads open it, one is kept."""
-        if file not in self._readers:
-            from array_record.python.array_record_module import ArrayRecordReader
 
-            epath.Path(self._paths[file]).open("rb").close()  # array_record reports no reason
-            options = "readahead_buffer_size:0,max_parallelism:0"
-            reader = ArrayRecordReader(
-                self._paths[file], options, file_reader_buffer_size=READER_BUFFER_BYTES
-            )
-            self._readers.setdefault(file, reader)
-        return self._readers[file]
+def _open_records(path: epath.Path) -> Any:
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    path.open("rb").close()  # array_record reports no reason
+    options = "readahead_buffer_size:0,max_parallelism:0"
+    return ArrayRecordReader(os.fspath(path), options, file_reader_buffer_size=READER_BUFFER_BYTES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,24 +142,23 @@ class Split:
 
         **Raises:** `UserError` if the file is damaged.
         """
-        with self._verify(f"{self.name}.labels.npz").open("rb") as file, np.load(file) as table:
+        name = f"{self.name}.labels.npz"
+        self.verify(name)
+        with (self.folder / name).open("rb") as file, np.load(file) as table:
             columns = {name: table[name] for name in names or COLUMNS}
         ids = {"id": np.char.decode(columns["id"], "utf-8")} if "id" in columns else {}
         return columns | ids
 
-    def verify(self) -> None:
-        """Reads every file of the split and compares its hash; opening compares sizes only.
+    def verify(self, *names: str) -> None:
+        """Reads files of the split, by default all, and compares their hashes.
+
+        Opening a split compares sizes only, and a shard of another preparation may have the same.
 
         **Raises:** `UserError` that names the first damaged file.
         """
-        for name in self.files:
-            self._verify(name)
-
-    def _verify(self, name: str) -> epath.Path:
-        path = self.folder / name
-        if size_and_hash(path) != self.files[name]:
-            raise damaged_file_error(path)
-        return path
+        for name in names or self.files:
+            if size_and_hash(self.folder / name) != self.files.get(name):
+                raise damaged_file_error(self.folder / name)
 
 
 def open_split(builder: Any, name: str) -> Split:
@@ -168,20 +167,23 @@ def open_split(builder: Any, name: str) -> Split:
     **Raises:** `UserError` for an unknown split, and for a missing or truncated file, which it
     names.
     """
-    prepared = read_prepared(builder)
+    prepared = read_prepared(builder.data_path)
     if name not in prepared["files"]:
         raise UserError(f"{builder.name}: split {describe_unknown_name(name, prepared['files'])}")
-    files = prepared["files"][name]
+    files, info = prepared["files"][name], builder.info.splits.get(name)
     for file, expected in files.items():
         path = builder.data_path / file
         if not path.exists() or path.stat().length != expected["bytes"]:
             raise damaged_file_error(path)
+    paths = [builder.data_path / file for file in sorted(files) if not file.endswith(".npz")]
+    lengths = info.shard_lengths if info else []
+    if len(paths) != len(lengths) or sum(lengths) != prepared["written"][name]:
+        raise damaged_file_error(builder.data_path / "dataset_info.json")
     classes = tuple(builder.info.features["expression"].names)
     fingerprint_text = json.dumps([classes, files], sort_keys=True)
-    info = builder.info.splits[name]
     return Split(
         name=name,
-        records=Records(info.filepaths, info.shard_lengths, builder.info.features),
+        records=Records(paths, lengths, builder.info.features),
         classes=classes,
         fingerprint=hashlib.sha256(fingerprint_text.encode()).hexdigest(),
         folder=builder.data_path,
@@ -189,23 +191,30 @@ def open_split(builder: Any, name: str) -> Split:
     )
 
 
-def read_prepared(builder: Any) -> dict[str, Any]:
-    """Reads a builder's `prepared.json`: source hashes, counts and file hashes.
+def read_prepared(folder: epath.Path) -> dict[str, Any]:
+    """Reads a dataset's `prepared.json`: source hashes, file hashes and written records of splits.
 
     **Raises:** `UserError` if the file is missing or damaged.
     """
-    path = builder.data_path / PREPARED_FILE
+    path = folder / PREPARED_FILE
     try:
         prepared = json.loads(path.read_text())
-        return {key: prepared[key] for key in ("source", "counts", "files")}
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        files = {
+            split: {
+                name: {"bytes": int(file["bytes"]), "sha256": str(file["sha256"])}
+                for name, file in files.items()
+            }
+            for split, files in prepared["files"].items()
+        }
+        written = {split: int(prepared["counts"][split]["written"]) for split in files}
+        return {"source": dict(prepared["source"]), "files": files, "written": written}
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise damaged_file_error(path) from error
 
 
 def verify_in_background(splits: Sequence[Split]) -> Future[None]:
     """Verifies the hashes of splits in a background thread.
 
-    Opening a split compares only sizes, and a shard of another preparation may have the same size.
     Save results of a split only after the `result` of the future, which raises a `UserError` for a
     damaged file.
     """

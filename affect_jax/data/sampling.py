@@ -27,7 +27,7 @@ Sampler = Callable[[np.ndarray, int, int], np.ndarray]
 _SUBSET, _SHUFFLE = 0, 1  # purposes of random numbers
 
 
-def create_generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
+def _create_generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch, purpose])))
 
 
@@ -60,7 +60,7 @@ class DownSampling:
             raise UserError(f"sampling.cap = {self.cap}: must be 1 or more")
 
     def __call__(self, labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-        random = create_generator(seed, epoch if self.redraw else 0, _SUBSET)
+        random = _create_generator(seed, epoch if self.redraw else 0, _SUBSET)
         return _concatenate(
             random.choice(rows, self.cap, replace=False) if len(rows) > self.cap else rows
             for rows in _rows_by_class(labels)
@@ -77,7 +77,7 @@ class UpSampling:
     """
 
     def __call__(self, labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-        random = create_generator(seed, epoch, _SUBSET)
+        random = _create_generator(seed, epoch, _SUBSET)
         classes = _rows_by_class(labels)
         class_size = max(map(len, classes), default=0)
         parts = []
@@ -106,7 +106,7 @@ def shuffle_epoch(sampler: Sampler, labels: np.ndarray, seed: int, epoch: int) -
 
     **Returns:** int64 [M]; M is the same in every epoch.
     """
-    return create_generator(seed, epoch, _SHUFFLE).permutation(sampler(labels, seed, epoch))
+    return _create_generator(seed, epoch, _SHUFFLE).permutation(sampler(labels, seed, epoch))
 
 
 class TrainingRows:
@@ -167,6 +167,9 @@ class SequentialRows:
             raise IndexError(f"step {step} of {len(self)}")
         rows = self._first + np.arange(step * self._batch_size, (step + 1) * self._batch_size)
         return np.where(rows < self._stop, rows, -1)
+
+
+Rows = TrainingRows | SequentialRows
 
 
 def select_process_rows(rows: np.ndarray, process: int, processes: int) -> np.ndarray:

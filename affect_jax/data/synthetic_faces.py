@@ -14,7 +14,7 @@ import simplejpeg
 
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import describe_unknown_name
+from affect_jax.core.registry import describe_unknown_name, require_option
 from affect_jax.data import DATASETS
 from affect_jax.data.tfds_builder import FacesBuilder, FacesConfig, make_record, prepare_records
 from affect_jax.data.worker_processes import map_ordered
@@ -32,26 +32,9 @@ class SyntheticFaces(FacesBuilder, skip_registration=True):
 
     name = "synthetic_faces"
 
-    def __init__(
-        self,
-        *,
-        totals: Mapping[str, int],
-        skew: str,
-        seed: int,
-        num_workers: int | None = None,
-        **options: Any,
-    ):
-        """Sets what is rendered.
-
-        **Arguments:**
-
-        - `totals`: split -> number of faces.
-        - `skew`, `seed`, `num_workers`: as in `synthetic_faces`. The validation split is always
-          balanced, as in AffectNet.
-        - `options`: those of `FacesBuilder`.
-        """
+    def __init__(self, *, totals: Mapping[str, int], skew: str, seed: int, **options: Any):
+        """`totals`: split -> number of faces; `options` are those of `FacesBuilder`."""
         self._totals, self._skew, self._seed = totals, skew, seed
-        self._num_workers = num_workers
         super().__init__(**options)
 
     def source_hashes(self) -> dict[str, str]:
@@ -66,11 +49,11 @@ class SyntheticFaces(FacesBuilder, skip_registration=True):
             render_record,
             seed=self._seed,
             split=split,
-            skew=self._skew if split == "training" else "balanced",
+            skew=self._skew if split == "training" else "balanced",  # as in AffectNet
             size=config.image_size,
         )
         name = f"{self.name}: {split}"
-        for record in map_ordered(render, range(total), total, name, self._num_workers):
+        for record in map_ordered(render, range(total), total, name, self.num_workers):
             yield record["id"], record
 
 
@@ -94,7 +77,6 @@ def render_record(index: int, *, seed: int, split: str, skew: str, size: int) ->
 @DATASETS.register("synthetic_faces")
 def synthetic_faces(
     *,
-    manual_dir: str = "",
     data_dir: str = "data",
     image_size: int = 256,
     num_training: int = 8_000,
@@ -107,28 +89,23 @@ def synthetic_faces(
 
     **Arguments:**
 
-    - `manual_dir`: not used; this dataset reads no files.
     - `data_dir`: folder for the records, which are written to a subfolder named after the options.
     - `image_size`: side of the stored faces, pixels.
     - `num_training`, `num_validation`: faces in each split.
     - `skew`: class distribution of the training split: `affectnet` (its training counts) or
-      `balanced`.
+      `balanced`. The validation split is always balanced.
     - `seed`: seed of the random faces.
     - `num_workers`: processes that render; None: one per core.
 
     **Raises:** `UserError` if an option is out of range.
     """
-    del manual_dir
     if skew not in random_face.SKEWS:
         raise UserError(f"synthetic_faces: skew {describe_unknown_name(skew, random_face.SKEWS)}")
-    for name, value, minimum in (
-        ("num_training", num_training, 1),
-        ("num_validation", num_validation, 1),
-        ("image_size", image_size, 16),
-        ("seed", seed, 0),
-    ):
-        if value < minimum:
-            raise UserError(f"synthetic_faces: {name} = {value}; it must be at least {minimum}")
+    totals = {"training": num_training, "validation": num_validation}
+    for split, total in totals.items():
+        require_option(f"data.options.num_{split}", total, lambda v: v >= 1, "1 or more")
+    require_option("data.image_size", image_size, lambda v: v >= 16, "16 or more")
+    require_option("data.options.seed", seed, lambda v: v >= 0, "0 or more")
     config = FacesConfig(
         name=f"{skew}_{num_training}_{num_validation}_{image_size}_seed_{seed}",
         description=f"{labels.NUM_CLASSES} expressions, drawn",
@@ -136,11 +113,11 @@ def synthetic_faces(
     )
     return prepare_records(
         SyntheticFaces(
-            totals={"training": num_training, "validation": num_validation},
+            totals=totals,
             skew=skew,
             seed=seed,
-            num_workers=num_workers,
             config=config,
             data_dir=data_dir,
+            num_workers=num_workers,
         )
     )

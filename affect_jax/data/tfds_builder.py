@@ -32,6 +32,7 @@ from etils import epath
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import is_local
+from affect_jax.core.registry import require_option
 from affect_jax.data import beam_pipeline, object_store, record_writer
 from affect_jax.data.annotation_parsing import NUM_LANDMARKS
 from affect_jax.data.face_images import make_record
@@ -47,15 +48,7 @@ from affect_jax.data.record_reader import (
 from affect_jax.data.worker_processes import print_line
 from affect_jax.facs.action_units import UNITS
 
-__all__ = [
-    "FacesBuilder",
-    "FacesConfig",
-    "Split",
-    "face_features",
-    "open_split",
-    "prepare_records",
-    "make_record",
-]
+__all__ = ["FacesBuilder", "FacesConfig", "Split", "make_record", "open_split", "prepare_records"]
 
 
 def face_features(
@@ -119,6 +112,10 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     A subclass implements `_split_generators`: split -> iterable of (id, record). It may fill
     `counts[split]` with `read` and `skipped`, and override `source_hashes`. Records are stored in
     the order of a hash of their ids, so each preparation writes the same order.
+
+    **Arguments:**
+
+    - `num_workers`: worker processes; None or 0: one per core. The records do not depend on it.
     """
 
     VERSION = tfds.core.Version("1.1.0")
@@ -127,15 +124,27 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     url_infos = None
     beam = ""  # options of an Apache Beam pipeline that creates the records
 
-    def __init__(self, *, config: FacesConfig, data_dir: str | os.PathLike):
+    def __init__(
+        self, *, config: FacesConfig, data_dir: str | os.PathLike, num_workers: int | None = None
+    ):
+        require_option("data.options.margin", config.margin, lambda v: 0 <= v <= 10, "in [0, 10]")
+        if num_workers is not None:
+            require_option("data.options.num_workers", num_workers, lambda v: v >= 0, "0 or more")
+        self.num_workers = num_workers
         self.counts: dict[str, dict[str, int]] = {}
         folder, self.store_url = os.fspath(data_dir), ""
         if not is_local(folder):
             url = folder.rstrip("/")
             folder = os.fspath(object_store.local_folder(url))
             self.store_url = f"{url}/{self.name}/{config.name}/{self.VERSION}"
-        with silence_tfds():
-            super().__init__(config=config, data_dir=folder, file_format="array_record")
+        info = epath.Path(folder, self.name, config.name, str(self.VERSION), "dataset_info.json")
+        try:
+            with silence_tfds():
+                super().__init__(config=config, data_dir=folder, file_format="array_record")
+        except Exception as error:  # for a damaged file, tfds raises errors of many types
+            if not info.exists():
+                raise
+            raise damaged_file_error(info) from error
 
     def source_hashes(self) -> dict[str, str]:
         """Hashes of the source files: file name -> hash.
@@ -207,7 +216,7 @@ def prepare_records(builder: Builder) -> Builder:
             f"{builder.data_path}: cannot be written ({error.strerror or error}); "
             "choose another folder with --config.data.data_dir"
         ) from error
-    prepared = read_prepared(builder)["source"]
+    prepared = read_prepared(builder.data_path)["source"]
     try:
         current = builder.source_hashes()
     except UserError:  # prepared records suffice without the source files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 import multiprocessing
 import os
@@ -10,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -79,18 +78,18 @@ def _map_in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], num_workers: int
 ) -> Iterator[Result]:
     iterator = iter(items)
-    chunks = iter(lambda: list(itertools.islice(iterator, CHUNK_SIZE)), [])
+    window_size = 2 * num_workers * CHUNK_SIZE
+    windows = iter(lambda: list(itertools.islice(iterator, window_size)), [])
     # Spawned, not forked: a fork copies locks held by threads of JAX or of a progress bar.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
-    pending: collections.deque[Future[list[Result]]] = collections.deque()
+    results: Iterable[Result] = ()
     try:
-        for chunk in chunks:
-            pending.append(pool.submit(_map_chunk, function, chunk))
-            if len(pending) > 4 * num_workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
+        for window in windows:
+            next_results = pool.map(function, window, chunksize=CHUNK_SIZE)
+            yield from results
+            results = next_results
+        yield from results
     except BrokenProcessPool:
         raise UserError(
             "a worker process that prepares images died, perhaps because it ran out of memory; "
@@ -98,10 +97,6 @@ def _map_in_processes(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _map_chunk(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:
-    return [function(item) for item in chunk]
 
 
 def _start_worker() -> None:

@@ -77,10 +77,16 @@ class Evaluator:
 
         **Raises:** `UserError` if no score has that name or the split has no labels for it.
         """
-        labelled = [head for head in self._heads if self.targets[f"{head}_mask"].any()]
-        error = name and protocol.validate_score_name(name, labelled, self.classes)
-        if error:
+        if not name:
+            return
+        if error := protocol.validate_score_name(name, list(self._heads), self.classes):
             raise UserError(f"checkpoint.best = {error}")
+        labelled = [head for head in self._heads if self.targets[f"{head}_mask"].any()]
+        if protocol.validate_score_name(name, labelled, self.classes):
+            raise UserError(
+                f"checkpoint.best = {name!r}: no face of the split {self.split.name!r} has a label "
+                "for this score; choose another score, or '' for none"
+            )
 
     def _compute_outputs(
         self, variables: dict[str, Any], batches: Iterable[dict]

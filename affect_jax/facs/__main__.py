@@ -108,7 +108,7 @@ def read_release(folder: pathlib.Path, variant: str = "manual") -> Iterator[Labe
     **Raises:** `UserError` if the release is missing or invalid.
     """
     from affect_jax.data.affectnet import find_tables, read_rows
-    from affect_jax.data.image_files_builder import make_ids_unique
+    from affect_jax.data.face_images import make_ids_unique
 
     for split, table in find_tables(folder, variant).items():
         for row in make_ids_unique(read_rows(table)):

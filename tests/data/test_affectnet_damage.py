@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import multiprocessing
+import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -13,15 +16,10 @@ import sys
 import pytest
 
 from affect_jax.core.errors import UserError
-from affect_jax.data import DATASETS, affectnet, worker_processes
+from affect_jax.data import DATASETS, affectnet, csv_faces, loader, sampling, worker_processes
 from affect_jax.data.record_reader import verify_in_background
 from affect_jax.data.tfds_builder import open_split
-from tests.data.affectnet_releases import (
-    SIZE,
-    first_release,
-    picture,
-    prepare,
-)
+from tests.data.affectnet_releases import SIZE, first_release, picture, prepare
 
 # --- missing or changed files ---
 
@@ -42,7 +40,7 @@ def test_error_for_missing_data_has_instructions(tmp_path):
         ):
             assert words in text
     assert not (tmp_path / "data").exists()
-    with pytest.raises(UserError, match="train_set/annotations is not in it"):
+    with pytest.raises(UserError, match="train_set/annotations is not in manual_dir"):
         prepare(tmp_path, tmp_path / "data", variant="second")
 
 
@@ -133,19 +131,43 @@ def test_error_names_the_damaged_file(copy, name):
     open_split(copy, "validation").verify()
 
 
-def test_error_names_a_damaged_prepared_json(copy):
-    path = copy.data_path / "prepared.json"
-    for damage in (lambda: path.write_text("{"), path.unlink):
-        damage()
-        with pytest.raises(UserError, match="prepared.json: is missing or damaged"):
-            open_split(copy, "training")
+DAMAGES = {
+    "empty": lambda content: b"",
+    "truncated": lambda content: content[: len(content) // 20],
+    "no text": lambda content: bytes(range(128, 256)),
+    "zeros": lambda content: bytes(len(content)),
+    "other JSON": lambda content: b"[1, 2]",
+    "other values": lambda content: re.sub(rb"[0-9]+", b"{}", content),
+    "other names": lambda content: content.replace(b"training", b"trainung"),
+}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["prepared.json", "dataset_info.json"])
+def test_error_names_damaged_metadata(copy, name, damage):
+    path = copy.data_path / name
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(UserError) as caught:
+        open_split(prepare(pathlib.Path("nowhere"), copy.data_path.parents[2]), "training")
+    names_split = (name, damage) == ("prepared.json", "other names")
+    expected = "split 'training': unknown" if names_split else name
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("name", ["prepared.json", "dataset_info.json"])
+def test_missing_metadata_is_an_error(copy, name):
+    (copy.data_path / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: is missing or damaged; delete .* to prepare"):
+        prepare(pathlib.Path("nowhere"), copy.data_path.parents[2])
 
 
 def test_unreadable_records_are_an_error(copy):
     records = open_split(copy, "training").records
     path = copy.data_path / "affectnet-training.array_record-00000-of-00001"
     path.unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError, match=f"{path.name}: is missing or damaged"):
         records[0]
     path.write_text("")
     with pytest.raises(UserError, match=f"{path.name}: is missing or damaged"):
@@ -153,10 +175,24 @@ def test_unreadable_records_are_an_error(copy):
 
 
 @pytest.mark.bad_input
-def test_missing_dataset_info_is_an_error(copy):
-    (copy.data_path / "dataset_info.json").unlink()
-    with pytest.raises(UserError, match="is missing or damaged.*to prepare"):
-        prepare(pathlib.Path("nowhere"), copy.data_path.parents[2])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "zeros"])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_records_damaged_while_they_are_loaded_are_an_error(copy, damage, workers):
+    """The reader has opened the file before."""
+    split = open_split(copy, "training")
+    split.records[0]
+    path = copy.data_path / "affectnet-training.array_record-00000-of-00001"
+    damaged = DAMAGES[damage](path.read_bytes())
+    with open(path, "r+b") as file:  # the same file, not another one of its name
+        file.write(damaged)
+        file.truncate(len(damaged))
+    rows = sampling.SequentialRows(len(split), 4)
+    options = {"image_size": SIZE, "num_workers": workers}
+    with (
+        contextlib.closing(loader.load_batches(split.records, {}, rows, **options)) as batches,
+        pytest.raises(UserError, match=f"{path.name}: is missing or damaged"),
+    ):
+        list(batches)
 
 
 def test_background_verification_detects_a_shard_of_another_preparation(copy):
@@ -170,6 +206,19 @@ def test_background_verification_detects_a_shard_of_another_preparation(copy):
         verify_in_background(splits).result()
     path.write_bytes(content)
     verify_in_background(splits).result()
+
+
+@pytest.mark.bad_input
+def test_a_pipe_as_a_table_is_an_error(release, tmp_path):
+    """Reading it would wait for ever."""
+    shutil.copytree(release, tmp_path / "r")
+    table = tmp_path / "r" / "training.csv"
+    table.unlink()
+    os.mkfifo(table)
+    with pytest.raises(UserError, match="training.csv is not in manual_dir"):
+        prepare(tmp_path / "r", tmp_path / "data")
+    with pytest.raises(UserError, match="training.csv: no such file"):
+        csv_faces.csv_faces(manual_dir=str(tmp_path / "r"), data_dir=str(tmp_path / "data"))
 
 
 # --- processes ---

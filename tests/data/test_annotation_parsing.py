@@ -62,6 +62,22 @@ def test_malformed_landmarks_have_a_reason(text):
         annotation_parsing.parse_landmarks({"facial_landmarks": text})
 
 
+@pytest.mark.parametrize("shape", [(136,), (68, 2), (136, 1), (1, 68, 2)])
+def test_landmarks_are_parsed_from_arrays(shape):
+    points = annotation_parsing.parse_landmarks(
+        {"facial_landmarks": np.arange(136.0).reshape(shape)}
+    )
+    np.testing.assert_array_equal(points, np.arange(136.0).reshape(68, 2))
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("shape", [(2, 68), (4, 34), (135,), (0,)])
+def test_landmarks_of_another_shape_have_a_reason(shape):
+    """The points of [2, 68] would be scrambled."""
+    with pytest.raises(annotation_parsing.UnusableInputError, match="not 68 points"):
+        annotation_parsing.parse_landmarks({"facial_landmarks": np.zeros(shape)})
+
+
 # --- .npy ---
 
 
@@ -98,6 +114,15 @@ def test_npy_with_a_false_size_has_a_reason(tmp_path):
             annotation_parsing.read_npy(str(path))
     with pytest.raises(annotation_parsing.UnusableInputError, match="2_exp.npy: file missing"):
         annotation_parsing.read_npy(str(tmp_path / "2_exp.npy"))
+
+
+@pytest.mark.bad_input
+def test_a_pipe_is_not_an_annotation(tmp_path):
+    os.mkfifo(tmp_path / "1_lnd.npy")
+    with pytest.raises(annotation_parsing.UnusableInputError, match="1_lnd.npy: not a file"):
+        annotation_parsing.read_npy(str(tmp_path / "1_lnd.npy"))
+    with pytest.raises(annotation_parsing.UnusableInputError, match="zero: not a file"):
+        annotation_parsing.read_npy("/dev/zero")
 
 
 @pytest.mark.bad_input

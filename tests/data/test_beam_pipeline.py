@@ -51,7 +51,7 @@ def test_files_are_identical_to_those_without_beam(release, tmp_path):
 @pytest.mark.beam
 def test_too_many_unusable_rows_write_no_records(release, tmp_path):
     pytest.importorskip("apache_beam")
-    with pytest.raises(UserError, match="2 of the first 64 rows.*max_skipped = 0.01"):
+    with pytest.raises(UserError, match="2 of 64 rows.*max_skipped = 0.01"):
         prepare(release, tmp_path, max_skipped=0.01, beam=LOCAL)
     assert not list(tmp_path.rglob("*.array_record*"))
     assert list(tmp_path.rglob("refused.csv"))

@@ -220,7 +220,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         "    rows = sampling.TrainingRows(sampler, np.zeros(8), seed=0, batch_size=2)\n"
         "    batches = loader.load_batches(faces, {}, rows, image_size=16, num_workers=1)\n"
         "    next(batches)\n"
-        "    print(batches._shared_pool._memory.name)\n"
+        "    print(batches._pool._shared.name)\n"
         "    print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

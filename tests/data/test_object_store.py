@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import fsspec
 import numpy as np
 import pytest
@@ -87,25 +85,27 @@ def test_incomplete_upload_is_prepared_again(files, switch_machine):
     assert files.exists(f"{remote_folder}/prepared.json")
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "name",
+    ["synthetic_faces-training.array_record-00000-of-00001", "prepared.json", "dataset_info.json"],
+)
 def test_error_names_a_damaged_file_in_the_store_and_no_copy_is_left(
-    files, switch_machine, monkeypatch
+    files, switch_machine, monkeypatch, name
 ):
     switch_machine("first")
     first = prepare(URL)
-    remote_folder = "/bucket/faces/" + "/".join(first.data_path.parts[-3:])
-    name = next(
-        iter(json.loads((first.data_path / "prepared.json").read_text())["files"]["training"])
-    )
-    content = files.cat_file(f"{remote_folder}/{name}")
-    files.pipe_file(
-        f"{remote_folder}/{name}", content[:100] + bytes([content[100] ^ 1]) + content[101:]
-    )
+    path = "/bucket/faces/" + "/".join(first.data_path.parts[-3:]) + f"/{name}"
+    content = files.cat_file(path)
     second_cache = switch_machine("second")
     forbid_rendering(monkeypatch)
-    with pytest.raises(UserError, match=f"{URL}/.*/{name}: .* differs from its recorded hash"):
-        prepare(URL)
-    assert not list(second_cache.rglob("1.1.0"))
-    files.pipe_file(f"{remote_folder}/{name}", content)
+    flipped = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+    for damaged in (b"", content[:100], flipped if "record" in name else b"[]"):
+        files.pipe_file(path, damaged)
+        with pytest.raises(UserError, match=f"{URL}/.*/{name}: the file is missing or damaged"):
+            prepare(URL)
+        assert not list(second_cache.rglob("1.1.0"))
+    files.pipe_file(path, content)
     assert read_files(prepare(URL).data_path) == read_files(first.data_path)
 
 

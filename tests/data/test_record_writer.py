@@ -11,6 +11,7 @@ from tensorflow_datasets.core import example_serializer, shuffle
 from tensorflow_datasets.proto import tf_example_pb2
 
 from affect_jax.data import record_writer, synthetic_faces
+from affect_jax.data.record_writer import ExternalSorter
 from affect_jax.data.tfds_builder import face_features, make_record
 
 FEATURES = face_features(32)
@@ -60,7 +61,7 @@ def test_full_disk_raises_os_error():
 def test_patched_tfds_io_restores_tfds():
     originals = shuffle.Shuffler, example_serializer.ExampleSerializer
     with pytest.raises(KeyError), record_writer.patched_tfds_io():
-        assert shuffle.Shuffler is record_writer.ExternalSorter
+        assert shuffle.Shuffler is ExternalSorter
         assert example_serializer.ExampleSerializer is record_writer.RecordSerializer
         raise KeyError
     assert (shuffle.Shuffler, example_serializer.ExampleSerializer) == originals
@@ -69,41 +70,34 @@ def test_patched_tfds_io_restores_tfds():
 # --- external sort ---
 
 
-def create_filled_sorter(sorter_class: type, folder):
+def test_order_and_content_equal_those_of_tfds(tmp_path):
     rng = np.random.default_rng(0)
-    sorter = sorter_class(folder, "salt")
+    sorters = [
+        sorter_class(tmp_path, "salt") for sorter_class in (shuffle.Shuffler, ExternalSorter)
+    ]
     for number in range(300):
-        sorter.add(f"face {number}", rng.bytes(int(rng.integers(0, 400))))
-    return sorter
-
-
-@pytest.mark.parametrize("limit", (1 << 30, 5_000, 0))
-def test_order_and_content_do_not_depend_on_the_buffer_size(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr(record_writer, "MAX_BUFFER_BYTES", limit)
-    reference = create_filled_sorter(shuffle.Shuffler, tmp_path)
-    external = create_filled_sorter(record_writer.ExternalSorter, tmp_path)
-    assert (len(external._files) > 5) == (limit < 1 << 30)
-    assert sum(len(data) for _, data in external._mem_buffer) <= limit
+        data = rng.bytes(int(rng.integers(0, 400)))
+        for sorter in sorters:
+            sorter.add(f"face {number}", data)
+    reference, external = sorters
     assert external.size == reference.size
     assert sum(external.bucket_lengths) == external.num_examples == 300
     assert list(external) == list(reference)
     assert not any(tmp_path.iterdir())
 
 
-def test_duplicate_keys_are_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(record_writer, "MAX_BUFFER_BYTES", 0)
-    sorter = record_writer.ExternalSorter(tmp_path, "salt")
+def test_duplicate_keys_are_an_error(tmp_path):
+    sorter = ExternalSorter(tmp_path, "salt")
     for name in ("a", "b", "a"):
         sorter.add(name, name.encode())
     with pytest.raises(shuffle.DuplicatedKeysError):
         list(sorter)
 
 
-def test_prepared_files_do_not_depend_on_the_buffer_size(tmp_path, monkeypatch):
-    """It also needs no TensorFlow, which `tfds` uses for records beyond its memory limit."""
+def test_preparation_needs_no_more_memory_than_tfds_allows(tmp_path, monkeypatch):
+    """`tfds` uses TensorFlow, which is not installed, for records beyond its memory limit."""
     results = []
     for limit in (1 << 30, 10_000):
-        monkeypatch.setattr(record_writer, "MAX_BUFFER_BYTES", limit)
         monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", limit)
         builder = synthetic_faces.synthetic_faces(
             data_dir=str(tmp_path / str(limit)), image_size=32, num_training=40, num_validation=8

@@ -95,9 +95,9 @@ def test_each_set_of_options_has_its_own_folder(builder, tmp_path):
     ("option", "value", "message"),
     [
         ("skew", "balancd", "did you mean 'balanced'"),
-        ("num_training", 0, "num_training = 0; it must be at least 1"),
-        ("image_size", 8, "image_size = 8; it must be at least 16"),
-        ("seed", -1, "seed = -1; it must be at least 0"),
+        ("num_training", 0, "num_training = 0: must be 1 or more"),
+        ("image_size", 8, "image_size = 8: must be 16 or more"),
+        ("seed", -1, "seed = -1: must be 0 or more"),
     ],
 )
 def test_options_out_of_range_are_errors(tmp_path, option, value, message):

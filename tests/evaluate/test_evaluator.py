@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from affect_jax.config import defaults
+from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.evaluate import evaluator
 
@@ -52,3 +53,25 @@ def test_batches_are_not_larger_than_the_split(monkeypatch):
         evaluate({})
     devices = jax.local_device_count()
     assert sizes == [-(-3 // devices) * devices]
+
+
+class SplitWithoutClasses:
+    """Three faces with valence and arousal only."""
+
+    name, classes = "validation", labels.EXPRESSIONS
+
+    def columns(self, *names: str) -> dict[str, np.ndarray]:
+        values = {"expression": np.full(3, -1), "valence": np.zeros(3), "arousal": np.zeros(3)}
+        return {**values, "id": np.array(["a", "b", "c"])}
+
+
+@pytest.mark.bad_input
+def test_error_for_a_score_without_labels_names_the_split():
+    network = SimpleNamespace(heads=("expression", "valence_arousal"))
+    evaluate = evaluator.Evaluator(defaults(), network, SplitWithoutClasses())
+    evaluate.require_score("")
+    evaluate.require_score("dimensional.mean.ccc")
+    with pytest.raises(UserError, match="no face of the split 'validation' has a label for this"):
+        evaluate.require_score("categorical.top1.original.f1.macro")
+    with pytest.raises(UserError, match="did you mean 'categorical.top1.original.f1.macro'"):
+        evaluate.require_score("categorical.top1.original.f1.macr")
