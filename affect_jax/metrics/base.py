@@ -62,7 +62,7 @@ class Scores:
     def reasons(self) -> dict[str, str]:
         """For each undefined score, why it is undefined."""
         return {
-            name: next(REASONS[part] for part in name.split(".") if part in REASONS)
+            name: next((REASONS[part] for part in name.split(".") if part in REASONS), "unknown")
             for name, value in self.values.items()
             if math.isnan(value)
         }

@@ -96,7 +96,7 @@ def _summarize(run: Run) -> dict[str, dict[str, Any]]:
         if isinstance(value, dict):
             details[key.replace("_", " ").capitalize()] = value
         elif key != "predictions":  # a path of the machine of the evaluation
-            evaluation[key] = "; ".join(value) if isinstance(value, list) else value
+            evaluation[key] = "; ".join(map(str, value)) if isinstance(value, list) else value
     evaluation["classes"] = ", ".join(run.predictions.classes)
     return {"Evaluation": evaluation, **details}
 
@@ -148,7 +148,7 @@ def _list_group_scores(run: Run) -> list[str]:
         for group, content in groups.items():
             row = [group, f"{content['faces']:,}"]
             for name in names:
-                number = score_names.format_score(content["scores"][name])
+                number = score_names.format_score(content["scores"].get(name))
                 interval = score_names.format_interval(content["intervals"], name)
                 row.append(MACROS.with_range(number, interval))
             rows.append(row)

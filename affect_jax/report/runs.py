@@ -67,9 +67,13 @@ def read_run(path: pathlib.Path) -> Run:
     folder = _find_evaluation(path)
     content = _read_json(folder / "scores.json")
     try:
-        scores = _parse_scores(content)
-        metadata = dict(content["about"])
-    except (KeyError, TypeError, AttributeError) as error:
+        scores, metadata = _parse_scores(content), _parse_metadata(content["about"])
+        groups = {
+            grouping: {group: _parse_group(values) for group, values in by_group.items()}
+            for grouping, by_group in content.get("groups", {}).items()
+            if by_group
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
     predictions = read_predictions(_find_predictions(folder, metadata))
     if predictions.probabilities is None and "classes" in metadata:  # there are no p_ columns
@@ -83,7 +87,7 @@ def read_run(path: pathlib.Path) -> Run:
         predictions,
         config=flatten(_read_json(config)) if config.is_file() else {},
         curves=_read_curves(log) if log.is_file() else {},
-        groups=content.get("groups", {}),
+        groups=groups,
     )
 
 
@@ -125,14 +129,35 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def _parse_scores(content: Mapping[str, Any]) -> Scores:
     def parse(key: str) -> dict[str, float]:
-        return {name: math.nan if x is None else x for name, x in content[key].items()}
+        return {k: math.nan if v is None else float(v) for k, v in content[key].items()}
 
     return Scores(
         values=parse("scores"),
-        intervals={name: (low, high) for name, (low, high) in content["intervals"].items()},
+        intervals={k: (float(low), float(high)) for k, (low, high) in content["intervals"].items()},
         deviations=parse("deviations"),
-        counts={name: (count, total) for name, (count, total) in content["counts"].items()},
+        counts={k: (int(count), int(total)) for k, (count, total) in content["counts"].items()},
     )
+
+
+def _parse_metadata(about: Mapping[str, Any]) -> dict[str, Any]:
+    texts, numbers = (
+        ("data", "split", "predictions", "sha256", "time"),
+        ("draws", "bootstrap", "faces"),
+    )
+    required = ("predictions",) if "sha256" in about else ()  # scored from a file
+    parsed: dict[str, Any] = {
+        key: str(about[key]) for key in texts if key in about or key in required
+    }
+    parsed |= {key: int(about[key]) for key in numbers if key in about}
+    if "classes" in about:
+        parsed["classes"] = [str(name) for name in about["classes"]]
+    return {**about, **parsed}
+
+
+def _parse_group(values: Mapping[str, Any]) -> dict[str, Any]:
+    scores = {name: None if v is None else float(v) for name, v in values["scores"].items()}
+    pairs = {name: [float(low), float(high)] for name, (low, high) in values["intervals"].items()}
+    return {"faces": int(values["faces"]), "scores": scores, "intervals": pairs}
 
 
 def _read_curves(path: pathlib.Path) -> dict[str, Curve]:

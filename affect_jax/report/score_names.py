@@ -42,19 +42,20 @@ def lookup_model_name(name: str) -> str:
 def format_title(name: str) -> str:
     """Formats a score name of `scores.json` for display.
 
-    Example: `categorical.top1.original.f1.macro` becomes `F1, macro · top-1, Orig`.
+    Example: `categorical.top1.original.f1.macro` becomes `F1, macro · top-1, Orig`. A name that no
+    version of affect_jax writes is returned unchanged.
     """
-    model, *parts = name.split(".")
-    if model == "multitask":
-        return "Multi-task score"
-    if model == "categorical":
-        rule, skew, metric, *subject = parts
-        suffix = f" · {RULE_NAMES[rule]}, {SKEW_NAMES[skew]}"
-        return ", ".join((METRIC_NAMES[metric], *subject)) + suffix
-    subject, metric, *within = parts
-    if subject == "mean":
-        subject = MEAN_NAMES[model]
-    return ", ".join((f"{METRIC_NAMES[metric]}, {subject}", *within))
+    match name.split("."):
+        case ["multitask"]:
+            return "Multi-task score"
+        case ["categorical", rule, skew, metric, *subject] if metric in METRIC_NAMES:
+            suffix = f" · {RULE_NAMES.get(rule, rule)}, {SKEW_NAMES.get(skew, skew)}"
+            return ", ".join((METRIC_NAMES[metric], *subject)) + suffix
+        case [model, subject, metric, *within] if metric in METRIC_NAMES:
+            subject = MEAN_NAMES.get(model, subject) if subject == "mean" else subject
+            return ", ".join((f"{METRIC_NAMES[metric]}, {subject}", *within))
+        case _:
+            return name
 
 
 def format_score(value: float | None) -> str:

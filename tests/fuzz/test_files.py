@@ -28,6 +28,7 @@ from affect_jax.export import __main__ as export_command
 from affect_jax.metrics.predictions import Predictions, write_predictions
 from affect_jax.models import weight_files
 from affect_jax.report import __main__ as report_command
+from affect_jax.report import run_page, runs
 from tests.fuzz.damage import JSON_VALUES, damaged_bytes, damaged_json
 from tests.releases import create_flags, write_release
 from tests.trained_runs import create_config, write_run
@@ -143,19 +144,24 @@ def test_checkpoint_manifest(folder, small_run, data):
         path.write_text(intact)
 
 
-@few
 @given(data=st.data())
-def test_scores_in_a_report(folder, predictions, data):
-    """The report reads the scores and predictions of a folder."""
-    scored = folder / "scored"
-    if not (scored / "scores.json").exists():
-        flags = (f"--predictions={predictions}", f"--out={scored}", "--no-report", "--draws=2")
-        run(evaluate_command.main, *flags)
-    damaged = folder / "damaged_scores"
-    damaged.mkdir(exist_ok=True)
-    document = json.loads((scored / "scores.json").read_text())
-    (damaged / "scores.json").write_text(json.dumps(data.draw(damaged_json(document))))
-    run(report_command.main, damaged, f"--out={folder / 'report.html'}")
+def test_scores(folder, predictions, data):
+    """A page shows them, without its figures, which need the predictions only."""
+    path = folder / "scored" / "scores.json"
+    if not path.exists():
+        groups = folder / "groups.csv"
+        groups.write_text(
+            "id,hair\n" + "".join(f"{i}.jpg,{('fair', 'dark')[i % 2]}\n" for i in range(30))
+        )
+        flags = (f"--predictions={predictions}", f"--out={path.parent}", f"--groups={groups}")
+        assert run(evaluate_command.main, *flags, "--no-report", "--draws=2", "--bootstrap=2") == 0
+    intact = path.read_text()
+    try:
+        path.write_text(json.dumps(data.draw(damaged_json(json.loads(intact)))))
+        with contextlib.suppress(UserError):
+            assert run_page.render_html(runs.read_run(path.parent), {})
+    finally:
+        path.write_text(intact)
 
 
 @few
