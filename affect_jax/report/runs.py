@@ -140,18 +140,17 @@ def _parse_scores(content: Mapping[str, Any]) -> Scores:
 
 
 def _parse_metadata(about: Mapping[str, Any]) -> dict[str, Any]:
-    texts, numbers = (
-        ("data", "split", "predictions", "sha256", "time"),
-        ("draws", "bootstrap", "faces"),
-    )
-    required = ("predictions",) if "sha256" in about else ()  # scored from a file
-    parsed: dict[str, Any] = {
-        key: str(about[key]) for key in texts if key in about or key in required
-    }
-    parsed |= {key: int(about[key]) for key in numbers if key in about}
+    """Converts the values of `about` that reports use to their types."""
+    parsed = dict(about)
+    for key in about.keys() & {"data", "split", "predictions", "sha256", "time"}:
+        parsed[key] = str(about[key])
+    for key in about.keys() & {"draws", "bootstrap", "faces"}:
+        parsed[key] = int(about[key])
     if "classes" in about:
         parsed["classes"] = [str(name) for name in about["classes"]]
-    return {**about, **parsed}
+    if "sha256" in about and "predictions" not in about:
+        raise KeyError("predictions")
+    return parsed
 
 
 def _parse_group(values: Mapping[str, Any]) -> dict[str, Any]:
