@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from affect_jax.core.errors import UserError
@@ -98,6 +99,63 @@ def adamw(
     return _assemble(update, clip_norm, rates)
 
 
+@OPTIMIZERS.register("sam")
+def sam(
+    *, schedule: optax.Schedule, base: Mapping[str, Any], rho: float = 0.05, adaptive: bool = False
+) -> optax.GradientTransformationExtraArgs:
+    """Sharpness-aware minimisation (Foret et al. 2021): two gradients of the same batch per update.
+
+    The second is computed at `params + rho * g / |g|`, where g is the first, with the same dropout;
+    the optimizer `base` follows it. The update needs `gradient_at`, params -> gradient.
+
+    **Arguments:**
+
+    - `base`: spec of an optimizer other than `sam` and `accumulate`.
+    - `rho`: positive; the paper's is 0.05.
+    - `adaptive`: multiply g by the parameters' squares instead, and divide by the norm of the
+      product of g and the parameters (ASAM, Kwon et al. 2021, whose `rho` is about ten times as
+      large).
+    """
+    require_option("optimizer.rho", rho, lambda v: v > 0, "positive")
+    optimizer = optax.with_extra_args_support(_create_base(base, schedule))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        scale = jax.tree.map(jnp.abs, params) if adaptive else jax.tree.map(jnp.ones_like, params)
+        scaled = jax.tree.map(operator.mul, scale, updates)
+        factor = rho / (optax.tree.norm(scaled) + 1e-12)
+        ascended = jax.tree.map(lambda p, s, g: p + factor * s * g, params, scale, scaled)
+        return optimizer.update(extra["gradient_at"](ascended), state, params)
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)
+
+
+@OPTIMIZERS.register("accumulate")
+def accumulate(
+    *, schedule: optax.Schedule, base: Mapping[str, Any], steps: int
+) -> optax.GradientTransformation:
+    """One update of the optimizer `base` for the mean gradient of several batches.
+
+    Four batches of 64 give the update of one batch of 256, within rounding, if they have equally
+    many labels. Batch normalisation uses the statistics of the small batches. Durations, schedules
+    and the moving average of the parameters count batches.
+
+    **Arguments:**
+
+    - `base`: spec of an optimizer other than `sam` and `accumulate`.
+    - `steps`: number of batches per update, 2 or more.
+    """
+    require_option("optimizer.steps", steps, lambda v: v >= 2, "2 or more")
+    optimizer = _create_base(base, lambda count: schedule(count * steps))
+    return optax.MultiSteps(optimizer, steps).gradient_transformation()
+
+
+def _create_base(spec: Mapping[str, Any], schedule: optax.Schedule) -> optax.GradientTransformation:
+    name = spec.get("name")
+    if name in ("sam", "accumulate"):
+        raise UserError(f"optimizer.base.name = {name!r}: must be another optimizer")
+    return OPTIMIZERS.create(spec, schedule=schedule)
+
+
 def _check_options(**options: float) -> None:
     for name, value in options.items():
         if name in ("weight_decay", "clip_norm"):
@@ -161,6 +219,7 @@ def rate_for(name: str, rates: Rates) -> float:
 
 def is_frozen(spec: Mapping[str, Any], part: str) -> bool:
     """Whether an optimizer updates no parameter whose name starts with `part`."""
+    spec = spec.get("base", spec)
     rates = spec.get("rates") or {}
     nested_rates = [rate for key, rate in rates.items() if key.startswith(part)]
     return rate_for(part, rates) == 0 and not any(nested_rates)

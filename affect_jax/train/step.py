@@ -57,22 +57,31 @@ def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[
     values, outputs, batch_stats = auxiliary
     # The transpose of psum is psum: each device holds D times its share of the gradient.
     grads, batch_stats = lax.pmean((grads, batch_stats), AXIS)
-    updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
+    norms = [optax.tree.norm(grads)]
+
+    def gradient_at(params: dict) -> dict:
+        grads = lax.pmean(jax.grad(objective, has_aux=True)(params)[0], AXIS)
+        norms.append(optax.tree.norm(grads))
+        return grads
+
+    optimizer = optax.with_extra_args_support(experiment.optimizer)
+    updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params, gradient_at=gradient_at
+    )
     params: Any = optax.apply_updates(state.params, updates)
     ema = state.ema
     if experiment.ema_decay:
         ema = ema_update(ema, params["model"], experiment.ema_decay, state.step)
-    gradient_norm = optax.tree.norm(grads)
     updated = state.replace(  # pyright: ignore[reportAttributeAccessIssue]
         params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema
     )
-    finite = jnp.isfinite(total) & jnp.isfinite(gradient_norm)
+    finite = functools.reduce(jnp.logical_and, map(jnp.isfinite, (total, *norms)))
     next_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
     metrics = create_metrics(experiment)
     return next_state.replace(step=state.step + 1), metrics.gather_from_model_output(
         axis_name=AXIS,
         loss=total,
-        gradient_norm=gradient_norm,
+        gradient_norm=norms[0],
         outputs=outputs,
         batch=batch,
         **{f"loss_{name}": value for name, value in values.items()},

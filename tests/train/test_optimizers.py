@@ -120,6 +120,79 @@ def test_twenty_steps_equal_torch(spec, create):
     assert np.abs(history[-1]["kernel"] - PARAMS["kernel"]).max() > 0.1
 
 
+def squared_error(params):
+    return jnp.mean((model(params, FEATURES[0]) - TARGETS[0]) ** 2)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("base", [{"name": "sgd", "weight_decay": 0.1}, {"name": "adamw"}])
+def test_sam_follows_the_gradient_at_the_highest_point_nearby(base, adaptive):
+    """Foret et al. 2021, equation 2; with `adaptive`, Kwon et al. 2021, equation 6."""
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    grads = jax.grad(squared_error)(params)
+    scale = {k: np.abs(v) if adaptive else np.ones_like(v) for k, v in PARAMS.items()}
+    norm = np.sqrt(sum(np.sum((scale[k] * grads[k]) ** 2) for k in PARAMS))
+    ascended = {k: params[k] + 0.5 * scale[k] ** 2 * grads[k] / norm for k in PARAMS}
+    optimizer = create_optimizer({"name": "sam", "base": base, "rho": 0.5, "adaptive": adaptive})
+    updates, _ = optimizer.update(
+        grads, optimizer.init(params), params, gradient_at=jax.grad(squared_error)
+    )
+    plain = create_optimizer(base)
+    expected, _ = plain.update(jax.grad(squared_error)(ascended), plain.init(params), params)
+    assert_trees_close(updates, expected)
+    assert np.abs(ascended["kernel"] - PARAMS["kernel"]).max() > 0.01
+
+
+def test_accumulated_batches_equal_one_large_batch():
+    """Also under a schedule, which counts small batches."""
+    base = {"name": "adam", "weight_decay": 0.1}
+    rate = 0.1
+
+    def schedule(count):
+        return rate / (1 + count)
+
+    accumulated = optimizers.OPTIMIZERS.create(
+        {"name": "accumulate", "base": base, "steps": 4}, schedule=schedule
+    )
+    large = optimizers.OPTIMIZERS.create(base, schedule=lambda count: schedule(4 * count))
+    params = expected = jax.tree.map(jnp.asarray, PARAMS)
+    state, large_state = accumulated.init(params), large.init(params)
+    for first in range(0, 12, 4):
+        gradients = [
+            jax.grad(lambda p, i: jnp.mean((model(p, FEATURES[i]) - TARGETS[i]) ** 2))(params, i)
+            for i in range(first, first + 4)
+        ]
+        for grads in gradients:
+            updates, state = accumulated.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        mean = jax.tree.map(lambda *parts: sum(parts) / 4, *gradients)
+        updates, large_state = large.update(mean, large_state, expected)
+        expected = optax.apply_updates(expected, updates)
+        assert_trees_close(params, expected)
+
+
+def assert_trees_close(tree, expected) -> None:
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), tree, expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "sam", "base": {"name": "sgd"}, "rho": 0.0}, "optimizer.rho = 0.0"),
+        ({"name": "sam", "base": {"name": "accumulate"}}, "must be another optimizer"),
+        ({"name": "sam", "base": {"name": "sdg"}}, "did you mean 'sgd'"),
+        ({"name": "accumulate", "base": {"name": "sam"}, "steps": 2}, "must be another optimizer"),
+        ({"name": "accumulate", "base": {"name": "sgd"}, "steps": 1}, "must be 2 or more"),
+        ({"name": "accumulate", "base": {"name": "sgd", "momentum": 1}, "steps": 2}, "momentum"),
+    ],
+)
+def test_invalid_options_of_wrappers_are_refused(spec, message):
+    with pytest.raises(UserError, match=message):
+        create_optimizer(spec)
+
+
 @pytest.mark.parametrize(
     ("name", "create", "clip_norm"),
     [
@@ -234,7 +307,7 @@ def test_invalid_rates_are_rejected(rates, message):
         distances_moved(rates)
 
 
-@pytest.mark.parametrize("name", optimizers.OPTIMIZERS.names())
+@pytest.mark.parametrize("name", sorted({*optimizers.OPTIMIZERS.names()} - {"accumulate", "sam"}))
 def test_weight_decay_excludes_biases_norms_and_scalars(name):
     params = {
         "conv": jnp.ones((3, 3, 2, 4)),
@@ -264,11 +337,18 @@ def test_clipping_bounds_the_global_norm(size, limit):
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS.names())
 def test_state_contains_only_arrays_of_constant_shape(name):
     spec = {"name": name, "weight_decay": 0.1, "clip_norm": 1.0}
-    optimizer = create_optimizer(spec)
+    if name in ("accumulate", "sam"):
+        spec = {"name": name, "base": {**spec, "name": "adam"}}
+        spec |= {"steps": 3} if name == "accumulate" else {}
+    optimizer = optax.with_extra_args_support(create_optimizer(spec))
     params = jax.tree.map(jnp.asarray, PARAMS)
     state = optimizer.init(params)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
-    _, after = jax.jit(optimizer.update)(params, state, params)
+
+    def update(grads, state, params):
+        return optimizer.update(grads, state, params, gradient_at=lambda params: params)
+
+    _, after = jax.jit(update)(params, state, params)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
         lambda x: (x.shape, x.dtype), state

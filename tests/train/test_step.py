@@ -243,6 +243,31 @@ def test_update_with_batch_normalisation_is_equal_on_any_number_of_devices(trunk
 
 
 @pytest.mark.slow
+def test_sam_trains_to_the_same_losses_on_any_number_of_devices():
+    """Both gradients are of the whole batch."""
+    config = small_config(learning_rate=1e-4)
+    config.optimizer = {"name": "sam", "base": {"name": "sgd", "momentum": 0.9}, "rho": 0.5}
+    targets = make_targets({"expression": np.repeat(np.arange(8), 5)})
+    experiment = create_experiment(config, targets, steps_per_epoch=10)
+    step = jax.jit(
+        jax.vmap(
+            functools.partial(train_step, experiment),
+            axis_name=AXIS,
+            in_axes=(None, 0),
+            out_axes=None,
+        )
+    )
+    losses = {}
+    for devices in (1, 2, 4):
+        state, losses[devices] = create_state(experiment), []
+        for i in range(5):
+            batch = split_for_devices(random_batch(config, seed=i), devices)
+            state, metrics = step(state, batch)
+            losses[devices].append(float(metrics.compute()["loss"]))
+    np.testing.assert_allclose(losses[2], losses[1], rtol=1e-5)
+    np.testing.assert_allclose(losses[4], losses[1], rtol=1e-5)
+
+
 @pytest.mark.parametrize("trunk", ["alexnet", "alexnet_one_tower"])
 def test_two_devices_train_to_the_same_losses_as_one(trunk):
     """Uses `pmap` over 50 steps."""
