@@ -151,7 +151,8 @@ def _dispatch(values: flags.FlagValues) -> int:
     processes.initialize()
     # Only training requires a batch size that is a multiple of the number of devices.
     num_devices = jax.device_count() if values.mode == "train" else 1
-    processes.require_equal({"--mode": values.mode, **describe_settings(config)})
+    command = {f"--{name}": values[name].value for name in ("mode", "checkpoint", "split")}
+    processes.require_equal({**command, **describe_settings(config)})
     check_config(config, num_devices=num_devices, name=config_name or str(workdir.config_path))
     config = with_absolute_paths(config)
     if values.mode == "prepare":
