@@ -222,9 +222,11 @@ def _run() -> NoReturn:
             print(f"affect_jax: lost output: {stream.error.strerror}; all else is done", file=other)
             exit_code = exit_code or 2
     if exit_code in (1, 2) and "jax" in sys.modules:
-        from affect_jax.core import processes
+        from jax import distributed
 
-        if processes.is_multiprocess():  # a normal exit would wait for the other processes
+        # A normal exit would wait for the other processes. Their number may be unknown, if JAX
+        # found no device in this one.
+        if distributed.is_initialized():
             os._exit(exit_code)
     sys.exit(exit_code)
 

@@ -183,6 +183,7 @@ def test_missing_affectnet_release_is_explained(tmp_path, monkeypatch, capsys):
         MemoryError("Unable to allocate 7 GiB"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes"),
+        RuntimeError("can't start new thread"),
     ],
 )
 def test_out_of_memory_is_a_one_line_error(monkeypatch, capsys, error):
