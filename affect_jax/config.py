@@ -151,9 +151,18 @@ def _shrink_for_synthetic_faces(config: Config) -> None:
 
 
 def to_dict(value: Any) -> Any:
-    """Converts a config to dictionaries, lists and scalars that JSON can store."""
+    """Converts a config to dictionaries, lists and scalars that JSON can store.
+
+    **Raises:** `UserError` if a mapping has keys that are no texts.
+    """
     if isinstance(value, (Mapping, ConfigDict)):
-        return {key: to_dict(value[key]) for key in sorted(value)}
+        try:
+            keys: list[Any] = sorted(value)
+        except TypeError:  # of several types
+            keys = [None]
+        if not all(isinstance(key, str) for key in keys):
+            raise UserError("the config has a key that is no text, such as a number")
+        return {key: to_dict(value[key]) for key in keys}
     if isinstance(value, (tuple, list)):
         return [to_dict(item) for item in value]
     return value

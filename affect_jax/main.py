@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -43,12 +44,13 @@ def main(argv: Sequence[str]) -> int:
         logging.set_verbosity(logging.WARNING)  # Orbax logs every file at INFO
     try:
         return _dispatch(values)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # a collective of Gloo may raise either
         from jax.errors import JaxRuntimeError
 
         from affect_jax.core import processes
 
-        if isinstance(error, JaxRuntimeError) and processes.is_multiprocess():
+        is_lost = isinstance(error, JaxRuntimeError) or "Gloo" in str(error)
+        if is_lost and processes.is_multiprocess():
             raise UserError(
                 "A process of this run failed. Restart all processes with the same command to "
                 f"resume from the last checkpoint ({first_line(error)})."
@@ -61,8 +63,8 @@ def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
 
     **Raises:** `UserError` for a wrong flag or a config file that cannot be read.
     """
-    values = _define_flags(argv)
     try:
+        values = _define_flags(argv)  # reads a --flagfile
         remaining = values(["affect_jax.main", *argv])
         if values["config"].present:
             _ = values.config.seed  # an unreadable file raises on the first access
@@ -70,8 +72,13 @@ def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
         raise
     except Exception as error:  # a config file may raise any exception
         message = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-        if isinstance(error, KeyError):  # of a key inside a tuple
-            message = f"--config: no key {message}; set a tuple as a whole, as --config.losses="
+        if raised := _find_config_error(error, argv):
+            raise UserError(raised) from error
+        if isinstance(error, KeyError):  # of a key inside a tuple, or of None
+            message = (
+                f"--config: no key {message}; set a tuple as a whole, as --config.losses=; "
+                "get_config() must return a config"
+            )
         elif "as a ConfigDict" in message:
             flag = message.split(" as a ")[0]
             message = f"{flag}: set one of its keys, such as --config.trunk.name="
@@ -80,6 +87,18 @@ def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
         raise UserError(f"{remaining[1]!r} is not a flag; --help lists them")
     flags.FLAGS.mark_as_parsed()  # libraries read their own flags there
     return values
+
+
+def _find_config_error(error: BaseException | None, argv: Sequence[str]) -> str:
+    """`mine.py, line 7: KeyError: 'x'` for an error that the config file raised; else empty."""
+    files = {word.removeprefix("--config=").partition(":")[0] for word in argv}
+    while error is not None:
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if frame.filename in files:
+                place = f"{frame.filename}, line {frame.lineno}"
+                return f"{place}: {type(error).__name__}: {first_line(error)}"
+        error = error.__cause__ or error.__context__  # ml_collections and absl wrap errors
+    return ""
 
 
 def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
@@ -132,7 +151,8 @@ def _dispatch(values: flags.FlagValues) -> int:
     processes.initialize()
     # Only training requires a batch size that is a multiple of the number of devices.
     num_devices = jax.device_count() if values.mode == "train" else 1
-    processes.require_equal({"--mode": values.mode, **describe_settings(config)})
+    command = {f"--{name}": values[name].value for name in ("mode", "checkpoint", "split")}
+    processes.require_equal({**command, **describe_settings(config)})
     check_config(config, num_devices=num_devices, name=config_name or str(workdir.config_path))
     config = with_absolute_paths(config)
     if values.mode == "prepare":
@@ -201,10 +221,12 @@ def _run() -> NoReturn:
         if stream.error:
             print(f"affect_jax: lost output: {stream.error.strerror}; all else is done", file=other)
             exit_code = exit_code or 2
-    if exit_code == 2 and "jax" in sys.modules:
-        from affect_jax.core import processes
+    if exit_code in (1, 2) and "jax" in sys.modules:
+        from jax import distributed
 
-        if processes.is_multiprocess():  # a normal exit would wait for the other processes
+        # A normal exit would wait for the other processes. Their number may be unknown, if JAX
+        # found no device in this one.
+        if distributed.is_initialized():
             os._exit(exit_code)
     sys.exit(exit_code)
 

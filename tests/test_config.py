@@ -97,3 +97,11 @@ def test_mutable_keys_exist():
 def test_unknown_variant_is_an_error():
     with pytest.raises(UserError, match="did you mean 'synthetic_faces'"):
         variant(defaults(), "synthetic_face")
+
+
+@pytest.mark.parametrize("options", [{1: "a"}, {1: "a", "b": "c"}])
+def test_keys_must_be_text(options):
+    config = defaults()
+    config.data.options = options
+    with pytest.raises(UserError, match="key that is no text"):
+        to_dict(config)

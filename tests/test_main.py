@@ -134,6 +134,8 @@ def test_unknown_checkpoint_is_an_error(evaluation_copy, capsys):
         (["--config.trunk=resnet18"], "set one of its keys, such as --config.trunk.name="),
         (["--config.trunk.name=alexnt"], "did you mean 'alexnet'"),
         (["--config.batch_size=0"], "batch_size = 0: must be 1 or more"),
+        (["--config.learning_rate=nan"], "learning_rate = nan: must be positive"),
+        (["--flagfile=nothing"], "Unable to open flagfile"),
         (["--checkpoint"], "checkpoint"),
         (["--mode=trian"], "trian"),
         (["argument"], "'argument' is not a flag"),
@@ -158,7 +160,13 @@ def test_unusable_config_file_is_a_one_line_error(tmp_path, capsys):
     assert "No such file or directory: 'configs/nothing.py'" in message
     (tmp_path / "wrong.py").write_text("def get_config():\n    return learning_rate\n")
     message = error_message(capsys, f"--config={tmp_path / 'wrong.py'}")
-    assert "name 'learning_rate' is not defined" in message
+    assert "wrong.py, line 2: NameError: name 'learning_rate' is not defined" in message
+    (tmp_path / "wrapped.py").write_text("x = 1\ny = int('one')\n")
+    message = error_message(capsys, f"--config={tmp_path / 'wrapped.py'}:variant")
+    assert "wrapped.py, line 2: ValueError: invalid literal" in message
+    (tmp_path / "empty.py").write_text("def get_config():\n    pass\n")
+    message = error_message(capsys, f"--config={tmp_path / 'empty.py'}", "--config.seed=1")
+    assert "get_config() must return a config" in message
 
 
 def test_missing_affectnet_release_is_explained(tmp_path, monkeypatch, capsys):
@@ -175,6 +183,7 @@ def test_missing_affectnet_release_is_explained(tmp_path, monkeypatch, capsys):
         MemoryError("Unable to allocate 7 GiB"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes"),
+        RuntimeError("can't start new thread"),
     ],
 )
 def test_out_of_memory_is_a_one_line_error(monkeypatch, capsys, error):
@@ -199,13 +208,20 @@ def test_is_out_of_memory_ignores_other_errors(error):
     assert not is_out_of_memory(error)
 
 
-def test_loss_of_another_process_is_a_one_line_error(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "error",
+    [
+        JaxRuntimeError("INTERNAL: connection closed by peer"),
+        ValueError("UNKNOWN: Gloo AllGather failed: connection closed by peer"),
+    ],
+)
+def test_loss_of_another_process_is_a_one_line_error(monkeypatch, capsys, error):
     def dispatch(values) -> int:
-        raise JaxRuntimeError("INTERNAL: connection closed by peer")
+        raise error
 
     monkeypatch.setattr(main, "_dispatch", dispatch)
     assert main.main([]) == 1
-    assert "JaxRuntimeError: INTERNAL" in capsys.readouterr().err
+    assert f"{type(error).__name__}: {error}" in capsys.readouterr().err
     monkeypatch.setattr(processes, "is_multiprocess", lambda: True)
     assert "Restart all processes with the same command" in error_message(capsys)
 

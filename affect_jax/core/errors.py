@@ -33,6 +33,7 @@ _OUT_OF_MEMORY_PHRASES = (
     "insufficient memory",
     "memory allocation",
     "resource_exhausted",
+    "can't start new thread",
 )
 
 

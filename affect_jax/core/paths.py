@@ -31,8 +31,12 @@ LOCAL_FOLDER_REQUIREMENT = (
 def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a temporary path to write to and renames it at the end, so no file is incomplete.
 
-    The temporary file is deleted if there is an error.
+    The temporary file is deleted if there is an error. A device such as `/dev/null` is written to
+    directly: root would replace it.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -43,9 +44,12 @@ def initialize() -> None:
         try:
             address, count, index = (os.environ[name] for name in VARIABLES)
             options = {"num_processes": int(count), "process_id": int(index)}
+            if not re.fullmatch(r".+:\d+", address):  # JAX raises an IndexError
+                raise ValueError(address)
         except (KeyError, ValueError):
+            settings = ", ".join(f"{name}={os.environ[name]}" for name in variables)
             raise UserError(
-                f"{', '.join(variables)} is set: set all of {', '.join(VARIABLES)} "
+                f"{settings}: set all of {', '.join(VARIABLES)} "
                 "(host:port of process 0, number of processes, index of this process), or none"
             ) from None
         options["coordinator_address"] = address
@@ -66,7 +70,8 @@ def initialize() -> None:
             )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"the processes of the run cannot connect to each other: {first_line(error)}"
+            f"the processes of the run cannot connect to each other: {first_line(error)}; set all "
+            f"of {', '.join(VARIABLES)}; AFFECT_JAX_CLUSTER=auto is for clusters that JAX detects"
         ) from error
 
 
@@ -140,7 +145,8 @@ def require_equal(values: Mapping[str, Any]) -> None:
 
     **Raises:** `UserError` in every process, if a value differs; it names them.
     """
-    by_process = [json.loads(text) for text in gather_texts(json.dumps(values, default=str))]
+    texts = gather_texts(json.dumps(values, default=str))
+    by_process = [json.loads(text, parse_constant=str) for text in texts]  # NaN is not NaN
     first, problems = by_process[0], []
     for name in sorted({name for values in by_process for name in values}):
         for i, other in enumerate(by_process):

@@ -52,6 +52,13 @@ class Workdir:
             holder = json.loads(holder_path.read_text()) if holder_path.exists() else {}
             process = f"process {holder.get('pid')} on {holder.get('host')}"
             raise UserError(f"{self.path}: another run is using it ({process})") from None
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise UserError(
+                f"{self.path}: its file system cannot lock files ({error.strerror}); mount it with "
+                "locks, or use a --workdir elsewhere"
+            ) from error
         try:
             _write_json(holder_path, {"pid": os.getpid(), "host": socket.gethostname()})
             yield
@@ -81,9 +88,12 @@ class Workdir:
                 f"{self.path}: contains no run (no config.json); pass a --config to start one"
             )
         try:
-            return json.loads(self.config_path.read_text())
-        except ValueError as error:
+            config = json.loads(self.config_path.read_text())
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{self.config_path}: cannot be read: {error}") from error
+        if not isinstance(config, dict):
+            raise UserError(f"{self.config_path}: cannot be read: it holds no config")
+        return config
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Writes the config atomically."""

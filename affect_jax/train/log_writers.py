@@ -112,8 +112,8 @@ class JsonWriter:
 def _step_of_line(line: str) -> float:
     """Step of a line; infinite if the line is incomplete, as after a kill or on a full disk."""
     try:
-        return json.loads(line)["step"]
-    except ValueError:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):  # the last two if a user edited the file
         return math.inf
 
 

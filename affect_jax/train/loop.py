@@ -87,7 +87,7 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
         )
         train_step = create_train_step(experiment, resident=feed.resident)
         state = train(actions, train_step, state, feed, stop, profiler)
-        exit_code = stop.exit_code(finished=int(state.step) == intervals.total)
+        exit_code = stop.exit_code(finished=int(state.step) >= intervals.total)
         if processes.is_main():
             actions.finish(state, print_scores=not exit_code)
         return exit_code

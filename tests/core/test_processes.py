@@ -71,6 +71,14 @@ def test_process_id_must_be_a_number(environment):
         processes.initialize()
 
 
+@pytest.mark.parametrize("address", ["", "host", "host:", ":1"])
+def test_address_must_have_a_port(environment, address):
+    calls = environment(COMPLETE | {"JAX_COORDINATOR_ADDRESS": address})
+    with pytest.raises(UserError, match="host:port of process 0"):
+        processes.initialize()
+    assert not calls
+
+
 def test_connection_failure_is_a_one_line_error(environment, monkeypatch):
     environment(COMPLETE)
 
@@ -103,7 +111,7 @@ def other_process(monkeypatch):
 
 def test_one_process_agrees_with_itself():
     assert processes.gather_texts("a") == ["a"]
-    processes.require_equal({"seed": 0})
+    processes.require_equal({"seed": 0, "learning_rate": float("nan")})
     with processes.failing_together():
         pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -104,6 +105,23 @@ def test_saved_config_can_be_loaded(workdir):
 def test_missing_config_is_an_error_with_advice(tmp_path):
     with pytest.raises(UserError, match=r"contains no run \(no config.json\); pass a --config"):
         Workdir(tmp_path / "nowhere").load_config()
+
+
+def test_file_system_without_locks_is_explained(workdir, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(UserError, match="cannot lock files \\(No locks available\\)"):
+        with workdir.lock():
+            pass
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "null", "[" * 100_000])
+def test_json_that_is_no_config_is_an_error(workdir, content):
+    workdir.config_path.write_text(content)
+    with pytest.raises(UserError, match="config.json: cannot be read: "):
+        workdir.load_config()
 
 
 def test_truncated_config_is_an_error(workdir):

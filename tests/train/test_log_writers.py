@@ -130,7 +130,7 @@ def test_nonfinite_numbers_are_null_in_json(tmp_path):
     assert (line["a"], line["b"], line["c"]) == (None, None, 2.0)
 
 
-@pytest.mark.parametrize("damage", ['{"step": 4, "ti', "\x00\x00", ""])
+@pytest.mark.parametrize("damage", ['{"step": 4, "ti', "\x00\x00", "", "{}", "3"])
 def test_damaged_lines_are_dropped(tmp_path, damage):
     """A kill or a full disk can cut a line anywhere."""
     write(tmp_path, [1, 2, 3])

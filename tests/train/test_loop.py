@@ -192,9 +192,10 @@ def test_failed_final_checkpoint_is_written_again(
     assert array_hashes(tmp_path, 12) == array_hashes(reference_run, 12)
 
 
-def test_finished_run_prints_its_scores_again(data_folders, reference_run, capsys):
+@pytest.mark.parametrize("steps", [12, 8])  # as long as before, and shorter
+def test_finished_run_prints_its_scores_again(data_folders, reference_run, capsys, steps):
     before = array_hashes(reference_run, 12)
-    assert train(data_folders, reference_run, duration={"steps": 12}) == 0
+    assert train(data_folders, reference_run, duration={"steps": steps}) == 0
     assert "validation, step 12 (the last)" in capsys.readouterr().out
     assert array_hashes(reference_run, 12) == before
 
