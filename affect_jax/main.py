@@ -26,6 +26,8 @@ from affect_jax.core.lossy_streams import LossyStream
 if TYPE_CHECKING:
     from affect_jax.run.workdir import Workdir
 
+EXIT_SECONDS = 30  # for the exit of the interpreter
+
 
 @handle_cli_errors
 def main(argv: Sequence[str]) -> int:
@@ -228,6 +230,10 @@ def _run() -> NoReturn:
         # found no device in this one.
         if distributed.is_initialized():
             os._exit(exit_code)
+    # After an error, threads of libraries may wait for ever.
+    timer = threading.Timer(EXIT_SECONDS, os._exit, [exit_code])
+    timer.daemon = True
+    timer.start()
     sys.exit(exit_code)
 
 
