@@ -82,7 +82,7 @@ class Workdir:
             )
         try:
             return json.loads(self.config_path.read_text())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{self.config_path}: cannot be read: {error}") from error
 
     def save_config(self, config: dict[str, Any]) -> None:
