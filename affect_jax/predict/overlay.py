@@ -139,7 +139,7 @@ class OverlayWriter:
         with writing_to(path.parent):
             if frame.number is None:
                 is_written, jpeg = cv2.imencode(".jpg", pixels)
-                path.write_bytes(jpeg)
+                path.write_bytes(jpeg.tobytes())
             elif not is_utf8(path):
                 is_written = False
             else:

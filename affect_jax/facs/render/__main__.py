@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--persons, --size: the sheet must be at most {MAX_WIDTH:,} pixels wide")
     image = draw_contact_sheet(args.seed, args.persons, args.size)
     with writing_to(args.out.parent):
-        args.out.write_bytes(cv2.imencode(args.out.suffix, image[..., ::-1])[1])
+        args.out.write_bytes(cv2.imencode(args.out.suffix, image[..., ::-1])[1].tobytes())
     print(f"{args.out}: {image.shape[1]} x {image.shape[0]} pixels")
     return 0
 
