@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import io
 import os
 import re
 import sys
@@ -59,6 +60,8 @@ def handle_cli_errors(main: Main) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
         argv = [_expand_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+        if isinstance(sys.stdout, io.TextIOWrapper):  # any text can be printed, in any locale
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         try:
             exit_code = main(argv)
             if sys.stdout is not None:

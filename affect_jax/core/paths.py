@@ -21,6 +21,15 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is valid UTF-8. OpenCV crashes on any other."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 LOCAL_FOLDER_REQUIREMENT = (
     "a folder of this machine: mount the bucket (docs/hosts.md, 'Object stores')"
 )

@@ -71,6 +71,8 @@ class CsvFaces(ImageFilesBuilder):
         tables = self._tables
         if "split" in self._columns:
             splits = {split for split, _ in self._rows(tables["all"])}
+            if not splits:
+                raise UserError(f"csv_faces: {tables['all']} has no rows")
             tables = dict.fromkeys(sorted(splits), tables["all"])
         return {
             split: SplitSource(functools.partial(self._rows_of_split, table, split), self._folder)
@@ -86,7 +88,7 @@ class CsvFaces(ImageFilesBuilder):
             # An empty field means "not annotated".
             values = {name: texts[column] for name, column in self._columns.items()}
             path, split = values["path"], values.get("split", "").strip()
-            if "split" in values and not re.fullmatch(r"[A-Za-z]\w*", split):
+            if "split" in values and not re.fullmatch(r"(?!all$)[A-Za-z]\w{0,63}", split):
                 raise UserError(f"{table}, line {line}: {split!r} is not a valid name of a split")
             values = {name: text for name, text in values.items() if text.strip()}
             split = SPLIT_NAMES.get(split.lower(), split)
@@ -144,6 +146,8 @@ def csv_faces(
             f"csv_faces: box_columns = {list(box_columns)}: must be four, for x, y, width, height"
         )
     require_option("data.options.action_unit_scale", action_unit_scale, lambda v: v > 0, "above 0")
+    if len(set(classes)) < len(classes):
+        raise UserError(f"csv_faces: classes = {list(classes)}: a name occurs twice")
     columns = {
         "path": path_column,
         "split": split_column,

@@ -118,9 +118,12 @@ def make_ids_unique(rows: Iterable[Row]) -> Iterator[Row]:
     """Makes the ids unique: the second `a.jpg` becomes `a.jpg#2`."""
     counts: collections.Counter[str] = collections.Counter()
     for row in rows:
-        counts[row.id] += 1
-        count = counts[row.id]
-        yield row._replace(id=f"{row.id}#{count}") if count > 1 else row
+        unique_id = row.id
+        while unique_id in counts:  # a file may be named `a.jpg#2`
+            counts[row.id] += 1
+            unique_id = f"{row.id}#{counts[row.id]}"
+        counts[unique_id] += 1
+        yield row._replace(id=unique_id)
 
 
 def read_face(row: Row, settings: Settings) -> Face:

@@ -92,9 +92,11 @@ def read_group_labels(path: pathlib.Path | None) -> GroupLabels:
     if path is None:
         return {}
     source = f"--groups={path}"
+    if not path.is_file():  # a pipe would block
+        raise UserError(f"{source}: cannot be read: no such file")
     try:
         table = read_csv(path)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
         raise UserError(f"{source}: cannot be read: {first_line(error)}") from error
     ids = read_ids(table, source).tolist()
     labels: GroupLabels = {}

@@ -112,7 +112,7 @@ def read_predictions(path: pathlib.Path) -> Predictions:
         else:
             with pyarrow.parquet.ParquetFile(path) as file:  # no columns from folder names
                 table = file.read()
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
         raise UserError(
             f"{path}: cannot be read as .parquet or .csv: {first_line(error)}"
         ) from error
@@ -141,7 +141,7 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
     """
     columns = table.column_names
     classes = tuple(column[2:] for column in columns if column.startswith("p_"))
-    matches = [re.fullmatch(r"AU([1-9]\d*)_predicted", column) for column in columns]
+    matches = [re.fullmatch(r"AU([1-9][0-9]{0,8})_predicted", column) for column in columns]
     units = tuple(int(match[1]) for match in matches if match)
     axes = AXES if any(f"{axis}_predicted" in columns for axis in AXES) else ()
     if not (classes or axes or units):
@@ -179,13 +179,16 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
 def read_ids(table: pyarrow.Table, source: str) -> np.ndarray:
     """Reads the column `id`, str [N]; raises `UserError` if an id is missing or repeated."""
     _require_columns(table, ["id"], source)
-    ids = table["id"].to_pylist()
+    try:
+        ids = table["id"].cast(pyarrow.string()).to_pylist()
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: column 'id' is not text: {first_line(error)}") from error
     if not ids:
         raise UserError(f"{source}: no rows")
     for id, count in collections.Counter(ids).items():
         if count > 1 or id in (None, ""):
             raise UserError(f"{source}: column 'id': {id!r} is empty or duplicate")
-    return np.array([str(id) for id in ids])
+    return np.array(ids)
 
 
 def _require_columns(table: pyarrow.Table, columns: Sequence[str], source: str) -> None:

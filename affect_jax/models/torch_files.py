@@ -181,6 +181,7 @@ def _to_array(
 ) -> np.ndarray:
     """Returns a view of the tensor's storage after checking that it stays within."""
     storage, offset, size, stride = tensor
+    name = name[:100].encode("unicode_escape").decode()  # for messages: one line, no colours
     if not isinstance(storage, _Storage):
         raise InvalidWeightsError(f"{name} has no storage of a supported type")
     is_layout = isinstance(size, tuple) and isinstance(stride, tuple)

@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from affect_jax.core.errors import UserError
+from affect_jax.core.paths import is_utf8
 
 IMAGE_SUFFIXES = ".bmp .gif .jfif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
 VIDEO_SUFFIXES = ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
@@ -95,17 +96,27 @@ def _expand_input(text: str) -> list[Source]:
         return [source]
     if os.path.isfile(text):
         return [Source(text, os.path.basename(text))]
-    pattern = os.path.join(glob.escape(text), "**") if os.path.isdir(text) else text
+    is_folder = os.path.isdir(text)
     suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
     paths = sorted(
         path
-        for path in glob.glob(pattern, recursive=True)
+        for path in (_list_files(text) if is_folder else glob.glob(text, recursive=True))
         if os.path.isfile(path) and _get_suffix(path) in suffixes
     )
     if not paths:
         raise UserError(f"{text}: no such image or video, nor a folder with any")
-    base = text if os.path.isdir(text) else os.path.commonpath(map(os.path.dirname, paths))
+    base = text if is_folder else os.path.commonpath(map(os.path.dirname, paths))
     return [Source(path, os.path.relpath(path, base)) for path in paths]
+
+
+def _list_files(folder: str) -> Iterator[str]:
+    """Yields the files of a folder at any depth, none hidden; enters a linked folder once."""
+    entered = set()
+    for path, folders, files in os.walk(folder, followlinks=True):
+        visible = [name for name in folders if not name.startswith(".")]
+        folders[:] = () if os.path.realpath(path) in entered else sorted(visible)
+        entered.add(os.path.realpath(path))
+        yield from (os.path.join(path, name) for name in files if not name.startswith("."))
 
 
 def read_frames(source: Source) -> Iterator[Frame]:
@@ -114,6 +125,10 @@ def read_frames(source: Source) -> Iterator[Frame]:
         yield Frame(source, source.name)
         return
     if source.webcam is None:
+        if not is_utf8(source.name):
+            logging.warning("%s: OpenCV reads no file whose name is not UTF-8", ascii(source.name))
+            yield Frame(source, None)
+            return
         capture = cv2.VideoCapture(source.name, cv2.CAP_FFMPEG)
     else:
         capture = cv2.VideoCapture(source.webcam)

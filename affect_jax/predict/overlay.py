@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.paths import writing_to
+from affect_jax.core.paths import is_utf8, writing_to
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class OverlayWriter:
         for number, source in enumerate(sources, 1):
             path = folder / source.relative_path
             path = path.with_suffix(".mp4" if source.is_video else ".jpg")
-            if path in names:
+            while path in names:
                 path = path.with_stem(f"{path.stem}-{number}")
             names.add(path)
             if os.path.realpath(path) in inputs:
@@ -138,7 +138,10 @@ class OverlayWriter:
         path, pixels = self._paths[frame.source], drawing[:, :, ::-1]
         with writing_to(path.parent):
             if frame.number is None:
-                is_written = cv2.imwrite(str(path), pixels)
+                is_written, jpeg = cv2.imencode(".jpg", pixels)
+                path.write_bytes(jpeg.tobytes())
+            elif not is_utf8(path):
+                is_written = False
             else:
                 if frame.number == 0:
                     self.close()

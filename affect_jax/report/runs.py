@@ -76,7 +76,10 @@ def read_run(path: pathlib.Path) -> Run:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
     predictions = read_predictions(_find_predictions(folder, metadata))
-    if predictions.probabilities is None and "classes" in metadata:  # there are no p_ columns
+    if predictions.probabilities is not None and "classes" in metadata:
+        if predictions.classes != tuple(metadata["classes"]):
+            raise UserError(f"{folder / 'scores.json'}: has other classes than its predictions")
+    elif "classes" in metadata:  # there are no p_ columns
         predictions = dataclasses.replace(predictions, classes=tuple(metadata["classes"]))
     workdir = folder.parents[1] if folder.parent.name == "evaluation" else folder
     config, log = workdir / "config.json", workdir / "metrics.jsonl"
@@ -122,9 +125,20 @@ def _find_predictions(folder: pathlib.Path, metadata: Mapping[str, Any]) -> path
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text())
+        json.dumps(content, ensure_ascii=False).encode()  # JSON can hold text that files cannot
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not written by affect_jax: it holds no dictionary")
+    return content
+
+
+class _Values(dict[str, float]):
+    """Scores; one that the file lacks is shown as undefined."""
+
+    def __missing__(self, name: str) -> float:
+        return math.nan
 
 
 def _parse_scores(content: Mapping[str, Any]) -> Scores:
@@ -132,7 +146,7 @@ def _parse_scores(content: Mapping[str, Any]) -> Scores:
         return {k: math.nan if v is None else float(v) for k, v in content[key].items()}
 
     return Scores(
-        values=parse("scores"),
+        values=_Values(parse("scores")),
         intervals={k: (float(low), float(high)) for k, (low, high) in content["intervals"].items()},
         deviations=parse("deviations"),
         counts={k: (int(count), int(total)) for k, (count, total) in content["counts"].items()},
@@ -160,14 +174,15 @@ def _parse_group(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_curves(path: pathlib.Path) -> dict[str, Curve]:
-    """Reads all metrics of the log, in the order of its lines; truncated lines are skipped."""
+    """Reads all metrics of the log, in the order of its lines; damaged lines are skipped."""
     points: dict[str, list[tuple[int, float]]] = {}
-    for text in path.read_text().splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
+            step = int(line["step"])
+            numbers = {name: float(v) for name, v in line.items() if v is not None}
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError, AttributeError):
             continue
-        for name, value in line.items():
-            if value is not None:
-                points.setdefault(name, []).append((line["step"], value))
+        for name, value in numbers.items():
+            points.setdefault(name, []).append((step, value))
     return {name: Curve(*map(np.array, zip(*pairs, strict=True))) for name, pairs in points.items()}

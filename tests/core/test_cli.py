@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 import tempfile
 
 import pytest
@@ -96,3 +97,14 @@ def test_home_is_expanded_in_flags(monkeypatch, word, expanded):
 
     assert main([word]) == 0
     assert received == [expanded.replace("HOME", "/home/name")]
+
+
+def test_any_text_can_be_printed(capfdbinary, monkeypatch):
+    @cli.handle_cli_errors
+    def main(argv) -> int:
+        print("caf\xe9 \udce9")
+        return 0
+
+    monkeypatch.setattr(sys, "stdout", open(1, "w", encoding="ascii", closefd=False))
+    assert main([]) == 0
+    assert capfdbinary.readouterr().out == "caf\xe9 \\udce9\n".encode()

@@ -187,6 +187,8 @@ def test_skipped_rows_are_listed(folder):
         ({"box_columns": ("x", "y")}, "must be four, for x, y, width, height"),
         ({"training_csv": "none.csv"}, "none.csv: no such file"),
         ({"training_csv": "empty.csv"}, "empty.csv: no column path, label; it has $"),
+        ({"training_csv": "header.csv", "split_column": "split"}, "header.csv has no rows"),
+        ({"classes": ("c1", "c2", "c1")}, "a name occurs twice"),
         ({"image_dir": "none"}, "image folder .*none: no such folder"),
         ({"split_column": "path"}, "is not a valid name of a split"),
         ({"action_unit_columns": ("AU12",)}, "no column AU12"),
@@ -201,6 +203,7 @@ def test_skipped_rows_are_listed(folder):
 def test_options_that_do_not_match_the_files_are_errors(folder, options, message):
     lines = [("0.png", f"c{i}", "train") for i in range(12)]
     (folder / "empty.csv").touch()
+    (folder / "header.csv").write_text("path,label,split\n")
     write_csv(folder / "training.csv", ("path", "label", "split"), *lines)
     with pytest.raises(UserError, match=message):
         prepare(folder, validation_csv="", **options)

@@ -330,3 +330,9 @@ def test_a_pipe_is_not_an_image(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(annotation_parsing.UnusableInputError, match="not a file"):
         face_images.read_image(str(tmp_path / "pipe.jpg"))
+
+
+def test_ids_are_unique_if_a_file_has_the_name_of_a_repeated_row():
+    names = ("a", "a", "a#2", "a", "a#2")
+    rows = face_images.make_ids_unique(face_images.Row(i, n, n, {}) for i, n in enumerate(names))
+    assert [row.id for row in rows] == ["a", "a#2", "a#2#2", "a#3", "a#2#3"]

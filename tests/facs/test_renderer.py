@@ -194,6 +194,7 @@ def test_command_writes_a_contact_sheet(tmp_path, capsys):
         (["--out=sheet.xyz"], "name a .png"),
         (["--out=a.png", "--seed=-1"], "must be 0 or more"),
         (["--out=a.png", "--persons=0"], "must be 0 or more"),
+        (["--out=a.jpg", "--persons=410"], "must be at most 65,500 pixels wide"),
         (["--out=/dev/null/sheet.png", "--persons=1", "--size=16"], "cannot be written"),
         ([], "--out; --help lists the flags"),
     ],

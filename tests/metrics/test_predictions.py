@@ -62,6 +62,8 @@ def change(table, column, values):
 BAD_VALUES = [
     ("id", ["a", "a", "b", "c", "d"], "column 'id': 'a' is empty or duplicate"),
     ("id", ["a", None, "b", "c", "d"], "column 'id': None is empty or duplicate"),
+    ("id", [["a"], ["b"], ["c"], ["d"], ["e"]], "column 'id' is not text"),
+    ("id", [float("nan")] * 5, "column 'id': .* is empty or duplicate"),
     ("expression", [0, 1, 2, 3, 9], r"'expression', row 5: 9 is not in \[0, 7\] or empty"),
     ("expression", [0, 1, 2, 3, -2], r"'expression', row 5: -2 is not in \[0, 7\] or empty"),
     ("expression", [0.5, 1, 2, 3, 4], "'expression' must hold whole numbers"),

@@ -60,6 +60,13 @@ def test_named_files_need_no_suffix(folder):
     assert expand_to_names("shots/[a].png") == [("shots/[a].png", "[a].png")]
 
 
+def test_linked_folders_are_searched_once(folder):
+    for name in ("loop", "loop2", ".hidden"):
+        os.symlink("..", f"shots/deep/{name}")
+    assert expand_to_names("shots/deep")[0] == ("shots/deep/a.PNG", "a.PNG")
+    assert len(expand_to_names("shots/deep")) == 3
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     "text, message",
@@ -154,3 +161,12 @@ def test_invalid_video_has_no_image_and_no_logs(tmp_path, content, capfd):
     source = Source(str(path), "video.mp4")
     assert list(read_frames(source)) == [inputs.Frame(source, None)]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.bad_input
+def test_video_whose_name_is_not_utf8_has_no_image(tmp_path, logged_warnings):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    pathlib.Path(name).write_bytes(b"")
+    source = Source(name, "cafe.mp4")
+    assert list(read_frames(source)) == [inputs.Frame(source, None)]
+    assert "not UTF-8" in logged_warnings[0]

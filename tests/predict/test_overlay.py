@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -122,3 +124,21 @@ def test_unwritable_folder_raises(tmp_path):
         overlay.OverlayWriter(tmp_path, sources).write(
             Frame(sources[1], drawing, 0, 0.0, 10.0), drawing
         )
+
+
+def test_names_may_repeat_and_need_not_be_utf8(tmp_path):
+    names = ("x-3.png", "x.jpg", "x.png", os.fsdecode(b"caf\xe9.png"))
+    sources = [Source(str(tmp_path / "in" / name), name) for name in names]
+    writer = overlay.OverlayWriter(tmp_path / "out", sources)
+    for source in sources:
+        writer.write(Frame(source, source.name), np.zeros((16, 16, 3), np.uint8))
+    files = {os.fsencode(path.name) for path in (tmp_path / "out").iterdir()}
+    assert files == {b"x-3.jpg", b"x.jpg", b"x-3-3.jpg", b"caf\xe9.jpg"}
+
+
+@pytest.mark.bad_input
+def test_video_in_a_folder_that_is_not_utf8_raises(tmp_path):
+    source, drawing = Source("b.mp4", "b.mp4"), np.zeros((16, 16, 3), np.uint8)
+    writer = overlay.OverlayWriter(tmp_path / os.fsdecode(b"caf\xe9"), [source])
+    with pytest.raises(UserError, match="b.mp4: cannot be written"):
+        writer.write(Frame(source, drawing, 0, 0.0, 10.0), drawing)

@@ -40,6 +40,29 @@ def test_truncated_log_line_is_skipped(tmp_path):
     assert runs.read_run(workdir).curves["train.loss"].steps[-1] == 200
 
 
+def test_damaged_log_lines_are_skipped(tmp_path):
+    workdir = write_run(tmp_path / "run", create_predictions(40))
+    log = workdir / "metrics.jsonl"
+    lines = (b"[1]", b"3", b'{"train.loss": 1}', b'{"step": 1, "a": [1]}', b"\xff", b"[" * 99999)
+    log.write_bytes(b"\n".join((log.read_bytes(), *lines)))
+    curves = runs.read_run(workdir).curves
+    assert curves["train.loss"].steps[-1] == 200 and "a" not in curves
+
+
+def test_scores_of_other_classes_raise_and_missing_scores_are_nan(tmp_path):
+    workdir = write_run(tmp_path / "run", create_predictions(40))
+    path = workdir / "evaluation" / "validation" / "scores.json"
+    content = json.loads(path.read_text())
+    del content["scores"]["categorical.top1.original.accuracy"]
+    path.write_text(json.dumps(content))
+    values = runs.read_run(workdir).scores.values
+    assert np.isnan(values["categorical.top1.original.accuracy"])
+    content["about"]["classes"] = ["a", "b"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="other classes than its predictions"):
+        runs.read_run(workdir)
+
+
 def test_null_values_are_left_out_of_curves(tmp_path):
     workdir = write_run(tmp_path / "run", create_predictions(40))
     log = workdir / "metrics.jsonl"
@@ -69,6 +92,9 @@ def test_scored_file_must_be_unchanged(tmp_path):
         (lambda w: (w / "evaluation/validation/scores.json").write_text("{}"), "not written by"),
         (lambda w: (w / "evaluation/validation/predictions.parquet").unlink(), "no such file"),
         (lambda w: (w / "config.json").write_text("not JSON"), "config.json: cannot be read"),
+        (lambda w: (w / "config.json").write_text("[1]"), "config.json: not written by"),
+        (lambda w: (w / "config.json").write_text("[" * 99999), "config.json: cannot be read"),
+        (lambda w: (w / "config.json").write_text('{"a": "\\ud800"}'), "json: cannot be read"),
     ],
 )
 def test_missing_or_damaged_files_are_reported(tmp_path, change, message):

@@ -20,8 +20,11 @@ import numpy as np
 from affect_jax.core import labels
 from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
+from affect_jax.core.paths import writing_to
 from affect_jax.facs.render.parameters import random_parameters
 from affect_jax.facs.render.random_face import render_expression
+
+MAX_WIDTH = 65_500  # pixels, of a JPEG
 
 
 def draw_contact_sheet(seed: int = 10, persons: int = 8, size: int = 160) -> np.ndarray:
@@ -58,9 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--out={args.out}: name a .png or .jpg file")
     if args.seed < 0 or args.persons < 1 or not 16 <= args.size <= 1024:
         raise UserError("--seed must be 0 or more, --persons 1 or more, --size from 16 to 1024")
+    if (args.persons + 1) * args.size > MAX_WIDTH:
+        raise UserError(f"--persons, --size: the sheet must be at most {MAX_WIDTH:,} pixels wide")
     image = draw_contact_sheet(args.seed, args.persons, args.size)
-    if not cv2.imwrite(str(args.out), image[..., ::-1]):
-        raise UserError(f"--out={args.out}: cannot be written")
+    with writing_to(args.out.parent):
+        args.out.write_bytes(cv2.imencode(args.out.suffix, image[..., ::-1])[1].tobytes())
     print(f"{args.out}: {image.shape[1]} x {image.shape[0]} pixels")
     return 0
 
