@@ -163,6 +163,8 @@ def read_csv(
                 raise UserError(
                     f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}"
                 )
+            if repeated := {name for name in columns if list(names).count(name) > 1}:
+                raise UserError(f"{path}: more than one column {', '.join(sorted(repeated))}")
             for row in table:
                 line = table.line_num
                 yield line, row

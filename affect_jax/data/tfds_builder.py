@@ -129,7 +129,8 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ):
         require_option("data.options.margin", config.margin, lambda v: 0 <= v <= 10, "in [0, 10]")
         if num_workers is not None:
-            require_option("data.options.num_workers", num_workers, lambda v: v >= 0, "0 or more")
+            option = "data.options.num_workers"
+            require_option(option, num_workers, lambda v: 0 <= v <= 256, "between 0 and 256")
         self.num_workers = num_workers
         self.counts: dict[str, dict[str, int]] = {}
         folder, self.store_url = os.fspath(data_dir), ""

@@ -148,6 +148,8 @@ def read_prepared(folder: pathlib.Path) -> Iterator[LabelledFace]:
     for name in builder.info.splits:
         split = record_reader.open_split(builder, name)
         columns = split.columns()
+        if columns["expression"].max(initial=-1) >= len(split.classes):
+            raise UserError(f"--prepared={folder}: expression.labels.txt is damaged; prepare again")
         points = record_reader.restore_aspect_ratio(
             columns["landmarks"].astype(np.float64), columns["aspect"]
         )

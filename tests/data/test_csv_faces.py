@@ -196,7 +196,7 @@ def test_skipped_rows_are_listed(folder):
         ({"action_unit_columns": ("smile",)}, "'smile' is not one of"),
         ({"action_unit_scale": 0.0}, "must be above 0"),
         ({"max_skipped": 2.0}, r"data.options.max_skipped = 2.0: must be in \[0, 1\]"),
-        ({"num_workers": -1}, "num_workers = -1: must be 0 or more"),
+        ({"num_workers": -1}, "num_workers = -1: must be between 0 and 256"),
         ({"margin": -1.0}, r"margin = -1.0: must be in \[0, 10\]"),
     ],
 )
