@@ -68,7 +68,7 @@ class Mixup(Mixing):
     alpha: float = 0.2
 
     def draw(self, key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-        share = jax.random.beta(key, self.alpha, self.alpha)
+        share = symmetric_beta(key, self.alpha)
         return jnp.full((1, 1, 1), share), share
 
 
@@ -80,9 +80,21 @@ class Cutmix(Mixing):
     """
 
     def draw(self, key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-        area = jax.random.beta(fold_in_name(key, "area"), self.alpha, self.alpha)
+        area = symmetric_beta(fold_in_name(key, "area"), self.alpha)
         pixels = 1.0 - random_box(key, area, jnp.ones(()), size)
         return pixels, jnp.mean(pixels)
+
+
+def symmetric_beta(key: jax.Array, alpha: float) -> jax.Array:
+    """Draws from Beta(alpha, alpha), without a loop.
+
+    `sqrt(2 alpha) t` is from Student's t with 2 alpha degrees of freedom, drawn by the polar
+    method (Bailey 1994); `(1 + t / sqrt(1 + t^2)) / 2` has the symmetric beta distribution.
+    """
+    radius, angle = jax.random.uniform(key, (2,), minval=1e-30)
+    squared = jnp.expm1(jnp.minimum(-jnp.log(radius) / alpha, 80))  # beyond, float32 overflows
+    t = jnp.sqrt(squared) * jnp.cos(2 * jnp.pi * angle)
+    return jnp.clip((1 + t / jnp.sqrt(1 + t**2)) / 2, 0, 1)  # it may round to -1e-8
 
 
 def _expand(values: jax.Array, like: jax.Array) -> jax.Array:
