@@ -66,6 +66,7 @@ def defaults() -> Config:
     # "annotated", "estimated" from landmarks, or "auto": estimated for faces without annotation.
     config.data.action_units = "auto"
     config.data.mirror = True  # random horizontal flip in training
+    config.data.augment = ()  # specs of the registry `augment.AUGMENTATIONS`; applied in order
     config.data.cache = "auto"  # decoded faces: none (decode every epoch), host, device or auto
     config.data.num_workers = 0  # worker processes that decode; 0: threads of the main process
     config.data.prefetch = 2  # batches copied to the devices ahead of the step
@@ -212,6 +213,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         config: Config = ConfigDict(fill_defaults(values))
         config.heads = tuple(config.heads)
         config.losses = tuple(ConfigDict(term) for term in config.losses)
+        config.data.augment = tuple(ConfigDict(spec) for spec in config.data.augment)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"the saved config is damaged: {first_line(error)}") from error
     return config

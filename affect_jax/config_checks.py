@@ -59,7 +59,7 @@ def check(
     problems = list(_find_key_problems(values, to_dict(defaults()), ""))
     if not problems:  # ranges can be checked only for values that exist and have the right type
         problems += _find_value_problems(values, num_devices)
-        problems += _find_registry_problems(values, registries)
+        problems += _find_registry_problems(values, registries, num_devices)
         if not any(problem.startswith("heads") for problem in problems):  # they name the scores
             problems += _find_evaluation_problems(values, validate_score_name)
     problems = [shorten_middle(problem) for problem in problems]
@@ -163,6 +163,7 @@ def _find_value_problems(values: dict, num_devices: int) -> Iterator[str]:
 SUPPLIED_ARGUMENTS: dict[str, dict[str, Any]] = {
     "dataset": {"manual_dir": "", "data_dir": "", "image_size": 256},
     "sampling": {},
+    "augmentation": {"num_classes": 8},
     "trunk": {"dtype": "float32"},
     "loss": {"class_counts": np.ones(8), "unit_frequencies": np.full(1, 0.5)},
     "schedule": {"learning_rate": 0.1, "steps_per_epoch": 1, "total_steps": 10**9},
@@ -172,10 +173,14 @@ SUPPLIED_ARGUMENTS: dict[str, dict[str, Any]] = {
 are placeholders with which an entry is created to validate its options."""
 
 
-def _find_registry_problems(values: dict, registries: Mapping[str, Registry]) -> Iterator[str]:
+def _find_registry_problems(
+    values: dict, registries: Mapping[str, Registry], num_devices: int
+) -> Iterator[str]:
     """Yields unknown names and invalid options of specs and heads."""
     specs = [(key, key, values[key]) for key in SPEC_KEYS]
     specs += [(f"losses[{i}]", "loss", term) for i, term in enumerate(values["losses"])]
+    augment = values["data"]["augment"]
+    specs += [(f"data.augment[{i}]", "augmentation", spec) for i, spec in enumerate(augment)]
     specs += [("data", "dataset", {**values["data"]["options"], "name": values["data"]["name"]})]
     for path, kind, spec in specs:
         if kind not in registries:
@@ -189,6 +194,9 @@ def _find_registry_problems(values: dict, registries: Mapping[str, Registry]) ->
                 problems = [str(error)]
         for problem in problems:
             yield f"{path}.{problem.removeprefix(f'{kind}.')}"
+        if kind == "augmentation" and not problems and registries[kind][spec["name"]].uses_pairs:
+            if values["batch_size"] % (2 * num_devices):  # partners would be on two devices
+                yield f"{path}: needs a batch_size that is a multiple of {2 * num_devices}"
         if kind == "loss" and not problems and spec["head"] not in values["heads"]:
             yield f"{path}.head = {spec['head']!r}: not among heads {tuple(values['heads'])}"
     for head in values["heads"]:

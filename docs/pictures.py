@@ -1,4 +1,4 @@
-"""Renders the pictures of docs/models.md.
+"""Renders the pictures of docs/models.md and docs/recipes.md.
 
 python docs/pictures.py            # writes to docs/images
 python docs/pictures.py --out DIR
@@ -10,12 +10,17 @@ import argparse
 import dataclasses
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from affect_jax.core import labels
+from affect_jax.core.batch import make_targets
+from affect_jax.data import augment_faces, augment_pairs  # noqa: F401  # registers its entries
+from affect_jax.data.augment import AUGMENTATIONS, apply_augmentations, create_augmentations
 from affect_jax.facs.action_units import ACTION_UNITS
 from affect_jax.facs.render.parameters import FaceParameters, random_parameters
 from affect_jax.facs.render.random_face import RenderedFace, render_expression
@@ -76,13 +81,37 @@ def action_units() -> Figure:
     return figure
 
 
+def augmentations() -> Figure:
+    """Draws each augmentation in a row of faces; the first row shows the faces without any."""
+    options = {
+        "affine": {"degrees": 20, "scale": (0.8, 1.2), "translate": 0.1, "shear": 10},
+        "colour_jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
+        "mixup": {"alpha": 1.0},
+    }
+    faces = np.stack([render_person(i, i).image for i in range(6)])
+    targets = make_targets({"expression": np.arange(6)})
+    keys = jax.random.split(jax.random.key(SEED), 6)
+    rows = {"none": faces}
+    for name in AUGMENTATIONS.names():
+        spec = {"name": name, "probability": 1.0, **options.get(name, {})}
+        augment = create_augmentations([spec], labels.NUM_CLASSES)
+        rows[name] = apply_augmentations(augment, jnp.asarray(faces), targets, keys)[0]
+    figure = Figure(figsize=(6.4, 0.85 * len(rows)), layout="constrained")
+    for (name, row), all_axes in zip(rows.items(), figure.subplots(len(rows), 6), strict=True):
+        for face, axes in zip(row, all_axes, strict=True):
+            axes.imshow(np.asarray(face))
+            axes.set(xticks=[], yticks=[])
+        all_axes[0].set_ylabel(name.replace("_", "\n"), fontsize=7)
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Renders the pictures of the documentation.")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/images"))
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     matplotlib.rcParams["font.family"] = "DejaVu Sans"  # ships with matplotlib
-    for draw_figure in (categorical, dimensional, action_units):
+    for draw_figure in (categorical, dimensional, action_units, augmentations):
         path = out / f"{draw_figure.__name__}.jpg"
         draw_figure().savefig(path, dpi=120, pil_kwargs={"quality": 80, "optimize": True})
         print(f"{path}: {path.stat().st_size:,} bytes")

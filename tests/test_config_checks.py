@@ -60,6 +60,29 @@ def test_defaults_are_valid(registries):
             "data.manual_dir = 'gs://b/faces': must be a folder of",
         ),
         ("data.mirror", 1, "data.mirror = 1: must be bool, not int"),
+        (
+            "data.augment",
+            ({"name": "affine", "probability": 1.2},),
+            "data.augment[0].probability = 1.2: must be in [0, 1]",
+        ),
+        (
+            "data.augment",
+            ({"name": "grey"}, {"name": "affine", "degree": 3}),
+            "data.augment[1].degree: affine has no such option; did you mean 'degrees'?",
+        ),
+        ("data.augment", ({"name": "afine"},), "data.augment[0].name = 'afine': unknown; did you"),
+        (
+            "data.augment",
+            ({"name": "affine", "scale": (1.1, 0.9)},),
+            "data.augment[0].scale = [1.1, 0.9]: must be two ascending numbers in [0.1, 10]",
+        ),
+        (
+            "data.augment",
+            ({"name": "rand_augment", "count": 11},),
+            "count = 11: must be in [1, 10]",
+        ),
+        ("data.augment", ({"name": "mixup", "num_classes": 3},), "data.augment[0].num_classes"),
+        ("data.augment", (5,), "data.augment[0].name = 5: unknown"),
         ("evaluation.split", "validaton", "unknown; did you mean 'validation'?"),
         ("checkpoint.best", "f1", "checkpoint.best = 'f1': unknown; "),
         (
@@ -185,6 +208,8 @@ def damaged_configs(draw):
         spec = {**spec, option: draw(VALUES)}
         if kind == "dataset":
             config["data"] |= {"name": spec.pop("name"), "options": spec}
+        elif kind == "augmentation":
+            config["data"]["augment"] = [spec]
         else:
             config |= {"losses": [spec]} if kind == "loss" else {kind: spec}
     return config
@@ -201,7 +226,7 @@ def test_any_config_is_valid_or_a_user_error(registries, values):
 
 
 @pytest.mark.bad_input
-@pytest.mark.parametrize("kind", ["dataset", "sampling", "trunk", "loss", "schedule", "optimizer"])
+@pytest.mark.parametrize("kind", sorted(config_checks.SUPPLIED_ARGUMENTS))
 def test_option_of_a_wrong_type_is_reported_for_every_entry(registries, kind):
     """Sets each option of each registered entry to a set, which is no valid option type."""
     for name in registries[kind].names():
@@ -214,6 +239,8 @@ def test_option_of_a_wrong_type_is_reported_for_every_entry(registries, kind):
             if kind == "dataset":
                 config.data.name = spec.pop("name")
                 config.data.options = spec
+            elif kind == "augmentation":
+                config.data.augment = (spec,)
             else:
                 config["losses" if kind == "loss" else kind] = (spec,) if kind == "loss" else spec
             message = error_message(config, registries)
@@ -238,6 +265,17 @@ def test_all_problems_are_reported_together(registries):
     message = error_message(config, registries, num_devices=8, name="configs/mine.py")
     assert message.startswith("configs/mine.py has 3 problems\n  ")
     assert "batch_size = 100: must be a multiple of 8 devices; the nearest is 96" in message
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_pairs_of_faces_are_not_split_over_devices(registries, name):
+    config = defaults()
+    config.data.augment, config.batch_size = ({"name": name},), 12
+    check(config, registries, num_devices=3)
+    message = error_message(config, registries, num_devices=4)
+    assert message == "config: data.augment[0]: needs a batch_size that is a multiple of 8"
+    config.data.augment = ({"name": "grey"},)
+    check(config, registries, num_devices=4)
 
 
 def test_config_cannot_set_supplied_arguments(registries):

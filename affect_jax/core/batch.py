@@ -12,9 +12,10 @@
 | `landmarks` | float32 | [B, 68, 2] | (x, y), pixels of `image`, 0 where masked |
 
 and `<target>_mask`, bool: [B], or the target's own shape for action units. A mask is True for an
-annotated target of a face that is not padding. On the host a batch is [B, ...], in a run of several
-processes the slice of this process. `split_for_devices` reshapes it to [D, b, ...], one row per
-device. Inside a step it is [b, ...].
+annotated target of a face that is not padding. Inside a step that mixes faces there is also
+`expression_distribution`, float32 [b, C], with the mask of `expression`. On the host a batch is
+[B, ...], in a run of several processes the slice of this process. `split_for_devices` reshapes it
+to [D, b, ...], one row per device. Inside a step it is [b, ...].
 """
 
 from __future__ import annotations

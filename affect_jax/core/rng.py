@@ -9,8 +9,12 @@ import jax
 
 def step_key(seed: int, purpose: str, step: jax.typing.ArrayLike) -> jax.Array:
     """Derives the random key of a purpose (such as "dropout") at a step."""
-    purpose_key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
-    return jax.random.fold_in(purpose_key, step)
+    return jax.random.fold_in(fold_in_name(jax.random.key(seed), purpose), step)
+
+
+def fold_in_name(key: jax.Array, name: str) -> jax.Array:
+    """Derives the key of a name from another key."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def example_keys(

@@ -6,12 +6,13 @@ depend neither on its batch nor on its device.
 
 from __future__ import annotations
 
-import zlib
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from affect_jax.core.rng import fold_in_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's red, green and blue, in [0, 1]; the values of torchvision and its weights."""
@@ -21,9 +22,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class AugmentedImages(NamedTuple):
-    """Network inputs, and the crop and mirroring of each.
+    """Cropped images, and the crop and mirroring of each.
 
-    - `images`: float [b, c, c, 3], about zero mean and unit variance.
+    - `images`: uint8 [b, c, c, 3].
     - `offsets`: int32 [b, 2], row and column of the upper left pixel of the crop.
     - `mirrored`: bool [b].
     """
@@ -33,15 +34,10 @@ class AugmentedImages(NamedTuple):
     mirrored: jax.Array
 
 
-def preprocess_for_training(
-    images: jax.Array,
-    keys: jax.Array,
-    *,
-    crop_size: int,
-    mirror: bool = True,
-    dtype: jax.typing.DTypeLike = jnp.float32,
+def crop_and_mirror(
+    images: jax.Array, keys: jax.Array, *, crop_size: int, mirror: bool = True
 ) -> AugmentedImages:
-    """Applies random crop, random mirroring and normalisation.
+    """Applies random crop and random mirroring.
 
     **Arguments:**
 
@@ -49,21 +45,19 @@ def preprocess_for_training(
     - `keys`: typed keys [b], one per face.
     - `crop_size`: c, at most S; each of the (S - c + 1)^2 crops is equally likely.
     - `mirror`: mirror each face with probability 1/2.
-    - `dtype`: dtype of the result.
     """
     num_offsets = images.shape[1] - crop_size + 1
 
     def augment(image: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        row, column = offset = jax.random.randint(_fold_in_name(key, "crop"), (2,), 0, num_offsets)
+        row, column = offset = jax.random.randint(fold_in_name(key, "crop"), (2,), 0, num_offsets)
         mirrored = jnp.zeros((), bool)
         if mirror:
-            mirrored = jax.random.bernoulli(_fold_in_name(key, "mirror"))
+            mirrored = jax.random.bernoulli(fold_in_name(key, "mirror"))
         start = (row, column, jnp.zeros((), offset.dtype))
         cropped = jax.lax.dynamic_slice(image, start, (crop_size, crop_size, 3))
         return jnp.where(mirrored, cropped[:, ::-1], cropped), offset, mirrored
 
-    cropped, offsets, mirrored = jax.vmap(augment)(images, keys)
-    return AugmentedImages(normalize(cropped, dtype), offsets, mirrored)
+    return AugmentedImages(*jax.vmap(augment)(images, keys))
 
 
 def preprocess_for_evaluation(
@@ -115,7 +109,3 @@ def swap_sides(sides: jax.Array, augmented: AugmentedImages) -> jax.Array:
     """Swaps values of the left and right side of the image, [b, 2, ...], for mirrored faces."""
     mirrored = augmented.mirrored.reshape(-1, *[1] * (sides.ndim - 1))
     return jnp.where(mirrored, sides[:, ::-1], sides)
-
-
-def _fold_in_name(key: jax.Array, name: str) -> jax.Array:
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))

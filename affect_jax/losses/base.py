@@ -69,18 +69,28 @@ class LossTerm:
 
         - `outputs`: float32 [b, ...] by head.
         - `batch`: see `affect_jax.core.batch`; the term reads the targets and the mask of `head`.
+          If it has a distribution over classes, each loss is the expectation over its classes.
 
         **Returns:**
 
         Scalars to be added over devices.
         """
         predicted, targets, mask = zero_masked(self.head, outputs, batch)
-        losses = self.per_example(predicted, targets)
+        distribution = batch.get(f"{self.head}_distribution")
+        if distribution is None:
+            total, weight = self._weigh(predicted, targets)
+        else:  # the expectation over the classes
+            classes = jnp.arange(distribution.shape[-1], dtype=targets.dtype)[:, None]
+            classes = jnp.broadcast_to(classes, (len(classes), len(targets)))
+            values = jax.vmap(self._weigh, in_axes=(None, 0))(predicted, classes)
+            total, weight = (jnp.sum(distribution.T * value, axis=0) for value in values)
+        return {"total": jnp.sum(total, where=mask), "weight": jnp.sum(weight, where=mask)}
+
+    def _weigh(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The weighted losses and their contributions to the mean's denominator."""
+        losses = self.per_example(outputs, targets)
         weights = self.example_weights(losses, targets)
-        return {
-            "total": jnp.sum(weights * losses, where=mask),
-            "weight": jnp.sum(self.denominator_weights(weights), where=mask),
-        }
+        return weights * losses, self.denominator_weights(weights)
 
     def value(self, sums: Sums) -> jax.Array:
         """The value [] of the term from the sums of all devices; 0 without valid examples."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from affect_jax.config import PROCESS_KEYS, Config, flatten, to_dict, to_steps
 from affect_jax.core import parallel, registry
 from affect_jax.core.batch import has_target
 from affect_jax.core.version import __version__
-from affect_jax.data import sampling
+from affect_jax.data import augment, sampling
 from affect_jax.data.dataset import count_classes
 from affect_jax.metrics import protocol
 from affect_jax.models.network import Network, create_network
@@ -30,6 +31,7 @@ class Experiment(Network):
     seed: int
     mirror: bool  # mirror training images at random
     ema_decay: float = 0.0
+    augmentations: Mapping[str, augment.Augmentation] = dataclasses.field(default_factory=dict)
 
 
 def load_registries() -> dict[str, registry.Registry]:
@@ -39,6 +41,7 @@ def load_registries() -> dict[str, registry.Registry]:
     return {
         "dataset": data.DATASETS,
         "sampling": sampling.SAMPLERS,
+        "augmentation": augment.AUGMENTATIONS,
         "trunk": models.TRUNKS,
         "head": models.HEADS,
         "loss": losses.LOSSES,
@@ -114,4 +117,7 @@ def create_experiment(
         seed=config.seed,
         mirror=config.data.mirror,
         ema_decay=config.ema_decay,
+        augmentations=augment.create_augmentations(
+            to_dict(config.data.augment), config.data.num_classes
+        ),
     )

@@ -20,6 +20,7 @@ from affect_jax.core import parallel
 from affect_jax.core.parallel import AXIS
 from affect_jax.core.rng import example_keys
 from affect_jax.data import preprocessing
+from affect_jax.data.augment import apply_augmentations
 from affect_jax.facs import rig
 from affect_jax.train.experiment import Experiment
 from affect_jax.train.state import TrainState, ema_update
@@ -110,27 +111,30 @@ def _expression_is_correct(outputs: Any, batch: Any, **_: Any) -> dict[str, jax.
 def augment_batch(
     experiment: Experiment, batch: dict, step: jax.typing.ArrayLike
 ) -> tuple[jax.Array, dict]:
-    """Augments the faces of a batch and transforms its landmarks and unit sides with them.
+    """Augments the faces of a batch and transforms its targets with them.
 
     XLA removes the outputs that no consumer reads.
 
     **Returns:** images for the network, [b, c, c, 3], and the batch with transformed targets.
     """
-    augmented = preprocessing.preprocess_for_training(
-        batch["image"],
-        example_keys(experiment.seed, "augment", step, batch["index"]),
-        crop_size=experiment.crop_size,
-        mirror=experiment.mirror,
-        dtype=experiment.dtype,
+    keys = example_keys(experiment.seed, "augment", step, batch["index"])
+    cropped = preprocessing.crop_and_mirror(
+        batch["image"], keys, crop_size=experiment.crop_size, mirror=experiment.mirror
     )
-    landmarks = preprocessing.transform_points(
-        batch["landmarks"], augmented, experiment.crop_size, rig.MIRROR
+    transformed = {
+        "landmarks": preprocessing.transform_points(
+            batch["landmarks"], cropped, experiment.crop_size, rig.MIRROR
+        )
+    }
+    for name in ("action_unit_sides", "action_unit_sides_mask"):
+        transformed[name] = preprocessing.swap_sides(batch[name], cropped)
+    images, batch = apply_augmentations(
+        experiment.augmentations, cropped.images, {**batch, **transformed}, keys
     )
     has_landmarks = batch["landmarks_mask"][:, None, None]
-    transformed = {"landmarks": jnp.where(has_landmarks, landmarks, 0)}
-    for name in ("action_unit_sides", "action_unit_sides_mask"):
-        transformed[name] = preprocessing.swap_sides(batch[name], augmented)
-    return augmented.images, {**batch, **transformed}
+    landmarks = jnp.where(has_landmarks, batch["landmarks"], 0)
+    images = preprocessing.normalize(images, experiment.dtype)
+    return images, {**batch, "landmarks": landmarks}
 
 
 def create_train_step(experiment: Experiment, *, resident: bool) -> Callable:

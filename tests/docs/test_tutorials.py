@@ -200,11 +200,12 @@ def test_data_set_of_the_extending_page(tmp_path, monkeypatch):
         assert np.isnan(split.columns()["valence"]).all()
 
 
-def test_pictures_of_the_models_page_can_be_rendered(tmp_path):
+def test_pictures_of_the_pages_can_be_rendered(tmp_path):
     result = run_module("docs.pictures", f"--out={tmp_path}", folder=ROOT)
     assert result.returncode == 0, result.stderr
-    names = re.findall(r"images/(\w+\.jpg)", (ROOT / "docs" / "models.md").read_text())
-    assert {path.name for path in tmp_path.iterdir()} == set(names) and len(names) == 3
+    pages = "".join((ROOT / "docs" / page).read_text() for page in ("models.md", "recipes.md"))
+    names = re.findall(r"images/(\w+\.jpg)", pages)
+    assert {path.name for path in tmp_path.iterdir()} == set(names) and len(names) == 4
     for name in names:
         with (
             Image.open(tmp_path / name) as rendered,

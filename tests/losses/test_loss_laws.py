@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
@@ -165,6 +166,38 @@ def test_sums_of_shards_add_up_to_the_total():
         values = loss.values(jax.tree.map(jnp.add, *shards))
         for name in loss.names:
             np.testing.assert_allclose(values[name], whole[name], rtol=1e-5)
+
+
+SOFT_TERMS = [spec for spec in TERMS if spec["head"] == "expression"]
+
+
+@pytest.mark.parametrize("spec", SOFT_TERMS, ids=id_of)
+def test_distribution_has_the_expected_loss_of_its_classes(spec):
+    total, batch = objective(spec), batch_of(3)
+    outputs = {"expression": outputs_of(batch)["expression"]}
+    value, gradient = total(outputs, batch)
+    one_hot = np.eye(8, dtype=np.float32)[batch["expression"]]
+    soft_value, soft_gradient = total(outputs, {**batch, "expression_distribution": one_hot})
+    np.testing.assert_allclose(soft_value, value, rtol=1e-5)
+    np.testing.assert_allclose(soft_gradient["expression"], gradient["expression"], atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_a_distribution_equals_torch(smoothing):
+    batch = batch_of(3)
+    random, mask = np.random.default_rng(4), batch["expression_mask"]
+    distribution = random.dirichlet(np.ones(8), SIZE).astype(np.float32)
+    outputs = outputs_of(batch)["expression"]
+    expected = torch.nn.functional.cross_entropy(
+        torch.tensor(outputs[mask]), torch.tensor(distribution[mask]), label_smoothing=smoothing
+    )
+    distribution[~mask] = np.nan
+    spec = {"name": "cross_entropy", "head": "expression", "label_smoothing": smoothing}
+    value, gradient = objective(spec)(
+        {"expression": outputs}, {**batch, "expression_distribution": distribution}
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert np.isfinite(gradient["expression"]).all() and not gradient["expression"][~mask].any()
 
 
 @pytest.mark.parametrize("spec", TERMS, ids=id_of)

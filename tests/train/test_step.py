@@ -63,9 +63,12 @@ def create_small_experiment(
     heads: tuple[str, ...] = ("expression",),
     learning_rate: float = 0.01,
     dtype: str = "float32",
+    augment: tuple[str, ...] = (),
+    probability: float = 0.5,
 ) -> Experiment:
     config = small_config(trunk, learning_rate=learning_rate, dtype=dtype)
     config.heads = heads
+    config.data.augment = tuple({"name": name, "probability": probability} for name in augment)
     terms = {
         "expression": {"name": "weighted_cross_entropy", "head": "expression"},
         "valence_arousal": {"name": "ccc", "head": "valence_arousal"},
