@@ -36,7 +36,8 @@ def test_bottleneck_resnet_equals_torchvision(torchvision, monkeypatch):
 def test_deep_resnets_equal_torch(library, name, request):
     module = request.getfixturevalue(library).models.resnet
     network = create_resnet(module, (3, 4, 6, 3), bottleneck=name == "resnet50")
-    parity.assert_equal(network, {"name": name}, crop=64)
+    # PyTorch's own gradients differ by 7e-3 (resnet34) and 5e-2 (resnet50) from those in float64.
+    parity.assert_equal(network, {"name": name}, crop=64, gradient_tolerance=0.15)
 
 
 def test_checkpoint_of_data_parallel_training_is_loaded(timm, tmp_path):
