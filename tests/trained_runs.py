@@ -89,7 +89,7 @@ def create_weights(config: Any, seed: int) -> dict[str, Any]:
     shapes = dict(jax.eval_shape(network.model.init, jax.random.key(0), images))
     random = np.random.default_rng(seed)
     # Sums of many blocks would give outputs of thousands, whose rounding exceeds tolerances.
-    scale = 0.4 if config.trunk["name"] in ("resnet34", "resnet50") else 1.0
+    scale = 0.5 if config.trunk["name"] in ("resnet34", "resnet50") else 1.0
 
     def fill(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
         if len(leaf.shape) > 1:  # He initialisation keeps the variance of the activations
