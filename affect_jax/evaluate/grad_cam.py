@@ -3,7 +3,8 @@
     importance of channel k = mean over positions of d logit / d A_k,
     heat = max(0, sum over k of importance_k A_k),
 
-where `A` is the last feature map of the trunk, after its ReLU.
+where `A` is the last feature map of the trunk, after its ReLU. A trunk with a signed feature map
+(`SIGNED_FEATURE_MAP`) has no such ReLU.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def grad_cam(
         feature_map, gradient = feature_maps.compute_gradients(
             model, variables, inputs, "expression", class_indices
         )
-        active = jnp.maximum(feature_map, 0)  # the feature map may be the input of its ReLU
+        is_signed = getattr(model.trunk, "SIGNED_FEATURE_MAP", False)
+        # The feature map may be the input of its ReLU.
+        active = feature_map if is_signed else jnp.maximum(feature_map, 0)
         importance = gradient.mean(axis=(1, 2))
         heat = jnp.maximum(jnp.einsum("bhwc,bc->bhw", active, importance), 0)
         size = (len(heat), crop_size, crop_size)

@@ -14,6 +14,9 @@ TRUNKS = Registry("trunk")
 A trunk is called as `trunk(images [b, c, c, 3], train=bool, keys=[b] or None) -> features [b, F]`.
 `keys` are typed dropout keys, one per example. Batch normalisation averages over the axis "batch"
 if `train` is set.
+
+Images are normalised with ImageNet's mean and deviation. If the last feature map of a trunk has no
+ReLU, its class sets `SIGNED_FEATURE_MAP = True`, see `evaluate.grad_cam`.
 """
 
 
@@ -26,15 +29,21 @@ class TorchMapping:
     - `requirement`: the PyTorch network, and the options with which its shapes fit, for messages.
     - `to_torch_name`: name of an array of the trunk, such as `stem.conv.weight`, -> its name in
       PyTorch. The last part is PyTorch's already, see `weight_mapping.TORCH_LEAVES`.
-    - `head`: name in PyTorch of the classification layer.
+    - `head`: name in PyTorch of the classification layer; empty if files have none.
     - `reorder_axes`: (name in PyTorch, array) -> array with another order of inputs or shape. Its
       axes stay in PyTorch's order.
+    - `fit_shape`: (name in the trunk, array, shape) -> array. It is called for an array, in the
+      order of our axes, whose shape differs from that of the trunk: also for weights of a run.
+    - `optional`: beginnings of names in PyTorch. If a file lacks such an array, the trunk keeps its
+      initial value; a file may hold such arrays that the trunk lacks.
     """
 
     requirement: str
     to_torch_name: Callable[[str], str]
     head: str
     reorder_axes: Callable[[str, Any], Any] = lambda name, array: array
+    fit_shape: Callable[[str, Any, tuple[int, ...]], Any] = lambda name, array, shape: array
+    optional: tuple[str, ...] = ()
 
 
 TORCH_MAPPINGS: dict[str, TorchMapping] = {}

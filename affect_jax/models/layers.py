@@ -8,8 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
+
+from affect_jax.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 Initializer = Callable[..., jax.Array]
 
@@ -49,6 +52,25 @@ def dropout(values: jax.Array, keys: jax.Array | None, *, rate: float, layer: in
         return jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - rate, values.shape[1:])
 
     return jnp.where(jax.vmap(sample_mask)(keys), values / (1 - rate), jnp.zeros((), values.dtype))
+
+
+def stochastic_depth(
+    values: jax.Array, keys: jax.Array | None, *, rate: float, layer: int
+) -> jax.Array:
+    """Drops the whole branch of an example with probability `rate` (Huang et al. 2016, section 3).
+
+    **Arguments:** as for `dropout`. The branches that are kept are divided by 1 - rate, as in timm.
+    """
+    if keys is None or rate == 0:
+        return values
+    ones = jnp.ones((values.shape[0],) + (1,) * (values.ndim - 1), values.dtype)
+    return values * dropout(ones, keys, rate=rate, layer=layer)
+
+
+def to_signed_range(images: jax.Array) -> jax.Array:
+    """Images with ImageNet's normalisation -> x / 127.5 - 1, in [-1, 1], of pixels x."""
+    scale, shift = 2 * np.array(IMAGENET_STD), 2 * np.array(IMAGENET_MEAN) - 1
+    return images * scale.astype(images.dtype) + shift.astype(images.dtype)
 
 
 def local_response_normalisation(values: jax.Array) -> jax.Array:

@@ -1,9 +1,9 @@
-"""ResNet18 with the same parameters as torchvision's, so that its weights can be loaded."""
+"""ResNets with the same parameters as torchvision's, so that its weights can be loaded."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +12,39 @@ from flax import linen as nn
 from affect_jax.core.registry import require_option
 from affect_jax.models import kernels
 from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
-from affect_jax.models.layers import max_pool
+from affect_jax.models.layers import Initializer, max_pool
 
 AXIS = "batch"  # training averages the statistics of batch normalisation over this axis
+
+
+def batch_norm(x: jax.Array, train: bool, dtype: Any, name: str) -> jax.Array:
+    """Batch normalisation with PyTorch's constants; creates the layer `name` of a module.
+
+    Epsilon is 1e-5, momentum 0.1 (0.9 in flax's convention). Statistics are float32 for every
+    compute dtype. The running variance averages the population variances of the batches; PyTorch
+    averages n / (n - 1) times them, n = batch x height x width.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        axis_name=AXIS if train else None,
+        dtype=dtype,
+        name=name,
+    )(x)
 
 
 class ConvNorm(nn.Module):
     """A convolution without bias, followed by batch normalisation.
 
-    The constants are torchvision's: Kaiming normal initialisation by fan out, epsilon 1e-5,
-    momentum 0.1 (0.9 in flax's convention). Statistics are float32 for every compute dtype. The
-    running variance averages the population variances of the batches; PyTorch averages
-    n / (n - 1) times them, n = batch x height x width.
+    The initial values are torchvision's by default: Kaiming normal by fan out.
     """
 
     features: int
     kernel: int
     stride: int
     dtype: Any
+    kernel_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -40,18 +55,11 @@ class ConvNorm(nn.Module):
             padding=self.kernel // 2,
             use_bias=False,
             conv_general_dilated=kernels.convolution,
-            kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            kernel_init=self.kernel_init,
             dtype=self.dtype,
             name="conv",
         )(x)
-        return nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            axis_name=AXIS if train else None,
-            dtype=self.dtype,
-            name="norm",
-        )(x)
+        return batch_norm(x, train, self.dtype, "norm")
 
 
 class BasicBlock(nn.Module):
@@ -70,6 +78,28 @@ class BasicBlock(nn.Module):
         return nn.relu(x + y)
 
 
+class BottleneckBlock(nn.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut (He et al. 2015, figure 5).
+
+    The 3 x 3 convolution has the stride, as in torchvision ("ResNet v1.5"); in the paper it is the
+    first one. The output has 4 * features channels.
+    """
+
+    features: int
+    stride: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        features = self.features
+        y = ConvNorm(features, 1, 1, self.dtype, name="layer1")(x, train)
+        y = ConvNorm(features, 3, self.stride, self.dtype, name="layer2")(nn.relu(y), train)
+        y = ConvNorm(4 * features, 1, 1, self.dtype, name="layer3")(nn.relu(y), train)
+        if x.shape != y.shape:
+            x = ConvNorm(4 * features, 1, self.stride, self.dtype, name="shortcut")(x, train)
+        return nn.relu(x + y)
+
+
 @TRUNKS.register("resnet18")
 class ResNet18(nn.Module):
     """ResNet18 (He et al. 2015, table 1) as in torchvision.
@@ -84,6 +114,9 @@ class ResNet18(nn.Module):
     width: int = 64
     dtype: Any = jnp.float32
 
+    BLOCKS: ClassVar = (2, 2, 2, 2)  # number of blocks of each stage
+    BLOCK: ClassVar = BasicBlock
+
     def __post_init__(self) -> None:
         require_option("trunk.width", self.width, lambda v: v >= 1, "1 or more")
         super().__post_init__()
@@ -92,16 +125,38 @@ class ResNet18(nn.Module):
     def __call__(
         self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
     ) -> jax.Array:
-        """[b, c, c, 3] -> features [b, 8 * width]."""
+        """[b, c, c, 3] -> features [b, F]."""
         x = ConvNorm(self.width, 7, 2, self.dtype, name="stem")(images, train)
         x = max_pool(nn.relu(x), 3, 2, padding=1)
-        for stage in range(4):
-            for block in range(2):
+        for stage, blocks in enumerate(self.BLOCKS):
+            for block in range(blocks):
                 features = self.width * 2**stage
                 stride = 2 if stage and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
-                x = BasicBlock(features, stride, self.dtype, name=name)(x, train)
+                x = self.BLOCK(features, stride, self.dtype, name=name)(x, train)
         return jnp.mean(x, axis=(1, 2))
+
+
+@TRUNKS.register("resnet34")
+class ResNet34(ResNet18):
+    """ResNet34 as in torchvision: 21,797,672 parameters with 1000 classes.
+
+    **Arguments and features:** as for `ResNet18`.
+    """
+
+    BLOCKS: ClassVar = (3, 4, 6, 3)
+
+
+@TRUNKS.register("resnet50")
+class ResNet50(ResNet34):
+    """ResNet50 as in torchvision: 25,557,032 parameters with 1000 classes.
+
+    Features: [b, 32 * width].
+
+    **Arguments:** as for `ResNet18`.
+    """
+
+    BLOCK: ClassVar = BottleneckBlock
 
 
 def _to_torch_name(name: str) -> str:
@@ -117,8 +172,13 @@ def _to_torch_name(name: str) -> str:
     return f"layer{stage}.{int(block) - 1}.{layer_name}.{leaf}"
 
 
-TORCH_MAPPINGS["resnet18"] = TorchMapping(
-    requirement="torchvision's and timm's ResNet18 fit trunk.width = 64",
-    to_torch_name=_to_torch_name,
-    head="fc",
+TORCH_MAPPINGS.update(
+    {
+        f"resnet{depth}": TorchMapping(
+            requirement=f"torchvision's and timm's ResNet{depth} fit trunk.width = 64",
+            to_torch_name=_to_torch_name,
+            head="fc",
+        )
+        for depth in (18, 34, 50)
+    }
 )

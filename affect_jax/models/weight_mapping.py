@@ -1,7 +1,8 @@
 """Loads weights from a file into a model: weights of a PyTorch network or of this package.
 
 The names and shapes of all arrays of the trunk must match, otherwise `load` raises `UserError`. A
-head is loaded if its number of outputs matches; otherwise it keeps its initial values.
+head is loaded if its number of outputs matches; otherwise it keeps its initial values. A
+`TorchMapping` may convert shapes and name optional arrays.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class LoadReport:
 
     - `source`: the file.
     - `loaded`: name in the model -> name in the file.
-    - `initialised`: names in the model that keep their initial values (heads).
-    - `unused`: names in the file that were not loaded (its head).
+    - `initialised`: names in the model that keep their initial values (heads, optional arrays).
+    - `unused`: names in the file that were not loaded (its head, optional arrays).
     """
 
     source: str
@@ -90,8 +91,9 @@ def load(
     arrays = {name: array for name, array in arrays.items() if not name.endswith(UNUSED_LEAF)}
     leaves = flatten_by_name(params, batch_stats)
     mapping = TORCH_MAPPINGS.get(trunk)
+    optional = ()
     if any(name.startswith("params.") for name in arrays):
-        source_names, found = {name: name for name in leaves}, arrays
+        source_names, found = {name: name for name in leaves}, dict(arrays)
         trunk_names = filter(_is_in_trunk, arrays)
     elif mapping is None:
         raise UserError(
@@ -105,7 +107,12 @@ def load(
             for name, torch_name in source_names.items()
             if torch_name in arrays
         }
-        trunk_names = [name for name in arrays if not name.startswith(f"{mapping.head}.")]
+        optional = mapping.optional
+        trunk_names = [n for n in arrays if not n.startswith((f"{mapping.head}.", *optional))]
+    if mapping:
+        for name in leaves.keys() & found.keys():
+            if found[name].shape != leaves[name].shape:
+                found[name] = mapping.fit_shape(name, found[name], leaves[name].shape)
     unmatched = [
         name for name in leaves if name not in found or found[name].shape != leaves[name].shape
     ]
@@ -113,14 +120,15 @@ def load(
         f"{source_names[name]}: must be {list(leaves[name].shape)} as {name}, is "
         f"{list(found[name].shape) if name in found else 'missing'}"
         for name in sorted(filter(_is_in_trunk, unmatched), reverse=True)
+        if name in found or not source_names[name].startswith(optional)
     ]
     problems += [f"{n}: not in the model" for n in trunk_names if n not in source_names.values()]
     if problems:
         requirement = f" ({mapping.requirement})" if mapping else ""
         message = f"init_from = {source!r}: does not match trunk {trunk!r}{requirement}"
         raise UserError(message, [f"{problems[0]} ({len(problems):,} problems)"])
-    initial_heads = {name.split(".")[1] for name in unmatched}  # a head is loaded completely or not
-    loaded = {n: source_names[n] for n in leaves if n.split(".")[1] not in initial_heads}
+    initial = {n if _is_in_trunk(n) else n.split(".")[1] for n in unmatched}  # arrays; whole heads
+    loaded = {n: source_names[n] for n in leaves if not initial & {n, n.split(".")[1]}}
     values = [
         _to_finite_float32(found[name], loaded[name], source) if name in loaded else leaf
         for name, leaf in leaves.items()

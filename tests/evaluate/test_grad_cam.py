@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -14,16 +15,16 @@ from affect_jax import models
 from affect_jax.core.errors import UserError
 from affect_jax.data import preprocessing
 from affect_jax.evaluate.grad_cam import grad_cam
-from affect_jax.models import TRUNKS, feature_maps
+from affect_jax.models import feature_maps
+from tests.trained_runs import packaged_trunks, small_trunk
 
 SIZE, CROP = 72, 64
-SMALL = {"resnet18": {"width": 4}}
 
 
 @functools.cache
 def network(trunk: str):
-    options = SMALL[trunk] if trunk in SMALL else {"width": 32}
-    model = models.model_from_spec({"name": trunk, **options}, ("expression",))
+    spec = {**small_trunk(trunk), "width": 4 if trunk == "resnet18" else 32}
+    model = models.model_from_spec(spec, ("expression",))
     variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, CROP, CROP, 3)))
     return model, variables
 
@@ -39,9 +40,8 @@ CLASSES = np.array([0, 3, 7, 3, 1])
 @pytest.mark.parametrize(
     "trunk",
     [
-        name if name == "resnet18" else pytest.param(name, marks=pytest.mark.slow)
-        for name in TRUNKS.names()
-        if TRUNKS[name].__module__.startswith("affect_jax.")
+        name if name in ("resnet18", "vit_small") else pytest.param(name, marks=pytest.mark.slow)
+        for name in packaged_trunks()
     ],
 )
 def test_every_trunk_has_heat_maps(trunk, images):
@@ -79,6 +79,33 @@ def test_mean_pooling_gives_the_class_activation_map(images):
     num_positions = last.shape[1] * last.shape[2]
     expected = np.broadcast_to(weights[:, None, None] / num_positions, last.shape)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_patches_that_enter_the_last_block_are_the_feature_map_of_a_vit(images):
+    """After that block no gradient reaches the patches, as only the class token is pooled."""
+    model, variables = network("vit_small")
+    inputs = preprocessing.preprocess_for_evaluation(images, crop_size=CROP)
+    feature_map, gradient = compute_gradients(model, variables, inputs, CLASSES)
+    model_of_one_block = dataclasses.replace(
+        model, trunk=dataclasses.replace(model.trunk, depth=1), sizes=()
+    )
+    apply = functools.partial(model_of_one_block.apply, capture_intermediates=True)
+    _, collections = jax.jit(functools.partial(apply, mutable=["intermediates"]))(variables, inputs)
+    (tokens,) = collections["intermediates"]["trunk"]["block01"]["__call__"]
+    np.testing.assert_allclose(feature_map.reshape(5, 16, 32), tokens[:, 1:], rtol=1e-5, atol=1e-6)
+    assert feature_map.shape == gradient.shape == (5, 4, 4, 32)
+    assert np.abs(gradient).max(axis=(1, 2, 3)).min() > 0
+    # Negative activations count, as no ReLU follows.
+    heat = np.maximum(np.einsum("bhwc,bc->bhw", feature_map, gradient.mean(axis=(1, 2))), 0)
+    _, resized = grad_cam(model, variables, images, CLASSES, crop_size=CROP)
+    corners, resized = (h[:, :: h.shape[1] - 1, :: h.shape[1] - 1] for h in (heat, resized))
+    assert corners.any()  # those of a bilinear map are those of the coarse map, but for its scale
+    np.testing.assert_allclose(
+        resized * corners.max((1, 2), keepdims=True),
+        corners * resized.max((1, 2), keepdims=True),
+        rtol=1e-3,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.slow

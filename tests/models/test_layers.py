@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from affect_jax.data import preprocessing
 from affect_jax.models import layers
 from affect_jax.models.kernels import convolutions
 
@@ -182,6 +183,22 @@ def test_dropout_is_the_identity_in_evaluation_and_at_rate_0(rate, keys):
     values = jnp.asarray(random_values(3, 5))
     keys = jax.random.split(jax.random.key(0), 3) if keys else None
     assert layers.dropout(values, keys, rate=rate, layer=1) is values
+
+
+def test_stochastic_depth_drops_whole_examples_at_its_rate():
+    keys = jax.random.split(jax.random.key(0), 2000)
+    values = layers.stochastic_depth(jnp.ones((2000, 3, 2)), keys, rate=0.3, layer=1)
+    rows = np.asarray(values).reshape(2000, 6)
+    assert (rows == rows[:, :1]).all()
+    np.testing.assert_allclose(np.unique(rows), [0, 1 / 0.7], rtol=1e-6)
+    assert stats.binomtest(int(rows[:, 0].astype(bool).sum()), 2000, 0.7).pvalue > 1e-6
+    assert layers.stochastic_depth(values, None, rate=0.3, layer=1) is values
+
+
+def test_signed_range_has_no_trace_of_the_normalisation():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3), np.uint8)
+    signed = layers.to_signed_range(preprocessing.normalize(jnp.asarray(pixels)))
+    np.testing.assert_allclose(signed, pixels / 127.5 - 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 8, 16), (40, 30)], ids=["convolution", "linear"])

@@ -14,15 +14,19 @@ import pytest
 
 from affect_jax import models
 from affect_jax.core.errors import UserError
-from affect_jax.models import HEADS, TRUNKS
+from affect_jax.models import HEADS
+from tests.trained_runs import packaged_trunks, small_trunk
 
 BATCH, CROP, CLASSES = 4, 64, 5
-# Only trunks of the package: other tests register more in the same process.
-NAMES = [n for n in TRUNKS.names() if TRUNKS[n].__module__.startswith("affect_jax.")]
+NAMES = packaged_trunks()
 PUBLISHED = {  # parameters with a head of 1000 classes
     "alexnet": 60_965_224,  # Krizhevsky et al. 2012; Caffe's bvlc_alexnet has as many
     "alexnet_one_tower": 61_100_840,  # torchvision's alexnet
-    "resnet18": 11_689_512,  # torchvision's resnet18
+    "resnet18": 11_689_512,  # torchvision's
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "vit_small": 22_050_664,  # timm's vit_small_patch16_224
+    "vit_base": 86_567_656,
 }
 
 
@@ -83,17 +87,10 @@ class SmallNetwork:
         return jax.jit(jax.grad(objective))
 
 
-def small_options(name: str) -> dict[str, Any]:
-    """Options of a narrow network, if the trunk has a width."""
-    fields = {field.name for field in dataclasses.fields(TRUNKS[name])}  # pyright: ignore
-    return {"name": name, **({"width": 16} if "width" in fields else {})}
-
-
 @functools.cache
-def create_network(name: str, dtype: str = "float32") -> SmallNetwork:
-    model = models.model_from_spec(
-        small_options(name), ("expression",), num_classes=CLASSES, dtype=dtype
-    )
+def create_network(name: str, dtype: str = "float32", **options: Any) -> SmallNetwork:
+    spec = {**small_trunk(name), "width": 16, **options}
+    model = models.model_from_spec(spec, ("expression",), num_classes=CLASSES, dtype=dtype)
     generator = np.random.default_rng(0)
     images = generator.normal(size=(BATCH, CROP, CROP, 3)).astype(np.float32)
     return SmallNetwork(model, images)
@@ -125,7 +122,7 @@ def test_parameter_counts_equal_published_counts(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == PUBLISHED[name]
 
 
-@slow_except()
+@slow_except("vit_small")
 def test_every_parameter_gets_a_gradient(name):
     network = create_network(name)
     keys = jax.random.split(jax.random.key(1), BATCH)
@@ -140,7 +137,7 @@ def test_every_parameter_gets_a_gradient(name):
     "(2026-11-24: NaN; right with --xla_cpu_experimental_ynn_fusion_type=dot)",
     strict=False,
 )
-@slow_except("alexnet")
+@slow_except("alexnet", "vit_small")
 def test_bfloat16_is_close_to_float32_with_float32_parameters_and_outputs(name):
     exact, rounded = create_network(name), create_network(name, "bfloat16")
     shapes = jax.eval_shape(rounded.init, jax.random.key(0))
@@ -156,7 +153,7 @@ def test_bfloat16_is_close_to_float32_with_float32_parameters_and_outputs(name):
     assert {leaf.dtype for leaf in jax.tree.leaves((outputs, updates))} == {jnp.dtype("float32")}
 
 
-@slow_except("resnet18")
+@slow_except("resnet18", "vit_small")
 def test_training_differs_from_evaluation_by_batch_statistics_and_dropout_only(name):
     """With the statistics of the batch in place of the running ones, both are equal."""
     network = create_network(name)
@@ -174,7 +171,7 @@ def test_training_differs_from_evaluation_by_batch_statistics_and_dropout_only(n
         assert np.abs(running - trained).max() > 1e-2
 
 
-@slow_except("resnet18")
+@slow_except("resnet18", "vit_small")
 def test_evaluation_of_a_face_does_not_depend_on_the_others(name):
     network = create_network(name)
     logits = network.evaluate(network.variables, network.images)
@@ -185,9 +182,17 @@ def test_evaluation_of_a_face_does_not_depend_on_the_others(name):
     assert np.abs(np.asarray(logits[0]) - np.asarray(logits[1])).max() > 0
 
 
-@pytest.mark.parametrize("name", ["alexnet"])
-def test_dropout_depends_only_on_the_key_of_the_example(name):
-    network = create_network(name)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("alexnet", {}),
+        ("vit_small", {"dropout": 0.3, "stochastic_depth": 0.0}),
+        ("vit_small", {"stochastic_depth": 0.7}),
+        pytest.param("iresnet50", {"dropout": 0.5}, marks=pytest.mark.slow),
+    ],
+)
+def test_dropout_depends_only_on_the_key_of_the_example(name, options):
+    network = create_network(name, **options)
     keys = jax.random.split(jax.random.key(1), BATCH)
     train = network.train
     first, _ = train(network.variables, network.images, keys=keys)
@@ -199,7 +204,7 @@ def test_dropout_depends_only_on_the_key_of_the_example(name):
     assert np.abs(np.asarray(plain) - np.asarray(first)).max() > 0
 
 
-@slow_except("resnet18")
+@slow_except("resnet18", "vit_small")
 def test_frozen_trunk_runs_in_evaluation_mode(name):
     network = create_network(name)
     frozen = SmallNetwork(dataclasses.replace(network.model, frozen_trunk=True), network.images)
@@ -235,7 +240,7 @@ def test_frozen_trunk_has_gradients_in_evaluation():
     assert np.any(jax.jit(jax.grad(output))(network.images))
 
 
-@slow_except("resnet18")
+@slow_except("resnet18", "vit_small")
 def test_initialisation_depends_on_the_key(name):
     init = create_network(name).init
     first, same_key, other_key = (init(jax.random.key(seed)) for seed in (0, 0, 1))
@@ -263,6 +268,14 @@ def test_initialisation_depends_on_the_key(name):
         ({"name": "alexnet_one_tower", "width": 0}, "trunk.width = 0: must be 1 or more"),
         ({"name": "resnet18", "width": 8.5}, "width = 8.5: must be int"),
         ({"name": "resnet18", "width": True}, "width = True: must be int"),
+        ({"name": "resnet50", "width": 0}, "trunk.width = 0: must be 1 or more"),
+        ({"name": "iresnet50", "dropout": 1.2}, r"trunk.dropout = 1.2: must be in \[0, 1\)"),
+        ({"name": "vit_small", "width": 100}, "width = 100: must be a multiple of trunk.heads = 6"),
+        ({"name": "vit_small", "heads": 0}, "trunk.heads = 0: must be 1 or more"),
+        ({"name": "vit_base", "depth": 100}, "trunk.depth = 100: must be 1 to 99"),
+        ({"name": "vit_base", "pooling": "cls"}, "trunk.pooling = 'cls': unknown; .* token, mean"),
+        ({"name": "vit_base", "input_range": "sign"}, "did you mean 'signed'"),
+        ({"name": "vit_base", "stochastic_depth": -0.1}, r"depth = -0.1: must be in \[0, 1\)"),
     ],
 )
 def test_invalid_trunk_options_are_rejected(spec, message):
@@ -280,6 +293,11 @@ def test_unknown_heads_are_rejected():
 def test_too_small_images_are_rejected(name, crop):
     with pytest.raises(UserError, match=f"data.crop_size = {crop}: too small for AlexNet"):
         network_shapes(name, crop)
+
+
+def test_crops_that_are_no_whole_patches_are_rejected():
+    with pytest.raises(UserError, match="data.crop_size = 40: must be a multiple of 16 for a ViT"):
+        network_shapes("vit_small", 40)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower"])

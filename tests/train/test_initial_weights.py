@@ -164,6 +164,13 @@ def error_message(config) -> str:
     return str(error.value)
 
 
+def test_crop_that_the_trunk_cannot_take_is_refused_before_the_data_are_prepared():
+    config = create_config()
+    config.data.crop_size = 40
+    config.trunk = {"name": "vit_small", "width": 12, "depth": 1}
+    assert error_message(config) == "data.crop_size = 40: must be a multiple of 16 for a ViT"
+
+
 def test_unusable_sources_are_refused(tmp_path):
     assert "no such file" in error_message(create_config(tmp_path / "absent.pth"))
     assert "no such file" in error_message(create_config(tmp_path))

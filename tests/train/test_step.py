@@ -23,6 +23,7 @@ from affect_jax.train.state import create_state, eval_variables
 from affect_jax.train.step import augment_batch, train_step
 from tests.batches import check_batch
 from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
+from tests.trained_runs import packaged_trunks, small_trunk
 
 SIZE, CROP, FACES = 40, 32, 8
 
@@ -30,8 +31,7 @@ SIZE, CROP, FACES = 40, 32, 8
 def small_config(trunk: str = "tiny", **changes):
     config = defaults()
     config.data.image_size, config.data.crop_size = (80, 67) if "alexnet" in trunk else (SIZE, CROP)
-    widths = {"tiny": {}, "resnet18": {"width": 8}}
-    config.trunk = {"name": trunk, **widths.get(trunk, {"width": 16})}
+    config.trunk = small_trunk(trunk)
     config.batch_size = FACES
     config.ema_decay = 0.9
     for key, value in changes.items():
@@ -135,9 +135,10 @@ ALL_HEADS = ("expression", "valence_arousal", "action_units")
 # Batch normalisation amplifies a difference of 1e-7 in the parameters to 1e-1 in the loss within
 # ten updates at a rate of 0.01, on one device as on many. The tests over 50 updates therefore use a
 # small rate for it; a test below compares single updates at the usual rate.
-RATES = {"alexnet": 0.01, "alexnet_one_tower": 0.01, "resnet18": 1e-5, "tiny": 1e-4}
+RATES = dict.fromkeys(packaged_trunks(), 1e-5)
+RATES |= {"alexnet": 0.01, "alexnet_one_tower": 0.01, "tiny": 1e-4}
 PUBLISHED_TRUNKS = ("alexnet", "alexnet_one_tower", "resnet18")
-EVERY_TRUNK = ("tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED_TRUNKS))
+EVERY_TRUNK = ("tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in packaged_trunks()))
 
 
 @pytest.mark.parametrize("trunk", EVERY_TRUNK)
@@ -227,14 +228,21 @@ def test_bfloat16_computed_in_float32_trains_to_the_same_losses(
 
 
 @pytest.mark.parametrize(
-    ("trunk", "count"), [("tiny", 10), pytest.param("resnet18", 50, marks=pytest.mark.slow)]
+    ("trunk", "count"),
+    [
+        ("tiny", 10),
+        ("vit_small", 3),
+        pytest.param("resnet18", 50, marks=pytest.mark.slow),
+        pytest.param("resnet50", 10, marks=pytest.mark.slow),
+        pytest.param("iresnet50", 10, marks=pytest.mark.slow),
+    ],
 )
-def test_update_with_batch_normalisation_is_equal_on_any_number_of_devices(trunk, count):
+def test_update_is_equal_on_any_number_of_devices(trunk, count):
     """Each update starts from the same state for all numbers of devices."""
     step = simulated_step(trunk, ALL_HEADS)
     state = create_state(create_small_experiment(trunk, ALL_HEADS))
     for i in range(count):
-        batch = random_batch(small_config(), seed=i)
+        batch = random_batch(small_config(trunk), seed=i)
         results = [step(state, split_for_devices(batch, devices)) for devices in (1, 2, 4)]
         losses = [float(metrics.compute()["loss"]) for _, metrics in results]
         np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
