@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import signal
 import types
 
@@ -232,6 +233,16 @@ def test_deleted_workdir_ends_the_run_with_one_error(data_folders, tmp_path, mon
     with pytest.raises(UserError, match="was deleted or moved during the run"):
         train(data_folders, tmp_path / "run", duration={"steps": 12})
     assert not (tmp_path / "run").exists()
+
+
+def test_damaged_checkpoint_is_set_aside_and_written_again(data_folders, reference_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(reference_run, folder)
+    (folder / "checkpoints" / "12" / "info" / "metadata").write_text("damaged")
+    assert train(data_folders, folder, duration={"steps": 12}) == 0
+    assert array_hashes(folder, 12) == array_hashes(reference_run, 12)
+    damaged = folder / "checkpoints" / "damaged" / "12" / "info" / "metadata"
+    assert damaged.read_text() == "damaged"
 
 
 def test_resume_with_other_data_is_refused(data_folders, reference_run, tmp_path):
