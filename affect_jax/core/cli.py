@@ -98,8 +98,15 @@ def describe_foreseen_error(error: Exception) -> str | None:
             return f"{os.fspath(error.filename)}: {error.strerror}"
         _discard_stdout()  # its buffer may hold what could not be written
         return f"the output cannot be written: {error.strerror}"
-    if "Unable to initialize backend" in str(error):  # JAX raises a RuntimeError
-        return f"{first_line(error)}; set JAX_PLATFORMS to a platform of this machine, such as cpu"
+    # JAX raises a RuntimeError for a platform that fails, an AssertionError for one without plugin.
+    frames = traceback.extract_tb(error.__traceback__)
+    if "Unable to initialize backend" in str(error) or (
+        frames and os.path.basename(frames[-1].filename) == "xla_bridge.py"
+    ):
+        return (
+            f"JAX has no device ({first_line(error)}); set JAX_PLATFORMS to a platform of this "
+            "machine, such as cpu"
+        )
     return None
 
 

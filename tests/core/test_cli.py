@@ -31,14 +31,26 @@ def run(error: BaseException, *flags: str) -> int:
         ),
         (
             RuntimeError("Unable to initialize backend 'cuda': no GPU"),
-            "Unable to initialize backend 'cuda': no GPU; set JAX_PLATFORMS to a platform of this "
-            "machine, such as cpu",
+            "JAX has no device (Unable to initialize backend 'cuda': no GPU); set JAX_PLATFORMS to "
+            "a platform of this machine, such as cpu",
         ),
     ],
 )
 def test_foreseen_error_is_one_line_and_code_2(capsys, error, line):
     assert run(error) == 2
     assert capsys.readouterr().err == f"affect_jax: {line}\n"
+
+
+def test_platform_without_plugin_is_one_line_and_code_2(capsys):
+    """JAX fails an assertion then."""
+
+    @cli.handle_cli_errors
+    def main(argv) -> int:
+        exec(compile("assert False", "jax/_src/xla_bridge.py", "exec"))
+        return 0
+
+    assert main([]) == 2
+    assert "set JAX_PLATFORMS to a platform of this machine" in capsys.readouterr().err
 
 
 def test_missing_memory_is_one_line_and_code_2(capsys):
