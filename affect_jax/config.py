@@ -154,15 +154,16 @@ def _shrink_for_synthetic_faces(config: Config) -> None:
 def to_dict(value: Any) -> Any:
     """Converts a config to dictionaries, lists and scalars that JSON can store.
 
-    **Raises:** `UserError` if a mapping has keys that are no texts.
+    **Raises:** `UserError` if a key of a mapping is not a string.
     """
     if isinstance(value, (Mapping, ConfigDict)):
         try:
-            keys: list[Any] = sorted(value)
-        except TypeError:  # of several types
-            keys = [None]
-        if not all(isinstance(key, str) for key in keys):
-            raise UserError("the config has a key that is no text, such as a number")
+            keys = sorted(value)
+            are_strings = all(isinstance(key, str) for key in keys)
+        except TypeError:  # keys of several types have no order
+            keys, are_strings = [], False
+        if not are_strings:
+            raise UserError("all keys of a config must be strings")
         return {key: to_dict(value[key]) for key in keys}
     if isinstance(value, (tuple, list)):
         return [to_dict(item) for item in value]

@@ -100,7 +100,10 @@ def _one_of(*choices: str) -> tuple[Callable[[Any], bool], str]:
 
 
 def _are_unique(items: list) -> bool:
-    """Whether heads, or terms with their heads, are named once; items may be no heads or terms."""
+    """Whether no head, or pair of a loss term and its head, is repeated.
+
+    Types are checked elsewhere, so an item may be anything.
+    """
     names = [
         str([item.get("name"), item.get("head")] if isinstance(item, dict) else item)
         for item in items

@@ -36,8 +36,8 @@ def main(argv: Sequence[str]) -> int:
 
     **Arguments:** `argv`: the flags; by default those of this process.
 
-    **Returns:** the exit code: 0; 2 after a user error; or 128 + the number of a signal that
-    stopped training.
+    **Returns:** the exit code: 0; 1 or 2 after an error, see `handle_cli_errors`; or 128 + the
+    number of a signal that stopped training.
     """
     values = _parse_flags(argv)
     if values.help:
@@ -164,7 +164,7 @@ def _dispatch(values: flags.FlagValues) -> int:
     if values.mode == "evaluate":
         return _evaluate(config, workdir, values)
     with contextlib.ExitStack() as stack:
-        with processes.failing_together():
+        with processes.raise_in_all_processes():
             if processes.is_main():  # only the main process writes the workdir
                 workdir.create()
                 stack.enter_context(workdir.lock())
@@ -222,7 +222,7 @@ def _run() -> NoReturn:
     exit_code = main()
     for stream, other in zip(streams, streams[::-1], strict=True):
         if stream.error:
-            print(f"affect_jax: lost output: {stream.error.strerror}; all else is done", file=other)
+            print(f"affect_jax: output was lost: {stream.error.strerror}", file=other)
             exit_code = exit_code or 2
     if exit_code in (1, 2) and "jax" in sys.modules:
         from jax import distributed
@@ -231,7 +231,7 @@ def _run() -> NoReturn:
         # found no device in this one.
         if distributed.is_initialized():
             os._exit(exit_code)
-    # After an error, threads of libraries may wait for ever.
+    # After an error, threads of libraries may not end.
     timer = threading.Timer(EXIT_SECONDS, os._exit, [exit_code])
     timer.daemon = True
     timer.start()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Damages files and flags at random for MINUTES (default 10), each round with a new seed. It fails if
-# a command ends with an unforeseen error, crashes or hangs; pytest prints the case.
+# a command ends with an unexpected error, crashes or hangs; pytest prints the case.
 #   bash launch/fuzz.sh [MINUTES] [options of pytest]
 set -euo pipefail
 source "$(dirname "$0")/environment.sh" test,tensorboard

@@ -100,8 +100,8 @@ def test_unknown_variant_is_an_error():
 
 
 @pytest.mark.parametrize("options", [{1: "a"}, {1: "a", "b": "c"}])
-def test_keys_must_be_text(options):
+def test_keys_must_be_strings(options):
     config = defaults()
     config.data.options = options
-    with pytest.raises(UserError, match="key that is no text"):
+    with pytest.raises(UserError, match="all keys of a config must be strings"):
         to_dict(config)

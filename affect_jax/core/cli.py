@@ -51,7 +51,7 @@ def handle_cli_errors(main: Main) -> Callable[..., int]:
 
     | error | exit code |
     |---|---|
-    | foreseen: a `UserError`, a file that cannot be used, memory that ran out, no device | 2 |
+    | expected: a `UserError`, a file that cannot be used, memory that ran out, no device | 2 |
     | Ctrl-C | 130 |
     | a closed pipe, as in `... \\| head`: the remaining output is discarded | 0 |
     | any other; its traceback is in the file that the line names | 1 |
@@ -76,14 +76,14 @@ def handle_cli_errors(main: Main) -> Callable[..., int]:
         except Exception as error:
             if DEBUG_FLAG in argv:
                 traceback.print_exc()
-            message = describe_foreseen_error(error)
-            _print_error(message or _describe_unforeseen_error(error))
+            message = describe_expected_error(error)
+            _print_error(message or _describe_unexpected_error(error))
             return 2 if message else 1
 
     return wrapper
 
 
-def describe_foreseen_error(error: Exception) -> str | None:
+def describe_expected_error(error: Exception) -> str | None:
     """Returns the message of an error that a user can cause; None for any other."""
     if isinstance(error, UserError):
         return str(error)
@@ -110,7 +110,7 @@ def describe_foreseen_error(error: Exception) -> str | None:
     return None
 
 
-def _describe_unforeseen_error(error: Exception) -> str:
+def _describe_unexpected_error(error: Exception) -> str:
     message = f"{type(error).__name__}: {first_line(error)}"
     try:
         descriptor, path = tempfile.mkstemp(prefix="affect_jax-", suffix="-traceback.txt")

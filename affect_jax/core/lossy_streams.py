@@ -1,4 +1,4 @@
-"""Standard streams that never raise: a run does not end because nobody can read its output."""
+"""Standard streams whose write errors do not end a run."""
 
 from __future__ import annotations
 

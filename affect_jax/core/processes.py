@@ -163,7 +163,7 @@ def require_equal(values: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def failing_together() -> Iterator[None]:
+def raise_in_all_processes() -> Iterator[None]:
     """Raises an error of the block in all processes, none of which can continue without another.
 
     **Raises:** the error in the processes where it occurred, else `UserError` with its message.

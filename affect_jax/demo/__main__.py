@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
-from affect_jax.predict.__main__ import add_predictor_flags, create_predictor
+from affect_jax.predict.predictor_flags import add_predictor_flags, create_predictor
 
 BATCH_SIZE = 4  # most images have one or two faces, and a user waits for the answer
 

@@ -92,8 +92,9 @@ def read_group_labels(path: pathlib.Path | None) -> GroupLabels:
     if path is None:
         return {}
     source = f"--groups={path}"
-    if not path.is_file():  # a pipe would block
-        raise UserError(f"{source}: cannot be read: no such file")
+    if not path.is_file():
+        reason = "not a file" if path.exists() else "no such file"  # a pipe would block
+        raise UserError(f"{source}: cannot be read: {reason}")
     try:
         table = read_csv(path)
     except (pyarrow.ArrowException, OSError, UnicodeError) as error:

@@ -131,6 +131,14 @@ class Network:
     crop_size: int  # side of the network's input, pixels
     dtype: Any  # dtype of the images that enter the network
 
+    def variable_shapes(self) -> dict[str, Any]:
+        """Shapes and dtypes of the variables, `{"params": ...}` and `batch_stats` if there are any.
+
+        **Raises:** `UserError` for a crop that the trunk cannot take.
+        """
+        images = jnp.zeros((1, self.crop_size, self.crop_size, 3))
+        return dict(jax.eval_shape(self.model.init, jax.random.key(0), images))
+
 
 def create_network(config: Config, *, frozen_trunk: bool = False) -> Network:
     """Creates the network of a checked config, see `model_from_spec`."""

@@ -19,44 +19,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from affect_jax.core.cli import ArgumentParser, add_run_flags, handle_cli_errors
+from affect_jax.core.cli import ArgumentParser, handle_cli_errors
+from affect_jax.predict.predictor_flags import add_predictor_flags, create_predictor
 
 if TYPE_CHECKING:
-    from affect_jax.predict.predictor import Predictor
-
-
-def add_predictor_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that select a network and its face detector, also for the demo."""
-    add_run_flags(parser)
-    parser.add_argument(
-        "--detector",
-        default="libfacedetection",
-        metavar="NAME",
-        help="libfacedetection, dlib, or none: each image is one face",
-    )
-    parser.add_argument(
-        "--margin",
-        type=float,
-        help="fraction of a detected box to add on each side; default: that of the run's data",
-    )
-
-
-def create_predictor(args: argparse.Namespace, batch_size: int) -> Predictor:
-    """Loads and compiles the network that the flags of `add_predictor_flags` select."""
-    from absl import logging
-
-    from affect_jax.predict.predictor import Predictor
-
-    logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it reads
-    predictor = Predictor.load(
-        args.workdir,
-        step=args.step,
-        detector=args.detector,
-        margin=args.margin,
-        batch_size=batch_size,
-    )
-    predictor.warm_up()
-    return predictor
+    pass
 
 
 def create_parser() -> argparse.ArgumentParser:

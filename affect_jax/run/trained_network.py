@@ -7,9 +7,6 @@ import os
 import pathlib
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from affect_jax import config_checks, models
 from affect_jax.config import Config, from_dict
 from affect_jax.core import labels
@@ -64,8 +61,7 @@ def load_network(
         registries = {"trunk": models.TRUNKS, "head": models.HEADS}
         config_checks.check(config, registries=registries, name=str(workdir.config_path))
     network = create_network(config)
-    images = jnp.zeros((1, network.crop_size, network.crop_size, 3))
-    shapes = dict(jax.eval_shape(network.model.init, jax.random.key(0), images))
+    shapes = network.variable_shapes()
     template = {"batch_stats": shapes.get("batch_stats", {})}
     if config.ema_decay:
         prefixes = ("batch_stats.", "ema.")

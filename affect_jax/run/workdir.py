@@ -31,7 +31,7 @@ class Workdir:
     def __init__(self, path: str | os.PathLike):
         if not is_local(os.fspath(path)):
             raise UserError(f"--workdir={path}: must be {LOCAL_FOLDER_REQUIREMENT}")
-        self.path = pathlib.Path(path)
+        self.path = pathlib.Path(os.path.expanduser(path))
         self.config_path = self.path / "config.json"
 
     def create(self) -> None:

@@ -9,7 +9,6 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from affect_jax.config import Config
@@ -46,18 +45,14 @@ class InitialWeights:
 def read(config: Config) -> InitialWeights | None:
     """Reads the weights of `config.init_from`; None if it is empty.
 
-    This needs no data, so problems with the file show before hours of preparation, and so does a
-    crop that the trunk cannot take.
+    This needs no data, so problems with the file show before hours of preparation.
 
-    **Raises:** `UserError` for such a crop, or if the weights cannot be read or belong to another
-    network.
+    **Raises:** `UserError` if the weights cannot be read or belong to another network.
     """
     source = config.init_from
-    model = create_network(config).model
-    images = jnp.zeros((1, config.data.crop_size, config.data.crop_size, 3))
-    shapes = dict(jax.eval_shape(model.init, jax.random.key(0), images))
     if not source:
         return None
+    shapes = create_network(config).variable_shapes()
     if is_local(source) and Workdir(source).config_path.is_file():
         arrays = weight_mapping.flatten_by_name(**load_network(source).variables)
     else:

@@ -21,6 +21,7 @@ from affect_jax.data import record_reader
 from affect_jax.data.dataset import load_targets, prepare_dataset
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
+from affect_jax.models.network import create_network
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 from affect_jax.train import device_feeds, initial_weights
@@ -45,10 +46,12 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
     checkpoint could not be written.
     """
     checkpoints = Checkpoints.from_config(config, workdir)
-    with processes.failing_together():
-        # Read before the data are prepared, so that problems with `init_from` show at once.
-        starts_fresh = processes.is_main() and not checkpoints.all_steps()
-        weights = initial_weights.read(config) if starts_fresh else None
+    with processes.raise_in_all_processes():
+        weights = None
+        if processes.is_main() and not checkpoints.all_steps():
+            # Before the data are prepared: a wrong crop and problems with `init_from` show at once.
+            create_network(config).variable_shapes()
+            weights = initial_weights.read(config)
         builder = prepare_dataset(config)
         training = open_split(builder, "training")
         validation = open_split(builder, config.evaluation.split)
@@ -111,7 +114,7 @@ def restore_or_create(
     **Raises:** `UserError` if no checkpoint is intact, or the run was trained on other data.
     """
     template = state_template(experiment)
-    with processes.failing_together():
+    with processes.raise_in_all_processes():
         if not processes.is_main():
             state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
         elif checkpoints.all_steps():

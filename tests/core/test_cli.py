@@ -1,8 +1,9 @@
-"""Commands end with one line for an error, foreseen or not, and with its exit code."""
+"""Commands end with one line for an error, expected or not, and with its exit code."""
 
 from __future__ import annotations
 
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -36,7 +37,7 @@ def run(error: BaseException, *flags: str) -> int:
         ),
     ],
 )
-def test_foreseen_error_is_one_line_and_code_2(capsys, error, line):
+def test_expected_error_is_one_line_and_code_2(capsys, error, line):
     assert run(error) == 2
     assert capsys.readouterr().err == f"affect_jax: {line}\n"
 
@@ -60,7 +61,7 @@ def test_missing_memory_is_one_line_and_code_2(capsys):
     )
 
 
-def test_unforeseen_error_is_one_line_with_the_file_of_its_traceback(capsys, monkeypatch, tmp_path):
+def test_unexpected_error_is_one_line_with_the_file_of_its_traceback(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert run(KeyError("names\nof two lines")) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -120,3 +121,15 @@ def test_any_text_can_be_printed(capfdbinary, monkeypatch):
     monkeypatch.setattr(sys, "stdout", open(1, "w", encoding="ascii", closefd=False))
     assert main([]) == 0
     assert capfdbinary.readouterr().out == "caf\xe9 \\udce9\n".encode()
+
+
+COMMANDS = ("main", "evaluate", "report", "report.tables", "predict", "export", "demo", "facs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "| head -0"])
+@pytest.mark.parametrize("command", [*COMMANDS, "facs.render"])
+def test_no_command_prints_a_traceback_if_stdout_cannot_be_written(command, redirection):
+    script = f'"{sys.executable}" -m affect_jax.{command} --help {redirection}'
+    result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, text=True)
+    assert "Traceback" not in result.stderr and "Exception ignored" not in result.stderr

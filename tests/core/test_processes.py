@@ -112,7 +112,7 @@ def other_process(monkeypatch):
 def test_one_process_agrees_with_itself():
     assert processes.gather_texts("a") == ["a"]
     processes.require_equal({"seed": 0, "learning_rate": float("nan")})
-    with processes.failing_together():
+    with processes.raise_in_all_processes():
         pass
 
 
@@ -145,10 +145,10 @@ def test_differing_settings_are_named(other_process):
 def test_error_of_one_process_is_raised_in_all(other_process):
     other_process("x: no such folder")
     with pytest.raises(UserError, match="process 1 of the run failed: x: no such folder"):
-        with processes.failing_together():
+        with processes.raise_in_all_processes():
             pass
     other_process("")
-    with pytest.raises(KeyError), processes.failing_together():
+    with pytest.raises(KeyError), processes.raise_in_all_processes():
         raise KeyError("own error")
 
 

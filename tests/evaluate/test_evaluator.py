@@ -1,4 +1,4 @@
-"""The evaluator: what it refuses, and the size of its batches."""
+"""The evaluator rejects ambiguous class names and scores without labels; the size of a batch."""
 
 from __future__ import annotations
 

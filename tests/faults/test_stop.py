@@ -39,6 +39,16 @@ def test_control_c_prints_one_line_and_exits_with_130(lab, tmp_path, record_outc
 
 
 @soak_only
+def test_closed_terminal_saves_and_exits_with_129(lab, tmp_path, record_outcome):
+    with lab.start(tmp_path) as run:
+        run.wait_for_steps(8)
+        run.send(signal.SIGHUP)
+        assert run.wait() == 129
+    assert checkpoint_steps(tmp_path)[-1] == run.step
+    record_outcome("SIGHUP", "exit 129 after a save", 0)
+
+
+@soak_only
 def test_second_signal_exits_at_once_and_leaves_no_partial_checkpoint(
     lab, tmp_path, record_outcome
 ):

@@ -115,7 +115,7 @@ def test_other_paths_are_rejected(tmp_path, name, message):
 def test_home_folder_is_expanded(tmp_path, valid_file, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert_arrays_equal(weight_files.read(f"~/{valid_file.name}"))
-    assert "no such file" in get_error("~nobody/weights.pth")
+    assert "no such file" in get_error("~unknown_user/weights.pth")
 
 
 @pytest.fixture

@@ -51,6 +51,11 @@ def test_workdir_cannot_be_a_bucket(path, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_home_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Workdir("~/run").path == tmp_path / "run"
+
+
 def test_deleted_folder_is_an_error_unless_its_disk_may_return(workdir):
     workdir.check_not_deleted()
     parent = workdir.path.parent

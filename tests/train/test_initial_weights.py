@@ -164,11 +164,13 @@ def error_message(config) -> str:
     return str(error.value)
 
 
-def test_crop_that_the_trunk_cannot_take_is_refused_before_the_data_are_prepared():
+def test_crop_that_the_trunk_cannot_take_is_refused_before_the_data_are_prepared(tmp_path):
+    load_registries()
     config = create_config()
     config.data.crop_size = 40
     config.trunk = {"name": "vit_small", "width": 12, "depth": 1}
-    assert error_message(config) == "data.crop_size = 40: must be a multiple of 16 for a ViT"
+    with pytest.raises(UserError, match="data.crop_size = 40: must be a multiple of 16 for a ViT"):
+        train_and_evaluate(config, Workdir(tmp_path))  # there is no data
 
 
 def test_unusable_sources_are_refused(tmp_path):

@@ -79,21 +79,23 @@ def create_small_experiment(
     return create_experiment(config, targets, steps_per_epoch=10)
 
 
-@functools.cache
-def simulated_step(
-    trunk: str, heads: tuple[str, ...], learning_rate: float = 0.01, dtype: str = "float32"
-):
+def simulate_devices(experiment: Experiment):
     """The step on simulated devices, one per entry of the batch's first axis."""
     return jax.jit(
         jax.vmap(
-            functools.partial(
-                train_step, create_small_experiment(trunk, heads, learning_rate, dtype)
-            ),
+            functools.partial(train_step, experiment),
             axis_name=AXIS,
             in_axes=(None, 0),
             out_axes=None,  # raises on any leaf that is not equal on all devices
         )
     )
+
+
+@functools.cache
+def simulated_step(
+    trunk: str, heads: tuple[str, ...], learning_rate: float = 0.01, dtype: str = "float32"
+):
+    return simulate_devices(create_small_experiment(trunk, heads, learning_rate, dtype))
 
 
 @functools.cache
@@ -262,14 +264,7 @@ def test_sam_trains_to_the_same_losses_on_any_number_of_devices():
     config.optimizer = {"name": "sam", "base": {"name": "sgd", "momentum": 0.9}, "rho": 0.5}
     targets = make_targets({"expression": np.repeat(np.arange(8), 5)})
     experiment = create_experiment(config, targets, steps_per_epoch=10)
-    step = jax.jit(
-        jax.vmap(
-            functools.partial(train_step, experiment),
-            axis_name=AXIS,
-            in_axes=(None, 0),
-            out_axes=None,
-        )
-    )
+    step = simulate_devices(experiment)
     losses = {}
     for devices in (1, 2, 4):
         state, losses[devices] = create_state(experiment), []
