@@ -29,7 +29,7 @@ from tabulate import tabulate
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 # Flags that name local paths, or that a benchmark passes to its child processes: not saved.
-PRIVATE_ARGUMENTS = r"folder|manual_dir|data_dir|runs?|child_.*"
+PRIVATE_ARGUMENTS = r"folder|page|.*_dir|runs?|child_.*"
 PACKAGES = (  # their versions are saved with a result
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "array-record", "clu"),
     *("tensorflow-datasets", "numpy", "simplejpeg", "opencv-python-headless", "pillow"),
@@ -140,6 +140,7 @@ def write_result(
     rows: Sequence[Mapping[str, Any]],
     runs: Any,
     accelerator: str = "",
+    page: pathlib.Path | None = None,
 ) -> None:
     """Prints the table, and writes it and the raw runs below `args.folder`, unless that is None.
 
@@ -149,8 +150,9 @@ def write_result(
     - `what`: what is measured, and its unit.
     - `runs`: every measured value of all contenders.
     - `accelerator`: the name of the GPU, if one is used.
+    - `page`: the file with the markers; None: `README.md` in the folder.
 
-    **Raises:** `SystemExit` if the README has no such markers.
+    **Raises:** `SystemExit` if the page has no such markers.
     """
     print(markdown_table(rows))
     if args.folder is None:
@@ -165,20 +167,20 @@ def write_result(
     path = args.folder / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
-    replace_table(
-        args.folder / "README.md", name, f"{markdown_table(rows)}\n\n{source_line(name, result)}"
-    )
+    page = page or args.folder / "README.md"
+    link = os.path.relpath(path, page.parent)
+    replace_table(page, name, f"{markdown_table(rows)}\n\n{source_line(link, result)}")
     print(f"\nwritten: {path}")
 
 
-def source_line(name: str, result: Mapping[str, Any]) -> str:
+def source_line(link: str, result: Mapping[str, Any]) -> str:
     """Returns the line under a table: date and machine of the measurement, link to the raw runs."""
     machine = result["machine"]
     words = [f"{machine['accelerator']};"] if "accelerator" in machine else []
     cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     words += [f"{machine['cpu']}, {cores}, load {machine['load']},", result["date"][:10]]
     note = f"; {result['note']}" if result["note"] else ""
-    return f"{result['what']}. {' '.join(words)}{note}. [All runs](results/{name}.json)."
+    return f"{result['what']}. {' '.join(words)}{note}. [All runs]({link})."
 
 
 def replace_table(readme: pathlib.Path, name: str, text: str) -> None:
