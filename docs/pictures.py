@@ -1,4 +1,4 @@
-"""Renders the pictures of docs/models.md and docs/recipes.md.
+"""Renders the pictures of README.md, docs/models.md and docs/recipes.md.
 
 python docs/pictures.py            # writes to docs/images
 python docs/pictures.py --out DIR
@@ -41,6 +41,19 @@ def render_person(expression: int, person: int) -> RenderedFace:
     """Renders an expression of a person, by its number."""
     random = np.random.default_rng([SEED, person, expression])
     return render_expression(random, expression, random_person(person), IMAGE_SIZE)
+
+
+def contact_sheet() -> Figure:
+    """Draws all classes (rows) of eight people (columns)."""
+    figure = Figure(figsize=(10.8, 10.8), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0, h_pad=0, wspace=0, hspace=0)
+    grid = figure.subplots(labels.NUM_CLASSES, 8)
+    for (expression, person), axes in np.ndenumerate(grid):
+        axes.imshow(render_person(expression, person).image)
+        axes.set(xticks=[], yticks=[], frame_on=False)
+        if not person:
+            axes.set_ylabel(labels.EXPRESSIONS[expression])
+    return figure
 
 
 def categorical() -> Figure:
@@ -111,7 +124,7 @@ def main() -> None:
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     matplotlib.rcParams["font.family"] = "DejaVu Sans"  # ships with matplotlib
-    for draw_figure in (categorical, dimensional, action_units, augmentations):
+    for draw_figure in (contact_sheet, categorical, dimensional, action_units, augmentations):
         path = out / f"{draw_figure.__name__}.jpg"
         draw_figure().savefig(path, dpi=120, pil_kwargs={"quality": 80, "optimize": True})
         print(f"{path}: {path.stat().st_size:,} bytes")

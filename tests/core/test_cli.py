@@ -128,7 +128,7 @@ COMMANDS = ("main", "evaluate", "report", "report.tables", "predict", "export", 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "| head -0"])
-@pytest.mark.parametrize("command", [*COMMANDS, "facs.render"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_prints_a_traceback_if_stdout_cannot_be_written(command, redirection):
     script = f'"{sys.executable}" -m affect_jax.{command} --help {redirection}'
     result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, text=True)

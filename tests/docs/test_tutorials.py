@@ -203,9 +203,10 @@ def test_data_set_of_the_extending_page(tmp_path, monkeypatch):
 def test_pictures_of_the_pages_can_be_rendered(tmp_path):
     result = run_module("docs.pictures", f"--out={tmp_path}", folder=ROOT)
     assert result.returncode == 0, result.stderr
-    pages = "".join((ROOT / "docs" / page).read_text() for page in ("models.md", "recipes.md"))
+    names = ("index.md", "models.md", "recipes.md")
+    pages = "".join((ROOT / "docs" / name).read_text() for name in names)
     names = re.findall(r"images/(\w+\.jpg)", pages)
-    assert {path.name for path in tmp_path.iterdir()} == set(names) and len(names) == 4
+    assert {path.name for path in tmp_path.iterdir()} == set(names) and len(names) == 5
     for name in names:
         with (
             Image.open(tmp_path / name) as rendered,

@@ -10,7 +10,6 @@ import pytest
 
 from affect_jax.facs import rig
 from affect_jax.facs.action_units import UNITS
-from affect_jax.facs.render import __main__ as command
 from affect_jax.facs.render.parameters import (
     GLASSES,
     HAIR_STYLES,
@@ -178,28 +177,3 @@ def test_mirrored_intensities_mirror_the_face():
     points, _ = pose_points(sides, parameters)
     mirrored, _ = pose_points(sides[::-1].copy(), parameters)
     np.testing.assert_allclose(mirrored[rig.MIRROR] * (-1, 1), points, atol=1e-9)
-
-
-def test_command_writes_a_contact_sheet(tmp_path, capsys):
-    out = str(tmp_path / "sheet.png")
-    assert command.main(["--out", out, "--persons", "1", "--size", "32"]) == 0
-    expected = command.draw_contact_sheet(persons=1, size=32)
-    np.testing.assert_array_equal(cv2.imread(out), expected[..., ::-1])  # pyright: ignore
-    assert "38 x 256 pixels" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--out=sheet.xyz"], "name a .png"),
-        (["--out=a.png", "--seed=-1"], "must be 0 or more"),
-        (["--out=a.png", "--persons=0"], "must be 0 or more"),
-        (["--out=a.jpg", "--persons=410"], "must be at most 65,500 pixels wide"),
-        (["--out=/dev/null/sheet.png", "--persons=1", "--size=16"], "cannot be written"),
-        ([], "--out; --help lists the flags"),
-    ],
-)
-def test_command_reports_errors_in_one_line(arguments, message, capsys):
-    assert command.main(arguments) == 2
-    stderr = capsys.readouterr().err
-    assert message in stderr and len(stderr.splitlines()) == 1
