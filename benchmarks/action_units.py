@@ -1,9 +1,9 @@
 """Measures the action units that `affect_jax.facs` estimates from landmarks, without a network.
 
-    python -m benchmarks.action_units --manual_dir=/path/to/release
+    python -m benchmarks.action_units --prepared=data/affectnet/manual_256/1.1.0
 
 It writes two tables into docs/results.md. The first has areas under the ROC curve for one
-expression against neutral, of the units of a release's faces. Each contrast uses one unit of the
+expression against neutral, of the units of a dataset's faces. Each contrast uses one unit of the
 EMFACS prototype or a unit that often replaces it; the score of two units is the larger intensity.
 The baseline is a single distance between landmarks. The second table has the error on faces that
 the rig generates, by landmark noise.
@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from affect_jax.facs import rig
-from affect_jax.facs.__main__ import VARIANTS, LabelledFace, read_release
+from affect_jax.facs.__main__ import LabelledFaces, read_prepared
 from affect_jax.facs.action_units import UNITS
 from affect_jax.facs.estimation import align_eyes, estimate
 from benchmarks import harness
@@ -39,28 +39,24 @@ NOISE_STDS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05)
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--manual_dir", type=pathlib.Path, required=True, help="folder of a release"
+        "--prepared", type=pathlib.Path, required=True, help="folder with prepared.json"
     )
-    parser.add_argument("--variant", choices=VARIANTS, default="manual")
     parser.add_argument("--faces", type=int, default=2_000, help="that the rig generates")
     parser.add_argument("--page", type=pathlib.Path, default=PAGE, help="file with the tables")
     args = parser.parse_args(argv)
-    areas = area_rows(list(read_release(args.manual_dir, args.variant)))
+    areas = area_rows(read_prepared(args.prepared))
     errors = [error_row(args.faces, noise) for noise in NOISE_STDS]
     tables = f"{harness.markdown_table(areas)}\n\n{harness.markdown_table(errors)}"
     print(tables)
     harness.replace_table(args.page, "action_units", tables)
 
 
-def area_rows(faces: Sequence[LabelledFace]) -> list[dict[str, str]]:
+def area_rows(faces: LabelledFaces) -> list[dict[str, str]]:
     """Returns a row for each combination of units and each distance, a column for each split."""
-    points = np.stack([face.landmarks for face in faces])
-    expressions, split_names = (
-        np.array([getattr(face, name) for face in faces]) for name in ("expression", "split")
-    )
-    splits = {name: split_names == name for name in dict.fromkeys(split_names.tolist())}
-    splits["all"] = np.full(len(expressions), True)
-    intensities, distances = estimate(points).intensities, landmark_distances(points)
+    splits = {name: faces.split == name for name in dict.fromkeys(faces.split.tolist())}
+    splits["all"] = np.full(len(faces.split), True)
+    intensities = estimate(faces.landmarks).intensities
+    distances = landmark_distances(faces.landmarks)
     rows = []
     for name, (combinations, distance) in CONTRASTS.items():
         scores = {
@@ -71,7 +67,7 @@ def area_rows(faces: Sequence[LabelledFace]) -> list[dict[str, str]]:
         }
         for text, values in (scores | {distance: distances[name]}).items():
             cells = {
-                split: format_area(values[mask], expressions[mask], name)
+                split: format_area(values[mask], faces.expression[mask], name)
                 for split, mask in splits.items()
             }
             rows.append({"expression: unit or distance": text} | cells)

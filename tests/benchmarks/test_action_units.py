@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from affect_jax.data.affectnet import affectnet
 from affect_jax.facs import rig
-from affect_jax.facs.__main__ import LabelledFace
+from affect_jax.facs.__main__ import LabelledFaces
 from affect_jax.facs.action_units import UNITS
 from benchmarks import action_units
 
@@ -15,7 +16,8 @@ def test_units_separate_expressions_of_real_faces(real_faces, tmp_path):
     """They separate them better than a single distance between landmarks."""
     page = tmp_path / "results.md"
     page.write_text("<!-- action_units: command -->\n<!-- end of action_units -->\n")
-    action_units.main([f"--manual_dir={real_faces}", f"--page={page}", "--faces=50"])
+    builder = affectnet(manual_dir=real_faces, data_dir=str(tmp_path), image_size=16)
+    action_units.main([f"--prepared={builder.data_path}", f"--page={page}", "--faces=50"])
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in page.read_text().splitlines()
@@ -38,11 +40,8 @@ def test_areas_exclude_faces_without_estimates():
     points = np.tile(rig.NEUTRAL, (5, 1, 1))
     points[0] = rig.deform_symmetric(np.eye(18)[[UNITS.index(12)]], np.zeros((1, rig.NUM_IDENTITY)))
     points[3] = np.nan
-    expressions = ["happiness", "happiness", "neutral", "neutral", ""]
-    faces = [
-        LabelledFace("a", "training", expression, landmarks)
-        for expression, landmarks in zip(expressions, points, strict=True)
-    ]
+    expressions = np.array(["happiness", "happiness", "neutral", "neutral", ""])
+    faces = LabelledFaces(expressions, np.full(5, "training"), expressions, points)
     rows = [list(row.values()) for row in action_units.area_rows(faces)]
     assert rows[0] == ["happiness: AU12", "0.750 (2 : 1)", "0.750 (2 : 1)"]
     assert rows[1][1:] == ["0.750 (2 : 1)"] * 2
