@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle, Rectangle
+from matplotlib.patches import Rectangle
 
 from affect_jax.core import plotting
 from affect_jax.core.labels import AXES
-from affect_jax.core.plotting import BLUE, GRID, MUTED, ORANGE, create_panel, truncate
+from affect_jax.core.plotting import BLUE, MUTED, ORANGE, create_panel, truncate
 from affect_jax.facs.action_units import PROTOTYPES
 from affect_jax.metrics import auc_scores, calibration
 from affect_jax.metrics.base import Scores
@@ -176,7 +176,7 @@ def _draw_reliability(run: Run, labels: np.ndarray, probabilities: np.ndarray) -
 
 
 def draw_dimensional(run: Run) -> Figures:
-    """Draws agreement and the mean positions of emotions; empty without scores."""
+    """Draws the agreement of predictions and labels; empty without scores."""
     if "dimensional.valence.ccc" not in run.scores.values:
         return {}
     table = run.predictions
@@ -184,7 +184,7 @@ def draw_dimensional(run: Run) -> Figures:
     annotated = np.isfinite(table.valence_arousal).all(axis=1)
     labels = table.valence_arousal[annotated]
     predicted = table.valence_arousal_predicted[annotated]
-    drawn = {
+    return {
         "agreement": Figure(
             _draw_agreement(run, labels, predicted),
             "Density plots of prediction against label, of valence and of arousal.",
@@ -192,57 +192,23 @@ def draw_dimensional(run: Run) -> Figures:
             "prediction equals label.",
         ),
     }
-    if table.expression is not None:
-        means = {
-            table.classes[i]: (labels[rows].mean(axis=0), predicted[rows].mean(axis=0))
-            for i in select_classes(table)
-            if (rows := table.expression[annotated] == i).any()
-        }
-        drawn["plane"] = Figure(
-            [_draw_emotions(means)],
-            "Positions of each emotion in the plane of valence and arousal.",
-            "The mean label (ring) and mean prediction (dot) of each emotion on the circumplex.",
-        )
-    return drawn
 
 
 def _draw_agreement(run: Run, labels: np.ndarray, predicted: np.ndarray) -> list[Axes]:
     panels = []
     for i, axis in enumerate(AXES):
         ccc, rmse = (run.scores.values[f"dimensional.{axis}.{kind}"] for kind in ("ccc", "rmse"))
-        panel = _create_square(f"{axis}  CCC {ccc:.3f}, RMSE {rmse:.3f}", "label", "predicted")
+        title = f"{axis}  CCC {ccc:.3f}, RMSE {rmse:.3f}"
+        panel = create_panel(WIDTH, 430, title=title, aspect="equal")
+        ticks = (-1, -0.5, 0, 0.5, 1)
+        panel.set(xlabel="label", ylabel="predicted", xticks=ticks, yticks=ticks)
+        panel.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05))
+        panel.grid(False)
         shades = {"bins": "log", "mincnt": 1, "cmap": plotting.COLORMAP, "linewidths": 0.1}
         panel.hexbin(labels[:, i], predicted[:, i], gridsize=26, extent=(-1, 1, -1, 1), **shades)
         panel.plot((-1, 1), (-1, 1), color=ORANGE, linestyle=DASHES, linewidth=1.2)
         panels.append(panel)
     return panels
-
-
-def _draw_emotions(means: dict[str, tuple[np.ndarray, np.ndarray]]) -> Axes:
-    """Draws the mean label and prediction of each emotion; the names are at the right edge."""
-    panel = _create_square("Emotions", "valence", "arousal")
-    panel.add_patch(Circle((0, 0), 1, fill=False, edgecolor=GRID, linewidth=1))
-    panel.axhline(0, color=GRID, linewidth=1, zorder=0)
-    panel.axvline(0, color=GRID, linewidth=1, zorder=0)
-    panel.set_xlim(-1.05, 1.75)
-    names = sorted(means, key=lambda name: -means[name][0][1])
-    for name, height in zip(names, np.linspace(0.95, -0.95, len(names)), strict=True):
-        label, predicted = means[name]
-        panel.plot((label[0], 1.05), (label[1], height), color=MUTED, linewidth=0.5, zorder=1)
-        panel.text(1.08, height, truncate(name, 12), va="center")
-        panel.plot(*zip(label, predicted, strict=True), color=ORANGE, linewidth=1.2)
-        panel.plot(*label, "o", color=BLUE, markersize=7, markerfacecolor="none")
-        panel.plot(*predicted, "o", color=ORANGE, markersize=5)
-    return panel
-
-
-def _create_square(title: str, xlabel: str, ylabel: str) -> Axes:
-    """Creates a panel with both axes from -1 to 1."""
-    panel = create_panel(WIDTH, 430, title=title, xlabel=xlabel, ylabel=ylabel, aspect="equal")
-    ticks = (-1, -0.5, 0, 0.5, 1)
-    panel.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xticks=ticks, yticks=ticks)
-    panel.grid(False)
-    return panel
 
 
 def draw_units(run: Run) -> Figures:

@@ -52,8 +52,8 @@ def draw_figures(run: Run) -> Figures:
 def render_html(run: Run, drawn: Figures) -> str:
     """Renders the page with the figures of `draw_figures`."""
 
-    def draw(*names: str) -> list[str]:
-        return [MACROS.figure(drawn[name]) for name in names if name in drawn]
+    def draw(name: str) -> list[str]:
+        return [MACROS.figure(drawn[name])] if name in drawn else []
 
     cards = MACROS.cards(
         run.scores, select_headlines(run.scores), published_scores.select_published(run)
@@ -65,7 +65,7 @@ def render_html(run: Run, drawn: Figures) -> str:
         ("confusion", "Confusion matrix", draw("confusion")),
         ("curves", "Precision and recall", draw("precision_recall")),
         ("reliability", "Reliability", draw("reliability")),
-        ("plane", "Valence and arousal", draw("agreement", "plane")),
+        ("plane", "Valence and arousal", draw("agreement")),
         ("units", "Action units", [*draw("units_by_emotion"), *_list_unit_scores(run)]),
         ("groups", "Scores by group", _list_group_scores(run)),
         ("training", "Learning curves", draw("learning_curves")),

@@ -51,28 +51,14 @@ def test_dots_are_scores_with_their_intervals(run, expression):
     np.testing.assert_array_equal(ends, [run.scores.intervals[name] for name in names])
 
 
-def test_emotions_are_at_their_mean_labels_with_their_names(run):
-    (panel,) = figures.draw_dimensional(run)["plane"].panels
-    table = run.predictions
-    annotated = np.isfinite(table.valence_arousal).all(axis=1)
-    means = [table.valence_arousal[annotated & (table.expression == i)].mean(0) for i in range(8)]
-    rings = [line for line in panel.lines if line.get_markerfacecolor() == "none"]
-    drawn = sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in rings)
-    np.testing.assert_allclose(drawn, sorted(map(tuple, means)))
-    names = [text.get_text() for text in panel.texts]
-    assert names == [table.classes[i] for i in np.argsort([-y for _, y in means])]
-
-
 def test_figures_show_the_classes_with_the_most_faces():
     table = create_many_classes(2000, 300)
     assert figures.select_classes(table) == [*range(plotting.MAX_NAMES)]
     run = Run("many", {}, protocol.score(table, draws=1), table)
     with plotting.style():
-        drawn = figures.draw_expression(run) | figures.draw_dimensional(run)
-        drawn |= figures.draw_units(run)
+        drawn = figures.draw_expression(run) | figures.draw_units(run)
     assert len(drawn["precision_recall"].panels) == plotting.MAX_NAMES
     assert len(drawn["f1_by_class"].panels[0].get_yticks()) == plotting.MAX_NAMES
-    assert len(drawn["plane"].panels[0].texts) == plotting.MAX_NAMES
     assert not drawn["confusion"].panels[0].texts  # a shade alone for each of 90,000 cells
     assert len(drawn["confusion"].panels[0].get_xticks()) == 24  # every 13th class
     assert len(drawn["units_by_emotion"].panels[0].get_xticks()) == plotting.MAX_NAMES

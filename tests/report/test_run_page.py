@@ -110,7 +110,7 @@ def test_page_is_well_formed_and_accessible(parsed):
         assert {"alt", "width", "height"} <= image.keys()
     figures = [a for a in parsed.all("div") if a.get("role") == "img"]
     described = [image for image in parsed.all("img") if image["alt"]]
-    assert len(figures) == 8 and all(a["aria-label"].endswith(".") for a in figures)
+    assert len(figures) == 7 and all(a["aria-label"].endswith(".") for a in figures)
     assert sum(image["src"].startswith("data:image/jpeg") for image in described) == len(described)
     for cells in parsed.tables:
         assert [name for name, _ in cells].count("caption") == 1
@@ -127,7 +127,7 @@ def test_page_is_well_formed_and_accessible(parsed):
 def test_figures_are_written_as_files(written):
     files = {path.stem: path for path in (written / "figures").iterdir()}
     assert files.keys() == {
-        "f1_by_class", "confusion", "precision_recall", "reliability", "agreement", "plane",
+        "f1_by_class", "confusion", "precision_recall", "reliability", "agreement",
         "units_by_emotion", "learning_curves",
     }  # fmt: skip
     for path in files.values():
