@@ -1,4 +1,4 @@
-"""Figures of a report: expression, valence and arousal, action units, learning curves, differences.
+"""Figures of a report: expression, valence and arousal, action units, learning curves.
 
 A figure is a list of panels, drawn once. The page places the panels next to each other on a wide
 screen and below each other on a phone.
@@ -6,7 +6,6 @@ screen and below each other on a phone.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +18,6 @@ from affect_jax.core.labels import AXES
 from affect_jax.core.plotting import BLUE, MUTED, ORANGE, create_panel, truncate
 from affect_jax.facs.action_units import PROTOTYPES
 from affect_jax.metrics import auc_scores, calibration
-from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.report import score_names
 from affect_jax.report.runs import Run, count_faces
@@ -107,42 +105,25 @@ def draw_expression(run: Run) -> Figures:
 
 
 def _draw_f1(run: Run, rule: str) -> Axes:
+    """Draws F1 of each class, the first on top, as dots and their intervals as lines."""
     classes = [run.predictions.classes[i] for i in select_classes(run.predictions)]
     title = score_names.RULE_NAMES[rule]
     panel = create_panel(WIDTH, 25 * len(classes) + 90, title=title, xlabel="F1")
-    panel.set_xlim(-0.02, 1.02)
     for i, (skew, label) in enumerate(score_names.SKEW_NAMES.items()):
         names = [f"categorical.{rule}.{skew}.f1.{name}" for name in classes]
-        _draw_dots(panel, run.scores, names, i, 2, label)
-    _label_rows(panel, list(map(truncate, classes)))
-    return panel
-
-
-def _draw_dots(
-    panel: Axes, scores: Scores, names: Sequence[str], series: int, count: int, label: str
-) -> None:
-    """Draws a series of scores as dots along rows and their intervals as lines.
-
-    **Arguments:**
-
-    - `series`, `count`: number of this series, from 0, and of all series of the panel.
-    """
-    colour, marker = plotting.SERIES_STYLES[series % len(plotting.SERIES_STYLES)]
-    positions = np.arange(len(names)) + 0.6 * ((series + 0.5) / count - 0.5)
-    ends = np.array([scores.intervals.get(name, (np.nan, np.nan)) for name in names])
-    panel.hlines(positions, ends[:, 0], ends[:, 1], color=colour, linewidth=1.6)
-    values = [scores.values.get(name, np.nan) for name in names]
-    panel.plot(values, positions, marker, color=colour, label=label)
-
-
-def _label_rows(panel: Axes, names: Sequence[str]) -> None:
-    """Labels the rows of the y axis, the first on top, and adds the legend above the panel."""
-    panel.set_yticks(range(len(names)), names)
-    panel.set_ylim(len(names) - 0.5, -0.5)
+        colour, marker = plotting.SERIES_STYLES[i]
+        positions = np.arange(len(names)) + (-0.15, 0.15)[i]
+        ends = np.array([run.scores.intervals.get(name, (np.nan, np.nan)) for name in names])
+        panel.hlines(positions, ends[:, 0], ends[:, 1], color=colour, linewidth=1.6)
+        values = [run.scores.values.get(name, np.nan) for name in names]
+        panel.plot(values, positions, marker, color=colour, label=label)
+    panel.set(xlim=(-0.02, 1.02), ylim=(len(classes) - 0.5, -0.5))
+    panel.set_yticks(range(len(classes)), list(map(truncate, classes)))
     panel.spines["left"].set_visible(False)
     figure = panel.get_figure(root=True)
     assert figure is not None
     figure.legend(loc="outside upper right", ncols=3)
+    return panel
 
 
 def _draw_precision_recall(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> list[Axes]:
@@ -279,36 +260,3 @@ def draw_learning_curves(runs: Sequence[Run]) -> Figures:
         "Training loss is the mean between two log entries. Scores are on the evaluation split."
     )
     return {"learning_curves": Figure(panels, alt, caption)} if panels else {}
-
-
-def draw_differences(
-    runs: Sequence[Run], changes: Sequence[Scores], names: Sequence[str]
-) -> Figures:
-    """Draws score differences from the first run, a panel per model; empty without names.
-
-    **Arguments:**
-
-    - `changes`: the differences of `runs[1:]` from the first run.
-    - `names`: names of the displayed scores.
-    """
-    panels = []
-    first = runs[0].name
-    for model, group in itertools.groupby(names, score_names.lookup_model_name):
-        members = list(group)
-        height = (24 + 12 * len(changes)) * len(members) + 90
-        label = f"difference from {truncate(first)}"
-        panel = create_panel(WIDTH, height, title=model, xlabel=label)
-        for i, (run, scores) in enumerate(zip(runs[1:], changes, strict=True)):
-            _draw_dots(panel, scores, members, i, len(changes), truncate(run.name))
-        panel.axvline(0, color=MUTED, linewidth=1.2)
-        panel.locator_params(axis="x", nbins=5)
-        titles = [score_names.format_title(name).replace(" · ", "\n") for name in members]
-        _label_rows(panel, titles)
-        panels.append(panel)
-    alt = f"Dot plots of differences from {first}. The table has all values."
-    caption = (
-        f"A dot is a run’s score minus that of {first}. Its line is the 95 % interval of the "
-        "difference, by paired bootstrap over the same faces. If a line does not cross zero, the "
-        "choice of test faces alone rarely explains the difference. Lower RMSE is better."
-    )
-    return {"differences": Figure(panels, alt, caption)} if panels else {}

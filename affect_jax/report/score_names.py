@@ -26,17 +26,7 @@ METRIC_NAMES = {
     "best_f1": "Best F1",
     "best_threshold": "Best threshold",
 }
-MODEL_NAMES = {
-    "categorical": "Categorical model",
-    "dimensional": "Dimensional model",
-    "action_units": "Facial action units",
-    "multitask": "All models together",
-}
-
-
-def lookup_model_name(name: str) -> str:
-    """Returns the display name of a score's model."""
-    return MODEL_NAMES[name.split(".")[0]]
+MODEL_NAMES = {"categorical": "Categorical model", "dimensional": "Dimensional model"}
 
 
 def format_title(name: str) -> str:

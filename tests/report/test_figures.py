@@ -73,4 +73,3 @@ def test_no_figures_without_data(run):
     assert figures.draw_dimensional(without_models) == {}
     assert figures.draw_units(without_models) == {}
     assert figures.draw_learning_curves([without_models]) == {}
-    assert figures.draw_differences([without_models], [], []) == {}
