@@ -1,4 +1,4 @@
-"""Drawing with matplotlib: one style, panels, matrices of cells, and sheets of faces.
+"""Drawing with matplotlib: one style, panels, and matrices of cells.
 
 Reports and training share it. The import takes a second, so training imports this module only where
 it draws. Lengths are CSS pixels; images have two pixels per CSS pixel. Colours are from the
@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
 
 TEXT, MUTED, GRID = "#1c2128", "#5b6572", "#d4dae1"
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#c84e00", "#007a5a", "#a3548a"
@@ -53,8 +52,6 @@ STYLE: dict[Any, Any] = {
     "ytick.major.size": 0,
 }
 MAX_NAMES = 24  # of classes, rows or columns in a figure, so that they are legible
-FACES_PER_ROW = 6  # of a sheet of faces
-FACE_SIDE, LINE_HEIGHT, GAP = 180, 14, 6  # its pixels
 
 
 def style() -> AbstractContextManager[None]:
@@ -123,35 +120,3 @@ def draw_cells(
         colour = "#ffffff" if fractions[row, column] > WHITE_TEXT else "#000000"
         position = (column + 0.5, row + 0.5)
         panel.text(*position, text, ha="center", va="center", fontsize=9, color=colour)
-
-
-def draw_faces(
-    images: Sequence[np.ndarray],
-    captions: Sequence[str],
-    landmarks: Sequence[np.ndarray],
-) -> np.ndarray:
-    """Arranges faces in a grid, each with its caption below.
-
-    **Arguments:**
-
-    - `images`: uint8 [S, S, 3] each.
-    - `captions`: the texts, of one line or several.
-    - `landmarks`: float [68, 2] each, pixels of the image; zeros if they are unknown.
-
-    **Returns:** uint8 [H, W, 3].
-    """
-    num_lines = max(len(caption.splitlines()) for caption in captions)
-    width, height = FACE_SIDE + GAP, FACE_SIDE + (num_lines + 1) * LINE_HEIGHT
-    num_rows = -(-len(images) // FACES_PER_ROW)
-    sheet = Image.new("RGB", (FACES_PER_ROW * width, num_rows * height), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left, top = i % FACES_PER_ROW * width, i // FACES_PER_ROW * height
-        face = Image.fromarray(image).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BILINEAR)
-        if landmarks[i].any():
-            points = (landmarks[i] + 0.5) * FACE_SIDE / len(image)
-            for x, y in points.tolist():
-                ImageDraw.Draw(face).circle((x, y), 1.5, fill="#7fffd4")
-        sheet.paste(face, (left, top))
-        pen.multiline_text((left, top + FACE_SIDE + 2), caption, TEXT, font, spacing=2)
-    return np.asarray(sheet)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from concurrent.futures import Future
 
 import jax
@@ -15,15 +14,14 @@ from affect_jax.data import decoding, sampling
 from affect_jax.data.record_reader import Split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.metrics import protocol
-from affect_jax.metrics.predictions import Predictions
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.metrics_log import MetricsLog
 from affect_jax.train.state import TrainState, eval_variables
 from affect_jax.train.step_intervals import Intervals
-from affect_jax.train.tensorboard_images import confusion_image, face_panel
+from affect_jax.train.tensorboard_images import confusion_image
 
-PANEL_FACES = 12  # maximum number of faces drawn at a step
+NUM_FACES = 12  # maximum number of faces drawn at a step
 
 
 @dataclasses.dataclass
@@ -43,7 +41,7 @@ class PeriodicActions:
 
     def draw_training_faces(self, step: int) -> None:
         """Writes the first faces of a step's batch to TensorBoard, without augmentation."""
-        rows, size = self.rows[step - 1][:PANEL_FACES], self.config.data.image_size
+        rows, size = self.rows[step - 1][:NUM_FACES], self.config.data.image_size
 
         def draw() -> dict[str, np.ndarray]:
             return {"training_faces": decoding.decode_faces(self.training.records, rows, size)}
@@ -56,24 +54,14 @@ class PeriodicActions:
             table = self.evaluator(eval_variables(state))
             scores = protocol.score(table, draws=self.config.evaluation.draws)
             self.log.writer.write_scalars(step, scores.values)
-            self.log.writer.draw_images(step, functools.partial(self.draw_evaluation, table))
+            if table.probabilities is not None:
+                self.log.writer.draw_images(step, lambda: {"confusion": confusion_image(table)})
         self.scores = {step: scores}  # the newest only
         headlines = list(protocol.select_headlines(scores).items())[:2]
         self.log.print(
             f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in headlines)
         )
         return scores
-
-    def draw_evaluation(self, table: Predictions) -> dict[str, np.ndarray]:
-        """Images of an evaluation: faces with labels and predictions, and the confusion matrix."""
-        # Records are shuffled, so evenly spaced rows show faces of many classes.
-        rows = np.linspace(0, len(table) - 1, min(PANEL_FACES, len(table))).astype(int)
-        faces = self.evaluator.load_faces(rows)
-        points = self.evaluator.targets["landmarks"][rows]
-        images = {"faces": face_panel(faces, points, table, rows)}
-        if table.probabilities is not None:
-            images["confusion"] = confusion_image(table)
-        return images
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts to write a checkpoint in process 0; training continues meanwhile.

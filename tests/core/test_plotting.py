@@ -1,4 +1,4 @@
-"""Drawing: contrast, sizes, reproducibility, and sheets of faces."""
+"""Drawing: contrast, sizes and reproducibility."""
 
 from __future__ import annotations
 
@@ -64,18 +64,3 @@ def test_rendering_is_reproducible_with_two_pixels_per_css_pixel():
     first = render()
     assert first.shape == (120, 200, 3) and first.dtype == np.uint8 and first.std() > 5
     np.testing.assert_array_equal(render(), first)
-
-
-def test_faces_are_in_a_grid_with_captions_below():
-    images = [np.full((8, 8, 3), 30 * i, np.uint8) for i in range(1, 8)]
-    captions = ["one", "two\nlines", *[""] * 4, "seven"]
-    sheet = plotting.draw_faces(images, captions, np.zeros((7, 68, 2)))
-    columns = plotting.FACES_PER_ROW
-    side, step = plotting.FACE_SIDE, plotting.FACE_SIDE + plotting.GAP
-    height = side + 3 * plotting.LINE_HEIGHT
-    assert sheet.shape == (2 * height, columns * step, 3)
-    for i, image in enumerate(images):
-        top, left = i // columns * height, i % columns * step
-        assert (sheet[top : top + side, left : left + side] == image[0, 0]).all()
-        caption = sheet[top + side : top + height, left : left + side]
-        assert (caption.min() < 100) == (i in (0, 1, 6))

@@ -9,7 +9,6 @@ import os
 import pathlib
 import shutil
 import signal
-import types
 
 import jax
 import numpy as np
@@ -21,10 +20,9 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.parallel import AXIS
 from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
-from affect_jax.metrics.predictions import Predictions
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
-from affect_jax.train import loop, periodic_actions
+from affect_jax.train import loop
 from affect_jax.train.experiment import (
     check_config,
     create_experiment,
@@ -33,7 +31,6 @@ from affect_jax.train.experiment import (
 )
 from affect_jax.train.loop import train_and_evaluate
 from affect_jax.train.metrics_log import MetricsLog
-from affect_jax.train.periodic_actions import PANEL_FACES, PeriodicActions
 from affect_jax.train.state import create_state
 from affect_jax.train.step import train_step
 from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
@@ -123,7 +120,7 @@ def test_tensorboard_shows_scores_images_and_hparams(reference_run):
     tags = events.Tags()
     assert {"train/loss", "train/learning_rate", "train/gradient_norm"} <= set(tags["scalars"])
     assert {"train/images_per_second", "categorical/top1/original/accuracy"} <= set(tags["scalars"])
-    assert {"confusion", "faces", "training_faces"} <= {tag.split("/")[0] for tag in tags["images"]}
+    assert {"confusion", "training_faces"} <= {tag.split("/")[0] for tag in tags["images"]}
     assert [event.step for event in events.Scalars("train/loss")] == [3, 4, 6, 8, 9, 12]
     contents = b"".join(
         path.read_bytes() for path in (reference_run / "tensorboard").rglob("*") if path.is_file()
@@ -260,24 +257,6 @@ def test_resume_under_other_settings_is_one_warning(logged_warnings, monkeypatch
     (warning,) = logged_warnings
     assert "jax_enable_x64 '?' -> False" in warning
     assert f"threads 999 -> {numerics['threads']}" in warning
-
-
-def test_panel_rows_match_their_landmarks(monkeypatch):
-    points = np.random.default_rng(0).random((50, 68, 2))
-    panel_arguments = {}
-
-    def panel(images, landmarks, table, rows):
-        panel_arguments.update(images=images, points=landmarks, rows=rows)
-
-    monkeypatch.setattr(periodic_actions, "face_panel", panel)
-    targets = {"landmarks": points}
-    evaluator = types.SimpleNamespace(load_faces=lambda rows: 2 * rows, targets=targets)
-    table = Predictions(id=np.array([f"{i}" for i in range(50)]), classes=("neutral",))
-    PeriodicActions.draw_evaluation(types.SimpleNamespace(evaluator=evaluator), table)
-    rows = panel_arguments["rows"]
-    assert rows[0] == 0 and rows[-1] == 49 and len(rows) == PANEL_FACES
-    np.testing.assert_array_equal(panel_arguments["images"], 2 * rows)
-    np.testing.assert_array_equal(panel_arguments["points"], points[rows])
 
 
 @pytest.mark.parametrize("strategy, counts", [("natural", None), ("down", 5), ("up", 7)])
