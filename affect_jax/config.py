@@ -78,6 +78,7 @@ def defaults() -> Config:
     # Initial weights: a .safetensors or .pth file (torchvision's AlexNet and ResNet18, timm's
     # ResNet18, our exports), hf://owner/name[@revision][/file], or the folder of a run; "": random.
     config.init_from = ""
+    config.stages = ()  # earlier stages of a recipe, see `create_stages`
     config.dtype = "float32"  # or bfloat16: compute dtype; parameters and losses are float32
 
     # The objective: a weighted sum of loss terms from the registry `losses.LOSSES`.
@@ -86,8 +87,7 @@ def defaults() -> Config:
     config.batch_size = 256  # global batch size, over all devices
     config.duration = ConfigDict({"epochs": 20.0, "steps": 0})  # exactly one is not 0
     config.learning_rate = 0.01
-    # The paper divides the learning rate by 10 every 10,000 steps. The 2018 summary writes
-    # "drops 10%", which taken literally is decay 0.9. The default follows the paper.
+    # As in the paper; the 2018 summary writes "drops 10%", which taken literally is decay 0.9.
     config.schedule = ConfigDict({"name": "step", "decay": 0.1, "interval": {"steps": 10_000}})
     config.optimizer = ConfigDict({"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4})
     config.ema_decay = 0.0  # exponential moving average of the parameters, for evaluation; 0: none
@@ -180,6 +180,35 @@ def with_absolute_paths(config: Config) -> Config:
         resolved.data[key] = os.path.abspath(os.path.expanduser(config.data[key]))
     resolved.init_from = os.path.expanduser(config.init_from)
     return resolved
+
+
+def create_stages(config: Config) -> list[Config]:
+    """Returns the configs of the stages of a checked config; the last is the config itself.
+
+    `config.stages` lists the changes of each earlier stage: `{"data.name": "synthetic_faces",
+    "optimizer": {...}}` replaces two values of the config. Stage k is a run in WORKDIR/stageK. The
+    first starts from `init_from`, each other from the last checkpoint of the one before.
+    """
+    stages = map(from_dict, stage_values(to_dict(config))) if config.stages else ()
+    return [*map(with_absolute_paths, stages), config]
+
+
+def stage_values(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the values of each earlier stage, also of keys that do not exist.
+
+    **Arguments:** `values`: those of the run's config, see `to_dict`.
+    """
+    stages = [copy.deepcopy({**values, "stages": []}) for _ in values["stages"]]
+    for stage, changes in zip(stages, values["stages"], strict=True):
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            target = stage
+            for part in path:
+                if not isinstance(target.get(part), dict):
+                    target[part] = {}
+                target = target[part]
+            target[last] = value
+    return stages
 
 
 def config_digest(config: Config) -> str:

@@ -19,6 +19,7 @@ from affect_jax.config import (
     Config,
     defaults,
     is_duration,
+    stage_values,
     to_dict,
 )
 from affect_jax.core import labels
@@ -56,12 +57,18 @@ def check(
     **Raises:** `UserError` with all problems, one per line.
     """
     values = to_dict(config)
-    problems = list(_find_key_problems(values, to_dict(defaults()), ""))
-    if not problems:  # ranges can be checked only for values that exist and have the right type
-        problems += _find_value_problems(values, num_devices)
-        problems += _find_registry_problems(values, registries, num_devices)
-        if not any(problem.startswith("heads") for problem in problems):  # they name the scores
-            problems += _find_evaluation_problems(values, validate_score_name)
+    configs = {"": values}
+    if _are_stages(values.get("stages")):
+        configs |= {f"stages[{i}].": stage for i, stage in enumerate(stage_values(values))}
+    problems: list[str] = []
+    for prefix, stage in configs.items():
+        found = list(_find_key_problems(stage, to_dict(defaults()), ""))
+        if not found:  # ranges can be checked only for values that exist and have the right type
+            found += _find_value_problems(stage, num_devices)
+            found += _find_registry_problems(stage, registries, num_devices)
+            if not any(problem.startswith("heads") for problem in found):  # they name the scores
+                found += _find_evaluation_problems(stage, validate_score_name)
+        problems += [prefix + problem for problem in found if problem not in problems]
     problems = [shorten_middle(problem) for problem in problems]
     if len(problems) == 1:
         raise UserError(f"{name}: {problems[0]}")
@@ -111,6 +118,13 @@ def _are_unique(items: list) -> bool:
     return len(set(names)) == len(names) > 0
 
 
+def _are_stages(stages: Any) -> bool:
+    return isinstance(stages, list) and all(
+        isinstance(changes, dict) and not {"init_from", "stages"} & set(changes)
+        for changes in stages
+    )
+
+
 _DURATION = (is_duration, DURATION_REQUIREMENT)
 
 VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -125,6 +139,7 @@ VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.prefetch": _at_least(1),
     "heads": (_are_unique, "one or more heads, each once"),
     "losses": (_are_unique, "one or more terms, each once for a head"),
+    "stages": (_are_stages, "mappings of keys to values; without init_from and stages"),
     "dtype": _one_of("float32", "bfloat16"),
     "batch_size": _at_least(1),
     "duration": _DURATION,
@@ -170,7 +185,7 @@ SUPPLIED_ARGUMENTS: dict[str, dict[str, Any]] = {
     "trunk": {"dtype": "float32"},
     "loss": {"class_counts": np.ones(8), "unit_frequencies": np.full(1, 0.5)},
     "schedule": {"learning_rate": 0.1, "steps_per_epoch": 1, "total_steps": 10**9},
-    "optimizer": {"schedule": lambda step: 0.1},
+    "optimizer": {"schedule": lambda step: 0.1, "trunk": None},
 }
 """Keyword arguments that code supplies and a spec may not set, by kind of registry. Their values
 are placeholders with which an entry is created to validate its options."""
@@ -185,14 +200,17 @@ def _find_registry_problems(
     augment = values["data"]["augment"]
     specs += [(f"data.augment[{i}]", "augmentation", spec) for i, spec in enumerate(augment)]
     specs += [("data", "dataset", {**values["data"]["options"], "name": values["data"]["name"]})]
+    created: dict[str, Any] = {}
     for path, kind, spec in specs:
         if kind not in registries:
             continue
         supplied = SUPPLIED_ARGUMENTS[kind]
+        if kind == "optimizer":
+            supplied = {**supplied, "trunk": created.get("trunk")}
         problems = registries[kind].find_problems(spec, supplied)
         if not problems and kind != "dataset":  # creating a dataset checks its options later
             try:
-                registries[kind].create(spec, **supplied)
+                created[kind] = registries[kind].create(spec, **supplied)
             except UserError as error:
                 problems = [str(error)]
         for problem in problems:

@@ -6,7 +6,6 @@ python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=b
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import signal
@@ -137,13 +136,12 @@ def _dispatch(values: flags.FlagValues) -> int:
     # Imported here, after the flags are parsed: --help and wrong flags do not load JAX.
     import jax
 
-    from affect_jax.config import MUTABLE_KEYS, from_dict, to_dict, with_absolute_paths
+    from affect_jax.config import create_stages, from_dict, with_absolute_paths
     from affect_jax.core import parallel, processes
     from affect_jax.data.dataset import prepare_dataset
-    from affect_jax.run.checkpoints import Checkpoints
     from affect_jax.run.workdir import Workdir
     from affect_jax.train.experiment import check_config, describe_settings
-    from affect_jax.train.loop import train_and_evaluate
+    from affect_jax.train.stages import train_stages
 
     config_name = _get_config_name(values)
     workdir = Workdir(values.workdir or _get_default_workdir(config_name))
@@ -159,20 +157,12 @@ def _dispatch(values: flags.FlagValues) -> int:
     check_config(config, num_devices=num_devices, name=config_name or str(workdir.config_path))
     config = with_absolute_paths(config)
     if values.mode == "prepare":
-        print(f"prepared: {prepare_dataset(config).data_path}")
+        for stage in create_stages(config):
+            print(f"prepared: {prepare_dataset(stage).data_path}")
         return 0
     if values.mode == "evaluate":
         return _evaluate(config, workdir, values)
-    with contextlib.ExitStack() as stack:
-        with processes.raise_in_all_processes():
-            if processes.is_main():  # only the main process writes the workdir
-                workdir.create()
-                stack.enter_context(workdir.lock())
-                checkpoints = Checkpoints.from_config(config, workdir)
-                if checkpoints.all_steps():  # without a checkpoint there is no run to resume
-                    workdir.check_config(to_dict(config), MUTABLE_KEYS)
-                workdir.save_config(to_dict(config))
-        return train_and_evaluate(config, workdir)
+    return train_stages(config, workdir)
 
 
 def _evaluate(config: Any, workdir: Workdir, values: flags.FlagValues) -> int:

@@ -118,6 +118,29 @@ def test_defaults_are_valid(registries):
             ({"name": "ccc", "head": "expression"},),
             "losses[0].head = 'expression': unknown",
         ),
+        (
+            "stages",
+            ({"optimzer": {"name": "sgd"}},),
+            "stages[0].optimzer = {'name': 'sgd'}: no such",
+        ),
+        ("stages", ({}, {"data.nam": "x"}), "stages[1].data.nam = 'x': no such key; did you mean"),
+        ("stages", ({"seed.x": 1},), "stages[0].seed = {'x': 1}: must be int, not dict"),
+        ("stages", ({"batch_size": 0},), "stages[0].batch_size = 0: must be 1 or more"),
+        ("stages", ({"trunk": {"name": "alexnt"}},), "stages[0].trunk.name = 'alexnt': unknown"),
+        ("stages", (5,), "stages = [5]: must be mappings of keys to values"),
+        ("stages", ({"stages": ()},), "must be mappings of keys to values; without init_from and"),
+        ("stages", {"seed": 1}, "stages = {'seed': 1}: must be list, not dict"),
+        (
+            "optimizer",
+            {"name": "sam", "base": {"name": "accumulate", "base": {"name": "sgd"}, "steps": 2}},
+            "optimizer.base.name = 'accumulate': must be another optimizer",
+        ),
+        (
+            "optimizer",
+            {"name": "adamw", "layer_decay": 0.65},
+            "optimizer.layer_decay = 0.65: AlexNet does not list its layers; use optimizer.rates",
+        ),
+        ("optimizer", {"name": "sgd", "layer_decay": 1.5}, "optimizer.layer_decay = 1.5: must be"),
         ("heads", ("expresion",), "did you mean 'expression'?"),
         ("heads", (), "heads = []: must be one or more heads, each once"),
         ("losses", (), "losses = []: must be one or more terms"),
@@ -265,6 +288,13 @@ def test_all_problems_are_reported_together(registries):
     message = error_message(config, registries, num_devices=8, name="configs/mine.py")
     assert message.startswith("configs/mine.py has 3 problems\n  ")
     assert "batch_size = 100: must be a multiple of 8 devices; the nearest is 96" in message
+
+
+def test_problems_of_the_config_are_not_repeated_for_its_stages(registries):
+    config = defaults()
+    config.batch_size, config.stages = 0, ({"seed": -1}, {"seed": 1})
+    message = error_message(config, registries)
+    assert "has 2 problems" in message and "stages[0].seed = -1: must be in" in message
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])

@@ -17,6 +17,10 @@ if `train` is set.
 
 Images are normalised with ImageNet's mean and deviation. If the last feature map of a trunk has no
 ReLU, its class sets `SIGNED_FEATURE_MAP = True`, see `evaluate.grad_cam`.
+
+A trunk may have a method `layers() -> [(prefix, ...), ...]` for the optimizers' `layer_decay`: for
+each layer, from the input, the prefixes of its parameters' names. A name belongs to its longest
+prefix. Parameters without a prefix belong to the output.
 """
 
 

@@ -13,7 +13,7 @@ from flax import linen as nn
 from affect_jax.core.registry import require_option
 from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
 from affect_jax.models.layers import dropout, to_signed_range, uniform_bias, uniform_fan_in
-from affect_jax.models.resnet import ConvNorm, batch_norm
+from affect_jax.models.resnet import ConvNorm, batch_norm, block_layers
 
 KERNEL_INIT = nn.initializers.normal(0.1)
 
@@ -103,6 +103,12 @@ class IResNet50(nn.Module):
         x = dropout(x, keys if train else None, rate=self.dropout, layer=0)
         x = Embedding(8 * self.width, self.dtype, name="embedding")(x)
         return batch_norm(x, train, self.dtype, "features")
+
+    @nn.nowrap
+    def layers(self) -> list[tuple[str, ...]]:
+        """The stem, each block, and the last layer with its normalisations."""
+        last = ("norm", "embedding", "features")
+        return [("stem", "prelu"), *block_layers(self.BLOCKS), last]
 
 
 _TORCH_LAYERS = {"stem.conv": "conv1", "stem.norm": "bn1", "norm": "bn2", "embedding": "fc"}

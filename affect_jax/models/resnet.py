@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -135,6 +136,16 @@ class ResNet18(nn.Module):
                 name = f"stage{stage + 1}_block{block + 1}"
                 x = self.BLOCK(features, stride, self.dtype, name=name)(x, train)
         return jnp.mean(x, axis=(1, 2))
+
+    @nn.nowrap
+    def layers(self) -> list[tuple[str, ...]]:
+        """The stem, then each block."""
+        return [("stem",), *block_layers(self.BLOCKS)]
+
+
+def block_layers(counts: Sequence[int]) -> list[tuple[str]]:
+    """`("stage1_block1",)` and so on, for the numbers of blocks of the stages."""
+    return [(f"stage{s}_block{b + 1}",) for s, n in enumerate(counts, 1) for b in range(n)]
 
 
 @TRUNKS.register("resnet34")

@@ -112,6 +112,8 @@ class ViTSmall(nn.Module):
     - `dropout`: dropout rate of the embedded patches and of all linear layers but queries, keys and
       values (Dosovitskiy et al. 2021, appendix B.1).
     - `stochastic_depth`: rate of the last block; it grows linearly from 0 in the first.
+    - `remat`: compute the blocks again in the backward pass in place of storing their activations
+      (Chen et al. 2016): the same values with less memory, in about 4/3 of the time.
     """
 
     width: int = 384
@@ -121,6 +123,7 @@ class ViTSmall(nn.Module):
     input_range: str = "imagenet"
     dropout: float = 0.0
     stochastic_depth: float = 0.0
+    remat: bool = False
     dtype: Any = jnp.float32
 
     SIGNED_FEATURE_MAP: ClassVar = True
@@ -155,6 +158,7 @@ class ViTSmall(nn.Module):
         if self.input_range == "signed":
             images = to_signed_range(images)
         keys = keys if train else None
+        create_block = nn.remat(Block) if self.remat and train else Block
         x = PatchEmbedding(self.width, self.dtype, name="patch_embed")(images)
         x = dropout(self._add_positions(x), keys, rate=self.dropout, layer=0)
         for i in range(self.depth):
@@ -163,10 +167,17 @@ class ViTSmall(nn.Module):
                 x = jnp.concatenate([x[:, :1], grid.reshape(-1, side**2, self.width)], axis=1)
             depth_rate = self.stochastic_depth * i / max(self.depth - 1, 1)
             name = f"block{i + 1:02}"  # two digits: rates apply to all names with a prefix
-            x = Block(i, self.heads, self.dropout, depth_rate, self.dtype, name=name)(x, keys)
+            block = create_block(i, self.heads, self.dropout, depth_rate, self.dtype, name=name)
+            x = block(x, keys)
         if self.pooling == "token":
             return layer_norm(x[:, 0], self.dtype, "norm")
         return layer_norm(jnp.mean(x[:, 1:], axis=1), self.dtype, "fc_norm")
+
+    @nn.nowrap
+    def layers(self) -> list[tuple[str, ...]]:
+        """The embedding, then each block, as in BEiT and MAE."""
+        blocks = [(f"block{i + 1:02}",) for i in range(self.depth)]
+        return [("patch_embed", "cls_token", "pos_embed"), *blocks]
 
     def _add_positions(self, x: jax.Array) -> jax.Array:
         """Adds the class token, as the first, and the positions: [b, N, C] -> [b, 1 + N, C]."""

@@ -112,7 +112,9 @@ def create_experiment(
     return Experiment(
         **vars(network),
         loss=loss,
-        optimizer=optimizers.OPTIMIZERS.create(optimizer_spec, schedule=schedule),
+        optimizer=optimizers.OPTIMIZERS.create(
+            optimizer_spec, schedule=schedule, trunk=network.model.trunk
+        ),
         schedule=schedule,
         seed=config.seed,
         mirror=config.data.mirror,

@@ -6,6 +6,8 @@ A run that has a checkpoint resumes from it and ignores `init_from`.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,21 +44,40 @@ class InitialWeights:
         )
 
 
-def read(config: Config) -> InitialWeights | None:
+def read(config: Config, previous: Workdir | None = None) -> InitialWeights | None:
     """Reads the weights of `config.init_from`; None if it is empty.
 
     This needs no data, so problems with the file show before hours of preparation.
 
+    **Arguments:** `previous`: the stage whose last checkpoint is read in place of `init_from`.
+
     **Raises:** `UserError` if the weights cannot be read or belong to another network.
     """
-    source = config.init_from
+    source = str(previous.path) if previous else config.init_from
     if not source:
         return None
-    shapes = create_network(config).variable_shapes()
     if is_local(source) and Workdir(source).config_path.is_file():
-        arrays = weight_mapping.flatten_by_name(**load_network(source).variables)
+        trained = load_network(source, "last" if previous else "best")
+        arrays = weight_mapping.flatten_by_name(**trained.variables)
     else:
         arrays = weight_files.read(source)
+    return _fit(arrays, config, source)
+
+
+def check_stages(configs: Sequence[Config]) -> None:
+    """Checks that each stage can start from the weights of the one before.
+
+    **Raises:** `UserError` for the first stage whose network differs or cannot take its crop.
+    """
+    for i, (before, config) in enumerate(itertools.pairwise(configs)):
+        shapes = create_network(before).variable_shapes()
+        zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), shapes)
+        arrays = weight_mapping.flatten_by_name(zeros["params"], zeros.get("batch_stats", {}))
+        _fit(arrays, config, f"stages[{i}]")
+
+
+def _fit(arrays: Mapping[str, np.ndarray], config: Config, source: str) -> InitialWeights:
+    shapes = create_network(config).variable_shapes()
     params, batch_stats = shapes["params"], shapes.get("batch_stats", {})
     loaded = weight_mapping.load(
         arrays, params, batch_stats, trunk=config.trunk.name, source=source

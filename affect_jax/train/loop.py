@@ -37,8 +37,10 @@ from affect_jax.train.step import create_train_step
 from affect_jax.train.step_intervals import Intervals
 
 
-def train_and_evaluate(config: Config, workdir: Workdir) -> int:
+def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | None = None) -> int:
     """Trains or resumes a run and writes all results into the workdir.
+
+    **Arguments:** `previous`: the stage from which a new run starts; None: `config.init_from`.
 
     **Returns:** the exit code: 0, or 128 + the number of the signal that ended the run early.
 
@@ -51,7 +53,7 @@ def train_and_evaluate(config: Config, workdir: Workdir) -> int:
         if processes.is_main() and not checkpoints.all_steps():
             # Before the data are prepared: a wrong crop and problems with `init_from` show at once.
             create_network(config).variable_shapes()
-            weights = initial_weights.read(config)
+            weights = initial_weights.read(config, previous)
         builder = prepare_dataset(config)
         training = open_split(builder, "training")
         validation = open_split(builder, config.evaluation.split)

@@ -1,6 +1,7 @@
 """Optimizers: optax chains whose state contains only arrays.
 
-An entry receives `schedule`, step -> learning rate, and the options of the config's spec.
+An entry receives `schedule`, step -> learning rate; `trunk`, the linen module, for `layer_decay`;
+and the options of the config's spec.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def sgd(
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
     rates: Rates | None = None,
+    layer_decay: float = 1.0,
+    trunk: Any = None,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum, equal to `torch.optim.SGD` step for step.
 
@@ -47,10 +50,13 @@ def sgd(
       `{"trunk": 0.1, "trunk/stage4": 0.5}`. A key is a prefix of a parameter's name. Its value
       multiplies the whole update, including weight decay. The longest matching key applies; without
       a match the factor is 1. A factor of 0 freezes the part and excludes it from `clip_norm`.
+    - `layer_decay`: a number in (0, 1] whose power is another such factor: layer i of the trunk's
+      n, from 0, has `layer_decay ** (n - i)`; heads and the last normalisation have 1 (Bao et al.
+      2022, BEiT; 0.65 to 0.75 are usual).
     """
     _check_options(momentum=momentum, weight_decay=weight_decay, clip_norm=clip_norm)
     update = optax.sgd(schedule, momentum or None, nesterov)
-    return _assemble(update, clip_norm, rates, weight_decay)
+    return _assemble(update, clip_norm, rates, layer_rates(layer_decay, trunk), weight_decay)
 
 
 @OPTIMIZERS.register("adam")
@@ -62,18 +68,20 @@ def adam(
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
     rates: Rates | None = None,
+    layer_decay: float = 1.0,
+    trunk: Any = None,
 ) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015, algorithm 1), equal to `torch.optim.Adam` step for step.
 
     **Arguments:**
 
     - `beta1`, `beta2`: decay rates of the first and second moments, in [0, 1).
-    - `weight_decay`, `clip_norm`, `rates`: as for `sgd`; the gradient of the penalty enters the
-      moments.
+    - `weight_decay`, `clip_norm`, `rates`, `layer_decay`: as for `sgd`; the gradient of the penalty
+      enters the moments.
     """
     _check_options(beta1=beta1, beta2=beta2, weight_decay=weight_decay, clip_norm=clip_norm)
     update = optax.adam(schedule, beta1, beta2)
-    return _assemble(update, clip_norm, rates, weight_decay)
+    return _assemble(update, clip_norm, rates, layer_rates(layer_decay, trunk), weight_decay)
 
 
 @OPTIMIZERS.register("adamw")
@@ -85,23 +93,30 @@ def adamw(
     weight_decay: float = 0.01,
     clip_norm: float = 0.0,
     rates: Rates | None = None,
+    layer_decay: float = 1.0,
+    trunk: Any = None,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), equal to `torch.optim.AdamW`.
 
     **Arguments:**
 
-    - `beta1`, `beta2`, `clip_norm`, `rates`: as for `adam`.
+    - `beta1`, `beta2`, `clip_norm`, `rates`, `layer_decay`: as for `adam`.
     - `weight_decay`: each step subtracts learning rate x `weight_decay` x weight, for the same
       parameters as in `sgd`.
     """
     _check_options(beta1=beta1, beta2=beta2, weight_decay=weight_decay, clip_norm=clip_norm)
     update = optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=_is_decayed)
-    return _assemble(update, clip_norm, rates)
+    return _assemble(update, clip_norm, rates, layer_rates(layer_decay, trunk))
 
 
 @OPTIMIZERS.register("sam")
 def sam(
-    *, schedule: optax.Schedule, base: Mapping[str, Any], rho: float = 0.05, adaptive: bool = False
+    *,
+    schedule: optax.Schedule,
+    base: Mapping[str, Any],
+    rho: float = 0.05,
+    adaptive: bool = False,
+    trunk: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Sharpness-aware minimisation (Foret et al. 2021): two gradients of the same batch per update.
 
@@ -117,7 +132,7 @@ def sam(
       large).
     """
     require_option("optimizer.rho", rho, lambda v: v > 0, "positive")
-    optimizer = optax.with_extra_args_support(_create_base(base, schedule))
+    optimizer = optax.with_extra_args_support(_create_base(base, schedule, trunk))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         scale = jax.tree.map(jnp.abs, params) if adaptive else jax.tree.map(jnp.ones_like, params)
@@ -131,7 +146,7 @@ def sam(
 
 @OPTIMIZERS.register("accumulate")
 def accumulate(
-    *, schedule: optax.Schedule, base: Mapping[str, Any], steps: int
+    *, schedule: optax.Schedule, base: Mapping[str, Any], steps: int, trunk: Any = None
 ) -> optax.GradientTransformation:
     """One update of the optimizer `base` for the mean gradient of several batches.
 
@@ -145,15 +160,17 @@ def accumulate(
     - `steps`: number of batches per update, 2 or more.
     """
     require_option("optimizer.steps", steps, lambda v: v >= 2, "2 or more")
-    optimizer = _create_base(base, lambda count: schedule(count * steps))
+    optimizer = _create_base(base, lambda count: schedule(count * steps), trunk)
     return optax.MultiSteps(optimizer, steps).gradient_transformation()
 
 
-def _create_base(spec: Mapping[str, Any], schedule: optax.Schedule) -> optax.GradientTransformation:
+def _create_base(
+    spec: Mapping[str, Any], schedule: optax.Schedule, trunk: Any
+) -> optax.GradientTransformation:
     name = spec.get("name")
     if name in ("sam", "accumulate"):
         raise UserError(f"optimizer.base.name = {name!r}: must be another optimizer")
-    return OPTIMIZERS.create(spec, schedule=schedule)
+    return OPTIMIZERS.create(spec, schedule=schedule, trunk=trunk)
 
 
 def _check_options(**options: float) -> None:
@@ -172,9 +189,10 @@ def _assemble(
     update: optax.GradientTransformation,
     clip_norm: float,
     rates: Rates | None,
+    rates_by_layer: Rates,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Chains clipping, weight decay and an optimizer; multiplies each update by its rate.
+    """Chains clipping, weight decay and an optimizer; multiplies each update by its two rates.
 
     The chain excludes frozen parameters, so they have no optimizer state.
     """
@@ -184,15 +202,18 @@ def _assemble(
     if clip_norm:
         transformations.insert(0, optax.clip_by_global_norm(clip_norm))
     chain = optax.chain(*transformations)
-    if not rates:
+    if not rates and not rates_by_layer:
         return chain
+    rates = rates or {}
     for prefix, rate in rates.items():
         require_option(f"optimizer.rates[{prefix!r}]", rate, lambda v: v >= 0, "0 or more")
 
     def rates_of(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: rate_for(_parameter_name(path), rates), params
-        )
+        def rate_of(path: tuple, _: Any) -> float:
+            name = _parameter_name(path)
+            return rate_for(name, rates) * rate_for(name, rates_by_layer)
+
+        return jax.tree_util.tree_map_with_path(rate_of, params)
 
     def scale(updates: Any, _: Any) -> Any:
         return jax.tree.map(operator.mul, rates_of(updates), updates)
@@ -209,6 +230,22 @@ def _assemble(
 
     trainable = optax.chain(chain, optax.stateless(scale))
     return optax.partition({"moving": trainable, "frozen": optax.set_to_zero()}, label_parameters)
+
+
+def layer_rates(layer_decay: float, trunk: Any) -> Rates:
+    """Returns the factors that `layer_decay` gives to the parameters of a trunk, see `sgd`."""
+    require_option("optimizer.layer_decay", layer_decay, lambda v: 0 < v <= 1, "in (0, 1]")
+    if layer_decay == 1 or trunk is None:
+        return {}
+    if not hasattr(trunk, "layers"):
+        problem = f"{type(trunk).__name__} does not list its layers; use optimizer.rates"
+        raise UserError(f"optimizer.layer_decay = {layer_decay}: {problem}")
+    layers = trunk.layers()
+    return {
+        f"trunk/{prefix}": layer_decay ** (len(layers) - i)
+        for i, prefixes in enumerate(layers)
+        for prefix in prefixes
+    }
 
 
 def rate_for(name: str, rates: Rates) -> float:

@@ -24,9 +24,10 @@ class StopRequest:
     `received` is None, or the number of the first signal that this process handled itself.
     """
 
+    _num_dispatches = 0  # of all runs of this process: the processes agree on one of these numbers
+
     def __init__(self) -> None:
         self.received: int | None = None
-        self._num_dispatches = 0
 
     def __enter__(self) -> StopRequest:
         handled = [signal.SIGINT]
@@ -60,7 +61,7 @@ class StopRequest:
         JAX's coordination service makes the processes agree on the dispatch that follows the latest
         one of any process.
         """
-        self._num_dispatches += 1
+        StopRequest._num_dispatches += 1
         if not processes.is_multiprocess():
             return self.received is not None
         return multihost_utils.reached_preemption_sync_point(self._num_dispatches)

@@ -14,7 +14,7 @@ import pytest
 
 from affect_jax import models
 from affect_jax.core.errors import UserError
-from affect_jax.models import HEADS
+from affect_jax.models import HEADS, TRUNKS
 from tests.trained_runs import packaged_trunks, small_trunk
 
 BATCH, CROP, CLASSES = 4, 64, 5
@@ -202,6 +202,28 @@ def test_dropout_depends_only_on_the_key_of_the_example(name, options):
     assert np.abs(np.asarray(other_keys_outputs) - np.asarray(first)).max() > 0
     plain, _ = network.train(network.variables, network.images)
     assert np.abs(np.asarray(plain) - np.asarray(first)).max() > 0
+
+
+REMAT = [name for name in NAMES if hasattr(TRUNKS[name], "remat")]
+
+
+@pytest.mark.parametrize("name", REMAT)
+def test_remat_saves_memory_and_changes_no_gradient(name):
+    options = {"depth": 6} if name.startswith("vit") else {}
+    options |= {"dropout": 0.1} if name.startswith("vit") else {}
+    plain, remat = (create_network(name, remat=remat, **options) for remat in (False, True))
+    keys = jax.random.split(jax.random.key(1), BATCH)
+    arguments = (plain.variables["params"], plain.images, keys)
+    assert jax.tree.structure(remat.variables) == jax.tree.structure(plain.variables)
+    for a, b in zip(
+        *(jax.tree.leaves(n.gradients(*arguments)) for n in (plain, remat)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    needed = [
+        n.gradients.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+        for n in (plain, remat)
+    ]
+    assert needed[1] < 0.8 * needed[0], needed
 
 
 @slow_except("resnet18", "vit_small")

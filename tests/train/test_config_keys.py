@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from affect_jax.config import SPEC_KEYS, defaults, flatten, variant
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
-from affect_jax.train.loop import train_and_evaluate
+from affect_jax.train.stages import train_stages
 from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 from tests.releases import shrink_config, write_release
 
@@ -52,11 +52,9 @@ def reads(tmp_path_factory) -> set[str]:
     config.heads = ("expression", "action_units")
     shrink_config(config, folder / "release", folder / "data", duration={"steps": 2})
     config.trunk = {"name": "tiny"}
-    workdir = Workdir(folder / "run")
-    workdir.create()
     record(config)
     try:
-        assert train_and_evaluate(config, workdir) == 0
+        assert train_stages(config, Workdir(folder / "run")) == 0
         return set(READS)
     finally:
         PREFIXES.clear()

@@ -46,6 +46,7 @@ def test_processes_stop_at_the_dispatch_that_jax_selects(monkeypatch):
         "reached_preemption_sync_point",
         lambda number: dispatches.append(number) or number == 3,
     )
+    monkeypatch.setattr(StopRequest, "_num_dispatches", 0)
     stop = StopRequest()
     assert [stop.is_due() for _ in range(3)] == [False, False, True]
     assert dispatches == [1, 2, 3]
