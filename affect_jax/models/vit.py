@@ -113,7 +113,7 @@ class ViTSmall(nn.Module):
       values (Dosovitskiy et al. 2021, appendix B.1).
     - `stochastic_depth`: rate of the last block; it grows linearly from 0 in the first.
     - `remat`: compute the blocks again in the backward pass in place of storing their activations
-      (Chen et al. 2016): the same values with less memory, in about 4/3 of the time.
+      (Chen et al. 2016): the same values with less memory, and one more forward pass.
     """
 
     width: int = 384

@@ -208,22 +208,24 @@ REMAT = [name for name in NAMES if hasattr(TRUNKS[name], "remat")]
 
 
 @pytest.mark.parametrize("name", REMAT)
-def test_remat_saves_memory_and_changes_no_gradient(name):
-    options = {"depth": 6} if name.startswith("vit") else {}
-    options |= {"dropout": 0.1} if name.startswith("vit") else {}
-    plain, remat = (create_network(name, remat=remat, **options) for remat in (False, True))
+def test_remat_stores_less_and_changes_no_gradient(name):
+    """The backward pass needs less than half of the values. XLA on a CPU does not save memory."""
+    networks = [create_network(name, remat=remat) for remat in (False, True)]
     keys = jax.random.split(jax.random.key(1), BATCH)
-    arguments = (plain.variables["params"], plain.images, keys)
-    assert jax.tree.structure(remat.variables) == jax.tree.structure(plain.variables)
-    for a, b in zip(
-        *(jax.tree.leaves(n.gradients(*arguments)) for n in (plain, remat)), strict=True
-    ):
+    variables, images = networks[0].variables, jnp.asarray(networks[0].images)
+    stored, gradients = [], []
+    for network in networks:
+        assert jax.tree.structure(network.variables) == jax.tree.structure(variables)
+        gradients.append(network.gradients(variables["params"], images, keys))
+
+        def predict(images, network=network):
+            return network.outputs(variables, images, train=True, keys=keys)[0]
+
+        backward = jax.eval_shape(lambda images, f=predict: jax.vjp(f, images)[1], images)
+        stored.append(sum(leaf.size for leaf in jax.tree.leaves(backward)))
+    for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    needed = [
-        n.gradients.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
-        for n in (plain, remat)
-    ]
-    assert needed[1] < 0.8 * needed[0], needed
+    assert stored[1] < 0.5 * stored[0], stored
 
 
 @slow_except("resnet18", "vit_small")

@@ -20,6 +20,7 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.parallel import AXIS
 from affect_jax.data.dataset import prepare_dataset
 from affect_jax.data.tfds_builder import open_split
+from affect_jax.models.network import create_network
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 from affect_jax.train import loop
@@ -35,8 +36,10 @@ from affect_jax.train.state import create_state
 from affect_jax.train.step import train_step
 from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 from tests.releases import shrink_config, write_release
+from tests.trained_runs import small_trunk
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 
 
 @pytest.fixture(scope="module")
@@ -278,17 +281,31 @@ def test_epoch_has_the_class_counts_of_its_sampling(data_folders, strategy, coun
     assert targets["expression_mask"][sampled].all()
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dataset", ["affectnet", "synthetic_faces"])
+def test_every_config_is_valid_and_can_start(name, dataset):
+    """Its checks pass, its network takes its crop, and rendered faces need no file of weights."""
+    config = load_config(name, dataset)
+    load_registries()
+    check_config(config, name=name)
+    create_network(config).variable_shapes()
+    is_recipe_of_weights = name in ("finetune_resnet18", "frozen_resnet18")
+    assert dataset == "affectnet" or is_recipe_of_weights or not config.init_from
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.py")))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_config_overfits_sixteen_faces(name, data_folders):
     """Every loss term of a config falls below 30 % on sixteen fixed faces."""
     config = load_config(name)
     trunk = to_dict(config.trunk)["name"]
     shrink_config(config, *data_folders, trunk__name=trunk, ema_decay=0.0)
-    config.trunk = {"name": trunk, "width": 8}
-    if trunk != "resnet18":
-        config.trunk = {"name": trunk, "width": 64, "initialisation": "torch", "dropout": 0.0}
-        config.data.image_size, config.data.crop_size = 80, 72
+    config.trunk = {"name": trunk, "width": 64, "initialisation": "torch", "dropout": 0.0}
+    config.data.image_size, config.data.crop_size = 80, 72
+    if "alexnet" not in trunk:
+        config.trunk = {**small_trunk(trunk), "width": 16 if "vit" in trunk else 8}
+        config.data.image_size = config.data.crop_size = 32 if "vit" in trunk else 40
+    config.data.augment = ()
     config.optimizer = {"name": "adam"}
     config.schedule = {"name": "constant"}
     config.learning_rate, config.data.mirror, config.batch_size = 2e-3, False, 16
