@@ -38,6 +38,7 @@ MUTABLE_KEYS = (
     "data.prefetch",
     "duration",
     "images_every",
+    "imports",
     "log_every",
     "profile",
     "skip_nonfinite",
@@ -54,6 +55,7 @@ def defaults() -> Config:
     """AlexNet on AffectNet without resampling (Mollahosseini et al. 2017, section 5.1)."""
     config: Config = ConfigDict()
     config.seed = 0  # seeds initialisation, data order, augmentation and dropout
+    config.imports = ()  # modules of your own trunks, losses, ...: ("my_package.trunks",)
 
     config.data = ConfigDict()
     config.data.name = "affectnet"  # registry `data.DATASETS`
@@ -72,7 +74,6 @@ def defaults() -> Config:
     config.data.prefetch = 2  # batches copied to the devices ahead of the step
 
     config.sampling = ConfigDict({"name": "natural"})  # no resampling; registry `sampling.SAMPLERS`
-
     config.trunk = ConfigDict({"name": "alexnet"})  # registry `models.TRUNKS`
     config.heads = ("expression",)  # registry `models.HEADS`
     # Initial weights: a .safetensors or .pth file (torchvision's AlexNet and ResNet18, timm's
@@ -241,7 +242,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """
     try:
         config: Config = ConfigDict(fill_defaults(values))
-        config.heads = tuple(config.heads)
+        config.heads, config.imports = tuple(config.heads), tuple(config.imports)
         config.losses = tuple(ConfigDict(term) for term in config.losses)
         config.data.augment = tuple(ConfigDict(spec) for spec in config.data.augment)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:

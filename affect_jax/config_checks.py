@@ -29,6 +29,7 @@ from affect_jax.core.registry import (
     MAX_OPTION,
     Registry,
     describe_unknown_name,
+    import_modules,
     matches_type,
     suggest_name,
 )
@@ -45,7 +46,7 @@ def check(
     num_devices: int = 1,
     name: str = "config",
 ) -> None:
-    """Checks a config before any data are read or written.
+    """Imports the modules of `config.imports`; checks a config before data are read or written.
 
     **Arguments:**
 
@@ -64,6 +65,7 @@ def check(
     for prefix, stage in configs.items():
         found = list(_find_key_problems(stage, to_dict(defaults()), ""))
         if not found:  # ranges can be checked only for values that exist and have the right type
+            import_modules(stage["imports"])
             found += _find_value_problems(stage, num_devices)
             found += _find_registry_problems(stage, registries, num_devices)
             if not any(problem.startswith("heads") for problem in found):  # they name the scores
@@ -222,7 +224,7 @@ def _find_registry_problems(
             yield f"{path}.head = {spec['head']!r}: not among heads {tuple(values['heads'])}"
     for head in values["heads"]:
         if head not in registries["head"]:
-            yield f"heads: {describe_unknown_name(head, registries['head'].names())}"
+            yield f"heads: {registries['head'].describe_unknown(head)}"
 
 
 def _find_evaluation_problems(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
+import os
 import pkgutil
+import sys
+import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin
 
-from affect_jax.core.errors import UserError
+from absl import logging
+
+from affect_jax.core.errors import UserError, first_line
 
 Entry = TypeVar("Entry")
 
@@ -32,10 +38,14 @@ class Registry:
         self._entries: dict[str, Callable] = {}
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """Returns a decorator that registers an object; raises `ValueError` for a taken name."""
+        """Returns a decorator that registers an object; raises `ValueError` for a taken name.
+
+        The same object may be registered again by a second import of its file: a config file is
+        not imported under the name that `config.imports` has for it.
+        """
 
         def decorator(entry: Entry) -> Entry:
-            if name in self._entries:
+            if name in self._entries and _find_origin(self._entries[name]) != _find_origin(entry):
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
             self._entries[name] = entry  # pyright: ignore[reportArgumentType]
             return entry
@@ -50,8 +60,13 @@ class Registry:
 
     def __getitem__(self, name: str) -> Callable:
         if name not in self._entries:
-            raise UserError(f"{self.kind} {describe_unknown_name(name, self.names())}")
+            raise UserError(f"{self.kind} {self.describe_unknown(name)}")
         return self._entries[name]
+
+    def describe_unknown(self, name: object) -> str:
+        """Like `describe_unknown_name`, with a hint for names from the user's own modules."""
+        text = describe_unknown_name(name, self.names())
+        return f"{text}; config.imports lists the modules of your own entries"
 
     def create(self, spec: Mapping[str, Any], **supplied: Any) -> Any:
         """Calls the entry `spec["name"]` with its other keys as keyword arguments.
@@ -79,10 +94,10 @@ class Registry:
         """
         name = spec.get("name") if hasattr(spec, "get") else spec  # ConfigDict is no Mapping
         if name not in self:
-            return [f"name = {describe_unknown_name(name, self.names())}"]
+            return [f"name = {self.describe_unknown(name)}"]
         excluded = {"parent", "name", *supplied}  # linen adds the first two to every module
         entry = self[spec["name"]]
-        types_of_options = get_type_hints(entry)
+        types_of_options = _option_types(entry)
         parameters = inspect.signature(entry).parameters.values()
         options = {
             p.name: p for p in parameters if p.name not in excluded and p.kind != p.VAR_KEYWORD
@@ -100,6 +115,29 @@ class Registry:
                 problems.append(f"{key} = {value!r}: must be {expected}")
         missing = {p.name for p in options.values() if p.default is p.empty} - set(spec)
         return problems + [f"{key}: missing" for key in sorted(missing)]
+
+
+def _option_types(entry: Any) -> dict[str, Any]:
+    """Types of keyword arguments, each evaluated in the module of the class that declares it.
+
+    An annotation that cannot be evaluated, such as a name that is imported for type checkers only,
+    is left out.
+    """
+    hints = {}
+    owners = [entry.__init__, *reversed(entry.__mro__)] if isinstance(entry, type) else [entry]
+    for owner in owners:
+        namespace = vars(sys.modules.get(getattr(owner, "__module__", ""), types))
+        for name, annotation in inspect.get_annotations(owner).items():
+            with contextlib.suppress(Exception):
+                is_text = isinstance(annotation, str)
+                hints[name] = eval(annotation, dict(namespace)) if is_text else annotation
+    return hints
+
+
+def _find_origin(entry: Any) -> tuple[Any, str]:
+    """The file and the name of a class or function; unique if it has no file."""
+    file = getattr(sys.modules.get(entry.__module__), "__file__", None)
+    return file and os.path.realpath(file) or entry, entry.__qualname__
 
 
 def matches_type(value: Any, annotation: Any) -> bool:
@@ -138,6 +176,30 @@ def import_submodules(package: str) -> None:
     path = importlib.import_module(package).__path__
     for name in sorted(module.name for module in pkgutil.iter_modules(path)):
         importlib.import_module(f"{package}.{name}")
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Imports the modules of `config.imports`, which register the user's own entries.
+
+    Importing a module executes its code. The names come from the config of the user, or of a run
+    that the user passes; the modules from the current folder, PYTHONPATH and installed packages.
+
+    **Raises:** `UserError` if one of them cannot be imported.
+    """
+    for name in names:
+        if name not in sys.modules:
+            logging.warning("importing %s, which config.imports lists", name)
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            frames = traceback.extract_tb(error.__traceback__)[2:]  # without this and importlib's
+            places = [f"{f.filename}, line {f.lineno}: " for f in frames if f.filename[0] != "<"]
+            place = "".join(places[:1])
+            raise UserError(
+                f"imports: {name!r} cannot be imported ({place}{type(error).__name__}: "
+                f"{first_line(error)}); modules are found in the current folder, on PYTHONPATH and "
+                "among installed packages"
+            ) from error
 
 
 def require_option(

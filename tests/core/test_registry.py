@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pathlib
+import sys
+import types
 from collections.abc import Mapping, Sequence
+from importlib.machinery import SourceFileLoader
+from typing import get_type_hints
 
 import pytest
 
 from affect_jax.core import registry
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import Registry
+from affect_jax.train.experiment import load_registries
 
 
 @pytest.fixture
@@ -77,3 +84,66 @@ def test_matches_type():
     assert registry.matches_type({"trunk": 0.1}, Mapping[str, float] | None)
     assert not registry.matches_type({"trunk": "0.1"}, Mapping[str, float] | None)
     assert registry.matches_type(None, int | None) and not registry.matches_type(None, int)
+
+
+ENTRIES = [entry for kind in load_registries().values() for entry in kind._entries.values()]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.__name__)
+def test_types_of_options_are_those_of_the_standard_library(entry):
+    assert get_type_hints(entry).items() <= registry._option_types(entry).items()
+
+
+def test_inherited_options_are_evaluated_in_their_own_module(monkeypatch):
+    base = types.ModuleType("base_module")
+    monkeypatch.setitem(sys.modules, "base_module", base)
+    code = "import dataclasses, numpy as np\n@dataclasses.dataclass(kw_only=True)\nclass Base:\n"
+    exec(code + "  a: int = 0\n  counts: np.ndarray = None\n", vars(base))
+
+    @dataclasses.dataclass
+    class Mine(base.Base):
+        b: int
+        c: UnknownName  # noqa: F821  # pyright: ignore
+
+    losses = Registry("loss")
+    losses.register("mine")(Mine)
+    assert losses.find_problems({"name": "mine", "b": 1, "c": 2}) == []
+    problems = losses.find_problems({"name": "mine", "a": "0", "b": "1", "c": 2})
+    assert len(problems) == 2 and all("must be int" in problem for problem in problems)
+
+
+def write_module(folder: pathlib.Path, name: str) -> None:
+    code = "from tests.core.test_registry import MINE\n@MINE.register('mine')\ndef mine(): pass\n"
+    (folder / f"{name}.py").write_text(code)
+
+
+MINE = Registry("trunk")
+
+
+def test_the_same_file_may_be_imported_under_two_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(MINE, "_entries", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    write_module(tmp_path, "first_file")
+    registry.import_modules(["first_file"])
+    SourceFileLoader("another_name", str(tmp_path / "first_file.py")).load_module()
+    write_module(tmp_path, "second_file")
+    with pytest.raises(UserError, match=r"second_file.py, line 2.*'mine' is registered twice"):
+        registry.import_modules(["second_file"])
+
+
+@pytest.mark.parametrize(
+    "code, message",
+    [
+        (None, "No module named"),
+        ("import nothing_such", r"py, line 1: ModuleNotFoundError: No module named 'nothing_such'"),
+        ("x = ", "SyntaxError.*line 1"),
+        ("raise SystemExit(0)", "SystemExit"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch, code, message):
+    monkeypatch.syspath_prepend(tmp_path)
+    if code:
+        (tmp_path / "broken_module.py").write_text(code)
+    with pytest.raises(UserError, match=message) as raised:
+        registry.import_modules(["broken_module"])
+    assert "\n" not in str(raised.value)

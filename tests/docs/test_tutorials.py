@@ -16,9 +16,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from affect_jax import config_checks, data
+from affect_jax import config_checks
 from affect_jax.config import from_dict, to_dict
-from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.checkpoint_evaluation import evaluate_checkpoint
 from affect_jax.export import formats
 from affect_jax.metrics import protocol
@@ -145,59 +144,6 @@ def test_frozen_recipe_runs_on_own_data(tmp_path, weights):
         for folder in (weights.parent / "run", tmp_path / "run")
     )
     np.testing.assert_array_equal(before, after)
-
-
-def test_trunk_and_loss_of_the_extending_page(monkeypatch):
-    import jax
-    import jax.numpy as jnp
-
-    from affect_jax import losses, models
-    from affect_jax.train.experiment import load_registries
-
-    load_registries()
-    for registry in (models.TRUNKS, losses.LOSSES):
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    trunk, loss, _, _ = code_blocks(ROOT / "docs" / "extending.md", "python")
-    for name, code in (("three_layers", trunk), ("absolute_error", loss)):
-        module = type(sys)(name)  # dataclasses look up their module
-        monkeypatch.setitem(sys.modules, name, module)
-        exec(compile(code, name, "exec"), module.__dict__)
-    heads = ("expression", "valence_arousal")
-    model = models.model_from_spec({"name": "three_layers", "width": 4}, heads)
-    images = jnp.zeros((2, 32, 32, 3))
-    variables = model.init(jax.random.key(0), images)
-    outputs = model.apply(variables, images)
-    assert outputs["expression"].shape == (2, 8)
-    term = {"name": "absolute_error", "head": "valence_arousal"}
-    objective = losses.create_loss([term], class_counts=np.ones(8), unit_frequencies=np.ones(18))
-    batch = {
-        "valence_arousal": jnp.array([[0.5, -0.5], [1.0, 1.0]]),
-        "valence_arousal_mask": jnp.array([True, False]),
-    }
-    zeros = {"valence_arousal": jnp.zeros((2, 2))}
-    total = objective.total(objective.values(objective.sums(zeros, batch)), {})
-    assert float(total) == pytest.approx(0.5)  # the masked face does not count
-
-    pytest.importorskip("onnx")
-    graph = formats.convert_to_onnx(
-        lambda faces: model.apply(variables, faces.astype(jnp.float32)), (32, 32, 3),
-        name="three_layers", metadata={},
-    )  # fmt: skip
-    assert {output.name for output in graph.graph.output} == set(heads)
-
-
-def test_data_set_of_the_extending_page(tmp_path, monkeypatch):
-    load_registries()
-    monkeypatch.setattr(data.DATASETS, "_entries", dict(data.DATASETS._entries))
-    code = code_blocks(ROOT / "docs" / "extending.md", "python")[-1]
-    exec(compile(code, "grey_faces", "exec"), {"__name__": "grey_faces"})
-    spec = {"name": "grey_faces"}
-    assert not data.DATASETS.find_problems(spec, config_checks.SUPPLIED_ARGUMENTS["dataset"])
-    builder = data.DATASETS.create(spec, manual_dir="", data_dir=str(tmp_path), image_size=32)
-    for name in ("training", "validation"):
-        split = open_split(builder, name)
-        assert sorted(split.columns()["expression"]) == list(range(8))
-        assert np.isnan(split.columns()["valence"]).all()
 
 
 def test_pictures_of_the_pages_can_be_rendered(tmp_path):

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from affect_jax.config import SPEC_KEYS, defaults, flatten, variant
 from affect_jax.run.workdir import Workdir
-from affect_jax.train.experiment import load_registries
+from affect_jax.train.experiment import check_config, load_registries
 from affect_jax.train.stages import train_stages
 from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 from tests.releases import shrink_config, write_release
@@ -54,6 +54,7 @@ def reads(tmp_path_factory) -> set[str]:
     config.trunk = {"name": "tiny"}
     record(config)
     try:
+        check_config(config, num_devices=2)
         assert train_stages(config, Workdir(folder / "run")) == 0
         return set(READS)
     finally:
