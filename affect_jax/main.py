@@ -6,8 +6,10 @@ python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=b
 
 from __future__ import annotations
 
+import copy
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -16,12 +18,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import config_path
 
 from affect_jax.core import env_vars
 from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.lossy_streams import LossyStream
+from affect_jax.core.registry import suggest_name
 
 if TYPE_CHECKING:
     from affect_jax.run.workdir import Workdir
@@ -70,17 +74,16 @@ def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
         remaining = values(["affect_jax.main", *argv])
         if values["config"].present:
             _ = values.config.seed  # an unreadable file raises on the first access
+            _clear_replaced_options(values)
     except UserError:
         raise
     except Exception as error:  # a config file may raise any exception
         message = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         if raised := _find_config_error(error, argv):
             raise UserError(raised) from error
-        if isinstance(error, KeyError):  # of a key inside a tuple, or of None
-            message = (
-                f"--config: no key {message}; set a tuple as a whole, as --config.losses=; "
-                "get_config() must return a config"
-            )
+        if isinstance(error, (KeyError, IndexError, TypeError)):
+            loaded = values["config"].parser.loaded  # pyright: ignore[reportAttributeAccessIssue]
+            message = _describe_missing_key(loaded, argv) or message
         elif "as a ConfigDict" in message:
             flag = message.split(" as a ")[0]
             message = f"{flag}: set one of its keys, such as --config.trunk.name="
@@ -89,6 +92,66 @@ def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
         raise UserError(f"{remaining[1]!r} is not a flag; --help lists them")
     flags.FLAGS.mark_as_parsed()  # libraries read their own flags there
     return values
+
+
+class _ConfigParser(flags.ArgumentParser):
+    """Parser of `--config`: keeps the file's config, without the other flags, in `loaded`."""
+
+    loaded: Any = None
+
+    def __init__(self, parser: flags.ArgumentParser):
+        self._parser = parser
+
+    def parse(self, argument: Any) -> Any:
+        config: Any = self._parser.parse(argument)
+        if type(config) is ConfigDict:
+            sections = [value for value in config.values() if isinstance(value, ConfigDict)]
+            for section in (config, *sections):
+                for key, value in list(section.items()):
+                    if isinstance(value, tuple):  # flags can add keys to the specs in it
+                        specs = [ConfigDict(v) if isinstance(v, dict) else v for v in value]
+                        section[key] = tuple(specs)
+            self.loaded = copy.deepcopy(config)
+        return config
+
+
+def _clear_replaced_options(values: flags.FlagValues) -> None:
+    """Clears what flags replace: the other unit of a duration, and the options of another name."""
+    overrides = config_flags.get_override_values(values["config"])
+    loaded: Any = values["config"].parser.loaded  # pyright: ignore[reportAttributeAccessIssue]
+    for path, value in overrides.items():
+        parent, _, key = path.rpartition(".")
+        spec: Any = config_path.get_value(parent, values.config) if parent else values.config
+        other = {"epochs": "steps", "steps": "epochs"}.get(key)
+        if other in spec and value and f"{parent}.{other}" not in overrides:
+            spec[other] = type(spec[other])(0)
+        if key == "name" and config_path.get_value(path, loaded) != value:
+            spec, parent = (spec.options, "data.options") if parent == "data" else (spec, parent)
+            for option in set(spec) - {"name", "head", "weight", "probability"}:
+                if not any(f"{name}.".startswith(f"{parent}.{option}.") for name in overrides):
+                    del spec[option]
+
+
+def _describe_missing_key(config: Any, argv: Sequence[str]) -> str:
+    """Describes the first flag that sets a key of something that does not exist in a config."""
+    if not config:
+        return "--config: get_config() must return a config"
+    for word in argv:
+        match = re.match(r"--?(?:no)?config((?:\.\w+|\[\d+\])+)", word)
+        holder, keys = config, re.findall(r"\w+", match[1]) if match else []
+        for i, key in enumerate(keys):
+            is_dict = isinstance(holder, ConfigDict)
+            indices = range(len(holder)) if isinstance(holder, tuple) else ()
+            choices = list(holder) if is_dict else list(map(str, indices))
+            if key not in choices and not (is_dict and i == len(keys) - 1):
+                hint = f"; {suggest_name(key, choices)}" if choices else ""
+                if is_dict and i:  # it may be an option of the spec
+                    hint = (
+                        "; set it as a whole, such as --config.optimizer.rates=\"{'trunk': 0.1}\""
+                    )
+                return f"{match and match[0]}: no key {key!r}{hint}"
+            holder = holder[key if is_dict else int(key)]
+    return ""
 
 
 def _find_config_error(error: BaseException | None, argv: Sequence[str]) -> str:
@@ -110,12 +173,13 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
         "config",
         None,
         "Config file of the experiment (see configs/), or file.py:variant. --config.KEY=VALUE "
-        "overrides a key.",
+        "overrides a key, also in a tuple: --config.losses[0].weight=2.",
         values,
         lock_config=False,  # config_checks.check reports unknown keys with all other problems
         accept_new_attributes=True,
         sys_argv=list(argv),
     )
+    values["config"].parser = _ConfigParser(values["config"].parser)
     text = "Folder of the run: config, checkpoints, logs and scores. Default: runs/NAME."
     flags.DEFINE_string("workdir", None, text, values)
     text = "What to do; prepare only writes the prepared records."

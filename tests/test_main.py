@@ -16,6 +16,7 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from affect_jax import main
+from affect_jax.config import flatten
 from affect_jax.core import processes
 from affect_jax.core.errors import UserError, is_out_of_memory
 from affect_jax.evaluate.__main__ import main as evaluate
@@ -129,7 +130,17 @@ def test_unknown_checkpoint_is_an_error(evaluation_copy, capsys):
     "flags, message",
     [
         (["--config.learning_rat=0.1"], "did you mean 'learning_rate'"),
-        (["--config.losses[0].gama=2"], "no key 'gama'; set a tuple as a whole"),
+        (
+            ["--config.losses[0].gama=2"],
+            "losses[0].gama: weighted_cross_entropy has no such option",
+        ),
+        (["--config.losses[2].gamma=2"], "--config.losses[2].gamma: no key '2'; Known: 0, 1"),
+        (["--config.losses.gamma=2"], "--config.losses.gamma: no key 'gamma'"),
+        (["--config.optimzer.name=adam"], "no key 'optimzer'; did you mean 'optimizer'?"),
+        (["--config.learning_rate.x=2"], "--config.learning_rate.x: no key 'x';"),
+        (["--config.optimizer.rates.trunk=0"], "no key 'rates'; set it as a whole"),
+        (["--config.imports=no_such_package"], "'no_such_package' cannot be imported"),
+        (["--config.trunk.name=mine"], "config.imports lists the modules of your own entries"),
         (["--workdri=x"], "flag 'workdri'. Did you mean: workdir"),
         (["--config.trunk=resnet18"], "set one of its keys, such as --config.trunk.name="),
         (["--config.trunk.name=alexnt"], "did you mean 'alexnet'"),
@@ -145,6 +156,35 @@ def test_wrong_flag_is_a_one_line_error(tmp_path, monkeypatch, capsys, flags, me
     monkeypatch.chdir(tmp_path)
     assert message in error_message(capsys, CONFIG, "--workdir=run", *flags)
     assert list(tmp_path.iterdir()) == []  # nothing was written
+
+
+@pytest.mark.parametrize(
+    "flags, changed",
+    [
+        ({"duration.steps": 40}, {"duration.epochs": 0.0}),
+        ({"duration.steps": 40, "duration.epochs": 1.0}, {}),  # reported as a problem
+        ({"duration.steps": 0}, {}),
+        ({"evaluate_every.steps": 40}, {"evaluate_every.epochs": 0.0}),
+        ({"schedule.interval.epochs": 2}, {"schedule.interval.steps": 0}),
+        ({"optimizer.name": "sgd"}, {}),
+        ({"optimizer.name": "adamw"}, {"optimizer.momentum": None, "optimizer.weight_decay": None}),
+        ({"optimizer.name": "adamw", "optimizer.weight_decay": 0.1}, {"optimizer.momentum": None}),
+        ({"schedule.name": "cosine"}, {"schedule.decay": None, "schedule.interval.steps": None}),
+        ({"losses[0].max_weight": 5}, {}),
+        ({"losses[1].name": "squared_error", "losses[1].weight": 2}, {}),
+    ],
+)
+def test_flags_clear_what_they_replace(flags, changed):
+    def flat(arguments: list[str]) -> dict:
+        values = flatten(main._parse_flags([CONFIG, *arguments]).config)
+        terms = {f"losses[{i}]": term for i, term in enumerate(values.pop("losses"))}
+        return values | {
+            f"{k}.{option}": v for k, term in terms.items() for option, v in term.items()
+        }
+
+    before, after = flat([]), flat([f"--config.{key}={value}" for key, value in flags.items()])
+    expected = {**before, **flags, **changed}
+    assert after == {key: value for key, value in expected.items() if value is not None}
 
 
 def test_all_config_problems_are_reported_together(capsys):
