@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import hashlib
 import json
@@ -19,10 +20,13 @@ from affect_jax.data import DATASETS, annotation_parsing, face_images
 from affect_jax.data.image_files_builder import ImageFilesBuilder, SplitSource, read_csv
 from affect_jax.data.record_reader import size_and_hash
 from affect_jax.data.tfds_builder import FacesConfig, prepare_records
+from affect_jax.data.worker_processes import print_line
 from affect_jax.facs.action_units import UNITS
 
-SPLIT_NAMES = {"train": "training", "val": "validation", "valid": "validation"}
-"""Common name of a split -> its name in this package; other names are unchanged."""
+SPLIT_NAMES = {"train": "training", "val": "validation", "valid": "validation"} | {
+    name: name for name in labels.SPLITS
+}
+"""Common name, in lower case, of a split -> its name in this package; other names are unchanged."""
 
 
 class CsvFaces(ImageFilesBuilder):
@@ -70,10 +74,17 @@ class CsvFaces(ImageFilesBuilder):
     def sources(self) -> dict[str, SplitSource]:
         tables = self._tables
         if "split" in self._columns:
-            splits = {split for split, _ in self._rows(tables["all"])}
-            if not splits:
+            counts = collections.Counter(split for split, _ in self._rows(tables["all"]))
+            if not counts:
                 raise UserError(f"csv_faces: {tables['all']} has no rows")
-            tables = dict.fromkeys(sorted(splits), tables["all"])
+            text = ", ".join(f"{split} {count:,}" for split, count in counts.most_common())
+            print_line(f"csv_faces: rows of {tables['all']} by split: {text}")
+            if others := counts.keys() - {*labels.SPLITS, "test"}:
+                print_line(
+                    f"csv_faces: warning: {', '.join(sorted(others))}: neither training nor "
+                    "validation, so their rows are not used; is the name misspelled?"
+                )
+            tables = dict.fromkeys(sorted(counts), tables["all"])
         return {
             split: SplitSource(functools.partial(self._rows_of_split, table, split), self._folder)
             for split, table in tables.items()

@@ -168,14 +168,28 @@ def test_options_have_separate_folders_and_changed_tables_are_an_error(folder):
 
 
 def test_skipped_rows_are_listed(folder):
-    lines = [("path", "label"), ("0.png", 0), ("none.png", 0), ("1.png", "bored"), ("a,b", 1, 2)]
+    lines = [("path", "label"), ("0.png", 0), ("none.png", 0), ("1.png", "sadnes"), ("a,b", 1, 2)]
     write_csv(folder / "training.csv", *lines)
     builder = prepare(folder, validation_csv="", max_skipped=0.9)
     assert (builder.data_path / "skipped.csv").read_text().splitlines()[1:] == [
         "training,3,none.png,file missing",
-        "training,4,1.png,expression: 'bored' is not a number",
+        "training,4,1.png,\"expression: 'sadnes': unknown; did you mean 'sadness'? Known: "
+        + ", ".join(labels.EXPRESSIONS)
+        + '"',
         'training,5,"a,b",file missing',
     ]
+
+
+def test_splits_are_counted_and_unusual_names_warn(folder, capsys):
+    splits = ("train", "Training", "TRAIN", "val", "tst", "test", "train")
+    lines = [(f"{i}.png", i, split) for i, split in enumerate(splits)]
+    write_csv(folder / "training.csv", ("path", "label", "split"), *lines)
+    prepare(folder, split_column="split")
+    first, second = [
+        line for line in capsys.readouterr().err.splitlines() if "set/t" in line or "warn" in line
+    ]
+    assert first.endswith("training.csv by split: training 4, validation 1, tst 1, test 1")
+    assert "warning: tst: neither training nor validation" in second
 
 
 @pytest.mark.bad_input
