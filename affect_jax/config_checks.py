@@ -127,6 +127,10 @@ def _are_stages(stages: Any) -> bool:
     )
 
 
+def _are_names(items: list) -> bool:
+    return _are_unique(items) and all(isinstance(item, str) for item in items)
+
+
 _DURATION = (is_duration, DURATION_REQUIREMENT)
 
 VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -141,6 +145,7 @@ VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.prefetch": _at_least(1),
     "heads": (_are_unique, "one or more heads, each once"),
     "losses": (_are_unique, "one or more terms, each once for a head"),
+    "init_outputs": (lambda names: not names or _are_names(names), "names, each once"),
     "stages": (_are_stages, "mappings of keys to values; without init_from and stages"),
     "dtype": _one_of("float32", "bfloat16"),
     "batch_size": _at_least(1),

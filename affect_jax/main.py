@@ -1,4 +1,4 @@
-"""The training command: parses flags and runs one of the modes train, evaluate and prepare.
+"""The training command: parses flags and runs one of the modes train, evaluate, prepare and import.
 
 python -m affect_jax.main --config=configs/alexnet_weighted.py --workdir=runs/weighted
 python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=best
@@ -182,8 +182,11 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
     values["config"].parser = _ConfigParser(values["config"].parser)
     text = "Folder of the run: config, checkpoints, logs and scores. Default: runs/NAME."
     flags.DEFINE_string("workdir", None, text, values)
-    text = "What to do; prepare only writes the prepared records."
-    flags.DEFINE_enum("mode", "train", ["train", "evaluate", "prepare"], text, values)
+    text = (
+        "What to do; prepare only writes the prepared records; import makes a run of the weights "
+        "in --config.init_from, without data and training."
+    )
+    flags.DEFINE_enum("mode", "train", ["train", "evaluate", "prepare", "import"], text, values)
     text = "The checkpoint that --mode=evaluate scores: best, last or a step."
     flags.DEFINE_string("checkpoint", "best", text, values)
     text = "The split that --mode=evaluate scores. Default: the config's evaluation split."
@@ -206,6 +209,7 @@ def _dispatch(values: flags.FlagValues) -> int:
     from affect_jax.run.workdir import Workdir
     from affect_jax.train.experiment import check_config, describe_settings
     from affect_jax.train.stages import train_stages
+    from affect_jax.train.weight_import import import_weights
 
     config_name = _get_config_name(values)
     workdir = Workdir(values.workdir or _get_default_workdir(config_name))
@@ -223,6 +227,11 @@ def _dispatch(values: flags.FlagValues) -> int:
     if values.mode == "prepare":
         for stage in create_stages(config):
             print(f"prepared: {prepare_dataset(stage).data_path}")
+        return 0
+    if values.mode == "import":
+        with processes.raise_in_all_processes():
+            if processes.is_main():
+                print(f"{import_weights(config, workdir)}\nimported: {workdir.path}")
         return 0
     if values.mode == "evaluate":
         return _evaluate(config, workdir, values)

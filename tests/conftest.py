@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import types
 
 # Before JAX starts: two virtual devices, as many as there are cores. Optimization level 0 halves
 # the compilation time.
@@ -74,6 +75,30 @@ def logged_warnings(monkeypatch) -> list[str]:
     messages: list[str] = []
     monkeypatch.setattr(logging, "warning", lambda text, *values: messages.append(text % values))
     return messages
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> types.ModuleType:
+    """torchvision, even if its compiled operators do not match the installed PyTorch."""
+    torch = pytest.importorskip("torch")
+    try:
+        import torchvision
+    except ModuleNotFoundError:
+        pytest.skip("needs torchvision: pip install affect_jax[torch]")
+    except RuntimeError:  # an operator is missing: declare those that its modules use
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor a, Tensor b, float c) -> Tensor")
+        import torchvision
+
+        torchvision.library_of_tests = library  # pyright: ignore  # lives as long as the module
+    return torchvision
+
+
+@pytest.fixture(scope="session")
+def timm(torchvision) -> types.ModuleType:
+    """timm, which imports torchvision."""
+    return pytest.importorskip("timm")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Reads the weights of a `torch.save` file without PyTorch and without running code from the file.
 
 Such a file is a zip archive (PyTorch 1.6 and later). It holds `data.pkl`, a pickle of the
-dictionary of weights in which each tensor refers to its storage, and one entry `data/KEY` of raw
-numbers per storage. A pickle is a program that may call any function that it names. This module
-resolves names itself: stand-ins for `OrderedDict` and for the functions that rebuild tensors. Any
-other name or instruction ends the reading before anything is imported or called.
+dictionary of weights or of a whole network, in which each tensor refers to its storage, and one
+entry `data/KEY` of raw numbers per storage. A pickle is a program that may call any function that
+it names. This module resolves names itself: stand-ins for `OrderedDict` and for the functions that
+rebuild tensors, and `_Object`, which only holds data, for every other name. Nothing is imported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import pathlib
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -28,6 +28,8 @@ WEIGHTS_KEYS = ("state_dict", "model_state_dict", "model")
 
 MAX_PICKLE_BYTES = 1 << 22  # 100 times that of ResNet50; to read it takes seconds
 MAX_DIMENSIONS = 32
+MAX_ENTRIES = 1 << 17  # of all modules of a network; a pickle may refer to a module many times
+MAX_NAME_LENGTH = 1000
 
 
 class InvalidWeightsError(ValueError):
@@ -48,6 +50,16 @@ class _Tensor(NamedTuple):
     stride: Any
 
 
+class _Object(dict):
+    """An object of any other class than those of weights, such as a layer. No code belongs to it.
+
+    `state` is the object's `__dict__` if the pickle sets one; the items are those of a subclass of
+    `dict`.
+    """
+
+    state: Any = None
+
+
 GLOBALS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): lambda: {},
     ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _Tensor(*arguments[:4]),
@@ -63,18 +75,18 @@ GLOBALS: dict[tuple[str, str], Any] = {
     ("torch", "ByteStorage"): np.dtype("uint8"),
     ("torch", "BoolStorage"): np.dtype("bool"),
 }
-"""Module and name in a pickle -> what stands for it here."""
+"""Module and name in a pickle -> what stands for it here; `_Object` stands for all others."""
 
 _INSTRUCTION_NAMES = (
     "PROTO FRAME STOP MARK BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET NONE NEWTRUE NEWFALSE "
     "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE EMPTY_DICT EMPTY_LIST "
-    "APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 GLOBAL STACK_GLOBAL REDUCE BINPERSID"
+    "APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 GLOBAL STACK_GLOBAL BINPERSID"
 )
 INSTRUCTIONS = [getattr(pickle, name)[0] for name in _INSTRUCTION_NAMES.split()]
 
 
 class _Unpickler(pickle._Unpickler):
-    """Python's unpickler with only the instructions that a dictionary of weights needs.
+    """Python's unpickler with only the instructions that weights and networks need.
 
     Entries of dictionaries whose keys are no strings are left out; they cannot be weights. A tuple
     as a key could hang or crash Python, which hashes all tuples inside it again and again.
@@ -82,11 +94,12 @@ class _Unpickler(pickle._Unpickler):
 
     stack: list[Any]
     pop_mark: Callable[[], list[Any]]
+    unknown_name = ""  # the first one in the file
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) not in GLOBALS:
-            self.refuse(f"{module_name}.{global_name}")
-        return GLOBALS[module_name, global_name]
+            self.unknown_name = self.unknown_name or f"{module_name}.{global_name}"
+        return GLOBALS.get((module_name, global_name), _Object)
 
     def persistent_load(self, pid: Any) -> _Storage:
         _, dtype, key = pid[:3]  # the first is "storage"
@@ -110,15 +123,36 @@ class _Unpickler(pickle._Unpickler):
         pairs = zip(items[::2], items[1::2], strict=True)
         self.stack[-1].update({key: value for key, value in pairs if isinstance(key, str)})
 
-    def drop_attributes(self) -> None:
-        self.stack.pop()  # such as the metadata of a dictionary of weights
+    def reduce(self) -> None:
+        arguments = self.stack.pop()
+        is_object = self.stack[-1] is _Object or isinstance(self.stack[-1], _Object)
+        # Without the limit, a pickle of a few bytes could copy a long tuple again and again.
+        self.stack[-1] = _Object() if is_object else self.stack[-1](*arguments[:8])
+
+    def new_object(self) -> None:
+        self.stack[-2:] = [_Object()]  # instead of the class and the arguments
+
+    def set_state(self) -> None:
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], _Object):  # others have metadata of a dictionary of weights
+            self.stack[-1].state = state
+
+    def drop_frozen_set(self) -> None:
+        self.pop_mark()
+        self.stack.append(None)
 
     dispatch = {  # pyright: ignore[reportAssignmentType]
         **dict.fromkeys(pickle._Unpickler.dispatch, refuse),
         **{code: pickle._Unpickler.dispatch[code] for code in INSTRUCTIONS},
         pickle.SETITEM[0]: set_item,
         pickle.SETITEMS[0]: set_items,
-        pickle.BUILD[0]: drop_attributes,
+        pickle.REDUCE[0]: reduce,
+        pickle.NEWOBJ[0]: new_object,
+        pickle.BUILD[0]: set_state,
+        # Sets become None: they hold no weights, and their items could be slow to hash.
+        pickle.EMPTY_SET[0]: pickle._Unpickler.dispatch[pickle.NONE[0]],
+        pickle.ADDITEMS[0]: pickle._Unpickler.pop_mark,
+        pickle.FROZENSET[0]: drop_frozen_set,
     }
 
 
@@ -128,10 +162,11 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     **Returns:**
 
     Read-only arrays with the dtypes of the file. If the file is a checkpoint of a training script,
-    they come from the dictionary under `state_dict`, `model_state_dict` or `model`. The prefix
+    they come from the dictionary or network under `state_dict`, `model_state_dict` or `model`. The
+    names of a network's parameters and buffers are those of its `state_dict()`. The prefix
     `module.` of data-parallel training is removed from the names.
 
-    **Raises:** `InvalidWeightsError` if the file is damaged, has another format or holds more than
+    **Raises:** `InvalidWeightsError` if the file is damaged, has another format or holds no
     weights; `OSError` if it cannot be read.
     """
     if not zipfile.is_zipfile(path):
@@ -162,18 +197,41 @@ def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     def read_storage(storage: _Storage) -> np.ndarray:
         return np.frombuffer(read_entry(f"data/{storage.key}"), storage.dtype)
 
-    content = _Unpickler(io.BytesIO(read_entry("data.pkl"))).load()
+    unpickler = _Unpickler(io.BytesIO(read_entry("data.pkl")))
+    content = unpickler.load()
     for key in WEIGHTS_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
+    if isinstance(content, _Object) and isinstance(content.state, Mapping):
+        entries = _walk(content, "", iter(range(MAX_ENTRIES)))
+    else:
+        entries = content.items() if isinstance(content, Mapping) else ()
     tensors = {
-        name.removeprefix("module."): value
-        for name, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(value, _Tensor)
+        name.removeprefix("module."): value for name, value in entries if isinstance(value, _Tensor)
     }
+    if not tensors and unpickler.unknown_name:
+        unpickler.refuse(unpickler.unknown_name)
     if not tensors:
         raise InvalidWeightsError("it holds no dictionary of weights")
     return {name: _to_array(name, tensor, read_storage) for name, tensor in tensors.items()}
+
+
+def _walk(module: Any, prefix: str, budget: Iterator[int]) -> Iterator[tuple[str, Any]]:
+    """Yields names and values of the parameters and buffers of a module and those inside it.
+
+    `budget` limits the number of all entries: a pickle of a few bytes may hold a module in itself.
+    """
+    state = module.state if isinstance(module, _Object) else None
+    for kind in ("_parameters", "_buffers", "_modules"):
+        entries = state.get(kind) if isinstance(state, Mapping) else None
+        for key, value in entries.items() if isinstance(entries, Mapping) else ():
+            name = prefix + key
+            if len(name) > MAX_NAME_LENGTH or next(budget, None) is None:
+                raise InvalidWeightsError("its modules are nested too deeply")
+            if kind == "_modules":
+                yield from _walk(value, f"{name}.", budget)
+            else:
+                yield name, value
 
 
 def _to_array(

@@ -8,13 +8,16 @@ head is loaded if its number of outputs matches; otherwise it keeps its initial 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from affect_jax.core import labels
 from affect_jax.core.errors import UserError
+from affect_jax.core.registry import describe_unknown_name
 from affect_jax.models.base import TORCH_MAPPINGS, TorchMapping
 
 TORCH_LEAVES = {
@@ -63,6 +66,50 @@ def flatten_by_name(params: Any, batch_stats: Any) -> dict[str, Any]:
     tree = {"params": params, "batch_stats": batch_stats}
     paths = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
+
+
+def order_outputs(
+    arrays: Mapping[str, np.ndarray],
+    outputs: Sequence[str],
+    *,
+    classes: Sequence[str],
+    trunk: str,
+    source: str,
+) -> dict[str, np.ndarray]:
+    """Splits the classification layer of a PyTorch file into those of our heads.
+
+    The layer may be the only one of a `Sequential`. Files of this package are returned unchanged.
+
+    **Arguments:**
+
+    - `outputs`: names of the layer's outputs, in any case: classes, `valence` and `arousal`; empty:
+      it has the outputs of the head `expression`, in our order.
+    - `classes`: names of the outputs of the head `expression`. Rows of AffectNet's other classes
+      are left out.
+
+    **Raises:** `UserError` if a name is unknown or missing, or their number is wrong.
+    """
+    head = getattr(TORCH_MAPPINGS.get(trunk), "head", "")
+    layer = {name: re.sub(r"^\.0\.", ".", name.removeprefix(head)) for name in arrays}
+    layer = {name: end for name, end in layer.items() if re.fullmatch(r"\.(weight|bias)", end)}
+    arrays = {head + layer[name] if name in layer else name: arrays[name] for name in arrays}
+    if not (head and layer and outputs):
+        return arrays
+    names, classes = [name.lower() for name in outputs], [name.lower() for name in classes]
+    axes = labels.AXES if set(labels.AXES) & set(names) else ()
+    known = dict.fromkeys((*classes, *labels.EXPRESSIONS, *labels.AXES))
+    problems = [describe_unknown_name(name, known) for name in names if name not in known]
+    problems += [f"{name!r} is missing" for name in (*classes, *axes) if name not in names]
+    for end in layer.values():
+        array = arrays.pop(head + end)
+        if array.shape[:1] != (len(names),):
+            problems += [f"{len(names)} names for {head}{end} {list(array.shape)} of {source!r}"]
+        if problems:
+            raise UserError(f"init_outputs = {tuple(outputs)}: {problems[0]}")
+        for part, part_names in (("", classes), (".valence_arousal", axes)):
+            if part_names:
+                arrays[head + part + end] = array[[names.index(name) for name in part_names]]
+    return arrays
 
 
 def load(
@@ -142,7 +189,7 @@ def load(
 
 
 def _match_torch_names(names: Iterable[str], mapping: TorchMapping) -> dict[str, str]:
-    """Returns name in the model -> name in PyTorch; its classifier is the head `expression`."""
+    """Returns name in the model -> name in PyTorch or in the result of `order_outputs`."""
     torch_names = {}
     for name in names:
         part, *layers, leaf = name.split(".")[1:]
@@ -151,6 +198,8 @@ def _match_torch_names(names: Iterable[str], mapping: TorchMapping) -> dict[str,
             torch_names[name] = mapping.to_torch_name(torch_name)
         elif part == "expression":
             torch_names[name] = f"{mapping.head}.{torch_name}"
+        else:
+            torch_names[name] = f"{mapping.head}.{part}.{torch_name}"
     return torch_names
 
 

@@ -17,7 +17,7 @@ from affect_jax.config import Config
 from affect_jax.core.paths import is_local
 from affect_jax.models import weight_files, weight_mapping
 from affect_jax.models.network import create_network
-from affect_jax.run.trained_network import load_network
+from affect_jax.run.trained_network import class_names, load_network
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.state import TrainState
 
@@ -60,7 +60,13 @@ def read(config: Config, previous: Workdir | None = None) -> InitialWeights | No
         trained = load_network(source, "last" if previous else "best")
         arrays = weight_mapping.flatten_by_name(**trained.variables)
     else:
-        arrays = weight_files.read(source)
+        arrays = weight_mapping.order_outputs(
+            weight_files.read(source),
+            config.init_outputs,
+            classes=class_names(config),
+            trunk=config.trunk.name,
+            source=source,
+        )
     return _fit(arrays, config, source)
 
 

@@ -50,6 +50,11 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
     checkpoints = Checkpoints.from_config(config, workdir)
     with processes.raise_in_all_processes():
         weights = None
+        if processes.is_main() and checkpoints.all_steps() == [0]:  # see `weight_import`
+            raise UserError(
+                f"{workdir.path}: its weights were imported, so there is no training to resume; "
+                f"train another run from them: --config.init_from={workdir.path}"
+            )
         if processes.is_main() and not checkpoints.all_steps():
             # Before the data are prepared: a wrong crop and problems with `init_from` show at once.
             create_network(config).variable_shapes()

@@ -103,7 +103,7 @@ def test_predictions(folder, predictions, data):
     )
 
 
-@pytest.fixture(scope="module", params=["safetensors", "pth"])
+@pytest.fixture(scope="module", params=["safetensors", "pth", "pt"])
 def weights(request, folder) -> pathlib.Path:
     arrays = {"conv.weight": np.ones((4, 3, 2, 2), np.float32), "fc.bias": np.ones(8, np.float32)}
     path = folder / f"weights.{request.param}"
@@ -111,7 +111,9 @@ def weights(request, folder) -> pathlib.Path:
         save_file(arrays, path)
     else:
         torch = pytest.importorskip("torch")
-        torch.save({"state_dict": {k: torch.from_numpy(v) for k, v in arrays.items()}}, path)
+        state_dict = {key: torch.from_numpy(array) for key, array in arrays.items()}
+        content = {"pth": {"state_dict": state_dict}, "pt": torch.nn.Linear(3, 2)}
+        torch.save(content[request.param], path)
     return path
 
 

@@ -2,34 +2,8 @@
 
 from __future__ import annotations
 
-import types
-
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope="session")
-def torchvision() -> types.ModuleType:
-    """torchvision, even if its compiled operators do not match the installed PyTorch."""
-    torch = pytest.importorskip("torch")
-    try:
-        import torchvision
-    except ModuleNotFoundError:
-        pytest.skip("needs torchvision: pip install affect_jax[torch]")
-    except RuntimeError:  # an operator is missing: declare those that its modules use
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor a, Tensor b, float c) -> Tensor")
-        import torchvision
-
-        torchvision.library_of_tests = library  # pyright: ignore  # lives as long as the module
-    return torchvision
-
-
-@pytest.fixture(scope="session")
-def timm(torchvision) -> types.ModuleType:
-    """timm, which imports torchvision."""
-    return pytest.importorskip("timm")
 
 
 def randomize_values(network, seed: int) -> None:

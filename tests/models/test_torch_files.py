@@ -149,7 +149,7 @@ def test_malicious_pickle_is_never_run(tmp_path, kind):
     ("content", "name"),
     [
         ({"args": argparse.Namespace(a=1), "state_dict": {}}, "argparse.Namespace"),
-        (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+        (torch.nn.ReLU(), "torch.nn.modules.activation.ReLU"),
         ({"root": pathlib.PurePosixPath("/")}, "pathlib.PurePosixPath"),
     ],
 )
