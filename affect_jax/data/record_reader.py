@@ -167,6 +167,8 @@ def open_split(builder: Any, name: str) -> Split:
     **Raises:** `UserError` for an unknown split, and for a missing or truncated file, which it
     names.
     """
+    if hasattr(builder, "open_split"):  # a mixture
+        return builder.open_split(name)
     prepared = read_prepared(builder.data_path)
     if name not in prepared["files"]:
         raise UserError(f"{builder.name}: split {describe_unknown_name(name, prepared['files'])}")

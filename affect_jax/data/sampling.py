@@ -11,7 +11,7 @@ NumPy's PCG64, seeded by (seed, epoch, purpose).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ SAMPLERS = Registry("sampling")
 
 Sampler = Callable[[np.ndarray, int, int], np.ndarray]
 
-_SUBSET, _SHUFFLE = 0, 1  # purposes of random numbers
+_SUBSET, _SHUFFLE, _SHARE = 0, 1, 2  # purposes of random numbers
 
 
 def _create_generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
@@ -85,6 +85,33 @@ class UpSampling:
             repeats, remainder = divmod(class_size, len(rows))
             parts += [np.tile(rows, repeats), random.choice(rows, remainder, replace=False)]
         return _concatenate(parts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ShareSampling:
+    """Repeats or drops rows of another sampler to give each part of a mixture its share.
+
+    **Arguments:**
+
+    - `parts`: [N], the part of each row.
+    - `shares`: part -> its share of the rows, with sum 1.
+    """
+
+    sampler: Sampler
+    parts: np.ndarray
+    shares: Mapping[str, float]
+
+    def __call__(self, labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        rows = self.sampler(labels, seed, epoch)
+        random = _create_generator(seed, epoch, _SHARE)
+        drawn = []
+        for part, share in self.shares.items():
+            members = rows[self.parts[rows] == part]
+            if not len(members):
+                raise UserError(f"data.options.parts.{part}: no face has a label for the heads")
+            repeats, remainder = divmod(round(share * len(rows)), len(members))
+            drawn += [np.tile(members, repeats), random.choice(members, remainder, replace=False)]
+        return _concatenate(drawn)
 
 
 def _rows_by_class(labels: np.ndarray) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from affect_jax.core import parallel
 from affect_jax.core.paths import writing_to
 from affect_jax.data import record_reader
 from affect_jax.data.dataset import prepare_dataset
+from affect_jax.data.mixture import MixedSplit
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.evaluate.scoring import read_group_labels, score_table
@@ -57,6 +58,9 @@ def evaluate_checkpoint(
     trained = load_network(workdir.path, checkpoint, config)
     data = open_split(prepare_dataset(config), split or config.evaluation.split)
     evaluator = Evaluator(config, trained.network, data)
+    if isinstance(data, MixedSplit):
+        parts = data.part_names().tolist()
+        group_labels["part"] = dict(zip(data.columns("id")["id"].tolist(), parts, strict=True))
     verification = record_reader.verify_in_background([data])
     table = evaluator(trained.variables)
     verification.result()

@@ -16,6 +16,8 @@ from affect_jax.core.batch import has_target
 from affect_jax.core.version import __version__
 from affect_jax.data import augment, sampling
 from affect_jax.data.dataset import count_classes
+from affect_jax.data.mixture import MixedSplit
+from affect_jax.data.record_reader import Split
 from affect_jax.metrics import protocol
 from affect_jax.models.network import Network, create_network
 from affect_jax.train import optimizers, schedules
@@ -50,14 +52,20 @@ def load_registries() -> dict[str, registry.Registry]:
     }
 
 
-def create_training_rows(config: Config, targets: dict[str, np.ndarray]) -> sampling.TrainingRows:
+def create_training_rows(
+    config: Config, targets: dict[str, np.ndarray], split: Split
+) -> sampling.TrainingRows:
     """Creates the order of the training rows, which determines the faces of each step."""
+    sampler = sampling.SAMPLERS.create(to_dict(config.sampling))
+    eligible = has_target(targets, config.heads)
+    if isinstance(split, MixedSplit) and any(split.shares.values()):
+        sampler = sampling.ShareSampling(sampler, split.part_names()[eligible], split.shares)
     return sampling.TrainingRows(
-        sampling.SAMPLERS.create(to_dict(config.sampling)),
+        sampler,
         np.where(targets["expression_mask"], targets["expression"], -1),
         seed=config.seed,
         batch_size=config.batch_size,
-        eligible=has_target(targets, config.heads),
+        eligible=eligible,
     )
 
 

@@ -63,7 +63,7 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
         training = open_split(builder, "training")
         validation = open_split(builder, config.evaluation.split)
         targets, label_source = load_targets(config, training)
-        rows = create_training_rows(config, targets)
+        rows = create_training_rows(config, targets, training)
         intervals = Intervals.from_config(config, rows.steps_per_epoch)
         experiment = create_experiment(config, targets, rows.steps_per_epoch)
         evaluator = Evaluator(config, experiment, validation)

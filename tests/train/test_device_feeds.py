@@ -90,7 +90,7 @@ def test_array_is_filled_in_pieces():
 
 
 def losses(config, split, targets, create_feed) -> list[float]:
-    rows = create_training_rows(config, targets)
+    rows = create_training_rows(config, targets, split)
     # Dispatches of 5, 1, 1, 1, 1 and 1 updates.
     intervals = Intervals(
         rows.steps_per_epoch, total=STEPS, log=7, evaluate=STEPS, save=STEPS, images=STEPS

@@ -270,7 +270,7 @@ def test_epoch_has_the_class_counts_of_its_sampling(data_folders, strategy, coun
     load_registries()
     split = open_split(prepare_dataset(config), "training")
     targets = make_targets(split.columns(), 8)
-    rows = create_training_rows(config, targets)
+    rows = create_training_rows(config, targets, split)
     sampled = np.concatenate([rows[step] for step in range(rows.steps_per_epoch)])
     sampled_counts = np.bincount(targets["expression"][sampled], minlength=8)
     split_counts = np.bincount(targets["expression"][targets["expression_mask"]], minlength=8)

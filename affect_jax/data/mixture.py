@@ -1,0 +1,194 @@
+"""Several datasets as one: faces in one order, labels of each part for chosen heads."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from affect_jax.core import labels
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import describe_unknown_name, require_option
+from affect_jax.data import DATASETS
+from affect_jax.data.record_reader import COLUMNS, Split, open_split, read_prepared
+
+HEAD_COLUMNS = {
+    "expression": ("expression",),
+    "valence_arousal": ("valence", "arousal"),
+    "action_units": ("action_units", "action_unit_sides", "landmarks"),
+}
+"""Head -> the columns with its labels; action units may be estimated from landmarks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureBuilder:
+    """The prepared datasets of a mixture, by the names of the parts."""
+
+    builders: Mapping[str, Any]
+    heads: Mapping[str, Sequence[str]]
+    shares: Mapping[str, float]
+    classes: tuple[str, ...]
+
+    name = "mixture"
+
+    @property
+    def data_path(self) -> str:
+        return ", ".join(str(builder.data_path) for builder in self.builders.values())
+
+    def open_split(self, name: str) -> MixedSplit:
+        """Opens a split of the parts that have it. **Raises:** `UserError` if none has it."""
+        files = {part: read_prepared(b.data_path)["files"] for part, b in self.builders.items()}
+        names = dict.fromkeys(itertools.chain(*files.values()))
+        if name not in names:
+            raise UserError(f"mixture: split {describe_unknown_name(name, names)}")
+        parts = {
+            part: open_split(builder, name)
+            for part, builder in self.builders.items()
+            if name in files[part]
+        }
+        settings = [[self.heads[part], split.fingerprint] for part, split in parts.items()]
+        text = json.dumps([self.classes, settings])
+        return MixedSplit(
+            name=name,
+            records=JoinedRecords([split.records for split in parts.values()]),  # type: ignore
+            classes=self.classes,
+            fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+            folder=epath.Path(),
+            files={},
+            parts=parts,
+            heads=self.heads,
+            shares=self.shares,
+        )
+
+
+class JoinedRecords(Sequence):
+    """The records of several splits, one after another; picklable."""
+
+    def __init__(self, parts: Sequence[Any]):
+        self._parts, self._ends = parts, np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        part, row = self._locate(index)
+        return part[row]
+
+    def read_jpeg(self, index: Any) -> bytes:
+        """Returns the JPEG of a record."""
+        part, row = self._locate(index)
+        return part.read_jpeg(row)
+
+    def _locate(self, index: Any) -> tuple[Any, int]:
+        row = range(len(self))[index]
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        return self._parts[part], row - int(self._ends[part - 1] if part else 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MixedSplit(Split):
+    """One split of a mixture: the parts one after another.
+
+    **Arguments:**
+
+    - `parts`: name of the part -> its split.
+    - `heads`: name of the part -> the heads whose labels it keeps.
+    - `shares`: name of the part -> its share of an epoch; 0: each face once.
+    """
+
+    parts: Mapping[str, Split]
+    heads: Mapping[str, Sequence[str]]
+    shares: Mapping[str, float]
+
+    def part_names(self) -> np.ndarray:
+        """Returns the name of the part of each face, str [N]."""
+        return np.repeat(list(self.parts), [len(split) for split in self.parts.values()])
+
+    def columns(self, *names: str) -> dict[str, np.ndarray]:
+        """Reads the labels of all parts as `Split.columns`; ids begin with the part's name."""
+        tables = [self._columns_of(part, names or COLUMNS) for part in self.parts]
+        return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+    def verify(self, *names: str) -> None:
+        """Verifies the files of all parts, see `Split.verify`."""
+        for split in self.parts.values():
+            split.verify()
+
+    def _columns_of(self, part: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+        split = self.parts[part]
+        columns = split.columns(*names)
+        if "id" in columns:
+            columns["id"] = np.char.add(f"{part}/", columns["id"])
+        if "expression" in columns:
+            ids = [self.classes.index(c) if c in self.classes else -1 for c in split.classes]
+            columns["expression"] = np.array([*ids, -1])[columns["expression"]]  # -1 stays -1
+        for head, head_columns in HEAD_COLUMNS.items():
+            for name in columns.keys() & set(head_columns):
+                if head not in self.heads[part]:
+                    columns[name][:] = -1 if head == "expression" else np.nan
+        return columns
+
+
+@DATASETS.register("mixture")
+def mixture(
+    *,
+    parts: Mapping[str, Mapping[str, Any]],
+    manual_dir: str = "",
+    data_dir: str = "data",
+    image_size: int = 256,
+    classes: Sequence[str] = labels.EXPRESSIONS,
+) -> MixtureBuilder:
+    """Several datasets, trained on and scored together, and scored one by one.
+
+        config.data.options = {"parts": {
+            "photographs": {"name": "affectnet", "manual_dir": "/data/AffectNet", "share": 0.7},
+            "rendered": {"name": "synthetic_faces", "share": 0.3, "heads": ("action_units",)},
+        }}
+
+    **Arguments:**
+
+    - `parts`: name of the part -> the `name` of a dataset and its options, and: `manual_dir`, by
+      default that of the config; `heads`, whose labels the part contributes, by default all;
+      `share`, the part's share of the faces of an epoch, which has as many faces as the parts
+      together. A part is then repeated or drawn from. By default each face occurs once; if one part
+      has a share, all have, and the sum is 1.
+    - `classes`: names of the expressions; a part's classes are matched by name. Faces of other
+      classes have no expression.
+
+    **Raises:** `UserError` if a part's options are wrong or its data cannot be used.
+    """
+    specs, folders, heads, shares = {}, {}, {}, {}
+    for name, options in parts.items():
+        option = f"data.options.parts.{name}"
+        specs[name] = spec = dict(options)
+        folders[name] = spec.pop("manual_dir", manual_dir)
+        shares[name], heads[name] = spec.pop("share", 0.0), spec.pop("heads", list(HEAD_COLUMNS))
+        require_option(f"{option}.share", shares[name], lambda v: 0 <= v <= 1, "in [0, 1]")
+        for head in heads[name]:
+            if head not in HEAD_COLUMNS:
+                problem = describe_unknown_name(head, HEAD_COLUMNS)
+                raise UserError(f"{option}.heads: {problem}")
+        if spec.get("name") == "mixture":
+            raise UserError(f"{option}: a part cannot be a mixture")
+        supplied = ("manual_dir", "data_dir", "image_size")
+        if problems := DATASETS.find_problems(spec, supplied):
+            raise UserError(f"{option}.{problems[0]}")
+    total = sum(shares.values())
+    if len(parts) < 2 or (total and not (abs(total - 1) < 1e-6 and all(shares.values()))):
+        raise UserError(
+            f"data.options.parts: shares {shares}: there must be two parts or more, and their "
+            "shares must be all 0 or have the sum 1"
+        )
+    builders = {
+        name: DATASETS.create(
+            spec, manual_dir=folders[name], data_dir=data_dir, image_size=image_size
+        )
+        for name, spec in specs.items()
+    }
+    return MixtureBuilder(builders, heads, shares, tuple(classes))
