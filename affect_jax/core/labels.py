@@ -29,6 +29,19 @@ TRAINING_COUNTS = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
 VALIDATION_COUNT = 500
 """Faces of each class in the validation set."""
 
+SYNONYMS = {
+    "happy": "happiness",
+    "joy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+    "fearful": "fear",
+    "afraid": "fear",
+    "disgusted": "disgust",
+    "angry": "anger",
+    "contemptuous": "contempt",
+}
+"""Names of other datasets and tools for AffectNet's classes."""
+
 NOT_ANNOTATED = -2.0
 """The release's value for a face without valence and arousal."""
 
@@ -47,3 +60,9 @@ def classes(num_classes: int = NUM_CLASSES) -> tuple[str, ...]:
     The 7-class protocol drops contempt. Its classes are the first seven ids, so no id changes.
     """
     return EXPRESSIONS[:num_classes]
+
+
+def canonical_name(name: str) -> str:
+    """Returns AffectNet's name of an expression (`Happy`: `happiness`), or `name` in lower case."""
+    name = name.strip().lower()
+    return SYNONYMS.get(name, name)

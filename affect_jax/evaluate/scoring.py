@@ -22,7 +22,7 @@ import pyarrow
 
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import writing_to
-from affect_jax.metrics import protocol, resampling
+from affect_jax.metrics import class_order, protocol, resampling
 from affect_jax.metrics.predictions import Predictions, read_csv, read_ids
 
 MAX_GROUPS = 50  # a column with more distinct values does not contain group labels
@@ -75,6 +75,9 @@ def score_table(
     }
     if not_scored := protocol.describe_unscored(table):
         about["not_scored"] = not_scored
+    if warning := class_order.describe_wrong_order(table):
+        about["warning"] = warning
+        print(f"warning: {warning}\n")
     with writing_to(out):
         protocol.write_scores(result, out / "scores.json", about, groups)
     print(protocol.format_summary(result))

@@ -1,15 +1,16 @@
 """The predictions table: reading, checking and writing, for models of this package and others.
 
-The table has one row per face. Columns: `id`; `expression` (label id, empty if unlabelled) with
-`p_neutral`, `p_happiness`, ... (probabilities that sum to one); `valence`, `arousal` (labels, empty
-if unlabelled) with `valence_predicted`, `arousal_predicted`; `AU1`, ... (intensities in [0, 1],
-empty if unlabelled) with `AU1_predicted`, ... (probabilities). A table needs only the columns of
-the model's own heads, and `expression` for scores per expression. Other columns are ignored.
+The table has one row per face. Columns: `id`; `expression` or `label` (label, empty if unlabelled)
+with `p_neutral`, `p_happiness`, ... (probabilities that sum to one), with `l_neutral`, ... (logits)
+or with `predicted` (the predicted class); `valence`, `arousal` (labels, empty if unlabelled) with
+`valence_predicted`, `arousal_predicted`; `AU1`, ... (intensities in [0, 1], empty if unlabelled)
+with `AU1_predicted`, ... (probabilities or intensities). A table needs only the columns of the
+model's own heads, and `expression` for scores per expression. Other columns are ignored.
 
-Label i is the class of the i-th `p_` column. Without `p_` columns, labels are AffectNet's.
-AffectNet's classes have fixed ids (neutral 0 to contempt 7). A column with such a name in another
-position is an error: most likely the columns are in alphabetical order, and every score would be
-silently wrong.
+Labels and predicted classes are names, in any case and with the synonyms of `core.labels`, or
+numbers. Number i is the class of the i-th `p_` column, or AffectNet's class i if there are none.
+If labels are numbers, an AffectNet class (neutral 0 to contempt 7) in another position is an error:
+most likely the columns are in alphabetical order, and every score would be silently wrong.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ import collections
 import dataclasses
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
+import scipy.special
 
 from affect_jax.core.errors import UserError, first_line
-from affect_jax.core.labels import AXES, EXPRESSIONS
+from affect_jax.core.labels import AXES, EXPRESSIONS, canonical_name
 from affect_jax.core.paths import write_atomically
 from affect_jax.metrics.base import MAX_MAGNITUDE
+
+OTHER_CLASS = -2  # a label of a class that the predictions lack, such as contempt among 7 classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,20 +46,24 @@ class Predictions:
     - `classes`: the C class names.
     - `expression`: int64 [N], -1 if unlabelled; may be present without `probabilities`.
     - `probabilities`: float64 [N, C].
+    - `is_hard`: whether only the predicted class is known; its probability is then 1.
     - `valence_arousal`, `valence_arousal_predicted`: float64 [N, 2]; missing labels are NaN.
     - `units`: the numbers of the A action units.
     - `action_units`, `action_units_predicted`: float64 [N, A]; missing labels are NaN.
+    - `notes`: what the table lacks, for the user.
     """
 
     id: np.ndarray
     classes: tuple[str, ...] = ()
     expression: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    is_hard: bool = False
     valence_arousal: np.ndarray | None = None
     valence_arousal_predicted: np.ndarray | None = None
     units: tuple[int, ...] = ()
     action_units: np.ndarray | None = None
     action_units_predicted: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.id)
@@ -75,7 +84,9 @@ def to_table(predictions: Predictions) -> pyarrow.Table:
     if predictions.expression is not None:
         labels = predictions.expression
         columns["expression"] = pyarrow.array(labels, pyarrow.int64(), mask=labels < 0)
-    if predictions.probabilities is not None:
+    if predictions.probabilities is not None and predictions.is_hard:
+        columns["predicted"] = pyarrow.array(predictions.probabilities.argmax(axis=1))
+    elif predictions.probabilities is not None:
         for name, column in zip(predictions.classes, predictions.probabilities.T, strict=True):
             columns[f"p_{name}"] = pyarrow.array(column)
     units = [f"AU{unit}" for unit in predictions.units]
@@ -139,31 +150,20 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
 
     **Raises:** as `read_predictions`.
     """
+    if "expression" not in table.column_names:
+        names = ["expression" if name == "label" else name for name in table.column_names]
+        table = table.rename_columns(names)
     columns = table.column_names
-    classes = tuple(column[2:] for column in columns if column.startswith("p_"))
     matches = [re.fullmatch(r"AU([1-9][0-9]{0,8})_predicted", column) for column in columns]
     units = tuple(int(match[1]) for match in matches if match)
     axes = AXES if any(f"{axis}_predicted" in columns for axis in AXES) else ()
-    if not (classes or axes or units):
-        _require_columns(table, ["p_<class> or valence_predicted or AU<n>_predicted"], source)
-    arrays = {"id": read_ids(table, source)}
-    if classes:
-        _check_class_order(classes, source)
-        check_class_names(classes, source)
-        arrays["probabilities"] = _read_numbers(table, [f"p_{c}" for c in classes], source, low=0)
-        totals = arrays["probabilities"].sum(axis=1)
-        row = int(np.argmax(np.abs(totals - 1)))
-        if abs(totals[row] - 1) > 1e-3:
-            raise UserError(
-                f"{source}: row {row + 1}: the p_ columns sum to {totals[row]:.4f}, not to 1"
-            )
-    if classes or "expression" in columns:
-        classes = classes or EXPRESSIONS[:8]
-        last = len(classes) - 1
-        labels = _read_numbers(table, ["expression"], source, 0, last, allow_empty=True)[:, 0]
-        if (labels % 1 > 0).any():
-            raise UserError(f"{source}: column 'expression' must hold whole numbers")
-        arrays["expression"] = np.where(np.isnan(labels), -1, labels).astype(np.int64)
+    has_classes = any(column == "predicted" or column[:2] in ("p_", "l_") for column in columns)
+    if not (has_classes or axes or units):
+        required = "p_<class>, l_<class>, predicted, valence_predicted or AU<n>_predicted"
+        _require_columns(table, [required], source)
+    arrays: dict[str, Any] = {"id": read_ids(table, source)}
+    if has_classes or "expression" in columns:
+        arrays |= _read_expression(table, source)
     if axes:
         predicted = [f"{axis}_predicted" for axis in axes]
         arrays["valence_arousal"] = _read_numbers(table, axes, source, -1, 1, allow_empty=True)
@@ -173,16 +173,116 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
         predicted = [f"{name}_predicted" for name in names]
         arrays["action_units"] = _read_numbers(table, names, source, 0, 1, allow_empty=True)
         arrays["action_units_predicted"] = _read_numbers(table, predicted, source, 0, 1)
-    return Predictions(classes=classes, units=units, **arrays)
+    return Predictions(units=units, **arrays)
+
+
+def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
+    """Reads classes, labels and predicted probabilities: fields of `Predictions`."""
+    _require_columns(table, ["expression"], source)
+    texts = {
+        column: _read_texts(table, column, source)
+        for column in ("expression", "predicted")
+        if column in table.column_names and not _is_numeric(table[column])
+    }
+    prefix = next((p for p in ("p_", "l_") if any(c[:2] == p for c in table.column_names)), "")
+    fields: dict[str, Any] = {}
+    notes = []
+    if prefix:
+        columns = [column for column in table.column_names if column.startswith(prefix)]
+        names = {column: canonical_name(column[2:]) for column in columns}
+        if "expression" in texts and set(names.values()) <= set(EXPRESSIONS[:8]):
+            columns.sort(key=lambda column: EXPRESSIONS.index(names[column]))
+            classes = tuple(names[column] for column in columns)
+        else:
+            classes = tuple(column[2:] for column in columns)
+            _check_class_order(classes, source)
+            if tuple(names.values()) == EXPRESSIONS[: len(classes)]:
+                classes = EXPRESSIONS[: len(classes)]
+        check_class_names(classes, source)
+        fields["probabilities"] = _read_probabilities(table, columns, source)
+    else:
+        found = {canonical_name(text) for column in texts.values() for text in column if text}
+        classes = EXPRESSIONS[:8] if found <= set(EXPRESSIONS) else tuple(sorted(found))
+    labels = _read_classes(table, "expression", texts, classes, source)
+    if not prefix and "predicted" in table.column_names:
+        predicted = _read_classes(table, "predicted", texts, classes, source)
+        if (predicted < 0).any():
+            row = int(np.argmax(predicted < 0)) + 1
+            raise UserError(f"{source}: column 'predicted', row {row}: is empty or not a class")
+        if classes == EXPRESSIONS[:8] and max(labels.max(), predicted.max()) < 7:
+            classes = EXPRESSIONS[:7]  # neither labels nor predictions have contempt
+        fields |= {"probabilities": np.eye(len(classes))[predicted], "is_hard": True}
+        notes.append("hard labels have no AUC, calibration error and top-2 scores")
+    if num_other := int(np.sum(labels == OTHER_CLASS)):
+        notes.append(f"{num_other:,} faces have a label that is not among the predicted classes")
+    labels = np.maximum(labels, -1)
+    return {**fields, "classes": classes, "expression": labels, "notes": tuple(notes)}
+
+
+def _read_probabilities(table: pyarrow.Table, columns: Sequence[str], source: str) -> np.ndarray:
+    """Reads `p_` columns, or the softmax of `l_` columns: float64 [N, C]."""
+    if columns[0].startswith("l_"):
+        return scipy.special.softmax(_read_numbers(table, columns, source), axis=1)
+    probabilities = _read_numbers(table, columns, source, low=0)
+    totals = probabilities.sum(axis=1)
+    row = int(np.argmax(np.abs(totals - 1)))
+    if abs(totals[row] - 1) > 1e-3:
+        raise UserError(
+            f"{source}: row {row + 1}: the p_ columns sum to {totals[row]:.4f}, not to 1"
+        )
+    return probabilities
+
+
+def _read_classes(
+    table: pyarrow.Table,
+    column: str,
+    texts: Mapping[str, Sequence[str | None]],
+    classes: tuple[str, ...],
+    source: str,
+) -> np.ndarray:
+    """Reads names (if the column is in `texts`) or numbers of classes, int64 [N]; -1 if empty.
+
+    `OTHER_CLASS` marks AffectNet's annotations that are not among AffectNet's predicted classes.
+    """
+    if column not in texts:
+        last = 7 if classes == EXPRESSIONS[:7] else len(classes) - 1
+        numbers = _read_numbers(table, [column], source, 0, last, allow_empty=True)[:, 0]
+        if (numbers % 1 > 0).any():
+            raise UserError(f"{source}: column {column!r} must hold whole numbers")
+        labels = np.where(np.isnan(numbers), -1, numbers).astype(np.int64)
+        return np.where(labels < len(classes), labels, OTHER_CLASS)
+    is_affectnet = set(classes) <= set(EXPRESSIONS)
+    ids = dict.fromkeys(EXPRESSIONS, OTHER_CLASS) if is_affectnet else {}
+    ids |= {canonical_name(name): i for i, name in enumerate(classes)}
+    labels = [ids.get(canonical_name(text)) if text else -1 for text in texts[column]]
+    if None in labels:
+        row = labels.index(None)
+        raise UserError(
+            f"{source}: column {column!r}, row {row + 1}: {texts[column][row]!r} is none of the "
+            f"classes {', '.join(classes)}"
+        )
+    return np.array(labels, np.int64)
+
+
+def _is_numeric(column: pyarrow.ChunkedArray) -> bool:
+    try:
+        column.cast(pyarrow.float64())
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
+        return False
+    return True
+
+
+def _read_texts(table: pyarrow.Table, column: str, source: str) -> list[str | None]:
+    try:
+        return table[column].cast(pyarrow.string()).to_pylist()
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: column {column!r} is not text: {first_line(error)}") from error
 
 
 def read_ids(table: pyarrow.Table, source: str) -> np.ndarray:
     """Reads the column `id`, str [N]; raises `UserError` if an id is missing or repeated."""
     _require_columns(table, ["id"], source)
-    try:
-        ids = table["id"].cast(pyarrow.string()).to_pylist()
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: column 'id' is not text: {first_line(error)}") from error
+    ids = _read_texts(table, "id", source)
     if not ids:
         raise UserError(f"{source}: no rows")
     for id, count in collections.Counter(ids).items():
@@ -215,7 +315,8 @@ def _check_class_order(classes: tuple[str, ...], source: str) -> None:
         if name in EXPRESSIONS and EXPRESSIONS.index(name) != label:
             raise UserError(
                 f"{source}: column 'p_{name}' is at the position of label {label}; write all p_ "
-                f"columns in this order: p_{', p_'.join(EXPRESSIONS[:8])}"
+                f"columns in this order: p_{', p_'.join(EXPRESSIONS[:8])}; or write the labels as "
+                "names"
             )
 
 

@@ -12,6 +12,7 @@ import json
 import math
 import pathlib
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,9 @@ MULTITASK_PARTS = (
 )
 """Terms of the multi-task score, as in the ABAW challenges (Kollias 2022)."""
 
+NEEDS_PROBABILITIES = re.compile(r"categorical\.(top2|top1\.\w+\.(auc|auc_pr|calibration_error)\b)")
+"""Scores that predicted classes without probabilities cannot have."""
+
 MODELS = {
     "categorical": (categorical.score_categorical, categorical.create_bootstrap_scorer),
     "dimensional": (dimensional.score_dimensional, dimensional.create_scorer),
@@ -87,6 +91,10 @@ def score(
     for model, (_, inputs) in _select_inputs(predictions).items():
         options = {"draws": draws, "seed": seed} if model == "categorical" else {}
         scores.update(MODELS[model][0](*inputs, **options), prefix=model)
+    if predictions.is_hard:
+        for field in (scores.values, scores.deviations, scores.counts):
+            for name in [name for name in field if NEEDS_PROBABILITIES.match(name)]:
+                del field[name]
     parts = [name for name in MULTITASK_PARTS if name in scores.values]
     if len(parts) > 1:
         scores.values["multitask"] = sum(scores.values[name] for name in parts)
@@ -169,7 +177,7 @@ def validate_score_name(name: str, heads: Sequence[str], classes: Sequence[str])
 
 
 def describe_unscored(predictions: Predictions) -> list[str]:
-    """Describes the predictions that no score uses because labels are missing, one per message."""
+    """Describes predictions without scores because labels are missing, and missing scores."""
     predicted = {
         "categorical": predictions.probabilities,
         "dimensional": predictions.valence_arousal_predicted,
@@ -177,7 +185,7 @@ def describe_unscored(predictions: Predictions) -> list[str]:
     }
     scored = _select_inputs(predictions)
     unscored = [m for m, array in predicted.items() if array is not None and m not in scored]
-    return [f"{model}: no face has the labels" for model in unscored]
+    return [f"{model}: no face has the labels" for model in unscored] + [*predictions.notes]
 
 
 def compare(

@@ -75,10 +75,11 @@ def draw_expression(run: Run) -> Figures:
     annotated = run.predictions.expression >= 0
     labels = run.predictions.expression[annotated]
     probabilities = run.predictions.probabilities[annotated]
-    return {
+    is_hard = run.predictions.is_hard
+    drawn = {
         "f1_by_class": Figure(
-            [_draw_f1(run, rule) for rule in score_names.RULE_NAMES],
-            "Dot plots of F1 by class, top-1 and top-2. The table has all values.",
+            [_draw_f1(run, rule) for rule in ("top1", "top2")[: 1 if is_hard else 2]],
+            "Dot plots of F1 by class. The table has all values.",
             "Dots are scores, lines their 95 % intervals. Circle: original class distribution "
             "(Orig); diamond: equally frequent classes (Norm).",
         ),
@@ -88,6 +89,10 @@ def draw_expression(run: Run) -> Figures:
             "Rows are labels, columns are top-1 predictions. A cell has the fraction of the row, "
             "so the diagonal shows recall.",
         ),
+    }
+    if is_hard:
+        return drawn
+    return drawn | {
         "precision_recall": Figure(
             _draw_precision_recall(run, labels, probabilities),
             "One precision-recall curve per class.",

@@ -14,6 +14,7 @@ import numpy as np
 
 from affect_jax.config import flatten
 from affect_jax.core.errors import UserError
+from affect_jax.core.labels import canonical_name
 from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import Predictions, read_predictions
 
@@ -76,10 +77,10 @@ def read_run(path: pathlib.Path) -> Run:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
     predictions = read_predictions(_find_predictions(folder, metadata))
-    if predictions.probabilities is not None and "classes" in metadata:
-        if predictions.classes != tuple(metadata["classes"]):
+    if "classes" in metadata:
+        names = [[*map(canonical_name, x)] for x in (metadata["classes"], predictions.classes)]
+        if predictions.probabilities is not None and names[0] != names[1]:
             raise UserError(f"{folder / 'scores.json'}: has other classes than its predictions")
-    elif "classes" in metadata:  # there are no p_ columns
         predictions = dataclasses.replace(predictions, classes=tuple(metadata["classes"]))
     workdir = folder.parents[1] if folder.parent.name == "evaluation" else folder
     config, log = workdir / "config.json", workdir / "metrics.jsonl"

@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pyarrow.parquet
@@ -18,6 +19,8 @@ from PIL import Image
 
 from affect_jax import config_checks
 from affect_jax.config import from_dict, to_dict
+from affect_jax.core.labels import classes
+from affect_jax.evaluate import __main__ as evaluate_command
 from affect_jax.evaluate.checkpoint_evaluation import evaluate_checkpoint
 from affect_jax.export import formats
 from affect_jax.metrics import protocol
@@ -144,6 +147,33 @@ def test_frozen_recipe_runs_on_own_data(tmp_path, weights):
         for folder in (weights.parent / "run", tmp_path / "run")
     )
     np.testing.assert_array_equal(before, after)
+
+
+def test_examples_of_the_scoring_page(tmp_path, monkeypatch):
+    """Both tables of the same predictions have the same scores."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    numbers, random = np.arange(24) % 8, np.random.default_rng(0)
+    logits = random.normal(0, 1, (24, 8)).astype(np.float32)
+    alphabetical = sorted(zip(classes(8), range(8), strict=True))
+    recognizer = types.SimpleNamespace(
+        predict_emotions=lambda faces, logits: (None, faces),
+        idx_to_emotion_class={i: name.title() for i, (name, _) in enumerate(alphabetical)},
+    )
+    inputs = {"names": [f"{i}.jpg" for i in range(24)]}
+    inputs |= {"logits": torch.from_numpy(logits), "labels": torch.from_numpy(numbers)}
+    inputs |= {"recognizer": recognizer, "faces": logits[:, [i for _, i in alphabetical]]}
+    inputs["label_names"] = [classes(8)[i] for i in numbers]
+    for code in code_blocks(ROOT / "docs" / "score_yours.md", "python"):
+        exec(code, dict(inputs))
+    scores = []
+    for name in ("predictions.parquet", "predictions.csv"):
+        flags = ["--predictions", name, "--out", "scored", "--bootstrap=0", "--no-report"]
+        assert evaluate_command.main(flags) == 0
+        scores.append(json.loads(pathlib.Path("scored/scores.json").read_text())["scores"])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    expected = np.mean(logits.argmax(axis=1) == numbers)
+    assert scores[0]["categorical.top1.original.accuracy"] == pytest.approx(expected)
 
 
 def test_pictures_of_the_pages_can_be_rendered(tmp_path):

@@ -70,7 +70,7 @@ BAD_VALUES = [
     (
         "expression",
         ["fear", "1", "2", "3", "4"],
-        "'expression' has a value .* not a number: .*fear",
+        "'expression', row 2: '1' is none of the classes neutral, happiness",
     ),
     ("p_fear", [2.0, 0, 0, 0, 0], "row 1: the p_ columns sum to 2.*, not to 1"),
     ("p_fear", [-0.5, 0, 0, 0, 0], "'p_fear', row 1: -0.5 is not in "),
@@ -142,6 +142,74 @@ def test_expression_labels_without_probabilities_are_kept(table, tmp_path):
         read = read_predictions(tmp_path / name)
         np.testing.assert_array_equal(read.expression, table.expression)
         assert read.classes == classes(8) and read.probabilities is None
+
+
+NAMES = ("Anger", "Contempt", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprised")
+"""AffectNet's classes in alphabetical order, in the words of other tools."""
+
+
+def create_foreign(prefix="p_", **columns) -> pyarrow.Table:
+    """Three faces that are predicted as happiness, anger and fear."""
+    scores = np.full((3, len(NAMES)), 0.05)
+    scores[[0, 1, 2], [4, 0, 3]] = 0.65
+    named = {f"{prefix}{name}": column for name, column in zip(NAMES, scores.T, strict=True)}
+    return pyarrow.table({"id": ["a", "b", "c"], **columns, **named})
+
+
+@pytest.mark.parametrize("label_column", ["label", "expression"])
+def test_labels_by_name_need_no_order(label_column):
+    table = create_foreign(**{label_column: ["JOY", "angry", None]})
+    read = from_table(table, "mine.csv")
+    assert read.classes == classes(8) and read.expression.tolist() == [1, 6, -1]
+    assert read.probabilities.argmax(axis=1).tolist() == [1, 6, 4]
+
+
+def test_logits_become_probabilities():
+    read = from_table(create_foreign("l_", label=["fear"] * 3), "mine.csv")
+    expected = np.exp([0.65, 0.05]) / (np.exp(0.65) + 7 * np.exp(0.05))
+    np.testing.assert_allclose(read.probabilities[0, :2], expected[::-1])
+
+
+def test_seven_classes_leave_contempt_out():
+    table = create_foreign(label=["happy", "contempt", "uncertain"]).drop_columns(["p_Contempt"])
+    total = pyarrow.array(np.full(3, 0.1))  # the columns still sum to one
+    table = table.set_column(table.column_names.index("p_Neutral"), "p_Neutral", total)
+    read = from_table(table, "mine.csv")
+    assert read.classes == classes(7) and read.expression.tolist() == [1, -1, -1]
+    assert read.notes == ("2 faces have a label that is not among the predicted classes",)
+
+
+@pytest.mark.parametrize("labels", [["happy", "fear"], [1, 4], ["1", "4"]])
+@pytest.mark.parametrize("predicted", [["Happiness", "contempt"], [1, 7], ["1.0", "7"]])
+def test_predicted_classes_by_name_or_number(labels, predicted):
+    columns = {"id": ["a", "b"], "label": labels, "predicted": predicted}
+    read = from_table(pyarrow.table(columns), "mine.csv")
+    assert read.is_hard and read.classes == classes(8) and read.expression.tolist() == [1, 4]
+    assert read.probabilities.argmax(axis=1).tolist() == [1, 7]
+    again = from_table(to_table(read), "again.csv")
+    np.testing.assert_array_equal(again.probabilities, read.probabilities)
+
+
+def test_predicted_classes_of_another_task():
+    columns = {"id": ["a", "b"], "label": ["calm", "Tense"], "predicted": ["tense", "tense"]}
+    read = from_table(pyarrow.table(columns), "mine.csv")
+    assert read.classes == ("calm", "tense") and read.expression.tolist() == [0, 1]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        ({"label": ["happy", "Joyy"], "p_happy": [1, 1]}, "'Joyy' is none of"),
+        ({"label": [1, 1], "predicted": ["fear", None]}, "'predicted', row 2: is empty"),
+        ({"label": [1, 1], "predicted": ["fear", "none"]}, "'predicted', row 2: is empty or not"),
+        ({"predicted": [1, 1]}, "missing or duplicate columns: expression"),
+        ({"label": [[1], [1]], "predicted": [1, 1]}, "'expression' is not text"),
+    ],
+)
+def test_invalid_foreign_columns_raise_one_line(columns, message):
+    with pytest.raises(UserError, match=message):
+        from_table(pyarrow.table({"id": ["a", "b"], **columns}), "mine.csv")
 
 
 @pytest.mark.parametrize("empty", ["", "NA", "nan", "null", "#N/A"])
