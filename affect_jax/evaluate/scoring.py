@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow
+import tabulate
 
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import writing_to
-from affect_jax.metrics import class_order, protocol, resampling
+from affect_jax.metrics import class_order, protocol, protocol_matrix, resampling
 from affect_jax.metrics.predictions import Predictions, read_csv, read_ids
 
 MAX_GROUPS = 50  # a column with more distinct values does not contain group labels
@@ -64,6 +65,7 @@ def score_table(
     groups = score_groups(table, group_labels or {}, bootstrap=bootstrap)
     if group_labels and not groups:
         raise UserError("--groups: no id is that of a scored face")
+    protocols = protocol_matrix.score_protocols(table, result, groups, bootstrap=bootstrap)
     about |= {
         "faces": len(table),
         "classes": list(table.classes),
@@ -79,8 +81,11 @@ def score_table(
         about["warning"] = warning
         print(f"warning: {warning}\n")
     with writing_to(out):
-        protocol.write_scores(result, out / "scores.json", about, groups)
+        protocol.write_scores(
+            result, out / "scores.json", about, groups=groups, protocols=protocols
+        )
     print(protocol.format_summary(result))
+    print(f"\n{tabulate.tabulate(protocol_matrix.list_rows(protocols), protocol_matrix.HEADERS)}")
     if not_scored:
         print(f"\nnot scored: {'; '.join(not_scored)}")
     print(f"\nwritten: {out / 'scores.json'}")

@@ -1,4 +1,5 @@
-"""Scores of the action-unit model: F1, AUC and accuracy of each unit, and their means.
+"""Scores of the action-unit model for each unit, and their means: F1, AUC and accuracy; for
+intensities also ICC(3,1), MAE and correlation.
 
 A target is an intensity in [0, 1]; the unit counts as active at `ACTIVE_THRESHOLD` or above. Every
 unit is scored over the faces that are annotated for it.
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
-from affect_jax.metrics import auc_scores
+from affect_jax.metrics import auc_scores, dimensional
 from affect_jax.metrics.base import (
     Scorer,
     Scores,
@@ -27,6 +28,7 @@ from affect_jax.metrics.base import (
 )
 
 METRICS = ("f1", "best_f1", "auc", "accuracy")
+INTENSITY_METRICS = ("icc", "mae", "corr")  # if a target is between 0 and 1
 THRESHOLD = 0.5  # a unit counts as predicted if its probability is at least this
 
 
@@ -79,6 +81,8 @@ def create_scorer(targets: np.ndarray, predicted: np.ndarray, units: Sequence[in
     names = [f"AU{unit}" for unit in units]
     check_predictions(predicted, names)
     thresholds = find_best_thresholds(targets, predicted)
+    has_intensities = bool(np.any((targets > 0) & (targets < 1)))
+    metrics = METRICS + INTENSITY_METRICS * has_intensities
     parts = []
     for i, name in enumerate(names):
         rows = np.flatnonzero(~np.isnan(targets[:, i]))
@@ -87,18 +91,23 @@ def create_scorer(targets: np.ndarray, predicted: np.ndarray, units: Sequence[in
         best_positive = probabilities >= thresholds[i]  # all False if the threshold is NaN
         columns = [np.ones(len(rows)), active, positive, active & positive, active == positive]
         counts = np.stack([*columns, best_positive, active & best_positive], axis=1)
-        parts.append((name, rows, counts, auc_scores.create_area_scorer(probabilities, active)))
+        moments = dimensional.moment_columns(targets[rows, i], probabilities)
+        score_areas = auc_scores.create_area_scorer(probabilities, active)
+        parts.append((name, rows, counts, moments, score_areas))
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
         scores: dict[str, np.ndarray] = {}
-        for name, rows, counts, score_areas in parts:
+        for name, rows, counts, moments, score_areas in parts:
             selected = np.take(weights, rows, axis=1)
             total, active, positive, hits, correct, best_positive, best_hits = (selected @ counts).T
             scores[f"{name}.f1"] = divide_or_nan(2 * hits, active + positive)
             scores[f"{name}.best_f1"] = divide_or_nan(2 * best_hits, active + best_positive)
             scores[f"{name}.auc"] = score_areas(selected)[0]
             scores[f"{name}.accuracy"] = divide_or_nan(correct, total)
-        for metric in METRICS:
+            if has_intensities:
+                agreement = dimensional.scores_from_sums(selected @ moments)
+                scores |= {f"{name}.{metric}": agreement[metric] for metric in INTENSITY_METRICS}
+        for metric in metrics:
             scores[f"mean.{metric}"] = nanmean([scores[f"{name}.{metric}"] for name in names])
         return scores
 

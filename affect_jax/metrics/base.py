@@ -33,6 +33,7 @@ REASONS = {
     "corr": "labels or predictions do not vary",
     "sagr": "no face is labelled so",
     "ccc": "labels and predictions are the same constant",
+    "icc": "labels and predictions do not vary",
     "best_f1": "no face is labelled so",
     "best_threshold": "no face is labelled so",
     "multitask": "one of its terms is undefined",
@@ -49,6 +50,7 @@ class Scores:
     - `values`: the scores; undefined scores are NaN.
     - `intervals`: 95 % confidence intervals, (low, high), if they were requested.
     - `deviations`: standard deviations of skew-normalised scores over the draws.
+    - `p_values`: of differences between two models, corrected for the number of tests.
     - `counts`: for each mean, (number of classes or units averaged, number of all classes or
       units); for a skew-normalised score that is undefined in some draws, (draws averaged, draws).
     """
@@ -56,6 +58,7 @@ class Scores:
     values: dict[str, float] = dataclasses.field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     deviations: dict[str, float] = dataclasses.field(default_factory=dict)
+    p_values: dict[str, float] = dataclasses.field(default_factory=dict)
     counts: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
     @property

@@ -80,9 +80,9 @@ def create_scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequen
         scores: dict[str, np.ndarray] = {}
         for rule in RULES:
             confusion = confusion_matrices(labels, predicted[rule], len(classes), weights)
-            for name, array in _score_agreement(confusion).items():
+            for name, array in score_agreement(confusion).items():
                 scores[f"{rule}.{name}"] = array
-            by_class = {**_score_classes(confusion), "auc": auc, "auc_pr": auc_pr}
+            by_class = {**score_classes(confusion), "auc": auc, "auc_pr": auc_pr}
             for name, arrays in by_class.items():
                 for class_name, array in zip(classes, arrays, strict=True):
                     scores[f"{rule}.{name}.{class_name}"] = array
@@ -165,7 +165,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
     return confusion_matrices(labels, predicted, num_classes, ones)[0].astype(np.int64)
 
 
-def _score_classes(confusion: np.ndarray) -> dict[str, np.ndarray]:
+def score_classes(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Computes scores of every class, float64 [C, K], from confusion matrices [K, C, C].
 
     A class's recall is NaN if no face has its label, its precision if no face is predicted as it,
@@ -180,7 +180,7 @@ def _score_classes(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _score_agreement(confusion: np.ndarray) -> dict[str, np.ndarray]:
+def score_agreement(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Computes accuracy, Cohen's kappa and Krippendorff's alpha, [K], from matrices [K, C, C].
 
     Kappa and alpha are NaN if all labels and predictions are the same class.

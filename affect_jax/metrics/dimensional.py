@@ -60,7 +60,7 @@ def create_scorer(
     if expression is not None and np.any(expression >= 0):
         groups += [(f".{c}", np.flatnonzero(expression == i)) for i, c in enumerate(classes)]
     columns = [
-        np.concatenate([_moment_columns(labels[rows, i], predicted[rows, i]) for i in range(2)], 1)
+        np.concatenate([moment_columns(labels[rows, i], predicted[rows, i]) for i in range(2)], 1)
         for _, rows in groups
     ]
 
@@ -69,7 +69,7 @@ def create_scorer(
         weights = weights.astype(np.float64)  # a product of mixed types does not use BLAS
         for (suffix, rows), group_columns in zip(groups, columns, strict=True):
             sums = np.split(np.take(weights, rows, axis=1) @ group_columns, 2, axis=1)
-            axes = {axis: _scores_from_sums(part) for axis, part in zip(AXES, sums, strict=True)}
+            axes = {axis: scores_from_sums(part) for axis, part in zip(AXES, sums, strict=True)}
             axes["mean"] = {name: nanmean([axes[axis][name] for axis in AXES]) for name in METRICS}
             for axis, axis_scores in axes.items():
                 scores |= {f"{axis}.{name}{suffix}": axis_scores[name] for name in METRICS}
@@ -78,7 +78,7 @@ def create_scorer(
     return score
 
 
-def _moment_columns(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def moment_columns(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Returns the columns whose weighted sums give the scores: float64 [N, 10].
 
     Values are centred before they are squared, for numerical precision.
@@ -97,22 +97,26 @@ def _center(values: np.ndarray) -> np.ndarray:
     return np.zeros_like(values) if constant else values - values.mean()
 
 
-def _scores_from_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """Computes the five scores [K] from sums [K, 10] of `_moment_columns`."""
+def scores_from_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes scores [K] from sums [K, 10] of `moment_columns`.
+
+    `icc` is ICC(3,1) of label and prediction as two raters (Shrout and Fleiss 1979): the mean
+    squares of two raters reduce to 2 cov / (var_x + var_y).
+    """
     total, *columns = sums.T
     x, y, xx, yy, xy, error, absolute, same_sign, squared = (
         divide_or_nan(column, total) for column in columns
     )
     var_x, var_y, covariance = _variance(x, xx), _variance(y, yy), xy - x * y
     deviation = np.sqrt(var_x) * np.sqrt(var_y)
+    agreement = 2 * np.where(deviation == 0, 0.0, covariance)
     return {
         "rmse": np.sqrt(squared),
         "mae": absolute,
         "corr": np.clip(divide_or_nan(covariance, deviation), -1, 1),
         "sagr": same_sign,
-        "ccc": divide_or_nan(
-            2 * np.where(deviation == 0, 0.0, covariance), var_x + var_y + error**2
-        ),
+        "ccc": divide_or_nan(agreement, var_x + var_y + error**2),
+        "icc": divide_or_nan(agreement, var_x + var_y),
     }
 
 

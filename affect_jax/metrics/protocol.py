@@ -158,7 +158,7 @@ def validate_score_name(name: str, heads: Sequence[str], classes: Sequence[str])
     """
     count = len(classes)
     probabilities = np.full((count, count), 1 / count)
-    axes, units = np.zeros((count, 2)), np.zeros((count, len(UNITS)))
+    axes, units = np.zeros((count, 2)), np.full((count, len(UNITS)), 0.5)
     table = Predictions(
         id=np.arange(count).astype(str),
         classes=tuple(classes),
@@ -282,7 +282,7 @@ def write_scores(
     scores: Scores,
     path: pathlib.Path,
     metadata: Mapping[str, Any],
-    groups: Mapping[str, Any] | None = None,
+    **parts: Mapping[str, Any],
 ) -> None:
     """Writes `scores.json` atomically.
 
@@ -294,8 +294,7 @@ def write_scores(
     **Arguments:**
 
     - `metadata`: the origin of the predictions.
-    - `groups`: the return value of `evaluate.scoring.score_groups`. The file has the key
-      `groups` only if there are groups.
+    - `parts`: other keys of the file, `groups` and `protocols`; empty ones are left out.
     """
     versions = {"affect_jax": __version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
@@ -307,8 +306,7 @@ def write_scores(
         "counts": scores.counts,
         "undefined": scores.reasons,
     }
-    if groups:
-        content["groups"] = groups
+    content |= {key: part for key, part in parts.items() if part}
     with write_atomically(path) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 

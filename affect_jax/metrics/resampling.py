@@ -29,6 +29,7 @@ SCORE_RANGES = {
     "alpha": (-1.0, 1.0),
     "corr": (-1.0, 1.0),
     "ccc": (-1.0, 1.0),
+    "icc": (-1.0, 1.0),
     "rmse": (0.0, np.inf),
     "mae": (0.0, np.inf),
     "multitask": (-np.inf, np.inf),

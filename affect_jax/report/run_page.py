@@ -13,6 +13,7 @@ from PIL import Image
 from affect_jax.core import plotting
 from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.facs.action_units import ACTION_UNITS
+from affect_jax.metrics import protocol_matrix
 from affect_jax.metrics.protocol import select_headlines
 from affect_jax.report import figures, galleries, published_scores, score_names
 from affect_jax.report.figures import Figures
@@ -61,6 +62,7 @@ def render_html(run: Run, drawn: Figures) -> str:
     sections = [
         ("run", "Run", [MACROS.facts(_summarize(run)), *_list_settings(run)]),
         ("scores", "Headline scores", [cards]),
+        ("protocols", "Scores by protocol", _list_protocols(run)),
         ("classes", "Scores by class", [*draw("f1_by_class"), *_list_class_scores(run)]),
         ("confusion", "Confusion matrix", draw("confusion")),
         ("curves", "Precision and recall", draw("precision_recall")),
@@ -110,6 +112,12 @@ def _list_settings(run: Run) -> list[str]:
 def _list_scores(run: Run, names: Iterable[str]) -> list[str]:
     published = published_scores.select_published(run)
     return [MACROS.cell(run.scores, name, published) for name in names]
+
+
+def _list_protocols(run: Run) -> list[str]:
+    rows = protocol_matrix.list_rows(run.protocols)
+    caption = "The same predictions by each protocol in use"
+    return [MACROS.table(caption, protocol_matrix.HEADERS, rows, 2)] if rows else []
 
 
 def _list_class_scores(run: Run) -> list[str]:

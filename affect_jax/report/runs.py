@@ -40,6 +40,7 @@ class Run:
     - `curves`: learning curves, by the names in `metrics.jsonl`; empty without a log.
     - `groups`: `{grouping: {group: {"faces", "scores", "intervals"}}}`, from `scores.json`; empty
       without group labels.
+    - `protocols`: the return value of `protocol_matrix.score_protocols`, from `scores.json`.
     - `faces`: available face images, uint8 [S, S, 3], by row of the predictions.
     - `grad_cam`: for some rows, the network's input, uint8 [c, c, 3], and its heatmap, float [c, c]
       in [0, 1]; all 0 if no region supports the prediction.
@@ -52,6 +53,7 @@ class Run:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    protocols: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     faces: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     grad_cam: Mapping[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
 
@@ -74,6 +76,12 @@ def read_run(path: pathlib.Path) -> Run:
             for grouping, by_group in content.get("groups", {}).items()
             if by_group
         }
+        protocols = {
+            title: {"source": str(row["source"]), "not_scored": str(row["not_scored"])}
+            if "not_scored" in row
+            else {"source": str(row["source"]), **_parse_group(row)}
+            for title, row in content.get("protocols", {}).items()
+        }
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
     predictions = read_predictions(_find_predictions(folder, metadata))
@@ -92,6 +100,7 @@ def read_run(path: pathlib.Path) -> Run:
         config=flatten(_read_json(config)) if config.is_file() else {},
         curves=_read_curves(log) if log.is_file() else {},
         groups=groups,
+        protocols=protocols,
     )
 
 

@@ -23,6 +23,7 @@ METRIC_NAMES = {
     "corr": "CORR",
     "sagr": "SAGR",
     "ccc": "CCC",
+    "icc": "ICC(3,1)",
     "best_f1": "Best F1",
     "best_threshold": "Best threshold",
 }

@@ -121,3 +121,26 @@ def test_nan_is_refused(faces):
     predicted[3, 2] = np.nan
     with pytest.raises(UserError, match="1 of 600 predictions of AU1, AU2, AU12, AU26"):
         score_action_units(targets, predicted, UNITS)
+
+
+def test_intensity_scores_follow_their_definitions():
+    """ICC(3,1) from the mean squares of a two-way analysis of variance (Shrout and Fleiss 1979)."""
+    random = np.random.default_rng(0)
+    targets = random.uniform(0, 1, (50, 2))
+    targets[::7, 1] = np.nan
+    predicted = np.clip(0.6 * np.nan_to_num(targets) + random.uniform(0, 0.4, (50, 2)), 0, 1)
+    values = score_action_units(targets, predicted, (1, 12)).values
+    for i, name in enumerate(("AU1", "AU12")):
+        rows = ~np.isnan(targets[:, i])
+        ratings = np.stack([targets[rows, i], predicted[rows, i]], axis=1)
+        n, k = ratings.shape
+        grand, faces, raters = ratings.mean(), ratings.mean(axis=1), ratings.mean(axis=0)
+        between = k * np.sum((faces - grand) ** 2) / (n - 1)
+        total, rater_squares = np.sum((ratings - grand) ** 2), n * np.sum((raters - grand) ** 2)
+        error = (total - between * (n - 1) - rater_squares) / ((n - 1) * (k - 1))
+        assert values[f"{name}.icc"] == pytest.approx((between - error) / (between + error))
+        assert values[f"{name}.mae"] == pytest.approx(np.abs(ratings[:, 0] - ratings[:, 1]).mean())
+        assert values[f"{name}.corr"] == pytest.approx(np.corrcoef(ratings.T)[0, 1])
+    assert values["mean.icc"] == pytest.approx((values["AU1.icc"] + values["AU12.icc"]) / 2)
+    binary = score_action_units(np.round(targets), predicted, (1, 12)).values
+    assert not any(name.endswith(("icc", "mae", "corr")) for name in binary)

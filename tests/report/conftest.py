@@ -12,7 +12,7 @@ import pytest
 from affect_jax.config import defaults, to_dict, variant
 from affect_jax.core.labels import classes
 from affect_jax.facs.action_units import PROTOTYPES, UNITS
-from affect_jax.metrics import protocol
+from affect_jax.metrics import protocol, protocol_matrix
 from affect_jax.metrics.predictions import Predictions, write_predictions
 from affect_jax.report import galleries, run_page, runs
 from affect_jax.report.runs import Run
@@ -121,7 +121,8 @@ def write_run(
         "time": "2026-01-02 03:04 UTC",
     }
     scores = protocol.score(predictions, draws=3, bootstrap=20)
-    protocol.write_scores(scores, folder / "scores.json", about)
+    protocols = protocol_matrix.score_protocols(predictions, scores, {}, bootstrap=20)
+    protocol.write_scores(scores, folder / "scores.json", about, protocols=protocols)
     lines = []
     for step in range(20, 201, 20):
         entry = {

@@ -149,6 +149,22 @@ def test_page_has_the_scores_of_groups(run):
     assert "<b>7undefined" in text
 
 
+def test_page_has_every_protocol(run):
+    page = Page(render_without_figures(run))
+    accuracy = run.protocols["7 classes, output of contempt dropped"]["scores"]["accuracy"]
+    assert f"output of contempt dropped (EmotiEffLib)accuracy{accuracy:.3f}" in page.text
+    assert "cleaned labels (EmoNet)not scored: needs the column expression_correct" in page.text
+
+
+def test_page_of_predicted_classes_has_no_probabilities(run, tmp_path):
+    predictions = dataclasses.replace(run.predictions, is_hard=True)
+    hard = dataclasses.replace(
+        run, predictions=predictions, scores=protocol.score(predictions, draws=1), faces={}
+    )
+    assert run_page.draw_figures(hard).keys() >= {"f1_by_class", "confusion"}
+    assert not {"reliability", "precision_recall"} & run_page.draw_figures(hard).keys()
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_page_text_has_contrast(text, dark):
     """At least 4.5 for text (WCAG 2.1, level AA)."""

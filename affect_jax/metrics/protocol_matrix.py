@@ -1,0 +1,139 @@
+"""One table of predictions scored by every protocol in use: "AffectNet-7" alone names three."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from affect_jax.core.labels import AXES, EXPRESSIONS, canonical_name
+from affect_jax.metrics import categorical, resampling
+from affect_jax.metrics.base import Scores, nanmean
+from affect_jax.metrics.predictions import Predictions
+from affect_jax.metrics.protocol import MULTITASK_PARTS, nan_to_none
+
+CLEANED = "expression_correct"  # the grouping with EmoNet's flags: true or 1 for a correct label
+TOP1, NORMALISED = (
+    {
+        "accuracy": f"categorical.top1.{skew}.accuracy",
+        "macro-F1": f"categorical.top1.{skew}.f1.macro",
+    }
+    for skew in ("original", "normalised")
+)
+CLEAN = TOP1 | {f"CCC, {axis}": f"dimensional.{axis}.ccc" for axis in AXES}
+ABAW = {"macro-F1": MULTITASK_PARTS[1], "mean CCC": MULTITASK_PARTS[0]}
+ABAW |= {"mean F1 of units": MULTITASK_PARTS[2], "sum": "multitask"}
+UNITS = {
+    header: f"action_units.mean.{metric}"
+    for header, metric in (
+        ("F1 at 0.5", "f1"), ("F1 at the best thresholds", "best_f1"),
+        ("ICC(3,1)", "icc"), ("MAE", "mae"), ("PCC", "corr"),
+    )
+}  # fmt: skip
+HEADERS = ("protocol", "score", "value", "95 % interval", "faces")
+
+
+def score_protocols(
+    predictions: Predictions,
+    scores: Scores,
+    groups: Mapping[str, Mapping[str, Any]],
+    *,
+    bootstrap: int,
+) -> dict[str, dict[str, Any]]:
+    """Scores predictions by each protocol.
+
+    **Arguments:**
+
+    - `scores`: the return value of `protocol.score`.
+    - `groups`: the return value of `evaluate.scoring.score_groups`. The group true of the grouping
+      `CLEANED` is EmoNet's cleaned subset.
+    - `bootstrap`: number of bootstrap samples for the intervals.
+
+    **Returns:** the value of `protocols` in `scores.json`: by protocol, `source` and either
+    `faces`, `scores` and `intervals`, or `not_scored`, the reason.
+    """
+    names = tuple(map(canonical_name, predictions.classes))
+    is_affectnet = names == EXPRESSIONS[: len(names)] and TOP1["accuracy"] in scores.values
+    not7, not8 = (
+        "" if is_affectnet and len(names) == count else f"needs AffectNet’s first {count} classes"
+        for count in (7, 8)
+    )
+    not_dropped = not8 or ("needs probabilities" if predictions.is_hard else "")
+    own = {"scores": nan_to_none(scores.values), "intervals": scores.intervals}
+    flags = {flag.lower(): group for flag, group in groups.get(CLEANED, {}).items()}
+    clean = flags.get("true") or flags.get("1") or {}
+    not_clean = not8 or ("" if clean else f"needs the column {CLEANED} in --groups")
+    not_abaw = "" if set(MULTITASK_PARTS) <= scores.values.keys() else "needs all three models"
+    not_units = "" if UNITS["F1 at 0.5"] in scores.values else "needs action units"
+    drop, keep = (
+        {} if reason else _score_without_contempt(predictions, bootstrap, drop=drop)
+        for reason, drop in ((not_dropped, True), (not8, False))
+    )
+    paper = "Mollahosseini et al. 2017"
+    counted = own | {
+        "faces": int(np.sum(np.asarray(predictions.expression) >= 0)) if is_affectnet else 0
+    }
+    rows = {
+        "8 classes": (paper, not8, counted, TOP1),
+        "8 classes, equally frequent": (paper, not8, counted, NORMALISED),
+        "8 classes, cleaned labels": ("EmoNet", not_clean, clean, CLEAN),
+        "7 classes, trained without contempt": ("DDAMFN", not7, counted, TOP1),
+        "7 classes, output of contempt dropped": ("EmotiEffLib", not_dropped, drop, TOP1),
+        "7 classes, predicted contempt is an error": ("Py-Feat", not8, keep, TOP1),
+        "ABAW": ("Kollias 2022", not_abaw, own | {"faces": len(predictions)}, ABAW),
+        "action units": ("FERA 2017", not_units, own | {"faces": len(predictions)}, UNITS),
+    }
+    return {
+        title: {"source": source, "not_scored": reason}
+        if reason
+        else {"source": source, "faces": found["faces"]}
+        | {
+            kind: {key: found[kind][name] for key, name in selected.items() if name in found[kind]}
+            for kind in ("scores", "intervals")
+        }
+        for title, (source, reason, found, selected) in rows.items()
+    }
+
+
+def _score_without_contempt(
+    predictions: Predictions, bootstrap: int, *, drop: bool
+) -> dict[str, Any]:
+    """Scores 8-class predictions on the faces of the first 7 classes.
+
+    **Arguments:**
+
+    - `drop`: whether the output of contempt is ignored; if not, predicting it is an error.
+    """
+    assert predictions.expression is not None and predictions.probabilities is not None
+    rows = np.flatnonzero((predictions.expression >= 0) & (predictions.expression < 7))
+    labels, probabilities = predictions.expression[rows], predictions.probabilities[rows]
+    predicted = categorical.predict_top1(probabilities[:, :7] if drop else probabilities)
+
+    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
+        confusion = categorical.confusion_matrices(labels, predicted, 8, weights)
+        accuracy = categorical.score_agreement(confusion)["accuracy"]
+        f1 = nanmean(categorical.score_classes(confusion)["f1"][:7])
+        return {TOP1["accuracy"]: accuracy, TOP1["macro-F1"]: f1}
+
+    values = {name: float(array[0]) for name, array in score(np.ones((1, len(rows)))).items()}
+    replicates = bootstrap if len(rows) else 0
+    sampled = (
+        resampling.bootstrap_scores(score, len(rows), replicates=replicates) if replicates else {}
+    )
+    intervals = resampling.compute_intervals(values, sampled)
+    return {"faces": len(rows), "scores": nan_to_none(values), "intervals": intervals}
+
+
+def list_rows(protocols: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Lists the cells below `HEADERS`; a protocol that cannot score has one row with the reason."""
+    rows = []
+    for title, row in protocols.items():
+        title = f"{title} ({row['source']})"
+        if "not_scored" in row:
+            rows.append((title, f"not scored: {row['not_scored']}", "", "", ""))
+        for key, value in row.get("scores", {}).items():
+            interval = " to ".join(f"{end:.3f}" for end in row["intervals"].get(key, ()))
+            number = "undefined" if value is None else f"{value:.3f}"
+            rows.append((title, key, number, interval, f"{row['faces']:,}"))
+    return rows
