@@ -57,22 +57,7 @@ def defaults() -> Config:
     config.seed = 0  # seeds initialisation, data order, augmentation and dropout
     config.imports = ()  # modules of your own trunks, losses, ...: ("my_package.trunks",)
 
-    config.data = ConfigDict()
-    config.data.name = "affectnet"  # registry `data.DATASETS`
-    config.data.manual_dir = ""  # folder of the licensed release; synthetic_faces needs none
-    config.data.data_dir = "data"  # folder of the prepared records; or gs://..., s3://...
-    config.data.options = ConfigDict()  # options of the dataset, see its docstring
-    config.data.image_size = 256  # side of the stored faces, pixels
-    config.data.crop_size = 224  # side of the network's input, pixels
-    config.data.num_classes = 8  # 8, or 7 for the protocol without contempt
-    # "annotated", "estimated" from landmarks, or "auto": estimated for faces without annotation.
-    config.data.action_units = "auto"
-    config.data.mirror = True  # random horizontal flip in training
-    config.data.augment = ()  # specs of the registry `augment.AUGMENTATIONS`; applied in order
-    config.data.cache = "auto"  # decoded faces: none (decode every epoch), host, device or auto
-    config.data.num_workers = 0  # worker processes that decode; 0: threads of the main process
-    config.data.prefetch = 2  # batches copied to the devices ahead of the step
-
+    config.data = _data_defaults()
     config.sampling = ConfigDict({"name": "natural"})  # no resampling; registry `sampling.SAMPLERS`
     config.trunk = ConfigDict({"name": "alexnet"})  # registry `models.TRUNKS`
     config.heads = ("expression",)  # registry `models.HEADS`
@@ -115,6 +100,26 @@ def defaults() -> Config:
     config.images_every = ConfigDict({"epochs": 1.0, "steps": 0})  # of example faces in TensorBoard
     config.profile = False  # trace steps 10 to 20 of this process for TensorBoard
     return config
+
+
+def _data_defaults() -> Config:
+    """The faces of AffectNet as in the paper, with random mirroring."""
+    data: Config = ConfigDict()
+    data.name = "affectnet"  # registry `data.DATASETS`
+    data.manual_dir = ""  # folder of the licensed release; synthetic_faces needs none
+    data.data_dir = "data"  # folder of the prepared records; or gs://..., s3://...
+    data.options = ConfigDict()  # options of the dataset, see its docstring
+    data.image_size = 256  # side of the stored faces, pixels
+    data.crop_size = 224  # side of the network's input, pixels
+    data.num_classes = 8  # 8, or 7 for the protocol without contempt
+    # "annotated", "estimated" from landmarks, or "auto": estimated for faces without annotation.
+    data.action_units = "auto"
+    data.mirror = True  # random horizontal flip in training
+    data.augment = ()  # specs of the registry `augment.AUGMENTATIONS`; applied in order
+    data.cache = "auto"  # decoded faces: none (decode every epoch), host, device or auto
+    data.num_workers = 0  # worker processes that decode; 0: threads of the main process
+    data.prefetch = 2  # batches copied to the devices ahead of the step
+    return data
 
 
 def variant(config: Config, dataset: str) -> Config:
