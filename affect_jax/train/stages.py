@@ -36,7 +36,7 @@ def train_stages(config: Config, workdir: Workdir) -> int:
                 first = max(started, default=0)
                 if not started:
                     initial_weights.read(configs[0])
-                initial_weights.check_stages(configs[first:])
+                initial_weights.check_stages(configs)
         first = processes.process_max(first)
         with processes.raise_in_all_processes():
             for stage in configs[first:] if first < last else ():

@@ -86,6 +86,18 @@ def test_losses_do_not_depend_on_the_number_of_processes(lab, tmp_path, count, r
     record_outcome("a checkpoint of 1 process resumed by 2 and 4", outcome, 0)
 
 
+def test_stages_do_not_depend_on_the_number_of_processes(lab, tmp_path):
+    flags = ["--config.stages=({'duration': {'epochs': 0.0, 'steps': 6}},)"]
+    flags += ["--config.duration.steps=6"]
+    for count in (1, 2):
+        with start_processes(lab, tmp_path / str(count), count, *flags) as runs:
+            codes = [run.wait() for run in runs]
+        assert codes == [0] * count, "\n".join(runs[0].output)
+    for folder in ("stage1", "."):
+        expected, result = (read_result(tmp_path / count / folder) for count in ("1", "2"))
+        assert_same_losses(result.losses, expected.losses)
+
+
 @pytest.mark.parametrize("target", [pytest.param(0, marks=soak_only), 1])
 def test_signal_to_one_process_saves_and_stops_all(lab, tmp_path, target, record_outcome):
     """JAX's preemption service makes all processes stop at the same step."""
