@@ -77,7 +77,11 @@ def score_table(
     }
     if not_scored := protocol.describe_unscored(table):
         about["not_scored"] = not_scored
-    if warning := class_order.describe_wrong_order(table):
+    warnings = (
+        class_order.describe_wrong_order(table),
+        protocol.describe_constant_prediction(table),
+    )
+    if warning := "; ".join(filter(None, warnings)):
         about["warning"] = warning
         print(f"warning: {warning}\n")
     with writing_to(out):

@@ -188,6 +188,23 @@ def describe_unscored(predictions: Predictions) -> list[str]:
     return [f"{model}: no face has the labels" for model in unscored] + [*predictions.notes]
 
 
+def describe_constant_prediction(predictions: Predictions) -> str:
+    """Compares a model that predicts one class for all faces with chance; else returns ""."""
+    _, inputs = _select_inputs(predictions).get("categorical", (None, None))
+    if inputs is None:
+        return ""
+    labels, probabilities, classes = inputs
+    predicted = np.unique(categorical.predict_top1(probabilities))
+    shares = np.bincount(labels, minlength=len(classes)) / len(labels)
+    if len(predicted) > 1 or shares.max() == 1:
+        return ""
+    return (
+        f"every face is predicted as {classes[predicted[0]]}, with accuracy "
+        f"{shares[predicted[0]]:.3f}; the most frequent class, {classes[shares.argmax()]}, for "
+        f"every face has {shares.max():.3f}, chance {1 / len(classes):.3f}"
+    )
+
+
 def compare(
     first: Predictions,
     second: Predictions,

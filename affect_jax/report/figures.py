@@ -242,7 +242,8 @@ def draw_units(run: Run) -> Figures:
 def draw_learning_curves(runs: Sequence[Run]) -> Figures:
     """Draws loss, scores and learning rate over steps, a series per run; empty without a log."""
     scores = {name: score_names.format_title(name) for name in EVALUATION_CURVES}
-    titles = {"train.loss": "Training loss", **scores, "train.learning_rate": "Learning rate"}
+    losses = {"train.loss": "Training loss", "evaluation.loss": "Evaluation loss"}
+    titles = {**losses, **scores, "train.learning_rate": "Learning rate"}
     panels = []
     for name, title in titles.items():
         logged = [(i, run) for i, run in enumerate(runs) if name in run.curves]
@@ -252,7 +253,7 @@ def draw_learning_curves(runs: Sequence[Run]) -> Figures:
         for i, run in logged:
             steps, values = run.curves[name]
             colour, marker = plotting.SERIES_STYLES[i % len(plotting.SERIES_STYLES)]
-            marker = marker if name in scores or len(steps) == 1 else ""
+            marker = marker if not name.startswith("train.") or len(steps) == 1 else ""
             label = truncate(run.name)
             panel.plot(steps, values, marker=marker, markersize=5, color=colour, label=label)
         panel.ticklabel_format(axis="x", style="plain")
@@ -262,6 +263,7 @@ def draw_learning_curves(runs: Sequence[Run]) -> Figures:
         panels.append(panel)
     alt = "Curves over steps of training."
     caption = (
-        "Training loss is the mean between two log entries. Scores are on the evaluation split."
+        "Training loss is the mean between two log entries. Evaluation loss and scores are on the "
+        "evaluation split."
     )
     return {"learning_curves": Figure(panels, alt, caption)} if panels else {}

@@ -77,6 +77,7 @@ def render_html(run: Run, drawn: Figures) -> str:
     ]
     comparable, notice = published_scores.describe_comparability(run)
     about = run.metadata
+    notice = [*notice, f"Warning: {about['warning']}."] if "warning" in about else notice
     trunk = run.config["trunk.name"] if "trunk.name" in run.config else "Predictions"
     split = f" of the {about['split']} split" if "split" in about else ""
     step = f" at step {about['checkpoint_step']:,}" if "checkpoint_step" in about else ""

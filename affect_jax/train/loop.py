@@ -93,7 +93,16 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
         # Signals before this point end a run of one process at once: there is no step to save.
         stop = stack.enter_context(StopRequest())
         actions = PeriodicActions(
-            config, workdir, intervals, checkpoints, evaluator, log, training, rows, verification
+            config,
+            workdir,
+            intervals,
+            checkpoints,
+            evaluator,
+            log,
+            training,
+            rows,
+            verification,
+            experiment.loss,
         )
         train_step = create_train_step(experiment, resident=feed.resident)
         state = train(actions, train_step, state, feed, stop, profiler)

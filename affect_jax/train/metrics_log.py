@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import tqdm
 
-from affect_jax.config import Config, flatten
+from affect_jax.config import Config, flatten, to_dict
 from affect_jax.core import processes
 from affect_jax.data.record_reader import Split
-from affect_jax.train import nonfinite
+from affect_jax.train import nonfinite, optimizers
 from affect_jax.train.log_writers import MetricWriter
 from affect_jax.train.state import TrainState
 from affect_jax.train.step_intervals import Intervals
@@ -72,6 +72,7 @@ class MetricsLog:
             f"{self._intervals.total:,} steps of {config.batch_size}, {steps_per_epoch:,} an epoch"
             + (f"; resuming from step {start:,}" if start else "")
         )
+        self.print(optimizers.describe_rates(to_dict(config.optimizer), state.params))
         if not start:
             self.writer.write_hparams({**flatten(config), "parameters": count})
 

@@ -6,6 +6,7 @@ and the options of the config's spec.
 
 from __future__ import annotations
 
+import collections
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -250,8 +251,23 @@ def layer_rates(layer_decay: float, trunk: Any) -> Rates:
 
 def rate_for(name: str, rates: Rates) -> float:
     """Returns the factor of the longest key that is a prefix of a parameter's name; else 1."""
-    matching = [part for part in rates if name.startswith(part)]
-    return rates[max(matching, key=len)] if matching else 1.0
+    return rates.get(_find_part(name, rates), 1.0)
+
+
+def _find_part(name: str, rates: Rates) -> str:
+    return max([part for part in rates if name.startswith(part)], key=len, default="others")
+
+
+def describe_rates(spec: Mapping[str, Any], params: Any) -> str:
+    """Lists the parts of the network with a rate of their own, for the log; "" without any."""
+    rates, counts = spec.get("base", spec).get("rates") or {}, collections.Counter()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        counts[_find_part(_parameter_name(path), rates)] += leaf.size
+    parts = [
+        f"{part} {f'x {rate:g}' if (rate := rates.get(part, 1.0)) else 'frozen'} ({count:,})"
+        for part, count in counts.items()
+    ]
+    return f"learning rates of parameters: {', '.join(parts)}" if rates else ""
 
 
 def is_frozen(spec: Mapping[str, Any], part: str) -> bool:

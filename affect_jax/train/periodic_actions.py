@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from concurrent.futures import Future
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from affect_jax.config import Config, to_dict, with_absolute_paths
 from affect_jax.core import parallel, processes
+from affect_jax.core.batch import Batch
 from affect_jax.data import decoding, sampling
 from affect_jax.data.record_reader import Split
 from affect_jax.evaluate.evaluator import Evaluator
+from affect_jax.losses import Loss
 from affect_jax.metrics import protocol
+from affect_jax.metrics.predictions import Predictions
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.metrics_log import MetricsLog
@@ -37,6 +42,7 @@ class PeriodicActions:
     training: Split
     rows: sampling.TrainingRows
     verification: Future[None]
+    loss: Loss
     scores: dict[int, protocol.Scores] = dataclasses.field(default_factory=dict)  # by step
 
     def draw_training_faces(self, step: int) -> None:
@@ -53,10 +59,13 @@ class PeriodicActions:
         with self.log.time_other_work("evaluate", step):
             table = self.evaluator(eval_variables(state))
             scores = protocol.score(table, draws=self.config.evaluation.draws)
-            self.log.writer.write_scalars(step, scores.values)
+            losses = evaluate_loss(self.loss, state.params["loss"], table, self.evaluator.targets)
+            self.log.writer.write_scalars(step, scores.values | losses)
             if table.probabilities is not None:
                 self.log.writer.draw_images(step, lambda: {"confusion": confusion_image(table)})
         self.scores = {step: scores}  # the newest only
+        if warning := protocol.describe_constant_prediction(table):
+            self.log.print(f"step {step}: warning: {warning}")
         headlines = list(protocol.select_headlines(scores).items())[:2]
         self.log.print(
             f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in headlines)
@@ -107,3 +116,31 @@ class PeriodicActions:
             self.checkpoints.close()  # ends Orbax's threads and logs their errors
             self.save(step, state)
         self.checkpoints.ensure_saved(step)
+
+
+def evaluate_loss(loss: Loss, params: Any, table: Predictions, targets: Batch) -> dict[str, float]:
+    """Computes the objective and its terms from predictions, with valence and arousal clipped.
+
+    **Arguments:**
+
+    - `params`: the learned weights of the terms, see `Loss.total`.
+    - `targets`: targets and masks of the table's faces.
+
+    **Returns:** `evaluation.loss` and `evaluation.loss_NAME` for each term.
+    """
+
+    def log(probabilities: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(probabilities, 1e-12))  # the softmax of these logits is the same
+
+    outputs = {}
+    if table.probabilities is not None:
+        outputs["expression"] = log(table.probabilities)
+    if table.valence_arousal_predicted is not None:
+        outputs["valence_arousal"] = table.valence_arousal_predicted
+    if (units := table.action_units_predicted) is not None:
+        outputs["action_units"] = log(units) - log(1 - units)
+    outputs = {head: jnp.asarray(values, jnp.float32) for head, values in outputs.items()}
+    values = loss.values(loss.sums(outputs, jax.tree.map(jnp.asarray, targets)))
+    total = loss.total(values, jax.device_get(params))
+    named = {"loss": total, **{f"loss_{name}": value for name, value in values.items()}}
+    return {f"evaluation.{name}": float(value) for name, value in named.items()}

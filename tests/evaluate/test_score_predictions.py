@@ -179,3 +179,13 @@ def test_unusable_folder_is_refused(path, capsys):
     assert "File name too long" in error_line(capsys)
     assert run("--predictions", "x" * 5000, "--out", path.parent) == 2
     assert "File name too long" in error_line(capsys)
+
+
+def test_a_model_of_one_class_is_a_warning_in_output_and_report(table, tmp_path, capsys):
+    probabilities = np.tile(np.eye(8)[1], (60, 1))
+    write_predictions(dataclasses.replace(table, probabilities=probabilities), tmp_path / "t.csv")
+    flags = [f"--predictions={tmp_path / 't.csv'}", f"--out={tmp_path}", "--draws=1"]
+    assert command.main([*flags, "--bootstrap=0"]) == 0
+    warning = "every face is predicted as happiness, with accuracy 0.132"
+    assert f"warning: {warning}" in capsys.readouterr().out
+    assert f"Warning: {warning}" in (tmp_path / "report.html").read_text()

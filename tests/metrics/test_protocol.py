@@ -125,6 +125,19 @@ def test_multitask_is_undefined_if_a_term_is():
     assert scores.reasons["multitask"] == "one of its terms is undefined"
 
 
+def test_a_constant_prediction_is_described():
+    table = create_predictions()
+    assert protocol.describe_constant_prediction(table) == ""
+    assert protocol.describe_constant_prediction(remove_heads(table, "expression")) == ""
+    probabilities = np.tile(np.eye(len(table.classes))[3], (len(table), 1))
+    constant = dataclasses.replace(table, probabilities=probabilities)
+    text = protocol.describe_constant_prediction(constant)
+    labels = table.expression[table.expression >= 0]
+    accuracy, most_frequent = np.mean(labels == 3), np.bincount(labels).max() / len(labels)
+    assert f"every face is predicted as surprise, with accuracy {accuracy:.3f}" in text
+    assert f"has {most_frequent:.3f}, chance 0.125" in text
+
+
 def test_comparison_of_a_model_with_itself_is_zero():
     scores = protocol.compare(create_predictions(), create_predictions(), draws=2, bootstrap=20)
     assert set(scores.values.values()) == {0.0}

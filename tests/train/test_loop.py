@@ -110,6 +110,7 @@ def test_run_writes_checkpoints_and_metrics(reference_run):
     assert [row["step"] for row in evaluated] == [4, 8, 12]
     for name in ("categorical.top1.original.f1.macro", "dimensional.valence.ccc"):
         assert all(name in row for row in evaluated)
+    assert all(row["evaluation.loss"] > 0 for row in evaluated)
     trained = [row for row in log_rows(reference_run) if "train.loss" in row]
     for name in ("learning_rate", "images_per_second", "gradient_norm", "data_wait_share"):
         assert all(f"train.{name}" in row for row in trained)

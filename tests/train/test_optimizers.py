@@ -359,6 +359,17 @@ def test_wrappers_pass_the_layers_on():
             )
 
 
+def test_log_lists_the_rate_of_each_part():
+    params = {"model": {"trunk": {"stem": jnp.ones(3), "top": jnp.ones(4)}, "head": jnp.ones(1500)}}
+    rates = {"trunk": 0.1, "trunk/stem": 0.0}
+    expected = (
+        "learning rates of parameters: others x 1 (1,500), trunk/stem frozen (3), trunk x 0.1 (4)"
+    )
+    for spec in ({"name": "sgd", "rates": rates}, {"name": "sam", "base": {"rates": rates}}):
+        assert optimizers.describe_rates(spec, params) == expected
+    assert not optimizers.describe_rates({"name": "sgd"}, params)
+
+
 def test_without_rates_nothing_is_frozen():
     assert not optimizers.is_frozen({"name": "sgd"}, "trunk")
     assert not optimizers.is_frozen({"name": "sgd", "rates": None}, "trunk")
