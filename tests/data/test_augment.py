@@ -12,12 +12,15 @@ import pytest
 import scipy.ndimage
 import scipy.stats
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from affect_jax.config import defaults, from_dict, to_dict
 from affect_jax.core.batch import TARGETS, make_targets
 from affect_jax.core.rng import fold_in_name
 from affect_jax.data import augment_faces, augment_pairs  # noqa: F401  # registers its entries
 from affect_jax.data.augment import AUGMENTATIONS, apply_augmentations, create_augmentations
+from affect_jax.facs.render.random_face import sample_face
 
 FACES, SIZE = 16, 24
 OPTIONS = {
@@ -124,6 +127,50 @@ def test_landmarks_are_within_half_a_pixel_of_their_pixels(bilinear):
     assert is_inside.sum() > 10 and np.abs(moved - points).max() > 8
     distances = np.linalg.norm(np.stack(centres, axis=1) - moved, axis=1)
     assert distances[is_inside].max() < 0.5
+
+
+@settings(max_examples=20)
+@given(
+    degrees=st.floats(0, 90),
+    scale=st.tuples(st.floats(0.6, 1), st.floats(1, 1.5)),
+    translate=st.floats(0, 0.2),
+    shear=st.floats(0, 30),
+    seed=st.integers(0, 2**31),
+)
+def test_affine_and_landmarks_agree_on_rendered_faces(degrees, scale, translate, shear, seed):
+    """SciPy warps the face by the map of its landmarks; marks on landmarks are where they moved."""
+    face = rendered_face()
+    corners = face.landmarks[[8, 30, 36, 45, 48, 54]]  # chin, nose, corners of eyes and mouth
+    row, column = np.indices((96, 96))
+    squared = (column - corners[:, :1, None]) ** 2 + (row - corners[:, 1:, None]) ** 2
+    marks = np.moveaxis(np.exp(-squared / 2 / 1.5**2), 0, -1)
+    image = np.concatenate([face.image / 255, marks], axis=-1).astype(np.float32)
+    affine = augment_faces.Affine(degrees=degrees, scale=scale, translate=translate, shear=shear)
+    results = affine.transform(
+        jnp.asarray(image), jnp.asarray(face.landmarks), jax.random.key(seed)
+    )
+    changed, moved = map(np.asarray, results)
+    # Landmarks: the centroid of each mark that is inside.
+    total = np.maximum(changed[..., 3:].sum(axis=(0, 1)), 1e-9)
+    centres = [
+        (changed[..., 3:] * axis[..., None]).sum(axis=(0, 1)) / total for axis in (column, row)
+    ]
+    expected = moved[[8, 30, 36, 45, 48, 54]]
+    is_inside = ((expected > 8) & (expected < 87)).all(axis=1)
+    distances = np.linalg.norm(np.stack(centres, axis=1) - expected, axis=1)
+    assert not is_inside.any() or distances[is_inside].max() < 0.5
+    # The face: a least-squares affine map from moved landmarks back to the landmarks.
+    inverse, residuals, *_ = np.linalg.lstsq(np.c_[moved, np.ones(68)], face.landmarks, rcond=None)
+    assert residuals.max() < 1e-4
+    x, y = np.moveaxis(np.stack([column, row, np.ones((96, 96))], axis=-1) @ inverse, -1, 0)
+    warped = scipy.ndimage.map_coordinates(face.image[..., 0] / 255, (y, x), order=1)
+    is_read = (x > 1) & (x < 94) & (y > 1) & (y < 94)
+    np.testing.assert_allclose(changed[..., 0][is_read], warped[is_read], atol=0.02)
+
+
+@functools.cache
+def rendered_face():
+    return sample_face(0, 3, size=96)
 
 
 def random_image(size: int = 32) -> np.ndarray:

@@ -132,3 +132,19 @@ def test_points_move_with_their_pixels(seed):
         bright = np.argwhere(np.asarray(image)[..., 0] > 0)
         inside = 0 <= x < CROP and 0 <= y < CROP
         assert bright.tolist() == ([[y, x]] if inside else [])
+
+
+@given(st.integers(0, 1000))
+def test_mirrored_twice_is_itself(seed):
+    """The crop is the whole image; the same keys mirror the same faces in both rounds."""
+    random, identity = np.random.default_rng(seed), faces()
+    points = jnp.asarray(random.uniform(0, SIDE, (len(identity), 68, 2)), jnp.float32)
+    sides = jnp.asarray(random.uniform(0, 1, (len(identity), 2, 18)), jnp.float32)
+    state = (jnp.asarray(identity), points, sides)
+    for _ in range(2):
+        augmented = crop_and_mirror(state[0], keys(len(identity), seed), crop_size=SIDE)
+        moved = preprocessing.transform_points(state[1], augmented, SIDE, involution())
+        state = augmented.images, moved, preprocessing.swap_sides(state[2], augmented)
+    np.testing.assert_array_equal(state[0], identity)
+    np.testing.assert_allclose(state[1], points, atol=1e-5)
+    np.testing.assert_array_equal(state[2], sides)

@@ -27,13 +27,13 @@ def assert_same_outputs(actual, expected):
         np.testing.assert_allclose(actual[head], array, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(
-    "trunk",
-    [
-        name if name in ("resnet18", "vit_small") else pytest.param(name, marks=pytest.mark.slow)
-        for name in packaged_trunks()
-    ],
-)
+def every_trunk(*fast: str):
+    """Parametrizes over the registry; trunks other than `fast` are slow."""
+    names = [n if n in fast else pytest.param(n, marks=pytest.mark.slow) for n in packaged_trunks()]
+    return pytest.mark.parametrize("trunk", names)
+
+
+@every_trunk("resnet18", "vit_small")
 def test_onnx_outputs_equal_the_network(trunk, create_exported):
     trained, folder, result = create_exported("onnx", trunk)
     assert result["files"] == ["model.onnx"] == [path.name for path in folder.iterdir()]
@@ -69,9 +69,9 @@ def test_unsupported_primitive_gives_one_line():
     assert "\n" not in str(error.value) and "stablehlo" in str(error.value)
 
 
-@pytest.mark.slow
-def test_stablehlo_outputs_equal_the_network(create_exported):
-    trained, folder, result = create_exported("stablehlo")
+@every_trunk("vit_small")
+def test_stablehlo_outputs_equal_the_network(trunk, create_exported):
+    trained, folder, result = create_exported("stablehlo", trunk)
     assert result["files"] == ["model.stablehlo"] == [path.name for path in folder.iterdir()]
     network = jax_export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
     assert network.platforms == ("cpu", "cuda", "tpu")
@@ -79,8 +79,9 @@ def test_stablehlo_outputs_equal_the_network(create_exported):
     assert_same_outputs(jax.device_get(network.call(faces)), predict(trained, faces))
 
 
-def test_safetensors_initialise_a_run(create_trained, tmp_path):
-    trained = create_trained("resnet18")
+@every_trunk("resnet18", "vit_small")
+def test_safetensors_initialise_a_run(trunk, create_trained, tmp_path):
+    trained = create_trained(trunk)
     assert formats.write_network(trained, "safetensors", tmp_path) == {
         "files": ["model.safetensors"]
     }

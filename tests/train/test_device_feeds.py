@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +129,29 @@ def test_resident_faces_give_the_losses_of_streamed_faces(config, split, targets
     assert len(set(expected)) == STEPS
     resident_losses = losses(config, split, targets, resident)
     np.testing.assert_allclose(resident_losses, expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_augmented_faces_are_equal_in_every_cache_mode(config, split, targets):
+    """One step sees the same augmented faces: its loss depends on every pixel."""
+    config = copy.deepcopy(config)
+    config.data.augment = ({"name": "affine", "degrees": 20.0}, {"name": "mixup"})
+    values, used = {}, []
+    for cache in ("none", "host", "device"):
+        config.data.cache = cache
+
+        def create(rows, intervals):
+            return device_feeds.create_feed(
+                config, split.records, targets, rows, 0, intervals, used.append
+            )
+
+        values[cache] = losses(config, split, targets, create)
+    assert len(used) == 2 and used[0].startswith("cache host") and "cache device" in used[1]
+    np.testing.assert_allclose(values["host"], values["none"], rtol=1e-6)
+    np.testing.assert_allclose(values["device"], values["none"], rtol=1e-5)
+    config.data.augment = ()
+    plain = losses(config, split, targets, create)
+    assert np.abs(np.subtract(plain, values["device"])).min() > 1e-4
 
 
 @given(
