@@ -25,7 +25,8 @@ REQUIRED = [
     "orbax-checkpoint>=0.11.36",  # asynchronous checkpoints; jax2onnx allows no newer one
     "pillow>=11.0",  # strict decoding of a release's images in all formats
     "psutil>=6.0",  # free memory, to choose a cache
-    "pyarrow>=18.0",  # predictions.parquet
+    "pyarrow>=18.0",  # predictions.parquet, parquet_faces
+    "pyyaml>=6.0",  # yolo_faces; ml-collections requires it
     "safetensors>=0.8",  # weight files
     "scipy>=1.15",  # non-negative least squares of the rig
     "simplejpeg>=1.8",  # the fastest decoder measured, see benchmarks/README.md
@@ -76,7 +77,6 @@ TEST = [
     "playwright>=1.65",  # tests the demo page and the report in an installed Chromium
     "pytest>=8.3",
     "pytest-xdist>=3.6.1",  # tests in several processes
-    "pyyaml>=6.0",  # reads the manifests of launch/
     "scikit-learn>=1.5",  # reference for the scores
     "tensorboard>=2.18",  # reads the written events in tests
 ]

@@ -7,6 +7,7 @@ python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=b
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import pathlib
 import re
@@ -21,7 +22,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
-from affect_jax.core import env_vars
+from affect_jax.core import env_vars, registry
 from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.lossy_streams import LossyStream
@@ -45,6 +46,8 @@ def main(argv: Sequence[str]) -> int:
     values = _parse_flags(argv)
     if values.help:
         print(f"{__doc__}\n{values.get_help()}")
+        if values.mode == "prepare":
+            print(_describe_datasets())
         return 0
     if not values["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax logs every file at INFO
@@ -62,6 +65,16 @@ def main(argv: Sequence[str]) -> int:
                 f"resume from the last checkpoint ({first_line(error)})."
             ) from error
         raise
+
+
+def _describe_datasets() -> str:
+    """One line per dataset: its name and the first line of its docstring."""
+    from affect_jax.data import DATASETS
+
+    registry.import_submodules("affect_jax.data")
+    docs = {name: inspect.getdoc(DATASETS[name]) or "" for name in DATASETS.names()}
+    lines = [f"  {name}: {doc.splitlines()[0]}" for name, doc in docs.items()]
+    return "\n".join(["datasets (--config.data.name), see docs/own_data.md:", *lines])
 
 
 def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
@@ -183,8 +196,8 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
     text = "Folder of the run: config, checkpoints, logs and scores. Default: runs/NAME."
     flags.DEFINE_string("workdir", None, text, values)
     text = (
-        "What to do; prepare only writes the prepared records; import makes a run of the weights "
-        "in --config.init_from, without data and training."
+        "What to do; prepare only writes the prepared records, and with --help lists the datasets; "
+        "import makes a run of the weights in --config.init_from, without data and training."
     )
     flags.DEFINE_enum("mode", "train", ["train", "evaluate", "prepare", "import"], text, values)
     text = "The checkpoint that --mode=evaluate scores: best, last or a step."

@@ -45,7 +45,8 @@ def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASS
 
     - `columns`: `expression` int [N], ids of `labels.EXPRESSIONS`; and, if the dataset has them,
       `valence`, `arousal` [N], `action_units` [N, 18], `action_unit_sides` [N, 2, 18] and
-      `landmarks` [N, 68, 2], NaN where not annotated.
+      `landmarks` [N, 68, 2], NaN where not annotated. Other columns are ignored, such as
+      `expression_distribution` and `votes` [N, C], C classes of the dataset.
     - `num_classes`: ids from this number on are masked: none, uncertain and non-face; with 7
       classes contempt too.
 

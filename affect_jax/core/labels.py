@@ -5,6 +5,12 @@ Source: Mollahosseini, Hasani and Mahoor, AffectNet (2017), tables 3 and 5.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from affect_jax.core.errors import UserError
+
 EXPRESSIONS = (
     "neutral",
     "happiness",
@@ -29,19 +35,6 @@ TRAINING_COUNTS = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
 VALIDATION_COUNT = 500
 """Faces of each class in the validation set."""
 
-SYNONYMS = {
-    "happy": "happiness",
-    "joy": "happiness",
-    "sad": "sadness",
-    "surprised": "surprise",
-    "fearful": "fear",
-    "afraid": "fear",
-    "disgusted": "disgust",
-    "angry": "anger",
-    "contemptuous": "contempt",
-}
-"""Names of other datasets and tools for AffectNet's classes."""
-
 NOT_ANNOTATED = -2.0
 """The release's value for a face without valence and arousal."""
 
@@ -53,6 +46,24 @@ SPLITS = ("training", "validation")
 NON_FACE = "non-face"
 """The annotation of an image without a face."""
 
+SYNONYMS = {
+    **{"natural": "neutral", "normal": "neutral", "happy": "happiness", "joy": "happiness"},
+    **{"sad": "sadness", "surprised": "surprise", "fearful": "fear", "afraid": "fear"},
+    **{"disgusted": "disgust", "angry": "anger", "contemptuous": "contempt"},
+    **{"non face": "non-face", "nonface": "non-face"},
+}
+"""Names of other datasets and tools for the expressions."""
+
+DATASET_CLASSES = {
+    "aff_wild2": (*EXPRESSIONS[:7], "other"),
+    "raf_db_compound": tuple(
+        "happily surprised,happily disgusted,sadly fearful,sadly angry,sadly surprised,sadly"
+        " disgusted,fearfully angry,fearfully surprised,angrily surprised,angrily disgusted,"
+        "disgustedly surprised".split(",")
+    ),
+}
+"""Classes of the datasets whose classes are not those of AffectNet."""
+
 
 def classes(num_classes: int = NUM_CLASSES) -> tuple[str, ...]:
     """Names of the categorical model's classes, in the order of its logits.
@@ -62,7 +73,63 @@ def classes(num_classes: int = NUM_CLASSES) -> tuple[str, ...]:
     return EXPRESSIONS[:num_classes]
 
 
+def dataset_classes(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of a dataset's classes, in the order of their ids.
+
+    **Arguments:**
+
+    - `name`, `options`: `config.data.name` and `config.data.options`.
+    """
+    return tuple(options.get("classes", ())) or DATASET_CLASSES.get(name, EXPRESSIONS)
+
+
+def match_classes(
+    names: Iterable[str], classes: Sequence[str], source: object, *, ordered: bool = False
+) -> dict[str, str]:
+    """Matches the class names in a source with those of a dataset.
+
+    The names may differ in case, punctuation, a number before the name, and by `SYNONYMS`.
+
+    **Arguments:**
+
+    - `source`: the file or folder, for the message of an error.
+    - `ordered`: whether the user gave the order of `classes`; then the names may also be the
+      numbers of all classes, from 0 or 1.
+
+    **Returns:** name in the source -> name in `classes`.
+
+    **Raises:** `UserError` for an unknown name, for two spellings of a class, and for numbers whose
+    meaning is unknown.
+    """
+    names = sorted(set(names))
+    advice = "with --config.data.options.classes=\"('name', ...)\""
+    if names and all(name.isdecimal() for name in names):
+        first = min(map(int, names))
+        if (
+            ordered
+            and first < 2
+            and sorted(map(int, names)) == [*range(first, first + len(classes))]
+        ):
+            return {name: classes[int(name) - first] for name in names}
+        raise UserError(
+            f"{source}: the classes are the numbers {', '.join(names)}, whose meaning is not known;"
+            f" pass the {len(names)} names in their order {advice}"
+        )
+    known = {canonical_name(name): name for name in classes}
+    matched: dict[str, str] = {}  # name in `classes` -> name in the source
+    for name in names:
+        class_name = known.get(canonical_name(name))
+        if class_name is None:
+            choices = ", ".join(classes)
+            raise UserError(f"{source}: {name!r} is none of {choices}; pass the names {advice}")
+        if other := matched.get(class_name):
+            raise UserError(f"{source}: {other!r} and {name!r} are two spellings of a class")
+        matched[class_name] = name
+    return {name: class_name for class_name, name in matched.items()}
+
+
 def canonical_name(name: str) -> str:
-    """Returns AffectNet's name of an expression (`Happy`: `happiness`), or `name` in lower case."""
-    name = name.strip().lower()
-    return SYNONYMS.get(name, name)
+    """AffectNet's name of an expression, otherwise plain words: `3_Surprised` -> `surprise`."""
+    text = re.sub(r"[\W_]+", " ", name.casefold()).strip()
+    text = re.sub(r"^\d+ (?=\D)", "", text)
+    return SYNONYMS.get(text, text)

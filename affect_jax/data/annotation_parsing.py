@@ -42,8 +42,14 @@ def parse_number(value: Any, name: str) -> float:
 
 
 def parse_expression(values: Mapping[str, Any], classes: Sequence[str]) -> int:
-    """Index of the label in `classes`, parsed from a name or a number; -1 if there is no label."""
+    """Index of the label in `classes`, parsed from a name or a number; -1 if there is no label.
+
+    Without a label, the class with the most votes or the highest probability, the first of equals.
+    """
     if "expression" not in values:
+        for name in ("expression_distribution", "votes"):
+            if name in values:
+                return int(np.argmax(parse_weights(values, name, len(classes))))
         return -1
     value = values["expression"]
     if isinstance(value, str) and value.strip() in classes:
@@ -112,6 +118,36 @@ def parse_action_units(values: Mapping[str, Any], scale: float) -> np.ndarray | 
                 raise UnusableInputError(f"{name}: {values[name]!r:.40} is outside 0..{scale:g}")
             intensities[index] = intensity
     return None if np.isnan(intensities).all() else intensities
+
+
+def parse_weights(values: Mapping[str, Any], name: str, num_classes: int) -> np.ndarray:
+    """Votes or probabilities of the classes: float32 [C], at least 0; NaN if absent."""
+    if name not in values:
+        return np.full(num_classes, np.nan, np.float32)
+    weights = np.array([parse_number(value, name) for value in values[name]], np.float32)
+    if len(weights) != num_classes:
+        raise UnusableInputError(f"{name}: {len(weights)} numbers for {num_classes} classes")
+    if weights.min() < 0:
+        raise UnusableInputError(f"{name}: a number is negative")
+    if not weights.sum():
+        raise UnusableInputError(f"{name}: the sum is 0")
+    return weights
+
+
+def parse_extra_features(
+    values: Mapping[str, Any], names: Sequence[str], num_classes: int
+) -> dict[str, Any]:
+    """Features that only some datasets have, see `tfds_builder.face_features`.
+
+    The distribution is given, or the share of votes.
+    """
+    votes = parse_weights(values, "votes", num_classes)
+    weights = parse_weights(values, "expression_distribution", num_classes)
+    weights = votes if np.isnan(weights).any() else weights
+    distribution = weights / weights.sum()
+    group = values.get("group", "")
+    features = {"expression_distribution": distribution, "votes": votes, "group": group}
+    return {name: features[name] for name in names}
 
 
 def read_annotations(path_prefix: str) -> dict[str, Any]:

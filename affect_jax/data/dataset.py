@@ -33,7 +33,8 @@ def load_targets(config: Config, split: Split) -> tuple[Batch, str]:
     **Returns:** the targets, see `batch.make_targets`, and a sentence for the log; the sentence is
     empty if no head predicts action units.
     """
-    columns = split.columns(*(name for name in record_reader.COLUMNS if name != "id"))
+    names = [name for name in record_reader.COLUMNS if name not in record_reader.TEXT_COLUMNS]
+    columns = split.columns(*names)
     label_source = ""
     if "action_units" in config.heads:
         if labels.NON_FACE in split.classes:  # it has landmarks but no muscles

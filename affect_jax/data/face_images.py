@@ -31,6 +31,7 @@ JPEG_QUALITY = 95
 
 # Pillow supports more formats, some of which start other programs (EPS).
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
+IMAGE_SUFFIXES = ".bmp .gif .jfif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
 
 
 class Row(NamedTuple):
@@ -38,18 +39,23 @@ class Row(NamedTuple):
 
     - `number`: its line in the CSV, or the face's number in a release without a CSV.
     - `id`: origin of the face; `make_ids_unique` makes it unique within the split.
-    - `image`: path below the image folder.
-    - `values`: name -> text, for `expression`, `valence`, `arousal`, `facial_landmarks`, `AU1`,
-      `AU2`, ..., and the four `annotation_parsing.BOX_FIELDS`. A missing name was not annotated;
-      without a box, the face is the whole image.
+    - `image`: path below the image folder, or the content of an image file.
+    - `values`: name -> text or number, for `expression`, `valence`, `arousal`, `facial_landmarks`,
+      `AU1`, `AU2`, ..., the four `annotation_parsing.BOX_FIELDS` and `group`; name -> one number
+      per class for `expression_distribution` and `votes`. A missing name was not annotated; without
+      a box, the face is the whole image.
     - `annotation_prefix`: common prefix of the paths of its `.npy` files, which replace `values`.
+    - `is_relative`: the box is in fractions of the width and height of the upright image.
+    - `reason`: why the row cannot be used; empty if no problem is known.
     """
 
     number: int
     id: str
-    image: str
-    values: Mapping[str, str]
+    image: str | bytes
+    values: Mapping[str, Any]
     annotation_prefix: str = ""
+    is_relative: bool = False
+    reason: str = ""
 
 
 class Settings(NamedTuple):
@@ -64,6 +70,7 @@ class Settings(NamedTuple):
     margin: float
     classes: Sequence[str]
     unit_scale: float = 1.0
+    extra_features: Sequence[str] = ()
 
 
 class Face(NamedTuple):
@@ -87,6 +94,7 @@ def make_record(
     aspect: float = 1.0,
     action_units: np.ndarray | None = None,
     action_unit_sides: np.ndarray | None = None,
+    **extra_features: Any,
 ) -> dict[str, Any]:
     """Creates a record with the features of `tfds_builder.face_features`.
 
@@ -95,6 +103,7 @@ def make_record(
     **Arguments:**
 
     - `image`: an encoded JPEG file of the builder's image size.
+    - `extra_features`: those of `FacesConfig.extra_features`.
     """
 
     def fill_missing(values: np.ndarray | None, *shape: int) -> np.ndarray:
@@ -111,13 +120,15 @@ def make_record(
         "action_unit_sides": fill_missing(action_unit_sides, 2, len(UNITS)),
         "box": np.asarray(box, np.float32),
         "id": identifier,
+        **extra_features,
     }
 
 
 def make_ids_unique(rows: Iterable[Row]) -> Iterator[Row]:
-    """Makes the ids unique: the second `a.jpg` becomes `a.jpg#2`."""
+    """Makes the ids unique and valid UTF-8: the second `a.jpg` becomes `a.jpg#2`."""
     counts: collections.Counter[str] = collections.Counter()
     for row in rows:
+        row = row._replace(id=row.id.encode(errors="backslashreplace").decode())
         unique_id = row.id
         while unique_id in counts:  # a file may be named `a.jpg#2`
             counts[row.id] += 1
@@ -132,6 +143,8 @@ def read_face(row: Row, settings: Settings) -> Face:
     A lack of memory is an error, since the set of skipped faces must not depend on the machine.
     """
     try:
+        if row.reason:
+            raise UnusableInputError(row.reason)
         return Face(row.number, row.id, "", _read_record(row, settings))
     except UnusableInputError as unusable:
         return Face(row.number, row.id, str(unusable))
@@ -147,8 +160,19 @@ def _read_record(row: Row, settings: Settings) -> dict[str, Any]:
     landmarks = annotation_parsing.parse_landmarks(values)
     units = annotation_parsing.parse_action_units(values, settings.unit_scale)
     box = annotation_parsing.parse_box(values)
-    image = read_image(resolve_path_below(settings.folder, row.image), upright=box is None)
-    box = box or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+    extra_features = annotation_parsing.parse_extra_features(
+        values, settings.extra_features, len(settings.classes)
+    )
+    upright = box is None or row.is_relative
+    if isinstance(row.image, bytes):
+        image = decode_image(row.image, upright=upright)
+    else:
+        image = read_image(resolve_path_below(settings.folder, row.image), upright=upright)
+    height, width = image.shape[:2]
+    if box is None:
+        box = (0.0, 0.0, float(width), float(height))
+    elif row.is_relative:
+        box = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
     face, frame = crop_and_resize(image, box, settings.margin, settings.image_size)
     if landmarks is not None:
         landmarks = map_points_to_crop(landmarks, frame, settings.image_size)
@@ -162,6 +186,7 @@ def _read_record(row: Row, settings: Settings) -> dict[str, Any]:
         landmarks=landmarks,
         aspect=frame[2] / frame[3],
         action_units=units,
+        **extra_features,
     )
 
 

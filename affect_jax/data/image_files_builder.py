@@ -8,16 +8,36 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import tabulate
+
+from affect_jax.core import labels
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.registry import require_option
-from affect_jax.data import beam_pipeline, face_images
+from affect_jax.data import annotation_parsing, beam_pipeline, face_images
 from affect_jax.data.tfds_builder import FacesBuilder
 from affect_jax.data.worker_processes import map_ordered, print_line
 
 MAX_LISTED_ROWS = 10  # skipped rows in the error message if there are too many
+
+COUNTED_VALUES = (
+    "valence", "arousal", "facial_landmarks", "AU12", "expression_distribution", "votes"
+)  # fmt: skip
+"""Names in `Row.values` that are counted before preparation."""
+
+KNOWN_COUNTS = {
+    "AffectNet": (labels.TRAINING_COUNTS, labels.TRAINING_COUNTS[:7]),
+    "FER2013": (
+        (4965, 7215, 4830, 3171, 4097, 436, 3995),
+        (607, 895, 653, 415, 496, 56, 467),
+        (626, 879, 594, 416, 528, 55, 491),
+        (1233, 1774, 1247, 831, 1024, 111, 958),  # both tests in one folder
+    ),
+    "RAF-DB": ((2524, 4772, 1982, 1290, 281, 717, 705), (680, 1185, 478, 329, 74, 160, 162)),
+}
+"""Dataset -> faces of each class of its splits, in the order of `labels.EXPRESSIONS`."""
 
 
 class SplitSource(NamedTuple):
@@ -44,6 +64,9 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
         require_option("data.options.max_skipped", max_skipped, lambda v: 0 <= v <= 1, "in [0, 1]")
         self._max_skipped, self.beam = max_skipped, beam
         self._skipped: list[tuple[str, int, str, str]] = []
+        self.class_names: Mapping[str, str] = {}  # name in the source -> name of the class
+        self.class_counts: dict[str, collections.Counter[str]] = {}
+        self.images: set[str] = set()
         super().__init__(**options)
 
     def sources(self) -> dict[str, SplitSource]:
@@ -53,12 +76,47 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         sources = self.sources()
         for split, source in sources.items():
-            total = sum(1 for _ in source.rows())
+            total = self._count(split, source.rows())
             if not total:
                 raise UserError(f"{self.name}: {split} has no rows")
             self.counts[split] = {"read": total, "skipped": 0}
+        self._print_counts()
         read = self._read_with_beam if self.beam else self._read
         return {split: read(split, source) for split, source in sources.items()}
+
+    def _count(self, split: str, rows: Iterable[face_images.Row]) -> int:
+        """Counts the rows of a split, and its labels as far as they are known."""
+        classes, total = self.builder_config.classes, 0  # pyright: ignore
+        counts = self.class_counts[split] = collections.Counter()
+        for row in rows:
+            total += 1
+            if isinstance(row.image, str):
+                self.images.add(row.image)
+            try:
+                if row.reason:
+                    raise annotation_parsing.UnusableInputError
+                expression = annotation_parsing.parse_expression(row.values, classes)
+                name = classes[expression] if expression >= 0 else "no class"
+                counts["in .npy files" if row.annotation_prefix else name] += 1
+            except annotation_parsing.UnusableInputError:
+                counts["unusable"] += 1
+            counts.update(name for name in row.values if name in COUNTED_VALUES)
+        return total
+
+    def _print_counts(self) -> None:
+        classes = self.builder_config.classes  # pyright: ignore
+        splits, table = self.class_counts, []
+        counted = set().union(*splits.values(), self.class_names.values())
+        for name in (*classes, "no class", "unusable", "in .npy files", *COUNTED_VALUES):
+            if name in counted:
+                number = classes.index(name) if name in classes else None
+                source = [text for text, match in self.class_names.items() if match == name]
+                table.append((number, name, ", ".join(source), *(splits[s][name] for s in splits)))
+        header = ["id", "class", "name in the source", *splits]
+        print_line(f"{self.name}: faces\n{tabulate.tabulate(table, header, intfmt=',')}")
+        for split, counts in splits.items():
+            if sentence := compare_counts(counts):
+                print_line(f"{self.name}: {split}: {sentence}")
 
     def _read(self, split: str, source: SplitSource) -> Iterator[tuple[str, dict[str, Any]]]:
         read_face = functools.partial(face_images.read_face, settings=self._settings(source))
@@ -93,6 +151,7 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
             config.margin,
             config.classes,
             config.unit_scale,
+            config.extra_features,
         )
 
     def _skip(self, split: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -126,6 +185,23 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
             print_line(f"{self.name}: skipped {count:,}: {reason}")
         if self._skipped:
             print_line(f"{self.name}: every skipped row is in {self.data_path / 'skipped.csv'}")
+
+
+def compare_counts(counts: Mapping[str, int]) -> str:
+    """Returns a sentence if the counts of a split are those of a known dataset; else empty."""
+    present = [counts[name] for name in labels.EXPRESSIONS[:8] if counts.get(name)]
+    for dataset, splits in KNOWN_COUNTS.items():
+        for known in splits:
+            if sorted(present) == sorted(known):
+                pairs = zip(labels.EXPRESSIONS, known, strict=False)
+                wrong = [(name, count) for name, count in pairs if counts.get(name) != count]
+                if not wrong:
+                    return f"these are {dataset}'s counts"
+                return (
+                    f"WARNING: these are {dataset}'s counts in another order: there, the"
+                    f" {wrong[0][1]:,} faces are {wrong[0][0]}; check the names of the classes"
+                )
+    return ""
 
 
 def write_skipped(path: Any, skipped: Sequence[tuple[str, int, str, str]]) -> None:

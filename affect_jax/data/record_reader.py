@@ -24,8 +24,12 @@ Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIs
 READER_BUFFER_BYTES = 1 << 15  # of each open file; about a face
 COLUMNS = (
     "expression", "valence", "arousal", "action_units", "action_unit_sides", "landmarks", "aspect",
-    "id",
+    "id", "expression_distribution", "votes", "group",
 )  # fmt: skip
+"""Labels of a record; the last three only if the dataset has them."""
+
+
+TEXT_COLUMNS = {"id", "group"}
 
 
 class Records(Sequence):
@@ -67,17 +71,21 @@ class Records(Sequence):
     def columns(self) -> dict[str, np.ndarray]:
         """Reads the labels of every record, as in `Split.columns` but with ids as bytes."""
         columns: dict[str, Any] = {}
-        for name in COLUMNS[:-1]:
-            feature = self._features[name]
-            columns[name] = np.empty((len(self), *feature.shape), feature.np_dtype)
-        ids = []
+        texts: dict[str, list[bytes]] = {}
+        for name in COLUMNS:
+            if name in TEXT_COLUMNS and name in self._features:
+                texts[name] = []
+            elif name in self._features:
+                feature = self._features[name]
+                columns[name] = np.empty((len(self), *feature.shape), feature.np_dtype)
         for index in range(len(self)):
             features = self._parse(index)
             for name, column in columns.items():
                 kind = "int64_list" if column.dtype == np.int64 else "float_list"
                 column[index] = np.reshape(getattr(features[name], kind).value, column.shape[1:])
-            ids.append(features["id"].bytes_list.value[0])
-        return columns | {"id": np.array(ids, np.bytes_)}
+            for name, column in texts.items():
+                column.append(features[name].bytes_list.value[0])
+        return columns | {name: np.array(column, np.bytes_) for name, column in texts.items()}
 
     def _parse(self, index: Any) -> Any:
         return Example.FromString(self._read(index)).features.feature
@@ -138,16 +146,19 @@ class Split:
 
         **Returns:** `expression` int64 [N], `valence` and `arousal` float32 [N], `action_units`
         float32 [N, 18], `action_unit_sides` float32 [N, 2, 18], `landmarks` float32 [N, 68, 2],
-        `aspect` float32 [N], `id` str [N]; NaN as in `tfds_builder.face_features`.
+        `aspect` float32 [N], `id` str [N]; if the dataset has them, `expression_distribution` and
+        `votes` float32 [N, C] and `group` str [N]; NaN as in `tfds_builder.face_features`.
 
         **Raises:** `UserError` if the file is damaged.
         """
         name = f"{self.name}.labels.npz"
         self.verify(name)
         with (self.folder / name).open("rb") as file, np.load(file) as table:
-            columns = {name: table[name] for name in names or COLUMNS}
-        ids = {"id": np.char.decode(columns["id"], "utf-8")} if "id" in columns else {}
-        return columns | ids
+            columns = {name: table[name] for name in names or COLUMNS if name in table.files}
+        texts = {
+            name: np.char.decode(columns[name], "utf-8") for name in TEXT_COLUMNS & columns.keys()
+        }
+        return columns | texts
 
     def verify(self, *names: str) -> None:
         """Reads files of the split, by default all, and compares their hashes.

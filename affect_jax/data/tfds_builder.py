@@ -52,7 +52,7 @@ __all__ = ["FacesBuilder", "FacesConfig", "Split", "make_record", "open_split", 
 
 
 def face_features(
-    image_size: int, classes: Sequence[str] = labels.EXPRESSIONS
+    image_size: int, classes: Sequence[str] = labels.EXPRESSIONS, extra_features: Sequence[str] = ()
 ) -> tfds.features.FeaturesDict:
     """The features of a record; S is the image size, in pixels.
 
@@ -67,7 +67,15 @@ def face_features(
     - `action_unit_sides`: float32 [2, 18], of the left and right side of the image; NaN: unknown.
     - `box`: float32 [4], x, y, width and height of the face in pixels of the source image.
     - `id`: text, unique within a split: the origin of the face.
+
+    Further features of datasets that have them (`extra_features`):
+
+    - `expression_distribution`: float32 [C], probabilities of the classes; NaN: not annotated.
+    - `votes`: float32 [C], the number of raters who chose each class; NaN: not annotated.
+    - `group`: text, the person or video of the face; empty: unknown.
     """
+    weights = tfds.features.Tensor(shape=(len(classes),), dtype=np.float32)
+    extra = {"expression_distribution": weights, "votes": weights, "group": tfds.features.Text()}
     image = tfds.features.Image(shape=(image_size, image_size, 3), encoding_format="jpeg")
     return tfds.features.FeaturesDict(
         {
@@ -81,6 +89,7 @@ def face_features(
             "action_unit_sides": tfds.features.Tensor(shape=(2, len(UNITS)), dtype=np.float32),
             "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
             "id": tfds.features.Text(),
+            **{name: extra[name] for name in extra_features},
         }
     )
 
@@ -95,12 +104,14 @@ class FacesConfig(tfds.core.BuilderConfig):
     - `classes`: names of the expressions, in the order of their ids.
     - `margin`: fraction of an annotated box that is added on each side before cropping.
     - `unit_scale`: maximum intensity of an action unit in the source.
+    - `extra_features`: names of further features, see `face_features`.
     """
 
     image_size: int = 256
     classes: Sequence[str] = labels.EXPRESSIONS
     margin: float = 0.0
     unit_scale: float = 1.0
+    extra_features: Sequence[str] = ()
 
 
 Builder = TypeVar("Builder", bound="FacesBuilder")
@@ -158,8 +169,8 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         config: Any = self.builder_config
         return tfds.core.DatasetInfo(
             builder=self,
-            description=type(self).__doc__,
-            features=face_features(config.image_size, config.classes),
+            description=self.__doc__,
+            features=face_features(config.image_size, config.classes, config.extra_features),
         )
 
     def _generate_examples(self, examples: Any) -> Any:  # pyright: ignore

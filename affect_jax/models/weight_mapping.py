@@ -95,7 +95,7 @@ def order_outputs(
     arrays = {head + layer[name] if name in layer else name: arrays[name] for name in arrays}
     if not (head and layer and outputs):
         return arrays
-    names, classes = [name.lower() for name in outputs], [name.lower() for name in classes]
+    names, classes = (list(map(labels.canonical_name, group)) for group in (outputs, classes))
     axes = labels.AXES if set(labels.AXES) & set(names) else ()
     known = dict.fromkeys((*classes, *labels.EXPRESSIONS, *labels.AXES))
     problems = [describe_unknown_name(name, known) for name in names if name not in known]

@@ -15,8 +15,8 @@ from absl import logging
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import is_utf8
+from affect_jax.data.face_images import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = ".bmp .gif .jfif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
 VIDEO_SUFFIXES = ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 """Videos are recognised by their suffix, not their content, because FFmpeg also decodes a text file
 as a video of its characters."""

@@ -86,6 +86,5 @@ def class_names(config: Config) -> tuple[str, ...]:
     """Returns the class names of the expression head, from the config's dataset."""
     if "expression" not in config.heads:
         return ()
-    options = config.data.options
-    names = options.classes if "classes" in options else labels.EXPRESSIONS
-    return tuple(names)[: config.data.num_classes]
+    names = labels.dataset_classes(config.data.name, config.data.options)
+    return names[: config.data.num_classes]
