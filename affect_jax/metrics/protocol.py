@@ -6,6 +6,7 @@ code scores predictions of any model.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -20,12 +21,13 @@ import numpy as np
 import tabulate
 
 from affect_jax.core.errors import UserError
+from affect_jax.core.labels import canonical_name
 from affect_jax.core.paths import write_atomically
 from affect_jax.core.registry import describe_unknown_name
 from affect_jax.core.version import __version__
 from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics import action_units, categorical, dimensional, resampling
-from affect_jax.metrics.base import Scores
+from affect_jax.metrics.base import Scorer, Scores
 from affect_jax.metrics.predictions import Predictions
 
 HEADLINES = (
@@ -133,6 +135,13 @@ def _bootstrap(predictions: Predictions, replicates: int, seed: int) -> dict[str
 
     All models are scored on the same samples.
     """
+    return resampling.bootstrap_scores(
+        _create_scorer(predictions), len(predictions), replicates=replicates, seed=seed
+    )
+
+
+def _create_scorer(predictions: Predictions) -> Scorer:
+    """Creates a scorer of all models, with the names of `score`, for weights [K, N]."""
     scorers = {
         model: (rows, MODELS[model][1](*inputs))
         for model, (rows, inputs) in _select_inputs(predictions).items()
@@ -146,9 +155,7 @@ def _bootstrap(predictions: Predictions, replicates: int, seed: int) -> dict[str
         parts = [scores[name] for name in MULTITASK_PARTS if name in scores]
         return scores | {"multitask": np.sum(parts, axis=0)}
 
-    return resampling.bootstrap_scores(
-        score_models, len(predictions), replicates=replicates, seed=seed
-    )
+    return score_models
 
 
 def validate_score_name(name: str, heads: Sequence[str], classes: Sequence[str]) -> str | None:
@@ -213,14 +220,20 @@ def compare(
     seed: int = 0,
     bootstrap: int = resampling.REPLICATES,
 ) -> Scores:
-    """Computes second minus first for every score that both have, with paired bootstrap intervals.
+    """Computes second minus first for every score that both have, with paired bootstrap intervals
+    and, for the headline scores, p-values.
 
     Both models are scored on the same draws and bootstrap samples. The difficulty of a sample
     therefore cancels out, and an interval is far narrower than the two models' own intervals
     suggest. If an interval excludes 0, the choice of test faces alone rarely explains the
     difference; training again with another seed still may.
 
-    **Arguments:** as for `score`; both tables must have the same faces, in any order.
+    The p-value of accuracy is that of McNemar's exact test (McNemar 1947), the others are those of
+    paired permutation tests: if the models are equally good, exchanging their predictions of any
+    face changes nothing. They are corrected for the number of headline scores (Holm 1979).
+
+    **Arguments:** as for `score`; both tables must have the same faces, in any order. `bootstrap`
+    is also the number of permutations.
 
     **Raises:** `UserError` if faces, classes or labels differ.
     """
@@ -237,7 +250,45 @@ def compare(
         changes.intervals.update(
             resampling.compute_intervals(changes.values, sampled, differences=True)
         )
+        changes.p_values.update(_test_headlines(*tables, changes, bootstrap, seed))
     return changes
+
+
+def _test_headlines(
+    first: Predictions, second: Predictions, changes: Scores, permutations: int, seed: int
+) -> dict[str, float]:
+    """Computes the corrected p-values of the headline differences by name."""
+    both = {}  # the faces of the first model, then those of the second
+    for field in dataclasses.fields(Predictions):
+        a, b = getattr(first, field.name), getattr(second, field.name)
+        if isinstance(a, np.ndarray):
+            both[field.name] = None if b is None else np.concatenate([a, b])
+    scorer = _create_scorer(dataclasses.replace(first, **both))
+    names = [name for name in select_headlines(changes) if not math.isnan(changes.values[name])]
+
+    def score_difference(kept: np.ndarray) -> dict[str, np.ndarray]:
+        weights = np.block([[kept, 1 - kept], [1 - kept, kept]])
+        scores = scorer(weights)
+        return {name: np.subtract(*np.split(scores[name], 2)) for name in names}
+
+    num_faces = len(first)
+    observed = score_difference(np.ones((1, num_faces), np.int32))
+    permuted = resampling.score_samples(
+        score_difference,
+        lambda numbers: resampling.draw_exchanges(num_faces, numbers, seed),
+        permutations,
+        4 * num_faces,
+    )
+    p_values = {}
+    for name in names:
+        smaller = np.abs(permuted[name]) < np.abs(observed[name]) - 1e-12
+        p_values[name] = float(1 + np.sum(~smaller)) / (1 + permutations)
+    if (accuracy := HEADLINES[0]) in p_values:
+        assert first.probabilities is not None and second.probabilities is not None
+        predicted = map(categorical.predict_top1, (first.probabilities, second.probabilities))
+        correct = [classes == first.expression for classes in predicted]
+        p_values[accuracy] = resampling.compute_mcnemar(*correct)
+    return resampling.correct_holm(p_values)
 
 
 def align(first: Predictions, second: Predictions) -> Predictions:
@@ -254,6 +305,8 @@ def align(first: Predictions, second: Predictions) -> Predictions:
     second = second.select(np.array([row_of[name] for name in first.id.tolist()]))
     for name in ("classes", "units", "expression", "valence_arousal", "action_units"):
         a, b = getattr(first, name), getattr(second, name)
+        if name == "classes":
+            a, b = [*map(canonical_name, a)], [*map(canonical_name, b)]
         if a is None or b is None or not (len(a) and len(b)):
             continue  # only one table has this model
         if not np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f"):

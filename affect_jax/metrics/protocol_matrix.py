@@ -27,7 +27,7 @@ ABAW |= {"mean F1 of units": MULTITASK_PARTS[2], "sum": "multitask"}
 UNITS = {
     header: f"action_units.mean.{metric}"
     for header, metric in (
-        ("F1 at 0.5", "f1"), ("F1 at the best thresholds", "best_f1"),
+        ("F1", "f1"), ("best F1", "best_f1"),
         ("ICC(3,1)", "icc"), ("MAE", "mae"), ("PCC", "corr"),
     )
 }  # fmt: skip
@@ -65,7 +65,7 @@ def score_protocols(
     clean = flags.get("true") or flags.get("1") or {}
     not_clean = not8 or ("" if clean else f"needs the column {CLEANED} in --groups")
     not_abaw = "" if set(MULTITASK_PARTS) <= scores.values.keys() else "needs all three models"
-    not_units = "" if UNITS["F1 at 0.5"] in scores.values else "needs action units"
+    not_units = "" if UNITS["F1"] in scores.values else "needs action units"
     drop, keep = (
         {} if reason else _score_without_contempt(predictions, bootstrap, drop=drop)
         for reason, drop in ((not_dropped, True), (not8, False))

@@ -1,4 +1,4 @@
-"""Samples of the test faces: draws with equally frequent classes, and bootstrap samples.
+"""Samples of the test faces: draws with equally frequent classes, bootstrap samples, permutations.
 
 *Skew-normalised* scores are those of a model if all classes were equally frequent (Mollahosseini et
 al. 2017, section 4.1.3; Jeni et al. 2013). Each draw subsamples every class without replacement to
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import scipy.special
 
 from affect_jax.metrics.base import Scorer
 
@@ -37,6 +38,7 @@ SCORE_RANGES = {
 """Range of the scores whose name has this part; all other scores are in [0, 1]."""
 
 _RANDOM_STREAM = 1  # separates the bootstrap's random numbers from those of the draws
+_EXCHANGE_STREAM = 2
 
 
 def subsample_classes(labels: np.ndarray, draws: range, seed: int) -> np.ndarray:
@@ -100,6 +102,27 @@ def draw_bootstrap_weights(num_faces: int, replicates: range, seed: int) -> np.n
         faces = random.integers(0, num_faces, num_faces)
         weights[row] = np.bincount(faces, minlength=num_faces)
     return weights
+
+
+def draw_exchanges(num_faces: int, permutations: range, seed: int) -> np.ndarray:
+    """Draws whether each face keeps (1) or exchanges (0) its two predictions: int32 [K, N]."""
+    generators = [np.random.default_rng([seed, n, _EXCHANGE_STREAM]) for n in permutations]
+    return np.stack([random.integers(0, 2, num_faces, np.int32) for random in generators])
+
+
+def compute_mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Computes the two-sided p-value of McNemar's exact test from correctness, bool [N] each."""
+    gained, lost = int(np.sum(second & ~first)), int(np.sum(first & ~second))
+    return min(1.0, 2 * float(scipy.special.bdtr(min(gained, lost), gained + lost, 0.5)))
+
+
+def correct_holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Corrects p-values for their number by the step-down method of Holm 1979."""
+    corrected, largest = {}, 0.0
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        corrected[name] = largest
+    return corrected
 
 
 def bootstrap_scores(

@@ -2,7 +2,7 @@
 
     python -m affect_jax.report runs/weighted --out page.html              # one run, from its files
     python -m affect_jax.report runs/weighted runs/resnet18 --out page.html  # compare several runs
-    python -m affect_jax.report.tables weighted-loss=runs/weighted --out tables/  # paper's tables
+    python -m affect_jax.report.tables a=runs/a b=b.csv --out tables/  # Markdown, LaTeX, CSV
 
 `run_page.write_report` writes `report.html` and `figures/`. `evaluation_page`, the only module here
 that needs JAX, adds images of faces and Grad-CAM for `--mode=evaluate`. A page is one

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Writes a report of one run or a comparison of several.",
     )
     parser.add_argument(
-        "runs", nargs="+", type=pathlib.Path, help="workdirs, or folders with a scores.json"
+        "runs", nargs="+", type=pathlib.Path, help="workdirs, folders with a scores.json, files"
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="path of the page (.html)")
     args = parser.parse_args(arguments)

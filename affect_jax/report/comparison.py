@@ -18,14 +18,16 @@ from affect_jax.report.templating import MACROS, render_page
 
 
 def read_runs(paths: Sequence[pathlib.Path]) -> list[Run]:
-    """Reads runs and gives them unique names: folder names, or the paths if folder names repeat.
+    """Reads runs with the faces that all have, and gives them unique names: the names of folders
+    and files, or the paths if names repeat.
 
-    **Raises:** `UserError` as `runs.read_run`.
+    **Raises:** `UserError` as `runs.read_run` and `runs.match_faces`.
     """
     loaded = [runs.read_run(path) for path in paths]
-    if len({run.name for run in loaded}) == len(loaded):
-        return loaded
-    return [dataclasses.replace(run, name=str(p)) for run, p in zip(loaded, paths, strict=True)]
+    if len({run.name for run in loaded}) < len(loaded):
+        pairs = zip(loaded, paths, strict=True)
+        loaded = [dataclasses.replace(run, name=str(path)) for run, path in pairs]
+    return runs.match_faces(loaded)
 
 
 def write_comparison(compared: Sequence[Run], path: pathlib.Path) -> None:
@@ -93,7 +95,7 @@ def _list_scores(compared: Sequence[Run], changes: Sequence[Scores], names: Sequ
             row += [MACROS.cell(run.scores, name), _format_change(change, name)]
     caption = (
         f"Scores with 95 % intervals, and differences from {first.name} with paired bootstrap "
-        "intervals. If one excludes 0, the choice of test faces alone rarely explains it"
+        "intervals and p-values (McNemar or permutation, Holm-corrected)"
     )
     return MACROS.table(caption, headers, rows)
 
@@ -103,7 +105,8 @@ def _format_change(change: Scores, name: str) -> str:
         return ""
     number = score_names.format_difference(change.values[name])
     ends = map(score_names.format_difference, change.intervals.get(name, ()))
-    return MACROS.with_range(number, " to ".join(ends))
+    p_value = score_names.format_p_value(change, name)
+    return MACROS.with_range(number, f"{' to '.join(ends)} {p_value}".strip())
 
 
 def _list_settings(compared: Sequence[Run]) -> str:

@@ -132,6 +132,11 @@ def why_not_comparable(metadata: Mapping[str, Any], predictions: Predictions) ->
     )
 
 
+def select_split(name: str) -> str:
+    """Returns the AffectNet split on which a score was published."""
+    return VALIDATION_SPLIT if name.startswith("dimensional") else TEST_SPLIT
+
+
 def select_published(run: Run) -> dict[str, float]:
     """Returns the published scores by name; empty if the run is not comparable with them."""
     if why_not_comparable(run.metadata, run.predictions):

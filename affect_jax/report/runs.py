@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +15,10 @@ import numpy as np
 from affect_jax.config import flatten
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import canonical_name
+from affect_jax.metrics import protocol, protocol_matrix
 from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import Predictions, read_predictions
+from affect_jax.metrics.resampling import REPLICATES
 
 
 class Curve(NamedTuple):
@@ -63,10 +65,13 @@ def read_run(path: pathlib.Path) -> Run:
 
     **Arguments:**
 
-    - `path`: a workdir with one evaluation, or the folder of an evaluation with `scores.json`.
+    - `path`: a workdir with one evaluation, the folder of an evaluation with `scores.json`, or a
+      file of predictions, which is scored.
 
     **Raises:** `UserError` if a file is missing or damaged, or the evaluation is ambiguous.
     """
+    if path.is_file():
+        return _score(Run(path.stem, {}, Scores(), read_predictions(path)))
     folder = _find_evaluation(path)
     content = _read_json(folder / "scores.json")
     try:
@@ -102,6 +107,35 @@ def read_run(path: pathlib.Path) -> Run:
         groups=groups,
         protocols=protocols,
     )
+
+
+def match_faces(compared: Sequence[Run]) -> list[Run]:
+    """Restricts runs to the faces that all have, by id; runs with other faces are scored again.
+
+    **Raises:** `UserError` if they have no face in common.
+    """
+    common = set.intersection(*(set(run.predictions.id.tolist()) for run in compared))
+    if not common:
+        names = ", ".join(run.name for run in compared)
+        raise UserError(f"systems must be compared on the same faces, but no id is in all: {names}")
+    matched = []
+    for run in compared:
+        rows = np.flatnonzero([name in common for name in run.predictions.id.tolist()])
+        if len(rows) < len(run.predictions):
+            selected = run.predictions.select(rows)
+            run = _score(dataclasses.replace(run, predictions=selected, groups={}, faces={}))
+        matched.append(run)
+    return matched
+
+
+def _score(run: Run) -> Run:
+    """Scores the predictions of a run, with its numbers of draws and bootstrap samples."""
+    bootstrap, draws = (
+        run.metadata.get(k, d) for k, d in (("bootstrap", REPLICATES), ("draws", 200))
+    )
+    scores = protocol.score(run.predictions, draws=draws, bootstrap=bootstrap)
+    protocols = protocol_matrix.score_protocols(run.predictions, scores, {}, bootstrap=bootstrap)
+    return dataclasses.replace(run, scores=scores, protocols=protocols, grad_cam={})
 
 
 def count_faces(predictions: Predictions) -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from affect_jax.metrics.base import Scores
+
 RULE_NAMES = {"top1": "top-1", "top2": "top-2"}
 SKEW_NAMES = {"original": "Orig", "normalised": "Norm"}
 MEAN_NAMES = {"dimensional": "mean of both axes", "action_units": "mean of units"}
@@ -69,3 +71,11 @@ def format_interval(intervals: Mapping[str, tuple[float, float]], name: str) -> 
         return ""
     low, high = intervals[name]
     return f"{format_score(low)} to {format_score(high)}"
+
+
+def format_p_value(scores: Scores, name: str) -> str:
+    """Formats a p-value, such as `p = 0.013` or `p < 0.001`; empty if the score has none."""
+    if name not in scores.p_values:
+        return ""
+    p_value = scores.p_values[name]
+    return f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"

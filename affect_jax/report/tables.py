@@ -1,63 +1,57 @@
-"""Command that writes the paper's tables from runs of this code: Markdown, LaTeX and CSV.
+"""Command that writes tables of systems in Markdown, LaTeX (booktabs) and CSV.
 
-    python -m affect_jax.report.tables --out tables/ imbalanced=runs/imbalanced \\
-        down-sampling=runs/down up-sampling=runs/up weighted-loss=runs/weighted \\
-        dimensional=runs/dimensional
+    python -m affect_jax.report.tables --out tables/ ours=runs/weighted theirs=predictions.csv
 
-`table7` has F1 by class and strategy, `strategies` the other categorical scores, `dimensional` the
-scores of valence and arousal. On AffectNet the paper's scores are below the run's.
+A system is a run, the folder of an evaluation or a file of predictions. All are scored on the faces
+that they have in common. `scores` has the headline scores and the differences from the first
+system, with intervals and p-values; `protocols` the scores by every protocol. If names are
+imbalanced, down-sampling, up-sampling or weighted-loss, `table7` has F1 by class and strategy. On
+AffectNet the paper's scores are below the system's.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import tabulate
 
 from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
-from affect_jax.core.labels import AXES
 from affect_jax.core.paths import write_atomically, writing_to
-from affect_jax.core.registry import describe_unknown_name
 from affect_jax.core.spreadsheets import escape_formula
 from affect_jax.metrics import protocol
-from affect_jax.report import published_scores, runs, score_names
+from affect_jax.metrics.base import Scores
+from affect_jax.report import comparison, published_scores, runs, score_names
 from affect_jax.report.runs import Run
 
-DIMENSIONAL = "dimensional"
-NAMES = (*published_scores.STRATEGIES, DIMENSIONAL)
-CATEGORICAL_ROWS = {
-    "Accuracy": "accuracy",
-    "F1, macro": "f1.macro",
-    "Cohen’s kappa": "kappa",
-    "Krippendorff’s alpha": "alpha",
-    "AUC, macro": "auc.macro",
-    "AUC-PR, macro": "auc_pr.macro",
-}
-DIMENSIONAL_ROWS = {"RMSE": "rmse", "CORR": "corr", "SAGR": "sagr", "CCC": "ccc"}
-INTERVAL = "95 % interval"
+INTERVAL, P_VALUE = "95 % interval", "p"
 
 
 class Column(NamedTuple):
-    """A column of scores of one run.
+    """A column of scores of one system.
 
     **Arguments:**
 
     - `header`: column header.
-    - `run`: the run.
-    - `prefix`: a score's name in `scores.json` is the prefix and the metric of the row.
+    - `run`: the system.
+    - `scores`: its scores, or their differences from another system.
+    - `prefix`: the name of a score is the prefix and the name of the row.
     - `published`: published scores by name; empty if the run is not comparable with them.
+    - `format`: formats a score.
     """
 
     header: str
     run: Run
-    prefix: str
-    published: Mapping[str, float]
+    scores: Scores
+    prefix: str = ""
+    published: Mapping[str, float] = {}
+    format: Callable[[float], str] = score_names.format_score
 
 
 class Table(NamedTuple):
@@ -68,62 +62,62 @@ class Table(NamedTuple):
     - `title`: content and dataset.
     - `rows`: metric of each row by row header.
     - `columns`: the columns.
-    - `published_split`: the AffectNet split of the published scores.
     """
 
     title: str
     rows: Mapping[str, str]
     columns: Sequence[Column]
-    published_split: str
 
 
-def create_tables(named_runs: Mapping[str, Run]) -> dict[str, Table]:
+def create_tables(systems: Mapping[str, Run]) -> dict[str, Table]:
     """Creates the tables, by file name.
 
-    **Arguments:**
-
-    - `named_runs`: runs by name, one of `NAMES`.
-
-    **Raises:** `UserError` if a run lacks the scores of its table, or faces differ.
+    **Raises:** `UserError` if the systems have no face in common or different labels.
     """
-    for name, run in named_runs.items():
-        model = DIMENSIONAL if name == DIMENSIONAL else "categorical"
-        if not any(score.startswith(model) for score in run.scores.values):
-            text = score_names.MODEL_NAMES[model].lower()
-            raise UserError(f"{name}={run.name}: the run has no {text}")
+    named = [dataclasses.replace(run, name=name) for name, run in systems.items()]
+    first, *rest = matched = runs.match_faces(named)
+    changes = [comparison.compute_difference(first, run) for run in rest]
     tables = {}
-    names = [name for name in published_scores.STRATEGIES if name in named_runs]
-    if names:
-        first = named_runs[names[0]]
-        columns = [
-            column for name in names for column in _create_columns(first, name, named_runs[name])
-        ]
+    order = published_scores.STRATEGIES
+    strategies = [run for name in order for run in matched if run.name == name]
+    if any("categorical.top1.original.f1.macro" in run.scores.values for run in strategies):
         rows = {name: f"f1.{name}" for name in (*first.predictions.classes, "macro")}
-        split = published_scores.TEST_SPLIT
-        tables["table7"] = Table(_format_title("F1 by class", first), rows, columns, split)
-        title = _format_title("Scores by strategy", first)
-        tables["strategies"] = Table(title, CATEGORICAL_ROWS, columns, split)
-    if DIMENSIONAL in named_runs:
-        run = named_runs[DIMENSIONAL]
-        published = published_scores.select_published(run)
-        columns = [Column(axis, run, f"dimensional.{axis}.", published) for axis in AXES]
-        title = _format_title("Valence and arousal", run)
-        split = published_scores.VALIDATION_SPLIT
-        tables[DIMENSIONAL] = Table(title, DIMENSIONAL_ROWS, columns, split)
-    return tables
+        columns = [column for run in strategies for column in _create_strategy_columns(run)]
+        tables["table7"] = Table(_format_title("F1 by class", first), rows, columns)
+    columns = [
+        Column(run.name, run, run.scores, published=published_scores.select_published(run))
+        for run in matched
+    ]
+    for run, change in zip(rest, changes, strict=True):
+        header, format = f"{run.name} − {first.name}", score_names.format_difference
+        columns.append(Column(header, run, change, format=format))
+    rows = {
+        score_names.format_title(name): name
+        for name in protocol.HEADLINES
+        if any(name in run.scores.values for run in matched)
+    }
+    tables["scores"] = Table(_format_title("Headline scores", first), rows, columns)
+    rows, columns = {}, []
+    for run in matched:
+        scores = Scores()
+        for title, row in run.protocols.items():
+            part = Scores(row.get("scores", {}), row.get("intervals", {}))
+            scores.update(part, prefix=title)
+            for key in part.values:
+                header = f"{title} ({row['source']}; {row['faces']:,} faces): {key}"
+                rows[header] = f"{title}.{key}"
+        columns.append(Column(run.name, run, scores))
+    tables["protocols"] = Table(_format_title("Scores by protocol", first), rows, columns)
+    return {name: table for name, table in tables.items() if table.rows}
 
 
-def _create_columns(first: Run, strategy: str, run: Run) -> list[Column]:
-    """Creates the four columns of a strategy; its run must have the faces of the first run."""
-    try:
-        protocol.align(first.predictions, run.predictions)
-    except UserError as error:
-        raise UserError(f"{first.name} and {run.name}: {error}") from None
+def _create_strategy_columns(run: Run) -> list[Column]:
+    """Creates the four columns of a strategy."""
     is_comparable = not published_scores.why_not_comparable(run.metadata, run.predictions)
     classes = run.predictions.classes
-    published = published_scores.lookup_f1(strategy, classes) if is_comparable else {}
+    published = published_scores.lookup_f1(run.name, classes) if is_comparable else {}
     return [
-        Column(f"{strategy} {header}", run, f"categorical.{kind}.", published)
+        Column(f"{run.name} {header}", run, run.scores, f"categorical.{kind}.", published)
         for header, kind in published_scores.TABLE7_COLUMNS.items()
     ]
 
@@ -141,18 +135,19 @@ def format_cells(table: Table) -> list[list[str]]:
     """Formats the rows as text.
 
     A score that is the mean of only some classes has their number. Below each row of scores are
-    their intervals and the paper's scores, if there are any.
+    their intervals, the p-values of differences and the paper's scores, if there are any.
     """
     cells = []
     for row, metric in table.rows.items():
-        published_row = f"paper, {table.published_split}"
-        lines = {row: [], INTERVAL: [], published_row: []}
+        published_row = f"paper, {published_scores.select_split(metric)}"
+        lines = {row: [], INTERVAL: [], P_VALUE: [], published_row: []}
         for column in table.columns:
-            name = column.prefix + metric
-            scores, published = column.run.scores, column.published
-            score = score_names.format_score(scores.values[name])
+            name, scores = column.prefix + metric, column.scores
+            score = column.format(scores.values[name]) if name in scores.values else "none"
             lines[row].append(f"{score} {protocol.format_partial_count(scores, name)}".strip())
             lines[INTERVAL].append(score_names.format_interval(scores.intervals, name))
+            lines[P_VALUE].append(score_names.format_p_value(scores, name))
+            published = column.published
             lines[published_row].append(f"{published[name]:.2f}" if name in published else "")
         cells += [[head, *texts] for head, texts in lines.items() if head == row or any(texts)]
     return cells
@@ -189,19 +184,21 @@ def to_csv(table: Table) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     header = ("data", "source", "column", "row", "score", "value", "low", "high", "mean over", "of")
-    writer.writerow(header)
+    writer.writerow((*header, "p"))
     for column in table.columns:
-        run, scores = column.run, column.run.scores
+        run, scores = column.run, column.scores
         origin = (published_scores.describe_data(run), run.name)
         for row, metric in table.rows.items():
             name = column.prefix + metric
             ends = scores.intervals.get(name, ("", ""))
-            counts = scores.counts.get(name, ("", ""))
+            numbers = (*ends, *scores.counts.get(name, ("", "")), scores.p_values.get(name, ""))
             texts = map(escape_formula, (*origin, column.header, row, name))
-            writer.writerow((*texts, scores.values[name], *ends, *counts))
+            if name in scores.values:
+                writer.writerow((*texts, scores.values[name], *numbers))
             if name in column.published:
-                texts = (f"AffectNet, {table.published_split}", "paper", column.header, row, name)
-                writer.writerow((*texts, column.published[name], "", "", "", ""))
+                data = f"AffectNet, {published_scores.select_split(name)}"
+                texts = (data, "paper", column.header, row, name)
+                writer.writerow((*texts, column.published[name], *[""] * len(numbers)))
     return buffer.getvalue()
 
 
@@ -212,21 +209,19 @@ FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
 def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
         prog="python -m affect_jax.report.tables",
-        description="Writes the paper's tables from runs.",
+        description="Writes tables of systems.",
     )
-    parser.add_argument(
-        "runs", nargs="+", metavar="NAME=RUN", help=f"NAME is one of {', '.join(NAMES)}"
-    )
+    help = "NAME is any name, RUN a workdir, the folder of a scores.json or a file of predictions"
+    parser.add_argument("systems", nargs="+", metavar="NAME=RUN", help=help)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")
     args = parser.parse_args(arguments)
-    named_runs = {}
-    for argument in args.runs:
+    systems = {}
+    for argument in args.systems:
         name, _, path = argument.partition("=")
-        if name not in NAMES or not path:
-            known = describe_unknown_name(name, NAMES)
-            raise UserError(f"{argument!r}: must be NAME=RUN; name {known}")
-        named_runs[name] = runs.read_run(pathlib.Path(path).expanduser())
-    tables = create_tables(named_runs)
+        if not (name and path) or name in systems:
+            raise UserError(f"{argument!r}: must be NAME=RUN, each name once")
+        systems[name] = runs.read_run(pathlib.Path(path).expanduser())
+    tables = create_tables(systems)
     print("\n".join(to_markdown(table) for table in tables.values()))
     with writing_to(args.out):
         for name, table in tables.items():

@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
+import sklearn.metrics
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import classes
@@ -256,3 +258,52 @@ def test_summary_has_headlines_classes_and_undefined_scores():
     table = dataclasses.replace(create_predictions(), expression=np.zeros(200, int))
     text = protocol.format_summary(protocol.score(table, draws=2))
     assert "undefined:" in text and "is labelled so" in text
+
+
+def test_permutation_tests_agree_with_scipy():
+    """`scipy.stats.permutation_test` exchanges the predictions of faces, too."""
+    first, second = create_predictions(60, skill=0.3), create_predictions(60, 0, skill=0.34)
+    second = dataclasses.replace(second, probabilities=np.roll(second.probabilities, 1, axis=0))
+    mixed = np.where(np.arange(60)[:, None] % 12, first.probabilities, second.probabilities)
+    second = dataclasses.replace(second, probabilities=mixed)
+    changes = protocol.compare(first, second, draws=1, bootstrap=2000)
+    rows = first.expression >= 0
+    labels = first.expression[rows]
+
+    def f1_difference(a, b):
+        scores = [sklearn.metrics.f1_score(labels, x.astype(int), average="macro") for x in (b, a)]
+        return scores[0] - scores[1]
+
+    predicted = [t.probabilities[rows].argmax(axis=1) for t in (first, second)]
+    test = scipy.stats.permutation_test(
+        predicted, f1_difference, permutation_type="samples", n_resamples=1500, rng=0
+    )
+    raw = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol.resampling, "correct_holm", lambda p: raw.update(p) or p)
+        protocol.compare(first, second, draws=1, bootstrap=2000)
+    name = "categorical.top1.original.f1.macro"
+    assert raw[name] == pytest.approx(test.pvalue, abs=0.05) and 0.005 < raw[name] < 0.9
+    axis = "dimensional.valence.ccc"
+    rows = np.isfinite(first.valence_arousal).all(axis=1)
+    truth = first.valence_arousal[rows, 0]
+
+    def ccc_difference(a, b):
+        values = []
+        for x in (b, a):
+            covariance = np.cov(truth, x, ddof=0)
+            square = (truth.mean() - x.mean()) ** 2
+            values.append(2 * covariance[0, 1] / (np.trace(covariance) + square))
+        return values[0] - values[1]
+
+    predicted = [t.valence_arousal_predicted[rows, 0] for t in (first, second)]
+    test = scipy.stats.permutation_test(
+        predicted, ccc_difference, permutation_type="samples", n_resamples=1500, rng=0
+    )
+    assert raw[axis] == pytest.approx(test.pvalue, abs=0.05)
+    assert changes.p_values[name] >= raw[name]
+
+
+def test_p_values_of_equal_models_are_one():
+    table = create_predictions(60)
+    assert set(protocol.compare(table, table, draws=1, bootstrap=10).p_values.values()) == {1.0}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -216,3 +217,21 @@ def test_differences_have_no_range():
     low, _ = resampling.compute_intervals({"f1": -0.3}, {"f1": sample}, differences=True)["f1"]
     assert low == pytest.approx(-0.395)
     assert resampling.compute_intervals({"f1": -0.3}, {"f1": sample}) == {"f1": (0.0, 0.0)}
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 20))
+def test_mcnemar_is_the_exact_binomial_test(gained, lost, same):
+    first = np.repeat([False, True, True], [gained, lost, same])
+    second = np.repeat([True, False, True], [gained, lost, same])
+    expected = scipy.stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert resampling.compute_mcnemar(first, second) == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_correction_follows_its_definition(p_values):
+    """The largest of (m - j + 1) p(j) over the smaller p-values, at most 1 (Holm 1979)."""
+    corrected = resampling.correct_holm({str(i): p for i, p in enumerate(p_values)})
+    ordered, count = sorted(p_values), len(p_values)
+    for i, p in enumerate(p_values):
+        terms = [(count - j) * q for j, q in enumerate(ordered) if q < p or ordered.index(p) == j]
+        assert corrected[str(i)] == pytest.approx(min(1.0, max(terms)))

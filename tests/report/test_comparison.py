@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
+from affect_jax.metrics.predictions import write_predictions
 from affect_jax.report import __main__ as command
 from affect_jax.report import comparison
 from tests.report.conftest import create_predictions, write_run
@@ -77,8 +79,20 @@ def test_runs_with_equal_names_are_named_by_path(tmp_path):
     assert [run.name for run in comparison.read_runs(paths)] == [str(path) for path in paths]
 
 
-def test_comparison_of_different_faces_raises_one_line(workdir, tmp_path, capsys):
+def test_comparison_of_different_labels_raises_one_line(workdir, tmp_path, capsys):
     other = write_run(tmp_path / "other", create_predictions(100))
     assert command.main([str(workdir), str(other), "--out", str(tmp_path / "page.html")]) == 2
-    assert "fair and other: models must be compared on the same faces" in capsys.readouterr().err
-    assert not (tmp_path / "page.html").exists()
+    message = "fair and other: models must be compared on the same labels, but valence_arousal"
+    assert message in capsys.readouterr().err and not (tmp_path / "page.html").exists()
+
+
+def test_runs_and_files_are_compared_on_common_faces(workdir, tmp_path):
+    table = create_predictions(skill=2).select(np.arange(200))
+    write_predictions(table, tmp_path / "foreign.csv")
+    compared = comparison.read_runs([workdir, tmp_path / "foreign.csv"])
+    assert [len(run.predictions) for run in compared] == [200, 200]
+    change = comparison.compute_difference(*compared)
+    page = Page(comparison.render_html(compared, [change]))
+    name = "categorical.top1.original.accuracy"
+    assert f"+{change.values[name]:.3f}" in page.text and "p < 0.001" in page.text
+    assert "scored on the same 200 faces" in page.text

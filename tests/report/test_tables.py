@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from affect_jax.core.errors import UserError
+from affect_jax.metrics import protocol
+from affect_jax.metrics.predictions import write_predictions
 from affect_jax.report import published_scores, runs, tables
 from tests.report.conftest import create_many_classes, create_predictions, write_run
 from tests.report.test_run_page import create_run, repeat_to_affectnet_counts
@@ -22,9 +24,12 @@ LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch"
 
 
 @pytest.fixture(scope="module")
-def created(workdir):
+def created(workdir, tmp_path_factory):
     run = runs.read_run(workdir)
-    return tables.create_tables({"weighted-loss": run, "imbalanced": run, "dimensional": run}), run
+    other = runs.read_run(
+        write_run(tmp_path_factory.mktemp("tables") / "b", create_predictions(skill=2))
+    )
+    return tables.create_tables({"weighted-loss": run, "imbalanced": run, "other": other}), run
 
 
 def numbers(text: str) -> list[str]:
@@ -85,24 +90,72 @@ def test_cells_have_scores_and_intervals(created):
 
 def test_csv_lines_name_source_and_data(created):
     named_tables, run = created
-    for table in named_tables.values():
+    for table in (
+        named_tables["table7"],
+        named_tables["scores"]._replace(columns=named_tables["scores"].columns[:2]),
+    ):
         for line in csv.DictReader(tables.to_csv(table).splitlines()):
             name = line["score"]
-            assert line["data"] == "rendered faces (synthetic_faces)" and line["source"] == "fair"
+            assert line["data"] == "rendered faces (synthetic_faces)"
+            assert line["source"] in ("imbalanced", "weighted-loss") and line["p"] == ""
             assert float(line["value"]) == run.scores.values[name]
             assert (float(line["low"]), float(line["high"])) == run.scores.intervals[name]
             if name in run.scores.counts:
                 assert (int(line["mean over"]), int(line["of"])) == run.scores.counts[name]
 
 
+def test_differences_have_intervals_before_p_values(created):
+    named_tables, run = created
+    table = named_tables["scores"]
+    assert [column.header for column in table.columns] == [
+        "weighted-loss", "imbalanced", "other",
+        "imbalanced − weighted-loss", "other − weighted-loss",
+    ]  # fmt: skip
+    rows = tables.format_cells(table)
+    assert [row[0] for row in rows[:3]] == ["Accuracy · top-1, Orig", tables.INTERVAL, "p"]
+    name = "categorical.top1.original.accuracy"
+    change = table.columns[-1].scores
+    low, high = change.intervals[name]
+    assert rows[0][-2:] == ["0.000", f"+{change.values[name]:.3f}"]
+    assert rows[1][-1] == f"{low:.3f} to {high:.3f}"
+    assert rows[2][1:] == ["", "", "", "p = 1.000", "p < 0.001"]
+    line = [*csv.DictReader(tables.to_csv(table).splitlines())][-len(change.values) :]
+    assert {line["score"]: float(line["p"]) for line in line if line["p"]}[name] < 0.001
+
+
+def test_protocols_have_source_and_faces(created):
+    table, run = created[0]["protocols"], created[1]
+    title = "7 classes, output of contempt dropped"
+    protocol = run.protocols[title]
+    header = f"{title} (EmotiEffLib; {protocol['faces']} faces): accuracy"
+    row = next(row for row in tables.format_cells(table) if row[0] == header)
+    assert row[1:3] == [f"{protocol['scores']['accuracy']:.3f}"] * 2 and len(row) == 4
+
+
+def test_systems_are_scored_on_common_faces(tmp_path, workdir):
+    """A run and a file with other faces, in another order, and with predicted classes only."""
+    table = create_predictions(skill=2)
+    foreign = table.select(np.arange(239, 40, -1))
+    foreign = dataclasses.replace(
+        foreign, is_hard=True, valence_arousal_predicted=None, action_units_predicted=None
+    )
+    write_predictions(foreign, tmp_path / "foreign.csv")
+    systems = {"a_b": runs.read_run(workdir), "c": runs.read_run(tmp_path / "foreign.csv")}
+    scores = tables.create_tables(systems)["scores"]
+    ours, theirs, change = (column.scores.values for column in scores.columns)
+    name = "categorical.top1.original.accuracy"
+    assert "199 faces" in scores.title and change[name] == pytest.approx(theirs[name] - ours[name])
+    common = systems["a_b"].predictions.select(np.arange(41, 240))
+    assert ours[name] == protocol.score(common, draws=1).values[name]
+    assert r" a\_b " in tables.to_latex(scores) and " none " in tables.to_latex(scores)
+
+
 def test_csv_has_no_formulas():
-    run = dataclasses.replace(create_run(create_many_classes(60, 3)), name="-1+1")
-    lines = [
-        *csv.DictReader(
-            tables.to_csv(tables.create_tables({"imbalanced": run})["table7"]).splitlines()
-        )
-    ]
-    assert {line["source"] for line in lines} == {"'-1+1"}
+    run = create_run(create_many_classes(60, 3))
+    named = tables.create_tables({"-1+1": run, "imbalanced": run})
+    lines = [*csv.DictReader(tables.to_csv(named["scores"]).splitlines())]
+    assert {line["source"] for line in lines} == {"'-1+1", "imbalanced"}
+    lines = [*csv.DictReader(tables.to_csv(named["table7"]).splitlines())]
     assert {line["row"] for line in lines} == {"'=$_0^x$", "'=$_1^x$", "'=$_2^x$", "macro"}
 
 
@@ -126,19 +179,16 @@ def test_published_scores_are_below_the_runs_on_affectnet():
     expected = published_scores.select_published(run)["categorical.top1.original.f1.macro"]
     assert rows[-1][1] == f"{expected:.2f}"
     lines = [*csv.DictReader(tables.to_csv(first_table).splitlines())]
-    assert [line["source"] for line in lines] == ["mine", "paper"] * 36
+    assert [line["source"] for line in lines] == ["weighted-loss", "paper"] * 36
     assert lines[1]["data"] == f"AffectNet, {published_scores.TEST_SPLIT}"
     assert lines[2]["data"] == "AffectNet"
 
 
-def test_strategies_must_have_the_same_faces():
-    with pytest.raises(UserError, match="the ids of the 4,000 and 240 faces differ"):
-        tables.create_tables(
-            {
-                "imbalanced": create_run(repeat_to_affectnet_counts(create_predictions())),
-                "weighted-loss": create_run(create_predictions()),
-            }
-        )
+def test_systems_without_common_faces_raise():
+    table = create_predictions(40)
+    other = dataclasses.replace(table, id=np.char.add("x", table.id))
+    with pytest.raises(UserError, match="no id is in all: a, b"):
+        tables.create_tables({"a": create_run(table), "b": create_run(other)})
 
 
 def test_published_f1_is_not_shown_for_seven_classes():
@@ -158,22 +208,9 @@ def test_published_f1_is_not_shown_for_seven_classes():
 
 def test_partial_mean_has_a_count():
     faces = dataclasses.replace(create_predictions(), probabilities=np.tile(np.eye(8)[1], (240, 1)))
-    table = tables.create_tables({"weighted-loss": create_run(faces)})["strategies"]
+    table = tables.create_tables({"weighted-loss": create_run(faces)})["table7"]
     table = table._replace(rows={"precision": "precision.macro"}, columns=table.columns[:1])
     assert tables.format_cells(table)[0][1].endswith(" over 1 of 8")
-
-
-@pytest.mark.parametrize("name, available", [("weighted-loss", "axes"), ("dimensional", "classes")])
-def test_run_without_required_scores_raises_one_line(name, available, tmp_path, capsys):
-    whole = create_predictions(40)
-    axes = ("valence_arousal", "valence_arousal_predicted")
-    absent = ("probabilities", "classes") if available == "axes" else axes
-    predictions = dataclasses.replace(
-        whole, **{key: () if key == "classes" else None for key in absent}
-    )
-    run = write_run(tmp_path / "run", predictions)
-    assert tables.main([f"{name}={run}", "--out", str(tmp_path / "out")]) == 2
-    assert "the run has no" in capsys.readouterr().err
 
 
 def test_command_writes_all_files(workdir, tmp_path, capsys):
@@ -181,7 +218,7 @@ def test_command_writes_all_files(workdir, tmp_path, capsys):
     out = tmp_path / "tables"
     assert tables.main([*(f"{name}={workdir}" for name in names), "--out", str(out)]) == 0
     written = sorted(path.name for path in out.iterdir())
-    stems = ("dimensional", "strategies", "table7")
+    stems = ("protocols", "scores", "table7")
     assert written == [f"{stem}{end}" for stem in stems for end in (".csv", ".md", ".tex")]
     assert (out / "table7.md").read_text() in capsys.readouterr().out
     assert r"synthetic\_faces" in (out / "table7.tex").read_text()
@@ -190,7 +227,7 @@ def test_command_writes_all_files(workdir, tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["weighted=x"], "did you mean 'weighted-loss'"),
+        (["=x"], "must be NAME=RUN, each name once"),
         (["imbalanced"], "must be NAME=RUN"),
         (["imbalanced=nowhere"], "no scores.json"),
     ],
