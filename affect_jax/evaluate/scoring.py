@@ -15,6 +15,7 @@ import collections
 import datetime
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from affect_jax.metrics import class_order, protocol, protocol_matrix, resamplin
 from affect_jax.metrics.predictions import Predictions, read_csv, read_ids
 
 MAX_GROUPS = 50  # a column with more distinct values does not contain group labels
+DIFFERENCE_HEADERS = ("largest difference", "worst group or class", "value")
+MIN_FACES = 30  # rates of fewer faces are not compared
 GROUP_SCORES = (
     "categorical.top1.original.accuracy",
     "categorical.top1.original.f1.macro",
@@ -65,6 +68,7 @@ def score_table(
     groups = score_groups(table, group_labels or {}, bootstrap=bootstrap)
     if group_labels and not groups:
         raise UserError("--groups: no id is that of a scored face")
+    differences = compare_groups(table, group_labels or {}, groups)
     protocols = protocol_matrix.score_protocols(table, result, groups, bootstrap=bootstrap)
     about |= {
         "faces": len(table),
@@ -77,19 +81,27 @@ def score_table(
     }
     if not_scored := protocol.describe_unscored(table):
         about["not_scored"] = not_scored
-    warnings = (
+    warnings = [
+        f"{column} {group}: only {content['faces']} faces, too few to compare"
+        for column, by_group in groups.items()
+        for group, content in by_group.items()
+        if content["faces"] < MIN_FACES
+    ]
+    problems = (
         class_order.describe_wrong_order(table),
         protocol.describe_constant_prediction(table),
     )
-    if warning := "; ".join(filter(None, warnings)):
-        about["warning"] = warning
-        print(f"warning: {warning}\n")
+    warnings += filter(None, problems)
+    if warnings:
+        about["warnings"] = warnings
+        print("".join(f"warning: {warning}\n" for warning in warnings))
     with writing_to(out):
-        protocol.write_scores(
-            result, out / "scores.json", about, groups=groups, protocols=protocols
-        )
+        parts = {"groups": groups, "group_differences": differences, "protocols": protocols}
+        protocol.write_scores(result, out / "scores.json", about, **parts)
     print(protocol.format_summary(result))
     print(f"\n{tabulate.tabulate(protocol_matrix.list_rows(protocols), protocol_matrix.HEADERS)}")
+    for column, rows in differences.items():
+        print(f"\nby {column}\n{tabulate.tabulate(list_differences(rows), DIFFERENCE_HEADERS)}")
     if not_scored:
         print(f"\nnot scored: {'; '.join(not_scored)}")
     print(f"\nwritten: {out / 'scores.json'}")
@@ -155,3 +167,54 @@ def score_groups(
                 "intervals": {n: list(scores.intervals[n]) for n in names if n in scores.intervals},
             }
     return groupings
+
+
+def compare_groups(
+    predictions: Predictions,
+    labels: GroupLabels,
+    groups: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Computes the largest differences between the groups of each grouping.
+
+    The demographic parity difference is that of the rate at which a class is predicted, the equal
+    opportunity difference (Hardt et al. 2016) that of its recall, both for the class with the
+    largest. Groups, and classes in a group, with fewer than `MIN_FACES` faces are left out.
+
+    **Arguments:**
+
+    - `groups`: the return value of `score_groups`.
+
+    **Returns:** the value of `group_differences` in `scores.json`: grouping -> measure ->
+    `{"value": number, "where": the worst group or the class}`.
+    """
+    differences: dict[str, dict[str, dict[str, Any]]] = {}
+    for column, by_group in groups.items():
+        large = {g: content for g, content in by_group.items() if content["faces"] >= MIN_FACES}
+        found: dict[str, list[tuple[float, str]]] = collections.defaultdict(list)
+        for name in GROUP_SCORES:
+            scores = {group: content["scores"].get(name) for group, content in large.items()}
+            values = sorted((v, group) for group, v in scores.items() if v is not None)
+            if len(values) > 1:
+                found[f"{name}, gap to the worst group"].append(
+                    (values[-1][0] - values[0][0], values[0][1])
+                )
+        if predictions.probabilities is not None and predictions.expression is not None:
+            group_of = np.array([labels[column].get(id, "") for id in predictions.id.tolist()])
+            predicted = predictions.probabilities.argmax(axis=1)
+            for i, name in enumerate(predictions.classes):
+                for measure, faces in (
+                    ("demographic parity difference", np.full(len(predicted), True)),
+                    ("equal opportunity difference", predictions.expression == i),
+                ):
+                    members = [faces & (group_of == group) for group in large]
+                    rates = [np.mean(predicted[m] == i) for m in members if m.sum() >= MIN_FACES]
+                    if len(rates) > 1:
+                        found[measure].append((float(max(rates) - min(rates)), name))
+        maxima = {measure: max(pairs) for measure, pairs in found.items()}
+        differences[column] = {m: {"value": v, "where": w} for m, (v, w) in maxima.items()}
+    return {column: rows for column, rows in differences.items() if rows}
+
+
+def list_differences(differences: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Lists the cells below `DIFFERENCE_HEADERS` for the differences of a grouping."""
+    return [(name, str(row["where"]), f"{row['value']:.3f}") for name, row in differences.items()]

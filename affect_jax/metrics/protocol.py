@@ -333,7 +333,7 @@ def format_summary(scores: Scores) -> str:
     prefix = "categorical.top1.original.f1."
     classes = [name.removeprefix(prefix) for name in values if name.startswith(prefix)]
     if classes:
-        rows = [[c, *(values[f"categorical.{kind}.f1.{c}"] for kind in kinds)] for c in classes]
+        rows = [[c, *(values.get(f"categorical.{kind}.f1.{c}") for kind in kinds)] for c in classes]
         headers = ("F1", "top-1", "top-1 norm.", "top-2", "top-2 norm.")
         tables.append(format_table(rows, headers))
     if scores.reasons:

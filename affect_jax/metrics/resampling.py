@@ -118,10 +118,10 @@ def compute_mcnemar(first: np.ndarray, second: np.ndarray) -> float:
 
 def correct_holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Corrects p-values for their number by the step-down method of Holm 1979."""
-    corrected, largest = {}, 0.0
+    corrected, maximum = {}, 0.0
     for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
-        corrected[name] = largest
+        maximum = max(maximum, min(1.0, (len(p_values) - rank) * p_values[name]))
+        corrected[name] = maximum
     return corrected
 
 

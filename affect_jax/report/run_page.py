@@ -12,6 +12,7 @@ from PIL import Image
 
 from affect_jax.core import plotting
 from affect_jax.core.paths import write_atomically, writing_to
+from affect_jax.evaluate import scoring
 from affect_jax.facs.action_units import ACTION_UNITS
 from affect_jax.metrics import protocol_matrix
 from affect_jax.metrics.protocol import select_headlines
@@ -163,6 +164,9 @@ def _list_group_scores(run: Run) -> list[str]:
             rows.append(row)
         headers = (grouping, "faces", *map(score_names.format_title, names))
         blocks.append(MACROS.table(f"By {grouping}", headers, rows))
+        rows = scoring.list_differences(run.group_differences.get(grouping, {}))
+        caption = f"Largest differences by {grouping}"
+        blocks += [MACROS.table(caption, scoring.DIFFERENCE_HEADERS, rows, 2)] if rows else []
     return blocks
 
 

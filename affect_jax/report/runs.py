@@ -15,6 +15,7 @@ import numpy as np
 from affect_jax.config import flatten
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import canonical_name
+from affect_jax.evaluate import scoring
 from affect_jax.metrics import protocol, protocol_matrix
 from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import Predictions, read_predictions
@@ -42,6 +43,7 @@ class Run:
     - `curves`: learning curves, by the names in `metrics.jsonl`; empty without a log.
     - `groups`: `{grouping: {group: {"faces", "scores", "intervals"}}}`, from `scores.json`; empty
       without group labels.
+    - `group_differences`: the return value of `scoring.compare_groups`, from `scores.json`.
     - `protocols`: the return value of `protocol_matrix.score_protocols`, from `scores.json`.
     - `faces`: available face images, uint8 [S, S, 3], by row of the predictions.
     - `grad_cam`: for some rows, the network's input, uint8 [c, c, 3], and its heatmap, float [c, c]
@@ -56,6 +58,7 @@ class Run:
     curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     protocols: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    group_differences: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     faces: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     grad_cam: Mapping[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
 
@@ -81,12 +84,10 @@ def read_run(path: pathlib.Path) -> Run:
             for grouping, by_group in content.get("groups", {}).items()
             if by_group
         }
-        protocols = {
-            title: {"source": str(row["source"]), "not_scored": str(row["not_scored"])}
-            if "not_scored" in row
-            else {"source": str(row["source"]), **_parse_group(row)}
-            for title, row in content.get("protocols", {}).items()
-        }
+        protocols = content.get("protocols", {})
+        differences = content.get("group_differences", {})
+        protocol_matrix.list_rows(protocols)  # raises if they are damaged
+        all(map(scoring.list_differences, differences.values()))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
     predictions = read_predictions(_find_predictions(folder, metadata))
@@ -105,6 +106,7 @@ def read_run(path: pathlib.Path) -> Run:
         config=flatten(_read_json(config)) if config.is_file() else {},
         curves=_read_curves(log) if log.is_file() else {},
         groups=groups,
+        group_differences=differences,
         protocols=protocols,
     )
 
@@ -123,7 +125,11 @@ def match_faces(compared: Sequence[Run]) -> list[Run]:
         rows = np.flatnonzero([name in common for name in run.predictions.id.tolist()])
         if len(rows) < len(run.predictions):
             selected = run.predictions.select(rows)
-            run = _score(dataclasses.replace(run, predictions=selected, groups={}, faces={}))
+            run = _score(
+                dataclasses.replace(
+                    run, predictions=selected, groups={}, group_differences={}, faces={}
+                )
+            )
         matched.append(run)
     return matched
 

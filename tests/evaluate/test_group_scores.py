@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+from sklearn.metrics import recall_score
 
 from affect_jax.config import from_dict
 from affect_jax.core.errors import UserError
@@ -58,6 +59,47 @@ def test_group_scores_are_those_of_the_members(tmp_path):
             assert value == pytest.approx(expected.values[score_name], abs=1e-12)
             low, high = group["intervals"][score_name]
             assert low <= value <= high
+
+
+def test_differences_between_groups(tmp_path, capsys):
+    """Recall and prediction rates of scikit-learn and NumPy, for classes with enough faces."""
+    predictions = create_predictions(800)
+    score(predictions, tmp_path)
+    written = json.loads((tmp_path / "scores.json").read_text())["group_differences"]["gender"]
+    groups = json.loads((tmp_path / "scores.json").read_text())["groups"]["gender"]
+    row_numbers = np.arange(800)
+    faces = [(row_numbers % 2 == side) & (row_numbers % 10 > 0) for side in (0, 1)]
+    labels, predicted = predictions.expression, predictions.probabilities.argmax(axis=1)
+    parity = [abs(np.subtract(*(np.mean(predicted[f] == i) for f in faces))) for i in range(8)]
+    assert written["demographic parity difference"] == {
+        "value": pytest.approx(max(parity)), "where": predictions.classes[np.argmax(parity)],
+    }  # fmt: skip
+    recalls = np.array([
+        recall_score(labels[f], predicted[f], labels=range(8), average=None, zero_division=0)
+        for f in faces
+    ])  # fmt: skip
+    counts = [np.bincount(labels[f][labels[f] >= 0], minlength=8) for f in faces]
+    gaps = np.where(np.min(counts, axis=0) >= scoring.MIN_FACES, np.ptp(recalls, axis=0), 0)
+    assert 0 < (gaps > 0).sum() < 8
+    assert written["equal opportunity difference"] == {
+        "value": pytest.approx(gaps.max()), "where": predictions.classes[gaps.argmax()],
+    }  # fmt: skip
+    name = "categorical.top1.original.accuracy"
+    accuracies = {group: groups[group]["scores"][name] for group in groups}
+    assert written[f"{name}, gap to the worst group"] == {
+        "value": pytest.approx(np.ptp([*accuracies.values()])),
+        "where": min(accuracies, key=accuracies.get),
+    }
+    assert "demographic parity difference" in capsys.readouterr().out
+
+
+def test_small_groups_are_a_warning(tmp_path, capsys):
+    predictions = create_predictions(40)
+    score(predictions, tmp_path)
+    assert "warning: gender woman: only 16 faces, too few to compare" in capsys.readouterr().out
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert "group_differences" not in written
+    assert len(written["about"]["warnings"]) == 4
 
 
 def test_groups_of_a_run(trained_run, tmp_path):

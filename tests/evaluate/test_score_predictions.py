@@ -93,6 +93,40 @@ def test_unscored_columns_are_reported(table, tmp_path, capsys):
     assert protocol.describe_unscored(table) == []
 
 
+def test_predicted_classes_are_scored_with_a_note(table, tmp_path, capsys):
+    hard = dataclasses.replace(table, is_hard=True, valence_arousal=None, action_units=None)
+    write_predictions(hard, tmp_path / "t.csv")
+    assert run("--predictions", tmp_path / "t.csv", "--out", tmp_path, "--bootstrap=2") == 0
+    written = json.loads((tmp_path / "scores.json").read_text())
+    expected = protocol.score(table, draws=1).values
+    kinds = {name.split(".")[3] for name in written["scores"]}
+    assert kinds == {"accuracy", "kappa", "alpha", "precision", "recall", "f1"}
+    assert not any("top2" in name for name in written["scores"])
+    name = "categorical.top1.original.f1.macro"
+    assert written["scores"][name] == pytest.approx(expected[name])
+    note = "hard labels have no AUC, calibration error and top-2 scores"
+    assert note in written["about"]["not_scored"] and note in capsys.readouterr().out
+
+
+def test_wrong_order_of_classes_is_a_warning(table, tmp_path, capsys):
+    count = 400
+    probabilities = np.full((count, 8), 0.05)
+    probabilities[np.arange(count), (np.arange(count) + 1) % 8] = 0.65
+    rows = np.resize(np.arange(60), count)
+    wrong = dataclasses.replace(
+        table.select(rows),
+        id=np.arange(count).astype(str),
+        expression=np.arange(count) % 8,
+        probabilities=probabilities,
+    )
+    write_predictions(wrong, tmp_path / "t.csv")
+    flags = ["--predictions", tmp_path / "t.csv", "--out", tmp_path, "--bootstrap=0", "--draws=1"]
+    assert run(*flags) == 0
+    (warning,) = json.loads((tmp_path / "scores.json").read_text())["about"]["warnings"]
+    assert "happiness is neutral" in warning
+    assert capsys.readouterr().out.startswith(f"warning: {warning}\n")
+
+
 def test_only_scores_json_is_written(path, tmp_path):
     """The table itself may be in the folder, with columns of other programs."""
     before = path.read_bytes()

@@ -65,7 +65,7 @@ def test_intervals_are_next_to_their_scores(text, workdir):
 def test_sections_are_in_order(parsed):
     ids = [attributes["id"] for attributes in parsed.all("section")]
     assert ids == [
-        "run", "scores", "classes", "confusion", "curves", "reliability", "plane", "units",
+        "run", "scores", "protocols", "classes", "confusion", "curves", "reliability", "plane", "units",
         "training", "faces", "explanations", "all",
     ]  # fmt: skip
     linked = [
@@ -144,7 +144,10 @@ def test_page_has_the_scores_of_groups(run):
     group = {"faces": 120, "scores": {"multitask": 0.25}, "intervals": {"multitask": [0.125, 0.5]}}
     undefined = {"faces": 7, "scores": {"multitask": None}, "intervals": {}}
     groups = {"age": {"20-29": group, "<b>": undefined}}
-    text = Page(render_without_figures(dataclasses.replace(run, groups=groups))).text
+    differences = {"age": {"accuracy, gap to the worst group": {"value": 0.2, "where": "30-39"}}}
+    changed = dataclasses.replace(run, groups=groups, group_differences=differences)
+    text = Page(render_without_figures(changed)).text
+    assert "gap to the worst group30-390.200" in text
     assert "By age" in text and "20-29120" in text and "0.2500.125 to 0.500" in text
     assert "<b>7undefined" in text
 
