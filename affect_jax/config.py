@@ -61,12 +61,9 @@ def defaults() -> Config:
     config.sampling = ConfigDict({"name": "natural"})  # no resampling; registry `sampling.SAMPLERS`
     config.trunk = ConfigDict({"name": "alexnet"})  # registry `models.TRUNKS`
     config.heads = ("expression",)  # registry `models.HEADS`
-    # Initial weights: a .safetensors or .pth file (torchvision's AlexNet and ResNet18, timm's
-    # ResNet18, our exports), hf://owner/name[@revision][/file], or the folder of a run; "": random.
-    config.init_from = ""
-    # Names of the outputs of a PyTorch file's classification layer: classes, "valence", "arousal";
-    # (): the classes in our order.
-    config.init_outputs = ()
+    # Initial weights: a .safetensors or .pth file, hf://owner/name[@revision][/file], or a run
+    config.init_from = ""  # "": random
+    config.init_outputs = ()  # names of the file's outputs in order; (): our classes in our order
     config.stages = ()  # earlier stages of a recipe, see `create_stages`
     config.dtype = "float32"  # or bfloat16: compute dtype; parameters and losses are float32
 

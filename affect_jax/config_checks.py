@@ -127,8 +127,8 @@ def _are_stages(stages: Any) -> bool:
     )
 
 
-def _are_names(items: list) -> bool:
-    return _are_unique(items) and all(isinstance(item, str) for item in items)
+def _are_names(names: list) -> bool:
+    return not names or (_are_unique(names) and all(n and isinstance(n, str) for n in names))
 
 
 _DURATION = (is_duration, DURATION_REQUIREMENT)
@@ -145,7 +145,7 @@ VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.prefetch": _at_least(1),
     "heads": (_are_unique, "one or more heads, each once"),
     "losses": (_are_unique, "one or more terms, each once for a head"),
-    "init_outputs": (lambda names: not names or _are_names(names), "names, each once"),
+    "init_outputs": (_are_names, "(), or names, each once"),
     "stages": (_are_stages, "mappings of keys to values; without init_from and stages"),
     "dtype": _one_of("float32", "bfloat16"),
     "batch_size": _at_least(1),

@@ -124,10 +124,10 @@ class _Unpickler(pickle._Unpickler):
         self.stack[-1].update({key: value for key, value in pairs if isinstance(key, str)})
 
     def reduce(self) -> None:
-        arguments = self.stack.pop()
-        is_object = self.stack[-1] is _Object or isinstance(self.stack[-1], _Object)
-        # Without the limit, a pickle of a few bytes could copy a long tuple again and again.
-        self.stack[-1] = _Object() if is_object else self.stack[-1](*arguments[:8])
+        arguments, function = self.stack.pop(), self.stack.pop()
+        is_known = callable(function) and function is not _Object
+        # Without the limit, a few bytes could copy a long tuple again and again.
+        self.stack.append(function(*arguments[:8]) if is_known else _Object())
 
     def new_object(self) -> None:
         self.stack[-2:] = [_Object()]  # instead of the class and the arguments
@@ -151,7 +151,7 @@ class _Unpickler(pickle._Unpickler):
         pickle.BUILD[0]: set_state,
         # Sets become None: they hold no weights, and their items could be slow to hash.
         pickle.EMPTY_SET[0]: pickle._Unpickler.dispatch[pickle.NONE[0]],
-        pickle.ADDITEMS[0]: pickle._Unpickler.pop_mark,
+        pickle.ADDITEMS[0]: pickle._Unpickler.dispatch[pickle.POP_MARK[0]],
         pickle.FROZENSET[0]: drop_frozen_set,
     }
 

@@ -103,7 +103,8 @@ def order_outputs(
     for end in layer.values():
         array = arrays.pop(head + end)
         if array.shape[:1] != (len(names),):
-            problems += [f"{len(names)} names for {head}{end} {list(array.shape)} of {source!r}"]
+            shape = list(array.shape)
+            problems += [f"must be () or name the outputs of {head}{end} {shape} in {source!r}"]
         if problems:
             raise UserError(f"init_outputs = {tuple(outputs)}: {problems[0]}")
         for part, part_names in (("", classes), (".valence_arousal", axes)):

@@ -78,7 +78,7 @@ def render_html(run: Run, drawn: Figures) -> str:
     ]
     comparable, notice = published_scores.describe_comparability(run)
     about = run.metadata
-    notice = [*notice, f"Warning: {about['warning']}."] if "warning" in about else notice
+    notice = [*notice, *(f"Warning: {warning}." for warning in about.get("warnings", []))]
     trunk = run.config["trunk.name"] if "trunk.name" in run.config else "Predictions"
     split = f" of the {about['split']} split" if "split" in about else ""
     step = f" at step {about['checkpoint_step']:,}" if "checkpoint_step" in about else ""

@@ -262,7 +262,10 @@ class Checkpoints:
             best = self.best_step()
             if best is not None:
                 return [best]
-            logging.warning("no checkpoint has a score yet; using the last one, step %d", steps[-1])
+            if len(steps) > 1:
+                logging.warning(
+                    "no checkpoint has a score yet; using the last one, step %d", steps[-1]
+                )
         if checkpoint in ("best", "last"):
             return steps[::-1]
         if checkpoint not in map(str, steps):

@@ -60,7 +60,7 @@ class Network(nn.Module):
         self.names, self.fixed = {"a", ("b", 1)}, frozenset({1, "c"})
         self.counts = collections.defaultdict(list, {"a": [1, 2], 3: [4]})
         self.items = Items(x=torch.Size([1, 2]), y=self.forward)
-        self.items.owner = self
+        vars(self.items)["owner"] = self
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -94,7 +94,7 @@ def nested_modules(kind: str) -> Module:
     """Modules that a small pickle holds and whose names would fill a disk."""
     module = Module(_parameters={"a": Tensor(0, (2,), (1,))})
     if kind == "cycle":
-        module._modules = {"a": module}
+        vars(module)["_modules"] = {"a": module}
     for _ in range({"doubled": 60, "deep": 150}.get(kind, 0)):
         module = Module(_modules={"a": module, "b": module if kind == "doubled" else None})
     if kind == "long names":

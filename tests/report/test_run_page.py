@@ -65,8 +65,8 @@ def test_intervals_are_next_to_their_scores(text, workdir):
 def test_sections_are_in_order(parsed):
     ids = [attributes["id"] for attributes in parsed.all("section")]
     assert ids == [
-        "run", "scores", "protocols", "classes", "confusion", "curves", "reliability", "plane", "units",
-        "training", "faces", "explanations", "all",
+        "run", "scores", "protocols", "classes", "confusion", "curves", "reliability", "plane",
+        "units", "training", "faces", "explanations", "all",
     ]  # fmt: skip
     linked = [
         a["href"][1:] for a in parsed.all("a") if a["href"].startswith("#") and "class" not in a
