@@ -38,6 +38,7 @@ class TorchMapping:
       axes stay in PyTorch's order.
     - `fit_shape`: (name in the trunk, array, shape) -> array. It is called for an array, in the
       order of our axes, whose shape differs from that of the trunk: also for weights of a run.
+    - `rename`: name in a file -> name in PyTorch as above, for files of a second library.
     - `optional`: beginnings of names in PyTorch. If a file lacks such an array, the trunk keeps its
       initial value; a file may hold such arrays that the trunk lacks.
     """
@@ -47,6 +48,7 @@ class TorchMapping:
     head: str
     reorder_axes: Callable[[str, Any], Any] = lambda name, array: array
     fit_shape: Callable[[str, Any, tuple[int, ...]], Any] = lambda name, array, shape: array
+    rename: Callable[[str], str] = lambda name: name
     optional: tuple[str, ...] = ()
 
 

@@ -67,6 +67,11 @@ def stochastic_depth(
     return values * dropout(ones, keys, rate=rate, layer=layer)
 
 
+def layer_norm(x: jax.Array, dtype: Any, name: str) -> jax.Array:
+    """Normalises each token, with epsilon 1e-6; creates the layer `name` of a module."""
+    return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)(x)
+
+
 def to_signed_range(images: jax.Array) -> jax.Array:
     """Images with ImageNet's normalisation -> x / 127.5 - 1, in [-1, 1], of pixels x."""
     scale, shift = 2 * np.array(IMAGENET_STD), 2 * np.array(IMAGENET_MEAN) - 1

@@ -11,56 +11,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from affect_jax.core.registry import require_option
-from affect_jax.models import kernels
 from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
-from affect_jax.models.layers import Initializer, max_pool
-
-AXIS = "batch"  # training averages the statistics of batch normalisation over this axis
-
-
-def batch_norm(x: jax.Array, train: bool, dtype: Any, name: str) -> jax.Array:
-    """Batch normalisation with PyTorch's constants; creates the layer `name` of a module.
-
-    Epsilon is 1e-5, momentum 0.1 (0.9 in flax's convention). Statistics are float32 for every
-    compute dtype. The running variance averages the population variances of the batches; PyTorch
-    averages n / (n - 1) times them, n = batch x height x width.
-    """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        axis_name=AXIS if train else None,
-        dtype=dtype,
-        name=name,
-    )(x)
-
-
-class ConvNorm(nn.Module):
-    """A convolution without bias, followed by batch normalisation.
-
-    The initial values are torchvision's by default: Kaiming normal by fan out.
-    """
-
-    features: int
-    kernel: int
-    stride: int
-    dtype: Any
-    kernel_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = nn.Conv(
-            self.features,
-            (self.kernel, self.kernel),
-            strides=self.stride,
-            padding=self.kernel // 2,
-            use_bias=False,
-            conv_general_dilated=kernels.convolution,
-            kernel_init=self.kernel_init,
-            dtype=self.dtype,
-            name="conv",
-        )(x)
-        return batch_norm(x, train, self.dtype, "norm")
+from affect_jax.models.conv_norm import ConvNorm
+from affect_jax.models.layers import max_pool
 
 
 class BasicBlock(nn.Module):

@@ -15,6 +15,7 @@ from affect_jax.core.registry import describe_unknown_name, require_option
 from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
 from affect_jax.models.layers import (
     dropout,
+    layer_norm,
     stochastic_depth,
     to_signed_range,
     uniform_bias,
@@ -84,11 +85,6 @@ class Block(nn.Module):
         y = linear(layer_norm(x, self.dtype, "norm2"), 4 * width, "fc1")
         y = linear(drop(nn.gelu(y, approximate=False), 2), width, "fc2")
         return add_branch(drop(y, 3), 4)
-
-
-def layer_norm(x: jax.Array, dtype: Any, name: str) -> jax.Array:
-    """Normalises each token, with epsilon 1e-6; creates the layer `name` of a module."""
-    return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)(x)
 
 
 @TRUNKS.register("vit_small")

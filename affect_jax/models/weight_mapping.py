@@ -149,6 +149,7 @@ def load(
             f"{', '.join(sorted(TORCH_MAPPINGS))}"
         )
     else:
+        arrays = {mapping.rename(name): array for name, array in arrays.items()}
         source_names = _match_torch_names(leaves, mapping)
         found = {
             name: _to_our_layout(torch_name, arrays[torch_name], mapping)
@@ -206,8 +207,8 @@ def _match_torch_names(names: Iterable[str], mapping: TorchMapping) -> dict[str,
 
 def _to_our_layout(torch_name: str, array: np.ndarray, mapping: TorchMapping) -> np.ndarray:
     """PyTorch's axes are (outputs, inputs, rows, columns) or (outputs, inputs)."""
-    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim)
     array = mapping.reorder_axes(torch_name, array)
+    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim)
     return array.transpose(axes) if axes else array
 
 

@@ -27,6 +27,9 @@ PUBLISHED = {  # parameters with a head of 1000 classes
     "resnet50": 25_557_032,
     "vit_small": 22_050_664,  # timm's vit_small_patch16_224
     "vit_base": 86_567_656,
+    "efficientnet_b0": 5_288_548,  # timm's
+    "efficientnet_b2": 9_109_994,
+    "convnext_tiny": 28_589_128,
 }
 
 
@@ -189,6 +192,13 @@ def test_evaluation_of_a_face_does_not_depend_on_the_others(name):
         ("vit_small", {"dropout": 0.3, "stochastic_depth": 0.0}),
         ("vit_small", {"stochastic_depth": 0.7}),
         pytest.param("iresnet50", {"dropout": 0.5}, marks=pytest.mark.slow),
+        *(
+            pytest.param("efficientnet_b0", {option: 0.5}, marks=pytest.mark.slow)
+            for option in ("dropout", "stochastic_depth")
+        ),
+        pytest.param(
+            "convnext_tiny", {"stochastic_depth": 0.5, "layer_scale": 1.0}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_dropout_depends_only_on_the_key_of_the_example(name, options):
@@ -300,6 +310,11 @@ def test_initialisation_depends_on_the_key(name):
         ({"name": "vit_base", "pooling": "cls"}, "trunk.pooling = 'cls': unknown; .* token, mean"),
         ({"name": "vit_base", "input_range": "sign"}, "did you mean 'signed'"),
         ({"name": "vit_base", "stochastic_depth": -0.1}, r"depth = -0.1: must be in \[0, 1\)"),
+        ({"name": "efficientnet_b0", "padding": "sam"}, "trunk.padding = 'sam': .* mean 'same'"),
+        ({"name": "efficientnet_b2", "dropout": 1.2}, r"trunk.dropout = 1.2: must be in \[0, 1\)"),
+        ({"name": "convnext_tiny", "layer_scale": 0}, "trunk.layer_scale = 0: must be positive"),
+        ({"name": "convnext_tiny", "stochastic_depth": 1}, r"depth = 1: must be in \[0, 1\)"),
+        ({"name": "convnext_tiny", "remat": 1}, "remat = 1: must be bool"),
     ],
 )
 def test_invalid_trunk_options_are_rejected(spec, message):

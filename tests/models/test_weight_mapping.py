@@ -109,6 +109,7 @@ def test_logits_equal_the_original_network(tmp_path, torch_model, faces, name, t
 def test_every_torch_mapping_is_tested():
     """Those of the newer trunks are tested in their own files."""
     own_files = {"resnet34", "resnet50", "iresnet50", "vit_small", "vit_base"}
+    own_files |= {"efficientnet_b0", "efficientnet_b2", "convnext_tiny"}
     assert set(base.TORCH_MAPPINGS) == {"alexnet_one_tower", "resnet18", *own_files}
 
 

@@ -238,6 +238,8 @@ def test_bfloat16_computed_in_float32_trains_to_the_same_losses(
         pytest.param("resnet18", 50, marks=pytest.mark.slow),
         pytest.param("resnet50", 2, marks=pytest.mark.slow),
         pytest.param("iresnet50", 2, marks=pytest.mark.slow),
+        pytest.param("efficientnet_b0", 2, marks=pytest.mark.slow),
+        pytest.param("convnext_tiny", 3, marks=pytest.mark.slow),
     ],
 )
 def test_update_is_equal_on_any_number_of_devices(trunk, count):

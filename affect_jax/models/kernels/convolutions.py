@@ -1,7 +1,7 @@
 """Chooses the algorithm of a convolution by its shape and the backend.
 
 XLA's own algorithm is the fastest for most shapes. The exceptions are groups on all backends, and
-kernels with few positions on CPUs.
+depthwise convolutions and kernels with few positions on CPUs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from affect_jax.models import layers
+from affect_jax.models.kernels.depthwise import depthwise_convolution
 
 Padding = Sequence[tuple[int, int]]
 
@@ -30,9 +31,9 @@ def convolution(
 ) -> jax.Array:
     """Computes `lax.conv_general_dilated` with the arguments that linen passes.
 
-    Shapes are [b, h, w, C] and [k, l, C / groups, K]. Each group becomes a separate convolution. On
-    a CPU the result for bfloat16 inputs is float32 (see `layers.compute_in_float32`), and so are
-    the values up to the next layer with weights.
+    Shapes are [b, h, w, C] and [k, l, C / groups, K]. Each group becomes a separate convolution,
+    unless each channel is a group. On a CPU the result for bfloat16 inputs is float32 (see
+    `layers.compute_in_float32`), and so are the values up to the next layer with weights.
     """
     if layers.compute_in_float32(inputs):
         inputs, kernel = inputs.astype(jnp.float32), kernel.astype(jnp.float32)
@@ -47,17 +48,27 @@ def convolution(
 
     if feature_group_count == 1:
         return convolve_group(inputs, kernel)
+    if feature_group_count == inputs.shape[-1] == kernel.shape[-1]:
+        if not is_dilated and can_specialize(inputs):
+            return depthwise_convolution(inputs, kernel, strides, padding)
+        options |= {"feature_group_count": feature_group_count}
+        return lax.conv_general_dilated(inputs, kernel, strides, padding, **options)
     group_arrays = (jnp.split(array, feature_group_count, axis=-1) for array in (inputs, kernel))
     return jnp.concatenate(
         [convolve_group(*arrays) for arrays in zip(*group_arrays, strict=True)], axis=-1
     )
 
 
+def can_specialize(inputs: jax.Array) -> bool:
+    """Whether the program runs on this CPU: a symbolic batch size belongs to an export."""
+    return jax.default_backend() == "cpu" and isinstance(inputs.shape[0], int)
+
+
 def use_im2col(
     inputs: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding
 ) -> bool:
     """Whether the output is smaller than the kernel on a CPU, where XLA's code for that is slow."""
-    if jax.default_backend() != "cpu" or not isinstance(inputs.shape[0], int):
+    if not can_specialize(inputs):
         return False
     axes = list(zip(inputs.shape[1:3], kernel.shape, strides, padding, strict=False))
     positions = [(side + sum(pad) - size) // stride + 1 for side, size, stride, pad in axes]

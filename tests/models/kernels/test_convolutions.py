@@ -67,6 +67,43 @@ def test_grouped_convolution_equals_xla(groups):
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("image", "kernel", "strides", "padding", "channels"),
+    [
+        ((9, 9), (3, 3), (1, 1), ((1, 1), (1, 1)), 16),
+        ((8, 7), (5, 5), (2, 2), ((1, 2), (2, 2)), 16),
+        ((14, 14), (7, 7), (1, 1), ((3, 3), (3, 3)), 1100),  # more channels than a block has values
+        ((8, 11), (3, 4), (2, 1), ((0, 1), (1, 2)), 5),
+        ((12, 9), (2, 7), (3, 2), ((0, 0), (3, 3)), 3),
+    ],
+)
+def test_depthwise_convolution_and_its_gradients_equal_xla(
+    image, kernel, strides, padding, channels
+):
+    arrays = random_values(2, *image, channels), random_values(*kernel, 1, channels)
+
+    def output_and_gradients(convolve):
+        options = {"feature_group_count": channels, "dimension_numbers": LAYOUT}
+        outputs, vjp = jax.vjp(lambda *pair: convolve(*pair, strides, padding, **options), *arrays)
+        return outputs, *vjp(jnp.asarray(random_values(*outputs.shape)))
+
+    actual = output_and_gradients(kernels.convolution)
+    for ours, expected in zip(actual, output_and_gradients(lax.conv_general_dilated), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(("backend", "is_xla"), [("cpu", False), ("gpu", True)])
+def test_depthwise_convolutions_are_one_grouped_convolution_on_a_gpu(backend, is_xla, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    arguments = random_values(2, 5, 5, 6), random_values(3, 3, 1, 6), (1, 1), [(1, 1)] * 2
+    program = jax.make_jaxpr(
+        lambda *arrays: kernels.convolution(
+            *arrays, *arguments[2:], feature_group_count=6, dimension_numbers=LAYOUT
+        )
+    )(*arguments[:2])
+    assert ("feature_group_count=6" in str(program)) == is_xla
+
+
 @pytest.mark.parametrize("dilation", ["lhs_dilation", "rhs_dilation"])
 def test_dilated_convolutions_do_not_use_im2col(dilation):
     arguments = random_values(2, 5, 5, 3), random_values(3, 3, 3, 4), (2, 2), [(0, 0)] * 2

@@ -1,0 +1,220 @@
+"""EfficientNets with the same parameters as timm's, so that its weights can be loaded."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import describe_unknown_name, require_option
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
+from affect_jax.models.conv_norm import ConvNorm
+from affect_jax.models.layers import dropout, stochastic_depth
+
+EPSILONS = {"same": 1e-3, "symmetric": 1e-5}  # padding -> epsilon of batch normalisation
+BY_FAN_IN, BY_FAN_OUT = (
+    nn.initializers.variance_scaling(2.0, f"fan_{mode}", "normal") for mode in ("in", "out")
+)
+
+
+class SqueezeExcite(nn.Module):
+    """Scales each channel by a gate in [0, 1] (Hu et al. 2018, section 3), with SiLU.
+
+    **Arguments:** `reduced`: number of units of the first layer.
+    """
+
+    reduced: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[b, h, w, C] -> [b, h, w, C]."""
+        dense = functools.partial(nn.Dense, kernel_init=BY_FAN_OUT, dtype=self.dtype)
+        gate = nn.silu(dense(self.reduced, name="reduce")(jnp.mean(x, axis=(1, 2))))
+        gate = nn.sigmoid(dense(x.shape[-1], name="expand")(gate))
+        return x * gate[:, None, None]
+
+
+class Block(nn.Module):
+    """An inverted bottleneck with squeeze-and-excitation ("MBConv", Tan and Le 2019, section 4).
+
+    A 1 x 1 convolution to `expansion` times the channels (none if it is 1), a depthwise one, and a
+    1 x 1 convolution to `features`, with a shortcut if the shape is unchanged.
+
+    **Arguments:**
+
+    - `index`: position in the network, from 0.
+    - `stochastic_depth`: rate at which the branch of an example is dropped.
+    - `padding`: see `EfficientNetB0`.
+    """
+
+    index: int
+    features: int
+    expansion: int
+    kernel: int
+    stride: int
+    stochastic_depth: float
+    padding: str
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, keys: jax.Array | None) -> jax.Array:
+        y, channels = x, self.expansion * x.shape[-1]
+        create = functools.partial(create_conv_norm, self.padding, self.dtype)
+        if self.expansion > 1:
+            y = nn.silu(create("expand", channels)(y, train))
+        depthwise = {"kernel_init": BY_FAN_IN, "groups": channels}
+        y = create("depthwise", channels, self.kernel, self.stride, **depthwise)(y, train)
+        y = SqueezeExcite(max(1, x.shape[-1] // 4), self.dtype, name="squeeze")(nn.silu(y))
+        y = create("project", self.features)(y, train)
+        if x.shape != y.shape:
+            return y
+        return x + stochastic_depth(y, keys, rate=self.stochastic_depth, layer=self.index + 1)
+
+
+def create_conv_norm(
+    padding: str,
+    dtype: Any,
+    name: str,
+    features: int,
+    kernel: int = 1,
+    stride: int = 1,
+    **options: Any,
+) -> ConvNorm:
+    """Creates a `ConvNorm` with the padding and the epsilon of one of the two kinds of weights."""
+    options |= {"same_padding": padding == "same", "epsilon": EPSILONS[padding]}
+    return ConvNorm(features, kernel, stride, dtype, name=name, **options)
+
+
+@TRUNKS.register("efficientnet_b0")
+class EfficientNetB0(nn.Module):
+    """EfficientNet-B0 (Tan and Le 2019, table 1) as in timm, for crops of 224 pixels.
+
+    It has 5,288,548 parameters with a head of 1000 classes. Features: [b, 40 * width].
+
+    **Arguments:**
+
+    - `width`: channels of the first convolution, 32 as published; those of the other layers change
+      in proportion, to multiples of 8.
+    - `padding`: `same` pads as TensorFlow does, with an epsilon of 1e-3 in batch normalisation, for
+      weights of timm's `tf_efficientnet_*` and of HSEmotion; `symmetric` pads by kernel // 2, with
+      1e-5, for timm's `efficientnet_*`.
+    - `dropout`: dropout rate of the features; the paper trains B0 with 0.2 and B2 with 0.3.
+    - `stochastic_depth`: rate after the last block; it grows linearly from 0 in the first. The
+      paper trains with 0.2.
+    """
+
+    width: int = 32
+    padding: str = "same"
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    dtype: Any = jnp.float32
+
+    CHANNELS: ClassVar = (16, 24, 40, 80, 112, 192, 320, 1280)  # of the stages and the features
+    BLOCKS: ClassVar = (1, 2, 2, 3, 3, 4, 1)  # number of blocks of each stage
+    KERNELS: ClassVar = (3, 3, 5, 3, 5, 5, 3)
+    STRIDES: ClassVar = (1, 2, 2, 2, 1, 2, 1)
+    SIGNED_FEATURE_MAP: ClassVar = True
+
+    def __post_init__(self) -> None:
+        require_option("trunk.width", self.width, lambda v: v >= 1, "1 or more")
+        if self.padding not in EPSILONS:
+            raise UserError(f"trunk.padding = {describe_unknown_name(self.padding, EPSILONS)}")
+        for option in ("dropout", "stochastic_depth"):
+            value = getattr(self, option)
+            require_option(f"trunk.{option}", value, lambda v: 0 <= v < 1, "in [0, 1)")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """[b, c, c, 3] -> features [b, F]."""
+        keys = keys if train else None
+        create = functools.partial(create_conv_norm, self.padding, self.dtype)
+        *channels, last = (round_to_8(n * self.width / 32) for n in self.CHANNELS)
+        x, index = nn.silu(create("stem", self.width, 3, 2)(images, train)), 0
+        for stage, blocks in enumerate(self.BLOCKS):
+            for block in range(blocks):
+                x = Block(
+                    index=index,
+                    features=channels[stage],
+                    expansion=6 if stage else 1,
+                    kernel=self.KERNELS[stage],
+                    stride=self.STRIDES[stage] if block == 0 else 1,
+                    stochastic_depth=self.stochastic_depth * index / sum(self.BLOCKS),
+                    padding=self.padding,
+                    dtype=self.dtype,
+                    name=f"stage{stage + 1}_block{block + 1}",
+                )(x, train, keys)
+                index += 1
+        x = jnp.mean(nn.silu(create("features", last)(x, train)), axis=(1, 2))
+        return dropout(x, keys, rate=self.dropout, layer=0)
+
+
+def round_to_8(channels: float) -> int:
+    """Rounds to a multiple of 8 that is at least 0.9 of the number (Tan and Le's code)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
+
+
+@TRUNKS.register("efficientnet_b2")
+class EfficientNetB2(EfficientNetB0):
+    """EfficientNet-B2: 9,109,994 parameters with 1000 classes, for crops of 260 pixels.
+
+    Features: [b, 44 * width].
+
+    **Arguments:** as for `EfficientNetB0`.
+    """
+
+    CHANNELS: ClassVar = (16, 24, 48, 88, 120, 208, 352, 1408)
+    BLOCKS: ClassVar = (2, 3, 3, 4, 4, 5, 2)
+
+
+_TORCH_LAYERS = {
+    "stem": ("conv_stem", "bn1"),
+    "features": ("conv_head", "bn2"),
+    "expand": ("conv_pw", "bn1"),
+    "depthwise": ("conv_dw", "bn2"),
+    "project": ("conv_pwl", "bn3"),
+}
+_TORCH_LAYERS_WITHOUT_EXPANSION = {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")}
+
+
+def _to_torch_name(name: str) -> str:
+    """`stage2_block1.expand.norm.bias` -> `blocks.1.0.bn1.bias`."""
+    path, kind, leaf = name.rsplit(".", 2)
+    match = re.fullmatch(r"stage(\d)_block(\d)\.(\w+)", path)
+    prefix, layers = "", _TORCH_LAYERS
+    if match:
+        stage, block, path = match.groups()
+        prefix = f"blocks.{int(stage) - 1}.{int(block) - 1}."
+        layers = _TORCH_LAYERS_WITHOUT_EXPANSION if stage == "1" else _TORCH_LAYERS
+    if path == "squeeze":
+        return f"{prefix}se.conv_{kind}.{leaf}"
+    return f"{prefix}{layers[path][kind == 'norm']}.{leaf}"
+
+
+def _to_dense_layer(name: str, array: np.ndarray) -> np.ndarray:
+    """Makes the 1 x 1 convolutions of `SqueezeExcite` linear layers."""
+    return array.reshape(array.shape[:2]) if ".se." in name else array
+
+
+TORCH_MAPPINGS.update(
+    {
+        f"efficientnet_{size}": TorchMapping(
+            requirement=f"timm's tf_efficientnet_{size} (trunk.padding = same) and efficientnet_"
+            f"{size} (symmetric) fit trunk.width = 32",
+            to_torch_name=_to_torch_name,
+            head="classifier",
+            reorder_axes=_to_dense_layer,
+        )
+        for size in ("b0", "b2")
+    }
+)

@@ -1,0 +1,34 @@
+"""EfficientNets equal timm's with the same weights, with either padding."""
+
+from __future__ import annotations
+
+import pytest
+
+from affect_jax.models import efficientnet
+
+pytest.importorskip("torch")
+parity = pytest.importorskip("tests.models.torch_parity")
+
+TIMM_NAMES = {"same": "tf_efficientnet_{}", "symmetric": "efficientnet_{}"}
+
+
+@pytest.mark.parametrize("padding", TIMM_NAMES)
+def test_efficientnet_of_one_block_a_stage_equals_timm(padding, timm, monkeypatch):
+    monkeypatch.setattr(efficientnet.EfficientNetB0, "BLOCKS", (1, 2, 1, 1, 0, 0, 0))
+    network = timm.create_model(TIMM_NAMES[padding].format("b0"), num_classes=0)
+    del network.blocks[4:]
+    for stage in network.blocks[2:]:
+        del stage[1:]
+    network.conv_head = timm.layers.create_conv2d(80, 1280, 1)
+    spec = {"name": "efficientnet_b0", "padding": padding}
+    # 42 pixels: TensorFlow pads by 0 and 1 where a side is even, by 1 and 1 where it is odd.
+    parity.assert_equal(network, spec, crop=42)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["b0", "b2"])
+@pytest.mark.parametrize("padding", TIMM_NAMES)
+def test_whole_efficientnet_equals_timm(padding, size, timm):
+    network = timm.create_model(TIMM_NAMES[padding].format(size), num_classes=0)
+    spec = {"name": f"efficientnet_{size}", "padding": padding}
+    parity.assert_equal(network, spec, crop=96, gradient_tolerance=0.05)
