@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from affect_jax.core.registry import Registry
@@ -22,6 +22,11 @@ A trunk may have a method `layers() -> [(prefix, ...), ...]` for the optimizers'
 each layer, from the input, the prefixes of its parameters' names. A name belongs to its longest
 prefix. Parameters without a prefix belong to the output.
 """
+
+
+def block_layers(counts: Sequence[int]) -> list[tuple[str]]:
+    """`("stage1_block1",)` and so on, for the numbers of blocks of the stages."""
+    return [(f"stage{s}_block{b + 1}",) for s, n in enumerate(counts, 1) for b in range(n)]
 
 
 @dataclasses.dataclass(frozen=True)

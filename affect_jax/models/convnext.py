@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from affect_jax.core.registry import require_option
 from affect_jax.models import kernels
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, block_layers
 from affect_jax.models.layers import layer_norm, stochastic_depth
 
 KERNEL_INIT = nn.initializers.normal(0.02)
@@ -120,6 +120,15 @@ class ConvNeXtTiny(nn.Module):
                 )(x, keys)
                 index += 1
         return layer_norm(jnp.mean(x, axis=(1, 2)), self.dtype, "norm")
+
+    @nn.nowrap
+    def layers(self) -> list[tuple[str, ...]]:
+        """The stem, then each block; the first of a stage with the convolution before it."""
+        blocks: list[tuple[str, ...]] = [*block_layers(self.BLOCKS)]
+        for stage in (2, 3, 4):
+            first = blocks.index((f"stage{stage}_block1",))
+            blocks[first] += (f"stage{stage}_norm", f"stage{stage}_conv")
+        return [("stem_conv", "stem_norm"), *blocks]
 
 
 _TORCH_LAYERS = {"depthwise": "conv_dw", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}

@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import describe_unknown_name, require_option
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, block_layers
 from affect_jax.models.conv_norm import ConvNorm
 from affect_jax.models.layers import dropout, stochastic_depth
 
@@ -156,6 +156,11 @@ class EfficientNetB0(nn.Module):
                 index += 1
         x = jnp.mean(nn.silu(create("features", last)(x, train)), axis=(1, 2))
         return dropout(x, keys, rate=self.dropout, layer=0)
+
+    @nn.nowrap
+    def layers(self) -> list[tuple[str, ...]]:
+        """The first convolution, each block, and the last convolution."""
+        return [("stem",), *block_layers(self.BLOCKS), ("features",)]
 
 
 def round_to_8(channels: float) -> int:

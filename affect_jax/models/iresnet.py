@@ -11,10 +11,9 @@ import numpy as np
 from flax import linen as nn
 
 from affect_jax.core.registry import require_option
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, block_layers
 from affect_jax.models.conv_norm import ConvNorm, batch_norm
 from affect_jax.models.layers import dropout, to_signed_range, uniform_bias, uniform_fan_in
-from affect_jax.models.resnet import block_layers
 
 KERNEL_INIT = nn.initializers.normal(0.1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from affect_jax.core.registry import require_option
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, block_layers
 from affect_jax.models.conv_norm import ConvNorm
 from affect_jax.models.layers import max_pool
 
@@ -94,11 +93,6 @@ class ResNet18(nn.Module):
     def layers(self) -> list[tuple[str, ...]]:
         """The stem, then each block."""
         return [("stem",), *block_layers(self.BLOCKS)]
-
-
-def block_layers(counts: Sequence[int]) -> list[tuple[str]]:
-    """`("stage1_block1",)` and so on, for the numbers of blocks of the stages."""
-    return [(f"stage{s}_block{b + 1}",) for s, n in enumerate(counts, 1) for b in range(n)]
 
 
 @TRUNKS.register("resnet34")

@@ -89,7 +89,10 @@ def order_outputs(
 
     **Raises:** `UserError` if a name is unknown or missing, or their number is wrong.
     """
-    head = getattr(TORCH_MAPPINGS.get(trunk), "head", "")
+    mapping = TORCH_MAPPINGS.get(trunk)
+    if mapping is None:
+        return dict(arrays)
+    head, arrays = mapping.head, {mapping.rename(name): array for name, array in arrays.items()}
     layer = {name: re.sub(r"^\.0\.", ".", name.removeprefix(head)) for name in arrays}
     layer = {name: end for name, end in layer.items() if re.fullmatch(r"\.(weight|bias)", end)}
     arrays = {head + layer[name] if name in layer else name: arrays[name] for name in arrays}
