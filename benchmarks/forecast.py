@@ -34,7 +34,7 @@ from affect_jax.train import device_feeds
 from affect_jax.train.experiment import Experiment, create_experiment, load_registries
 from affect_jax.train.state import state_template
 from affect_jax.train.step import resident_train_step
-from benchmarks import harness
+from benchmarks import harness, torch_peer
 from benchmarks.gpu import BATCH_SIZE, EPOCHS, FACES, IMAGE_SIZE  # the same schedule
 from benchmarks.step import create_config
 
@@ -89,12 +89,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         rows=rows,
         runs={},
+        key=("network", "type", "cards"),
     )
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = harness.create_parser(__doc__)
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument(
+        "--networks", nargs="+", default=list(NETWORKS), choices=torch_peer.NETWORKS
+    )
     parser.add_argument("--types", nargs="+", default=["bfloat16", "float32"])
     parser.add_argument("--cards", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--crop_size", type=int, default=224)

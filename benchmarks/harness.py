@@ -141,6 +141,7 @@ def write_result(
     runs: Any,
     accelerator: str = "",
     page: pathlib.Path | None = None,
+    key: Sequence[str] = (),
 ) -> None:
     """Prints the table, and writes it and the raw runs below `args.folder`, unless that is None.
 
@@ -151,6 +152,7 @@ def write_result(
     - `runs`: every measured value of all contenders.
     - `accelerator`: the name of the GPU, if one is used.
     - `page`: the file with the markers; None: `README.md` in the folder.
+    - `key`: columns that identify a row: rows of an earlier run with other values are kept.
 
     **Raises:** `SystemExit` if the page has no such markers.
     """
@@ -165,12 +167,27 @@ def write_result(
     result = {"what": what, "note": saved_args.pop("note"), "options": saved_args}
     result |= describe_machine(accelerator) | {"table": list(rows), "runs": runs}
     path = args.folder / "results" / f"{name}.json"
+    if key and path.exists():
+        result = keep_other_rows(result, json.loads(path.read_text()), key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     page = page or args.folder / "README.md"
-    link = os.path.relpath(path, page.parent)
-    replace_table(page, name, f"{markdown_table(rows)}\n\n{source_line(link, result)}")
+    link, table = os.path.relpath(path, page.parent), markdown_table(result["table"])
+    replace_table(page, name, f"{table}\n\n{source_line(link, result)}")
     print(f"\nwritten: {path}")
+
+
+def keep_other_rows(
+    result: dict[str, Any], old: Mapping[str, Any], key: Sequence[str]
+) -> dict[str, Any]:
+    """Adds the rows and runs of an earlier result that the new one does not replace."""
+    new_keys = [[row[name] for name in key] for row in result["table"]]
+    kept = [row for row in old["table"] if [row[name] for name in key] not in new_keys]
+    if not kept:
+        return result
+    about = {name: old[name] for name in ("note", "options", "date", "machine", "versions")}
+    result |= {"earlier": [*old.get("earlier", []), about], "runs": old["runs"] | result["runs"]}
+    return result | {"table": kept + result["table"]}
 
 
 def source_line(link: str, result: Mapping[str, Any]) -> str:
@@ -180,6 +197,8 @@ def source_line(link: str, result: Mapping[str, Any]) -> str:
     cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     words += [f"{machine['cpu']}, {cores}, load {machine['load']},", result["date"][:10]]
     note = f"; {result['note']}" if result["note"] else ""
+    if dates := sorted({about["date"][:10] for about in result.get("earlier", [])}):
+        note += f"; rows that this run did not measure: {', '.join(dates)}"
     return f"{result['what']}. {' '.join(words)}{note}. [All runs]({link})."
 
 

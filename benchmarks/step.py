@@ -1,7 +1,7 @@
 """Measures training and evaluation steps, compared with PyTorch.
 
     python -m benchmarks.step
-    python -m benchmarks.step --networks resnet18 --types float32 --rounds 3
+    python -m benchmarks.step --networks resnet18 --types float32 --rounds 3   # other rows stay
     taskset -c 0 python -m benchmarks.step --clock processor          # a CPU with other work
 
 Our steps are those of the package, from uint8 faces to the next state or to probabilities. They
@@ -37,6 +37,7 @@ OURS, EAGER, COMPILED = "affect_jax", "PyTorch", "PyTorch, compiled"
 NETWORKS = ("alexnet", "alexnet_one_tower", "resnet18")
 TYPES = ("float32", "bfloat16")
 KINDS = ("train", "eval")
+CASE = ("network", "type", "batch", "step")
 MARGIN = 32  # pixels by which a stored face is larger than its crop
 
 Case = tuple[str, str, int, str]  # network, dtype, batch size, train or eval
@@ -62,12 +63,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         rows=rows,
         runs=runs,
+        key=CASE,
     )
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = harness.create_parser(__doc__)
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument(
+        "--networks", nargs="+", default=list(NETWORKS), choices=torch_peer.NETWORKS
+    )
     parser.add_argument("--types", nargs="+", default=list(TYPES), choices=TYPES)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--batch", type=int, default=32)
@@ -186,7 +190,7 @@ def torch_steps(case: Case, args: argparse.Namespace, *, compiled: bool) -> RunS
 
 def table_row(case: Case, rates: harness.Runs) -> dict[str, Any]:
     """Returns a row of the table: medians of images/s and of ratios."""
-    row: dict[str, Any] = dict(zip(("network", "type", "batch", "step"), case, strict=True))
+    row: dict[str, Any] = dict(zip(CASE, case, strict=True))
     for contender, values in rates.items():
         row[contender] = statistics.median(values)
         if contender != OURS and OURS in rates:

@@ -1,9 +1,9 @@
 """The peer of the benchmarks: the same networks, training and data loading in PyTorch.
 
-ResNet18 and the one-tower AlexNet are those of torchvision. The published AlexNet is defined here,
-because torchvision has none. They follow PyTorch's tuning guide: channels last, autocast for
-bfloat16, `torch.compile` if requested, TF32 for float32 products on a GPU (as in JAX), cuDNN's
-autotuning. PyTorch is imported when it is used.
+ResNets and the one-tower AlexNet are those of torchvision, the newer networks those of timm. The
+published AlexNet is defined here, because torchvision has none. They follow PyTorch's tuning guide:
+channels last, autocast for bfloat16, `torch.compile` if requested, TF32 for float32 products on a
+GPU (as in JAX), cuDNN's autotuning. PyTorch is imported when it is used.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ from PIL import Image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+TORCHVISION_NAMES = {"alexnet_one_tower": "alexnet"}
+TORCHVISION_NAMES |= {name: name for name in ("resnet18", "resnet34", "resnet50")}
+TIMM_NAMES = {f"efficientnet_{size}": f"tf_efficientnet_{size}" for size in ("b0", "b2")}
+TIMM_NAMES |= {f"vit_{size}": f"vit_{size}_patch16_224" for size in ("small", "base")}
+TIMM_NAMES |= {"convnext_tiny": "convnext_tiny"}
+NETWORKS = ("alexnet", *TORCHVISION_NAMES, *TIMM_NAMES)
 _LIBRARIES: list[Any] = []  # operators exist as long as the library object that defines them
 
 
@@ -72,14 +78,18 @@ def create_network(
 
     **Arguments:**
 
-    - `name`: its name in the registry of trunks.
+    - `name`: one of `NETWORKS`, its name in the registry of trunks.
     - `width`: of the fully connected layers of `alexnet`, instead of 4096.
     """
     if name == "alexnet":
         return create_published_alexnet(num_classes, crop_size, width or 4096)
     models = torchvision().models
-    creators = {"alexnet_one_tower": models.alexnet, "resnet18": models.resnet18}
-    return creators[name](num_classes=num_classes)
+    if name in TORCHVISION_NAMES:
+        return models.get_model(TORCHVISION_NAMES[name], num_classes=num_classes)
+    import timm  # needs torchvision
+
+    options = {"img_size": crop_size} if "vit" in name else {}
+    return timm.create_model(TIMM_NAMES[name], num_classes=num_classes, **options)
 
 
 def create_published_alexnet(num_classes: int, crop_size: int, width: int) -> Any:

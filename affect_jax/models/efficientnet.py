@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -17,41 +18,24 @@ from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, block_l
 from affect_jax.models.conv_norm import ConvNorm
 from affect_jax.models.layers import dropout, stochastic_depth
 
-EPSILONS = {"same": 1e-3, "symmetric": 1e-5}  # padding -> epsilon of batch normalisation
+PADDINGS = {"same": {"same_padding": True, "epsilon": 1e-3}, "symmetric": {}}
 BY_FAN_IN, BY_FAN_OUT = (
     nn.initializers.variance_scaling(2.0, f"fan_{mode}", "normal") for mode in ("in", "out")
 )
 
 
-class SqueezeExcite(nn.Module):
-    """Scales each channel by a gate in [0, 1] (Hu et al. 2018, section 3), with SiLU.
-
-    **Arguments:** `reduced`: number of units of the first layer.
-    """
-
-    reduced: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, h, w, C] -> [b, h, w, C]."""
-        dense = functools.partial(nn.Dense, kernel_init=BY_FAN_OUT, dtype=self.dtype)
-        gate = nn.silu(dense(self.reduced, name="reduce")(jnp.mean(x, axis=(1, 2))))
-        gate = nn.sigmoid(dense(x.shape[-1], name="expand")(gate))
-        return x * gate[:, None, None]
-
-
 class Block(nn.Module):
     """An inverted bottleneck with squeeze-and-excitation ("MBConv", Tan and Le 2019, section 4).
 
-    A 1 x 1 convolution to `expansion` times the channels (none if it is 1), a depthwise one, and a
-    1 x 1 convolution to `features`, with a shortcut if the shape is unchanged.
+    A 1 x 1 convolution to `expansion` times the channels (none if it is 1), a depthwise one, a gate
+    in [0, 1] for each channel (Hu et al. 2018, section 3), and a 1 x 1 convolution to `features`.
+    There is a shortcut if the shape is unchanged.
 
     **Arguments:**
 
     - `index`: position in the network, from 0.
     - `stochastic_depth`: rate at which the branch of an example is dropped.
-    - `padding`: see `EfficientNetB0`.
+    - `conv_norm`: creates a `ConvNorm`.
     """
 
     index: int
@@ -60,36 +44,22 @@ class Block(nn.Module):
     kernel: int
     stride: int
     stochastic_depth: float
-    padding: str
-    dtype: Any
+    conv_norm: Callable[..., ConvNorm]
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, keys: jax.Array | None) -> jax.Array:
         y, channels = x, self.expansion * x.shape[-1]
-        create = functools.partial(create_conv_norm, self.padding, self.dtype)
         if self.expansion > 1:
-            y = nn.silu(create("expand", channels)(y, train))
-        depthwise = {"kernel_init": BY_FAN_IN, "groups": channels}
-        y = create("depthwise", channels, self.kernel, self.stride, **depthwise)(y, train)
-        y = SqueezeExcite(max(1, x.shape[-1] // 4), self.dtype, name="squeeze")(nn.silu(y))
-        y = create("project", self.features)(y, train)
+            y = nn.silu(self.conv_norm(channels, 1, 1, name="expand")(y, train))
+        depthwise = {"kernel_init": BY_FAN_IN, "groups": channels, "name": "depthwise"}
+        y = nn.silu(self.conv_norm(channels, self.kernel, self.stride, **depthwise)(y, train))
+        dense = functools.partial(nn.Dense, kernel_init=BY_FAN_OUT, dtype=y.dtype)
+        gate = dense(max(1, x.shape[-1] // 4), name="gate_reduce")(jnp.mean(y, axis=(1, 2)))
+        gate = nn.sigmoid(dense(channels, name="gate_expand")(nn.silu(gate)))
+        y = self.conv_norm(self.features, 1, 1, name="project")(y * gate[:, None, None], train)
         if x.shape != y.shape:
             return y
         return x + stochastic_depth(y, keys, rate=self.stochastic_depth, layer=self.index + 1)
-
-
-def create_conv_norm(
-    padding: str,
-    dtype: Any,
-    name: str,
-    features: int,
-    kernel: int = 1,
-    stride: int = 1,
-    **options: Any,
-) -> ConvNorm:
-    """Creates a `ConvNorm` with the padding and the epsilon of one of the two kinds of weights."""
-    options |= {"same_padding": padding == "same", "epsilon": EPSILONS[padding]}
-    return ConvNorm(features, kernel, stride, dtype, name=name, **options)
 
 
 @TRUNKS.register("efficientnet_b0")
@@ -124,8 +94,8 @@ class EfficientNetB0(nn.Module):
 
     def __post_init__(self) -> None:
         require_option("trunk.width", self.width, lambda v: v >= 1, "1 or more")
-        if self.padding not in EPSILONS:
-            raise UserError(f"trunk.padding = {describe_unknown_name(self.padding, EPSILONS)}")
+        if self.padding not in PADDINGS:
+            raise UserError(f"trunk.padding = {describe_unknown_name(self.padding, PADDINGS)}")
         for option in ("dropout", "stochastic_depth"):
             value = getattr(self, option)
             require_option(f"trunk.{option}", value, lambda v: 0 <= v < 1, "in [0, 1)")
@@ -137,9 +107,9 @@ class EfficientNetB0(nn.Module):
     ) -> jax.Array:
         """[b, c, c, 3] -> features [b, F]."""
         keys = keys if train else None
-        create = functools.partial(create_conv_norm, self.padding, self.dtype)
+        conv_norm = functools.partial(ConvNorm, dtype=self.dtype, **PADDINGS[self.padding])
         *channels, last = (round_to_8(n * self.width / 32) for n in self.CHANNELS)
-        x, index = nn.silu(create("stem", self.width, 3, 2)(images, train)), 0
+        x, index = nn.silu(conv_norm(self.width, 3, 2, name="stem")(images, train)), 0
         for stage, blocks in enumerate(self.BLOCKS):
             for block in range(blocks):
                 x = Block(
@@ -149,12 +119,11 @@ class EfficientNetB0(nn.Module):
                     kernel=self.KERNELS[stage],
                     stride=self.STRIDES[stage] if block == 0 else 1,
                     stochastic_depth=self.stochastic_depth * index / sum(self.BLOCKS),
-                    padding=self.padding,
-                    dtype=self.dtype,
+                    conv_norm=conv_norm,
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train, keys)
                 index += 1
-        x = jnp.mean(nn.silu(create("features", last)(x, train)), axis=(1, 2))
+        x = jnp.mean(nn.silu(conv_norm(last, 1, 1, name="features")(x, train)), axis=(1, 2))
         return dropout(x, keys, rate=self.dropout, layer=0)
 
     @nn.nowrap
@@ -189,25 +158,25 @@ _TORCH_LAYERS = {
     "depthwise": ("conv_dw", "bn2"),
     "project": ("conv_pwl", "bn3"),
 }
-_TORCH_LAYERS_WITHOUT_EXPANSION = {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")}
+_TORCH_LAYERS_OF_STAGE_1 = {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")}
 
 
 def _to_torch_name(name: str) -> str:
     """`stage2_block1.expand.norm.bias` -> `blocks.1.0.bn1.bias`."""
-    path, kind, leaf = name.rsplit(".", 2)
-    match = re.fullmatch(r"stage(\d)_block(\d)\.(\w+)", path)
+    layer, leaf = name.rsplit(".", 1)
     prefix, layers = "", _TORCH_LAYERS
-    if match:
-        stage, block, path = match.groups()
+    if match := re.fullmatch(r"stage(\d)_block(\d)\.(.+)", layer):
+        stage, block, layer = match.groups()
         prefix = f"blocks.{int(stage) - 1}.{int(block) - 1}."
-        layers = _TORCH_LAYERS_WITHOUT_EXPANSION if stage == "1" else _TORCH_LAYERS
-    if path == "squeeze":
-        return f"{prefix}se.conv_{kind}.{leaf}"
-    return f"{prefix}{layers[path][kind == 'norm']}.{leaf}"
+        layers = _TORCH_LAYERS_OF_STAGE_1 if stage == "1" else _TORCH_LAYERS
+    if layer.startswith("gate_"):
+        return f"{prefix}se.conv_{layer[5:]}.{leaf}"
+    layer, kind = layer.split(".")
+    return f"{prefix}{layers[layer][kind == 'norm']}.{leaf}"
 
 
 def _to_dense_layer(name: str, array: np.ndarray) -> np.ndarray:
-    """Makes the 1 x 1 convolutions of `SqueezeExcite` linear layers."""
+    """Makes linear layers of the 1 x 1 convolutions of the gates."""
     return array.reshape(array.shape[:2]) if ".se." in name else array
 
 

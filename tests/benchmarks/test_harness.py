@@ -51,6 +51,26 @@ def test_result_is_written_to_json_and_between_markers(tmp_path):
     assert "a card" in text and "shared machine" in text and result["date"][:10] in text
 
 
+def test_rows_of_a_partial_run_replace_those_with_the_same_key(tmp_path):
+    (tmp_path / "README.md").write_text(PAGE)
+    for values in ({"a": 1, "b": 2}, {"b": 3, "c": 4}):
+        harness.write_result(
+            "mine",
+            what="Faces/s",
+            args=parse(tmp_path),
+            rows=[{"network": name, "faces/s": value} for name, value in values.items()],
+            runs=values,
+            key=("network",),
+        )
+    result = json.loads((tmp_path / "results" / "mine.json").read_text())
+    rows = [(row["network"], row["faces/s"]) for row in result["table"]]
+    assert rows == [("a", 1), ("b", 3), ("c", 4)] and result["runs"] == dict(rows)
+    assert len(result["earlier"]) == 1
+    text = (tmp_path / "README.md").read_text()
+    assert f"did not measure: {result['earlier'][0]['date'][:10]}" in text
+    assert text.count("| b ") == 1 and "| a " in text
+
+
 @pytest.mark.parametrize("page", [None, "", PAGE.replace("end of mine", "end"), PAGE + PAGE])
 def test_page_without_markers_raises(tmp_path, page):
     if page is not None:

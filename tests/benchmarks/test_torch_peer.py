@@ -22,7 +22,7 @@ def count_our_parameters(name: str) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-@pytest.mark.parametrize("name", ["alexnet", "alexnet_one_tower", "resnet18"])
+@pytest.mark.parametrize("name", torch_peer.NETWORKS)
 def test_torch_network_has_as_many_parameters(name):
     with torch.device("meta"):
         network = torch_peer.create_network(name)
