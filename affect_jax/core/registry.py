@@ -120,17 +120,16 @@ class Registry:
 def _option_types(entry: Any) -> dict[str, Any]:
     """Types of keyword arguments, each evaluated in the module of the class that declares it.
 
-    An annotation that cannot be evaluated, such as a name that is imported for type checkers only,
-    is left out.
+    A name that is imported for type checkers only cannot be evaluated; its type is `Any`.
     """
     hints = {}
     owners = [entry.__init__, *reversed(entry.__mro__)] if isinstance(entry, type) else [entry]
     for owner in owners:
         namespace = vars(sys.modules.get(getattr(owner, "__module__", ""), types))
         for name, annotation in inspect.get_annotations(owner).items():
+            hints[name] = Any if isinstance(annotation, str) else annotation
             with contextlib.suppress(Exception):
-                is_text = isinstance(annotation, str)
-                hints[name] = eval(annotation, dict(namespace)) if is_text else annotation
+                hints[name] = eval(annotation, dict(namespace))
     return hints
 
 

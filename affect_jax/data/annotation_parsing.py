@@ -17,7 +17,6 @@ import numpy as np
 
 from affect_jax.core.errors import is_out_of_memory
 from affect_jax.core.labels import NOT_ANNOTATED
-from affect_jax.core.registry import describe_unknown_name
 from affect_jax.facs.action_units import UNITS
 
 BOX_FIELDS = ("face_x", "face_y", "face_width", "face_height")
@@ -57,8 +56,8 @@ def parse_expression(values: Mapping[str, Any], classes: Sequence[str]) -> int:
     try:
         number = parse_number(value, "expression")
     except UnusableInputError:
-        name = describe_unknown_name(str(value)[:40], classes)
-        raise UnusableInputError(f"expression: {name}") from None
+        names = ", ".join(classes)
+        raise UnusableInputError(f"expression: {value!r:.40} is not one of {names:.200}") from None
     if number != int(number) or not 0 <= number < len(classes):
         raise UnusableInputError(f"expression: {value!r:.40} is outside 0..{len(classes) - 1}")
     return int(number)

@@ -173,7 +173,7 @@ def test_skipped_rows_are_listed(folder):
     builder = prepare(folder, validation_csv="", max_skipped=0.9)
     assert (builder.data_path / "skipped.csv").read_text().splitlines()[1:] == [
         "training,3,none.png,file missing",
-        "training,4,1.png,\"expression: 'sadnes': unknown; did you mean 'sadness'? Known: "
+        "training,4,1.png,\"expression: 'sadnes' is not one of "
         + ", ".join(labels.EXPRESSIONS)
         + '"',
         'training,5,"a,b",file missing',
