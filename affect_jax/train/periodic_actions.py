@@ -67,9 +67,8 @@ class PeriodicActions:
         if warning := protocol.describe_constant_prediction(table):
             self.log.print(f"step {step}: warning: {warning}")
         headlines = list(protocol.select_headlines(scores).items())[:2]
-        self.log.print(
-            f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in headlines)
-        )
+        values = [("evaluation.loss", losses["evaluation.loss"]), *headlines]
+        self.log.print(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in values))
         return scores
 
     def save(self, step: int, state: TrainState) -> None:
