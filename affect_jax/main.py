@@ -134,11 +134,14 @@ def _clear_replaced_options(values: flags.FlagValues) -> None:
     loaded: Any = values["config"].parser.loaded  # pyright: ignore[reportAttributeAccessIssue]
     for path, value in overrides.items():
         parent, _, key = path.rpartition(".")
-        spec: Any = config_path.get_value(parent, values.config) if parent else values.config
+        if not parent:
+            continue
+        spec: Any = config_path.get_value(parent, values.config)
+        old: Any = config_path.get_value(parent, loaded)
         other = {"epochs": "steps", "steps": "epochs"}.get(key)
         if other in spec and value and f"{parent}.{other}" not in overrides:
             spec[other] = type(spec[other])(0)
-        if key == "name" and config_path.get_value(path, loaded) != value:
+        if key == "name" and old.get("name", value) != value:
             spec, parent = (spec.options, "data.options") if parent == "data" else (spec, parent)
             for option in set(spec) - {"name", "head", "weight", "probability"}:
                 if not any(f"{name}.".startswith(f"{parent}.{option}.") for name in overrides):
