@@ -93,13 +93,14 @@ def score_table(
     )
     warnings += filter(None, problems)
     if warnings:
-        about["warnings"] = warnings
+        about["warning"] = "; ".join(warnings)
         print("".join(f"warning: {warning}\n" for warning in warnings))
     with writing_to(out):
         parts = {"groups": groups, "group_differences": differences, "protocols": protocols}
         protocol.write_scores(result, out / "scores.json", about, **parts)
     print(protocol.format_summary(result))
-    print(f"\n{tabulate.tabulate(protocol_matrix.list_rows(protocols), protocol_matrix.HEADERS)}")
+    rows, headers = protocol_matrix.list_rows(protocols), protocol_matrix.HEADERS
+    print(f"\n{tabulate.tabulate(rows, headers, disable_numparse=True)}")
     for column, rows in differences.items():
         print(f"\nby {column}\n{tabulate.tabulate(list_differences(rows), DIFFERENCE_HEADERS)}")
     if not_scored:

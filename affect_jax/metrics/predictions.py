@@ -198,11 +198,15 @@ def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
             _check_class_order(classes, source)
             if tuple(names.values()) == EXPRESSIONS[: len(classes)]:
                 classes = EXPRESSIONS[: len(classes)]
-        check_class_names(classes, source)
         fields["probabilities"] = _read_probabilities(table, columns, source)
     else:
         found = {canonical_name(text) for column in texts.values() for text in column if text}
-        classes = EXPRESSIONS[:8] if found <= set(EXPRESSIONS) else tuple(sorted(found))
+        classes = (
+            EXPRESSIONS[:8]
+            if found <= {*map(canonical_name, EXPRESSIONS)}
+            else tuple(sorted(found))
+        )
+    check_class_names(classes, source)
     labels = _read_classes(table, "expression", texts, classes, source)
     if not prefix and "predicted" in table.column_names:
         predicted = _read_classes(table, "predicted", texts, classes, source)
@@ -252,7 +256,7 @@ def _read_classes(
         labels = np.where(np.isnan(numbers), -1, numbers).astype(np.int64)
         return np.where(labels < len(classes), labels, OTHER_CLASS)
     is_affectnet = set(classes) <= set(EXPRESSIONS)
-    ids = dict.fromkeys(EXPRESSIONS, OTHER_CLASS) if is_affectnet else {}
+    ids = dict.fromkeys(map(canonical_name, EXPRESSIONS), OTHER_CLASS) if is_affectnet else {}
     ids |= {canonical_name(name): i for i, name in enumerate(classes)}
     labels = [ids.get(canonical_name(text)) if text else -1 for text in texts[column]]
     if None in labels:

@@ -330,12 +330,13 @@ def format_summary(scores: Scores) -> str:
         rows.append((name, values[name], " to ".join(low_high), count))
     tables = [format_table(rows, ("score", "value", "95 % interval", ""))]
     kinds = [f"{top}.{skew}" for top in ("top1", "top2") for skew in ("original", "normalised")]
+    kinds = [kind for kind in kinds if f"categorical.{kind}.f1.macro" in values]
     prefix = "categorical.top1.original.f1."
     classes = [name.removeprefix(prefix) for name in values if name.startswith(prefix)]
     if classes:
-        rows = [[c, *(values.get(f"categorical.{kind}.f1.{c}") for kind in kinds)] for c in classes]
+        rows = [[c, *(values[f"categorical.{kind}.f1.{c}"] for kind in kinds)] for c in classes]
         headers = ("F1", "top-1", "top-1 norm.", "top-2", "top-2 norm.")
-        tables.append(format_table(rows, headers))
+        tables.append(format_table(rows, headers[: 1 + len(kinds)]))
     if scores.reasons:
         name, reason = next(iter(scores.reasons.items()))
         tables.append(f"undefined: {len(scores.reasons)} scores ({name}: {reason}, ...)")

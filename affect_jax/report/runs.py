@@ -87,7 +87,7 @@ def read_run(path: pathlib.Path) -> Run:
         protocols = content.get("protocols", {})
         differences = content.get("group_differences", {})
         protocol_matrix.list_rows(protocols)  # raises if they are damaged
-        all(map(scoring.list_differences, differences.values()))
+        list(map(scoring.list_differences, differences.values()))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
     predictions = read_predictions(_find_predictions(folder, metadata))

@@ -30,7 +30,7 @@ from affect_jax.metrics.base import Scores
 from affect_jax.report import comparison, published_scores, runs, score_names
 from affect_jax.report.runs import Run
 
-INTERVAL, P_VALUE = "95 % interval", "p"
+INTERVAL, P_VALUE = "95 % interval", "p, Holm-corrected"
 
 
 class Column(NamedTuple):

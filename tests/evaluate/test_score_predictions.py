@@ -122,7 +122,7 @@ def test_wrong_order_of_classes_is_a_warning(table, tmp_path, capsys):
     write_predictions(wrong, tmp_path / "t.csv")
     flags = ["--predictions", tmp_path / "t.csv", "--out", tmp_path, "--bootstrap=0", "--draws=1"]
     assert run(*flags) == 0
-    (warning,) = json.loads((tmp_path / "scores.json").read_text())["about"]["warnings"]
+    warning = json.loads((tmp_path / "scores.json").read_text())["about"]["warning"]
     assert "happiness is neutral" in warning
     assert capsys.readouterr().out.startswith(f"warning: {warning}\n")
 

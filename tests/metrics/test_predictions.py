@@ -171,7 +171,7 @@ def test_logits_become_probabilities():
 
 
 def test_seven_classes_leave_contempt_out():
-    table = create_foreign(label=["happy", "contempt", "uncertain"]).drop_columns(["p_Contempt"])
+    table = create_foreign(label=["happy", "contempt", "non-face"]).drop_columns(["p_Contempt"])
     total = pyarrow.array(np.full(3, 0.1))  # the columns still sum to one
     table = table.set_column(table.column_names.index("p_Neutral"), "p_Neutral", total)
     read = from_table(table, "mine.csv")

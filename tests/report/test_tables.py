@@ -112,7 +112,8 @@ def test_differences_have_intervals_before_p_values(created):
         "imbalanced − weighted-loss", "other − weighted-loss",
     ]  # fmt: skip
     rows = tables.format_cells(table)
-    assert [row[0] for row in rows[:3]] == ["Accuracy · top-1, Orig", tables.INTERVAL, "p"]
+    first = "Accuracy · top-1, Orig"
+    assert [row[0] for row in rows[:3]] == [first, tables.INTERVAL, tables.P_VALUE]
     name = "categorical.top1.original.accuracy"
     change = table.columns[-1].scores
     low, high = change.intervals[name]
