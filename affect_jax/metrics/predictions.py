@@ -78,6 +78,21 @@ class Predictions:
         return dataclasses.replace(self, **arrays)
 
 
+def drop_contempt(predictions: Predictions) -> Predictions:
+    """Returns 8-class predictions as predictions of AffectNet's first 7 classes, renormalised.
+
+    Faces labelled as contempt are unlabelled.
+    """
+    assert predictions.expression is not None and predictions.probabilities is not None
+    kept = predictions.probabilities[:, :7]
+    return dataclasses.replace(
+        predictions,
+        classes=predictions.classes[:7],
+        expression=np.where(predictions.expression < 7, predictions.expression, -1),
+        probabilities=kept / np.maximum(kept.sum(axis=1, keepdims=True), np.finfo(float).tiny),
+    )
+
+
 def to_table(predictions: Predictions) -> pyarrow.Table:
     """Converts the predictions to an Arrow table with the columns above."""
     columns = {"id": pyarrow.array(predictions.id.tolist(), pyarrow.string())}

@@ -14,11 +14,11 @@ import numpy as np
 
 from affect_jax.config import flatten
 from affect_jax.core.errors import UserError
-from affect_jax.core.labels import canonical_name
+from affect_jax.core.labels import EXPRESSIONS, canonical_name
 from affect_jax.evaluate import scoring
 from affect_jax.metrics import protocol, protocol_matrix
 from affect_jax.metrics.base import Scores
-from affect_jax.metrics.predictions import Predictions, read_predictions
+from affect_jax.metrics.predictions import Predictions, drop_contempt, read_predictions
 from affect_jax.metrics.resampling import REPLICATES
 
 
@@ -112,7 +112,8 @@ def read_run(path: pathlib.Path) -> Run:
 
 
 def match_faces(compared: Sequence[Run]) -> list[Run]:
-    """Restricts runs to the faces that all have, by id; runs with other faces are scored again.
+    """Restricts runs to the faces that all have, by id, and to 7 classes if one has AffectNet's
+    first 7; runs that change are scored again.
 
     **Raises:** `UserError` if they have no face in common.
     """
@@ -120,8 +121,13 @@ def match_faces(compared: Sequence[Run]) -> list[Run]:
     if not common:
         names = ", ".join(run.name for run in compared)
         raise UserError(f"systems must be compared on the same faces, but no id is in all: {names}")
+    names = [tuple(map(canonical_name, run.predictions.classes)) for run in compared]
     matched = []
-    for run in compared:
+    for run, classes in zip(compared, names, strict=True):
+        is_soft = run.predictions.probabilities is not None and not run.predictions.is_hard
+        if EXPRESSIONS[:7] in names and classes == EXPRESSIONS[:8] and is_soft:
+            seven, name = drop_contempt(run.predictions), f"{run.name} (contempt dropped)"
+            run = _score(dataclasses.replace(run, predictions=seven, name=name))
         rows = np.flatnonzero([name in common for name in run.predictions.id.tolist()])
         if len(rows) < len(run.predictions):
             selected = run.predictions.select(rows)

@@ -15,7 +15,7 @@ import pytest
 
 from affect_jax.core.errors import UserError
 from affect_jax.metrics import protocol
-from affect_jax.metrics.predictions import write_predictions
+from affect_jax.metrics.predictions import drop_contempt, write_predictions
 from affect_jax.report import published_scores, runs, tables
 from tests.report.conftest import create_many_classes, create_predictions, write_run
 from tests.report.test_run_page import create_run, repeat_to_affectnet_counts
@@ -149,6 +149,19 @@ def test_systems_are_scored_on_common_faces(tmp_path, workdir):
     common = systems["a_b"].predictions.select(np.arange(41, 240))
     assert ours[name] == protocol.score(common, draws=1).values[name]
     assert r" a\_b " in tables.to_latex(scores) and " none " in tables.to_latex(scores)
+
+
+def test_eight_classes_are_compared_with_seven_without_contempt():
+    eight = create_predictions()
+    seven = drop_contempt(create_predictions(skill=2))
+    scores = tables.create_tables({"a": create_run(eight), "b": create_run(seven)})["scores"]
+    assert [column.header for column in scores.columns[:2]] == ["a (contempt dropped)", "b"]
+    faces = (eight.expression >= 0) & (eight.expression < 7)
+    predicted = eight.probabilities[faces, :7].argmax(axis=1)
+    expected = np.mean(predicted == eight.expression[faces])
+    name = "categorical.top1.original.accuracy"
+    assert scores.columns[0].scores.values[name] == pytest.approx(expected)
+    assert scores.columns[0].scores.p_values == {} and scores.columns[2].scores.p_values[name] < 0.1
 
 
 def test_csv_has_no_formulas():
