@@ -74,27 +74,20 @@ def classes(num_classes: int = NUM_CLASSES) -> tuple[str, ...]:
 
 
 def dataset_classes(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of a dataset's classes, in the order of their ids.
-
-    **Arguments:**
-
-    - `name`, `options`: `config.data.name` and `config.data.options`.
-    """
+    """Classes of the dataset `config.data.name` with its options, in the order of their ids."""
     return tuple(options.get("classes", ())) or DATASET_CLASSES.get(name, EXPRESSIONS)
 
 
-def match_classes(
-    names: Iterable[str], classes: Sequence[str], source: object, *, ordered: bool = False
-) -> dict[str, str]:
+def match_classes(names: Iterable[str], classes: Sequence[str], source: object) -> dict[str, str]:
     """Matches the class names in a source with those of a dataset.
 
-    The names may differ in case, punctuation, a number before the name, and by `SYNONYMS`.
+    The names may differ in case, punctuation, a number before the name, and by `SYNONYMS`. They may
+    also be the numbers of all `classes`, from 0 or 1.
 
     **Arguments:**
 
+    - `classes`: names in the order that the user gave; empty: `EXPRESSIONS`, without numbers.
     - `source`: the file or folder, for the message of an error.
-    - `ordered`: whether the user gave the order of `classes`; then the names may also be the
-      numbers of all classes, from 0 or 1.
 
     **Returns:** name in the source -> name in `classes`.
 
@@ -104,17 +97,14 @@ def match_classes(
     names = sorted(set(names))
     advice = "with --config.data.options.classes=\"('name', ...)\""
     if names and all(name.isdecimal() for name in names):
-        first = min(map(int, names))
-        if (
-            ordered
-            and first < 2
-            and sorted(map(int, names)) == [*range(first, first + len(classes))]
-        ):
-            return {name: classes[int(name) - first] for name in names}
-        raise UserError(
-            f"{source}: the classes are the numbers {', '.join(names)}, whose meaning is not known;"
-            f" pass the {len(names)} names in their order {advice}"
-        )
+        numbers = sorted(map(int, names))
+        if numbers not in ([*range(len(classes))], [*range(1, len(classes) + 1)]):
+            raise UserError(
+                f"{source}: the classes are the numbers {', '.join(names)}, whose meaning is not"
+                f" known; pass the {len(names)} names in their order {advice}"
+            )
+        return {name: classes[int(name) - numbers[0]] for name in names}
+    classes = classes or EXPRESSIONS
     known = {canonical_name(name): name for name in classes}
     matched: dict[str, str] = {}  # name in `classes` -> name in the source
     for name in names:

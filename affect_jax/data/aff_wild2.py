@@ -8,15 +8,13 @@ describe the files. The data require a licence from the authors.
 from __future__ import annotations
 
 import collections
-import functools
-import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import describe_unknown_name
-from affect_jax.data import layouts
 from affect_jax.data.face_images import Row
+from affect_jax.data.layouts import SPLIT_NAMES, Source, is_image, parse_split, register_layout
 
 TRACKS = {"neutral": "expression", "valence": "valence_arousal", "au1": "action_units"}
 """First name in the header of an annotation file -> its track."""
@@ -28,8 +26,8 @@ NAMES = ("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surpris
 """The expressions in the order of the annotations, from 0."""
 
 
-@layouts.register_layout("aff_wild2", extra_features=("group",))
-def aff_wild2(folder: pathlib.Path, *, track: str = "expression") -> layouts.Layout:
+@register_layout("aff_wild2", extra_features=("group",))
+def aff_wild2(source: Source, *, track: str = "expression") -> Iterator[tuple[str, Row]]:
     """Aff-Wild2: a folder of frames per video, and text files of the ABAW challenges.
 
     Annotations are `.../Train_Set/VIDEO.txt` and `.../Validation_Set/VIDEO.txt`: a header and one
@@ -44,53 +42,35 @@ def aff_wild2(folder: pathlib.Path, *, track: str = "expression") -> layouts.Lay
     if track not in TRACKS.values():
         raise UserError(f"aff_wild2: track {describe_unknown_name(track, TRACKS.values())}")
     frames: dict[str, dict[int, str]] = collections.defaultdict(dict)  # of each video
-    splits: dict[str, dict[str, dict[str, str]]] = {}  # split -> video -> track -> path
-    for path in layouts.list_files(folder):
-        parent, name = pathlib.PurePosixPath(path).parent.name, pathlib.PurePosixPath(path).stem
-        if layouts.is_image(path) and name.isdecimal():
+    annotations: dict[tuple[str, str], dict[str, str]] = collections.defaultdict(dict)
+    for path in source.files:
+        parent, file = ("", *path.split("/"))[-2:]
+        name, _, suffix = file.rpartition(".")
+        if is_image(path) and name.isdecimal():
             frames[parent][int(name)] = path
-        elif path.endswith(".txt") and parent.lower() in layouts.SPLIT_NAMES:
-            with open(folder / path, errors="replace") as file:
-                track_of_file = TRACKS.get(file.readline().split(",")[0].strip().lower(), "")
-            videos = splits.setdefault(layouts.parse_split(parent, folder), {})
-            videos.setdefault(name, {})[track_of_file] = path
-    for split, videos in splits.items():
-        splits[split] = {video: paths for video, paths in videos.items() if track in paths}
-    splits = {split: videos for split, videos in splits.items() if videos}
-    tables = [
-        path for videos in splits.values() for paths in videos.values() for path in paths.values()
-    ]
+        elif suffix == "txt" and parent.lower() in SPLIT_NAMES:
+            with open(source.folder / path, encoding="utf-8-sig", errors="replace") as text:
+                kind = TRACKS.get(text.readline().split(",")[0].strip().lower())
+            if kind:
+                annotations[parse_split([parent]), name][kind] = path
     names = {str(number): name.lower() for number, name in enumerate(NAMES)}
-    read_rows = functools.partial(_read_rows, folder=folder, frames=frames, names=names)
-    return layouts.Layout(splits, read_rows, names, tables)
-
-
-def _read_rows(
-    videos: Mapping[str, Mapping[str, str]],
-    *,
-    folder: pathlib.Path,
-    frames: Mapping[str, Mapping[int, str]],
-    names: Mapping[str, str],
-) -> Iterator[Row]:
-    for video, paths in sorted(videos.items()):
-        if not frames.get(video):
-            yield Row(0, video, video, {}, reason="no frames of the video")
+    source.class_names.update(names)
+    for (split, video), paths in annotations.items():
+        if track not in paths:
             continue
+        lines = {kind: source.read(path).splitlines() for kind, path in paths.items()}
+        if video not in frames:
+            yield split, Row(0, video, video, {}, reason="no frames of the video")
         group = video.removesuffix("_left").removesuffix("_right")
-        lines = {
-            track: (folder / path).read_text(errors="replace").splitlines()
-            for track, path in paths.items()
-            if track
-        }
         for number, image in sorted(frames[video].items()):
             values: dict[str, str] = {}
-            for track, texts in lines.items():
-                header, line = texts[0], (texts[number] if number < len(texts) else "")
-                fields = ["expression"] if track == "expression" else header.split(",")
-                pairs = zip(fields, line.split(","), strict=False)
-                pairs = [(field.strip(), text.strip()) for field, text in pairs]
-                values |= {f: t for f, t in pairs if not re.fullmatch(MISSING[track], t)}
+            for kind, texts in lines.items():
+                header = "expression" if kind == "expression" else texts[0]
+                line = texts[number] if number < len(texts) else ""
+                for name, value in zip(header.split(","), line.split(","), strict=False):
+                    if not re.fullmatch(MISSING[kind], value.strip()):
+                        values[name.strip()] = value.strip()
             if "expression" in values:
                 values["expression"] = names.get(values["expression"], values["expression"])
             if values:
-                yield Row(number, image, image, {**values, "group": group})
+                yield split, Row(number, image, image, {**values, "group": group})

@@ -185,7 +185,7 @@ def find_images(folder: pathlib.Path, table: pathlib.Path) -> pathlib.Path:
     for base in near:
         candidates += sorted(base.glob(f"{name}*"))
     for candidate in candidates:
-        if any(os.path.isfile(os.path.join(candidate, probe)) for probe in probes):
+        if any(os.path.isfile(os.path.join(candidate, str(probe))) for probe in probes):
             return candidate
     raise UserError(
         f"{table}: none of the images of its first {len(probes)} rows is in a folder {name}_Images"

@@ -6,23 +6,16 @@ recognition with soft-labels", 2024 (arXiv:2410.22506). The data require a licen
 
 from __future__ import annotations
 
-import collections
-import functools
 import json
-import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from affect_jax.core import labels
-from affect_jax.data import layouts
 from affect_jax.data.face_images import Row
-
-KEYS = {"valence": "valence", "arousal": "arousal", "facial_landmarks": "landmark-68"}
-"""Name in `Row.values` -> key of `meta-data`."""
+from affect_jax.data.layouts import Source, parse_split, register_layout
 
 
-@layouts.register_layout("affectnet_plus", extra_features=("expression_distribution",))
-def affectnet_plus(folder: pathlib.Path, *, subsets: Sequence[int] = ()) -> layouts.Layout:
+@register_layout("affectnet_plus", extra_features=("expression_distribution",))
+def affectnet_plus(source: Source, *, subsets: Sequence[int] = ()) -> Iterator[tuple[str, Row]]:
     """AffectNet+: human_annotated/{train_set,validation_set}/{images,annotations}/.
 
     Each `annotations/N.json` has `human-label` (AffectNet's ids), `soft-label` (a number for each
@@ -33,33 +26,27 @@ def affectnet_plus(folder: pathlib.Path, *, subsets: Sequence[int] = ()) -> layo
 
     - `subsets`: values of `subset`, the difficulty, to keep: 0 (easy), 1, 2; empty: all.
     """
-    paths: dict[str, list[str]] = collections.defaultdict(list)
-    for path in layouts.list_files(folder):
-        parents = pathlib.PurePosixPath(path).parts[:-1]
-        if path.endswith(".json") and len(parents) >= 2 and parents[-1] == "annotations":
-            paths[layouts.parse_split(parents[-2], folder)].append(path)
-    names = {str(number): name for number, name in enumerate(labels.EXPRESSIONS)}
-    read_rows = functools.partial(_read_rows, folder=folder, subsets=tuple(subsets))
-    return layouts.Layout(paths, read_rows, names)
-
-
-def _read_rows(
-    paths: Sequence[str], *, folder: pathlib.Path, subsets: Sequence[int]
-) -> Iterator[Row]:
-    for number, path in enumerate(paths):
-        image = path.replace("annotations/", "images/").replace(".json", ".jpg")
+    source.class_names.update({str(i): name for i, name in enumerate(labels.EXPRESSIONS)})
+    paths = [path.split("/") for path in source.files if path.endswith(".json")]
+    for number, (*folders, kind, name) in enumerate(path for path in paths if len(path) > 2):
+        if kind != "annotations":
+            continue
+        image = "/".join((*folders, "images", name.replace(".json", ".jpg")))
+        values, reason = {}, ""
         try:
-            content = json.loads((folder / path).read_bytes())
-            if not subsets or content.get("subset") in subsets:
-                yield Row(number, image, image, _parse(content))
-        except (OSError, ValueError, TypeError, AttributeError):
-            yield Row(number, image, image, {}, reason="annotation is not the JSON of a face")
-
-
-def _parse(content: dict[str, Any]) -> dict[str, Any]:
-    metadata = content.get("meta-data") or {}
-    values = {name: metadata.get(key) for name, key in KEYS.items()}
-    values["expression"] = content.get("human-label")
-    if soft_label := content.get("soft-label"):
-        values["expression_distribution"] = [*soft_label, 0, 0, 0]  # none, uncertain, non-face
-    return {name: value for name, value in values.items() if value is not None}
+            content = json.loads(source.read("/".join((*folders, kind, name))))
+            if subsets and content.get("subset") not in subsets:
+                continue
+            metadata, soft_label = content.get("meta-data") or {}, content.get("soft-label")
+            values = {
+                "expression": content.get("human-label"),
+                "valence": metadata.get("valence"),
+                "arousal": metadata.get("arousal"),
+                "facial_landmarks": metadata.get("landmark-68"),
+                # none, uncertain and non-face have no probability
+                "expression_distribution": [*soft_label, 0, 0, 0] if soft_label else None,
+            }
+            values = {name: value for name, value in values.items() if value is not None}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            reason = "annotation is not the JSON of a face"
+        yield parse_split(folders), Row(number, image, image, values, reason=reason)

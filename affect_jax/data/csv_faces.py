@@ -18,15 +18,11 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.registry import require_option
 from affect_jax.data import DATASETS, annotation_parsing, face_images
 from affect_jax.data.image_files_builder import ImageFilesBuilder, SplitSource, read_csv
+from affect_jax.data.layouts import parse_split
 from affect_jax.data.record_reader import size_and_hash
 from affect_jax.data.tfds_builder import FacesConfig, prepare_records
 from affect_jax.data.worker_processes import print_line
 from affect_jax.facs.action_units import UNITS
-
-SPLIT_NAMES = {"train": "training", "val": "validation", "valid": "validation"} | {
-    name: name for name in labels.SPLITS
-}
-"""Common name, in lower case, of a split -> its name in this package; other names are unchanged."""
 
 
 class CsvFaces(ImageFilesBuilder):
@@ -99,10 +95,8 @@ class CsvFaces(ImageFilesBuilder):
             # An empty field means "not annotated".
             values = {name: texts[column] for name, column in self._columns.items()}
             path, split = values["path"], values.get("split", "").strip()
-            if "split" in values and not re.fullmatch(r"(?!all$)[A-Za-z]\w{0,63}", split):
-                raise UserError(f"{table}, line {line}: {split!r} is not a valid name of a split")
+            split = parse_split([f"{table}, line {line}", split]) if "split" in values else ""
             values = {name: text for name, text in values.items() if text.strip()}
-            split = SPLIT_NAMES.get(split.lower(), split)
             yield split, face_images.Row(line, path, path, values)
 
 

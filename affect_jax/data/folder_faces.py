@@ -6,18 +6,14 @@ this layout, as `torchvision.datasets.ImageFolder` describes it.
 
 from __future__ import annotations
 
-import collections
-import functools
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from affect_jax.core import labels
-from affect_jax.data import layouts
 from affect_jax.data.face_images import Row
+from affect_jax.data.layouts import SPLIT_NAMES, Source, is_image, parse_split, register_layout
 
 
-@layouts.register_layout("folder_faces")
-def folder_faces(folder: pathlib.Path, *, classes: Sequence[str] = ()) -> layouts.Layout:
+@register_layout("folder_faces")
+def folder_faces(source: Source, *, classes: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
     """Images in folders SPLIT/CLASS, or in folders CLASS: then all are the training split.
 
     **Arguments:**
@@ -26,20 +22,9 @@ def folder_faces(folder: pathlib.Path, *, classes: Sequence[str] = ()) -> layout
       synonym of the name (`happy`, `3_Surprised`). It may have the number of the class, from 0 or
       1, if `classes` has the names of all folders in order.
     """
-    paths: dict[str, list[str]] = collections.defaultdict(list)
-    for path in filter(layouts.is_image, layouts.list_files(folder)):
-        *parents, class_folder, _ = ("", "training", *pathlib.PurePosixPath(path).parts)
-        if class_folder.lower() not in layouts.SPLIT_NAMES:
-            paths[layouts.parse_split(parents[-1], folder)].append(path)
-    names = labels.match_classes(
-        {path.split("/")[-2] for split in paths.values() for path in split},
-        classes or labels.EXPRESSIONS,
-        folder,
-        ordered=bool(classes),
-    )
-    return layouts.Layout(paths, functools.partial(_read_rows, names=names), names)
-
-
-def _read_rows(paths: Sequence[str], *, names: Mapping[str, str]) -> Iterator[Row]:
+    paths = [path.split("/") for path in source.files if is_image(path)]
+    paths = [path for path in paths if len(path) > 1 and path[-2].lower() not in SPLIT_NAMES]
+    names = source.match_classes({path[-2] for path in paths}, classes)
     for number, path in enumerate(paths):
-        yield Row(number, path, path, {"expression": names[path.split("/")[-2]]})
+        values = {"expression": names[path[-2]]}
+        yield parse_split(path[:-2]), Row(number, "/".join(path), "/".join(path), values)

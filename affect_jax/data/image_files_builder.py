@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import csv
 import functools
 import json
@@ -22,10 +23,10 @@ from affect_jax.data.worker_processes import map_ordered, print_line
 
 MAX_LISTED_ROWS = 10  # skipped rows in the error message if there are too many
 
-COUNTED_VALUES = (
-    "valence", "arousal", "facial_landmarks", "AU12", "expression_distribution", "votes"
-)  # fmt: skip
+COUNTED_VALUES = {"valence", "arousal", "facial_landmarks", "AU12", "expression_distribution"}
 """Names in `Row.values` that are counted before preparation."""
+
+TOTAL = ""  # key of the number of rows, which is the name of no class
 
 KNOWN_COUNTS = {
     "AffectNet": (labels.TRAINING_COUNTS, labels.TRAINING_COUNTS[:7]),
@@ -65,55 +66,50 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
         self._max_skipped, self.beam = max_skipped, beam
         self._skipped: list[tuple[str, int, str, str]] = []
         self.class_names: Mapping[str, str] = {}  # name in the source -> name of the class
-        self.class_counts: dict[str, collections.Counter[str]] = {}
-        self.images: set[str] = set()
+        self.class_counts: dict[str, collections.Counter[str]] = {}  # of each split
         super().__init__(**options)
 
     def sources(self) -> dict[str, SplitSource]:
         """Returns the rows of each split."""
         raise NotImplementedError
 
+    def all_rows(self) -> Iterable[tuple[str, face_images.Row]]:
+        """Yields the split and the row of every face, to count them before preparation."""
+        return ((split, row) for split, source in self.sources().items() for row in source.rows())
+
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        self._count_labels()
         sources = self.sources()
-        for split, source in sources.items():
-            total = self._count(split, source.rows())
-            if not total:
+        for split in sources:
+            if split not in self.class_counts:
                 raise UserError(f"{self.name}: {split} has no rows")
-            self.counts[split] = {"read": total, "skipped": 0}
+            self.counts[split] = {"read": self.class_counts[split][TOTAL], "skipped": 0}
         self._print_counts()
         read = self._read_with_beam if self.beam else self._read
         return {split: read(split, source) for split, source in sources.items()}
 
-    def _count(self, split: str, rows: Iterable[face_images.Row]) -> int:
-        """Counts the rows of a split, and its labels as far as they are known."""
-        classes, total = self.builder_config.classes, 0  # pyright: ignore
-        counts = self.class_counts[split] = collections.Counter()
-        for row in rows:
-            total += 1
-            if isinstance(row.image, str):
-                self.images.add(row.image)
-            try:
-                if row.reason:
-                    raise annotation_parsing.UnusableInputError
-                expression = annotation_parsing.parse_expression(row.values, classes)
-                name = classes[expression] if expression >= 0 else "no class"
-                counts["in .npy files" if row.annotation_prefix else name] += 1
-            except annotation_parsing.UnusableInputError:
-                counts["unusable"] += 1
-            counts.update(name for name in row.values if name in COUNTED_VALUES)
-        return total
+    def _count_labels(self) -> None:
+        classes = (*self.builder_config.classes, "no class")  # pyright: ignore
+        for split, row in self.all_rows():
+            name = "in .npy files" if row.annotation_prefix else "unusable"
+            if not (row.reason or row.annotation_prefix):
+                with contextlib.suppress(annotation_parsing.UnusableInputError):
+                    name = classes[annotation_parsing.parse_expression(row.values, classes[:-1])]
+            counts = self.class_counts.setdefault(split, collections.Counter())
+            counts.update([TOTAL, name, *(COUNTED_VALUES & row.values.keys())])
 
     def _print_counts(self) -> None:
         classes = self.builder_config.classes  # pyright: ignore
         splits, table = self.class_counts, []
         counted = set().union(*splits.values(), self.class_names.values())
-        for name in (*classes, "no class", "unusable", "in .npy files", *COUNTED_VALUES):
+        others = ("no class", "unusable", "in .npy files", *sorted(COUNTED_VALUES))
+        for name in (*classes, *others):
             if name in counted:
                 number = classes.index(name) if name in classes else None
                 source = [text for text, match in self.class_names.items() if match == name]
                 table.append((number, name, ", ".join(source), *(splits[s][name] for s in splits)))
         header = ["id", "class", "name in the source", *splits]
-        print_line(f"{self.name}: faces\n{tabulate.tabulate(table, header, intfmt=',')}")
+        print_line(tabulate.tabulate(table, header, intfmt=","))
         for split, counts in splits.items():
             if sentence := compare_counts(counts):
                 print_line(f"{self.name}: {split}: {sentence}")

@@ -1,7 +1,7 @@
 """Layouts: the forms in which people hold datasets of faces.
 
-A layout is a function from a folder and options to a `Layout`, in a file of its own. The decorator
-`register_layout` makes it a dataset with the options that all layouts share.
+A layout is a generator of rows, in a file of its own. The decorator `register_layout` makes it a
+dataset with the options that all layouts share.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, get_type_hints
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, get_type_hints
 
 from etils import epath
 
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
-from affect_jax.data import DATASETS, face_images
+from affect_jax.data import DATASETS
+from affect_jax.data.face_images import IMAGE_SUFFIXES, Row
 from affect_jax.data.image_files_builder import ImageFilesBuilder, SplitSource
 from affect_jax.data.record_reader import size_and_hash
 from affect_jax.data.tfds_builder import FacesConfig, prepare_records
@@ -30,105 +31,117 @@ from affect_jax.data.worker_processes import print_line
 
 SPLIT_NAMES = {
     **dict.fromkeys(("training", "train", "train_set"), "training"),
-    **dict.fromkeys(
-        ("validation", "val", "valid", "val_set", "validation_set", "publictest"), "validation"
-    ),
-    **dict.fromkeys(("test", "test_set", "privatetest"), "test"),
+    **dict.fromkeys(("validation", "val", "valid", "val_set", "validation_set"), "validation"),
+    **{"publictest": "validation", "test": "test", "privatetest": "test", "test_set": "test"},
 }
-"""Common name of a split, in lower case -> its name in this package; others are unchanged."""
+"""Name of a split, in lower case -> its name in this package; other names are unchanged."""
+
+MAX_HASHED_FILES = 5000  # reading a million annotations would take minutes at each start
+
+FindRows = Callable[["Source"], Iterable[tuple[str, Row]]]
 
 
-class Layout(NamedTuple):
-    """The faces that a layout found in a folder. All paths are relative to the folder.
+class Source:
+    """The folder of a dataset. All paths are texts relative to it.
 
-    - `splits`: split -> its part of the dataset, in most layouts a list of files.
-    - `read_rows`: picklable function from such a part to an iterable over its rows, in which an
-      `expression` is the name of a class.
-    - `names`: name of a class in the source -> name of the class.
-    - `tables`: files whose content identifies the source, as do the names of all files.
-    - `annotations`: prefix of the paths of further files that are used.
+    - `class_names`: name of a class in the folder -> name of the class.
+    - `used`: files that were read, and images of rows.
+
+    **Arguments:** `excluded`: a folder to leave out, that of the records.
     """
 
-    splits: Mapping[str, Any]
-    read_rows: Callable[[Any], Iterable[face_images.Row]]
-    names: Mapping[str, str]
-    tables: Sequence[str] = ()
-    annotations: tuple[str, ...] = ()
+    def __init__(self, name: str, folder: str, excluded: str):
+        self.name, self.folder = name, pathlib.Path(folder).expanduser().absolute()
+        self._excluded = os.path.abspath(excluded)
+        self.class_names: dict[str, str] = {}
+        self.used: set[str] = set()
+
+    @functools.cached_property
+    def files(self) -> list[str]:
+        """All files, sorted; hidden files and folders are left out."""
+        if not self.folder.is_dir():
+            advice = "set --config.data.manual_dir"
+            raise UserError(f"{self.name}: {self.folder}: no such folder; {advice}")
+        paths = []
+        for base, folders, names in os.walk(self.folder):
+            shown = [name for name in folders if not name.startswith(".")]
+            folders[:] = [name for name in shown if os.path.join(base, name) != self._excluded]
+            paths += [os.path.join(base, name) for name in names if not name.startswith(".")]
+        return sorted(os.path.relpath(path, self.folder).replace(os.sep, "/") for path in paths)
+
+    def read(self, path: str) -> str:
+        """Reads a text file of annotations."""
+        self.used.add(path)
+        return (self.folder / path).read_text(encoding="utf-8-sig", errors="replace")
+
+    def match_classes(self, names: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
+        """See `labels.match_classes`."""
+        self.class_names.update(labels.match_classes(names, classes, self.folder))
+        return self.class_names
 
 
 class LayoutBuilder(ImageFilesBuilder, skip_registration=True):
-    """Faces in a layout, see `register_layout`. `unused.csv` lists the files that no row uses.
+    """Faces in a layout, see `register_layout`. `unused.csv` lists the files that no row uses."""
 
-    **Arguments:**
-
-    - `folder`: the folder of the dataset.
-    - `find`: function from the folder to a `Layout`.
-    """
-
-    def __init__(
-        self, *, name: str, folder: pathlib.Path, find: Callable[..., Layout], **options: Any
-    ):
-        self.name, self._folder, self._find = name, folder, find
+    def __init__(self, source: Source, find_rows: FindRows, **options: Any):
+        self.name = source.name  # pyright: ignore[reportAttributeAccessIssue]
         self.__doc__ = options["config"].description
+        self._source, self._find_rows = source, find_rows
         super().__init__(**options)
-
-    @functools.cached_property
-    def _layout(self) -> Layout:
-        if not self._folder.is_dir():
-            raise UserError(
-                f"{self.name}: {self._folder}: no such folder; set --config.data.manual_dir"
-            )
-        layout = self._find(self._folder)
-        if not layout.splits:
-            raise UserError(f"{self.name}: {self._folder} has no faces in this layout")
-        self.class_names = layout.names
-        return layout
+        self.class_names = source.class_names
 
     def source_hashes(self) -> dict[str, str]:
-        tables = {name: epath.Path(self._folder / name) for name in self._layout.tables}
-        names = "\n".join(list_files(self._folder)).encode(errors="surrogateescape")
-        return {
-            "names of files": hashlib.sha256(names).hexdigest(),
-            **{name: size_and_hash(path)["sha256"] for name, path in tables.items()},
-        }
+        files = self._source.files
+        annotations = [path for path in files if not is_image(path)]
+        if len(annotations) > MAX_HASHED_FILES:
+            annotations = []
+        hashes = {"names of files": hashlib.sha256(os.fsencode("\n".join(files))).hexdigest()}
+        for path in annotations:
+            hashes[path] = size_and_hash(epath.Path(self._source.folder, path))["sha256"]
+        return hashes
+
+    def all_rows(self) -> Iterator[tuple[str, Row]]:
+        for split, row in self._find_rows(self._source):
+            self._source.used.add(row.image if isinstance(row.image, str) else "")
+            yield split, row
 
     def sources(self) -> dict[str, SplitSource]:
-        splits, read_rows = self._layout.splits, self._layout.read_rows
+        if not self.class_counts:
+            raise UserError(f"{self.name}: {self._source.folder} has no faces in this layout")
+        select = functools.partial(_select_rows, self._find_rows, self._source)
         return {
-            split: SplitSource(functools.partial(read_rows, splits[split]), self._folder)
-            for split in sorted(splits)
+            split: SplitSource(functools.partial(select, split), self._source.folder)
+            for split in sorted(self.class_counts)
         }
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
         super()._download_and_prepare(dl_manager, download_config)
-        used = self.images.union(self._layout.tables, *self._layout.splits.values())
-        unused = [
-            (path, "image without a label" if is_image(path) else "other file")
-            for path in list_files(self._folder)
-            if path not in used and not path.startswith(self._layout.annotations)
-        ]
-        with open(
-            self.data_path / "unused.csv", "w", newline="", errors="backslashreplace"
-        ) as file:
+        paths = [path for path in self._source.files if path not in self._source.used]
+        reasons = {True: "image without a label", False: "other file"}
+        unused = [(path, reasons[is_image(path)]) for path in paths]
+        path = self.data_path / "unused.csv"
+        with open(path, "w", newline="", errors="backslashreplace") as file:
             csv.writer(file, lineterminator="\n").writerows([("file", "reason"), *unused])
         for reason, count in collections.Counter(reason for _, reason in unused).items():
             print_line(f"{self.name}: not used: {count:,}: {reason}; see unused.csv")
 
 
+def _select_rows(find_rows: FindRows, source: Source, split: str) -> Iterator[Row]:
+    return (row for name, row in find_rows(source) if name == split)
+
+
 def register_layout(name: str, *, extra_features: Sequence[str] = ()) -> Callable:
     """Returns a decorator that registers a layout as a dataset.
 
-    The layout is a function of the folder, a `pathlib.Path`, and of keyword arguments, its options.
-    The dataset also has the options `manual_dir` (the folder), `data_dir`, `image_size`, `margin`,
-    `max_skipped`, `num_workers` and `beam`, see `data.affectnet`.
+    The layout is a function of a `Source` and of keyword arguments, its options. It yields (split,
+    row); an `expression` in a row is the name of a class. The dataset also has the options
+    `manual_dir` (the folder), `data_dir`, `image_size`, `margin`, `max_skipped`, `num_workers` and
+    `beam`, see `data.affectnet`.
 
-    **Arguments:**
-
-    - `extra_features`: features of its records besides the common ones, see
-      `tfds_builder.face_features`.
+    **Arguments:** `extra_features`: see `tfds_builder.face_features`.
     """
 
-    def decorator(find: Callable[..., Layout]) -> Callable[..., LayoutBuilder]:
+    def decorator(find_rows: Callable[..., Any]) -> Callable[..., LayoutBuilder]:
         def create(
             *,
             manual_dir: str = "",
@@ -140,61 +153,44 @@ def register_layout(name: str, *, extra_features: Sequence[str] = ()) -> Callabl
             beam: str = "",
             **options: Any,
         ) -> LayoutBuilder:
-            folder = pathlib.Path(manual_dir).expanduser()
-            text = json.dumps([margin, str(folder), options], sort_keys=True)
+            source = Source(name, manual_dir, data_dir)
+            text = json.dumps([margin, str(source.folder), options], sort_keys=True)
             config = FacesConfig(
                 name=f"{image_size}_{hashlib.sha256(text.encode()).hexdigest()[:8]}",
-                description=find.__doc__,
+                description=find_rows.__doc__,
                 image_size=image_size,
                 classes=labels.dataset_classes(name, options),
                 margin=margin,
                 extra_features=extra_features,
             )
-            return prepare_records(
-                LayoutBuilder(
-                    name=name,
-                    folder=folder,
-                    find=functools.partial(find, **options),
-                    config=config,
-                    data_dir=data_dir,
-                    max_skipped=max_skipped,
-                    num_workers=num_workers,
-                    beam=beam,
-                )
-            )
+            limits = {"max_skipped": max_skipped, "num_workers": num_workers, "beam": beam}
+            find = functools.partial(find_rows, **options)
+            builder = LayoutBuilder(source, find, config=config, data_dir=data_dir, **limits)
+            return prepare_records(builder)
 
         # The registry checks options by the signature, in which `options` are those of the layout.
         shared = list(inspect.signature(create).parameters.values())[:-1]
-        own = list(inspect.signature(find).parameters.values())[1:]
-        annotations = get_type_hints(create) | get_type_hints(find) | {"return": LayoutBuilder}
-        functools.update_wrapper(create, find)
-        create.__annotations__ = annotations
+        own = list(inspect.signature(find_rows).parameters.values())[1:]
+        annotations = get_type_hints(create) | get_type_hints(find_rows)
+        functools.update_wrapper(create, find_rows)
+        create.__annotations__ = annotations | {"return": LayoutBuilder}
         create.__signature__ = inspect.Signature([*shared, *own])  # pyright: ignore
         return DATASETS.register(name)(create)
 
     return decorator
 
 
-def list_files(folder: pathlib.Path) -> list[str]:
-    """Paths of all files below a folder, relative to it, sorted; hidden files are left out."""
-    return sorted(
-        os.path.relpath(os.path.join(base, name), folder).replace(os.sep, "/")
-        for base, _, names in os.walk(folder)
-        for name in names
-        if not name.startswith(".")
-    )
-
-
 def is_image(path: str) -> bool:
     """Whether the suffix of a file is that of an image."""
-    return pathlib.PurePath(path).suffix.lower() in face_images.IMAGE_SUFFIXES
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
-def parse_split(name: str, source: object) -> str:
-    """The name of a split in this package.
+def parse_split(folders: Sequence[str]) -> str:
+    """The split that the last folder of a path names; `training` without a folder.
 
     **Raises:** `UserError` if `tfds` allows no split of this name.
     """
+    name = folders[-1] if folders else "training"
     if not re.fullmatch(r"(?!all$)[A-Za-z]\w{0,63}", name):
-        raise UserError(f"{source}: {name!r} is not a valid name of a split")
+        raise UserError(f"{'/'.join(folders)}: {name!r} is not a valid name of a split")
     return SPLIT_NAMES.get(name.lower(), name)

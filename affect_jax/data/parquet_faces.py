@@ -6,36 +6,32 @@ classes are JSON in the schema's metadata (key `huggingface`).
 
 from __future__ import annotations
 
-import collections
-import functools
 import itertools
 import json
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 
-from affect_jax.core import labels
 from affect_jax.core.errors import UserError, first_line
-from affect_jax.data import layouts
 from affect_jax.data.face_images import Row
+from affect_jax.data.layouts import Source, parse_split, register_layout
 
 BATCH_SIZE = 64  # rows in memory
 
 
-@layouts.register_layout("parquet_faces")
+@register_layout("parquet_faces")
 def parquet_faces(
-    folder: pathlib.Path,
+    source: Source,
     *,
     image_column: str = "image",
     label_column: str = "label",
     valence_column: str = "",
     arousal_column: str = "",
     classes: Sequence[str] = (),
-) -> layouts.Layout:
+) -> Iterator[tuple[str, Row]]:
     """Parquet files with encoded images and labels, such as data/train-00000-of-00002.parquet.
 
     The split is the first word of the file's name, or the name of its folder.
@@ -49,63 +45,42 @@ def parquet_faces(
       empty: those of AffectNet.
     """
     columns = {"expression": label_column, "valence": valence_column, "arousal": arousal_column}
-    columns = {name: column for name, column in columns.items() if column}
-    tables: dict[str, list[str]] = collections.defaultdict(list)
-    names: dict[Any, str] = {}
-    for path in layouts.list_files(folder):
-        if path.endswith(".parquet"):
-            word = pathlib.PurePosixPath(path).name.replace(".", "-").split("-")[0]
-            if word.isdecimal():
-                word = pathlib.PurePosixPath(path).parent.name
-            tables[layouts.parse_split(word, folder / path)].append(path)
-            names |= _read_names(folder / path, label_column, [image_column, *columns.values()])
-    matched = labels.match_classes(
-        names.values(), classes or labels.EXPRESSIONS, folder, ordered=bool(classes)
-    )
-    classes_by_label = {label: matched[name] for label, name in names.items()}
-    read_rows = functools.partial(
-        _read_rows, folder=folder, image=image_column, columns=columns, classes=classes_by_label
-    )
-    return layouts.Layout(tables, read_rows, matched, sum(tables.values(), []))
-
-
-def _read_names(path: pathlib.Path, column: str, required: Sequence[str]) -> dict[Any, str]:
-    """Label in a file -> name of its class: that in the schema, or the label as text."""
-    try:
-        with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            if missing := [name for name in required if name not in schema.names]:
-                raise UserError(
-                    f"{path}: no column {', '.join(missing)}; it has {', '.join(schema.names)}"
-                )
-            metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-            feature = metadata.get("info", {}).get("features", {}).get(column, {})
-            if names := feature.get("names"):
-                return dict(enumerate(names))
-            values = pa.compute.unique(file.read([column])[column]).to_pylist()
-            return {value: str(value) for value in values if value is not None}
-    except (pa.ArrowException, OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not a Parquet file of faces: {first_line(error)}") from error
-
-
-def _read_rows(
-    paths: Sequence[str],
-    *,
-    folder: pathlib.Path,
-    image: str,
-    columns: Mapping[str, str],
-    classes: Mapping[Any, str],
-) -> Iterator[Row]:
+    columns = {"image": image_column} | {name: c for name, c in columns.items() if c}
+    paths = [path for path in source.files if path.endswith(".parquet")]
+    source.used.update(paths)
+    names: dict[Any, str] = {}  # label in a file -> name in the source
     for path in paths:
-        with pq.ParquetFile(folder / path) as file:
-            batches = file.iter_batches(BATCH_SIZE, columns=[image, *columns.values()])
+        try:
+            names |= _read_names(source, path, label_column, list(columns.values()))
+        except (pa.ArrowException, OSError, ValueError, TypeError, AttributeError) as error:
+            reason = first_line(error)
+            raise UserError(f"{source.folder / path}: cannot be used: {reason}") from error
+    matched = source.match_classes(names.values(), classes)
+    for path in paths:
+        *folders, file = path.split("/")
+        word = re.match(r"[A-Za-z]\w*", file)
+        split = parse_split([*folders, word[0]] if word else folders)
+        with pq.ParquetFile(source.folder / path) as table:
+            batches = table.iter_batches(BATCH_SIZE, columns=list(columns.values()))
             records = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
             for number, record in enumerate(records):
-                content = (
-                    record[image]["bytes"] if isinstance(record[image], dict) else record[image]
-                )
                 values = {name: record[column] for name, column in columns.items()}
                 values = {name: value for name, value in values.items() if value is not None}
+                image = values.pop("image", b"")
+                image = image["bytes"] if isinstance(image, dict) else image
                 if "expression" in values:
-                    values["expression"] = classes.get(values["expression"], "unknown class")
-                yield Row(number, f"{path}#{number}", content or b"", values)
+                    values["expression"] = matched[names[values["expression"]]]
+                yield split, Row(number, f"{path}#{number}", image or b"", values)
+
+
+def _read_names(source: Source, path: str, label: str, columns: list[str]) -> dict[Any, str]:
+    """Label in a file -> name of its class: that in the schema, or the label as text."""
+    with pq.ParquetFile(source.folder / path) as file:
+        schema = file.schema_arrow
+        if missing := set(columns).difference(schema.names):
+            raise ValueError(f"no column {', '.join(missing)}; it has {', '.join(schema.names)}")
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        feature = metadata.get("info", {}).get("features", {}).get(label, {})
+        values = set(file.read([label])[label].to_pylist()) - {None}
+    names = dict(enumerate(feature.get("names", ())))
+    return {value: str(names.get(value, value)) for value in values}

@@ -28,7 +28,6 @@ COLUMNS = (
 )  # fmt: skip
 """Labels of a record; the last three only if the dataset has them."""
 
-
 TEXT_COLUMNS = {"id", "group"}
 
 

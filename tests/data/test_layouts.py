@@ -8,12 +8,14 @@ import re
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 
 from affect_jax.core import labels, registry
 from affect_jax.core.errors import UserError
-from affect_jax.data import DATASETS, image_files_builder
+from affect_jax.data import DATASETS, aff_wild2, annotation_parsing, image_files_builder
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.facs.action_units import UNITS
 from tests.data import layout_folders as folders
@@ -119,8 +121,8 @@ EXPECTED = {
 
 
 def prepare(name: str, base: pathlib.Path, **options):
-    options = {"image_size": 32, "num_workers": 1} | options
-    return DATASETS[name](manual_dir=str(base), data_dir=str(base.parent / "data"), **options)
+    options = {"image_size": 32, "num_workers": 1, "data_dir": str(base.parent / "data")} | options
+    return DATASETS[name](manual_dir=str(base), **options)
 
 
 def rows_by_id(builder, split: str) -> dict[str, dict]:
@@ -129,6 +131,14 @@ def rows_by_id(builder, split: str) -> dict[str, dict]:
         identifier: {name: values[i] for name, values in columns.items()}
         for i, identifier in enumerate(columns["id"])
     }
+
+
+def test_records_and_hidden_files_in_the_folder_are_left_out(tmp_path):
+    folders.save(tmp_path / "train/happy/a.jpg")
+    folders.save(tmp_path / "train/.ipynb_checkpoints/a.jpg")
+    for _ in range(2):
+        builder = prepare("folder_faces", tmp_path, data_dir=str(tmp_path / "data"))
+        assert not table(builder.data_path / "unused.csv")
 
 
 def table(path: pathlib.Path) -> list[list[str]]:
@@ -280,7 +290,7 @@ def test_numbered_folders_need_the_order_of_the_classes(tmp_path, capsys):
 @pytest.mark.parametrize("name", labels.EXPRESSIONS)
 def test_names_match_regardless_of_case_and_numbers(name):
     for written in (name, name.upper(), f"3_{name}", f" {name.title()} "):
-        assert labels.match_classes([written], labels.EXPRESSIONS, "x") == {written: name}
+        assert labels.match_classes([written], (), "x") == {written: name}
 
 
 @pytest.mark.bad_input
@@ -295,7 +305,7 @@ def test_names_match_regardless_of_case_and_numbers(name):
 )
 def test_names_that_are_not_clear_are_an_error(names, message):
     with pytest.raises(UserError, match=message):
-        labels.match_classes(names, labels.EXPRESSIONS, "folder")
+        labels.match_classes(names, (), "folder")
 
 
 @pytest.mark.parametrize(("dataset", "splits"), image_files_builder.KNOWN_COUNTS.items())
@@ -313,48 +323,44 @@ def test_counts_of_known_datasets_are_recognised(dataset, splits):
 
 
 def damage_yolo(base):
-    write = folders.write
-    write(base / "labels/train/b.txt", "0 1.9 0.5 0.4 0.5\n7 0 0 1 1\n0 0.5 0.5\n0 a b c d\n")
-    write(base / "labels/train/lost.txt", "0 0.5 0.5 1 1\n")
+    lines = ("0 1.9 0.5 0.4 0.5", "7 0 0 1 1", "0 0.5 0.5", "0 a b c d", "")
+    folders.write(base / "labels/train/b.txt", "\n".join(lines))
+    folders.write(base / "labels/train/lost.txt", "0 0.5 0.5 1 1\n")
 
 
 def damage_parquet(base):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    (base / "train.parquet").unlink(missing_ok=True)
+    shutil.rmtree(base / "data")
     images = [folders.content(0), b"", None, b"text"]
     pq.write_table(pa.table({"image": images, "label": ["happy"] * 4}), base / "train.parquet")
-    for path in (base / "data").iterdir():
-        path.unlink()
 
 
 def damage_raf_db(base):
-    (base / "Annotation/boundingbox/train_00001_boundingbox.txt").write_text("1 2 x")
+    folders.write(base / "Annotation/boundingbox/train_00001_boundingbox.txt", "1 2 x")
     with open(base / "EmoLabel/list_patition_label.txt", "a") as file:
         file.write("train_3.jpg 8\ntrain_4.jpg\n")
 
 
 def damage_fer_plus(base):
-    text = (base / "fer2013new.csv").read_text()
-    text = text.replace("4,0,0,1,3,2,0", "0,0,0,0,0,0,0").replace(
-        "0,0,0,0,0,0,0,0,0,10", "-1" + ",1" * 9
-    )
-    (base / "fer2013new.csv").write_text(text)
+    votes, faces = base / "fer2013new.csv", base / "fer2013.csv"
+    text = votes.read_text().replace("4,0,0,1,3,2,0", "0,0,0,0,0,0,0")
+    votes.write_text(f"{text}Training,,-1{',1' * 9}\nTraining,a.png{',1' * 10}\n")
+    faces.write_text(f"{faces.read_text()}\n0,0 0,Training\n0,{'256 ' * 48**2},Training\n")
 
 
 def damage_affectnet_plus(base):
     folder = base / "human_annotated/train_set"
-    (folder / "annotations/0.json").write_text('{"human-label": 1, "soft-')
-    (folder / "annotations/1.json").write_text('{"soft-label": [0.5, 0.5]}')
+    folders.write(folder / "annotations/0.json", '{"human-label": 1, "soft-')
+    folders.write(folder / "annotations/1.json", '{"soft-label": [0.5, 0.5]}')
     (folder / "images/2.jpg").unlink()
-    (folder / "annotations/3.json").write_text("[]")
+    folders.write(folder / "annotations/3.json", "[]")
+    folders.write(folder / "annotations/4.json", "{}")
+    folders.save(folder / "images/4.jpg")
 
 
 def damage_aff_wild2(base):
     shutil.rmtree(base / "cropped_aligned/b_left")
-    path = base / "EXPR_Recognition_Challenge/Train_Set/a.txt"
-    path.write_text(path.read_text().replace("\n4\n", "\n9\n").replace("\n7\n", "\nx\n"))
+    names = ",".join(aff_wild2.NAMES)
+    folders.write(base / "EXPR_Recognition_Challenge/Train_Set/a.txt", f"{names}\n9\n0\nx\n")
 
 
 DEFECTS = {
@@ -377,7 +383,14 @@ DEFECTS = {
             "expression: '' is outside 1..7",
         ],
     ),
-    "fer_plus": (damage_fer_plus, ["votes: the sum is 0", "votes: a number is negative"]),
+    "fer_plus": (
+        damage_fer_plus,
+        [
+            "votes: the sum is 0",
+            "pixels: not 48 x 48 numbers from 0 to 255",
+            "pixels: not 48 x 48 numbers from 0 to 255",
+        ],
+    ),
     "affectnet_plus": (
         damage_affectnet_plus,
         [
@@ -404,24 +417,41 @@ def test_unusable_faces_are_skipped_with_a_reason(name, tmp_path):
     damage, reasons = DEFECTS[name]
     base = tmp_path / "set"
     options = folders.WRITERS[name](base)
-    folders.save(base / "train/happy/more.jpg")
     damage(base)
-    if name == "affectnet_plus":
-        folders.save(base / "human_annotated/train_set/images/4.jpg")
-        folders.write(base / "human_annotated/train_set/annotations/4.json", "{}")
-    if name == "fer_plus":
-        for path in ("fer2013new.csv", "fer2013.csv"):
-            lines = (base / path).read_text().splitlines()
-            lines.append(
-                next(line for line in lines if "PublicTest" in line).replace(
-                    "PublicTest", "Training"
-                )
-            )
-            (base / path).write_text("\n".join(lines))
-    if name == "aff_wild2":
-        folders.save(base / "cropped_aligned/a/00004.jpg")
     builder = prepare(name, base, max_skipped=1.0, **options)
     assert [row[-1] for row in table(builder.data_path / "skipped.csv")] == reasons
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("votes", "reason"),
+    [
+        ((1, -1, 3), "votes: a number is negative"),
+        ((0, 0, 0), "votes: the sum is 0"),
+        ((1, 2), "votes: 2 numbers for 3 classes"),
+        ((1, "x", 2), "votes: 'x' is not a number"),
+    ],
+)
+def test_votes_that_are_no_distribution_are_unusable(votes, reason):
+    with pytest.raises(annotation_parsing.UnusableInputError, match=reason):
+        annotation_parsing.parse_extra_features({"votes": votes}, ("votes",), 3)
+
+
+@pytest.mark.bad_input
+def test_fer_plus_needs_both_tables_in_the_same_order(tmp_path):
+    base = tmp_path / "set"
+    folders.fer_plus_pixels(base)
+    text = (base / "fer2013.csv").read_text()
+    (base / "fer2013.csv").write_text(text[: text.rindex("\n")])
+    with pytest.raises(UserError, match="line 5 of fer2013new.csv and of fer2013.csv are not the"):
+        prepare("fer_plus", base)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("name", "option"), [("raf_db", "images"), ("aff_wild2", "track")])
+def test_wrong_options_are_an_error(tmp_path, name, option):
+    with pytest.raises(UserError, match=f"{option}.*'mine'"):
+        prepare(name, tmp_path, **{option: "mine"})
 
 
 @pytest.mark.bad_input
@@ -433,7 +463,12 @@ def test_unusable_faces_are_skipped_with_a_reason(name, tmp_path):
         ("yolo_faces", "data.yaml", "names: 3", "data.yaml: no names of classes can be read"),
         ("yolo_faces", "data.yaml", "names: [", "data.yaml: no names of classes can be read"),
         ("yolo_faces", "data.yaml", "names: ['0', '1']", "are the numbers 0, 1"),
-        ("parquet_faces", "train.parquet", "text", "train.parquet: not a Parquet file of faces"),
+        (
+            "parquet_faces",
+            "train.parquet",
+            "text",
+            "train.parquet: cannot be used: Parquet file size",
+        ),
         ("raf_db", "", "", "neither EmoLabel/list_patition_label.txt nor basic/EmoLabel"),
         ("fer_plus", "", "", "no fer2013new.csv"),
         ("affectnet_plus", "", "", "has no faces in this layout"),
