@@ -19,9 +19,8 @@ from affect_jax.models.conv_norm import ConvNorm
 from affect_jax.models.layers import dropout, stochastic_depth
 
 PADDINGS = {"same": {"same_padding": True, "epsilon": 1e-3}, "symmetric": {}}
-BY_FAN_IN, BY_FAN_OUT = (
-    nn.initializers.variance_scaling(2.0, f"fan_{mode}", "normal") for mode in ("in", "out")
-)
+BY_FAN_IN = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+BY_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Block(nn.Module):

@@ -50,15 +50,8 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
     checkpoints = Checkpoints.from_config(config, workdir)
     with processes.raise_in_all_processes():
         weights = None
-        if processes.is_main() and checkpoints.all_steps() == [0]:  # see `weight_import`
-            raise UserError(
-                f"{workdir.path}: its weights were imported, so there is no training to resume; "
-                f"train another run from them: --config.init_from={workdir.path}"
-            )
-        if processes.is_main() and not checkpoints.all_steps():
-            # Before the data are prepared: a wrong crop and problems with `init_from` show at once.
-            create_network(config).variable_shapes()
-            weights = initial_weights.read(config, previous)
+        if processes.is_main():  # before the data are prepared: problems with weights show at once
+            weights = read_initial_weights(config, checkpoints, workdir, previous)
         builder = prepare_dataset(config)
         training = open_split(builder, "training")
         validation = open_split(builder, config.evaluation.split)
@@ -110,6 +103,26 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
         if processes.is_main():
             actions.finish(state, print_scores=not exit_code)
         return exit_code
+
+
+def read_initial_weights(
+    config: Config, checkpoints: Checkpoints, workdir: Workdir, previous: Workdir | None
+) -> initial_weights.InitialWeights | None:
+    """Reads the weights from which a run starts; None for random ones and if the run resumes.
+
+    **Raises:** `UserError` if they cannot be read or do not fit, if the trunk cannot take the crop,
+    or if the run was imported.
+    """
+    steps = checkpoints.all_steps()
+    if steps == [0]:  # see `weight_import`
+        raise UserError(
+            f"{workdir.path}: its weights were imported, so there is no training to resume; "
+            f"train another run from them: --config.init_from={workdir.path}"
+        )
+    if steps:
+        return None
+    create_network(config).variable_shapes()
+    return initial_weights.read(config, previous)
 
 
 def restore_or_create(

@@ -57,9 +57,7 @@ _convolve.defvjp(
 )
 
 
-def kernel_gradient(
-    inputs: jax.Array, gradient: jax.Array, shape: tuple[int, int, int, int]
-) -> jax.Array:
+def kernel_gradient(inputs: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Sums inputs[b, y + i, x + j, c] * gradient[b, y, x, c] over b, y and x: [k, l, 1, C].
 
     XLA's own sums over leading axes are not vectorized. So b, y and x become one axis, on which
