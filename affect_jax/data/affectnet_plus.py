@@ -27,14 +27,14 @@ def affectnet_plus(source: Source, *, subsets: Sequence[int] = ()) -> Iterator[t
     - `subsets`: values of `subset`, the difficulty, to keep: 0 (easy), 1, 2; empty: all.
     """
     source.class_names.update({str(i): name for i, name in enumerate(labels.EXPRESSIONS)})
-    paths = [path.split("/") for path in source.files if path.endswith(".json")]
-    for number, (*folders, kind, name) in enumerate(path for path in paths if len(path) > 2):
-        if kind != "annotations":
+    for number, path in enumerate(source.files):
+        folder, _, name = path.rpartition("/annotations/")
+        if not (folder and name.endswith(".json")):
             continue
-        image = "/".join((*folders, "images", name.replace(".json", ".jpg")))
+        image = f"{folder}/images/{name[:-5]}.jpg"
         values, reason = {}, ""
         try:
-            content = json.loads(source.read("/".join((*folders, kind, name))))
+            content = json.loads(source.read(path))
             if subsets and content.get("subset") not in subsets:
                 continue
             metadata, soft_label = content.get("meta-data") or {}, content.get("soft-label")
@@ -49,4 +49,4 @@ def affectnet_plus(source: Source, *, subsets: Sequence[int] = ()) -> Iterator[t
             values = {name: value for name, value in values.items() if value is not None}
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             reason = "annotation is not the JSON of a face"
-        yield parse_split(folders), Row(number, image, image, values, reason=reason)
+        yield parse_split(folder.split("/")), Row(number, image, image, values, reason=reason)

@@ -102,8 +102,7 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
         classes = self.builder_config.classes  # pyright: ignore
         splits, table = self.class_counts, []
         counted = set().union(*splits.values(), self.class_names.values())
-        others = ("no class", "unusable", "in .npy files", *sorted(COUNTED_VALUES))
-        for name in (*classes, *others):
+        for name in (*classes, "no class", "unusable", "in .npy files", *sorted(COUNTED_VALUES)):
             if name in counted:
                 number = classes.index(name) if name in classes else None
                 source = [text for text, match in self.class_names.items() if match == name]

@@ -48,14 +48,15 @@ def parquet_faces(
     columns = {"image": image_column} | {name: c for name, c in columns.items() if c}
     paths = [path for path in source.files if path.endswith(".parquet")]
     source.used.update(paths)
-    names: dict[Any, str] = {}  # label in a file -> name in the source
+    names: dict[str, dict[Any, str]] = {}  # of each file, since their orders may differ
     for path in paths:
         try:
-            names |= _read_names(source, path, label_column, list(columns.values()))
+            names[path] = _read_names(source, path, label_column, list(columns.values()))
         except (pa.ArrowException, OSError, ValueError, TypeError, AttributeError) as error:
             reason = first_line(error)
             raise UserError(f"{source.folder / path}: cannot be used: {reason}") from error
-    matched = source.match_classes(names.values(), classes)
+    found = itertools.chain.from_iterable(of_file.values() for of_file in names.values())
+    matched = source.match_classes(found, classes)
     for path in paths:
         *folders, file = path.split("/")
         word = re.match(r"[A-Za-z]\w*", file)
@@ -69,7 +70,7 @@ def parquet_faces(
                 image = values.pop("image", b"")
                 image = image["bytes"] if isinstance(image, dict) else image
                 if "expression" in values:
-                    values["expression"] = matched[names[values["expression"]]]
+                    values["expression"] = matched[names[path][values["expression"]]]
                 yield split, Row(number, f"{path}#{number}", image or b"", values)
 
 

@@ -56,9 +56,12 @@ def yolo_faces(base: pathlib.Path) -> dict[str, Any]:
 
 def parquet_faces(base: pathlib.Path) -> dict[str, Any]:
     (base / "data").mkdir(parents=True)
-    feature = {"label": {"names": ["angry", "happy"], "_type": "ClassLabel"}}
-    metadata = {"huggingface": json.dumps({"info": {"features": feature}})}
-    for name, labels in (("train-00000-of-00001", [1, 0, None]), ("test-00000-of-00001", [0])):
+    for name, labels, order in (
+        ("train-00000-of-00001", [1, 0, None], ["angry", "happy"]),
+        ("test-00000-of-00001", [1], ["happy", "angry"]),
+    ):
+        feature = {"label": {"names": order, "_type": "ClassLabel"}}
+        metadata = {"huggingface": json.dumps({"info": {"features": feature}})}
         images = [{"bytes": content(i), "path": f"{i}.png"} for i in range(len(labels))]
         table = pa.table({"image": images, "label": pa.array(labels, pa.int64())})
         pq.write_table(table.replace_schema_metadata(metadata), base / f"data/{name}.parquet")
