@@ -48,6 +48,7 @@ def assert_equal(
     crop: int,
     convert=lambda images: images,
     gradient_tolerance: float = 1e-3,
+    tolerance: float = 1e-4,
 ) -> None:
     """Compares features in evaluation; then gradients and statistics of a training step.
 
@@ -55,6 +56,7 @@ def assert_equal(
 
     - `convert`: images with our normalisation -> images for the network.
     - `gradient_tolerance`: relative error of the gradient of an array.
+    - `tolerance`: relative error of the features.
     """
     randomize_values(network, seed=0)
     trunk, variables, to_variables = _load(network, spec, crop)
@@ -65,7 +67,7 @@ def assert_equal(
         expected = network.eval()(torch_images).numpy()
     features = jax.jit(trunk.apply)(variables, images)
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4 * scale)
+    np.testing.assert_allclose(features, expected, rtol=tolerance, atol=tolerance * scale)
     assert np.abs(expected[0] - expected[1]).max() > 0.05 * scale, "images make no difference"
 
     probe = random.normal(size=expected.shape).astype(np.float32)
