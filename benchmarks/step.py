@@ -17,7 +17,7 @@ import functools
 import statistics
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,10 +34,17 @@ from affect_jax.train.step import create_train_step
 from benchmarks import harness, torch_peer
 
 OURS, EAGER, COMPILED = "affect_jax", "PyTorch", "PyTorch, compiled"
+AUGMENTED = "affect_jax, augmented"
 NETWORKS = ("alexnet", "alexnet_one_tower", "resnet18")
 TYPES = ("float32", "bfloat16")
 KINDS = ("train", "eval")
 CASE = ("network", "type", "batch", "step")
+AUGMENTATIONS = (  # a usual set
+    {"name": "affine", "degrees": 10, "scale": (0.9, 1.1), "translate": 0.05},
+    {"name": "colour_jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4},
+    {"name": "random_erasing", "probability": 0.25},
+    {"name": "mixup", "alpha": 0.2, "probability": 1.0},
+)
 MARGIN = 32  # pixels by which a stored face is larger than its crop
 
 Case = tuple[str, str, int, str]  # network, dtype, batch size, train or eval
@@ -86,14 +93,18 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that `measure` reads besides `--steps`, `--rounds` and `--clock`."""
     parser.add_argument("--crop_size", type=int, default=224)
     parser.add_argument("--width", type=int, help="of the classifier of alexnet, instead of 4096")
-    parser.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
+    peers = [EAGER, COMPILED]
+    parser.add_argument("--peers", nargs="*", default=peers, choices=[*peers, AUGMENTED])
 
 
 def measure(case: Case, args: argparse.Namespace) -> harness.Runs:
     """Returns images/s in every round, of each contender that can run the case."""
     creators: dict[str, Callable[[], RunSteps]] = {OURS: functools.partial(our_steps, case, args)}
-    for peer in args.peers if harness.is_installed("torch") else ():
-        creators[peer] = functools.partial(torch_steps, case, args, compiled=peer == COMPILED)
+    for peer in args.peers:
+        if peer == AUGMENTED:  # the cost of augmentation in our step
+            creators[peer] = functools.partial(our_steps, case, args, AUGMENTATIONS)
+        elif harness.is_installed("torch"):
+            creators[peer] = functools.partial(torch_steps, case, args, compiled=peer == COMPILED)
     contenders: dict[str, Callable[[], float]] = {}
     for contender, create in creators.items():
         try:
@@ -127,9 +138,11 @@ def random_faces(count: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
     return faces, random.integers(0, 8, count)
 
 
-def our_steps(case: Case, args: argparse.Namespace) -> RunSteps:
+def our_steps(
+    case: Case, args: argparse.Namespace, augment: Sequence[Mapping[str, Any]] = ()
+) -> RunSteps:
     faces, labels = random_faces(case[2], args.crop_size + MARGIN)
-    experiment, state, batch = create_on_devices(case, args, faces, labels)
+    experiment, state, batch = create_on_devices(case, args, faces, labels, augment)
     if case[3] == "train":
         update = create_train_step(experiment, resident=False)
 
@@ -151,11 +164,17 @@ def our_steps(case: Case, args: argparse.Namespace) -> RunSteps:
 
 
 def create_on_devices(
-    case: Case, args: argparse.Namespace, faces: np.ndarray, labels: np.ndarray
+    case: Case,
+    args: argparse.Namespace,
+    faces: np.ndarray,
+    labels: np.ndarray,
+    augment: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[Experiment, TrainState, dict[str, jax.Array]]:
     """Returns an experiment, and a new state and a batch in device memory."""
     targets = make_targets({"expression": labels})
-    experiment = create_experiment(create_config(case, args), targets, steps_per_epoch=1000)
+    config = create_config(case, args)
+    config.data.augment = tuple(augment)
+    experiment = create_experiment(config, targets, steps_per_epoch=1000)
     batch = take_rows(targets, np.arange(case[2])) | {"image": faces}
     batch = parallel.shard(split_for_devices(batch, jax.local_device_count()))
     return experiment, parallel.replicate(create_state(experiment)), batch

@@ -88,9 +88,12 @@ class ColourJitter(FaceAugmentation):
         image = image * (1 + self.brightness * brightness)
         mean = jnp.mean(_grey(image))
         image = mean + (1 + self.contrast * contrast) * (image - mean)
-        grey, angle = _grey(image), 2 * math.pi * self.hue * hue
-        turned = jnp.einsum("hwc,dc->hwd", image, _TURNED_CHROMA, precision="highest")
-        chroma = jnp.cos(angle) * (image - grey) + jnp.sin(angle) * turned
+        grey = _grey(image)
+        chroma = image - grey
+        if self.hue:
+            angle = 2 * math.pi * self.hue * hue
+            turned = jnp.einsum("hwc,dc->hwd", image, _TURNED_CHROMA, precision="highest")
+            chroma = jnp.cos(angle) * chroma + jnp.sin(angle) * turned
         return grey + (1 + self.saturation * saturation) * chroma
 
 
