@@ -82,6 +82,9 @@ class AffectNet(ImageFilesBuilder):
             for split, table in self._tables.items()
         }
 
+    def find_rows(self) -> Iterator[tuple[str, face_images.Row]]:
+        return ((split, row) for split, table in self._tables.items() for row in read_rows(table))
+
     def sources(self) -> dict[str, SplitSource]:
         assert self._folder is not None  # else there is no table
         return {

@@ -7,7 +7,7 @@ recognition with soft-labels", 2024 (arXiv:2410.22506). The data require a licen
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from affect_jax.core import labels
 from affect_jax.data.face_images import Row
@@ -15,16 +15,12 @@ from affect_jax.data.layouts import Source, parse_split, register_layout
 
 
 @register_layout("affectnet_plus", extra_features=("expression_distribution",))
-def affectnet_plus(source: Source, *, subsets: Sequence[int] = ()) -> Iterator[tuple[str, Row]]:
+def affectnet_plus(source: Source) -> Iterator[tuple[str, Row]]:
     """AffectNet+: human_annotated/{train_set,validation_set}/{images,annotations}/.
 
     Each `annotations/N.json` has `human-label` (AffectNet's ids), `soft-label` (a number for each
     of the first eight) and `meta-data`. A face may lack any of them: the table of counts shows how
     many have each.
-
-    **Arguments:**
-
-    - `subsets`: values of `subset`, the difficulty, to keep: 0 (easy), 1, 2; empty: all.
     """
     source.class_names.update({str(i): name for i, name in enumerate(labels.EXPRESSIONS)})
     for number, path in enumerate(source.files):
@@ -35,8 +31,6 @@ def affectnet_plus(source: Source, *, subsets: Sequence[int] = ()) -> Iterator[t
         values, reason = {}, ""
         try:
             content = json.loads(source.read(path))
-            if subsets and content.get("subset") not in subsets:
-                continue
             metadata, soft_label = content.get("meta-data") or {}, content.get("soft-label")
             values = {
                 "expression": content.get("human-label"),

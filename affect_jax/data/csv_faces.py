@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -17,11 +16,10 @@ from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import require_option
 from affect_jax.data import DATASETS, annotation_parsing, face_images
-from affect_jax.data.image_files_builder import ImageFilesBuilder, SplitSource, read_csv
+from affect_jax.data.image_files_builder import ImageFilesBuilder, read_csv
 from affect_jax.data.layouts import parse_split
 from affect_jax.data.record_reader import size_and_hash
 from affect_jax.data.tfds_builder import FacesConfig, prepare_records
-from affect_jax.data.worker_processes import print_line
 from affect_jax.facs.action_units import UNITS
 
 
@@ -49,13 +47,14 @@ class CsvFaces(ImageFilesBuilder):
         columns: dict[str, str],
         **options: Any,
     ):
-        self._folder, self._tables = folder, tables
-        self._columns = {name: column for name, column in columns.items() if column}
+        self.folder, self._tables = folder, tables
+        columns = {name: column for name, column in columns.items() if column}
+        self.find_rows = functools.partial(_find_rows, tables, columns)
         super().__init__(**options)
 
     def source_hashes(self) -> dict[str, str]:
-        if not self._folder.is_dir():
-            raise UserError(f"csv_faces: image folder {self._folder}: no such folder")
+        if not self.folder.is_dir():
+            raise UserError(f"csv_faces: image folder {self.folder}: no such folder")
         for table in self._tables.values():
             if not table.is_file():
                 raise UserError(
@@ -67,37 +66,22 @@ class CsvFaces(ImageFilesBuilder):
             for split, table in self._tables.items()
         }
 
-    def sources(self) -> dict[str, SplitSource]:
-        tables = self._tables
-        if "split" in self._columns:
-            counts = collections.Counter(split for split, _ in self._rows(tables["all"]))
-            if not counts:
-                raise UserError(f"csv_faces: {tables['all']} has no rows")
-            text = ", ".join(f"{split} {count:,}" for split, count in counts.most_common())
-            print_line(f"csv_faces: rows of {tables['all']} by split: {text}")
-            if others := counts.keys() - {*labels.SPLITS, "test"}:
-                print_line(
-                    f"csv_faces: warning: {', '.join(sorted(others))}: neither training nor "
-                    "validation, so their rows are not used; is the name misspelled?"
-                )
-            tables = dict.fromkeys(sorted(counts), tables["all"])
-        return {
-            split: SplitSource(functools.partial(self._rows_of_split, table, split), self._folder)
-            for split, table in tables.items()
-        }
 
-    def _rows_of_split(self, table: pathlib.Path, split: str) -> Iterator[face_images.Row]:
-        return (row for name, row in self._rows(table) if name in ("", split))
-
-    def _rows(self, table: pathlib.Path) -> Iterator[tuple[str, face_images.Row]]:
-        """Yields the split ("" without a column) and the row of each line of a table."""
-        for line, texts in read_csv(table, self._columns.values()):
+def _find_rows(
+    tables: Mapping[str, pathlib.Path], columns: Mapping[str, str]
+) -> Iterator[tuple[str, face_images.Row]]:
+    for split, table in tables.items():
+        line = 0
+        for line, texts in read_csv(table, columns.values()):
             # An empty field means "not annotated".
-            values = {name: texts[column] for name, column in self._columns.items()}
-            path, split = values["path"], values.get("split", "").strip()
-            split = parse_split([f"{table}, line {line}", split]) if "split" in values else ""
+            values = {name: texts[column] for name, column in columns.items()}
+            path = values["path"]
+            if "split" in values:
+                split = parse_split([f"{table}, line {line}", values["split"].strip()])
             values = {name: text for name, text in values.items() if text.strip()}
             yield split, face_images.Row(line, path, path, values)
+        if not line:
+            raise UserError(f"csv_faces: {table} has no rows")
 
 
 @DATASETS.register("csv_faces")

@@ -52,7 +52,7 @@ class SplitSource(NamedTuple):
 
 
 class ImageFilesBuilder(FacesBuilder, skip_registration=True):
-    """Faces from image files. A subclass implements `sources`: split -> `SplitSource`.
+    """Faces from image files. A subclass sets `folder` and `find_rows`.
 
     **Arguments:**
 
@@ -60,6 +60,9 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
     - `beam`: options of an Apache Beam pipeline that reads the rows instead, see `beam_pipeline`.
     - `options`: those of `FacesBuilder`.
     """
+
+    folder: pathlib.Path  # of the images
+    find_rows: Callable[[], Iterable[tuple[str, face_images.Row]]]  # of all splits; picklable
 
     def __init__(self, *, max_skipped: float = 0.01, beam: str = "", **options: Any):
         require_option("data.options.max_skipped", max_skipped, lambda v: 0 <= v <= 1, "in [0, 1]")
@@ -70,15 +73,16 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
         super().__init__(**options)
 
     def sources(self) -> dict[str, SplitSource]:
-        """Returns the rows of each split."""
-        raise NotImplementedError
-
-    def all_rows(self) -> Iterable[tuple[str, face_images.Row]]:
-        """Yields the split and the row of every face, to count them before preparation."""
-        return ((split, row) for split, source in self.sources().items() for row in source.rows())
+        """Returns the rows of each split, after all were counted."""
+        return {
+            split: SplitSource(functools.partial(_select_rows, self.find_rows, split), self.folder)
+            for split in sorted(self.class_counts)
+        }
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         self._count_labels()
+        if not self.class_counts:
+            raise UserError(f"{self.name}: {self.folder} has no faces in this layout")
         sources = self.sources()
         for split in sources:
             if split not in self.class_counts:
@@ -90,7 +94,7 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
 
     def _count_labels(self) -> None:
         classes = (*self.builder_config.classes, "no class")  # pyright: ignore
-        for split, row in self.all_rows():
+        for split, row in self.find_rows():
             name = "in .npy files" if row.annotation_prefix else "unusable"
             if not (row.reason or row.annotation_prefix):
                 with contextlib.suppress(annotation_parsing.UnusableInputError):
@@ -107,8 +111,14 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
                 number = classes.index(name) if name in classes else None
                 source = [text for text, match in self.class_names.items() if match == name]
                 table.append((number, name, ", ".join(source), *(splits[s][name] for s in splits)))
+        table.append((None, "all", "", *(counts[TOTAL] for counts in splits.values())))
         header = ["id", "class", "name in the source", *splits]
         print_line(tabulate.tabulate(table, header, intfmt=","))
+        if others := splits.keys() - {*labels.SPLITS, "test"}:
+            print_line(
+                f"{self.name}: warning: {', '.join(sorted(others))}: neither training nor "
+                "validation, so these rows are not used; is the name misspelled?"
+            )
         for split, counts in splits.items():
             if sentence := compare_counts(counts):
                 print_line(f"{self.name}: {split}: {sentence}")
@@ -182,20 +192,23 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
             print_line(f"{self.name}: every skipped row is in {self.data_path / 'skipped.csv'}")
 
 
+def _select_rows(find_rows: Callable, split: str) -> Iterator[face_images.Row]:
+    return (row for name, row in find_rows() if name == split)
+
+
 def compare_counts(counts: Mapping[str, int]) -> str:
     """Returns a sentence if the counts of a split are those of a known dataset; else empty."""
-    present = [counts[name] for name in labels.EXPRESSIONS[:8] if counts.get(name)]
+    present = {name: counts[name] for name in labels.EXPRESSIONS[:8] if counts.get(name)}
     for dataset, splits in KNOWN_COUNTS.items():
         for known in splits:
-            if sorted(present) == sorted(known):
-                pairs = zip(labels.EXPRESSIONS, known, strict=False)
-                wrong = [(name, count) for name, count in pairs if counts.get(name) != count]
-                if not wrong:
-                    return f"these are {dataset}'s counts"
-                return (
-                    f"WARNING: these are {dataset}'s counts in another order: there, the"
-                    f" {wrong[0][1]:,} faces are {wrong[0][0]}; check the names of the classes"
-                )
+            if sorted(present.values()) == sorted(known):
+                for name, count in zip(labels.EXPRESSIONS, known, strict=False):
+                    if present.get(name) != count:
+                        return (
+                            f"WARNING: these are {dataset}'s counts in another order: there, the"
+                            f" {count:,} faces are {name}; check the names of the classes"
+                        )
+                return f"these are {dataset}'s counts"
     return ""
 
 

@@ -24,7 +24,7 @@ from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.data import DATASETS
 from affect_jax.data.face_images import IMAGE_SUFFIXES, Row
-from affect_jax.data.image_files_builder import ImageFilesBuilder, SplitSource
+from affect_jax.data.image_files_builder import ImageFilesBuilder
 from affect_jax.data.record_reader import size_and_hash
 from affect_jax.data.tfds_builder import FacesConfig, prepare_records
 from affect_jax.data.worker_processes import print_line
@@ -86,33 +86,18 @@ class LayoutBuilder(ImageFilesBuilder, skip_registration=True):
     def __init__(self, source: Source, find_rows: FindRows, **options: Any):
         self.name = source.name  # pyright: ignore[reportAttributeAccessIssue]
         self.__doc__ = options["config"].description
-        self._source, self._find_rows = source, find_rows
+        self._source, self.folder = source, source.folder
+        self.find_rows = functools.partial(_find_rows, source, find_rows)
         super().__init__(**options)
         self.class_names = source.class_names
 
     def source_hashes(self) -> dict[str, str]:
         files = self._source.files
         annotations = [path for path in files if not is_image(path)]
-        if len(annotations) > MAX_HASHED_FILES:
-            annotations = []
-        hashes = {"names of files": hashlib.sha256(os.fsencode("\n".join(files))).hexdigest()}
-        for path in annotations:
-            hashes[path] = size_and_hash(epath.Path(self._source.folder, path))["sha256"]
-        return hashes
-
-    def all_rows(self) -> Iterator[tuple[str, Row]]:
-        for split, row in self._find_rows(self._source):
-            self._source.used.add(row.image if isinstance(row.image, str) else "")
-            yield split, row
-
-    def sources(self) -> dict[str, SplitSource]:
-        if not self.class_counts:
-            raise UserError(f"{self.name}: {self._source.folder} has no faces in this layout")
-        select = functools.partial(_select_rows, self._find_rows, self._source)
-        return {
-            split: SplitSource(functools.partial(select, split), self._source.folder)
-            for split in sorted(self.class_counts)
-        }
+        hashed = annotations if len(annotations) <= MAX_HASHED_FILES else []
+        hashes = {path: size_and_hash(epath.Path(self.folder, path))["sha256"] for path in hashed}
+        names = hashlib.sha256(os.fsencode("\n".join(files))).hexdigest()
+        return {"names of files": names, **hashes}
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
         super()._download_and_prepare(dl_manager, download_config)
@@ -126,8 +111,10 @@ class LayoutBuilder(ImageFilesBuilder, skip_registration=True):
             print_line(f"{self.name}: not used: {count:,}: {reason}; see unused.csv")
 
 
-def _select_rows(find_rows: FindRows, source: Source, split: str) -> Iterator[Row]:
-    return (row for name, row in find_rows(source) if name == split)
+def _find_rows(source: Source, find_rows: FindRows) -> Iterator[tuple[str, Row]]:
+    for split, row in find_rows(source):
+        source.used.add(row.image if isinstance(row.image, str) else "")
+        yield split, row
 
 
 def register_layout(name: str, *, extra_features: Sequence[str] = ()) -> Callable:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -48,13 +49,7 @@ def parquet_faces(
     columns = {"image": image_column} | {name: c for name, c in columns.items() if c}
     paths = [path for path in source.files if path.endswith(".parquet")]
     source.used.update(paths)
-    names: dict[str, dict[Any, str]] = {}  # of each file, since their orders may differ
-    for path in paths:
-        try:
-            names[path] = _read_names(source, path, label_column, list(columns.values()))
-        except (pa.ArrowException, OSError, ValueError, TypeError, AttributeError) as error:
-            reason = first_line(error)
-            raise UserError(f"{source.folder / path}: cannot be used: {reason}") from error
+    names = {path: _read_names(source.folder / path, columns) for path in paths}
     found = itertools.chain.from_iterable(of_file.values() for of_file in names.values())
     matched = source.match_classes(found, classes)
     for path in paths:
@@ -74,14 +69,19 @@ def parquet_faces(
                 yield split, Row(number, f"{path}#{number}", image or b"", values)
 
 
-def _read_names(source: Source, path: str, label: str, columns: list[str]) -> dict[Any, str]:
+def _read_names(path: pathlib.Path, columns: Mapping[str, str]) -> dict[Any, str]:
     """Label in a file -> name of its class: that in the schema, or the label as text."""
-    with pq.ParquetFile(source.folder / path) as file:
-        schema = file.schema_arrow
-        if missing := set(columns).difference(schema.names):
-            raise ValueError(f"no column {', '.join(missing)}; it has {', '.join(schema.names)}")
-        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        feature = metadata.get("info", {}).get("features", {}).get(label, {})
-        values = set(file.read([label])[label].to_pylist()) - {None}
-    names = dict(enumerate(feature.get("names", ())))
+    label = columns["expression"]
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            if missing := set(columns.values()).difference(schema.names):
+                found = ", ".join(schema.names)
+                raise ValueError(f"no column {', '.join(missing)}; it has {found}")
+            metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+            feature = metadata.get("info", {}).get("features", {}).get(label, {})
+            values = set(file.read([label])[label].to_pylist()) - {None}
+        names = dict(enumerate(feature.get("names", ())))
+    except (pa.ArrowException, OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be used: {first_line(error)}") from error
     return {value: str(names.get(value, value)) for value in values}

@@ -404,7 +404,7 @@ DEFECTS = {
         damage_aff_wild2,
         [
             "expression: '9' is outside 0..7",
-            "expression: 'x' is not a number",
+            f"expression: 'x' is not one of {', '.join(labels.DATASET_CLASSES['aff_wild2'])}",
             "no frames of the video",
         ],
     ),
