@@ -24,10 +24,7 @@ VARIANCE_TOLERANCE = 1e-13  # variances below this fraction of the mean square c
 
 
 def score_dimensional(
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    expression: np.ndarray | None,
-    classes: Sequence[str],
+    labels: np.ndarray, predicted: np.ndarray, expression: np.ndarray | None, classes: Sequence[str]
 ) -> Scores:
     """Computes all scores: `valence.ccc`, `mean.rmse`, and per expression `valence.ccc.fear`, ...
 
@@ -46,10 +43,7 @@ def score_dimensional(
 
 
 def create_scorer(
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    expression: np.ndarray | None,
-    classes: Sequence[str],
+    labels: np.ndarray, predicted: np.ndarray, expression: np.ndarray | None, classes: Sequence[str]
 ) -> Scorer:
     """Creates a function that computes the scores for weights [K, N].
 

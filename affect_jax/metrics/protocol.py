@@ -350,10 +350,7 @@ def format_partial_count(scores: Scores, name: str) -> str:
 
 
 def write_scores(
-    scores: Scores,
-    path: pathlib.Path,
-    metadata: Mapping[str, Any],
-    **parts: Mapping[str, Any],
+    scores: Scores, path: pathlib.Path, metadata: Mapping[str, Any], **parts: Mapping[str, Any]
 ) -> None:
     """Writes `scores.json` atomically.
 

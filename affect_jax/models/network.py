@@ -150,10 +150,7 @@ def create_network(config: Config, *, frozen_trunk: bool = False) -> Network:
         frozen_trunk=frozen_trunk,
     )
     return Network(
-        model=model,
-        heads=tuple(config.heads),
-        crop_size=config.data.crop_size,
-        dtype=model.dtype,
+        model=model, heads=tuple(config.heads), crop_size=config.data.crop_size, dtype=model.dtype
     )
 
 

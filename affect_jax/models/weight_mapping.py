@@ -117,12 +117,7 @@ def order_outputs(
 
 
 def load(
-    arrays: Mapping[str, np.ndarray],
-    params: Any,
-    batch_stats: Any,
-    *,
-    trunk: str,
-    source: str,
+    arrays: Mapping[str, np.ndarray], params: Any, batch_stats: Any, *, trunk: str, source: str
 ) -> tuple[Any, Any, LoadReport]:
     """Loads the values of a file into the parameters and batch statistics of a model.
 

@@ -176,7 +176,7 @@ def draw_dimensional(run: Run) -> Figures:
             "Density plots of prediction against label, of valence and of arousal.",
             "Predictions against labels. Darker hexagons contain more faces. On the dashed line "
             "prediction equals label.",
-        ),
+        )
     }
 
 

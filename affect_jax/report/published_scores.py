@@ -20,10 +20,7 @@ from affect_jax.metrics.predictions import Predictions
 from affect_jax.report.runs import Run, count_faces
 from affect_jax.report.score_names import RULE_NAMES, SKEW_NAMES
 
-DATA_NAMES = {
-    "affectnet": "AffectNet",
-    "synthetic_faces": "rendered faces (synthetic_faces)",
-}
+DATA_NAMES = {"affectnet": "AffectNet", "synthetic_faces": "rendered faces (synthetic_faces)"}
 """Display names of datasets; others are displayed by their own name."""
 
 STRATEGIES = ("imbalanced", "down-sampling", "up-sampling", "weighted-loss")

@@ -208,8 +208,7 @@ FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
 @handle_cli_errors
 def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
-        prog="python -m affect_jax.report.tables",
-        description="Writes tables of systems.",
+        prog="python -m affect_jax.report.tables", description="Writes tables of systems."
     )
     help = "NAME is any name, RUN a workdir, the folder of a scores.json or a file of predictions"
     parser.add_argument("systems", nargs="+", metavar="NAME=RUN", help=help)

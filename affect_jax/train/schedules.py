@@ -27,11 +27,7 @@ Duration = Mapping[str, Any]  # {"epochs": 2.5} or {"steps": 10_000}, exactly on
 
 @SCHEDULES.register("constant")
 def constant(
-    *,
-    learning_rate: float,
-    steps_per_epoch: int,
-    total_steps: int,
-    warmup: Duration | None = None,
+    *, learning_rate: float, steps_per_epoch: int, total_steps: int, warmup: Duration | None = None
 ) -> optax.Schedule:
     """The base rate for the whole run.
 

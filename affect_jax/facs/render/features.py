@@ -6,15 +6,7 @@ import cv2
 import numpy as np
 
 from affect_jax.facs.action_units import UNITS
-from affect_jax.facs.render.painting import (
-    Canvas,
-    Face,
-    band,
-    colour_map,
-    curve,
-    ellipses,
-    mix,
-)
+from affect_jax.facs.render.painting import Canvas, Face, band, colour_map, curve, ellipses, mix
 from affect_jax.facs.render.skin import LIP_EDGES, SKULL_TOP
 
 SIDES = (-1.0, 1.0)  # left and right side of the image

@@ -16,15 +16,7 @@ import numpy as np
 
 from affect_jax.facs import rig
 from affect_jax.facs.action_units import UNITS
-from affect_jax.facs.render.painting import (
-    Canvas,
-    Colour,
-    Face,
-    blur,
-    colour_map,
-    curve,
-    ellipses,
-)
+from affect_jax.facs.render.painting import Canvas, Colour, Face, blur, colour_map, curve, ellipses
 
 GRID_STEPS = 33.0  # of the height map, per face unit
 COLUMNS, ROWS = 95, 135
