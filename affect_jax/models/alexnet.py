@@ -11,9 +11,8 @@ import numpy as np
 from flax import linen as nn
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import describe_unknown_name, require_option
 from affect_jax.models import kernels
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk
 from affect_jax.models.layers import (
     dropout,
     local_response_normalisation,
@@ -95,7 +94,7 @@ class Classifier(nn.Module):
 
 
 @TRUNKS.register("alexnet")
-class AlexNet(nn.Module):
+class AlexNet(Trunk):
     """AlexNet as published: two towers (2 groups) and local response normalisation.
 
     Krizhevsky, Sutskever and Hinton 2012, section 3.5: 96-256-384-384-256 kernels, overlapping
@@ -126,14 +125,7 @@ class AlexNet(nn.Module):
     )
     NORMALISE: ClassVar = True  # response normalisation before the first two poolings
     DROPOUT_FIRST: ClassVar = False  # dropout on the inputs of the fully connected layers
-
-    def __post_init__(self) -> None:
-        if self.initialisation not in INITIALISATIONS:
-            problem = describe_unknown_name(self.initialisation, INITIALISATIONS)
-            raise UserError(f"trunk.initialisation = {problem}")
-        require_option("trunk.dropout", self.dropout, lambda v: 0 <= v < 1, "in [0, 1)")
-        require_option("trunk.width", self.width, lambda v: v >= 1, "1 or more")
-        super().__post_init__()
+    CHOICES: ClassVar = {"initialisation": INITIALISATIONS}
 
     @nn.compact
     def __call__(

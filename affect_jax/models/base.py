@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
-from affect_jax.core.registry import Registry
+from flax import linen as nn
+
+from affect_jax.core.errors import UserError
+from affect_jax.core.registry import Registry, describe_unknown_name, require_option
 
 TRUNKS = Registry("trunk")
 """Name -> linen module. The module's fields are its options; `dtype` is supplied by code.
@@ -22,6 +25,25 @@ A trunk may have a method `layers() -> [(prefix, ...), ...]` for the optimizers'
 each layer, from the input, the prefixes of its parameters' names. A name belongs to its longest
 prefix. Parameters without a prefix belong to the output.
 """
+
+
+class Trunk(nn.Module):
+    """A linen module that checks the options that several trunks have."""
+
+    CHOICES: ClassVar[Mapping[str, Collection[str]]] = {}  # option -> its values
+
+    def __post_init__(self) -> None:
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for option, choices in self.CHOICES.items():
+            if options[option] not in choices:
+                problem = describe_unknown_name(options[option], choices)
+                raise UserError(f"trunk.{option} = {problem}")
+        for option, value in options.items():
+            if option == "width":
+                require_option("trunk.width", value, lambda v: v >= 1, "1 or more")
+            elif option in ("dropout", "stochastic_depth"):
+                require_option(f"trunk.{option}", value, lambda v: 0 <= v < 1, "in [0, 1)")
+        super().__post_init__()
 
 
 def block_layers(counts: Sequence[int]) -> list[tuple[str]]:

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from affect_jax.core.registry import require_option
 from affect_jax.models import kernels
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, block_layers
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk, block_layers
 from affect_jax.models.layers import layer_norm, stochastic_depth
 
 KERNEL_INIT = nn.initializers.normal(0.02)
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
 
 @TRUNKS.register("convnext_tiny")
-class ConvNeXtTiny(nn.Module):
+class ConvNeXtTiny(Trunk):
     """ConvNeXt-T (Liu et al. 2022, arXiv:2201.03545, section 2) as in timm and torchvision.
 
     It has 28,589,128 parameters with a head of 1000 classes. Features: [b, 8 * width].
@@ -92,9 +92,6 @@ class ConvNeXtTiny(nn.Module):
     SIGNED_FEATURE_MAP: ClassVar = True
 
     def __post_init__(self) -> None:
-        require_option("trunk.width", self.width, lambda v: v >= 1, "1 or more")
-        rate = self.stochastic_depth
-        require_option("trunk.stochastic_depth", rate, lambda v: 0 <= v < 1, "in [0, 1)")
         require_option("trunk.layer_scale", self.layer_scale, lambda v: v > 0, "positive")
         super().__post_init__()
 

@@ -12,9 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from affect_jax.core.errors import UserError
-from affect_jax.core.registry import describe_unknown_name, require_option
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, block_layers
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk, block_layers
 from affect_jax.models.conv_norm import ConvNorm
 from affect_jax.models.layers import dropout, stochastic_depth
 
@@ -62,7 +60,7 @@ class Block(nn.Module):
 
 
 @TRUNKS.register("efficientnet_b0")
-class EfficientNetB0(nn.Module):
+class EfficientNetB0(Trunk):
     """EfficientNet-B0 (Tan and Le 2019, table 1) as in timm, for crops of 224 pixels.
 
     It has 5,288,548 parameters with a head of 1000 classes. Features: [b, 40 * width].
@@ -89,16 +87,8 @@ class EfficientNetB0(nn.Module):
     BLOCKS: ClassVar = (1, 2, 2, 3, 3, 4, 1)  # number of blocks of each stage
     KERNELS: ClassVar = (3, 3, 5, 3, 5, 5, 3)
     STRIDES: ClassVar = (1, 2, 2, 2, 1, 2, 1)
+    CHOICES: ClassVar = {"padding": PADDINGS}
     SIGNED_FEATURE_MAP: ClassVar = True
-
-    def __post_init__(self) -> None:
-        require_option("trunk.width", self.width, lambda v: v >= 1, "1 or more")
-        if self.padding not in PADDINGS:
-            raise UserError(f"trunk.padding = {describe_unknown_name(self.padding, PADDINGS)}")
-        for option in ("dropout", "stochastic_depth"):
-            value = getattr(self, option)
-            require_option(f"trunk.{option}", value, lambda v: 0 <= v < 1, "in [0, 1)")
-        super().__post_init__()
 
     @nn.compact
     def __call__(

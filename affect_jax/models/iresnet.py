@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from affect_jax.core.registry import require_option
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, block_layers
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk, block_layers
 from affect_jax.models.conv_norm import ConvNorm, batch_norm
 from affect_jax.models.layers import dropout, to_signed_range, uniform_bias, uniform_fan_in
 
@@ -62,7 +61,7 @@ class Embedding(nn.Module):
 
 
 @TRUNKS.register("iresnet50")
-class IResNet50(nn.Module):
+class IResNet50(Trunk):
     """IResNet50 as in InsightFace (`recognition/arcface_torch/backbones/iresnet.py`).
 
     It has 43,590,848 parameters without a head for crops of 112 pixels. Features: [b, 8 * width],
@@ -81,11 +80,6 @@ class IResNet50(nn.Module):
 
     BLOCKS: ClassVar = (3, 4, 14, 3)
     SIGNED_FEATURE_MAP: ClassVar = True
-
-    def __post_init__(self) -> None:
-        require_option("trunk.width", self.width, lambda v: v >= 1, "1 or more")
-        require_option("trunk.dropout", self.dropout, lambda v: 0 <= v < 1, "in [0, 1)")
-        super().__post_init__()
 
     @nn.compact
     def __call__(

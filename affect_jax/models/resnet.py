@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from affect_jax.core.registry import require_option
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, block_layers
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk, block_layers
 from affect_jax.models.conv_norm import ConvNorm
 from affect_jax.models.layers import max_pool
 
@@ -54,7 +53,7 @@ class BottleneckBlock(nn.Module):
 
 
 @TRUNKS.register("resnet18")
-class ResNet18(nn.Module):
+class ResNet18(Trunk):
     """ResNet18 (He et al. 2015, table 1) as in torchvision.
 
     It has 11,689,512 parameters with a head of 1000 classes. Features: [b, 8 * width].
@@ -69,10 +68,6 @@ class ResNet18(nn.Module):
 
     BLOCKS: ClassVar = (2, 2, 2, 2)  # number of blocks of each stage
     BLOCK: ClassVar = BasicBlock
-
-    def __post_init__(self) -> None:
-        require_option("trunk.width", self.width, lambda v: v >= 1, "1 or more")
-        super().__post_init__()
 
     @nn.compact
     def __call__(

@@ -11,8 +11,8 @@ import numpy as np
 from flax import linen as nn
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import describe_unknown_name, require_option
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping
+from affect_jax.core.registry import require_option
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk
 from affect_jax.models.layers import (
     dropout,
     layer_norm,
@@ -23,8 +23,6 @@ from affect_jax.models.layers import (
 )
 
 PATCH = 16  # side of a patch, pixels
-POOLINGS = ("token", "mean")
-INPUT_RANGES = ("imagenet", "signed")
 
 
 class PatchEmbedding(nn.Module):
@@ -88,7 +86,7 @@ class Block(nn.Module):
 
 
 @TRUNKS.register("vit_small")
-class ViTSmall(nn.Module):
+class ViTSmall(Trunk):
     """ViT-S/16 as in timm, DINO and MAE (Touvron et al. 2021, table 1).
 
     It has 22,050,664 parameters with crops of 224 pixels and a head of 1000 classes. Features:
@@ -124,10 +122,9 @@ class ViTSmall(nn.Module):
 
     SIGNED_FEATURE_MAP: ClassVar = True
 
+    CHOICES: ClassVar = {"pooling": ("token", "mean"), "input_range": ("imagenet", "signed")}
+
     def __post_init__(self) -> None:
-        for option, known in (("pooling", POOLINGS), ("input_range", INPUT_RANGES)):
-            if (value := getattr(self, option)) not in known:
-                raise UserError(f"trunk.{option} = {describe_unknown_name(value, known)}")
         require_option("trunk.depth", self.depth, lambda v: 1 <= v < 100, "1 to 99")
         require_option("trunk.heads", self.heads, lambda v: v >= 1, "1 or more")
         require_option(
@@ -136,9 +133,6 @@ class ViTSmall(nn.Module):
             lambda v: v > 0 and v % self.heads == 0,
             f"a multiple of trunk.heads = {self.heads}",
         )
-        for option in ("dropout", "stochastic_depth"):
-            value = getattr(self, option)
-            require_option(f"trunk.{option}", value, lambda v: 0 <= v < 1, "in [0, 1)")
         super().__post_init__()
 
     @nn.compact
