@@ -62,13 +62,12 @@ def score_table(
     """
     result = protocol.score(table, draws=draws, bootstrap=bootstrap)
     if not result.values:
-        raise UserError(
-            f"{about['predictions']}: no face has a label to score a prediction against"
-        )
-    groups = score_groups(table, group_labels or {}, bootstrap=bootstrap)
-    if group_labels and not groups:
+        raise UserError(f"{about['predictions']}: no face has a label to score a prediction with")
+    labels = group_labels or {}
+    groups = score_groups(table, labels, bootstrap=bootstrap)
+    if labels and not groups:
         raise UserError("--groups: no id is that of a scored face")
-    differences = compare_groups(table, group_labels or {}, groups)
+    differences = compare_groups(table, labels, groups)
     protocols = protocol_matrix.score_protocols(table, result, groups, bootstrap=bootstrap)
     about |= {
         "faces": len(table),
@@ -87,11 +86,10 @@ def score_table(
         for group, content in by_group.items()
         if content["faces"] < MIN_FACES
     ]
-    problems = (
-        class_order.describe_wrong_order(table),
-        protocol.describe_constant_prediction(table),
+    warnings += filter(
+        None,
+        (class_order.describe_wrong_order(table), protocol.describe_constant_prediction(table)),
     )
-    warnings += filter(None, problems)
     if warnings:
         about["warning"] = "; ".join(warnings)
         print("".join(f"warning: {warning}\n" for warning in warnings))

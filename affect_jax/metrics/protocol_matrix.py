@@ -14,23 +14,13 @@ from affect_jax.metrics.predictions import Predictions
 from affect_jax.metrics.protocol import MULTITASK_PARTS, nan_to_none
 
 CLEANED = "expression_correct"  # the grouping with EmoNet's flags: true or 1 for a correct label
-TOP1, NORMALISED = (
-    {
-        "accuracy": f"categorical.top1.{skew}.accuracy",
-        "macro-F1": f"categorical.top1.{skew}.f1.macro",
-    }
-    for skew in ("original", "normalised")
-)
+TOP1 = {"accuracy": "categorical.top1.original.accuracy", "macro-F1": MULTITASK_PARTS[1]}
+NORMALISED = {key: name.replace("original", "normalised") for key, name in TOP1.items()}
 CLEAN = TOP1 | {f"CCC, {axis}": f"dimensional.{axis}.ccc" for axis in AXES}
 ABAW = {"macro-F1": MULTITASK_PARTS[1], "mean CCC": MULTITASK_PARTS[0]}
 ABAW |= {"mean F1 of units": MULTITASK_PARTS[2], "sum": "multitask"}
-UNITS = {
-    header: f"action_units.mean.{metric}"
-    for header, metric in (
-        ("F1", "f1"), ("best F1", "best_f1"),
-        ("ICC(3,1)", "icc"), ("MAE", "mae"), ("PCC", "corr"),
-    )
-}  # fmt: skip
+UNITS = {"F1": "f1", "best F1": "best_f1", "ICC(3,1)": "icc", "MAE": "mae", "PCC": "corr"}
+UNITS = {header: f"action_units.mean.{metric}" for header, metric in UNITS.items()}
 HEADERS = ("protocol", "score", "value", "95 % interval", "faces")
 
 
@@ -71,9 +61,8 @@ def score_protocols(
         for reason, drop in ((not_dropped, True), (not8, False))
     )
     paper = "Mollahosseini et al. 2017"
-    counted = own | {
-        "faces": int(np.sum(np.asarray(predictions.expression) >= 0)) if is_affectnet else 0
-    }
+    num_labelled = int(np.sum(np.asarray(predictions.expression) >= 0)) if is_affectnet else 0
+    counted, complete = (own | {"faces": n} for n in (num_labelled, len(predictions)))
     rows = {
         "8 classes": (paper, not8, counted, TOP1),
         "8 classes, equally frequent": (paper, not8, counted, NORMALISED),
@@ -81,8 +70,8 @@ def score_protocols(
         "7 classes, trained without contempt": ("DDAMFN", not7, counted, TOP1),
         "7 classes, output of contempt dropped": ("EmotiEffLib", not_dropped, drop, TOP1),
         "7 classes, predicted contempt is an error": ("Py-Feat", not8, keep, TOP1),
-        "ABAW": ("Kollias 2022", not_abaw, own | {"faces": len(predictions)}, ABAW),
-        "action units": ("FERA 2017", not_units, own | {"faces": len(predictions)}, UNITS),
+        "ABAW": ("Kollias 2022", not_abaw, complete, ABAW),
+        "action units": ("FERA 2017", not_units, complete, UNITS),
     }
     return {
         title: {"source": source, "not_scored": reason}
@@ -117,10 +106,9 @@ def _score_without_contempt(
         return {TOP1["accuracy"]: accuracy, TOP1["macro-F1"]: f1}
 
     values = {name: float(array[0]) for name, array in score(np.ones((1, len(rows)))).items()}
-    replicates = bootstrap if len(rows) else 0
-    sampled = (
-        resampling.bootstrap_scores(score, len(rows), replicates=replicates) if replicates else {}
-    )
+    sampled = {}
+    if bootstrap and len(rows):
+        sampled = resampling.bootstrap_scores(score, len(rows), replicates=bootstrap)
     intervals = resampling.compute_intervals(values, sampled)
     return {"faces": len(rows), "scores": nan_to_none(values), "intervals": intervals}
 

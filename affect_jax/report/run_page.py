@@ -78,7 +78,8 @@ def render_html(run: Run, drawn: Figures) -> str:
     ]
     comparable, notice = published_scores.describe_comparability(run)
     about = run.metadata
-    notice = [*notice, *(f"Warning: {warning}." for warning in about.get("warnings", []))]
+    if "warning" in about:
+        notice = [*notice, f"Warning: {about['warning']}."]
     trunk = run.config["trunk.name"] if "trunk.name" in run.config else "Predictions"
     split = f" of the {about['split']} split" if "split" in about else ""
     step = f" at step {about['checkpoint_step']:,}" if "checkpoint_step" in about else ""
