@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -163,32 +164,26 @@ def mixture(
 
     **Raises:** `UserError` if a part's options are wrong or its data cannot be used.
     """
-    specs, folders, heads, shares = {}, {}, {}, {}
+    creators, heads, shares = {}, {}, {}
     for name, options in parts.items():
-        option = f"data.options.parts.{name}"
-        specs[name] = spec = dict(options)
-        folders[name] = spec.pop("manual_dir", manual_dir)
+        option, spec = f"data.options.parts.{name}", dict(options)
+        supplied = {"data_dir": data_dir, "image_size": image_size}
+        supplied["manual_dir"] = spec.pop("manual_dir", manual_dir)
         shares[name], heads[name] = spec.pop("share", 0.0), spec.pop("heads", list(HEAD_COLUMNS))
         require_option(f"{option}.share", shares[name], lambda v: 0 <= v <= 1, "in [0, 1]")
         for head in heads[name]:
             if head not in HEAD_COLUMNS:
-                problem = describe_unknown_name(head, HEAD_COLUMNS)
-                raise UserError(f"{option}.heads: {problem}")
+                raise UserError(f"{option}.heads: {describe_unknown_name(head, HEAD_COLUMNS)}")
         if spec.get("name") == "mixture":
             raise UserError(f"{option}: a part cannot be a mixture")
-        supplied = ("manual_dir", "data_dir", "image_size")
         if problems := DATASETS.find_problems(spec, supplied):
             raise UserError(f"{option}.{problems[0]}")
+        creators[name] = functools.partial(DATASETS.create, spec, **supplied)
     total = sum(shares.values())
     if len(parts) < 2 or (total and not (abs(total - 1) < 1e-6 and all(shares.values()))):
         raise UserError(
             f"data.options.parts: shares {shares}: there must be two parts or more, and their "
             "shares must be all 0 or have the sum 1"
         )
-    builders = {
-        name: DATASETS.create(
-            spec, manual_dir=folders[name], data_dir=data_dir, image_size=image_size
-        )
-        for name, spec in specs.items()
-    }
+    builders = {name: create() for name, create in creators.items()}
     return MixtureBuilder(builders, heads, shares, tuple(classes))
