@@ -122,10 +122,8 @@ def _data_defaults() -> Config:
 def variant(config: Config, dataset: str) -> Config:
     """Returns the config for a dataset; `configs/file.py:dataset` calls it.
 
-    **Arguments:**
-
-    - `dataset`: `affectnet`, or `synthetic_faces`: rendered faces of 128 pixels and a run that
-      takes minutes on two cores.
+    **Arguments:** `dataset`: `affectnet`, or `synthetic_faces`: rendered faces of 128 pixels and a
+    run that takes minutes on two cores.
 
     **Raises:** `UserError` if `dataset` is another name.
     """

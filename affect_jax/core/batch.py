@@ -50,10 +50,9 @@ def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASS
     - `num_classes`: ids from this number on are masked: none, uncertain and non-face; with 7
       classes contempt too.
 
-    **Returns:**
-
-    `{target: [N, ...], target_mask: [N, ...]}` for every entry of `TARGETS`. If all faces have a
-    target, it may share memory with its column: a copy for a million faces is nearly a gigabyte.
+    **Returns:** `{target: [N, ...], target_mask: [N, ...]}` for every entry of `TARGETS`. If all
+    faces have a target, it may share memory with its column: a copy for a million faces is nearly a
+    gigabyte.
     """
     expression = np.asarray(columns["expression"])
     num_faces = len(expression)

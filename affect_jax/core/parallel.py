@@ -105,9 +105,7 @@ def parallelize(step: Callable, *, in_axes: tuple[int | None, ...] = (None, 0)) 
     devices. The result of one device is returned without a check; the tests run every step under
     `vmap(..., out_axes=None)`, which checks it.
 
-    **Arguments:**
-
-    - `in_axes`: one entry per argument: 0 if it is sharded, None if it is replicated.
+    **Arguments:** `in_axes`: one entry per argument: 0 if it is sharded, None if it is replicated.
     """
     return jax.pmap(step, axis_name=AXIS, in_axes=in_axes, out_axes=None, donate_argnums=0)
 

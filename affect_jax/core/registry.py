@@ -28,9 +28,7 @@ class Registry:
 
     An entry is a class or a function; its keyword arguments are its options.
 
-    **Arguments:**
-
-    - `kind`: what an entry is, for error messages ("trunk", "loss").
+    **Arguments:** `kind`: what an entry is, for error messages ("trunk", "loss").
     """
 
     def __init__(self, kind: str):
@@ -71,9 +69,7 @@ class Registry:
     def create(self, spec: Mapping[str, Any], **supplied: Any) -> Any:
         """Calls the entry `spec["name"]` with its other keys as keyword arguments.
 
-        **Arguments:**
-
-        - `supplied`: further keyword arguments; an entry receives those that it has.
+        **Arguments:** `supplied`: further keyword arguments; an entry receives those that it has.
 
         **Raises:** `UserError` for an unknown name or option, or a value of the wrong type.
         """
@@ -88,9 +84,8 @@ class Registry:
     def find_problems(self, spec: Mapping[str, Any], supplied: Iterable[str] = ()) -> list[str]:
         """Returns the problems of a spec `{"name": ..., option: value, ...}`.
 
-        **Arguments:**
-
-        - `supplied`: keyword arguments that the caller supplies and a config may not set.
+        **Arguments:** `supplied`: keyword arguments that the caller supplies and a config may not
+        set.
         """
         name = spec.get("name") if hasattr(spec, "get") else spec  # ConfigDict is no Mapping
         if name not in self:
@@ -206,9 +201,7 @@ def require_option(
 ) -> None:
     """Checks the value of a numeric option.
 
-    **Arguments:**
-
-    - `option`: its name, for the message, such as `optimizer.momentum`.
+    **Arguments:** `option`: its name, for the message, such as `optimizer.momentum`.
 
     **Raises:** `UserError` unless it is a number below `MAX_OPTION` for which `is_valid` holds.
     """

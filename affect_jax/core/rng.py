@@ -22,9 +22,7 @@ def example_keys(
 ) -> jax.Array:
     """Derives one key per example from its row in the split, independent of its device.
 
-    **Arguments:**
-
-    - `index`: int32 [b], rows in the split.
+    **Arguments:** `index`: int32 [b], rows in the split.
 
     **Returns:** keys [b].
     """

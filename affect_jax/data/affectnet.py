@@ -59,9 +59,8 @@ class AffectNet(ImageFilesBuilder):
     The automatic set has only a training split. If the manual set's validation.csv and images are
     in the same folder, they become its `validation` split.
 
-    **Arguments:**
-
-    - `manual_dir`: the folder with the release; one level of nesting more or less is accepted.
+    **Arguments:** `manual_dir`: the folder with the release; one level of nesting more or less is
+    accepted.
     """
 
     name = "affectnet"

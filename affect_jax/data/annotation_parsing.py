@@ -104,9 +104,7 @@ def parse_landmarks(values: Mapping[str, Any]) -> np.ndarray | None:
 def parse_action_units(values: Mapping[str, Any], scale: float) -> np.ndarray | None:
     """float32 [18] in [0, 1], NaN for a unit that was not annotated; None if no unit was.
 
-    **Arguments:**
-
-    - `scale`: divisor of the intensities in `values`.
+    **Arguments:** `scale`: divisor of the intensities in `values`.
     """
     intensities = np.full(len(UNITS), np.nan, np.float32)
     for index, unit in enumerate(UNITS):

@@ -30,9 +30,7 @@ Targets: TypeAlias = dict[str, jax.Array]
 class Augmentation:
     """An augmentation of the faces on a device.
 
-    **Arguments:**
-
-    - `probability`: probability that a face is changed, in [0, 1].
+    **Arguments:** `probability`: probability that a face is changed, in [0, 1].
     """
 
     probability: float = 0.5

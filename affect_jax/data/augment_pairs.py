@@ -22,9 +22,7 @@ class Mixing(Augmentation):
     devices, without communication. Classes become `expression_distribution`, whose most probable
     class is `expression`. A target that only one of the two has is masked, and so are landmarks.
 
-    **Arguments:**
-
-    - `alpha`: a face's own share is from Beta(alpha, alpha); in [0.01, 100].
+    **Arguments:** `alpha`: a face's own share is from Beta(alpha, alpha); in [0.01, 100].
     """
 
     alpha: float = 1.0

@@ -207,10 +207,8 @@ def read_image(path: str, *, upright: bool = False) -> np.ndarray:
     animation is used. Greyscale, palette and CMYK are converted to RGB, transparency is dropped,
     and 16 bits are truncated to 8.
 
-    **Arguments:**
-
-    - `upright`: rotate the image by its EXIF orientation. Do not use it with annotations in pixels:
-      those of AffectNet were made by tools that ignore the orientation.
+    **Arguments:** `upright`: rotate the image by its EXIF orientation. Do not use it with
+    annotations in pixels: those of AffectNet were made by tools that ignore the orientation.
     """
     return decode_image(annotation_parsing.read_file(path), upright=upright)
 

@@ -116,9 +116,7 @@ def load_batches(
       cores. Decoded faces are always gathered by threads.
     - `process_index`, `process_count`: which contiguous slice of each global batch to load.
 
-    **Returns:**
-
-    Iterator over batches as described in `affect_jax.core.batch`, B / P faces each.
+    **Returns:** iterator over batches as described in `affect_jax.core.batch`, B / P faces each.
 
     **Raises:** `UserError` during iteration if a record cannot be decoded.
     """
@@ -200,9 +198,7 @@ def choose_cache(
     - `num_faces`: faces of the split to cache.
     - `device_bytes`: free memory of all devices together; None if they share the host's memory.
 
-    **Returns:**
-
-    `none`, `host` or `device`, and the needed and the free memory, for the log.
+    **Returns:** `none`, `host` or `device`, and the needed and the free memory, for the log.
 
     **Raises:** `UserError` if memory is too small for `host` or `device`.
     """

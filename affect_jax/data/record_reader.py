@@ -139,9 +139,7 @@ class Split:
     def columns(self, *names: str) -> dict[str, np.ndarray]:
         """Reads the labels of all records, in their order, without reading images.
 
-        **Arguments:**
-
-        - `names`: the columns to read; without names, all.
+        **Arguments:** `names`: the columns to read; without names, all.
 
         **Returns:** `expression` int64 [N], `valence` and `arousal` float32 [N], `action_units`
         float32 [N, 18], `action_unit_sides` float32 [N, 2, 18], `landmarks` float32 [N, 68, 2],

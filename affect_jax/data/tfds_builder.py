@@ -124,9 +124,8 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     `counts[split]` with `read` and `skipped`, and override `source_hashes`. Records are stored in
     the order of a hash of their ids, so each preparation writes the same order.
 
-    **Arguments:**
-
-    - `num_workers`: worker processes; None or 0: one per core. The records do not depend on it.
+    **Arguments:** `num_workers`: worker processes; None or 0: one per core. The records do not
+    depend on it.
     """
 
     VERSION = tfds.core.Version("1.1.0")

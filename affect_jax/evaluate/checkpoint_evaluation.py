@@ -24,9 +24,7 @@ from affect_jax.run.workdir import Workdir
 class Evaluation:
     """Results of an evaluation, as its report needs them.
 
-    **Arguments:**
-
-    - `folder`: contains `predictions.parquet` and `scores.json`.
+    **Arguments:** `folder`: contains `predictions.parquet` and `scores.json`.
     """
 
     folder: pathlib.Path

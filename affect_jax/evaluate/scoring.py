@@ -142,9 +142,7 @@ def score_groups(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Scores the groups of each grouping, the largest group first.
 
-    **Arguments:**
-
-    - `bootstrap`: number of bootstrap samples for the intervals.
+    **Arguments:** `bootstrap`: number of bootstrap samples for the intervals.
 
     **Returns:** the value of `groups` in `scores.json`: grouping -> group -> `{"faces": number of
     its faces, "scores": {name: number}, "intervals": {name: [low, high]}}`. The scores are those of
@@ -179,9 +177,7 @@ def compare_groups(
     opportunity difference (Hardt et al. 2016) that of its recall, both for the class with the
     largest. Groups, and classes in a group, with fewer than `MIN_FACES` faces are left out.
 
-    **Arguments:**
-
-    - `groups`: the return value of `score_groups`.
+    **Arguments:** `groups`: the return value of `score_groups`.
 
     **Returns:** the value of `group_differences` in `scores.json`: grouping -> measure ->
     `{"value": number, "where": the worst group or the class}`.

@@ -100,10 +100,8 @@ class _LeastSquares(NamedTuple):
 def estimate(landmarks: np.ndarray) -> Estimate:
     """Estimates the intensities of the action units of n faces.
 
-    **Arguments:**
-
-    - `landmarks`: float [n, 68, 2], x and y in pixels with the same scale; NaN for a face without
-      landmarks.
+    **Arguments:** `landmarks`: float [n, 68, 2], x and y in pixels with the same scale; NaN for a
+    face without landmarks.
 
     **Returns:** an `Estimate`, NaN for a face without landmarks.
     """

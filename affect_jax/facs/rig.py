@@ -262,9 +262,7 @@ def deform_sides(sides: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, n
     Both are [n, 68, 2] as from `deform_symmetric`. Each point follows its own side. Near the middle
     the sides are interpolated, as `RIGHT_SIDE_WEIGHT` does for the mean face.
 
-    **Arguments:**
-
-    - `sides`: [n, 2, 18], intensities of the left and right side of the image.
+    **Arguments:** `sides`: [n, 2, 18], intensities of the left and right side of the image.
     """
     num_faces = len(sides)
     intensities = np.concatenate([np.zeros_like(sides[:, 0]), sides[:, 0], sides[:, 1]])
@@ -282,10 +280,8 @@ def rotate_head(
 ) -> np.ndarray:
     """Rotates frontal points [n, 68, 2] and projects them orthographically, see `DEPTH`.
 
-    **Arguments:**
-
-    - `yaw`, `pitch`: rotation, radians, [n] or scalar. Positive yaw moves the nose to the right of
-      the image, positive pitch moves it down.
+    **Arguments:** `yaw`, `pitch`: rotation, radians, [n] or scalar. Positive yaw moves the nose to
+    the right of the image, positive pitch moves it down.
     """
     yaw, pitch = (np.asarray(angle, float).reshape(-1, 1) for angle in (yaw, pitch))
     x, y = points[..., 0], points[..., 1]

@@ -96,9 +96,8 @@ def create_loss(
       expressions.
     - `unit_frequencies`: float [A], see the function of that name; None without action units.
 
-    **Returns:**
-
-    A loss whose terms are named after their entry, or `<entry>_<head>` if an entry is used twice.
+    **Returns:** a loss whose terms are named after their entry, or `<entry>_<head>` if an entry is
+    used twice.
 
     **Raises:** `UserError` for unknown names, invalid options, a head that the term does not
     support, and counts that define no weights.

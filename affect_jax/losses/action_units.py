@@ -20,13 +20,9 @@ from affect_jax.losses.base import LOSSES, LossTerm, cap_weights
 def unit_frequencies(action_units: np.ndarray) -> np.ndarray:
     """Computes, for each unit, the fraction of annotated faces with at least `ACTIVE_THRESHOLD`.
 
-    **Arguments:**
+    **Arguments:** `action_units`: float [N, A], intensities in [0, 1], NaN if not annotated.
 
-    - `action_units`: float [N, A], intensities in [0, 1], NaN if not annotated.
-
-    **Returns:**
-
-    float64 [A]; NaN for a unit that is annotated on no face.
+    **Returns:** float64 [A]; NaN for a unit that is annotated on no face.
     """
     active = np.sum(action_units >= ACTIVE_THRESHOLD, axis=0)  # NaN is not
     count = np.sum(~np.isnan(action_units), axis=0)

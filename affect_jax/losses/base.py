@@ -71,9 +71,7 @@ class LossTerm:
         - `batch`: see `affect_jax.core.batch`; the term reads the targets and the mask of `head`.
           If it has a distribution over classes, each loss is the expectation over its classes.
 
-        **Returns:**
-
-        Scalars to be added over devices.
+        **Returns:** scalars to be added over devices.
         """
         predicted, targets, mask = zero_masked(self.head, outputs, batch)
         distribution = batch.get(f"{self.head}_distribution")

@@ -21,10 +21,8 @@ EPSILON = 1e-8  # in the denominator of CCC, which is 0 if nothing varies
 class DimensionalTerm(LossTerm):
     """A term with a weight for each of valence and arousal.
 
-    **Arguments:**
-
-    - `axis_weights`: weights of valence and arousal; only their ratio matters. (1, 0) trains only
-      valence.
+    **Arguments:** `axis_weights`: weights of valence and arousal; only their ratio matters. (1, 0)
+    trains only valence.
     """
 
     axis_weights: Sequence[float] = (1.0, 1.0)

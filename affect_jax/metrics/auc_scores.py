@@ -19,9 +19,7 @@ def create_area_scorer(scores: np.ndarray, positive: np.ndarray) -> AreaScorer:
     - `scores`: float [N]; higher means more likely positive. Tied scores share one threshold.
     - `positive`: bool [N].
 
-    **Returns:**
-
-    A function from weights [K, N] to two arrays [K]:
+    **Returns:** a function from weights [K, N] to two arrays [K]:
 
     - the area under the ROC curve: the probability that a positive is ranked above a negative, with
       ties counted half; NaN if positives or negatives have no weight;

@@ -159,9 +159,7 @@ def read_csv(path: pathlib.Path) -> pyarrow.Table:
 def from_table(table: pyarrow.Table, source: str) -> Predictions:
     """Converts an Arrow table to predictions and checks it.
 
-    **Arguments:**
-
-    - `source`: the name of the table in messages.
+    **Arguments:** `source`: the name of the table in messages.
 
     **Raises:** as `read_predictions`.
     """

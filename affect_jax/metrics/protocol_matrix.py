@@ -90,9 +90,8 @@ def _score_without_contempt(
 ) -> dict[str, Any]:
     """Scores 8-class predictions on the faces of the first 7 classes.
 
-    **Arguments:**
-
-    - `drop`: whether the output of contempt is ignored; if not, predicting it is an error.
+    **Arguments:** `drop`: whether the output of contempt is ignored; if not, predicting it is an
+    error.
     """
     assert predictions.expression is not None and predictions.probabilities is not None
     rows = np.flatnonzero((predictions.expression >= 0) & (predictions.expression < 7))

@@ -50,10 +50,8 @@ def subsample_classes(labels: np.ndarray, draws: range, seed: int) -> np.ndarray
     - `draws`: the numbers of the draws; a draw depends only on `labels`, its number and the seed.
     - `seed`: random seed.
 
-    **Returns:**
-
-    Weights, int32 [len(draws), N]: 1 if a face is in a draw, else 0. The number of faces per class
-    is that of the rarest class that has any face.
+    **Returns:** weights, int32 [len(draws), N]: 1 if a face is in a draw, else 0. The number of
+    faces per class is that of the rarest class that has any face.
     """
     counts = np.bincount(labels)
     classes = [np.flatnonzero(labels == label) for label in np.flatnonzero(counts)]
@@ -79,10 +77,8 @@ def balance_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     - `labels`: int [N].
     - `weights`: [K, N].
 
-    **Returns:**
-
-    Weights, float64 [K, N]. The total weight of every class is that of the rarest class before. A
-    class with zero weight keeps zero weight.
+    **Returns:** weights, float64 [K, N]. The total weight of every class is that of the rarest
+    class before. A class with zero weight keeps zero weight.
     """
     totals = np.stack([np.bincount(labels, row) for row in weights])  # [K, classes]
     rarest = np.min(totals, axis=1, keepdims=True, where=totals > 0, initial=np.inf)

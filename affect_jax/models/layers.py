@@ -84,9 +84,7 @@ def local_response_normalisation(values: jax.Array) -> jax.Array:
     The formula and its constants are those of Krizhevsky et al. 2012, section 3.3. (Caffe and
     PyTorch divide 1e-4 by five.) The computation is in float32.
 
-    **Arguments:**
-
-    - `values`: [..., channels].
+    **Arguments:** `values`: [..., channels].
     """
     window_sums: Any = _sum_five_channels(jnp.square(values.astype(jnp.float32)))
     inverse_root = lax.rsqrt(2.0 + 1e-4 * window_sums)

@@ -170,10 +170,8 @@ def predict_step(network: Network, variables: dict, batch: dict, *, mirror: bool
     - `variables`: `{"params": ..., "batch_stats": ...}` of the network.
     - `mirror`: average the predictions with those for the mirrored faces.
 
-    **Returns:**
-
-    One float32 array per head: `expression` [b, C] probabilities, `valence_arousal` [b, 2] in
-    [-1, 1], `action_units` [b, A] probabilities.
+    **Returns:** one float32 array per head: `expression` [b, C] probabilities, `valence_arousal`
+    [b, 2] in [-1, 1], `action_units` [b, A] probabilities.
     """
     images = preprocessing.preprocess_for_evaluation(
         batch["image"], crop_size=network.crop_size, dtype=network.dtype

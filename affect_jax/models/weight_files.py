@@ -17,10 +17,8 @@ TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
 def read(source: str) -> dict[str, np.ndarray]:
     """Reads the arrays of a weight file, by their names in the file.
 
-    **Arguments:**
-
-    - `source`: a path ending in `.safetensors`, `.pth`, `.pt`, `.bin` or `.pth.tar`, or
-      `hf://owner/name[@revision][/file]`; the default file is `model.safetensors`.
+    **Arguments:** `source`: a path ending in `.safetensors`, `.pth`, `.pt`, `.bin` or `.pth.tar`,
+    or `hf://owner/name[@revision][/file]`; the default file is `model.safetensors`.
 
     **Raises:** `UserError` (one line) if the file does not exist or holds more than weights.
     """

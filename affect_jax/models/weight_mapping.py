@@ -128,9 +128,8 @@ def load(
     - `trunk`: name of the trunk in the registry.
     - `source`: name of the file in messages.
 
-    **Returns:**
-
-    New `params` and `batch_stats`, whose loaded leaves are float32 NumPy arrays, and a report.
+    **Returns:** new `params` and `batch_stats`, whose loaded leaves are float32 NumPy arrays, and a
+    report.
 
     **Raises:** `UserError` if the file belongs to another network or a value is not finite.
     """

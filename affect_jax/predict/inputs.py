@@ -74,10 +74,8 @@ def _get_suffix(path: str) -> str:
 def expand_inputs(inputs: Sequence[str]) -> list[Source]:
     """Lists all images and videos of the inputs, in order and without duplicates.
 
-    **Arguments:**
-
-    - `inputs`: files; folders, searched for images and videos at any depth; glob patterns
-      (`'shots/**/*.png'`); `webcam:0`.
+    **Arguments:** `inputs`: files; folders, searched for images and videos at any depth; glob
+    patterns (`'shots/**/*.png'`); `webcam:0`.
 
     **Raises:** `UserError` if an input matches nothing, or a webcam has no frame.
     """

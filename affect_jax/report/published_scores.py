@@ -86,9 +86,7 @@ def lookup_f1(strategy: str, classes: Sequence[str]) -> dict[str, float]:
 def infer_strategy(config: Mapping[str, Any]) -> str:
     """Infers which of the paper's strategies a run uses; the default is the best, `weighted-loss`.
 
-    **Arguments:**
-
-    - `config`: flat, as returned by `config.flatten`; empty if unknown.
+    **Arguments:** `config`: flat, as returned by `config.flatten`; empty if unknown.
     """
     if not config:
         return "weighted-loss"

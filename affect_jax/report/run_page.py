@@ -25,9 +25,7 @@ from affect_jax.report.templating import MACROS, render_page
 def write_report(run: Run, folder: pathlib.Path, *, page: str = "report.html") -> pathlib.Path:
     """Writes the page and `figures/*.png` into a folder.
 
-    **Arguments:**
-
-    - `page`: file name of the page.
+    **Arguments:** `page`: file name of the page.
 
     **Returns:** the page's path.
 

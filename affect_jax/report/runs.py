@@ -66,10 +66,8 @@ class Run:
 def read_run(path: pathlib.Path) -> Run:
     """Reads a run from its files, without face images.
 
-    **Arguments:**
-
-    - `path`: a workdir with one evaluation, the folder of an evaluation with `scores.json`, or a
-      file of predictions, which is scored.
+    **Arguments:** `path`: a workdir with one evaluation, the folder of an evaluation with
+    `scores.json`, or a file of predictions, which is scored.
 
     **Raises:** `UserError` if a file is missing or damaged, or the evaluation is ambiguous.
     """

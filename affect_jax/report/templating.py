@@ -23,10 +23,8 @@ THUMBNAIL_SIZE = 128  # side length of a face in pixels
 def render_page(sections: Sequence[tuple[str, str, Sequence[str]]], **context: Any) -> str:
     """Renders `templates/page.html`.
 
-    **Arguments:**
-
-    - `sections`: anchor, title and blocks (return values of `MACROS`) of each section; a section
-      without blocks is left out.
+    **Arguments:** `sections`: anchor, title and blocks (return values of `MACROS`) of each section;
+    a section without blocks is left out.
     """
     template = ENVIRONMENT.get_template("page.html")
     present = [section for section in sections if section[2]]

@@ -20,9 +20,7 @@ from affect_jax.core.paths import LOCAL_FOLDER_REQUIREMENT, is_local, write_atom
 class Workdir:
     """The folder of a run.
 
-    **Arguments:**
-
-    - `path`: the folder; `create` creates it.
+    **Arguments:** `path`: the folder; `create` creates it.
 
     **Raises:** `UserError` for a URL such as `gs://...`, which `pathlib.Path` would treat as a
     local folder.
@@ -102,9 +100,7 @@ class Workdir:
     def check_config(self, config: dict[str, Any], mutable_keys: Sequence[str]) -> None:
         """Compares a config with the saved one, if there is one.
 
-        **Arguments:**
-
-        - `mutable_keys`: keys, or prefixes of dotted keys, that may differ.
+        **Arguments:** `mutable_keys`: keys, or prefixes of dotted keys, that may differ.
 
         **Raises:** `UserError` that lists every other key that differs.
         """

@@ -15,9 +15,8 @@ FIRST_STEP, LAST_STEP = 10, 20
 class Profiler(contextlib.ExitStack):
     """Traces the steps `FIRST_STEP` to `LAST_STEP`. Leaving the context ends the trace.
 
-    **Arguments:**
-
-    - `folder`: the trace is written to `plugins/profile/TIME/` in it; None: no profile.
+    **Arguments:** `folder`: the trace is written to `plugins/profile/TIME/` in it; None: no
+    profile.
     """
 
     def __init__(self, folder: pathlib.Path | None):

@@ -29,14 +29,12 @@ from affect_jax.train.state import TrainState, ema_update
 def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[TrainState, Any]:
     """Performs one update.
 
-    **Arguments:**
+    **Arguments:** `batch`: see `affect_jax.core.batch`; `image` is [b, S, S, 3] uint8, b examples
+    per device.
 
-    - `batch`: see `affect_jax.core.batch`; `image` is [b, S, S, 3] uint8, b examples per device.
-
-    **Returns:**
-
-    The next state and a clu collection of metrics; every leaf of both is equal on all devices. If
-    the loss or the gradient is not finite, the next state differs from `state` only in `step`.
+    **Returns:** the next state and a clu collection of metrics; every leaf of both is equal on all
+    devices. If the loss or the gradient is not finite, the next state differs from `state` only in
+    `step`.
     """
     images, batch = augment_batch(experiment, batch, state.step)
     dropout_keys = example_keys(experiment.seed, "dropout", state.step, batch["index"])
@@ -140,9 +138,8 @@ def augment_batch(
 def create_train_step(experiment: Experiment, *, resident: bool) -> Callable:
     """Creates the training step for all devices.
 
-    **Arguments:**
-
-    - `resident`: the step reads faces from the devices' memory, see `resident_train_step`.
+    **Arguments:** `resident`: the step reads faces from the devices' memory, see
+    `resident_train_step`.
 
     **Returns:** `(state, batch) -> (state, metrics)`, or `(state, faces, targets, rows) -> ...`.
     The state is donated.

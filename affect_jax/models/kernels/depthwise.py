@@ -63,9 +63,8 @@ def kernel_gradient(inputs: jax.Array, gradient: jax.Array, shape: tuple[int, ..
     XLA's own sums over leading axes are not vectorized. So b, y and x become one axis, on which
     each element (i, j) of the kernel is an offset. It is read in blocks, once for each element.
 
-    **Arguments:**
-
-    - `inputs`, `gradient`: [b, h, w, C]; the gradient is 0 where a sum would leave the image.
+    **Arguments:** `inputs`, `gradient`: [b, h, w, C]; the gradient is 0 where a sum would leave the
+    image.
     """
     channels = shape[-1]
     offsets = [i * inputs.shape[2] + j for i, j in itertools.product(*map(range, shape[:2]))]
