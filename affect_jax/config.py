@@ -72,21 +72,23 @@ def defaults() -> Config:
 
     config.batch_size = 256  # global batch size, over all devices
     config.duration = ConfigDict({"epochs": 20.0, "steps": 0})  # exactly one is not 0
-    config.learning_rate = 0.01
-    # As in the paper; the 2018 summary writes "drops 10%", which taken literally is decay 0.9.
+    config.learning_rate = 0.01  # base rate, which the schedule changes
+    # Registry `schedules.SCHEDULES`; the default is the paper's. The 2018 summary writes
+    # "drops 10%", which taken literally is decay 0.9.
     config.schedule = ConfigDict({"name": "step", "decay": 0.1, "interval": {"steps": 10_000}})
+    # Registry `optimizers.OPTIMIZERS`.
     config.optimizer = ConfigDict({"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4})
     config.ema_decay = 0.0  # exponential moving average of the parameters, for evaluation; 0: none
 
-    config.evaluate_every = ConfigDict({"epochs": 1.0, "steps": 0})
+    config.evaluate_every = ConfigDict({"epochs": 1.0, "steps": 0})  # of the evaluation split
     config.evaluation = ConfigDict()
-    config.evaluation.split = "validation"
+    config.evaluation.split = "validation"  # the split that is scored
     config.evaluation.batch_size = 256  # rounded up to a multiple of the number of devices
     config.evaluation.mirror = False  # average the predictions of a face and its mirror image
     config.evaluation.draws = 200  # random subsets over which skew-normalised scores are averaged
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every = ConfigDict({"epochs": 1.0, "steps": 0})
+    config.checkpoint.every = ConfigDict({"epochs": 1.0, "steps": 0})  # between checkpoints
     config.checkpoint.keep_last = 2  # newest checkpoints to keep
     # The score that selects the best checkpoint, which is kept too: any name in scores.json. A
     # leading `-` means that smaller is better (`-dimensional.mean.rmse`); "": none.

@@ -7,7 +7,6 @@ python -m affect_jax.main --mode=evaluate --workdir=runs/weighted --checkpoint=b
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 import pathlib
 import re
@@ -22,7 +21,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
-from affect_jax.core import env_vars, registry
+from affect_jax.core import env_vars
 from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.lossy_streams import LossyStream
@@ -31,6 +30,7 @@ from affect_jax.core.registry import suggest_name
 if TYPE_CHECKING:
     from affect_jax.run.workdir import Workdir
 
+TABLES = "all config datasets samplers augmentations trunks heads losses schedules optimizers"
 EXIT_SECONDS = 30  # for the exit of the interpreter
 
 
@@ -46,8 +46,11 @@ def main(argv: Sequence[str]) -> int:
     values = _parse_flags(argv)
     if values.help:
         print(f"{__doc__}\n{values.get_help()}")
-        if values.mode == "prepare":
-            print(_describe_datasets())
+        return 0
+    if values.list:
+        from affect_jax.train.option_tables import format_tables
+
+        print(format_tables(values.list), end="")
         return 0
     if not values["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax logs every file at INFO
@@ -65,16 +68,6 @@ def main(argv: Sequence[str]) -> int:
                 f"resume from the last checkpoint ({first_line(error)})."
             ) from error
         raise
-
-
-def _describe_datasets() -> str:
-    """One line per dataset: its name and the first line of its docstring."""
-    from affect_jax.data import DATASETS
-
-    registry.import_submodules("affect_jax.data")
-    docs = {name: inspect.getdoc(DATASETS[name]) or "" for name in DATASETS.names()}
-    lines = [f"  {name}: {doc.splitlines()[0]}" for name, doc in docs.items()]
-    return "\n".join(["datasets (--config.data.name), see docs/own_data.md:", *lines])
 
 
 def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
@@ -199,7 +192,7 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
     text = "Folder of the run: config, checkpoints, logs and scores. Default: runs/NAME."
     flags.DEFINE_string("workdir", None, text, values)
     text = (
-        "What to do; prepare only writes the prepared records, and with --help lists the datasets; "
+        "What to do; prepare only writes the prepared records; "
         "import makes a run of the weights in --config.init_from, without data and training."
     )
     flags.DEFINE_enum("mode", "train", ["train", "evaluate", "prepare", "import"], text, values)
@@ -209,6 +202,8 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
     flags.DEFINE_string("split", None, text, values)
     text = "CSV with the column id and columns of groups: --mode=evaluate scores each group too."
     flags.DEFINE_string("groups", None, text, values)
+    text = "Prints Markdown tables of config keys, or of components and their options, and exits."
+    flags.DEFINE_enum("list", None, TABLES.split(), text, values)
     flags.DEFINE_bool("help", False, "Shows this help.", values, short_name="h")
     flags.DEFINE_bool("debug", False, "Prints the traceback of an error.", values)
     values["verbosity"] = flags.FLAGS["verbosity"]

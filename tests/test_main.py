@@ -19,7 +19,6 @@ from affect_jax import main
 from affect_jax.config import flatten
 from affect_jax.core import processes
 from affect_jax.core.errors import UserError, is_out_of_memory
-from affect_jax.data import DATASETS
 from affect_jax.evaluate.__main__ import main as evaluate
 from affect_jax.report import evaluation_page
 
@@ -284,11 +283,10 @@ def test_help_lists_the_flags(capsys):
     assert "--config" in output and "--workdir" in output
 
 
-def test_help_of_prepare_lists_the_datasets(capsys):
-    assert main.main(["--mode=prepare", "--help"]) == 0
+def test_list_prints_a_table_of_components(capsys):
+    assert main.main(["--list=losses"]) == 0
     output = capsys.readouterr().out
-    for name in DATASETS.names():
-        assert re.search(rf"^  {name}: [A-Z].*\.$", output, re.MULTILINE)
+    assert output.startswith("## losses\n") and "| `gamma` | `2.0` | focusing exponent" in output
 
 
 def test_flag_parsing_imports_neither_jax_nor_tensorflow():

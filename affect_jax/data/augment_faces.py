@@ -108,7 +108,10 @@ class Grey(FaceAugmentation):
 @AUGMENTATIONS.register("gaussian_blur")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GaussianBlur(FaceAugmentation):
-    """**Arguments:** `sigma`: range of the standard deviation, in [0.1, 100] pixels."""
+    """Gaussian blur.
+
+    **Arguments:** `sigma`: range of the standard deviation, in [0.1, 100] pixels.
+    """
 
     sigma: Sequence[float] = (0.1, 2.0)
     limits = {"sigma": (0.1, 100)}
@@ -121,7 +124,10 @@ class GaussianBlur(FaceAugmentation):
 @AUGMENTATIONS.register("gaussian_noise")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GaussianNoise(FaceAugmentation):
-    """**Arguments:** `std`: range of the standard deviation, in [0, 1], where white is 1."""
+    """Gaussian noise, drawn for each channel of each pixel.
+
+    **Arguments:** `std`: range of the standard deviation, in [0, 1], where white is 1.
+    """
 
     std: Sequence[float] = (0.0, 0.1)
     limits = {"std": (0, 1)}

@@ -117,8 +117,12 @@ def csv_faces(
 
     - `manual_dir`: the folder to which `image_dir` and the names of the tables are relative.
     - `data_dir`: folder for the records, which are written to a subfolder per set of options.
-    - `validation_csv`: empty if there is no validation split.
+    - `training_csv`, `validation_csv`: names of the tables; the second may be empty: no such split.
+    - `image_dir`: folder to which the paths of the images are relative.
+    - `path_column`: column with the path of the image.
     - `label_column`: column with the name of the class or its index in `classes`.
+    - `valence_column`, `arousal_column`: columns with numbers.
+    - `classes`: names of the classes in the order of their ids.
     - `box_columns`: four columns: x, y, width, height of the face in pixels of the image.
     - `landmarks_column`: column with `x1;y1;x2;...`, 68 points in pixels of the image.
     - `action_unit_columns`: columns with intensities. A name begins with AU and a number of
