@@ -182,6 +182,7 @@ class ImageFilesBuilder(FacesBuilder, skip_registration=True):
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
         super()._download_and_prepare(dl_manager, download_config)
         write_skipped(self.data_path / "skipped.csv", self._skipped)
+        self.data_path.with_name("refused.csv").unlink(missing_ok=True)  # of an earlier attempt
 
     def _log_download_done(self) -> None:
         super()._log_download_done()

@@ -34,8 +34,8 @@ def main(arguments: Sequence[str]) -> int:
 
     out = args.out or pathlib.Path(args.workdir) / "export" / args.format
     trained = load_network(args.workdir, args.step)
+    exported = formats.write_network(trained, args.format, out)
     with writing_to(out):
-        exported = formats.write_network(trained, args.format, out)
         model_card.write_card(model_card.create_card(trained, args.format, exported), out)
     for batch_size, difference in exported.get("largest_difference", {}).items():
         print(f"largest difference from JAX at batch size {batch_size}: {difference:.1e}")

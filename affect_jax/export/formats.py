@@ -20,7 +20,7 @@ from jax import export as jax_export
 from affect_jax.config import from_dict, to_dict
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.labels import AXES
-from affect_jax.core.paths import write_atomically
+from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.facs.action_units import UNITS
 from affect_jax.models import weight_mapping
 from affect_jax.models.network import create_network, predict_step
@@ -51,13 +51,13 @@ def write_network(trained: TrainedNetwork, export_format: str, out: pathlib.Path
     **Arguments:**
 
     - `export_format`: `stablehlo`, `onnx` or `safetensors`.
-    - `out`: an existing folder.
+    - `out`: a folder, which is created after the conversion.
 
     **Returns:** `files`, the names of the files; for StableHLO and ONNX also `largest_difference`:
     batch size -> largest difference from the outputs of the JAX network.
 
     **Raises:** `UserError` if a package is missing, the network cannot be converted to the format,
-    or the outputs differ.
+    the outputs differ, or the folder cannot be written.
     """
     name = f"model.{export_format}"  # the Hugging Face Hub expects `model.safetensors`
     result: dict[str, Any] = {"files": [name]}
@@ -76,7 +76,7 @@ def write_network(trained: TrainedNetwork, export_format: str, out: pathlib.Path
                 f"--format={export_format}: needs {error.name}; pip install 'affect_jax[export]'"
             ) from error
         result["largest_difference"] = _check_outputs(trained, run, export_format)
-    with write_atomically(out / name) as partial:
+    with writing_to(out), write_atomically(out / name) as partial:
         partial.write_bytes(content)
     return result
 

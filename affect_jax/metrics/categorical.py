@@ -32,11 +32,11 @@ def score_categorical(
     draws: int = 200,
     seed: int = 0,
 ) -> Scores:
-    """Computes all scores: `top1.original.f1.contempt`, `top2.normalised.auc.macro`, ...
+    """Computes all scores: `top1.original.f1.contempt`, `top1.normalised.auc.macro`, ...
 
-    Per class and macro: `precision`, `recall`, `f1`, `auc`, `auc_pr`. Over all classes: `accuracy`,
-    `kappa`, `alpha` and, for top-1 only, `calibration_error`. The areas under curves rank
-    probabilities, so they are the same for top-1 and top-2. A skew-normalised score is the mean
+    Per class and macro: `precision`, `recall`, `f1` and, for top-1 only, `auc`, `auc_pr`. Over all
+    classes: `accuracy`, `kappa`, `alpha` and, for top-1 only, `calibration_error`. The areas under
+    curves rank probabilities and do not depend on the rule. A skew-normalised score is the mean
     over the draws in which it is defined, with its standard deviation. A macro score is the mean
     over the classes for which it is defined; its count is the number of these classes (in the draw
     with the fewest).
@@ -82,7 +82,9 @@ def create_scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequen
             confusion = confusion_matrices(labels, predicted[rule], len(classes), weights)
             for name, array in score_agreement(confusion).items():
                 scores[f"{rule}.{name}"] = array
-            by_class = {**score_classes(confusion), "auc": auc, "auc_pr": auc_pr}
+            by_class = score_classes(confusion)
+            if rule == "top1":  # areas do not depend on the rule
+                by_class |= {"auc": auc, "auc_pr": auc_pr}
             for name, arrays in by_class.items():
                 for class_name, array in zip(classes, arrays, strict=True):
                     scores[f"{rule}.{name}.{class_name}"] = array

@@ -323,12 +323,16 @@ def format_summary(scores: Scores) -> str:
     """Formats tables for the terminal: headlines, F1 of each class and undefined scores."""
     values = nan_to_none(scores.values)
     format_table = functools.partial(tabulate.tabulate, floatfmt=".3f", missingval="undefined")
-    rows = []
-    for name in select_headlines(scores):
-        low_high = [f"{end:.3f}" for end in scores.intervals.get(name, ())]
-        count = format_partial_count(scores, name)
-        rows.append((name, values[name], " to ".join(low_high), count))
-    tables = [format_table(rows, ("score", "value", "95 % interval", ""))]
+    names = list(select_headlines(scores))
+    intervals = [[f"{end:.3f}" for end in scores.intervals.get(name, ())] for name in names]
+    columns = {
+        "score": names,
+        "value": [values[name] for name in names],
+        "95 % interval": [" to ".join(ends) for ends in intervals],
+        "": [format_partial_count(scores, name) for name in names],
+    }
+    filled = {header: cells for header, cells in columns.items() if set(cells) - {""}}
+    tables = [format_table(filled, "keys")]
     kinds = [f"{top}.{skew}" for top in ("top1", "top2") for skew in ("original", "normalised")]
     kinds = [kind for kind in kinds if f"categorical.{kind}.f1.macro" in values]
     prefix = "categorical.top1.original.f1."

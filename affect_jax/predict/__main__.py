@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (frame.image for frame in frames), keep_pixels=overlays is not None, immediate=has_webcam
     )
     columns = face_columns(predictor.heads, *names, has_video=has_video)
-    num_images = num_faces = num_empty = exit_code = 0
+    units = {"frames" if source.is_video else "images" for source in sources}
+    unit = " and ".join(sorted(units, reverse=True))
+    num_images = num_faces = num_empty = num_unreadable = exit_code = 0
     start_time = time.monotonic()
     with contextlib.ExitStack() as stack:
         write_row = stack.enter_context(open_face_table(args.out, columns))
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress = tqdm.tqdm(
             zip(results, copies, strict=False),
             total=None if has_video else len(sources),
-            unit=" images",
+            unit=f" {unit}",
             disable=not sys.stderr.isatty(),
         )
         try:
@@ -98,13 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     overlays.write(frame, draw_predictions(faces, *names))
                 num_images += 1
                 num_faces += len(faces.boxes)
-                num_empty += not len(faces.boxes)
+                num_unreadable += faces.size == (0, 0)
+                num_empty += not len(faces.boxes) and faces.size != (0, 0)
         except KeyboardInterrupt:  # the rows written so far are kept
             exit_code = 0 if has_webcam else 130  # Ctrl-C is the normal end of a webcam
     seconds = max(time.monotonic() - start_time, 1e-9)
     print(
-        f"{num_images:,} images, {num_faces:,} faces, {num_empty:,} without a face in "
-        f"{seconds:.1f} s: {num_images / seconds:.1f} frames per second",
+        f"{num_images:,} {unit}, {num_faces:,} faces, {num_empty:,} without a face, "
+        f"{num_unreadable:,} unreadable in {seconds:.1f} s: {num_images / seconds:.1f} {unit} per "
+        "second",
         file=sys.stderr,
     )
     return exit_code

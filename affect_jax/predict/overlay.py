@@ -1,8 +1,8 @@
 """Overlay: draws predictions on images, and writes the annotated images and videos.
 
-Each face has a numbered box. The label below it shows the most probable class with its probability,
-and the active action units. The disc beside it is Russell's circumplex, with a dot at valence (to
-the right) and arousal (upwards). Colours are from the Okabe-Ito palette.
+Each face has a box and its number in the table. The label below it shows the most probable class
+with its probability, and the active action units. The disc beside it is Russell's circumplex, with
+a dot at valence (to the right) and arousal (upwards). Colours are from the Okabe-Ito palette.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def draw_predictions(faces: ImageFaces, classes: Sequence[str], units: Sequence[
             radius = max(8, (right - left) // 8)
             centre = (min(right + radius, width - 1 - radius), top + radius)
             _draw_circumplex(pen, centre, radius, outputs["valence_arousal"])
-        _draw_label(pen, (left, bottom), _format_label(face + 1, outputs, classes, units), colour)
+        _draw_label(pen, (left, bottom), _format_label(face, outputs, classes, units), colour)
     if not len(boxes):
         _draw_label(pen, (0, 0), faces.reason, BACKGROUND)
     return np.asarray(image)

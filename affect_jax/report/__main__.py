@@ -30,6 +30,11 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     if args.out.is_dir():
         raise UserError(f"--out={args.out}: is a folder; add the name of the page")
+    if args.out.suffix not in (".html", ".htm"):
+        raise UserError(
+            f"--out={args.out}: the page must end in .html; python -m affect_jax.report.tables "
+            "writes Markdown, LaTeX and CSV"
+        )
     loaded_runs = comparison.read_runs(args.runs)
     if len(loaded_runs) == 1:
         run_page.write_report(loaded_runs[0], args.out.parent, page=args.out.name)

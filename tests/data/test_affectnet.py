@@ -307,6 +307,8 @@ def test_too_many_skipped_rows_are_an_error_and_write_no_records(tmp_path):
     assert str(refused) in str(caught.value)
     assert len(refused.read_text().splitlines()) == 18
     assert not list(refused.parent.glob("*1.1.0*"))
+    prepare(base, tmp_path / "data", max_skipped=0.9)
+    assert not refused.exists()
 
 
 def test_one_skipped_row_in_a_small_split_is_an_error_by_default(tmp_path):

@@ -58,6 +58,14 @@ def test_invalid_arguments_give_one_line(flags, message, tmp_path, monkeypatch, 
     assert not (tmp_path / "run" / "export" / "onnx" / "model.onnx").exists()
 
 
+def test_missing_extra_leaves_no_folder(tmp_path, monkeypatch, capsys):
+    run = write_run(tmp_path / "run", create_config())
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)  # an import raises ImportError
+    assert command.main([f"--workdir={run}", "--format=onnx"]) == 2
+    assert "pip install 'affect_jax[export]'" in capsys.readouterr().err
+    assert not (run / "export").exists()
+
+
 def test_help_imports_no_jax():
     code = (
         "import sys; from affect_jax.export import __main__ as m\n"

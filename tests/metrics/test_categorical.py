@@ -120,6 +120,8 @@ def test_original_scores_equal_scikit_learn_and_krippendorff(name):
     for rule, predicted in rules.items():
         expected = reference(labels, predicted, probabilities)
         for kind, value in expected.items():
+            if rule == "top2" and kind.startswith("auc"):
+                continue
             full = f"{rule}.original.{kind}"
             assert scores.values[full] == pytest.approx(value, abs=1e-9, nan_ok=True), full
 
@@ -131,7 +133,7 @@ def test_undefined_scores_have_reasons_and_means_have_counts(name):
     undefined = {name for name, value in scores.values.items() if np.isnan(value)}
     assert undefined == scores.reasons.keys()
     for rule in ("top1", "top2"):
-        for kind in ("precision", "recall", "f1", "auc", "auc_pr"):
+        for kind in ("precision", "recall", "f1", *(("auc", "auc_pr") if rule == "top1" else ())):
             values = [scores.values[f"{rule}.original.{kind}.{c}"] for c in CLASSES]
             defined = int(np.sum(~np.isnan(values)))
             assert scores.counts[f"{rule}.original.{kind}.macro"] == (defined, 8)
@@ -160,6 +162,8 @@ def test_normalised_scores_equal_scikit_learn_over_draws(name):
     for rule, predicted in rules.items():
         each = [reference(labels[row], predicted[row], probabilities[row]) for row in masks]
         for kind in each[0]:
+            if rule == "top2" and kind.startswith("auc"):
+                continue
             values = np.array([class_name[kind] for class_name in each])
             if kind.endswith("macro"):
                 score = kind.removesuffix("macro")

@@ -54,7 +54,7 @@ def test_score_names_follow_the_protocol():
         "categorical.top2.normalised.f1.contempt",
         "categorical.top1.normalised.precision.macro",
         "categorical.top2.original.recall.fear",
-        "categorical.top2.original.auc_pr.macro",
+        "categorical.top1.original.auc_pr.macro",
         "categorical.top1.original.calibration_error",
         "dimensional.valence.ccc",
         "dimensional.mean.mae",
@@ -62,6 +62,11 @@ def test_score_names_follow_the_protocol():
         "action_units.AU12.f1",
         "action_units.mean.best_f1",
     }
+
+
+def test_areas_do_not_depend_on_the_rule_and_are_listed_once():
+    names = protocol.score(create_predictions(), draws=2).values
+    assert not [name for name in names if name.startswith("categorical.top2") and ".auc" in name]
 
 
 def test_unlabelled_faces_are_ignored():
@@ -258,6 +263,7 @@ def test_summary_has_headlines_classes_and_undefined_scores():
     table = dataclasses.replace(create_predictions(), expression=np.zeros(200, int))
     text = protocol.format_summary(protocol.score(table, draws=2))
     assert "undefined:" in text and "is labelled so" in text
+    assert "95 % interval" not in text  # no empty column
 
 
 def test_permutation_tests_agree_with_scipy():

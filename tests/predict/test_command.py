@@ -90,13 +90,13 @@ def test_one_row_per_face_and_one_per_image_without_a_face(run, loaded):
         assert row["predicted"] == prediction.classes[np.argmax(values)]
         assert -1 <= row["valence_predicted"] <= 1 and 0 <= row["AU12_predicted"] <= 1
         assert "seconds" not in row
-    assert err.startswith("3 images, 2 faces, 2 without a face in ")
-    assert err.rstrip().endswith("frames per second") and err.count("\n") == 1
+    assert err.startswith("3 images, 2 faces, 1 without a face, 1 unreadable in ")
+    assert err.rstrip().endswith("images per second") and err.count("\n") == 1
 
 
 def test_video_has_rows_per_frame_and_face(run):
-    code, rows, _ = run("video.avi")
-    assert code == 0
+    code, rows, err = run("video.avi")
+    assert code == 0 and err.startswith("5 frames, 9 faces, 0 without a face, 0 unreadable in ")
     positions = [(row["frame"], row["face"]) for row in rows]
     expected = [(frame, face) for frame in range(5) for face in range(1 if frame == 2 else 2)]
     assert positions == expected

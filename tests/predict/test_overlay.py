@@ -87,6 +87,15 @@ def test_label_has_the_class_and_the_active_units(heads, label):
     assert overlay._format_label(2, face_outputs, *NAMES) == label
 
 
+def test_faces_have_the_numbers_of_the_table(monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        overlay, "_draw_label", lambda pen, corner, text, colour: texts.append(text)
+    )
+    overlay.draw_predictions(create_result(400, 400, [(0, 0, 90, 90), (100, 100, 50, 50)]), *NAMES)
+    assert sorted(text.split()[0] for text in texts) == ["0", "1"]
+
+
 def test_network_without_valence_has_no_point():
     result = create_result(400, 400, [(50, 50, 200, 200)])
     del result.outputs["valence_arousal"]

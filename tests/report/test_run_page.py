@@ -299,8 +299,9 @@ def test_command_writes_a_page(workdir, tmp_path, capsys, monkeypatch):
     "out, message",
     [
         ("x" * 300, "File name too long"),
+        ("c2.tex", "--out=c2.tex: the page must end in .html"),
         (".", "is a folder"),
-        ("y/" + "x" * 250, "cannot be written"),
+        ("y/" + "x" * 250 + ".html", "cannot be written"),
     ],
 )
 def test_bad_output_path_is_one_line(workdir, tmp_path, capsys, monkeypatch, out, message):
@@ -309,6 +310,7 @@ def test_bad_output_path_is_one_line(workdir, tmp_path, capsys, monkeypatch, out
     assert command.main([str(workdir), f"--out={out}"]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "c2.tex").exists()
 
 
 def test_command_reports_missing_files(tmp_path, capsys):
