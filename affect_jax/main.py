@@ -21,6 +21,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
+from affect_jax.config import MUTABLE_KEYS
 from affect_jax.core import env_vars
 from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError, first_line
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from affect_jax.run.workdir import Workdir
 
 TABLES = "all config datasets samplers augmentations trunks heads losses schedules optimizers"
+SAVED_CONFIG = pathlib.Path(__file__).with_name("run") / "saved_config.py"
 EXIT_SECONDS = 30  # for the exit of the interpreter
 
 
@@ -43,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     **Returns:** the exit code: 0; 1 or 2 after an error, see `handle_cli_errors`; or 128 + the
     number of a signal that stopped training.
     """
-    values = _parse_flags(argv)
+    values = parse_flags(argv)
     if values.help:
         print(f"{__doc__}\n{values.get_help()}")
         return 0
@@ -70,12 +72,13 @@ def main(argv: Sequence[str]) -> int:
         raise
 
 
-def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
+def parse_flags(argv: Sequence[str]) -> flags.FlagValues:
     """Parses the flags.
 
     **Raises:** `UserError` for a wrong flag or a config file that cannot be read.
     """
     try:
+        argv = _add_saved_config(argv)
         values = _define_flags(argv)  # reads a --flagfile
         remaining = values(["affect_jax.main", *argv])
         if values["config"].present:
@@ -98,6 +101,25 @@ def _parse_flags(argv: Sequence[str]) -> flags.FlagValues:
         raise UserError(f"{remaining[1]!r} is not a flag; --help lists them")
     flags.FLAGS.mark_as_parsed()  # libraries read their own flags there
     return values
+
+
+def _add_saved_config(argv: Sequence[str]) -> Sequence[str]:
+    """Adds the saved config of `--workdir` as `--config`, if flags change it without a `--config`.
+
+    **Raises:** `UserError` for a change that a run cannot resume with.
+    """
+    words = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
+    keys = [m[1] for word in words if (m := re.match(r"--?(?:no)?config\.([^=]+)", word))]
+    workdir = re.search(r"(?:^|\0)--?workdir[=\0]([^\0]+)", "\0".join(words))
+    if not (keys and workdir) or any(re.match(r"--?config(=|$)", word) for word in words):
+        return argv
+    for key in keys:
+        if not key.startswith(MUTABLE_KEYS):
+            raise UserError(
+                f"--config.{key}: without --config, flags can change only keys that may differ "
+                f"when a run resumes: {', '.join(MUTABLE_KEYS)}"
+            )
+    return [f"--config={SAVED_CONFIG}:{workdir[1]}", *argv]
 
 
 class _ConfigParser(flags.ArgumentParser):
@@ -182,7 +204,8 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
         "config",
         None,
         "Config file of the experiment (see configs/), or file.py:variant. --config.KEY=VALUE "
-        "overrides a key, also in a tuple: --config.losses[0].weight=2.",
+        "overrides a key, also in a tuple: --config.losses[0].weight=2. "
+        "Without --config, keys of the run in --workdir that may change when it resumes.",
         values,
         lock_config=False,  # config_checks.check reports unknown keys with all other problems
         accept_new_attributes=True,

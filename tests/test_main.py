@@ -16,11 +16,13 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from affect_jax import main
-from affect_jax.config import flatten
+from affect_jax.config import flatten, to_dict
 from affect_jax.core import processes
 from affect_jax.core.errors import UserError, is_out_of_memory
 from affect_jax.evaluate.__main__ import main as evaluate
 from affect_jax.report import evaluation_page
+from affect_jax.run.workdir import Workdir
+from tests.trained_runs import create_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = f"--config={ROOT}/configs/resnet18_joint.py"
@@ -176,7 +178,7 @@ def test_wrong_flag_is_a_one_line_error(tmp_path, monkeypatch, capsys, flags, me
 )
 def test_flags_clear_what_they_replace(flags, changed):
     def flat(arguments: list[str]) -> dict:
-        values = flatten(main._parse_flags([CONFIG, *arguments]).config)
+        values = flatten(main.parse_flags([CONFIG, *arguments]).config)
         terms = {f"losses[{i}]": term for i, term in enumerate(values.pop("losses"))}
         return values | {
             f"{k}.{option}": v for k, term in terms.items() for option, v in term.items()
@@ -185,6 +187,23 @@ def test_flags_clear_what_they_replace(flags, changed):
     before, after = flat([]), flat([f"--config.{key}={value}" for key, value in flags.items()])
     expected = {**before, **flags, **changed}
     assert after == {key: value for key, value in expected.items() if value is not None}
+
+
+def test_without_config_flags_change_the_saved_config_as_far_as_a_run_can_resume(tmp_path, capsys):
+    saved = create_config(duration__epochs=2.0, heads=("expression",))
+    Workdir(tmp_path).save_config(to_dict(saved))
+    resumed = ["--config.duration.steps=40", "--config.log_every", "7", f"--workdir={tmp_path}"]
+    config = main.parse_flags(resumed).config
+    changes = {"duration.steps": 40, "duration.epochs": 0.0, "log_every": 7}
+    assert flatten(config) == flatten(saved) | changes
+    (tmp_path / "flags").write_text("\n".join(resumed[::3]))
+    assert main.parse_flags([f"--flagfile={tmp_path / 'flags'}"]).config.duration.steps == 40
+    message = error_message(capsys, f"--workdir={tmp_path}", "--config.trunk.width=4")
+    assert "--config.trunk.width: without --config, flags can change only" in message
+    message = error_message(capsys, f"--workdir={tmp_path}", "--config.duration.stepz=4")
+    assert "duration.stepz = 4: no such key" in message
+    message = error_message(capsys, f"--workdir={tmp_path / 'no'}", "--config.log_every=4")
+    assert "contains no run" in message
 
 
 def test_all_config_problems_are_reported_together(capsys):

@@ -1,0 +1,13 @@
+"""Config file with the config of a run: `--config=affect_jax/run/saved_config.py:WORKDIR`.
+
+`main` uses it if flags change keys of the run in `--workdir` without a `--config`.
+"""
+
+from __future__ import annotations
+
+from affect_jax.config import Config, from_dict
+from affect_jax.run.workdir import Workdir
+
+
+def get_config(workdir: str) -> Config:
+    return from_dict(Workdir(workdir).load_config())
