@@ -42,6 +42,7 @@ MUTABLE_KEYS = (
     "log_every",
     "profile",
     "skip_nonfinite",
+    "stop_after",
 )
 """Keys that may change when a run resumes. They do not change the numbers that the run computes,
 with one exception: a cosine schedule ends at the new `duration`."""
@@ -72,6 +73,8 @@ def defaults() -> Config:
 
     config.batch_size = 256  # global batch size, over all devices
     config.duration = ConfigDict({"epochs": 20.0, "steps": 0})  # exactly one is not 0
+    # Ends training at the first evaluation that is this long after the best `checkpoint.best`.
+    config.stop_after = ConfigDict({"epochs": 0.0, "steps": 0})  # 0: never
     config.learning_rate = 0.01  # base rate, which the schedule changes
     # Registry `schedules.SCHEDULES`; the default is the paper's. The 2018 summary writes
     # "drops 10%", which taken literally is decay 0.9.

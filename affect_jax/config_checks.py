@@ -150,6 +150,10 @@ VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dtype": _one_of("float32", "bfloat16"),
     "batch_size": _at_least(1),
     "duration": _DURATION,
+    "stop_after": (
+        lambda value: not any(value.values()) or is_duration(value),
+        f"0, or {DURATION_REQUIREMENT}",
+    ),
     "learning_rate": (lambda rate: 0 < rate < MAX_OPTION, "positive, and finite"),
     "ema_decay": (lambda decay: 0 <= decay < 1, "in [0, 1)"),
     "evaluate_every": _DURATION,
@@ -175,6 +179,8 @@ def _find_value_problems(values: dict, num_devices: int) -> Iterator[str]:
     data, batch_size = values["data"], values["batch_size"]
     if data["name"] == "affectnet" and data["num_classes"] not in (7, 8):
         yield f"data.num_classes = {data['num_classes']}: must be 7 or 8 on AffectNet"
+    if any(values["stop_after"].values()) and not values["checkpoint"]["best"]:
+        yield "stop_after: needs checkpoint.best, the score that must improve"
     if data["crop_size"] > data["image_size"]:
         yield f"data.crop_size = {data['crop_size']}: must be at most data.image_size"
     if batch_size > 0 and batch_size % num_devices:

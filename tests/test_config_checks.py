@@ -152,6 +152,7 @@ def test_defaults_are_valid(registries):
             "'steps': 5}: must be {'epochs': n} or {'steps': n}, with exactly one",
         ),
         ("duration", {"epoch": 1.0}, "duration.epoch = 1.0: no such key; did you mean 'epochs'?"),
+        ("stop_after", {"steps": -5}, "'steps': -5}: must be 0, or {'epochs': n} or {'steps': n}"),
         ("duration", {"steps": -5}, "'steps': -5}: must be {'epochs': n} or {'steps': n}"),
         *(("duration", {"epochs": n}, "positive number, at most 1e9") for n in (1e308, inf, nan)),
         ("duration", {"steps": 10**400}, "positive number, at most 1e9"),

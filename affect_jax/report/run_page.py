@@ -100,6 +100,10 @@ def _summarize(run: Run) -> dict[str, dict[str, Any]]:
             details[key.replace("_", " ").capitalize()] = value
         elif key != "predictions":  # a path of the machine of the evaluation
             evaluation[key] = "; ".join(map(str, value)) if isinstance(value, list) else value
+    stopped = run.curves.get("early_stop.best_step")
+    if stopped and stopped.steps[-1] >= run.curves["train.loss"].steps[-1]:  # it may have resumed
+        step, best = stopped.steps[-1], stopped.values[-1]
+        evaluation["stopped early"] = f"at step {step:,}; the best score was at step {best:,.0f}"
     evaluation["classes"] = ", ".join(run.predictions.classes)
     return {"Evaluation": evaluation, **details}
 

@@ -99,7 +99,9 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
         )
         train_step = create_train_step(experiment, resident=feed.resident)
         state = train(actions, train_step, state, feed, stop, profiler)
-        exit_code = stop.exit_code(finished=int(state.step) >= intervals.total)
+        step = int(state.step)
+        finished = step >= intervals.total or actions.has_stopped_improving(step)
+        exit_code = stop.exit_code(finished=finished)
         if processes.is_main():
             actions.finish(state, print_scores=not exit_code)
         return exit_code
@@ -186,11 +188,13 @@ def train(
     stop: StopRequest,
     profiler: Profiler,
 ) -> TrainState:
-    """Updates the state until the last step, or until a signal stops the run."""
+    """Updates the state until the last step, until a signal stops the run, or until the score has
+    not improved for `config.stop_after`."""
     intervals, start = actions.intervals, int(state.step)
     step = start
+    actions.restore_best(start)
     state = parallel.replicate(state)
-    while step < intervals.total:
+    while step < intervals.total and not actions.has_stopped_improving(step):
         profiler.before_dispatch(step - start, state)
         with jax.transfer_guard("disallow"):  # explicit transfers only
             inputs, count = next(feed)
@@ -203,7 +207,7 @@ def train(
             actions.log.flush(step, feed.waited_seconds)
         if intervals.is_due("images", step):
             actions.draw_training_faces(step)
-        if evaluating and not stopping:
+        if evaluating and (not stopping or intervals.stop_after):  # the decision needs the score
             actions.evaluate(step, state)
         if saving or stopping:
             actions.save(step, state)

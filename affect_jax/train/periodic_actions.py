@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import sys
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,6 +22,7 @@ from affect_jax.losses import Loss
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.run.checkpoints import Checkpoints
+from affect_jax.run.manifest import read_manifest
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.metrics_log import MetricsLog
 from affect_jax.train.state import TrainState, eval_variables
@@ -27,6 +30,7 @@ from affect_jax.train.step_intervals import Intervals
 from affect_jax.train.tensorboard_images import confusion_image
 
 NUM_FACES = 12  # maximum number of faces drawn at a step
+LOWEST = -sys.float_info.max  # a score before the first evaluation; JSON has no infinity
 
 
 @dataclasses.dataclass
@@ -44,6 +48,21 @@ class PeriodicActions:
     verification: Future[None]
     loss: Loss
     scores: dict[int, protocol.Scores] = dataclasses.field(default_factory=dict)  # by step
+    best: tuple[float, int] = (LOWEST, 0)  # `checkpoint.best` (negated if less is better), step
+
+    def restore_best(self, step: int) -> None:
+        """Restores `best` from the checkpoint of a step; only the main process needs it."""
+        if step and processes.is_main():
+            info = read_manifest(self.checkpoints.directory / str(step))
+            self.best = tuple(info.get("best", (LOWEST, step)))
+
+    def has_stopped_improving(self, step: int) -> bool:
+        """Whether a step ends the run early by `config.stop_after`; the same in every process."""
+        patience = self.intervals.stop_after
+        if not patience or not self.intervals.is_due("evaluate", step):
+            return False
+        is_late = processes.is_main() and step - self.best[1] >= patience
+        return bool(processes.process_max(int(is_late)))
 
     def draw_training_faces(self, step: int) -> None:
         """Writes the first faces of a step's batch to TensorBoard, without augmentation."""
@@ -64,6 +83,10 @@ class PeriodicActions:
             if table.probabilities is not None:
                 self.log.writer.draw_images(step, lambda: {"confusion": confusion_image(table)})
         self.scores = {step: scores}  # the newest only
+        name = self.config.checkpoint.best
+        value = scores.values.get(name.removeprefix("-"), math.nan) * (-1 if name[:1] == "-" else 1)
+        if value > self.best[0]:
+            self.best = (value, step)
         if warning := protocol.describe_constant_prediction(table):
             self.log.print(f"step {step}: warning: {warning}")
         headlines = list(protocol.select_headlines(scores).items())[:2]
@@ -85,6 +108,7 @@ class PeriodicActions:
             config = to_dict(with_absolute_paths(self.config))
             info = {
                 "epoch": step / self.intervals.steps_per_epoch,
+                "best": self.best,
                 "data": self.training.fingerprint,
                 "config": config,
                 "machine": parallel.describe_machine(),
@@ -105,6 +129,10 @@ class PeriodicActions:
             self.evaluate(step, state)
         self.checkpoints.wait()
         if print_scores:
+            if step < self.intervals.total:
+                name, best_step = self.config.checkpoint.best, self.best[1]
+                self.log.print(f"step {step}: stopped early: best {name} was at step {best_step}")
+                self.log.writer.write_scalars(step, {"early_stop.best_step": best_step})
             print(f"{self.evaluator.split.name}, step {step:,} (the last):\n")
             print(protocol.format_summary(self.scores[step]))
             best = self.checkpoints.best_step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from affect_jax.config import Config, to_steps
+from affect_jax.config import Config, to_dict, to_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Intervals:
     evaluate: int
     save: int
     images: int
+    stop_after: int = 0  # steps without a better score that end the run; 0: none do
 
     @classmethod
     def from_config(cls, config: Config, steps_per_epoch: int) -> Intervals:
@@ -27,6 +28,9 @@ class Intervals:
             evaluate=to_steps(config.evaluate_every, steps_per_epoch),
             save=to_steps(config.checkpoint.every, steps_per_epoch),
             images=to_steps(config.images_every, steps_per_epoch),
+            stop_after=to_steps(config.stop_after, steps_per_epoch)
+            if any(to_dict(config.stop_after).values())
+            else 0,
         )
 
     def is_due(self, event: str, step: int) -> bool:

@@ -140,6 +140,38 @@ def assert_resumed_exactly(folder: pathlib.Path, reference: pathlib.Path, stop: 
     assert comparable and all(resumed[step] == expected[step] for step in comparable)
 
 
+def test_run_stops_without_a_better_score_and_resumes_exactly(
+    data_folders, tmp_path, monkeypatch, capfd
+):
+    settings = {"duration": {"steps": 200}, "stop_after": {"steps": 4}, "learning_rate": 0.1}
+    settings |= {"evaluate_every": {"steps": 2}, "checkpoint__every": {"steps": 1000}}
+    folders = [tmp_path / name for name in ("whole", "resumed")]
+    assert train(data_folders, folders[0], **settings) == 0
+    last = Checkpoints(folders[0] / "checkpoints").all_steps()[-1]
+    name = "multitask"  # the config's checkpoint.best
+    scores = {row["step"]: row[name] for row in log_rows(folders[0]) if name in row}
+    best = max(scores, key=lambda step: (scores[step], -step))
+    assert last == best + 4 == max(scores) < 200
+    assert f"step {last}: stopped early: best {name} was at step {best}" in capfd.readouterr().err
+    key = "early_stop.best_step"
+    assert [(row["step"], row[key]) for row in log_rows(folders[0]) if key in row] == [(last, best)]
+    original_add, added = MetricsLog.add, []
+
+    def add(log, metrics, count):
+        added.append(metrics)
+        if len(added) == best + 2:  # between the best evaluation and the last
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original_add(log, metrics, count)
+
+    monkeypatch.setattr(MetricsLog, "add", add)
+    assert train(data_folders, folders[1], **settings) == 128 + signal.SIGTERM
+    assert Checkpoints(folders[1] / "checkpoints").all_steps()[-1] == best + 2
+    for _ in range(2):  # resumes, then finds nothing to do
+        assert train(data_folders, folders[1], **settings) == 0
+        assert array_hashes(folders[1], last) == array_hashes(folders[0], last)
+        assert Checkpoints(folders[1] / "checkpoints").all_steps()[-1] == last
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [4, 5, 8])
 def test_resume_is_exact(data_folders, reference_run, tmp_path, stop):
