@@ -102,7 +102,7 @@ def score(
         scores.values["multitask"] = sum(scores.values[name] for name in parts)
         scores.counts["multitask"] = (len(parts), len(MULTITASK_PARTS))
     if bootstrap and scores.values:
-        sampled = _bootstrap(predictions, bootstrap, seed)
+        sampled = bootstrap_scores(predictions, bootstrap, seed)
         scores.intervals.update(resampling.compute_intervals(scores.values, sampled))
     return scores
 
@@ -130,7 +130,7 @@ def _select_inputs(predictions: Predictions) -> dict[str, tuple[np.ndarray, tupl
     return selected
 
 
-def _bootstrap(predictions: Predictions, replicates: int, seed: int) -> dict[str, np.ndarray]:
+def bootstrap_scores(predictions: Predictions, replicates: int, seed: int) -> dict[str, np.ndarray]:
     """Computes the scores of bootstrap samples of all faces: float64 [replicates] by name.
 
     All models are scored on the same samples.
@@ -244,7 +244,7 @@ def compare(
     if scores.counts.get("multitask") != other_scores.counts.get("multitask"):
         changes.values.pop("multitask", None)  # sums of different scores
     if bootstrap and changes.values:
-        samples, other_samples = (_bootstrap(table, bootstrap, seed) for table in tables)
+        samples, other_samples = (bootstrap_scores(table, bootstrap, seed) for table in tables)
         common = samples.keys() & other_samples.keys()
         sampled = {name: other_samples[name] - samples[name] for name in common}
         changes.intervals.update(

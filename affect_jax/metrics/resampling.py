@@ -8,11 +8,14 @@ the size of the rarest class. Scores are averaged over many draws.
 the bootstrap (Efron and Tibshirani 1993, chapter 13). The faces of the test set are resampled with
 replacement many times, and every score is computed on each sample. Faces are assumed to be
 independent. The trained model is fixed, so intervals do not include the variance of training.
+
+The *hierarchical bootstrap* also resamples the seeds of a study (Davison and Hinkley 1997, section
+3.8): its intervals include the variance of training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import scipy.special
@@ -39,6 +42,7 @@ SCORE_RANGES = {
 
 _RANDOM_STREAM = 1  # separates the bootstrap's random numbers from those of the draws
 _EXCHANGE_STREAM = 2
+_SEED_STREAM = 3
 
 
 def subsample_classes(labels: np.ndarray, draws: range, seed: int) -> np.ndarray:
@@ -104,6 +108,48 @@ def draw_exchanges(num_faces: int, permutations: range, seed: int) -> np.ndarray
     """Draws whether each face keeps (1) or exchanges (0) its two predictions: int32 [K, N]."""
     generators = [np.random.default_rng([seed, n, _EXCHANGE_STREAM]) for n in permutations]
     return np.stack([random.integers(0, 2, num_faces, np.int32) for random in generators])
+
+
+def average_seeds(
+    sampled: Sequence[Mapping[str, np.ndarray]], *, seed: int = 0, system: int = 0
+) -> dict[str, np.ndarray]:
+    """Draws seeds for each bootstrap sample of faces and averages their scores.
+
+    S seeds are drawn with replacement. Their variance would be too small by (S - 1) / S, so
+    deviations from the mean over seeds are scaled. One seed gives the ordinary bootstrap.
+
+    **Arguments:**
+
+    - `sampled`: by training seed, the return value of `bootstrap_scores` on the same faces.
+    - `seed`: random seed.
+    - `system`: number of the system; two systems draw their seeds independently.
+
+    **Returns:** float64 [R] by name, for every score that all seeds have.
+    """
+    count = len(sampled)
+    random = np.random.default_rng([seed, system, _SEED_STREAM])
+    size = len(next(iter(sampled[0].values())))
+    drawn = random.multinomial(count, np.full(count, 1 / count), size=size) / count  # [R, S]
+    weights = 1 / count + (drawn - 1 / count) * np.sqrt(count / max(count - 1, 1))
+    names = [name for name in sampled[0] if all(name in scores for scores in sampled)]
+    return {
+        name: np.sum(weights * np.stack([scores[name] for scores in sampled], axis=1), axis=1)
+        for name in names
+    }
+
+
+def compute_p_value(value: float, sample: np.ndarray) -> float:
+    """Computes the two-sided bootstrap p-value that a difference is 0.
+
+    **Arguments:**
+
+    - `value`: the difference.
+    - `sample`: float [R], the difference in each bootstrap sample; NaN if undefined.
+    """
+    defined = sample[~np.isnan(sample)]
+    shifted = defined + (value - defined.mean()) if len(defined) else defined
+    fewer = min(np.sum(shifted <= 0), np.sum(shifted >= 0))
+    return min(1.0, 2 * (1 + float(fewer)) / (1 + len(shifted)))
 
 
 def compute_mcnemar(first: np.ndarray, second: np.ndarray) -> float:

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Writes a report of one run or a comparison of several.",
     )
     parser.add_argument(
-        "runs", nargs="+", type=pathlib.Path, help="workdirs, folders with a scores.json, files"
+        "runs", nargs="+", type=pathlib.Path, help="workdirs, studies, folders of scores, files"
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="path of the page (.html)")
     args = parser.parse_args(arguments)
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
             "writes Markdown, LaTeX and CSV"
         )
     loaded_runs = comparison.read_runs(args.runs)
-    if len(loaded_runs) == 1:
+    if len(loaded_runs) == 1 and not loaded_runs[0].members:
         run_page.write_report(loaded_runs[0], args.out.parent, page=args.out.name)
     else:
         comparison.write_comparison(loaded_runs, args.out)

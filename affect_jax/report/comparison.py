@@ -1,16 +1,15 @@
-"""The comparison page: scores of several runs and their differences from the first run."""
+"""The comparison page: scores of runs and studies, and their differences from the first."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 
 from affect_jax.core import plotting
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import write_atomically, writing_to
-from affect_jax.metrics import protocol
+from affect_jax.metrics import protocol, study_scores
 from affect_jax.metrics.base import Scores
 from affect_jax.report import figures, published_scores, runs, score_names
 from affect_jax.report.runs import Run
@@ -46,6 +45,9 @@ def compute_difference(first: Run, second: Run) -> Scores:
         name: first.metadata[name] for name in ("draws", "bootstrap") if name in first.metadata
     }
     try:
+        if first.members or second.members:
+            tables = [run.members or [run.predictions] for run in (first, second)]
+            return study_scores.compare_studies(*tables, **settings)
         return protocol.compare(first.predictions, second.predictions, **settings)
     except UserError as error:
         raise UserError(f"{first.name} and {second.name}: {error}") from error
@@ -76,9 +78,9 @@ def render_html(compared: Sequence[Run], changes: Sequence[Scores]) -> str:
             ("training", "Learning curves", list(map(MACROS.figure, drawn.values()))),
             ("all", "All differences", [details]),
         ],
-        kind="comparison of runs",
-        heading=f"{len(compared)} runs on {published_scores.describe_data(first)}",
-        lead=f"{', '.join(run.name for run in rest)} against {first.name}, "
+        kind="comparison of systems",
+        heading=f"{len(compared)} systems on {published_scores.describe_data(first)}",
+        lead=f"{', '.join(run.name for run in rest)}{' against ' if rest else ''}{first.name}, "
         f"scored on the same {len(first.predictions):,} faces.",
         comparable=comparable,
         notice=notice[:1] if comparable else notice,  # the page has no published numbers
@@ -88,16 +90,28 @@ def render_html(compared: Sequence[Run], changes: Sequence[Scores]) -> str:
 def _list_scores(compared: Sequence[Run], changes: Sequence[Scores], names: Sequence[str]) -> str:
     first, *rest = compared
     headers = ["score", first.name]
-    rows = [[score_names.format_title(name), MACROS.cell(first.scores, name)] for name in names]
+    rows = [[score_names.format_title(name), _format_score(first, name)] for name in names]
     for run, change in zip(rest, changes, strict=True):
         headers += [run.name, "difference"]
         for name, row in zip(names, rows, strict=True):
-            row += [MACROS.cell(run.scores, name), _format_change(change, name)]
+            row += [_format_score(run, name), _format_change(change, name)]
     caption = (
         f"Scores with 95 % intervals, and differences from {first.name} with paired bootstrap "
         "intervals and p-values (McNemar or permutation, Holm-corrected)"
     )
+    if any(run.members for run in compared):
+        caption += (
+            ". A study has means ± standard deviations over its seeds; its intervals and p-values "
+            "are those of the bootstrap over seeds and faces"
+        )
     return MACROS.table(caption, headers, rows)
+
+
+def _format_score(run: Run, name: str) -> str:
+    cell = MACROS.cell(run.scores, name)
+    if not run.members or name not in run.scores.deviations:
+        return cell
+    return MACROS.with_range(cell, f"± {score_names.format_score(run.scores.deviations[name])}")
 
 
 def _format_change(change: Scores, name: str) -> str:
@@ -122,9 +136,4 @@ def list_differing_settings(compared: Sequence[Run]) -> dict[str, list[str]]:
         key: [str(run.metadata.get(key, "")) for run in compared]
         for key in ("checkpoint_step", "time")
     }
-    configs = [run.config for run in compared]
-    for key in sorted(set().union(*configs)):
-        values = [json.dumps(config[key]) if key in config else "" for config in configs]
-        if len(set(values)) > 1:
-            settings[key] = values
-    return settings
+    return settings | runs.compare_configs(compared)

@@ -251,11 +251,14 @@ def draw_learning_curves(runs: Sequence[Run]) -> Figures:
             continue
         panel = create_panel(300, 250, title=title, xlabel="step")
         for i, run in logged:
-            steps, values = run.curves[name]
+            steps, values, deviations = run.curves[name]
             colour, marker = plotting.SERIES_STYLES[i % len(plotting.SERIES_STYLES)]
             marker = marker if not name.startswith("train.") or len(steps) == 1 else ""
             label = truncate(run.name)
             panel.plot(steps, values, marker=marker, markersize=5, color=colour, label=label)
+            if deviations is not None:
+                band = values - deviations, values + deviations
+                panel.fill_between(steps, *band, color=colour, alpha=0.2, linewidth=0)
         panel.ticklabel_format(axis="x", style="plain")
         panel.locator_params(axis="x", nbins=4)
         if len(runs) > 1:
@@ -264,6 +267,6 @@ def draw_learning_curves(runs: Sequence[Run]) -> Figures:
     alt = "Curves over steps of training."
     caption = (
         "Training loss is the mean between two log entries. Evaluation loss and scores are on the "
-        "evaluation split."
+        "evaluation split. Bands are standard deviations over the seeds of a study."
     )
     return {"learning_curves": Figure(panels, alt, caption)} if panels else {}

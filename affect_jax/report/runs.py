@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
+import operator
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from affect_jax.config import flatten
+from affect_jax.config import PROCESS_KEYS, flatten
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import EXPRESSIONS, canonical_name
 from affect_jax.evaluate import scoring
@@ -20,25 +22,29 @@ from affect_jax.metrics import protocol, protocol_matrix
 from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import Predictions, drop_contempt, read_predictions
 from affect_jax.metrics.resampling import REPLICATES
+from affect_jax.metrics.study_scores import score_study
 
 
 class Curve(NamedTuple):
-    """One metric over training: int [T] steps, float [T] values."""
+    """One metric over training: int [T] steps, float [T] values; of a study, means and standard
+    deviations over seeds."""
 
     steps: np.ndarray
     values: np.ndarray
+    deviations: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """An evaluated run.
+    """An evaluated run, or a study: the mean of runs that differ in their seeds only.
 
     **Arguments:**
 
     - `name`: name in comparisons.
     - `metadata`: the origin of the predictions, `about` of `scores.json`.
     - `scores`: the scores of `scores.json`.
-    - `predictions`: the predictions and their labels.
+    - `predictions`: the predictions and their labels; of a study, those of its first seed.
+    - `members`: of a study, the predictions of each seed; empty for a run.
     - `config`: flat; empty if unknown.
     - `curves`: learning curves, by the names in `metrics.jsonl`; empty without a log.
     - `groups`: `{grouping: {group: {"faces", "scores", "intervals"}}}`, from `scores.json`; empty
@@ -54,7 +60,8 @@ class Run:
     metadata: Mapping[str, Any]
     scores: Scores
     predictions: Predictions
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    members: Sequence[Predictions] = ()
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     protocols: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
@@ -67,12 +74,17 @@ def read_run(path: pathlib.Path) -> Run:
     """Reads a run from its files, without face images.
 
     **Arguments:** `path`: a workdir with one evaluation, the folder of an evaluation with
-    `scores.json`, or a file of predictions, which is scored.
+    `scores.json`, a file of predictions, which is scored, or a study: a folder of runs `seed0`,
+    `seed1`, ...
 
     **Raises:** `UserError` if a file is missing or damaged, or the evaluation is ambiguous.
     """
     if path.is_file():
         return _score(Run(path.stem, {}, Scores(), read_predictions(path)))
+    if seeds := sorted(path.glob("seed[0-9]*/")):
+        return create_study(path.resolve().name, [read_run(folder) for folder in seeds])
+    if options := sorted({str(folder.parent) for folder in path.glob("*/seed[0-9]*/")}):
+        raise UserError(f"{path}: a study of several options; choose one of {', '.join(options)}")
     folder = _find_evaluation(path)
     content = _read_json(folder / "scores.json")
     try:
@@ -109,6 +121,43 @@ def read_run(path: pathlib.Path) -> Run:
     )
 
 
+def create_study(name: str, seeds: Sequence[Run]) -> Run:
+    """Combines runs with other seeds into one system and scores it.
+
+    **Raises:** `UserError` if other settings differ, or if faces or labels differ.
+    """
+    first = seeds[0]
+    if keys := sorted(set(compare_configs(seeds)) - {"seed", *PROCESS_KEYS}):
+        raise UserError(
+            f"{name}: the runs of a study must differ in their seeds only, but {keys[0]} differs"
+        )
+    curves = {}
+    for metric in first.curves:
+        logged = [run.curves[metric] for run in seeds if metric in run.curves]
+        points = [dict(zip(curve.steps, curve.values, strict=True)) for curve in logged]
+        steps = sorted(set.intersection(*map(set, points)))
+        values = np.array([[by_step[step] for step in steps] for by_step in points])
+        deviations = values.std(axis=0, ddof=min(1, len(points) - 1))
+        curves[metric] = Curve(np.array(steps), values.mean(axis=0), deviations)
+    try:
+        members = tuple(protocol.align(first.predictions, run.predictions) for run in seeds)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    config = first.config | {"seed": [run.config["seed"] for run in seeds if run.config]}
+    changes = {"config": config, "members": members, "curves": curves}
+    return _score(dataclasses.replace(first, name=name, groups={}, group_differences={}, **changes))
+
+
+def compare_configs(compared: Sequence[Run]) -> dict[str, list[str]]:
+    """Returns the values of config keys that differ, one of each run; "" if it lacks the key."""
+    configs, settings = [run.config for run in compared], {}
+    for key in sorted(set().union(*configs)):
+        values = [json.dumps(config[key]) if key in config else "" for config in configs]
+        if len(set(values)) > 1:
+            settings[key] = values
+    return settings
+
+
 def match_faces(compared: Sequence[Run]) -> list[Run]:
     """Restricts runs to the faces that all have, by id, and to 7 classes if one has AffectNet's
     first 7; runs that change are scored again.
@@ -124,18 +173,19 @@ def match_faces(compared: Sequence[Run]) -> list[Run]:
     for run, classes in zip(compared, names, strict=True):
         is_soft = run.predictions.probabilities is not None and not run.predictions.is_hard
         if EXPRESSIONS[:7] in names and classes == EXPRESSIONS[:8] and is_soft:
-            seven, name = drop_contempt(run.predictions), f"{run.name} (contempt dropped)"
-            run = _score(dataclasses.replace(run, predictions=seven, name=name))
+            run = _change(run, drop_contempt, name=f"{run.name} (contempt dropped)")
         rows = np.flatnonzero([name in common for name in run.predictions.id.tolist()])
         if len(rows) < len(run.predictions):
-            selected = run.predictions.select(rows)
-            run = _score(
-                dataclasses.replace(
-                    run, predictions=selected, groups={}, group_differences={}, faces={}
-                )
-            )
+            select = operator.methodcaller("select", rows)
+            run = _change(run, select, groups={}, group_differences={}, faces={})
         matched.append(run)
     return matched
+
+
+def _change(run: Run, change: Callable[[Predictions], Predictions], **fields: Any) -> Run:
+    """Changes the predictions and other fields of a run, and scores it again."""
+    tables = change(run.predictions), tuple(map(change, run.members))
+    return _score(dataclasses.replace(run, predictions=tables[0], members=tables[1], **fields))
 
 
 def _score(run: Run) -> Run:
@@ -143,8 +193,20 @@ def _score(run: Run) -> Run:
     bootstrap, draws = (
         run.metadata.get(k, d) for k, d in (("bootstrap", REPLICATES), ("draws", 200))
     )
-    scores = protocol.score(run.predictions, draws=draws, bootstrap=bootstrap)
-    protocols = protocol_matrix.score_protocols(run.predictions, scores, {}, bootstrap=bootstrap)
+    tables = run.members or [run.predictions]
+    settings = {"draws": draws, "bootstrap": bootstrap}
+    scores = (
+        score_study(tables, **settings)
+        if run.members
+        else protocol.score(run.predictions, **settings)
+    )
+    bootstrap = bootstrap if len(tables) == 1 else 0  # of scores that only protocols have
+    score_protocols = functools.partial(protocol_matrix.score_protocols, bootstrap=bootstrap)
+    protocols, *others = [score_protocols(table, scores, {}) for table in tables]
+    for title, row in protocols.items():
+        for name, value in row.get("scores", {}).items():
+            values = [value, *(other[title]["scores"][name] for other in others)]
+            row["scores"][name] = None if None in values else float(np.mean(values))
     return dataclasses.replace(run, scores=scores, protocols=protocols, grad_cam={})
 
 

@@ -2,11 +2,11 @@
 
     python -m affect_jax.report.tables --out tables/ ours=runs/weighted theirs=predictions.csv
 
-A system is a run, the folder of an evaluation or a file of predictions. All are scored on the faces
-that they have in common. `scores` has the headline scores and the differences from the first
-system, with intervals and p-values; `protocols` the scores by every protocol. If names are
-imbalanced, down-sampling, up-sampling or weighted-loss, `table7` has F1 by class and strategy. On
-AffectNet the paper's scores are below the system's.
+A system is a run, a study, the folder of an evaluation or a file of predictions. All are scored on
+the faces that they have in common. `scores` has the headline scores and the differences from the
+first system, with intervals and p-values; `protocols` the scores by every protocol. If names
+are imbalanced, down-sampling, up-sampling or weighted-loss, `table7` has F1 by class and strategy.
+On AffectNet the paper's scores are below the system's.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from affect_jax.report import comparison, published_scores, runs, score_names
 from affect_jax.report.runs import Run
 
 INTERVAL, P_VALUE = "95 % interval", "p, Holm-corrected"
+DEVIATION = "standard deviation over seeds"
 
 
 class Column(NamedTuple):
@@ -140,11 +141,13 @@ def format_cells(table: Table) -> list[list[str]]:
     cells = []
     for row, metric in table.rows.items():
         published_row = f"paper, {published_scores.select_split(metric)}"
-        lines = {row: [], INTERVAL: [], P_VALUE: [], published_row: []}
+        lines = {row: [], DEVIATION: [], INTERVAL: [], P_VALUE: [], published_row: []}
         for column in table.columns:
             name, scores = column.prefix + metric, column.scores
             score = column.format(scores.values[name]) if name in scores.values else "none"
             lines[row].append(f"{score} {protocol.format_partial_count(scores, name)}".strip())
+            deviation = scores.deviations.get(name) if column.run.members else None
+            lines[DEVIATION].append("" if deviation is None else column.format(deviation))
             lines[INTERVAL].append(score_names.format_interval(scores.intervals, name))
             lines[P_VALUE].append(score_names.format_p_value(scores, name))
             published = column.published
@@ -184,7 +187,7 @@ def to_csv(table: Table) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     header = ("data", "source", "column", "row", "score", "value", "low", "high", "mean over", "of")
-    writer.writerow((*header, "p"))
+    writer.writerow((*header, "p", "deviation"))
     for column in table.columns:
         run, scores = column.run, column.scores
         origin = (published_scores.describe_data(run), run.name)
@@ -192,6 +195,7 @@ def to_csv(table: Table) -> str:
             name = column.prefix + metric
             ends = scores.intervals.get(name, ("", ""))
             numbers = (*ends, *scores.counts.get(name, ("", "")), scores.p_values.get(name, ""))
+            numbers += (scores.deviations.get(name, "") if run.members else "",)
             texts = map(escape_formula, (*origin, column.header, row, name))
             if name in scores.values:
                 writer.writerow((*texts, scores.values[name], *numbers))
@@ -205,12 +209,24 @@ def to_csv(table: Table) -> str:
 FORMATS = {".md": to_markdown, ".tex": to_latex, ".csv": to_csv}
 
 
+def write_tables(tables: Mapping[str, Table], out: pathlib.Path) -> None:
+    """Prints the tables and writes them to a folder in all formats."""
+    print("\n".join(to_markdown(table) for table in tables.values()))
+    with writing_to(out):
+        for name, table in tables.items():
+            for ending, convert in FORMATS.items():
+                path = out / f"{name}{ending}"
+                with write_atomically(path) as partial:
+                    partial.write_text(convert(table), encoding="utf-8")
+                print(f"written: {path}")
+
+
 @handle_cli_errors
 def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
         prog="python -m affect_jax.report.tables", description="Writes tables of systems."
     )
-    help = "NAME is any name, RUN a workdir, the folder of a scores.json or a file of predictions"
+    help = "NAME is any name, RUN a workdir, a study, the folder of a scores.json or predictions"
     parser.add_argument("systems", nargs="+", metavar="NAME=RUN", help=help)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")
     args = parser.parse_args(arguments)
@@ -220,15 +236,7 @@ def main(arguments: Sequence[str]) -> int:
         if not (name and path) or name in systems:
             raise UserError(f"{argument!r}: must be NAME=RUN, each name once")
         systems[name] = runs.read_run(pathlib.Path(path).expanduser())
-    tables = create_tables(systems)
-    print("\n".join(to_markdown(table) for table in tables.values()))
-    with writing_to(args.out):
-        for name, table in tables.items():
-            for ending, convert in FORMATS.items():
-                path = args.out / f"{name}{ending}"
-                with write_atomically(path) as partial:
-                    partial.write_text(convert(table), encoding="utf-8")
-                print(f"written: {path}")
+    write_tables(create_tables(systems), args.out)
     return 0
 
 

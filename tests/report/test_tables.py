@@ -252,57 +252,25 @@ def test_invalid_arguments_raise_one_line(arguments, message, tmp_path, capsys):
     assert message in error_text and error_text.count("\n") == 1
 
 
-STUB_COMMAND = """#!/usr/bin/env bash
-echo "$*" >>"$RUNS.calls"
-for word in "$@"; do case $word in --workdir=*) workdir=${word#*=} ;; esac; done
-case $* in
-  *--mode=evaluate*) mkdir -p "$workdir/evaluation/validation"
-    touch -d "+1 hour" "$workdir/evaluation/validation/report.html" ;;
-  *affect_jax.main*) mkdir -p "$workdir/checkpoints" ;;
-esac
-"""
-
-
-def test_table7_script_runs_missing_steps_and_writes_tables(tmp_path):
-    """Uses a stub of the command."""
+def test_table7_script_runs_studies_and_writes_tables(tmp_path):
+    """Uses a stub of the commands."""
     (tmp_path / "launch").mkdir()
     shutil.copy(LAUNCH / "table7.sh", tmp_path / "launch")
     (tmp_path / "launch" / "environment.sh").write_text("")
-    (tmp_path / "python").write_text(STUB_COMMAND)
+    (tmp_path / "python").write_text('#!/usr/bin/env bash\necho "$*"\n')
     (tmp_path / "python").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "CAP": "7"}
-    environment |= {"RUNS": str(tmp_path / "runs"), "MODELS": "downsampling weighted dimensional"}
-    command = [str(tmp_path / "launch/table7.sh"), "--config.seed=3", "--data=synthetic_faces"]
-
-    def calls() -> list[str]:
-        process = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60
-        )
-        assert process.returncode == 0, process.stderr
-        text = (tmp_path / "runs.calls").read_text().replace(f"{tmp_path}/runs", "R")
-        (tmp_path / "runs.calls").unlink()
-        return [line.removeprefix("-m affect_jax.") for line in text.splitlines()]
-
-    first = calls()
-    assert first[0] == (
-        "main --config=configs/alexnet_downsampling.py:synthetic_faces --workdir=R/downsampling "
-        "--config.seed=3 --config.sampling.cap=7"
+    environment |= {"RUNS": "R", "MODELS": "downsampling weighted dimensional"}
+    command = [str(tmp_path / "launch/table7.sh"), "--config.batch_size=3", "SEEDS=0 1"]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stderr
+    calls = [line.removeprefix("-m affect_jax.") for line in process.stdout.splitlines()]
+    assert calls[0] == (
+        "study --config=configs/alexnet_downsampling.py:affectnet --workdir=R/downsampling "
+        "--seeds=0,1 --config.batch_size=3 --config.sampling.cap=7"
     )
-    assert first[1] == (
-        "main --mode=evaluate --workdir=R/downsampling --checkpoint=last --split=validation"
-    )
-    assert "cap" not in first[2] and len(first) == 3 * 2 + 2
-    folders = {
-        m: f"R/{m}/evaluation/validation" for m in ("downsampling", "weighted", "dimensional")
-    }
-    assert first[-2] == (
-        f"report.tables --out=R/tables down-sampling={folders['downsampling']} "
-        f"weighted-loss={folders['weighted']} dimensional={folders['dimensional']}"
-    )
-    compared = f"{folders['downsampling']} {folders['weighted']}"
-    assert first[-1] == f"report {compared} --out=R/comparison.html"
-    assert calls() == first[-2:]  # all steps are done
-    (
-        tmp_path / "runs/weighted/evaluation/validation/report.html"
-    ).unlink()  # killed before it was written
-    assert [call.split()[0] for call in calls()] == ["main", "main", "report.tables", "report"]
+    assert "cap" not in calls[1] and calls[3:] == [
+        "report.tables --out=R/tables down-sampling=R/downsampling weighted-loss=R/weighted "
+        "dimensional=R/dimensional",
+        "report R/downsampling R/weighted --out=R/comparison.html",
+    ]
