@@ -114,6 +114,8 @@ def _data_defaults() -> Config:
     data.image_size = 256  # side of the stored faces, pixels
     data.crop_size = 224  # side of the network's input, pixels
     data.num_classes = 8  # 8, or 7 for the protocol without contempt
+    # Train on distributions over the classes (fer_plus, affectnet_plus) instead of single classes.
+    data.soft_labels = False
     # "annotated", "estimated" from landmarks, or "auto": estimated for faces without annotation.
     data.action_units = "auto"
     data.mirror = True  # random horizontal flip in training

@@ -12,8 +12,9 @@
 | `landmarks` | float32 | [B, 68, 2] | (x, y), pixels of `image`, 0 where masked |
 
 and `<target>_mask`, bool: [B], or the target's own shape for action units. A mask is True for an
-annotated target of a face that is not padding. Inside a step that mixes faces there is also
-`expression_distribution`, float32 [b, C], with the mask of `expression`. On the host a batch is
+annotated target of a face that is not padding. With soft labels, and inside a step that mixes
+faces, there is also `expression_distribution`, float32 [B, C], with the mask of `expression`: the
+losses use it, and `expression` stays the label. On the host a batch is
 [B, ...], in a run of several processes the slice of this process. `split_for_devices` reshapes it
 to [D, b, ...], one row per device. Inside a step it is [b, ...].
 """
@@ -45,12 +46,15 @@ def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASS
 
     - `columns`: `expression` int [N], ids of `labels.EXPRESSIONS`; and, if the dataset has them,
       `valence`, `arousal` [N], `action_units` [N, 18], `action_unit_sides` [N, 2, 18] and
-      `landmarks` [N, 68, 2], NaN where not annotated. Other columns are ignored, such as
-      `expression_distribution` and `votes` [N, C], C classes of the dataset.
+      `landmarks` [N, 68, 2], NaN where not annotated; and for soft labels
+      `expression_distribution` [N, C], C classes of the dataset. Other columns are ignored.
     - `num_classes`: ids from this number on are masked: none, uncertain and non-face; with 7
       classes contempt too.
 
-    **Returns:** `{target: [N, ...], target_mask: [N, ...]}` for every entry of `TARGETS`. If all
+    **Returns:**
+
+    `{target: [N, ...], target_mask: [N, ...]}` for every entry of `TARGETS`, and with soft labels
+    `expression_distribution`, see `restrict_distribution`; a label without one is its class. If all
     faces have a target, it may share memory with its column: a copy for a million faces is nearly a
     gigabyte.
     """
@@ -78,7 +82,22 @@ def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASS
             mask = np.asarray(np.isfinite(values[name]).all(axis=other_axes))
         targets[name] = _apply_mask(values[name], mask).astype(dtype, copy=False)
         targets[f"{name}_mask"] = mask
+    if "expression_distribution" in columns:
+        soft = restrict_distribution(columns["expression_distribution"], num_classes)
+        one_hot = np.eye(num_classes, dtype=np.float32)[targets["expression"]]
+        soft = np.where(np.isnan(soft), one_hot, soft)
+        targets["expression_distribution"] = _apply_mask(soft, targets["expression_mask"])
     return targets
+
+
+def restrict_distribution(weights: np.ndarray, num_classes: int) -> np.ndarray:
+    """Distribution over the first classes, float32 [N, num_classes], of weights [N, C].
+
+    It is NaN if the weights are NaN or all on other classes, such as contempt with 7 classes.
+    """
+    weights = np.asarray(weights, np.float32)[:, :num_classes]
+    totals = weights.sum(axis=1, keepdims=True)
+    return weights / np.where(totals > 0, totals, np.float32(np.nan))
 
 
 def has_target(targets: Mapping[str, np.ndarray], heads: Iterable[str]) -> np.ndarray:

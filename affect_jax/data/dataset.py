@@ -33,8 +33,17 @@ def load_targets(config: Config, split: Split) -> tuple[Batch, str]:
     **Returns:** the targets, see `batch.make_targets`, and a sentence for the log; the sentence is
     empty if no head predicts action units.
     """
-    names = [name for name in record_reader.COLUMNS if name not in record_reader.TEXT_COLUMNS]
+    unused = record_reader.TEXT_COLUMNS | {"votes"}
+    names = [name for name in record_reader.COLUMNS if name not in unused]
     columns = split.columns(*names)
+    if not config.data.soft_labels:
+        columns.pop("expression_distribution", None)
+    elif (
+        split.name == "training" and np.isnan(columns.get("expression_distribution", np.nan)).all()
+    ):
+        raise UserError(
+            f"data.soft_labels: {config.data.name} has no distributions over the classes; use False"
+        )
     label_source = ""
     if "action_units" in config.heads:
         if labels.NON_FACE in split.classes:  # it has landmarks but no muscles
@@ -61,9 +70,19 @@ def load_targets(config: Config, split: Split) -> tuple[Batch, str]:
 
 
 def count_classes(targets: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
-    """Number of faces of each class, int64 [num_classes]."""
+    """Number of faces of each class, [num_classes]; with soft labels the expected number."""
+    if "expression_distribution" in targets:  # 0 for faces without a class
+        return targets["expression_distribution"].sum(axis=0, dtype=np.float64)
     classes = targets["expression"][targets["expression_mask"]]
     return np.bincount(classes, minlength=num_classes)
+
+
+def most_probable_classes(targets: dict[str, np.ndarray]) -> np.ndarray:
+    """Class of each face for samplers, int [N]: the label or the most probable; -1 if unknown."""
+    classes = targets["expression"]
+    if "expression_distribution" in targets:
+        classes = targets["expression_distribution"].argmax(axis=1)
+    return np.where(targets["expression_mask"], classes, -1)
 
 
 def select_class_names(split: Split, num_classes: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from affect_jax.data import DATASETS
 from affect_jax.data.record_reader import COLUMNS, Split, open_split, read_prepared
 
 HEAD_COLUMNS = {
-    "expression": ("expression",),
+    "expression": ("expression", "expression_distribution", "votes"),
     "valence_arousal": ("valence", "arousal"),
     "action_units": ("action_units", "action_unit_sides", "landmarks"),
 }
@@ -114,7 +114,8 @@ class MixedSplit(Split):
     def columns(self, *names: str) -> dict[str, np.ndarray]:
         """Reads the labels of all parts as `Split.columns`; ids begin with the part's name."""
         tables = [self._columns_of(part, names or COLUMNS) for part in self.parts]
-        return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+        common = [name for name in tables[0] if all(name in table for table in tables)]
+        return {name: np.concatenate([table[name] for table in tables]) for name in common}
 
     def verify(self, *names: str) -> None:
         """Verifies the files of all parts, see `Split.verify`."""
@@ -129,10 +130,14 @@ class MixedSplit(Split):
         if "expression" in columns:
             ids = [self.classes.index(c) if c in self.classes else -1 for c in split.classes]
             columns["expression"] = np.array([*ids, -1])[columns["expression"]]  # -1 stays -1
+        onto = np.array([[c == other for other in self.classes] for c in split.classes], np.float32)
+        for name in {"expression_distribution", "votes"} & set(names):
+            unknown = np.full((len(split), len(onto)), np.nan, np.float32)
+            columns[name] = columns.get(name, unknown) @ onto
         for head, head_columns in HEAD_COLUMNS.items():
             for name in columns.keys() & set(head_columns):
                 if head not in self.heads[part]:
-                    columns[name][:] = -1 if head == "expression" else np.nan
+                    columns[name][:] = -1 if name == "expression" else np.nan
         return columns
 
 

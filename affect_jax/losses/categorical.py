@@ -21,6 +21,9 @@ from affect_jax.losses.base import LOSSES, LossTerm, cap_weights
 class CrossEntropy(LossTerm):
     """Softmax cross entropy.
 
+    With soft labels it has the gradient of the Kullback-Leibler divergence; the two differ by the
+    entropy of the labels, a constant.
+
     **Arguments:**
 
     - `label_smoothing`: the share of a target that is distributed evenly over all classes, in

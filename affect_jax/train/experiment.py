@@ -15,7 +15,7 @@ from affect_jax.core import parallel, registry
 from affect_jax.core.batch import has_target
 from affect_jax.core.version import __version__
 from affect_jax.data import augment, sampling
-from affect_jax.data.dataset import count_classes
+from affect_jax.data.dataset import count_classes, most_probable_classes
 from affect_jax.data.mixture import MixedSplit
 from affect_jax.data.record_reader import Split
 from affect_jax.metrics import protocol
@@ -62,7 +62,7 @@ def create_training_rows(
         sampler = sampling.ShareSampling(sampler, split.part_names()[eligible], split.shares)
     return sampling.TrainingRows(
         sampler,
-        np.where(targets["expression_mask"], targets["expression"], -1),
+        most_probable_classes(targets),
         seed=config.seed,
         batch_size=config.batch_size,
         eligible=eligible,

@@ -47,6 +47,21 @@ def test_labels_that_are_no_class_are_masked(num_classes):
     np.testing.assert_array_equal(targets["expression"], np.where(expected, ids, 0))
 
 
+@pytest.mark.parametrize("num_classes", [7, 8])
+def test_soft_labels_are_renormalised_over_the_classes(num_classes):
+    weights = np.random.default_rng(0).dirichlet(np.ones(11), 5)
+    weights[0] = np.nan  # has a label only
+    weights[1] = np.eye(11)[9]  # uncertain only
+    labels = np.array([3, 2, 10, 0, 6])
+    columns = {"expression": labels, "expression_distribution": weights}
+    soft = make_targets(columns, num_classes)["expression_distribution"]
+    np.testing.assert_array_equal(soft[:2], np.eye(num_classes)[[3, 2]])
+    assert not soft[2].any()  # the label is masked
+    kept = weights[3:, :num_classes]
+    np.testing.assert_allclose(soft[3:], kept / kept.sum(axis=1, keepdims=True), rtol=1e-6)
+    assert "expression_distribution" not in make_targets({"expression": labels}, num_classes)
+
+
 def test_missing_annotations_are_masked():
     data = columns()
     data["valence"][0], data["arousal"][0] = 0.5, np.nan

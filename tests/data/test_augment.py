@@ -56,9 +56,10 @@ def compiled(specs: tuple[str, ...]):
     return jax.jit(jax.vmap(functools.partial(apply_augmentations, augmentations)))
 
 
-def augment(*specs: dict, devices: int = 1, seed: int = 0):
-    """The result for `faces_and_targets`, without the device axis."""
-    inputs = (*faces_and_targets(), keys_of(seed))
+def augment(*specs: dict, devices: int = 1, seed: int = 0, **changes: np.ndarray):
+    """The result for `faces_and_targets` with changed targets, without the device axis."""
+    images, targets = faces_and_targets()
+    inputs = (images, {**targets, **changes}, keys_of(seed))
     split = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), inputs)
     results = compiled(tuple(map(json.dumps, specs)))(*split)
     return jax.tree.map(lambda x: np.asarray(x).reshape(FACES, *x.shape[2:]), results)
@@ -267,12 +268,17 @@ def test_shares_are_from_the_beta_distribution(alpha):
         assert abs(np.mean(shares <= quantile) - expected) < 4 * np.sqrt(0.25 / count)
 
 
+@pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_partners_are_mixed_with_their_targets(name):
+def test_partners_are_mixed_with_their_targets(name, soft):
     """The share of a face is the same in its pixels and all of its targets."""
     images, targets = faces_and_targets()
+    own, changes = np.eye(8)[targets["expression"]], {}
+    if soft:
+        own = np.random.default_rng(0).dirichlet(np.ones(8), FACES).astype(np.float32)
+        changes = {"expression_distribution": own}
     spec = {"name": name, "probability": 1.0, "alpha": 1.0}
-    mixed_images, mixed = augment(spec)
+    mixed_images, mixed = augment(spec, **changes)
     partner = np.arange(FACES) ^ 1
     assert not mixed["landmarks_mask"].any()
     for target in set(TARGETS) - {"landmarks"}:
@@ -282,8 +288,7 @@ def test_partners_are_mixed_with_their_targets(name):
     assert is_whole.all()
     difference = units - units[partner]
     share = ((mixed["action_units"] - units[partner]) * difference).sum(1) / (difference**2).sum(1)
-    own = np.eye(8)[targets["expression"]], np.eye(8)[targets["expression"][partner]]
-    expected = share[:, None] * own[0] + (1 - share[:, None]) * own[1]
+    expected = share[:, None] * own + (1 - share[:, None]) * own[partner]
     known = mixed["expression_mask"]
     distribution = mixed["expression_distribution"]
     np.testing.assert_allclose(distribution[known], expected[known], atol=1e-4)

@@ -19,6 +19,7 @@ from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
 from affect_jax.train.loop import train_and_evaluate
 from tests import releases
+from tests.data import layout_folders
 
 SIZE = 32
 RENDERED = {"name": "synthetic_faces", "num_training": 24, "num_validation": 8}
@@ -74,6 +75,29 @@ def test_part_contributes_the_labels_of_its_heads(folders):
         assert np.isnan(columns[name][release]).all() and np.isfinite(columns[name][~release]).all()
     other = open_split(create(folders), "training")
     assert other.fingerprint != split.fingerprint
+
+
+def test_distributions_and_votes_follow_the_classes_of_the_mixture(folders, tmp_path):
+    """A part without them has NaN, in any order of the parts."""
+    layout_folders.fer_plus_pixels(tmp_path / "fer")
+    parts = {
+        "release": {"name": "affectnet", "manual_dir": str(folders / "release")},
+        "fer": {"name": "fer_plus", "manual_dir": str(tmp_path / "fer")},
+    }
+    classes = ("anger", "neutral", "fear")
+    for order in (("release", "fer"), ("fer", "release")):
+        mixture = DATASETS.create(
+            {"name": "mixture", "parts": {name: parts[name] for name in order}, "classes": classes},
+            data_dir=str(folders / "data"),
+            image_size=SIZE,
+        )
+        split = open_split(mixture, "training")
+        columns = split.columns()
+        is_fer = np.char.startswith(columns["id"], "fer/")
+        for name, scale in (("votes", 10), ("expression_distribution", 1)):
+            assert columns[name].shape == (len(split), 3) and np.isnan(columns[name][~is_fer]).all()
+            found = sorted(columns[name][is_fer].tolist())  # 3 of anger, 4 of neutral; non-face
+            np.testing.assert_allclose(found, np.array([[0, 0, 0], [0.3, 0.4, 0]]) * scale)
 
 
 def test_classes_are_matched_by_name(folders):

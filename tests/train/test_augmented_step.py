@@ -29,10 +29,15 @@ def test_probability_0_leaves_the_step_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("augment", "counts"),
-    [(("mixup",), (1, 2)), pytest.param(USUAL_SET, (1, 2, 4), marks=pytest.mark.slow)],
+    ("augment", "counts", "soft"),
+    [
+        (("mixup",), (1, 2), False),
+        ((), (1, 4), True),
+        (("mixup",), (1, 2), True),
+        pytest.param(USUAL_SET, (1, 2, 4), False, marks=pytest.mark.slow),
+    ],
 )
-def test_update_is_equal_on_any_number_of_devices(augment, counts):
+def test_update_is_equal_on_any_number_of_devices(augment, counts, soft):
     """With targets of all heads, some masked and NaN. vmap checks that states are equal."""
     load_registries()
     experiment = create_small_experiment(heads=ALL_HEADS, augment=augment, probability=0.7)
@@ -40,6 +45,9 @@ def test_update_is_equal_on_any_number_of_devices(augment, counts):
     step = jax.jit(jax.vmap(functools.partial(train_step, experiment), **on_devices))
     batch, state = random_batch(small_config()), create_state(experiment)
     batch["valence_arousal"][~batch["valence_arousal_mask"]] = np.nan
+    if soft:
+        distribution = np.random.default_rng(0).dirichlet(np.ones(8), len(batch["valid"]))
+        batch["expression_distribution"] = distribution.astype(np.float32)
     results = [step(state, split_for_devices(batch, devices)) for devices in counts]
     losses = [float(metrics.compute()["loss"]) for _, metrics in results]
     assert np.isfinite(losses[0])

@@ -9,7 +9,8 @@ import pytest
 
 from affect_jax.config import defaults
 from affect_jax.core import labels
-from affect_jax.data.dataset import load_targets
+from affect_jax.core.errors import UserError
+from affect_jax.data.dataset import count_classes, load_targets, most_probable_classes
 from affect_jax.facs import estimation, rig
 
 FACES = 6
@@ -36,14 +37,15 @@ def create_columns() -> dict[str, np.ndarray]:
     }
 
 
-def load_targets_from(source: str, heads=("action_units",)):
+def load_targets_from(source: str, heads=("action_units",), *, soft_labels: bool = False):
     config = defaults()
+    config.data.soft_labels = soft_labels
     config.heads, config.data.action_units = heads, source
     classes = labels.EXPRESSIONS
     split = types.SimpleNamespace(
         name="training",
         classes=classes,
-        columns=lambda *names: {name: create_columns()[name] for name in names},
+        columns=lambda *names: {n: v for n, v in create_columns().items() if n in names},
     )
     return load_targets(config, split)  # pyright: ignore[reportArgumentType]
 
@@ -77,6 +79,24 @@ def test_source_of_units_follows_the_config(source, annotated, estimated):
 def test_units_are_not_estimated_without_a_head():
     targets, message = load_targets_from("auto", heads=("expression",))
     assert message == "" and targets["action_units_mask"].all(axis=1).sum() == 2
+
+
+def test_soft_labels_replace_single_classes(monkeypatch):
+    """In the class counts and for the sampler, which uses the most probable class."""
+    columns = create_columns()
+    weights = np.random.default_rng(0).dirichlet(np.ones(11), FACES).astype(np.float32)
+    monkeypatch.setitem(globals(), "create_columns", lambda: columns)
+    with pytest.raises(UserError, match="^data.soft_labels: affectnet has no distributions"):
+        load_targets_from("auto", ("expression",), soft_labels=True)
+    columns["expression_distribution"] = weights
+    hard, _ = load_targets_from("auto", ("expression",))
+    assert "expression_distribution" not in hard
+    np.testing.assert_array_equal(count_classes(hard, 8), [1] * FACES + [0, 0])
+    targets, _ = load_targets_from("auto", ("expression",), soft_labels=True)
+    expected = weights[:, :8] / weights[:, :8].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(count_classes(targets, 8), expected.sum(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(most_probable_classes(targets), expected.argmax(axis=1))
+    np.testing.assert_array_equal(targets["expression"], hard["expression"])
 
 
 @pytest.mark.parametrize("source", ["annotated", "auto", "estimated"])
