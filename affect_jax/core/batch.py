@@ -83,7 +83,9 @@ def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASS
         targets[name] = _apply_mask(values[name], mask).astype(dtype, copy=False)
         targets[f"{name}_mask"] = mask
     if "expression_distribution" in columns:
-        soft = restrict_distribution(columns["expression_distribution"], num_classes)
+        soft = restrict_distribution(
+            np.asarray(columns["expression_distribution"], np.float32), num_classes
+        )
         one_hot = np.eye(num_classes, dtype=np.float32)[targets["expression"]]
         soft = np.where(np.isnan(soft), one_hot, soft)
         targets["expression_distribution"] = _apply_mask(soft, targets["expression_mask"])
@@ -91,13 +93,13 @@ def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASS
 
 
 def restrict_distribution(weights: np.ndarray, num_classes: int) -> np.ndarray:
-    """Distribution over the first classes, float32 [N, num_classes], of weights [N, C].
+    """Distribution over the first classes, [N, num_classes], of weights [N, C].
 
     It is NaN if the weights are NaN or all on other classes, such as contempt with 7 classes.
     """
-    weights = np.asarray(weights, np.float32)[:, :num_classes]
+    weights = weights[:, :num_classes]
     totals = weights.sum(axis=1, keepdims=True)
-    return weights / np.where(totals > 0, totals, np.float32(np.nan))
+    return weights / np.where(totals > 0, totals, np.nan)
 
 
 def has_target(targets: Mapping[str, np.ndarray], heads: Iterable[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from affect_jax.config import Config
 from affect_jax.core import parallel
-from affect_jax.core.batch import split_for_devices
+from affect_jax.core.batch import restrict_distribution, split_for_devices
 from affect_jax.core.errors import UserError
 from affect_jax.data import decoding, loader, sampling
 from affect_jax.data.dataset import load_targets, select_class_names
@@ -41,7 +41,7 @@ class Evaluator:
         self.classes = select_class_names(split, config.data.num_classes)
         check_class_names(self.classes, f"the classes of {config.data.name}")
         self.targets, self.label_source = load_targets(config, split)
-        self._ids = split.columns("id")["id"]
+        self._columns = split.columns("id", "expression_distribution", "votes")
         self._config = config
         self._heads = network.heads
         self._predict = parallel.parallelize_per_device(
@@ -110,11 +110,22 @@ class Evaluator:
         """Joins outputs and labels."""
         targets = self.targets
         labels = np.where(targets["expression_mask"], targets["expression"], -1).astype(np.int64)
-        columns: dict[str, Any] = {"id": self._ids, "classes": self.classes, "expression": labels}
+        columns: dict[str, Any] = {"id": self._columns["id"], "classes": self.classes}
+        columns["expression"] = labels
+        soft = {
+            name: np.where(labels[:, None] >= 0, weights, np.nan).astype(np.float64)
+            for name, weights in self._columns.items()
+            if name != "id" and np.isfinite(weights).any()
+        }
         if "expression" in outputs:
             probabilities = outputs["expression"].astype(np.float64)
             probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32 sums are inexact
             columns["probabilities"] = probabilities
+            count = len(self.classes)
+            if (weights := soft.get("expression_distribution")) is not None:
+                columns["distribution"] = restrict_distribution(weights, count)
+            if (votes := soft.get("votes")) is not None:
+                columns["votes"] = votes[:, :count]
         for head in ("valence_arousal", "action_units"):
             if head in outputs:
                 mask = targets[f"{head}_mask"].reshape(len(labels), -1)  # of faces or of units

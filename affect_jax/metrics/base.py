@@ -36,6 +36,7 @@ REASONS = {
     "icc": "labels and predictions do not vary",
     "best_f1": "no face is labelled so",
     "best_threshold": "no face is labelled so",
+    "human_accuracy": "no face has two votes",
     "multitask": "one of its terms is undefined",
 }
 """Why scores whose name has this part are undefined ("so": as the class or unit in the name)."""

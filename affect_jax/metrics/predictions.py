@@ -5,7 +5,9 @@ with `p_neutral`, `p_happiness`, ... (probabilities that sum to one), with `l_ne
 or with `predicted` (the predicted class); `valence`, `arousal` (labels, empty if unlabelled) with
 `valence_predicted`, `arousal_predicted`; `AU1`, ... (intensities in [0, 1], empty if unlabelled)
 with `AU1_predicted`, ... (probabilities or intensities). A table needs only the columns of the
-model's own heads, and `expression` for scores per expression. Other columns are ignored.
+model's own heads, and `expression` for scores per expression. Beside `p_` or `l_` there may be
+`t_neutral`, ... (target distribution over the classes) and `v_neutral`, ... (numbers of votes),
+empty if a face has none. Other columns are ignored.
 
 Labels and predicted classes are names, in any case and with the synonyms of `core.labels`, or
 numbers. Number i is the class of the i-th `p_` column, or AffectNet's class i if there are none.
@@ -28,6 +30,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import scipy.special
 
+from affect_jax.core.batch import restrict_distribution
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.labels import AXES, EXPRESSIONS, canonical_name
 from affect_jax.core.paths import write_atomically
@@ -46,6 +49,7 @@ class Predictions:
     - `classes`: the C class names.
     - `expression`: int64 [N], -1 if unlabelled; may be present without `probabilities`.
     - `probabilities`: float64 [N, C].
+    - `distribution`, `votes`: float64 [N, C], targets beside `expression`; NaN: not annotated.
     - `is_hard`: whether only the predicted class is known; its probability is then 1.
     - `valence_arousal`, `valence_arousal_predicted`: float64 [N, 2]; missing labels are NaN.
     - `units`: the numbers of the A action units.
@@ -57,6 +61,8 @@ class Predictions:
     classes: tuple[str, ...] = ()
     expression: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    distribution: np.ndarray | None = None
+    votes: np.ndarray | None = None
     is_hard: bool = False
     valence_arousal: np.ndarray | None = None
     valence_arousal_predicted: np.ndarray | None = None
@@ -85,11 +91,14 @@ def drop_contempt(predictions: Predictions) -> Predictions:
     """
     assert predictions.expression is not None and predictions.probabilities is not None
     kept = predictions.probabilities[:, :7]
+    distribution, votes = predictions.distribution, predictions.votes
     return dataclasses.replace(
         predictions,
         classes=predictions.classes[:7],
         expression=np.where(predictions.expression < 7, predictions.expression, -1),
         probabilities=kept / np.maximum(kept.sum(axis=1, keepdims=True), np.finfo(float).tiny),
+        distribution=None if distribution is None else restrict_distribution(distribution, 7),
+        votes=None if votes is None else votes[:, :7],
     )
 
 
@@ -104,6 +113,10 @@ def to_table(predictions: Predictions) -> pyarrow.Table:
     elif predictions.probabilities is not None:
         for name, column in zip(predictions.classes, predictions.probabilities.T, strict=True):
             columns[f"p_{name}"] = pyarrow.array(column)
+        for prefix, weights in (("t_", predictions.distribution), ("v_", predictions.votes)):
+            if weights is not None:
+                for name, column in zip(predictions.classes, weights.T, strict=True):
+                    columns[prefix + name] = pyarrow.array(column, mask=np.isnan(column))
     units = [f"AU{unit}" for unit in predictions.units]
     for names, labels, predicted in (
         (AXES, predictions.valence_arousal, predictions.valence_arousal_predicted),
@@ -212,6 +225,11 @@ def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
             if tuple(names.values()) == EXPRESSIONS[: len(classes)]:
                 classes = EXPRESSIONS[: len(classes)]
         fields["probabilities"] = _read_probabilities(table, columns, source)
+        for kind, name in (("t_", "distribution"), ("v_", "votes")):
+            soft = [kind + column[2:] for column in columns]
+            if set(soft) <= set(table.column_names):
+                read = _read_probabilities if kind == "t_" else _read_numbers
+                fields[name] = read(table, soft, source, 0, allow_empty=True)
     else:
         found = {canonical_name(text) for column in texts.values() for text in column if text}
         classes = (
@@ -236,16 +254,25 @@ def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
     return {**fields, "classes": classes, "expression": labels, "notes": tuple(notes)}
 
 
-def _read_probabilities(table: pyarrow.Table, columns: Sequence[str], source: str) -> np.ndarray:
-    """Reads `p_` columns, or the softmax of `l_` columns: float64 [N, C]."""
-    if columns[0].startswith("l_"):
+def _read_probabilities(
+    table: pyarrow.Table,
+    columns: Sequence[str],
+    source: str,
+    low: float = 0,
+    *,
+    allow_empty: bool = False,
+) -> np.ndarray:
+    """Reads `p_` or `t_` columns, or the softmax of `l_` columns: float64 [N, C]."""
+    prefix = columns[0][:2]
+    if prefix == "l_":
         return scipy.special.softmax(_read_numbers(table, columns, source), axis=1)
-    probabilities = _read_numbers(table, columns, source, low=0)
+    probabilities = _read_numbers(table, columns, source, low, allow_empty=allow_empty)
     totals = probabilities.sum(axis=1)
-    row = int(np.argmax(np.abs(totals - 1)))
-    if abs(totals[row] - 1) > 1e-3:
+    error = np.where(np.isnan(probabilities).all(axis=1), 0, np.abs(totals - 1))
+    row = int(np.argmax(error))  # the first NaN, if some columns of a face are empty
+    if not error[row] <= 1e-3:
         raise UserError(
-            f"{source}: row {row + 1}: the p_ columns sum to {totals[row]:.4f}, not to 1"
+            f"{source}: row {row + 1}: the {prefix} columns sum to {totals[row]:.4f}, not to 1"
         )
     return probabilities
 

@@ -26,7 +26,7 @@ from affect_jax.core.paths import write_atomically
 from affect_jax.core.registry import describe_unknown_name
 from affect_jax.core.version import __version__
 from affect_jax.facs.action_units import UNITS
-from affect_jax.metrics import action_units, categorical, dimensional, resampling
+from affect_jax.metrics import action_units, categorical, dimensional, resampling, soft_labels
 from affect_jax.metrics.base import Scorer, Scores
 from affect_jax.metrics.predictions import Predictions
 
@@ -51,6 +51,8 @@ HEADLINES = (
 )
 """Names of the headline scores, in display order; a model has those of its heads."""
 
+SOFT_HEADLINES = ("soft.expected_accuracy", "soft.human_accuracy", "soft.kl", "soft.jsd")
+"""Headline scores of data with distributions over the classes, or votes."""
 
 MULTITASK_PARTS = (
     "dimensional.mean.ccc",
@@ -64,6 +66,7 @@ NEEDS_PROBABILITIES = re.compile(r"categorical\.(top2|top1\.\w+\.(auc|auc_pr|cal
 
 MODELS = {
     "categorical": (categorical.score_categorical, categorical.create_bootstrap_scorer),
+    "soft": (soft_labels.score_soft_labels, soft_labels.create_scorer),
     "dimensional": (dimensional.score_dimensional, dimensional.create_scorer),
     "action_units": (action_units.score_action_units, action_units.create_scorer),
 }
@@ -118,6 +121,11 @@ def _select_inputs(predictions: Predictions) -> dict[str, tuple[np.ndarray, tupl
     if probabilities is not None and expression is not None and (expression >= 0).any():
         rows = np.flatnonzero(expression >= 0)
         selected["categorical"] = rows, (expression[rows], probabilities[rows], classes)
+    soft, votes = predictions.distribution, predictions.votes
+    if probabilities is not None and soft is not None and np.isfinite(soft).all(axis=1).any():
+        rows = np.flatnonzero(np.isfinite(soft).all(axis=1))
+        votes = None if votes is None or np.isnan(votes).all() else votes[rows]
+        selected["soft"] = rows, (soft[rows], votes, probabilities[rows])
     labels, predicted = predictions.valence_arousal, predictions.valence_arousal_predicted
     if predicted is not None and labels is not None and np.isfinite(labels).all(axis=1).any():
         rows = np.flatnonzero(np.isfinite(labels).all(axis=1))
@@ -243,6 +251,7 @@ def compare(
     changes = Scores({name: other[name] - value for name, value in values.items() if name in other})
     if scores.counts.get("multitask") != other_scores.counts.get("multitask"):
         changes.values.pop("multitask", None)  # sums of different scores
+    changes.values.pop("soft.human_accuracy", None)  # it does not depend on the model
     if bootstrap and changes.values:
         samples, other_samples = (bootstrap_scores(table, bootstrap, seed) for table in tables)
         common = samples.keys() & other_samples.keys()
@@ -316,7 +325,8 @@ def align(first: Predictions, second: Predictions) -> Predictions:
 
 def select_headlines(scores: Scores) -> dict[str, float]:
     """Returns the headline scores."""
-    return {name: scores.values[name] for name in HEADLINES if name in scores.values}
+    names = (*HEADLINES, *SOFT_HEADLINES)
+    return {name: scores.values[name] for name in names if name in scores.values}
 
 
 def format_summary(scores: Scores) -> str:

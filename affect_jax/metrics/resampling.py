@@ -36,6 +36,7 @@ SCORE_RANGES = {
     "icc": (-1.0, 1.0),
     "rmse": (0.0, np.inf),
     "mae": (0.0, np.inf),
+    "kl": (0.0, np.inf),
     "multitask": (-np.inf, np.inf),
 }
 """Range of the scores whose name has this part; all other scores are in [0, 1]."""

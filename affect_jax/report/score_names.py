@@ -28,6 +28,10 @@ METRIC_NAMES = {
     "icc": "ICC(3,1)",
     "best_f1": "Best F1",
     "best_threshold": "Best threshold",
+    "expected_accuracy": "Expected accuracy",
+    "human_accuracy": "Accuracy of a rater",
+    "kl": "KL divergence",
+    "jsd": "JS divergence",
 }
 MODEL_NAMES = {"categorical": "Categorical model", "dimensional": "Dimensional model"}
 
@@ -41,6 +45,8 @@ def format_title(name: str) -> str:
     match name.split("."):
         case ["multitask"]:
             return "Multi-task score"
+        case ["soft", metric] if metric in METRIC_NAMES:
+            return METRIC_NAMES[metric]
         case ["categorical", rule, skew, metric, *subject] if metric in METRIC_NAMES:
             suffix = f" · {RULE_NAMES.get(rule, rule)}, {SKEW_NAMES.get(skew, skew)}"
             return ", ".join((METRIC_NAMES[metric], *subject)) + suffix

@@ -24,11 +24,15 @@ def table() -> Predictions:
     random = np.random.default_rng(0)
     labels = random.uniform(-1, 1, (5, 2))
     labels[2] = np.nan
+    votes = random.integers(1, 9, (5, 8)).astype(float)
+    votes[1] = np.nan
     return Predictions(
         id=np.array([f"face/{i}.jpg" for i in range(5)]),
         classes=classes(8),
         expression=np.array([0, 7, -1, 3, 3]),
         probabilities=random.dirichlet(np.ones(8), 5),
+        distribution=votes / votes.sum(axis=1, keepdims=True),
+        votes=votes,
         valence_arousal=labels,
         valence_arousal_predicted=random.uniform(-1, 1, (5, 2)),
         units=(1, 12),
@@ -78,6 +82,9 @@ BAD_VALUES = [
     ("p_fear", [0.1, None, 0.1, 0.1, 0.1], "'p_fear', row 2: nan is not in"),
     ("p_fear", [0.1, 0.1, float("nan"), 0.1, 0.1], "'p_fear', row 3: nan is not in"),
     ("p_fear", [[0.1], [0.1], [0.1], [0.1], [0.1]], "'p_fear' has a value that is not a number"),
+    ("t_fear", [2.0, None, 0, 0, 0], "row 1: the t_ columns sum to 2.*, not to 1"),
+    ("t_fear", [0.1, 0.1, 0.1, 0.1, 0.1], "the t_ columns sum to .*, not to 1"),
+    ("v_fear", [1.0, None, -3, 0, 0], r"'v_fear', row 3: -3 is not in \[0, 1e\+100\] or empty"),
     ("valence", [-2.0, 0, 0, 0, 0], r"row 1: -2 is not in \[-1, 1\] or empty"),
     ("valence_predicted", [0.0, float("inf"), 0, 0, 0], "row 2: inf is not in"),
     ("valence_predicted", [0.0, None, 0, 0, 0], "row 2: nan is not in"),
