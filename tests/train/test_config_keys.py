@@ -12,7 +12,7 @@ from affect_jax.train.stages import train_stages
 from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 from tests.releases import shrink_config, write_release
 
-DURATIONS = ("duration", "evaluate_every", "checkpoint.every", "images_every")
+DURATIONS = ("duration", "stop_after", "evaluate_every", "checkpoint.every", "images_every")
 WHOLE = (*SPEC_KEYS, *DURATIONS, "data.options")
 """Keys that are read as a whole: a registry entry refuses options it does not have."""
 
