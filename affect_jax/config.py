@@ -26,8 +26,8 @@ Config: TypeAlias = Any
 SPEC_KEYS = ("sampling", "trunk", "schedule", "optimizer")
 """Keys whose value is a spec: one registry entry and its options."""
 
-PATH_KEYS = ("data_dir", "manual_dir")
-"""Keys of `data` that hold paths. They do not affect results, so the digest ignores them."""
+PATH_KEYS = ("data_dir", "ignore", "manual_dir", "relabel")
+"""Keys of `data` that hold paths. The digest ignores them; the data have fingerprints."""
 
 MUTABLE_KEYS = (
     "checkpoint.keep_last",
@@ -114,6 +114,11 @@ def _data_defaults() -> Config:
     data.image_size = 256  # side of the stored faces, pixels
     data.crop_size = 224  # side of the network's input, pixels
     data.num_classes = 8  # 8, or 7 for the protocol without contempt
+    data.ignore = ""  # CSV of the ids of faces without labels, in every split
+    data.relabel = ""  # CSV of id and label, new classes of faces in every split
+    # Noise on training labels: {"kind": "symmetric", "rate": 0.2, "seed": 0}, or {"kind":
+    # "confusion", "matrix": rows of probabilities}; see `data.label_edits`
+    data.label_noise = ConfigDict()
     # Train on distributions over the classes (fer_plus, affectnet_plus) instead of single classes.
     data.soft_labels = False
     # "annotated", "estimated" from landmarks, or "auto": estimated for faces without annotation.

@@ -84,6 +84,9 @@ def shorten_middle(text: str, max_length: int = 1000) -> str:
     return text if len(text) <= max_length else f"{text[:half]} ... {text[-half:]}"
 
 
+FREE_KEYS = ("data.options", "data.label_noise")  # the registries check what is in them
+
+
 def _find_key_problems(values: dict, default_values: dict, prefix: str) -> Iterator[str]:
     """Yields unknown keys, missing keys and wrong types."""
     for key in sorted(set(values) - set(default_values)):
@@ -95,7 +98,7 @@ def _find_key_problems(values: dict, default_values: dict, prefix: str) -> Itera
         if not matches_type(value, type(default)):
             expected = type(default).__name__
             yield f"{path} = {value!r}: must be {expected}, not {type(value).__name__}"
-        elif isinstance(default, dict) and key not in SPEC_KEYS and path != "data.options":
+        elif isinstance(default, dict) and path not in (*SPEC_KEYS, *FREE_KEYS):
             optional = {"epochs": 0.0, "steps": 0} if set(default) == {"epochs", "steps"} else {}
             yield from _find_key_problems({**optional, **value}, default, f"{path}.")
 
@@ -195,6 +198,7 @@ SUPPLIED_ARGUMENTS: dict[str, dict[str, Any]] = {
     "dataset": {"manual_dir": "", "data_dir": "", "image_size": 256},
     "sampling": {},
     "augmentation": {"num_classes": 8},
+    "label_noise": {"num_classes": 8},
     "trunk": {"dtype": "float32"},
     "loss": {"class_counts": np.ones(8), "unit_frequencies": np.full(1, 0.5)},
     "schedule": {"learning_rate": 0.1, "steps_per_epoch": 1, "total_steps": 10**9},
@@ -213,11 +217,15 @@ def _find_registry_problems(
     augment = values["data"]["augment"]
     specs += [(f"data.augment[{i}]", "augmentation", spec) for i, spec in enumerate(augment)]
     specs += [("data", "dataset", {**values["data"]["options"], "name": values["data"]["name"]})]
+    if noise := dict(values["data"]["label_noise"]):
+        specs += [("data.label_noise", "label_noise", {"name": noise.pop("kind", ""), **noise})]
     created: dict[str, Any] = {}
     for path, kind, spec in specs:
         if kind not in registries:
             continue
         supplied = SUPPLIED_ARGUMENTS[kind]
+        if "num_classes" in supplied:
+            supplied = {"num_classes": values["data"]["num_classes"]}
         if kind == "optimizer":
             supplied = {**supplied, "trunk": created.get("trunk")}
         problems = registries[kind].find_problems(spec, supplied)
@@ -227,6 +235,8 @@ def _find_registry_problems(
             except UserError as error:
                 problems = [str(error)]
         for problem in problems:
+            if kind == "label_noise":  # its name has another key
+                problem = problem.replace("name =", "kind =")
             yield f"{path}.{problem.removeprefix(f'{kind}.')}"
         if kind == "augmentation" and not problems and registries[kind][spec["name"]].uses_pairs:
             if values["batch_size"] % (2 * num_devices):  # partners would be on two devices

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from affect_jax import config_checks
 from affect_jax.config import (
     MUTABLE_KEYS,
+    PATH_KEYS,
     config_digest,
     defaults,
     flatten,
@@ -85,7 +86,7 @@ def test_digest_depends_on_every_key_except_paths(key):
         target = target[name]
     target[last] = "something else"
     unchanged = config_digest(values) == config_digest(defaults())
-    assert unchanged == (key in ("data.data_dir", "data.manual_dir"))
+    assert unchanged == (key.removeprefix("data.") in PATH_KEYS)
 
 
 def test_mutable_keys_exist():

@@ -91,6 +91,19 @@ def test_defaults_are_valid(registries):
             "unknown; ",
         ),  # a score of a head that is not in the config
         ("data.name", "afectnet", "data.name = 'afectnet': unknown; did you mean 'affectnet'?"),
+        ("data.label_noise", {"rate": 0.2}, "data.label_noise.kind = '': unknown; Known: "),
+        ("data.label_noise", {"kind": "symetric"}, "did you mean 'symmetric'?"),
+        ("data.label_noise", {"kind": "symmetric"}, "data.label_noise.rate: missing"),
+        (
+            "data.label_noise",
+            {"kind": "symmetric", "rate": 1.5},
+            "data.label_noise.rate = 1.5: must be in [0, 1]",
+        ),
+        (
+            "data.label_noise",
+            {"kind": "confusion", "matrix": ((1.0, 0.0), (0.0, 1.0))},
+            "data.label_noise.matrix: must be 8 rows of 8 probabilities with sum 1",
+        ),
         ("data.options", {"marign": 0.1}, "data.marign: affectnet has no such option"),
         ("trunk", {"name": "alexnt"}, "trunk.name = 'alexnt': unknown; did you mean 'alexnet'?"),
         ("trunk", {"name": "resnet18", "widht": 8}, "trunk.widht: resnet18 has no such option"),
@@ -234,6 +247,8 @@ def damaged_configs(draw):
             config["data"] |= {"name": spec.pop("name"), "options": spec}
         elif kind == "augmentation":
             config["data"]["augment"] = [spec]
+        elif kind == "label_noise":
+            config["data"]["label_noise"] = {"kind": spec.pop("name"), **spec}
         else:
             config |= {"losses": [spec]} if kind == "loss" else {kind: spec}
     return config
@@ -265,6 +280,8 @@ def test_option_of_a_wrong_type_is_reported_for_every_entry(registries, kind):
                 config.data.options = spec
             elif kind == "augmentation":
                 config.data.augment = (spec,)
+            elif kind == "label_noise":
+                config.data.label_noise = {"kind": spec.pop("name"), **spec}
             else:
                 config["losses" if kind == "loss" else kind] = (spec,) if kind == "loss" else spec
             message = error_message(config, registries)

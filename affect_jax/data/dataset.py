@@ -8,8 +8,8 @@ from affect_jax.config import Config, to_dict
 from affect_jax.core import labels
 from affect_jax.core.batch import Batch, make_targets
 from affect_jax.core.errors import UserError
-from affect_jax.data import DATASETS, record_reader
-from affect_jax.data.record_reader import Split
+from affect_jax.data import DATASETS, label_edits, record_reader
+from affect_jax.data.record_reader import Split, open_split
 from affect_jax.data.tfds_builder import FacesBuilder
 from affect_jax.facs import estimation
 
@@ -25,6 +25,21 @@ def prepare_dataset(config: Config) -> FacesBuilder:
         data_dir=config.data.data_dir,
         image_size=config.data.image_size,
     )
+
+
+def open_splits(config: Config, *names: str) -> list[Split]:
+    """Opens splits of the configured dataset, with the changes of labels that the config lists.
+
+    **Raises:** `UserError` if the data or a list cannot be used, or for an unknown split.
+    """
+    lists, noise = label_edits.read_lists(config), label_edits.create_noise(config)
+    builder = prepare_dataset(config)
+    if any(lists):
+        others = (open_split(builder, name) for name in record_reader.split_names(builder))
+        known = {id for split in others for id in split.columns("id")["id"].tolist()}
+        label_edits.check_lists(config, lists, known)
+    splits = (open_split(builder, name) for name in names)
+    return [label_edits.edit_labels(config, split, lists, noise) for split in splits]
 
 
 def load_targets(config: Config, split: Split) -> tuple[Batch, str]:

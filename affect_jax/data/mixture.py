@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import describe_unknown_name, require_option
 from affect_jax.data import DATASETS
-from affect_jax.data.record_reader import COLUMNS, Split, open_split, read_prepared
+from affect_jax.data.record_reader import COLUMNS, Split, open_split, read_prepared, split_names
 
 HEAD_COLUMNS = {
     "expression": ("expression", "expression_distribution", "votes"),
@@ -45,7 +44,7 @@ class MixtureBuilder:
     def open_split(self, name: str) -> MixedSplit:
         """Opens a split of the parts that have it. **Raises:** `UserError` if none has it."""
         files = {part: read_prepared(b.data_path)["files"] for part, b in self.builders.items()}
-        names = dict.fromkeys(itertools.chain(*files.values()))
+        names = split_names(self)
         if name not in names:
             raise UserError(f"mixture: split {describe_unknown_name(name, names)}")
         parts = {
@@ -115,7 +114,8 @@ class MixedSplit(Split):
         """Reads the labels of all parts as `Split.columns`; ids begin with the part's name."""
         tables = [self._columns_of(part, names or COLUMNS) for part in self.parts]
         common = [name for name in tables[0] if all(name in table for table in tables)]
-        return {name: np.concatenate([table[name] for table in tables]) for name in common}
+        columns = {name: np.concatenate([table[name] for table in tables]) for name in common}
+        return self.edits.apply(columns) if self.edits else columns
 
     def verify(self, *names: str) -> None:
         """Verifies the files of all parts, see `Split.verify`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -113,6 +114,34 @@ def _open_records(path: epath.Path) -> Any:
     return ArrayRecordReader(os.fspath(path), options, file_reader_buffer_size=READER_BUFFER_BYTES)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelEdits:
+    """Changes of the labels of a split, see `label_edits`.
+
+    **Arguments:**
+
+    - `ignored`: bool [N], faces that lose every label.
+    - `changed`: bool [N], faces that lose their distribution and votes.
+    - `expression`: int64 [N], the classes after the changes.
+    - `summary`: numbers of faces, and the hash of the label noise.
+    """
+
+    ignored: np.ndarray
+    changed: np.ndarray
+    expression: np.ndarray
+    summary: Mapping[str, Any]
+
+    def apply(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Changes the label columns of the split in place and returns them."""
+        for name, values in columns.items():
+            if name == "expression":
+                values[:] = self.expression
+            elif name not in TEXT_COLUMNS:
+                is_class = name in ("expression_distribution", "votes")
+                values[self.changed if is_class else self.ignored] = np.nan
+        return columns
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """One split of a prepared dataset.
@@ -124,6 +153,7 @@ class Split:
     - `classes`: names of the expressions, in the order of their ids.
     - `fingerprint`: 64 hexadecimal digits that change with any byte of the records or labels.
     - `folder`, `files`: the folder, and file name -> size and hash as recorded at preparation.
+    - `edits`: changes of the labels, or None.
     """
 
     name: str
@@ -132,6 +162,7 @@ class Split:
     fingerprint: str
     folder: epath.Path
     files: Mapping[str, Mapping[str, Any]]
+    edits: LabelEdits | None = dataclasses.field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -155,7 +186,8 @@ class Split:
         texts = {
             name: np.char.decode(columns[name], "utf-8") for name in TEXT_COLUMNS & columns.keys()
         }
-        return columns | texts
+        columns |= texts
+        return self.edits.apply(columns) if self.edits else columns
 
     def verify(self, *names: str) -> None:
         """Reads files of the split, by default all, and compares their hashes.
@@ -199,6 +231,13 @@ def open_split(builder: Any, name: str) -> Split:
         folder=builder.data_path,
         files=files,
     )
+
+
+def split_names(builder: Any) -> list[str]:
+    """Names of the splits of a prepared builder, or of all parts of a mixture."""
+    builders = getattr(builder, "builders", {"": builder}).values()
+    files = [read_prepared(part.data_path)["files"] for part in builders]
+    return list(dict.fromkeys(itertools.chain(*files)))
 
 
 def read_prepared(folder: epath.Path) -> dict[str, Any]:

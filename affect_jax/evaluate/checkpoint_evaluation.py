@@ -9,9 +9,8 @@ from affect_jax.config import Config, config_digest
 from affect_jax.core import parallel
 from affect_jax.core.paths import writing_to
 from affect_jax.data import record_reader
-from affect_jax.data.dataset import prepare_dataset
+from affect_jax.data.dataset import open_splits
 from affect_jax.data.mixture import MixedSplit
-from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.evaluate.scoring import read_group_labels, score_table
 from affect_jax.metrics import resampling
@@ -54,7 +53,7 @@ def evaluate_checkpoint(
     """
     group_labels = read_group_labels(groups)
     trained = load_network(workdir.path, checkpoint, config)
-    data = open_split(prepare_dataset(config), split or config.evaluation.split)
+    (data,) = open_splits(config, split or config.evaluation.split)
     evaluator = Evaluator(config, trained.network, data)
     if isinstance(data, MixedSplit):
         parts = data.part_names().tolist()
@@ -73,6 +72,10 @@ def evaluate_checkpoint(
         "machine_of_training": trained.machine,
         "predictions": str(out / "predictions.parquet"),
     }
+    if data.edits:
+        about["label_edits"] = dict(data.edits.summary)
+    if trained.label_edits:
+        about["label_edits_of_training"] = trained.label_edits
     if evaluator.label_source:
         about["action_units"] = evaluator.label_source  # annotations, or estimates from landmarks
     with writing_to(out):

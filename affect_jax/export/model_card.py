@@ -124,6 +124,7 @@ def _read_evaluations(trained: TrainedNetwork) -> tuple[list[dict[str, Any]], li
             continue
         content = json.loads(path.read_text())
         keys = ("fingerprint", "draws", "bootstrap", "interval", "time", "action_units")
+        keys += ("label_edits", "label_edits_of_training")
         evaluations.append(
             {
                 "split": split,

@@ -30,6 +30,7 @@ class TrainedNetwork:
     - `step`: step of the checkpoint.
     - `machine`: the machine of the training, see `parallel.describe_machine`; empty if the
       checkpoint does not record it.
+    - `label_edits`: changes of the training labels, see `record_reader.LabelEdits.summary`.
     """
 
     folder: pathlib.Path
@@ -39,6 +40,7 @@ class TrainedNetwork:
     classes: tuple[str, ...]
     step: int
     machine: dict[str, Any] = dataclasses.field(default_factory=dict)
+    label_edits: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def load_network(
@@ -79,6 +81,7 @@ def load_network(
         classes=class_names(config),
         step=info["step"],
         machine=info.get("machine", {}),
+        label_edits=info.get("label_edits", {}),
     )
 
 

@@ -14,7 +14,7 @@ from affect_jax.config import PROCESS_KEYS, Config, flatten, to_dict, to_steps
 from affect_jax.core import parallel, registry
 from affect_jax.core.batch import has_target
 from affect_jax.core.version import __version__
-from affect_jax.data import augment, sampling
+from affect_jax.data import augment, label_edits, sampling
 from affect_jax.data.dataset import count_classes, most_probable_classes
 from affect_jax.data.mixture import MixedSplit
 from affect_jax.data.record_reader import Split
@@ -42,6 +42,7 @@ def load_registries() -> dict[str, registry.Registry]:
     registry.import_submodules("affect_jax.models")
     return {
         "dataset": data.DATASETS,
+        "label_noise": label_edits.LABEL_NOISE,
         "sampling": sampling.SAMPLERS,
         "augmentation": augment.AUGMENTATIONS,
         "trunk": models.TRUNKS,

@@ -18,8 +18,7 @@ from affect_jax.config import Config
 from affect_jax.core import parallel, processes
 from affect_jax.core.errors import UserError
 from affect_jax.data import record_reader
-from affect_jax.data.dataset import load_targets, prepare_dataset
-from affect_jax.data.tfds_builder import open_split
+from affect_jax.data.dataset import load_targets, open_splits
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.models.network import create_network
 from affect_jax.run.checkpoints import Checkpoints
@@ -52,9 +51,7 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
         weights = None
         if processes.is_main():  # before the data are prepared: problems with weights show at once
             weights = read_initial_weights(config, checkpoints, workdir, previous)
-        builder = prepare_dataset(config)
-        training = open_split(builder, "training")
-        validation = open_split(builder, config.evaluation.split)
+        training, validation = open_splits(config, "training", config.evaluation.split)
         targets, label_source = load_targets(config, training)
         rows = create_training_rows(config, targets, training)
         intervals = Intervals.from_config(config, rows.steps_per_epoch)
@@ -76,6 +73,7 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
         log = MetricsLog(writer, guard, intervals, experiment.schedule, config.batch_size, start)
         stack.enter_context(contextlib.closing(log))
         log.describe(config, state, splits)
+        log.print(*(f"{s.name}: label edits {dict(s.edits.summary)}" for s in splits if s.edits))
         log.print(label_source, evaluator.label_source, weights and weights.report.describe())
         feed = device_feeds.create_feed(
             config, training.records, targets, rows, start, intervals, log.print
@@ -153,7 +151,8 @@ def restore_or_create(
             if info.get("data") != fingerprint:
                 raise UserError(
                     f"{checkpoints.directory}: the run was trained on other prepared data; pass "
-                    "its --config.data.data_dir, or start a new run in another --workdir"
+                    "its --config.data.data_dir (and lists of ids), or start a new run in another "
+                    "--workdir"
                 )
             warn_about_numerics(info.get("numerics", {}))
             checkpoints.quarantine(newer_than=info["step"])

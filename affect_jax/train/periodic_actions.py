@@ -110,6 +110,7 @@ class PeriodicActions:
                 "epoch": step / self.intervals.steps_per_epoch,
                 "best": self.best,
                 "data": self.training.fingerprint,
+                "label_edits": dict(self.training.edits.summary) if self.training.edits else {},
                 "config": config,
                 "machine": parallel.describe_machine(),
                 "numerics": parallel.describe_numerics(),
