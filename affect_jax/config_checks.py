@@ -65,7 +65,7 @@ def check(
     for prefix, stage in configs.items():
         found = list(_find_key_problems(stage, to_dict(defaults()), ""))
         if not found:  # ranges can be checked only for values that exist and have the right type
-            import_modules(stage["imports"])
+            import_modules(config.imports)
             found += _find_value_problems(stage, num_devices)
             found += _find_registry_problems(stage, registries, num_devices)
             if not any(problem.startswith("heads") for problem in found):  # they name the scores

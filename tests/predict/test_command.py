@@ -230,7 +230,7 @@ def test_unknown_suffix_of_out_is_an_error(run, predict_folder):
 
 
 def test_subprocess_prints_only_rows_to_stdout(predict_folder):
-    root = pathlib.Path(predict_command.__file__).parents[1]
+    root = pathlib.Path(predict_command.__file__).parents[2]
     command = [
         sys.executable, "-m", "affect_jax.predict", "--checkpoint=run", "--step=last",
         "--detector=none", "shots/two.png", "shots/deep/none.png",
