@@ -15,7 +15,7 @@ from affect_jax.core.batch import Batch, make_targets, split_for_devices, take_r
 from affect_jax.core.parallel import AXIS
 from affect_jax.core.rng import example_keys
 from affect_jax.facs import rig
-from affect_jax.models import alexnet, layers
+from affect_jax.models import TRUNKS, alexnet, layers
 from affect_jax.models.kernels import convolutions
 from affect_jax.models.network import predict_step
 from affect_jax.train.experiment import Experiment, create_experiment
@@ -26,6 +26,14 @@ from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 from tests.trained_runs import small_trunk
 
 SIZE, CROP, FACES = 40, 32, 8
+SHORT_TRUNKS = {"efficientnet_b0": (1,) * 7, "convnext_tiny": (1,) * 4}
+"""Trunks that take minutes to compile, and fewer blocks of each stage for these tests."""
+
+
+@pytest.fixture(autouse=True)
+def shorten_trunks(monkeypatch):
+    for name, blocks in SHORT_TRUNKS.items():
+        monkeypatch.setattr(TRUNKS[name], "BLOCKS", blocks)
 
 
 def small_config(trunk: str = "tiny", **changes):
