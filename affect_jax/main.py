@@ -31,7 +31,7 @@ from affect_jax.core.registry import suggest_name
 if TYPE_CHECKING:
     from affect_jax.run.workdir import Workdir
 
-TABLES = "all config datasets samplers augmentations trunks heads losses schedules optimizers"
+TABLES = "all config datasets samplers label_noise augmentations trunks heads losses schedules optimizers"
 SAVED_CONFIG = pathlib.Path(__file__).with_name("run") / "saved_config.py"
 EXIT_SECONDS = 30  # for the exit of the interpreter
 

@@ -59,6 +59,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(FOLDER_MARKERS[folder])
 
 
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Frees compiled programs: with too many, a process exceeds its limit of 65,530 memory maps."""
+    is_last = nextitem is None or nextitem.path != item.path
+    if "jax" in sys.modules and (is_last or item.get_closest_marker("slow")):
+        sys.modules["jax"].clear_caches()
+
+
 @pytest.fixture(scope="session")
 def real_faces() -> pathlib.Path:
     """Real photographs in AffectNet's first layout, which are not part of the repository."""

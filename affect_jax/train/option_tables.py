@@ -19,6 +19,7 @@ from affect_jax.train.experiment import load_registries
 TABLES = {
     "datasets": ("dataset", "`config.data.name`; options in `config.data.options`"),
     "samplers": ("sampling", "`config.sampling`"),
+    "label_noise": ("label_noise", "`config.data.label_noise`, whose key for the name is `kind`"),
     "augmentations": ("augmentation", "`config.data.augment`, a tuple"),
     "trunks": ("trunk", "`config.trunk`"),
     "heads": ("head", "`config.heads`, a tuple of names"),
@@ -68,7 +69,7 @@ def _list_keys() -> list[tuple[str, ...]]:
             assignment = re.match(r"(?:config|data)\.([\w.]+) = (?!ConfigDict\(\)|_data)", code)
             if not code:
                 comment += f"{text} "
-            elif assignment or code.startswith("data.options"):
+            elif assignment or code.startswith(("data.options", "data.label_noise")):
                 key = prefix + re.sub(r"^(?:config|data)\.| = .*", "", code.strip())
                 value: Any = config.defaults()
                 for part in key.split("."):
