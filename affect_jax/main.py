@@ -31,7 +31,10 @@ from affect_jax.core.registry import suggest_name
 if TYPE_CHECKING:
     from affect_jax.run.workdir import Workdir
 
-TABLES = "all config datasets samplers label_noise augmentations trunks heads losses schedules optimizers"
+TABLES = [
+    *("all", "config", "datasets", "samplers", "label_noise", "augmentations", "trunks"),
+    *("heads", "losses", "schedules", "optimizers"),
+]
 SAVED_CONFIG = pathlib.Path(__file__).with_name("run") / "saved_config.py"
 EXIT_SECONDS = 30  # for the exit of the interpreter
 
@@ -226,7 +229,7 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
     text = "CSV with the column id and columns of groups: --mode=evaluate scores each group too."
     flags.DEFINE_string("groups", None, text, values)
     text = "Prints Markdown tables of config keys, or of components and their options, and exits."
-    flags.DEFINE_enum("list", None, TABLES.split(), text, values)
+    flags.DEFINE_enum("list", None, TABLES, text, values)
     flags.DEFINE_bool("help", False, "Shows this help.", values, short_name="h")
     flags.DEFINE_bool("debug", False, "Prints the traceback of an error.", values)
     values["verbosity"] = flags.FLAGS["verbosity"]
