@@ -92,7 +92,7 @@ def weights(tmp_path_factory) -> pathlib.Path:
 
 def test_own_data_tutorial(tmp_path, weights, monkeypatch):
     page = ROOT / "docs" / "own_data.md"
-    (code,) = code_blocks(page, "python")
+    code, _ = code_blocks(page, "python")  # the second mixes datasets
     (tmp_path / "my_faces.py").write_text(code)
     header = tuple(re.search(r"^(file,.+)$", page.read_text(), re.MULTILINE)[1].split(","))
     write_faces(tmp_path / "my_faces", header, {"labels.csv": ""})
