@@ -62,7 +62,7 @@ def defaults() -> Config:
     config.sampling = ConfigDict({"name": "natural"})  # no resampling; registry `sampling.SAMPLERS`
     config.trunk = ConfigDict({"name": "alexnet"})  # registry `models.TRUNKS`
     config.heads = ("expression",)  # registry `models.HEADS`
-    # Initial weights: a .safetensors or .pth file, hf://owner/name[@revision][/file], or a run
+    # Initial weights: a .safetensors or .pth file, `hf://owner/name[@revision][/file]`, or a run
     config.init_from = ""  # "": random
     config.init_outputs = ()  # names of the file's outputs in order; (): our classes in our order
     config.stages = ()  # earlier stages of a recipe, see `create_stages`
