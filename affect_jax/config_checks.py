@@ -34,6 +34,9 @@ from affect_jax.core.registry import (
     suggest_name,
 )
 
+FREE_KEYS = ("data.options", "data.label_noise")
+"""Keys of mappings whose content depends on a registered entry, which checks it."""
+
 ScoreNameValidator = Callable[[str, Sequence[str], Sequence[str]], str | None]
 """(score name, heads, classes) -> why a model with these heads has no such score, or None."""
 
@@ -63,14 +66,16 @@ def check(
         configs |= {f"stages[{i}].": stage for i, stage in enumerate(stage_values(values))}
     problems: list[str] = []
     for prefix, stage in configs.items():
-        found = list(_find_key_problems(stage, to_dict(defaults()), ""))
-        if not found:  # ranges can be checked only for values that exist and have the right type
+        stage_problems = list(_find_key_problems(stage, to_dict(defaults()), ""))
+        # Ranges and options can be checked only for keys that exist and have the right type.
+        if not stage_problems:
             import_modules(config.imports)
-            found += _find_value_problems(stage, num_devices)
-            found += _find_registry_problems(stage, registries, num_devices)
-            if not any(problem.startswith("heads") for problem in found):  # they name the scores
-                found += _find_evaluation_problems(stage, validate_score_name)
-        problems += [prefix + problem for problem in found if problem not in problems]
+            stage_problems += _find_value_problems(stage, num_devices)
+            stage_problems += _find_registry_problems(stage, registries, num_devices)
+            heads_are_valid = not any(text.startswith("heads") for text in stage_problems)
+            if heads_are_valid:  # they name the scores
+                stage_problems += _find_evaluation_problems(stage, validate_score_name)
+        problems += [prefix + text for text in stage_problems if text not in problems]
     problems = [shorten_middle(problem) for problem in problems]
     if len(problems) == 1:
         raise UserError(f"{name}: {problems[0]}")
@@ -82,9 +87,6 @@ def shorten_middle(text: str, max_length: int = 1000) -> str:
     """Cuts out the middle of a text, such as the value of a key, if it is too long to be read."""
     half = max_length // 2
     return text if len(text) <= max_length else f"{text[:half]} ... {text[-half:]}"
-
-
-FREE_KEYS = ("data.options", "data.label_noise")  # the registries check what is in them
 
 
 def _find_key_problems(values: dict, default_values: dict, prefix: str) -> Iterator[str]:

@@ -15,13 +15,8 @@ Their trained weights become a run without training:
     python -m affect_jax.main --mode=import --config=configs/hsemotion_b2.py \
         --workdir=runs/hsemotion --config.init_from=enet_b2_8.pt
 
-Settings of the code: faces resized to 260 pixels without augmentation, batch 64, weighted and
-smoothed cross entropy, SAM (rho 0.05) around Adam with a constant rate; 3 epochs of the head with
-1e-3, then 6 epochs of all layers with 1e-4; no weight decay and no dropout.
-Decided here: faces are the annotated boxes. The code weights the share of each class in a smoothed
-target (up to 36 to 1), here an example has the weight of its class; both divide by the number of
-examples, and Adam cancels the scale of the weights. In the first stage, batch normalisation keeps
-its running statistics; the code updates them. A later notebook, for the second release, mirrors.
+The settings are those of hsemotion_b0.py, which lists them and what was decided here, with faces of
+260 pixels.
 """
 
 from affect_jax.config import defaults, variant

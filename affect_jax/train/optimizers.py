@@ -260,14 +260,17 @@ def _find_part(name: str, rates: Rates) -> str:
 
 def describe_rates(spec: Mapping[str, Any], params: Any) -> str:
     """Lists the parts of the network with a rate of their own, for the log; "" without any."""
-    rates, counts = spec.get("base", spec).get("rates") or {}, collections.Counter()
+    spec = spec.get("base", spec)
+    rates, counts = spec.get("rates") or {}, collections.Counter()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         counts[_find_part(_parameter_name(path), rates)] += leaf.size
     parts = [
         f"{part} {f'x {rate:g}' if (rate := rates.get(part, 1.0)) else 'frozen'} ({count:,})"
         for part, count in counts.items()
     ]
-    return f"learning rates of parameters: {', '.join(parts)}" if rates else ""
+    if (decay := spec.get("layer_decay", 1.0)) != 1:
+        parts.append(f"each layer of the trunk x {decay:g} of the next")
+    return f"learning rates of parameters: {', '.join(parts)}" if rates or decay != 1 else ""
 
 
 def is_frozen(spec: Mapping[str, Any], part: str) -> bool:

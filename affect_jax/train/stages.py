@@ -26,7 +26,7 @@ def train_stages(config: Config, workdir: Workdir) -> int:
     **Raises:** `UserError` before the first stage if a later one cannot start from its weights, or
     if the data of a stage cannot be used; and as `train_and_evaluate`.
     """
-    with _opened(config, workdir):
+    with _open_run(config, workdir):
         configs, exit_code = create_stages(config), 0
         folders = [Workdir(workdir.path / f"stage{k}") for k in range(1, len(configs))] + [workdir]
         last, first = len(configs) - 1, 0
@@ -44,7 +44,7 @@ def train_stages(config: Config, workdir: Workdir) -> int:
         for k in range(first, last + 1):
             if last and processes.is_main():
                 print(f"stage {k + 1} of {last + 1}: {folders[k].path}", file=sys.stderr)
-            with _opened(configs[k], folders[k]) if k < last else contextlib.nullcontext():
+            with _open_run(configs[k], folders[k]) if k < last else contextlib.nullcontext():
                 previous = folders[k - 1] if k else None
                 exit_code = train_and_evaluate(configs[k], folders[k], previous)
             if exit_code:
@@ -57,7 +57,7 @@ def _has_checkpoint(config: Config, workdir: Workdir) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(config: Config, workdir: Workdir) -> Iterator[None]:
+def _open_run(config: Config, workdir: Workdir) -> Iterator[None]:
     """Locks the folder of a run and saves its config; only the main process writes the folder.
 
     **Raises:** `UserError` if the folder has checkpoints of another config.

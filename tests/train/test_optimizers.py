@@ -368,6 +368,8 @@ def test_log_lists_the_rate_of_each_part():
     for spec in ({"name": "sgd", "rates": rates}, {"name": "sam", "base": {"rates": rates}}):
         assert optimizers.describe_rates(spec, params) == expected
     assert not optimizers.describe_rates({"name": "sgd"}, params)
+    text = optimizers.describe_rates({"name": "adamw", "layer_decay": 0.65}, params)
+    assert text.endswith("others x 1 (1,507), each layer of the trunk x 0.65 of the next")
 
 
 def test_without_rates_nothing_is_frozen():
