@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from affect_jax.data import aff_wild2
+from affect_jax.data import DATASETS, aff_wild2
 from tests.data.affectnet_releases import picture
 
 
@@ -162,3 +162,15 @@ WRITERS = {
     "affectnet_plus": affectnet_plus,
     "aff_wild2": aff_wild2_frames,
 }
+
+
+def prepare(name: str, base: pathlib.Path, **options) -> Any:
+    """Prepares the dataset `name` of the folder `base`; records go beside the folder."""
+    options = {"image_size": 32, "num_workers": 1, "data_dir": str(base.parent / "data")} | options
+    return DATASETS[name](manual_dir=str(base), **options)
+
+
+def table(path: pathlib.Path) -> list[list[str]]:
+    """Reads the rows of a CSV file without its header."""
+    with open(path, newline="") as file:
+        return list(csv.reader(file))[1:]
