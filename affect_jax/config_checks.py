@@ -127,7 +127,7 @@ def _are_unique(items: list) -> bool:
 
 def _are_stages(stages: Any) -> bool:
     return isinstance(stages, list) and all(
-        isinstance(changes, dict) and not {"init_from", "stages"} & set(changes)
+        isinstance(changes, dict) and not {"imports", "init_from", "stages"} & set(changes)
         for changes in stages
     )
 
@@ -151,7 +151,7 @@ VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "heads": (_are_unique, "one or more heads, each once"),
     "losses": (_are_unique, "one or more terms, each once for a head"),
     "init_outputs": (_are_names, "(), or names, each once"),
-    "stages": (_are_stages, "mappings of keys to values; without init_from and stages"),
+    "stages": (_are_stages, "mappings of keys to values; without imports, init_from and stages"),
     "dtype": _one_of("float32", "bfloat16"),
     "batch_size": _at_least(1),
     "duration": _DURATION,

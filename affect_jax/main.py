@@ -140,10 +140,15 @@ class _ConfigParser(flags.ArgumentParser):
             for section in (config, *sections):
                 for key, value in list(section.items()):
                     if isinstance(value, tuple):  # flags can add keys to the specs in it
-                        specs = [ConfigDict(v) if isinstance(v, dict) else v for v in value]
-                        section[key] = tuple(specs)
+                        section[key] = tuple(map(_to_spec, value))
             self.loaded = copy.deepcopy(config)
         return config
+
+
+def _to_spec(value: Any) -> Any:
+    """Converts a dictionary to a `ConfigDict`, which cannot hold the dotted keys of a stage."""
+    has_dots = isinstance(value, dict) and any("." in str(key) for key in value)
+    return ConfigDict(value) if isinstance(value, dict) and not has_dots else value
 
 
 def _clear_replaced_options(values: flags.FlagValues) -> None:

@@ -181,9 +181,9 @@ def import_modules(names: Iterable[str]) -> None:
     **Raises:** `UserError` if one of them cannot be imported.
     """
     for name in names:
-        if name not in sys.modules:
-            logging.warning("importing %s, which config.imports lists", name)
         try:
+            if name not in sys.modules:
+                logging.warning("importing %s, which config.imports lists", name)
             importlib.import_module(name)
         except (Exception, SystemExit) as error:
             frames = traceback.extract_tb(error.__traceback__)[2:]  # without this and importlib's

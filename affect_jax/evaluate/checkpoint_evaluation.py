@@ -7,6 +7,7 @@ import pathlib
 
 from affect_jax.config import Config, config_digest
 from affect_jax.core import parallel
+from affect_jax.core.errors import UserError
 from affect_jax.core.paths import writing_to
 from affect_jax.data import record_reader
 from affect_jax.data.dataset import open_splits
@@ -57,6 +58,10 @@ def evaluate_checkpoint(
     evaluator = Evaluator(config, trained.network, data)
     if isinstance(data, MixedSplit):
         parts = data.part_names().tolist()
+        if "part" in group_labels:
+            raise UserError(
+                f"--groups={groups}: the column 'part' is that of the mixture; rename it"
+            )
         group_labels["part"] = dict(zip(data.columns("id")["id"].tolist(), parts, strict=True))
     verification = record_reader.verify_in_background([data])
     table = evaluator(trained.variables)

@@ -65,8 +65,8 @@ def score_table(
         raise UserError(f"{about['predictions']}: no face has a label to score a prediction with")
     labels = group_labels or {}
     groups = score_groups(table, labels, bootstrap=bootstrap)
-    if labels and not groups:
-        raise UserError("--groups: no id is that of a scored face")
+    if unmatched := [column for column in labels if column not in groups]:
+        raise UserError(f"--groups: no id of column {unmatched[0]!r} is that of a scored face")
     differences = compare_groups(table, labels, groups)
     protocols = protocol_matrix.score_protocols(table, result, groups, bootstrap=bootstrap)
     about |= {

@@ -183,12 +183,14 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
     matches = [re.fullmatch(r"AU([1-9][0-9]{0,8})_predicted", column) for column in columns]
     units = tuple(int(match[1]) for match in matches if match)
     axes = AXES if any(f"{axis}_predicted" in columns for axis in AXES) else ()
-    has_classes = any(column == "predicted" or column[:2] in ("p_", "l_") for column in columns)
+    prefixes = {column[:2] for column in columns}
+    is_labelled = "expression" in columns  # without it, a column l_... may be anything
+    has_classes = "predicted" in columns or "p_" in prefixes or ("l_" in prefixes and is_labelled)
     if not (has_classes or axes or units):
         required = "p_<class>, l_<class>, predicted, valence_predicted or AU<n>_predicted"
         _require_columns(table, [required], source)
     arrays: dict[str, Any] = {"id": read_ids(table, source)}
-    if has_classes or "expression" in columns:
+    if has_classes or is_labelled:
         arrays |= _read_expression(table, source)
     if axes:
         predicted = [f"{axis}_predicted" for axis in axes]
@@ -231,13 +233,10 @@ def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
                 read = _read_probabilities if kind == "t_" else _read_numbers
                 fields[name] = read(table, soft, source, 0, allow_empty=True)
     else:
-        found = {canonical_name(text) for column in texts.values() for text in column if text}
-        classes = (
-            EXPRESSIONS[:8]
-            if found <= {*map(canonical_name, EXPRESSIONS)}
-            else tuple(sorted(found))
-        )
+        classes = _find_classes(table, texts, source)
     check_class_names(classes, source)
+    if len(set(classes)) < len(classes):
+        raise UserError(f"{source}: two columns are of the same class: {', '.join(classes)}")
     labels = _read_classes(table, "expression", texts, classes, source)
     if not prefix and "predicted" in table.column_names:
         predicted = _read_classes(table, "predicted", texts, classes, source)
@@ -252,6 +251,25 @@ def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
         notes.append(f"{num_other:,} faces have a label that is not among the predicted classes")
     labels = np.maximum(labels, -1)
     return {**fields, "classes": classes, "expression": labels, "notes": tuple(notes)}
+
+
+def _find_classes(
+    table: pyarrow.Table, texts: Mapping[str, Sequence[str | None]], source: str
+) -> tuple[str, ...]:
+    """Finds the classes of labels and predicted classes: AffectNet's, or the names in both columns.
+
+    **Raises:** `UserError` for a mixture of AffectNet's names and others, and of numbers and other
+    names, because the order of the classes would be a guess.
+    """
+    names = {canonical_name(text) for column in texts.values() for text in column if text}
+    others = sorted(names - set(EXPRESSIONS))
+    if not others:
+        return EXPRESSIONS[:8]
+    if len(others) < len(names):
+        raise UserError(f"{source}: {others[0]!r} is none of {', '.join(EXPRESSIONS)}")
+    if "predicted" in table.column_names and len(texts) < 2:
+        raise UserError(f"{source}: labels and predicted classes must both be names")
+    return tuple(others)
 
 
 def _read_probabilities(

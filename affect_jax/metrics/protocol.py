@@ -246,12 +246,7 @@ def compare(
     **Raises:** `UserError` if faces, classes or labels differ.
     """
     tables = (first, align(first, second))
-    scores, other_scores = (score(table, draws=draws, seed=seed) for table in tables)
-    values, other = scores.values, other_scores.values
-    changes = Scores({name: other[name] - value for name, value in values.items() if name in other})
-    if scores.counts.get("multitask") != other_scores.counts.get("multitask"):
-        changes.values.pop("multitask", None)  # sums of different scores
-    changes.values.pop("soft.human_accuracy", None)  # it does not depend on the model
+    changes = subtract_scores(*(score(table, draws=draws, seed=seed) for table in tables))
     if bootstrap and changes.values:
         samples, other_samples = (bootstrap_scores(table, bootstrap, seed) for table in tables)
         common = samples.keys() & other_samples.keys()
@@ -260,6 +255,16 @@ def compare(
             resampling.compute_intervals(changes.values, sampled, differences=True)
         )
         changes.p_values.update(_test_headlines(*tables, changes, bootstrap, seed))
+    return changes
+
+
+def subtract_scores(first: Scores, second: Scores) -> Scores:
+    """Computes second minus first for every score that both have and that depends on the model."""
+    values, other = first.values, second.values
+    changes = Scores({name: other[name] - value for name, value in values.items() if name in other})
+    if first.counts.get("multitask") != second.counts.get("multitask"):
+        changes.values.pop("multitask", None)  # sums of different scores
+    changes.values.pop("soft.human_accuracy", None)  # it does not depend on the model
     return changes
 
 

@@ -74,11 +74,8 @@ def compare_studies(
     **Raises:** `UserError` if faces, classes or labels differ.
     """
     studies = first, [protocol.align(first[0], table) for table in second]
-    means = [score_study(tables, draws=draws, seed=seed) for tables in studies]
-    values, other = means[0].values, means[1].values
-    changes = Scores({name: other[name] - value for name, value in values.items() if name in other})
-    if means[0].counts.get("multitask") != means[1].counts.get("multitask"):
-        changes.values.pop("multitask", None)  # sums of different scores
+    means = (score_study(tables, draws=draws, seed=seed) for tables in studies)
+    changes = protocol.subtract_scores(*means)
     if bootstrap and changes.values:
         samples, other_samples = (
             _bootstrap(tables, bootstrap, seed, system) for system, tables in enumerate(studies)

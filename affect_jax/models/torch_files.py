@@ -161,8 +161,8 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
     **Returns:** read-only arrays with the dtypes of the file. If the file is a checkpoint of a
     training script, they come from the dictionary or network under `state_dict`, `model_state_dict`
-    or `model`. The names of a network's parameters and buffers are those of its `state_dict()`. The
-    prefix `module.` of data-parallel training is removed from the names.
+    or `model`. A network has the names of its `state_dict()` and its buffers that are not
+    persistent. The prefix `module.` of data-parallel training is removed from the names.
 
     **Raises:** `InvalidWeightsError` if the file is damaged, has another format or holds no
     weights; `OSError` if it cannot be read.

@@ -109,7 +109,7 @@ def order_outputs(
             shape = list(array.shape)
             problems += [f"must be () or name the outputs of {head}{end} {shape} in {source!r}"]
         if problems:
-            raise UserError(f"init_outputs = {tuple(outputs)}: {problems[0]}")
+            raise UserError(f"init_outputs = {tuple(outputs)}: {'; '.join(problems)}")
         for part, part_names in (("", classes), (".valence_arousal", axes)):
             if part_names:
                 arrays[head + part + end] = array[[names.index(name) for name in part_names]]

@@ -62,9 +62,8 @@ def render_html(compared: Sequence[Run], changes: Sequence[Scores]) -> str:
     - `changes`: the differences of `compared[1:]` from the first run.
     """
     first, *rest = compared
-    names = [
-        name for name in protocol.HEADLINES if any(name in run.scores.values for run in compared)
-    ]
+    headline_names = (*protocol.HEADLINES, *protocol.SOFT_HEADLINES)
+    names = [n for n in headline_names if any(n in run.scores.values for run in compared)]
     with plotting.style():
         drawn = figures.render(figures.draw_learning_curves(compared))
     headlines = _list_scores(compared, changes, names)

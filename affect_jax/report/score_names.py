@@ -65,7 +65,9 @@ def format_score(value: float | None) -> str:
 
 
 def format_difference(value: float, digits: int = 3) -> str:
-    """Formats a number with its sign, such as `+0.012`; zero has no sign."""
+    """Formats a number with its sign, such as `+0.012`; zero has no sign; NaN is undefined."""
+    if math.isnan(value):
+        return "undefined"
     rounded = round(value, digits)
     text = f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
     return text.replace("-", "−")

@@ -94,7 +94,7 @@ def create_tables(systems: Mapping[str, Run]) -> dict[str, Table]:
         columns.append(Column(header, run, change, format=format))
     rows = {
         score_names.format_title(name): name
-        for name in protocol.HEADLINES
+        for name in (*protocol.HEADLINES, *protocol.SOFT_HEADLINES)
         if any(name in run.scores.values for run in matched)
     }
     tables["scores"] = Table(_format_title("Headline scores", first), rows, columns)

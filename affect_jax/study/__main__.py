@@ -41,14 +41,17 @@ def create_runs(args: argparse.Namespace, config_flags: Sequence[str]) -> dict[s
 
     **Raises:** `UserError` for a wrong flag or config.
     """
-    seeds = args.seeds.split(",")
-    if len(set(seeds)) < len(seeds) or not all(seed.isdecimal() for seed in seeds):
+    texts = args.seeds.split(",")
+    seeds = [int(text) for text in texts if text.isdecimal()]
+    if len(set(seeds)) < len(texts):
         raise UserError(f"--seeds={args.seeds}: must be whole numbers, each once, such as 0,1,2")
     grid = []
     for text in args.grid:
         key, _, values = text.partition("=")
         if not (key and values):
             raise UserError(f"--grid {text}: must be KEY=VALUE,VALUE")
+        if key == "seed":
+            raise UserError(f"--grid {text}: --seeds sets the seeds")
         grid.append([f"{key}={value}" for value in values.split(",")])
     folder = Workdir(args.workdir).path
     study = {}
@@ -56,9 +59,9 @@ def create_runs(args: argparse.Namespace, config_flags: Sequence[str]) -> dict[s
         name = ",".join(options) or folder.resolve().name
         study[name] = []
         for seed in seeds:
-            settings = [f"--config.{option}" for option in (*options, f"seed={int(seed)}")]
+            settings = [f"--config.{option}" for option in (*options, f"seed={seed}")]
             path = folder.joinpath(*[urllib.parse.quote(name, "=,{}: ")] if options else [])
-            path /= f"seed{int(seed)}"
+            path /= f"seed{seed}"
             flags = [f"--config={args.config}", f"--workdir={path}", *config_flags, *settings]
             config = parse_flags(flags).config
             check_config(config, name=" ".join([args.config, *settings]))
@@ -82,7 +85,7 @@ def write_results(systems: Mapping[str, Run], folder: pathlib.Path) -> None:
     with writing_to(folder), write_atomically(folder / "study.json") as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     tables.write_tables(tables.create_tables(systems), folder / "tables")
-    named = [dataclasses.replace(run, name=name) for name, run in systems.items()]
+    named = runs.match_faces([dataclasses.replace(run, name=n) for n, run in systems.items()])
     comparison.write_comparison(named, folder / "study.html")
     for name in ("study.json", "study.html"):
         print(f"written: {folder / name}")

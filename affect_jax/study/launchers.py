@@ -12,10 +12,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from affect_jax.config import Config, config_digest
+from affect_jax.config import Config, config_digest, to_steps
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import writing_to
 from affect_jax.run.checkpoints import Checkpoints
+from affect_jax.run.manifest import read_manifest
 from affect_jax.run.workdir import Workdir
 
 SBATCH_SCRIPT = pathlib.Path("launch/slurm.sbatch")
@@ -47,7 +48,7 @@ class StudyRun:
         return [*self.flags, "--mode=evaluate", f"--checkpoint={self.checkpoint}"]
 
     def is_evaluated(self) -> bool:
-        """Whether the scores are those of the checkpoint and the config."""
+        """Whether training has ended and the scores are those of the checkpoint and the config."""
         try:
             about = json.loads((self.evaluation / "scores.json").read_text())["about"]
             saved = about["config"], about["checkpoint_step"]
@@ -58,7 +59,18 @@ class StudyRun:
         step = {"best": checkpoints.best_step(), "last": max(steps, default=None)}.get(
             self.checkpoint, self.checkpoint
         )
-        return saved[0] == config_digest(self.config) and str(saved[1]) == str(step)
+        is_current = saved[0] == config_digest(self.config) and str(saved[1]) == str(step)
+        return is_current and self._is_trained(checkpoints, max(steps, default=0))
+
+    def _is_trained(self, checkpoints: Checkpoints, step: int) -> bool:
+        """Whether the newest checkpoint is that of the last step, or of an early stop."""
+        epoch = step and read_manifest(checkpoints.directory / str(step)).get("epoch")
+        if not epoch:
+            return False
+        if step >= to_steps(self.config.duration, round(step / epoch)):
+            return True
+        log = (self.workdir / "metrics.jsonl").read_text().splitlines()
+        return any("early_stop.best_step" in line for line in log[-2:])
 
 
 def run_here(runs: Sequence[StudyRun]) -> int:

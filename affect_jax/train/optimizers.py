@@ -52,8 +52,8 @@ def sgd(
       multiplies the whole update, including weight decay. The longest matching key applies; without
       a match the factor is 1. A factor of 0 freezes the part and excludes it from `clip_norm`.
     - `layer_decay`: a number in (0, 1] whose power is another such factor: layer i of the trunk's
-      n, from 0, has `layer_decay ** (n - i)`; heads and the last normalisation have 1 (Bao et al.
-      2022, BEiT; 0.65 to 0.75 are usual).
+      n, from 0, has `layer_decay ** (n - i)`; heads and parameters outside of all layers have 1
+      (Bao et al. 2022, BEiT; 0.65 to 0.75 are usual).
     """
     _check_options(momentum=momentum, weight_decay=weight_decay, clip_norm=clip_norm)
     update = optax.sgd(schedule, momentum or None, nesterov)
@@ -171,6 +171,8 @@ def _create_base(
     name = spec.get("name")
     if name in ("sam", "accumulate"):
         raise UserError(f"optimizer.base.name = {name!r}: must be another optimizer")
+    if problems := OPTIMIZERS.find_problems(spec, ("schedule", "trunk")):
+        raise UserError(f"optimizer.base.{problems[0]}", problems[1:])
     return OPTIMIZERS.create(spec, schedule=schedule, trunk=trunk)
 
 

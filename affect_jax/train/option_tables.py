@@ -107,6 +107,6 @@ def _read_meanings(entry: Any) -> dict[str, str]:
     meanings: dict[str, str] = {}
     for owner in reversed(entry.__mro__ if isinstance(entry, type) else [entry]):
         for names, text in ARGUMENT.findall(inspect.cleandoc(owner.__doc__ or "")):
-            if not text.startswith("see `D"):  # a base class has the text
+            if not re.fullmatch(r"see `\w+`\.?", text):  # that class has the text
                 meanings |= dict.fromkeys(re.findall(r"\w+", names), text)
     return meanings

@@ -139,7 +139,7 @@ def test_unknown_ids_are_refused(tmp_path, capsys):
     flags = [f"--predictions={tmp_path / 't.parquet'}", f"--out={tmp_path / 'out'}"]
     flags += ["--draws=1", "--bootstrap=0", f"--groups={tmp_path / 'g.csv'}"]
     assert command.main(flags) == 2
-    assert "--groups: no id is that of a scored face" in capsys.readouterr().err
+    assert "--groups: no id of column " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

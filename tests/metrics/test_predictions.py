@@ -212,6 +212,12 @@ def test_predicted_classes_of_another_task():
         ({"label": [1, 1], "predicted": ["fear", "none"]}, "'predicted', row 2: is empty or not"),
         ({"predicted": [1, 1]}, "missing or duplicate columns: expression"),
         ({"label": [[1], [1]], "predicted": [1, 1]}, "'expression' is not text"),
+        ({"label": ["fear", "Joyy"], "predicted": [1, 1]}, "'joyy' is none of neutral, happiness"),
+        ({"label": [0, 1], "predicted": ["bad", "good"]}, "must both be names"),
+        (
+            {"label": ["fear", "fear"], "p_happy": [0.5, 0.5], "p_happiness": [0.5, 0.5]},
+            "two columns are of the same class",
+        ),
     ],
 )
 def test_invalid_foreign_columns_raise_one_line(columns, message):

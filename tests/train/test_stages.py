@@ -168,7 +168,7 @@ def test_command_trains_all_stages(data_folders, tmp_path):
         "from affect_jax.config import defaults\n\n\n"
         "def get_config():\n"
         "    config = defaults()\n"
-        f"    config.stages = ({HEAD_FIRST},)\n"
+        f"    config.stages = ({ {**HEAD_FIRST, 'data.mirror': False} },)\n"
         "    return config\n"
     )
     flags = ["--config=recipe.py", *create_flags(*data_folders, duration__epochs=0)]
