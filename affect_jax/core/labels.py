@@ -105,10 +105,9 @@ def match_classes(names: Iterable[str], classes: Sequence[str], source: object) 
             )
         return {name: classes[int(name) - numbers[0]] for name in names}
     classes = classes or EXPRESSIONS
-    known = {canonical_name(name): name for name in classes}
     matched: dict[str, str] = {}  # name in `classes` -> name in the source
     for name in names:
-        class_name = known.get(canonical_name(name))
+        class_name = find_class(name, classes)
         if class_name is None:
             choices = ", ".join(classes)
             raise UserError(f"{source}: {name!r} is none of {choices}; pass the names {advice}")
@@ -116,6 +115,14 @@ def match_classes(names: Iterable[str], classes: Sequence[str], source: object) 
             raise UserError(f"{source}: {other!r} and {name!r} are two spellings of a class")
         matched[class_name] = name
     return {name: class_name for class_name, name in matched.items()}
+
+
+def find_class(name: str, classes: Sequence[str]) -> str | None:
+    """Finds a class by its exact name, or by a canonical name that no other class has."""
+    if name in classes:
+        return name
+    matches = [other for other in classes if canonical_name(other) == canonical_name(name)]
+    return matches[0] if len(matches) == 1 else None
 
 
 def canonical_name(name: str) -> str:

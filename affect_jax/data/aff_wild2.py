@@ -42,11 +42,18 @@ def aff_wild2(source: Source, *, track: str = "expression") -> Iterator[tuple[st
     if track not in TRACKS.values():
         raise UserError(f"aff_wild2: track {describe_unknown_name(track, TRACKS.values())}")
     frames: dict[str, dict[int, str]] = collections.defaultdict(dict)  # of each video
+    folders: dict[str, str] = {}  # of each video
     annotations: dict[tuple[str, str], dict[str, str]] = collections.defaultdict(dict)
     for path in source.files:
         parent, file = ("", *path.split("/"))[-2:]
         name, _, suffix = file.rpartition(".")
         if is_image(path) and name.isdecimal():
+            folder = folders.setdefault(parent, path.rpartition("/")[0])
+            if folder != path.rpartition("/")[0]:
+                other = path.rpartition("/")[0]
+                raise UserError(
+                    f"aff_wild2: frames of {parent} are in {folder} and {other}; keep one"
+                )
             frames[parent][int(name)] = path
         elif suffix == "txt" and parent.lower() in SPLIT_NAMES:
             with open(source.folder / path, encoding="utf-8-sig", errors="replace") as text:
@@ -71,6 +78,8 @@ def aff_wild2(source: Source, *, track: str = "expression") -> Iterator[tuple[st
                     if not re.fullmatch(MISSING[kind], value.strip()):
                         values[name.strip()] = value.strip()
             if "expression" in values:
-                values["expression"] = names.get(values["expression"], values["expression"])
+                text = values["expression"]
+                # Other numbers would be read as positions in the order of this package.
+                values["expression"] = names.get(text, f"annotation {text}")
             if values:
                 yield split, Row(number, image, image, {**values, "group": group})

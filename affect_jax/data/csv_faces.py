@@ -77,7 +77,7 @@ def _find_rows(
             values = {name: texts[column] for name, column in columns.items()}
             path = values["path"]
             if "split" in values:
-                split = parse_split([f"{table}, line {line}", values["split"].strip()])
+                split = parse_split([values["split"].strip()], f"{table}, line {line}")
             values = {name: text for name, text in values.items() if text.strip()}
             yield split, face_images.Row(line, path, path, values)
         if not line:

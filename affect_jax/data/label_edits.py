@@ -18,7 +18,7 @@ from absl import logging
 
 from affect_jax.config import Config, to_dict
 from affect_jax.core.errors import UserError
-from affect_jax.core.labels import canonical_name
+from affect_jax.core.labels import find_class
 from affect_jax.core.registry import Registry, require_option
 from affect_jax.data.image_files_builder import read_csv
 from affect_jax.data.record_reader import LabelEdits, Split
@@ -143,15 +143,16 @@ def edit_labels(
     columns = split.columns("id", "expression")
     ids, before = columns["id"], columns["expression"]
     ignore, relabel = lists
-    numbers = {canonical_name(name): i for i, name in enumerate(split.classes)}
-    if unknown := {label for label in relabel.values() if canonical_name(label) not in numbers}:
+    classes = {label: find_class(label, split.classes) for label in set(relabel.values())}
+    if unknown := {label for label, name in classes.items() if name is None}:
         raise UserError(
             f"{config.data.relabel}: {min(unknown)!r} is none of {', '.join(split.classes)}"
         )
     ignored = np.isin(ids, list(ignore))
     relabelled = np.isin(ids, list(relabel)) & ~ignored
     labels = before.copy()
-    labels[relabelled] = [numbers[canonical_name(relabel[id])] for id in ids[relabelled].tolist()]
+    names = [classes[relabel[id]] for id in ids[relabelled].tolist()]
+    labels[relabelled] = [split.classes.index(name) for name in names]
     labels[ignored] = -1
     summary: dict[str, Any] = {"ignored": int(ignored.sum()), "relabelled": int(relabelled.sum())}
     if noise:

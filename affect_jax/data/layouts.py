@@ -51,8 +51,9 @@ class Source:
     """
 
     def __init__(self, name: str, folder: str, excluded: str):
-        self.name, self.folder = name, pathlib.Path(folder).expanduser().absolute()
-        self._excluded = os.path.abspath(excluded)
+        self.name = name
+        self.folder = pathlib.Path(os.path.abspath(os.path.expanduser(folder)))
+        self._excluded = os.path.realpath(excluded)
         self.class_names: dict[str, str] = {}
         self.used: set[str] = set()
 
@@ -64,8 +65,12 @@ class Source:
             raise UserError(f"{self.name}: {self.folder}: no such folder; {advice}")
         paths = []
         for base, folders, names in os.walk(self.folder):
-            shown = [name for name in folders if not name.startswith(".")]
-            folders[:] = [name for name in shown if os.path.join(base, name) != self._excluded]
+            shown = {n: os.path.join(base, n) for n in folders if not n.startswith(".")}
+            for path in filter(os.path.islink, shown.values()):
+                raise UserError(f"{path}: is a link to a folder; put the folder itself there")
+            folders[:] = [
+                n for n, path in shown.items() if os.path.realpath(path) != self._excluded
+            ]
             paths += [os.path.join(base, name) for name in names if not name.startswith(".")]
         return sorted(os.path.relpath(path, self.folder).replace(os.sep, "/") for path in paths)
 
@@ -172,12 +177,14 @@ def is_image(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
-def parse_split(folders: Sequence[str]) -> str:
+def parse_split(folders: Sequence[str], source: str = "") -> str:
     """The split that the last folder of a path names; `training` without a folder.
+
+    **Arguments:** `source`: for the message of an error; by default the path.
 
     **Raises:** `UserError` if `tfds` allows no split of this name.
     """
     name = folders[-1] if folders else "training"
     if not re.fullmatch(r"(?!all$)[A-Za-z]\w{0,63}", name):
-        raise UserError(f"{'/'.join(folders)}: {name!r} is not a valid name of a split")
+        raise UserError(f"{source or '/'.join(folders)}: {name!r} is not a valid name of a split")
     return SPLIT_NAMES.get(name.lower(), name)

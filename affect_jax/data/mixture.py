@@ -127,10 +127,11 @@ class MixedSplit(Split):
         columns = split.columns(*names)
         if "id" in columns:
             columns["id"] = np.char.add(f"{part}/", columns["id"])
+        matched = [labels.find_class(name, self.classes) for name in split.classes]
+        ids = [-1 if name is None else self.classes.index(name) for name in matched]
         if "expression" in columns:
-            ids = [self.classes.index(c) if c in self.classes else -1 for c in split.classes]
             columns["expression"] = np.array([*ids, -1])[columns["expression"]]  # -1 stays -1
-        onto = np.array([[c == other for other in self.classes] for c in split.classes], np.float32)
+        onto = np.equal.outer(ids, np.arange(len(self.classes))).astype(np.float32)
         for name in {"expression_distribution", "votes"} & set(names):
             unknown = np.full((len(split), len(onto)), np.nan, np.float32)
             columns[name] = columns.get(name, unknown) @ onto

@@ -56,28 +56,38 @@ def parquet_faces(
         *folders, file = path.split("/")
         word = re.match(r"[A-Za-z]\w*", file)
         split = parse_split([*folders, word[0]] if word else folders)
-        with pq.ParquetFile(source.folder / path) as table:
-            batches = table.iter_batches(BATCH_SIZE, columns=list(columns.values()))
-            records = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-            for number, record in enumerate(records):
-                values = {name: record[column] for name, column in columns.items()}
-                values = {name: value for name, value in values.items() if value is not None}
-                image = values.pop("image", b"")
-                image = image["bytes"] if isinstance(image, dict) else image
-                if "expression" in values:
-                    values["expression"] = matched[names[path][values["expression"]]]
-                yield split, Row(number, f"{path}#{number}", image or b"", values)
+        for number, values in enumerate(_read_rows(source.folder / path, columns)):
+            image = values.pop("image", b"")
+            image = image.get("bytes") if isinstance(image, dict) else image
+            image = image if isinstance(image, (bytes, str)) else b""
+            if "expression" in values:
+                values["expression"] = matched[names[path][values["expression"]]]
+            yield split, Row(number, f"{path}#{number}", image, values)
+
+
+def _read_rows(path: pathlib.Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yields the values of each row that are not empty, by the keys of `columns`."""
+    try:
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(BATCH_SIZE, columns=list(columns.values())):
+                for row in batch.to_pylist():
+                    values = {name: row[column] for name, column in columns.items()}
+                    yield {name: value for name, value in values.items() if value is not None}
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: cannot be used: {first_line(error)}") from error
 
 
 def _read_names(path: pathlib.Path, columns: Mapping[str, str]) -> dict[Any, str]:
     """Label in a file -> name of its class: that in the schema, or the label as text."""
-    label = columns["expression"]
+    label = columns.get("expression")
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             if missing := set(columns.values()).difference(schema.names):
                 found = ", ".join(schema.names)
                 raise ValueError(f"no column {', '.join(missing)}; it has {found}")
+            if label is None:
+                return {}
             metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
             feature = metadata.get("info", {}).get("features", {}).get(label, {})
             values = set(file.read([label])[label].to_pylist()) - {None}

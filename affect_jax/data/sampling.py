@@ -89,7 +89,7 @@ class UpSampling:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ShareSampling:
-    """Repeats or drops rows of another sampler to give each part of a mixture its share.
+    """Samples each part of a mixture, then repeats or drops rows to give the part its share.
 
     **Arguments:**
 
@@ -102,14 +102,17 @@ class ShareSampling:
     shares: Mapping[str, float]
 
     def __call__(self, labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-        rows = self.sampler(labels, seed, epoch)
+        members_by_part = {}
+        for part in self.shares:
+            rows = np.flatnonzero(self.parts == part)
+            members_by_part[part] = rows[self.sampler(labels[rows], seed, epoch)]
+            if not len(members_by_part[part]):
+                raise UserError(f"data.options.parts.{part}: config.sampling draws no face of it")
+        total = sum(map(len, members_by_part.values()))
         random = _create_generator(seed, epoch, _SHARE)
         drawn = []
-        for part, share in self.shares.items():
-            members = rows[self.parts[rows] == part]
-            if not len(members):
-                raise UserError(f"data.options.parts.{part}: no face has a label for the heads")
-            repeats, remainder = divmod(round(share * len(rows)), len(members))
+        for part, members in members_by_part.items():
+            repeats, remainder = divmod(round(self.shares[part] * total), len(members))
             drawn += [np.tile(members, repeats), random.choice(members, remainder, replace=False)]
         return _concatenate(drawn)
 

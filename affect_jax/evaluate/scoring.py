@@ -25,7 +25,8 @@ import tabulate
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import writing_to
 from affect_jax.metrics import class_order, protocol, protocol_matrix, resampling
-from affect_jax.metrics.predictions import Predictions, read_csv, read_ids
+from affect_jax.metrics.predictions import Predictions
+from affect_jax.metrics.table_columns import read_csv, read_ids
 
 MAX_GROUPS = 50  # a column with more distinct values does not contain group labels
 DIFFERENCE_HEADERS = ("largest difference", "worst group or class", "value")

@@ -78,6 +78,16 @@ class Scores:
                 getattr(self, field.name)[f"{prefix}.{name}"] = value
 
 
+def subtract_scores(first: Scores, second: Scores) -> Scores:
+    """Computes second minus first for every score that both have and that depends on the model."""
+    values, other = first.values, second.values
+    changes = Scores({name: other[name] - value for name, value in values.items() if name in other})
+    if first.counts.get("multitask") != second.counts.get("multitask"):
+        changes.values.pop("multitask", None)  # sums of different scores
+    changes.values.pop("soft.human_accuracy", None)  # it does not depend on the model
+    return changes
+
+
 def summarize(samples: Mapping[str, np.ndarray], mean: str, parts: Sequence[str]) -> Scores:
     """Averages every score over the samples in which it is defined.
 

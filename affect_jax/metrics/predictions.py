@@ -17,7 +17,6 @@ most likely the columns are in alphabetical order, and every score would be sile
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import pathlib
 import re
@@ -34,7 +33,14 @@ from affect_jax.core.batch import restrict_distribution
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.labels import AXES, EXPRESSIONS, canonical_name
 from affect_jax.core.paths import write_atomically
-from affect_jax.metrics.base import MAX_MAGNITUDE
+from affect_jax.metrics.table_columns import (
+    is_numeric,
+    read_csv,
+    read_ids,
+    read_numbers,
+    read_texts,
+    require_columns,
+)
 
 OTHER_CLASS = -2  # a label of a class that the predictions lack, such as contempt among 7 classes
 
@@ -158,17 +164,6 @@ def read_predictions(path: pathlib.Path) -> Predictions:
     return from_table(table, str(path))
 
 
-def read_csv(path: pathlib.Path) -> pyarrow.Table:
-    """Reads all columns as text, because inferred types depend on the first rows (007 is not 7).
-
-    Empty cells, `NA`, `nan` and similar texts are null.
-    """
-    with pyarrow.csv.open_csv(path) as start:
-        types = dict.fromkeys(start.schema.names, pyarrow.string())
-    options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
-    return pyarrow.csv.read_csv(path, convert_options=options)
-
-
 def from_table(table: pyarrow.Table, source: str) -> Predictions:
     """Converts an Arrow table to predictions and checks it.
 
@@ -188,29 +183,29 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
     has_classes = "predicted" in columns or "p_" in prefixes or ("l_" in prefixes and is_labelled)
     if not (has_classes or axes or units):
         required = "p_<class>, l_<class>, predicted, valence_predicted or AU<n>_predicted"
-        _require_columns(table, [required], source)
+        require_columns(table, [required], source)
     arrays: dict[str, Any] = {"id": read_ids(table, source)}
     if has_classes or is_labelled:
         arrays |= _read_expression(table, source)
     if axes:
         predicted = [f"{axis}_predicted" for axis in axes]
-        arrays["valence_arousal"] = _read_numbers(table, axes, source, -1, 1, allow_empty=True)
-        arrays["valence_arousal_predicted"] = _read_numbers(table, predicted, source)
+        arrays["valence_arousal"] = read_numbers(table, axes, source, -1, 1, allow_empty=True)
+        arrays["valence_arousal_predicted"] = read_numbers(table, predicted, source)
     if units:
         names = [f"AU{unit}" for unit in units]
         predicted = [f"{name}_predicted" for name in names]
-        arrays["action_units"] = _read_numbers(table, names, source, 0, 1, allow_empty=True)
-        arrays["action_units_predicted"] = _read_numbers(table, predicted, source, 0, 1)
+        arrays["action_units"] = read_numbers(table, names, source, 0, 1, allow_empty=True)
+        arrays["action_units_predicted"] = read_numbers(table, predicted, source, 0, 1)
     return Predictions(units=units, **arrays)
 
 
 def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
     """Reads classes, labels and predicted probabilities: fields of `Predictions`."""
-    _require_columns(table, ["expression"], source)
+    require_columns(table, ["expression"], source)
     texts = {
-        column: _read_texts(table, column, source)
+        column: read_texts(table, column, source)
         for column in ("expression", "predicted")
-        if column in table.column_names and not _is_numeric(table[column])
+        if column in table.column_names and not is_numeric(table[column])
     }
     prefix = next((p for p in ("p_", "l_") if any(c[:2] == p for c in table.column_names)), "")
     fields: dict[str, Any] = {}
@@ -230,7 +225,7 @@ def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
         for kind, name in (("t_", "distribution"), ("v_", "votes")):
             soft = [kind + column[2:] for column in columns]
             if set(soft) <= set(table.column_names):
-                read = _read_probabilities if kind == "t_" else _read_numbers
+                read = _read_probabilities if kind == "t_" else read_numbers
                 fields[name] = read(table, soft, source, 0, allow_empty=True)
     else:
         classes = _find_classes(table, texts, source)
@@ -283,8 +278,8 @@ def _read_probabilities(
     """Reads `p_` or `t_` columns, or the softmax of `l_` columns: float64 [N, C]."""
     prefix = columns[0][:2]
     if prefix == "l_":
-        return scipy.special.softmax(_read_numbers(table, columns, source), axis=1)
-    probabilities = _read_numbers(table, columns, source, low, allow_empty=allow_empty)
+        return scipy.special.softmax(read_numbers(table, columns, source), axis=1)
+    probabilities = read_numbers(table, columns, source, low, allow_empty=allow_empty)
     totals = probabilities.sum(axis=1)
     error = np.where(np.isnan(probabilities).all(axis=1), 0, np.abs(totals - 1))
     row = int(np.argmax(error))  # the first NaN, if some columns of a face are empty
@@ -308,7 +303,7 @@ def _read_classes(
     """
     if column not in texts:
         last = 7 if classes == EXPRESSIONS[:7] else len(classes) - 1
-        numbers = _read_numbers(table, [column], source, 0, last, allow_empty=True)[:, 0]
+        numbers = read_numbers(table, [column], source, 0, last, allow_empty=True)[:, 0]
         if (numbers % 1 > 0).any():
             raise UserError(f"{source}: column {column!r} must hold whole numbers")
         labels = np.where(np.isnan(numbers), -1, numbers).astype(np.int64)
@@ -324,42 +319,6 @@ def _read_classes(
             f"classes {', '.join(classes)}"
         )
     return np.array(labels, np.int64)
-
-
-def _is_numeric(column: pyarrow.ChunkedArray) -> bool:
-    try:
-        column.cast(pyarrow.float64())
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
-        return False
-    return True
-
-
-def _read_texts(table: pyarrow.Table, column: str, source: str) -> list[str | None]:
-    try:
-        return table[column].cast(pyarrow.string()).to_pylist()
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: column {column!r} is not text: {first_line(error)}") from error
-
-
-def read_ids(table: pyarrow.Table, source: str) -> np.ndarray:
-    """Reads the column `id`, str [N]; raises `UserError` if an id is missing or repeated."""
-    _require_columns(table, ["id"], source)
-    ids = _read_texts(table, "id", source)
-    if not ids:
-        raise UserError(f"{source}: no rows")
-    for id, count in collections.Counter(ids).items():
-        if count > 1 or id in (None, ""):
-            raise UserError(f"{source}: column 'id': {id!r} is empty or duplicate")
-    return np.array(ids)
-
-
-def _require_columns(table: pyarrow.Table, columns: Sequence[str], source: str) -> None:
-    missing = [column for column in columns if table.column_names.count(column) != 1]
-    if missing:
-        raise UserError(
-            f"{source}: missing or duplicate columns: {', '.join(missing)}; "
-            f"found: {', '.join(table.column_names)}"
-        )
 
 
 def check_class_names(classes: Sequence[str], source: str) -> None:
@@ -380,33 +339,3 @@ def _check_class_order(classes: tuple[str, ...], source: str) -> None:
                 f"columns in this order: p_{', p_'.join(EXPRESSIONS[:8])}; or write the labels as "
                 "names"
             )
-
-
-def _read_numbers(
-    table: pyarrow.Table,
-    columns: Sequence[str],
-    source: str,
-    low: float = -MAX_MAGNITUDE,
-    high: float = MAX_MAGNITUDE,
-    *,
-    allow_empty: bool = False,
-) -> np.ndarray:
-    """Reads columns of numbers in [low, high] as float64 [N, len(columns)]; empty cells are NaN."""
-    _require_columns(table, columns, source)
-    arrays = []
-    for column in columns:
-        try:
-            array = table[column].cast(pyarrow.float64()).to_numpy(zero_copy_only=False)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
-            raise UserError(
-                f"{source}: column {column!r} has a value that is not a number: {first_line(error)}"
-            ) from error
-        valid = (array >= low) & (array <= high) | (allow_empty & np.isnan(array))
-        if not valid.all():
-            row = int(np.argmin(valid))
-            raise UserError(
-                f"{source}: column {column!r}, row {row + 1}: {array[row]:g} is not in "
-                f"[{low:g}, {high:g}]{' or empty' if allow_empty else ''}"
-            )
-        arrays.append(array)
-    return np.stack(arrays, axis=1)

@@ -27,7 +27,7 @@ from affect_jax.core.registry import describe_unknown_name
 from affect_jax.core.version import __version__
 from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics import action_units, categorical, dimensional, resampling, soft_labels
-from affect_jax.metrics.base import Scorer, Scores
+from affect_jax.metrics.base import Scorer, Scores, subtract_scores
 from affect_jax.metrics.predictions import Predictions
 
 HEADLINES = (
@@ -255,16 +255,6 @@ def compare(
             resampling.compute_intervals(changes.values, sampled, differences=True)
         )
         changes.p_values.update(_test_headlines(*tables, changes, bootstrap, seed))
-    return changes
-
-
-def subtract_scores(first: Scores, second: Scores) -> Scores:
-    """Computes second minus first for every score that both have and that depends on the model."""
-    values, other = first.values, second.values
-    changes = Scores({name: other[name] - value for name, value in values.items() if name in other})
-    if first.counts.get("multitask") != second.counts.get("multitask"):
-        changes.values.pop("multitask", None)  # sums of different scores
-    changes.values.pop("soft.human_accuracy", None)  # it does not depend on the model
     return changes
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from affect_jax.metrics import protocol, resampling
-from affect_jax.metrics.base import Scores
+from affect_jax.metrics.base import Scores, subtract_scores
 from affect_jax.metrics.predictions import Predictions
 
 
@@ -75,7 +75,7 @@ def compare_studies(
     """
     studies = first, [protocol.align(first[0], table) for table in second]
     means = (score_study(tables, draws=draws, seed=seed) for tables in studies)
-    changes = protocol.subtract_scores(*means)
+    changes = subtract_scores(*means)
     if bootstrap and changes.values:
         samples, other_samples = (
             _bootstrap(tables, bootstrap, seed, system) for system, tables in enumerate(studies)

@@ -58,6 +58,7 @@ def damage_aff_wild2(base):
     folders.write(base / "EXPR_Recognition_Challenge/Train_Set/a.txt", f"{names}\n9\n0\nx\n")
 
 
+AFF_WILD2_CLASSES = ", ".join(labels.DATASET_CLASSES["aff_wild2"])
 DEFECTS = {
     "yolo_faces": (
         damage_yolo,
@@ -98,8 +99,8 @@ DEFECTS = {
     "aff_wild2": (
         damage_aff_wild2,
         [
-            "expression: '9' is outside 0..7",
-            f"expression: 'x' is not one of {', '.join(labels.DATASET_CLASSES['aff_wild2'])}",
+            f"expression: 'annotation 9' is not one of {AFF_WILD2_CLASSES}",
+            f"expression: 'annotation x' is not one of {AFF_WILD2_CLASSES}",
             "no frames of the video",
         ],
     ),
@@ -185,3 +186,15 @@ def test_folders_in_another_layout_are_an_error(tmp_path, name, path, text, mess
 def test_a_missing_folder_is_one_line(tmp_path, name):
     with pytest.raises(UserError, match=f"{name}: .*none: no such folder"):
         prepare(name, tmp_path / "none")
+
+
+@pytest.mark.bad_input
+def test_linked_folders_and_two_sets_of_frames_are_one_line(tmp_path):
+    folders.save(tmp_path / "a" / "train" / "happy" / "a.jpg")
+    (tmp_path / "a" / "train" / "sad").symlink_to(tmp_path / "a" / "train" / "happy")
+    with pytest.raises(UserError, match="train/sad: is a link to a folder"):
+        prepare("folder_faces", tmp_path / "a")
+    options = folders.WRITERS["aff_wild2"](tmp_path / "b")
+    folders.save(tmp_path / "b" / "cropped" / "a" / "00001.jpg")
+    with pytest.raises(UserError, match="frames of a are in cropped/a and cropped_aligned/a"):
+        prepare("aff_wild2", tmp_path / "b", **options)

@@ -100,8 +100,8 @@ def test_distributions_and_votes_follow_the_classes_of_the_mixture(folders, tmp_
             np.testing.assert_allclose(found, np.array([[0, 0, 0], [0.3, 0.4, 0]]) * scale)
 
 
-def test_classes_are_matched_by_name(folders):
-    classes = ("contempt", "neutral")
+@pytest.mark.parametrize("classes", [("contempt", "neutral"), ("Contempt", "normal")])
+def test_classes_are_matched_by_name(folders, classes):
     columns = open_split(create(folders, classes=classes), "training").columns("expression")
     original = open_split(create(folders), "training").columns("expression")["expression"]
     expected = np.select([original == 7, original == 0], [0, 1], -1)
@@ -125,6 +125,19 @@ def test_every_part_has_its_share_of_an_epoch(sizes, weights, seed):
             repeats = np.bincount(rows, minlength=len(parts))[parts == part]
             assert repeats.sum() == round(share * len(parts))
             assert repeats.max() - repeats.min() <= 1
+
+
+def test_every_part_is_sampled_by_itself():
+    parts, classes = np.repeat(["large", "small"], [300, 4]), np.arange(304) % 2
+    sampler = sampling.ShareSampling(
+        sampling.DownSampling(cap=20), parts, {"large": 0.5, "small": 0.5}
+    )
+    for epoch in range(20):
+        rows = sampler(classes, 0, epoch)
+        assert len(rows) == 44 and (parts[rows] == "small").sum() == 22
+    unlabelled = np.where(parts == "small", -1, classes)
+    with pytest.raises(UserError, match="parts.small: config.sampling draws no face of it"):
+        sampler(unlabelled, 0, 0)
 
 
 def test_run_is_scored_by_part(folders, tmp_path):
