@@ -192,10 +192,19 @@ def with_absolute_paths(config: Config) -> Config:
     In `init_from` only `~` is replaced, as it may be the address of a file on a hub.
     """
     resolved = copy.deepcopy(config)
-    for key in [key for key in PATH_KEYS if config.data[key] and is_local(config.data[key])]:
-        resolved.data[key] = os.path.abspath(os.path.expanduser(config.data[key]))
+    for holder, key in find_paths(resolved.data):
+        if holder[key] and is_local(holder[key]):
+            holder[key] = os.path.abspath(os.path.expanduser(holder[key]))
     resolved.init_from = os.path.expanduser(config.init_from)
     return resolved
+
+
+def find_paths(data: Any) -> list[tuple[Any, str]]:
+    """Finds the paths in the value of `data`: mappings and their keys, also of a mixture."""
+    parts = data["options"]["parts"].values() if data["name"] == "mixture" else ()
+    return [(data, key) for key in PATH_KEYS] + [
+        (part, "manual_dir") for part in parts if "manual_dir" in part
+    ]
 
 
 def create_stages(config: Config) -> list[Config]:
@@ -228,12 +237,11 @@ def stage_values(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def config_digest(config: Config) -> str:
-    """Returns 12 hexadecimal digits that depend on every config value except `PATH_KEYS`."""
-    values = {
-        key: value
-        for key, value in flatten(config).items()
-        if key.removeprefix("data.") not in PATH_KEYS
-    }
+    """Returns 12 hexadecimal digits that depend on every config value except paths of data."""
+    values = to_dict(config)
+    for holder, key in find_paths(values["data"]):
+        holder.pop(key, None)
+    values = flatten(values)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -6,7 +6,7 @@
 Both sides compute top-1 and top-2 scores, original and skew-normalised: accuracy, kappa, alpha;
 precision, recall, F1, AUC and AUC-PR of each class and macro. The loop selects the faces of each
 draw and calls scikit-learn, and the `krippendorff` package for alpha. Areas under curves do not
-depend on the top-1 or top-2 rule, so both sides compute them once a draw. With many faces the loop
+depend on the top-1 or top-2 rule and are among the top-1 scores. With many faces the loop
 is timed on fewer draws and the time is scaled; the table shows their number. All values of both
 sides are compared, to make sure that they agree. Classes are equally frequent, as in the validation
 set of AffectNet, or skewed as in its training set, where a draw has far fewer faces. Both sides use
@@ -169,8 +169,10 @@ def score_once(
             by_class = sklearn_metrics.precision_recall_fscore_support(
                 labels, predicted, labels=ids, zero_division=np.nan
             )
-        kinds = ("precision", "recall", "f1", "auc", "auc_pr")
-        for kind, values in zip(kinds, (*by_class[:3], areas, average), strict=True):
+        kinds = dict(zip(("precision", "recall", "f1"), by_class, strict=False))
+        if rule == "top1":
+            kinds |= {"auc": areas, "auc_pr": average}
+        for kind, values in kinds.items():
             scores |= {f"{rule}.{kind}.{c}": v for c, v in zip(CLASSES, values, strict=True)}
             scores[f"{rule}.{kind}.macro"] = np.nanmean(values)
         scores[f"{rule}.accuracy"] = sklearn_metrics.accuracy_score(labels, predicted)

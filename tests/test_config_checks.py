@@ -141,7 +141,7 @@ def test_defaults_are_valid(registries):
         ("stages", ({"batch_size": 0},), "stages[0].batch_size = 0: must be 1 or more"),
         ("stages", ({"trunk": {"name": "alexnt"}},), "stages[0].trunk.name = 'alexnt': unknown"),
         ("stages", (5,), "stages = [5]: must be mappings of keys to values"),
-        ("stages", ({"stages": ()},), "must be mappings of keys to values; without init_from and"),
+        ("stages", ({"stages": ()},), "must be mappings of keys to values; without imports, init_"),
         ("stages", {"seed": 1}, "stages = {'seed': 1}: must be list, not dict"),
         (
             "optimizer",

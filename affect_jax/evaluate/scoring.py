@@ -175,8 +175,8 @@ def compare_groups(
     """Computes the largest differences between the groups of each grouping.
 
     The demographic parity difference is that of the rate at which a class is predicted, the equal
-    opportunity difference (Hardt et al. 2016) that of its recall, both for the class with the
-    largest. Groups, and classes in a group, with fewer than `MIN_FACES` faces are left out.
+    opportunity difference (Hardt et al. 2016) that of its recall, both of the class where it
+    is largest. Groups, and classes in a group, with fewer than `MIN_FACES` faces are left out.
 
     **Arguments:** `groups`: the return value of `score_groups`.
 

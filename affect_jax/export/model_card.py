@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from affect_jax.config import PATH_KEYS, to_dict
+from affect_jax.config import find_paths, to_dict
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.paths import write_atomically
 from affect_jax.core.version import __version__
@@ -48,7 +48,8 @@ def create_card(
     data = published_scores.DATA_NAMES.get(trained.config.data.name, trained.config.data.name)
     if data == "AffectNet" and data not in [evaluation["data"] for evaluation in evaluations]:
         data = "faces in AffectNet’s layout"
-    config["data"] |= dict.fromkeys(PATH_KEYS, "")  # the card contains no paths of a machine
+    for holder, key in find_paths(config["data"]):
+        holder[key] = ""  # the card contains no paths of a machine
     if not config["init_from"].startswith("hf://"):
         config["init_from"] = pathlib.PurePath(config["init_from"]).name
     return {

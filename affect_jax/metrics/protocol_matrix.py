@@ -62,7 +62,9 @@ def score_protocols(
     )
     paper = "Mollahosseini et al. 2017"
     num_labelled = int(np.sum(np.asarray(predictions.expression) >= 0)) if is_affectnet else 0
-    counted, complete = (own | {"faces": n} for n in (num_labelled, len(predictions)))
+    counted, any_label, units = (
+        own | {"faces": n} for n in (num_labelled, *_count_faces(predictions))
+    )
     rows = {
         "8 classes": (paper, not8, counted, TOP1),
         "8 classes, equally frequent": (paper, not8, counted, NORMALISED),
@@ -70,8 +72,8 @@ def score_protocols(
         "7 classes, trained without contempt": ("DDAMFN", not7, counted, TOP1),
         "7 classes, output of contempt dropped": ("EmotiEffLib", not_dropped, drop, TOP1),
         "7 classes, predicted contempt is an error": ("Py-Feat", not8, keep, TOP1),
-        "ABAW": ("Kollias 2022", not_abaw, complete, ABAW),
-        "action units": ("FERA 2017", not_units, complete, UNITS),
+        "ABAW": ("Kollias 2022", not_abaw, any_label, ABAW),
+        "action units": ("FERA 2017", not_units, units, UNITS),
     }
     return {
         title: {"source": source, "not_scored": reason}
@@ -83,6 +85,18 @@ def score_protocols(
         }
         for title, (source, reason, found, selected) in rows.items()
     }
+
+
+def _count_faces(predictions: Predictions) -> tuple[int, int]:
+    """Counts the faces with any label, and those with the label of an action unit."""
+    labelled, units = np.zeros((2, len(predictions)), bool)
+    if predictions.expression is not None:
+        labelled |= predictions.expression >= 0
+    if predictions.valence_arousal is not None:
+        labelled |= np.isfinite(predictions.valence_arousal).any(axis=1)
+    if predictions.action_units is not None:
+        units |= np.isfinite(predictions.action_units).any(axis=1)
+    return int((labelled | units).sum()), int(units.sum())
 
 
 def _score_without_contempt(

@@ -9,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
@@ -125,13 +126,13 @@ def _forwarded_signals() -> Iterator[tuple[list[subprocess.Popen], list[int]]]:
 def submit_to_slurm(runs: Sequence[StudyRun], folder: pathlib.Path) -> None:
     """Submits one job array that trains the runs, and one that evaluates each run after it.
 
-    The jobs run `launch/slurm.sbatch` with the flags in `FOLDER/jobs/`.
+    The jobs run `launch/slurm.sbatch` with the flags in a folder of `FOLDER/jobs/`.
 
     **Raises:** `UserError` outside of the repository, or if SLURM refuses the jobs.
     """
     if not SBATCH_SCRIPT.is_file():
         raise UserError(f"{SBATCH_SCRIPT}: not found; start the study in the repository's folder")
-    jobs = folder.resolve() / "jobs"
+    jobs = folder.resolve() / "jobs" / time.strftime("%Y%m%d-%H%M%S")  # none are overwritten
     with writing_to(jobs):
         for i, run in enumerate(runs):
             for kind, flags in (("train", run.flags), ("evaluate", run.evaluate_flags)):

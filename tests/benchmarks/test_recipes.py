@@ -55,13 +55,13 @@ def test_ingredients_that_helped_are_combined(tmp_path, page, monkeypatch):
     recipes.main([*argv, f"--page={page}", "--seeds", "0", "1"])
     assert {("mixup+ema", 1), ("pretraining+mixup+ema", 0)} < set(trained)
     result = json.loads((tmp_path / "results" / "recipes.json").read_text())
-    assert len(result["runs"]) == len(trained) == 2 * 10
+    assert len(result["runs"]) == len(trained) == 2 * 11
     rows = {row["recipe"]: row for row in result["table"]}
     assert rows["mixup"]["seeds"] == 2 and rows["mixup"]["accuracy"] == "0.812 ± 0.088"
     assert "| mixup+ema " in (tmp_path / "results.md").read_text()
     shutil.rmtree(tmp_path / "runs")
     recipes.main([*argv, f"--page={page}", "--seeds", "0", "1"])  # everything is in the file
-    assert len(trained) == 2 * 10
+    assert len(trained) == 2 * 11
 
 
 @pytest.mark.bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import jax
@@ -48,15 +49,16 @@ def assert_equal(
     crop: int,
     convert=lambda images: images,
     gradient_tolerance: float = 1e-3,
-    tolerance: float = 1e-4,
 ) -> None:
     """Compares features in evaluation; then gradients and statistics of a training step.
+
+    The relative error of the features may be 1e-4. In a network so deep that PyTorch's own features
+    in float32 are further from those in float64, it may be three times as large as theirs.
 
     **Arguments:**
 
     - `convert`: images with our normalisation -> images for the network.
     - `gradient_tolerance`: relative error of the gradient of an array.
-    - `tolerance`: relative error of the features.
     """
     randomize_values(network, seed=0)
     trunk, variables, to_variables = _load(network, spec, crop)
@@ -64,10 +66,11 @@ def assert_equal(
     images = random.normal(size=(4, crop, crop, 3)).astype(np.float32)
     torch_images = torch.tensor(convert(images)).float().permute(0, 3, 1, 2)
     with torch.no_grad():
-        expected = network.eval()(torch_images).numpy()
+        expected = copy.deepcopy(network).double().eval()(torch_images.double()).numpy()
+        rounding = np.abs(network.eval()(torch_images).numpy() - expected).max()
     features = jax.jit(trunk.apply)(variables, images)
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(features, expected, rtol=tolerance, atol=tolerance * scale)
+    assert np.abs(features - expected).max() < max(1e-4 * scale, 3 * rounding)
     assert np.abs(expected[0] - expected[1]).max() > 0.05 * scale, "images make no difference"
 
     probe = random.normal(size=expected.shape).astype(np.float32)

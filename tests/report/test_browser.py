@@ -73,7 +73,7 @@ def compared(workdir, tmp_path_factory) -> pathlib.Path:
 
 @pytest.mark.parametrize(
     "name, width, rows",
-    [("report", 1280, 1), ("report", 390, 2), ("comparison", 1280, 2), ("comparison", 390, 4)],
+    [("report", 1280, 1), ("report", 390, 2), ("comparison", 1280, 2), ("comparison", 390, 5)],
 )
 def test_page_fits_the_window_without_console_messages(
     name, width, rows, written, compared, open_page

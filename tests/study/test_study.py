@@ -122,7 +122,7 @@ def test_slurm_trains_and_evaluates_in_job_arrays(command, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "x"
     assert study.main([*command, f"--workdir={folder}", "--launcher=slurm"]) == 0
-    jobs = folder / "jobs"
+    (jobs,) = (folder / "jobs").iterdir()
     assert (tmp_path / "log").read_text().splitlines() == [
         f"sbatch --parsable --array=0-1 launch/slurm.sbatch --flagfile={jobs}/%a.train",
         f"host:12356 --flagfile={jobs}/1.train",
