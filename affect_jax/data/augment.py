@@ -15,9 +15,9 @@ from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from affect_jax.core.errors import UserError
+from affect_jax.core.materialization import materialize_on_cpu
 from affect_jax.core.registry import Registry
 from affect_jax.core.rng import fold_in_name
 
@@ -116,6 +116,6 @@ def apply_augmentations(
     for name, augmentation in augmentations.items():
         entry_keys = jax.vmap(lambda key, name=name: fold_in_name(key, name))(keys)
         values, targets = augmentation(values, targets, entry_keys)
-        # Otherwise XLA computes an entry again for each use in the next, and in the convolutions.
-        values = lax.optimization_barrier(jnp.clip(values, 0, 1))
-    return lax.optimization_barrier(jnp.round(values * 255).astype(jnp.uint8)), targets
+        # Otherwise XLA computes an entry again for each use in the next one.
+        values = materialize_on_cpu(jnp.clip(values, 0, 1))
+    return jnp.round(values * 255).astype(jnp.uint8), targets

@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from affect_jax.core.materialization import materialize_on_cpu
 from affect_jax.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 Initializer = Callable[..., jax.Array]
@@ -129,19 +130,11 @@ def materialize_gradient(values: jax.Array) -> jax.Array:
     return values
 
 
-def _materialize_on_cpu(values: jax.Array) -> jax.Array:
-    """Divides by 1, as XLA does not recompute a division for every consumer.
-
-    Finite values are unchanged. Infinity becomes NaN; the training step skips updates with either.
-    """
-    return values / (1 + 0 * values) if jax.default_backend() == "cpu" else values
-
-
 materialize.defvjp(
-    lambda values: (_materialize_on_cpu(values), None), lambda _, gradient: (gradient,)
+    lambda values: (materialize_on_cpu(values), None), lambda _, gradient: (gradient,)
 )
 materialize_gradient.defvjp(
-    lambda values: (values, None), lambda _, gradient: (_materialize_on_cpu(gradient),)
+    lambda values: (values, None), lambda _, gradient: (materialize_on_cpu(gradient),)
 )
 
 
