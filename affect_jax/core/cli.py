@@ -17,6 +17,9 @@ from affect_jax.core.errors import UserError, first_line, is_out_of_memory
 
 DEBUG_FLAG = "--debug"
 
+READY_MODEL = "ready"
+"""Name of the model in the package, wherever the folder of a run is expected."""
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """Raises `UserError` where `argparse` would print its usage and exit.
@@ -35,9 +38,23 @@ class ArgumentParser(argparse.ArgumentParser):
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """Adds `--workdir` (or `--checkpoint`) and `--step`, which select a checkpoint of a run."""
     parser.add_argument(
-        "--workdir", "--checkpoint", required=True, metavar="RUN", help="folder of a run"
+        "--workdir",
+        "--checkpoint",
+        metavar="RUN",
+        help="folder of a run, or of its export as safetensors; default: the model in the package",
     )
     parser.add_argument("--step", default="best", help="checkpoint: best, last or a step number")
+
+
+def select_run(args: argparse.Namespace) -> str:
+    """Returns the run that the flags of `add_run_flags` select; prints a line if it is `ready`."""
+    if args.workdir is None:
+        print(
+            "no --workdir: using the model in the package, for trying out only "
+            "(docs/ready_model.md)",
+            file=sys.stderr,
+        )
+    return args.workdir or READY_MODEL
 
 
 Main = Callable[[Sequence[str]], int]

@@ -7,11 +7,19 @@ See `affect_jax.export.formats`.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.core.cli import ArgumentParser, add_run_flags, handle_cli_errors
+from affect_jax.core.cli import (
+    READY_MODEL,
+    ArgumentParser,
+    add_run_flags,
+    handle_cli_errors,
+    select_run,
+)
+from affect_jax.core.errors import UserError
 from affect_jax.core.paths import writing_to
 
 
@@ -24,19 +32,36 @@ def main(arguments: Sequence[str]) -> int:
     )
     add_run_flags(parser)
     parser.add_argument("--format", required=True, choices=("stablehlo", "onnx", "safetensors"))
+    parser.add_argument("--half", action="store_true", help="safetensors: store float16")
+    parser.add_argument(
+        "--calibrate",
+        nargs="?",
+        const="",
+        metavar="PART",
+        help="temperature scaling of the expressions on the evaluation split, or on a part of it",
+    )
     parser.add_argument(
         "--out", type=pathlib.Path, help="output folder; default: RUN/export/FORMAT"
     )
     args = parser.parse_args(arguments)
+    if args.half and args.format != "safetensors":
+        raise UserError("--half: only --format=safetensors stores float16")
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
     from affect_jax.export import formats, model_card
     from affect_jax.run.trained_network import load_network
 
-    out = args.out or pathlib.Path(args.workdir) / "export" / args.format
-    trained = load_network(args.workdir, args.step)
-    exported = formats.write_network(trained, args.format, out)
+    run = select_run(args)
+    trained = load_network(run, args.step)
+    folder = pathlib.Path() if run == READY_MODEL else pathlib.Path(run)
+    out = args.out or folder / "export" / args.format
+    calibration = model_card.read_calibration(trained)
+    if args.calibrate is not None:
+        calibration = model_card.calibrate(trained, args.calibrate)
+        trained = dataclasses.replace(trained, temperature=calibration["temperature"])
+    exported = formats.write_network(trained, args.format, out, half=args.half)
+    card = model_card.create_card(trained, args.format, exported)
     with writing_to(out):
-        model_card.write_card(model_card.create_card(trained, args.format, exported), out)
+        model_card.write_card({**card, "calibration": calibration}, out)
     for batch_size, difference in exported.get("largest_difference", {}).items():
         print(f"largest difference from JAX at batch size {batch_size}: {difference:.1e}")
     for name in (*exported["files"], "README.md", "card.json"):

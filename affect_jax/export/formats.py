@@ -45,13 +45,16 @@ Outputs = dict[str, Any]  # {head: float32 [b, ...]}
 Run = Callable[[np.ndarray], Outputs]
 
 
-def write_network(trained: TrainedNetwork, export_format: str, out: pathlib.Path) -> dict[str, Any]:
+def write_network(
+    trained: TrainedNetwork, export_format: str, out: pathlib.Path, *, half: bool = False
+) -> dict[str, Any]:
     """Writes a network into a folder.
 
     **Arguments:**
 
     - `export_format`: `stablehlo`, `onnx` or `safetensors`.
     - `out`: a folder, which is created after the conversion.
+    - `half`: store the arrays of `safetensors` as float16.
 
     **Returns:** `files`, the names of the files; for StableHLO and ONNX also `largest_difference`:
     batch size -> largest difference from the outputs of the JAX network.
@@ -64,8 +67,9 @@ def write_network(trained: TrainedNetwork, export_format: str, out: pathlib.Path
     if export_format == "safetensors":
         variables = trained.variables
         arrays = weight_mapping.flatten_by_name(variables["params"], variables["batch_stats"])
+        dtype = np.float16 if half else np.float32
         content = safetensors.numpy.save(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            {name: np.ascontiguousarray(array, dtype) for name, array in arrays.items()}
         )
     else:
         convert = _convert_to_onnx if export_format == "onnx" else _convert_to_stablehlo
@@ -86,7 +90,7 @@ def create_predict_function(trained: TrainedNetwork) -> Callable[[dict[str, Any]
     config = from_dict({**to_dict(trained.config), "dtype": "float32"})
     network, mirror = create_network(config), config.evaluation.mirror
     return lambda variables, images: predict_step(
-        network, variables, {"image": images}, mirror=mirror
+        network, variables, {"image": images}, mirror=mirror, temperature=trained.temperature
     )
 
 

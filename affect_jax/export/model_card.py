@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from affect_jax.config import find_paths, to_dict
 from affect_jax.core.errors import UserError, first_line
@@ -20,10 +21,11 @@ from affect_jax.core.paths import write_atomically
 from affect_jax.core.version import __version__
 from affect_jax.data import preprocessing
 from affect_jax.export import formats
+from affect_jax.metrics import calibration
 from affect_jax.metrics.protocol import HEADLINES
 from affect_jax.report import published_scores, runs
 from affect_jax.report.templating import ENVIRONMENT
-from affect_jax.run.trained_network import TrainedNetwork
+from affect_jax.run.trained_network import TrainedNetwork, is_export, read_card
 
 UNIT_SOURCES = {
     "annotated": "annotated",
@@ -78,6 +80,50 @@ def create_card(
     }
 
 
+def read_calibration(trained: TrainedNetwork) -> dict[str, Any]:
+    """Returns the result of `calibrate` that an export contains; empty for a run."""
+    return read_card(trained.folder)["calibration"] if is_export(trained.folder) else {}
+
+
+def calibrate(trained: TrainedNetwork, part: str = "") -> dict[str, Any]:
+    """Fits the temperature of the expression head to the run's evaluation of the checkpoint.
+
+    **Arguments:** `part`: a part of a mixture; empty: all faces.
+
+    **Returns:** `temperature`; `split`, `part` and number of `faces`; `before` and `after`, the
+    calibration error.
+
+    **Raises:** `UserError` if there is no such evaluation, or the network is calibrated already.
+    """
+    split = trained.config.evaluation.split
+    if trained.temperature != 1 or not trained.classes:
+        raise UserError("--calibrate: needs a network with expressions that is not calibrated yet")
+    run = runs.read_run(trained.folder / "evaluation" / split)
+    if run.metadata.get("checkpoint_step") != trained.step:
+        raise UserError(
+            f"--calibrate: {split} was not scored at step {trained.step}; evaluate the run"
+        )
+    predictions = run.predictions
+    assert predictions.expression is not None and predictions.probabilities is not None
+    prefix = f"{part}/" if part else ""
+    rows = (predictions.expression >= 0) & np.char.startswith(predictions.id, prefix)
+    labels, probabilities = predictions.expression[rows], predictions.probabilities[rows]
+    temperature = calibration.fit_temperature(labels, probabilities)
+    scaled = calibration.scale_probabilities(probabilities, temperature)
+    before, after = (
+        calibration.create_calibration_scorer(labels, values)(np.ones((1, len(labels))))[0]
+        for values in (probabilities, scaled)
+    )
+    return {
+        "temperature": temperature,
+        "split": split,
+        "part": part,
+        "faces": len(labels),
+        "before": before,
+        "after": after,
+    }
+
+
 def write_card(card: Mapping[str, Any], out: pathlib.Path) -> None:
     """Writes `card.json` and `README.md`, each atomically."""
     environment = ENVIRONMENT.overlay(
@@ -111,6 +157,9 @@ def _read_evaluations(trained: TrainedNetwork) -> tuple[list[dict[str, Any]], li
     **Returns:** the content of each `scores.json` without the details of the machine, and messages
     about evaluations that were skipped.
     """
+    if is_export(trained.folder):
+        card = read_card(trained.folder)
+        return card["evaluations"], card["not_shown"]
     evaluations, skipped = [], []
     for path in sorted((trained.folder / "evaluation").glob("*/scores.json")):
         split = path.parent.name

@@ -1,8 +1,8 @@
-"""Calibration of probabilities: expected calibration error and the reliability curve.
+"""Calibration of probabilities: expected calibration error, reliability curve, temperature scaling.
 
-Source: Guo et al. 2017, section 2. A face's confidence is the probability of its most probable
-class. Faces are grouped into confidence bins of equal width, and each bin's accuracy is compared
-with its mean confidence. In a perfectly calibrated model both are equal.
+Source: Guo et al. 2017, sections 2 and 4.2. A face's confidence is the probability of its most
+probable class. Faces are grouped into confidence bins of equal width, and each bin's accuracy is
+compared with its mean confidence. In a perfectly calibrated model both are equal.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy.optimize
+import scipy.special
 
+from affect_jax.core.errors import UserError
 from affect_jax.metrics.base import divide_or_nan
 
 NUM_BINS = 15
@@ -62,3 +65,34 @@ def _assign_bins(
     inner_edges = np.linspace(0, 1, NUM_BINS + 1)[1:-1]
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     return confidence, correct, np.searchsorted(inner_edges, confidence, side="left")
+
+
+def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Fits the temperature that minimises the cross entropy (Guo et al. 2017, section 4.2).
+
+    **Arguments:**
+
+    - `labels`: int [N], -1 if unlabelled.
+    - `probabilities`: float [N, C].
+
+    **Returns:** a number in [0.05, 20]; above 1, the probabilities were too far from uniform.
+
+    **Raises:** `UserError` if no face has a label.
+    """
+    rows = labels >= 0
+    if not rows.any():
+        raise UserError("the temperature cannot be fitted: no face has a label")
+    labels, probabilities = labels[rows], probabilities[rows]
+
+    def cross_entropy(log_temperature: float) -> float:
+        scaled = scale_probabilities(probabilities, np.exp(log_temperature))
+        return -float(np.mean(np.log(np.maximum(scaled[np.arange(len(labels)), labels], 1e-300))))
+
+    best = scipy.optimize.minimize_scalar(cross_entropy, bounds=np.log((0.05, 20)))
+    return float(np.exp(best.x))
+
+
+def scale_probabilities(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Returns the probabilities of the logits divided by `temperature`: [N, C] -> [N, C]."""
+    logits = np.log(np.maximum(probabilities, 1e-300))
+    return scipy.special.softmax(logits / temperature, axis=-1)

@@ -162,24 +162,46 @@ TO_LABEL_UNITS = {
 """Head -> function from its outputs to the units and the range of the labels."""
 
 
-def predict_step(network: Network, variables: dict, batch: dict, *, mirror: bool = False) -> dict:
+def predict_step(
+    network: Network,
+    variables: dict,
+    batch: dict,
+    *,
+    mirror: bool = False,
+    temperature: float = 1.0,
+    features: bool = False,
+) -> dict:
     """Predicts every row of the batch, padding included, in the units of the labels.
 
     **Arguments:**
 
     - `variables`: `{"params": ..., "batch_stats": ...}` of the network.
     - `mirror`: average the predictions with those for the mirrored faces.
+    - `temperature`: divides the logits of `expression`.
+    - `features`: return the trunk's features too.
 
     **Returns:** one float32 array per head: `expression` [b, C] probabilities, `valence_arousal`
-    [b, 2] in [-1, 1], `action_units` [b, A] probabilities.
+    [b, 2] in [-1, 1], `action_units` [b, A] probabilities; and `features` [b, F] if requested.
     """
     images = preprocessing.preprocess_for_evaluation(
         batch["image"], crop_size=network.crop_size, dtype=network.dtype
     )
 
     def predict(images: jax.Array) -> dict:
-        outputs = network.model.apply(variables, images, train=False)
-        return {head: TO_LABEL_UNITS[head](values) for head, values in outputs.items()}
+        outputs, captured = network.model.apply(
+            variables,
+            images,
+            capture_intermediates=lambda module, _: features and module.name == "trunk",
+            mutable=["intermediates"],
+        )
+        if temperature != 1:
+            outputs["expression"] /= temperature
+        outputs = {head: TO_LABEL_UNITS[head](values) for head, values in outputs.items()}
+        if features:
+            outputs["features"] = captured["intermediates"]["trunk"]["__call__"][0].astype(
+                "float32"
+            )
+        return outputs
 
     if not mirror:
         return predict(images)

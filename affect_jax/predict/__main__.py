@@ -1,5 +1,6 @@
 """Command `predict`: reads images, videos and webcams, and writes one row for each face.
 
+    python -m affect_jax.predict party.jpg
     python -m affect_jax.predict --workdir=runs/weighted party.jpg
     python -m affect_jax.predict --workdir=runs/weighted photos/ --out=faces.parquet
     python -m affect_jax.predict --workdir=runs/weighted talk.mp4 --annotate=drawn/
@@ -17,13 +18,9 @@ import pathlib
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.predict.predictor_flags import add_predictor_flags, create_predictor
-
-if TYPE_CHECKING:
-    pass
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -51,6 +48,12 @@ def create_parser() -> argparse.ArgumentParser:
         help="folder for copies of the images and videos with the predictions drawn on them",
     )
     parser.add_argument(
+        "--features",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="file (.npz) for the network's features: `id`, and `features` of each face",
+    )
+    parser.add_argument(
         "--batch_size", type=int, default=8, help="number of faces in one forward pass"
     )
     return parser
@@ -62,13 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
     import tqdm
 
+    from affect_jax.predict import outputs
     from affect_jax.predict.inputs import expand_inputs, read_frames
-    from affect_jax.predict.outputs import face_columns, face_rows, open_face_table
     from affect_jax.predict.overlay import OverlayWriter, draw_predictions
 
     sources = expand_inputs(args.inputs)
     overlays = OverlayWriter(args.annotate, sources) if args.annotate else None
-    predictor = create_predictor(args, args.batch_size)
+    predictor = create_predictor(args, args.batch_size, features=bool(args.features))
     names = (predictor.classes, predictor.units)
     has_video = any(source.is_video for source in sources)
     has_webcam = any(source.webcam is not None for source in sources)
@@ -77,13 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = predictor.stream(
         (frame.image for frame in frames), keep_pixels=overlays is not None, immediate=has_webcam
     )
-    columns = face_columns(predictor.heads, *names, has_video=has_video)
+    columns = outputs.face_columns(predictor.heads, *names, has_video=has_video)
     units = {"frames" if source.is_video else "images" for source in sources}
     unit = " and ".join(sorted(units, reverse=True))
     num_images = num_faces = num_empty = num_unreadable = exit_code = 0
     start_time = time.monotonic()
     with contextlib.ExitStack() as stack:
-        write_row = stack.enter_context(open_face_table(args.out, columns))
+        write_row = stack.enter_context(outputs.open_face_table(args.out, columns))
+        write_features = stack.enter_context(outputs.open_feature_file(args.features))
         if overlays:
             stack.callback(overlays.close)
         progress = tqdm.tqdm(
@@ -94,8 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         try:
             for faces, frame in progress:
-                for row in face_rows(frame, faces, *names):
+                rows = list(outputs.face_rows(frame, faces, *names))
+                for row in rows:
                     write_row(row)
+                write_features([row["id"] for row in rows], faces.outputs)
                 if overlays and faces.pixels is not None:
                     overlays.write(frame, draw_predictions(faces, *names))
                 num_images += 1

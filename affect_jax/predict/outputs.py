@@ -10,6 +10,7 @@
 | `x`, `y`, `width`, `height` | box in pixels of the upright image; it may extend beyond the image |
 | `confidence` | the detector's score; empty without a detector |
 | `predicted` | name of the most probable class |
+| `uncertain` | whether its probability is below 0.5 |
 | `p_<class>` | probability of each class |
 | `valence_predicted`, `arousal_predicted` | in [-1, 1] |
 | `AU<n>_predicted` | probability of each action unit |
@@ -30,6 +31,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
     from affect_jax.predict.predictor import ImageFaces
 
 OUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
+MIN_CERTAIN = 0.5
+"""An expression with a lower probability is marked as uncertain: it is more often wrong than right
+if the probabilities are calibrated, as those of the model in the package."""
+
 ROWS_IN_MEMORY = 10_000  # before they are written to a Parquet file
 
 Row = dict[str, Any]
@@ -70,7 +76,7 @@ def face_columns(
     columns |= {"face": integer, "reason": text}
     columns |= dict.fromkeys(("x", "y", "width", "height", "confidence"), real)
     if "expression" in heads:
-        columns["predicted"] = text
+        columns |= {"predicted": text, "uncertain": pyarrow.bool_()}
     for head, names in head_columns(classes, units).items():
         columns |= dict.fromkeys(names if head in heads else (), real)
     return columns
@@ -91,9 +97,11 @@ def face_rows(
         row |= zip(("x", "y", "width", "height"), map(_round, box), strict=True)
         row["confidence"] = _round(faces.confidence[face])
         if "expression" in faces.outputs:
-            row["predicted"] = classes[int(faces.outputs["expression"][face].argmax())]
-        for head, values in faces.outputs.items():
-            row |= zip(columns[head], map(_round, values[face].tolist()), strict=True)
+            probabilities = faces.outputs["expression"][face]
+            row["predicted"] = classes[int(probabilities.argmax())]
+            row["uncertain"] = bool(probabilities.max() < MIN_CERTAIN)
+        for head in columns.keys() & faces.outputs.keys():
+            row |= zip(columns[head], map(_round, faces.outputs[head][face].tolist()), strict=True)
         yield row
 
 
@@ -129,6 +137,35 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
                 yield lambda row: table.writerow(
                     {name: escape_formula(value) for name, value in row.items()}
                 )
+
+
+@contextlib.contextmanager
+def open_feature_file(path: pathlib.Path | None) -> Iterator[Callable[[list[str], Any], None]]:
+    """Yields a function that takes the ids and outputs of the faces of an image.
+
+    The arrays `id`, str [N], and `features`, float32 [N, F], are written when the context ends.
+
+    **Arguments:** `path`: a file ending in `.npz`; None: nothing is written.
+
+    **Raises:** `UserError` if the suffix is another or the file cannot be written.
+    """
+    if path is None:
+        yield lambda ids, outputs: None
+        return
+    if path.suffix != ".npz":
+        raise UserError(f"--features={path}: the suffix must be .npz")
+    all_ids: list[str] = []
+    features: list[np.ndarray] = []
+
+    def add(ids: list[str], outputs: Any) -> None:
+        features.append(outputs["features"])
+        all_ids.extend(ids[: len(features[-1])])  # an image without faces has one row
+
+    with writing_to(path.parent), write_atomically(path) as partial:
+        yield add
+        with partial.open("wb") as file:
+            empty = np.zeros((0, 0), np.float32)
+            np.savez(file, id=np.array(all_ids, str), features=np.concatenate(features or [empty]))
 
 
 def _format_json_line(row: Row, columns: Columns) -> str:

@@ -1,8 +1,9 @@
 """Overlay: draws predictions on images, and writes the annotated images and videos.
 
 Each face has a box and its number in the table. The label below it shows the most probable class
-with its probability, and the active action units. The disc beside it is Russell's circumplex, with
-a dot at valence (to the right) and arousal (upwards). Colours are from the Okabe-Ito palette.
+with its probability, a `?` if it is uncertain, and the active action units. The disc beside it is
+Russell's circumplex, with a dot at valence (to the right) and arousal (upwards). Colours are from
+the Okabe-Ito palette.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import is_utf8, writing_to
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
+from affect_jax.predict.outputs import MIN_CERTAIN
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame, Source
@@ -85,7 +87,8 @@ def _format_label(
     text = str(number)
     if "expression" in outputs:
         predicted = int(outputs["expression"].argmax())
-        text += f" {classes[predicted]} {outputs['expression'][predicted]:.2f}"
+        probability = outputs["expression"][predicted]
+        text += f" {classes[predicted]} {probability:.2f}" + "?" * bool(probability < MIN_CERTAIN)
     if "action_units" in outputs:
         values = zip(units, outputs["action_units"], strict=True)
         names = [f"AU{unit}" for unit, value in values if value >= ACTIVE_THRESHOLD]

@@ -2,7 +2,7 @@
 
     from affect_jax import Predictor
 
-    predictor = Predictor.load("runs/weighted")
+    predictor = Predictor.load()  # the model in the package; or a run: "runs/weighted"
     prediction = predictor.predict(["party.jpg", pixels, pillow_image])
     prediction.expression[0]  # float32 [8], class probabilities of the first face
     prediction.image[0], prediction.box[0]  # index of its image, and its bounding box
@@ -21,7 +21,6 @@ import functools
 import inspect
 import itertools
 import os
-import pathlib
 import threading
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +33,7 @@ from PIL import Image
 
 from affect_jax import data
 from affect_jax.config import Config
+from affect_jax.core.cli import READY_MODEL
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import import_submodules
 from affect_jax.data import decoding, face_images
@@ -41,6 +41,7 @@ from affect_jax.data.worker_processes import num_cores
 from affect_jax.facs.action_units import UNITS
 from affect_jax.models.network import predict_step
 from affect_jax.predict import detection
+from affect_jax.predict.outputs import MIN_CERTAIN
 from affect_jax.run.trained_network import TrainedNetwork, load_network
 
 ImageLike: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image
@@ -69,6 +70,7 @@ class Prediction:
     - `expression`: float32 [N, C], probabilities; None if the network has no such head.
     - `valence_arousal`: float32 [N, 2], in [-1, 1]; or None.
     - `action_units`: float32 [N, 18], probabilities; or None.
+    - `features`: float32 [N, F], of the trunk; None unless requested.
     """
 
     image: np.ndarray
@@ -81,9 +83,16 @@ class Prediction:
     expression: np.ndarray | None
     valence_arousal: np.ndarray | None
     action_units: np.ndarray | None
+    features: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @property
+    def uncertain(self) -> np.ndarray:
+        """bool [N]: whether no class of `expression` has a probability of `MIN_CERTAIN`."""
+        assert self.expression is not None
+        return self.expression.max(axis=1, initial=0) < MIN_CERTAIN
 
 
 class ImageFaces(NamedTuple):
@@ -116,6 +125,7 @@ class Predictor:
     - `margin`: fraction of a detected box to add on each side; None: the margin of the dataset
       that the network was trained on.
     - `batch_size`: number of faces in one forward pass; smaller batches are padded.
+    - `features`: return the trunk's features too.
 
     **Raises:** `UserError` if an argument is out of range.
     """
@@ -127,6 +137,7 @@ class Predictor:
         detector: str | detection.Detector = "libfacedetection",
         margin: float | None = None,
         batch_size: int = 8,
+        features: bool = False,
     ):
         config = trained.config
         if batch_size < 1:
@@ -134,6 +145,7 @@ class Predictor:
         if margin is not None and not 0 <= margin <= 2:
             raise UserError(f"margin = {margin:g}: must be between 0 and 2")
         self.heads: tuple[str, ...] = tuple(config.heads)
+        self._outputs = (*self.heads, "features") if features else self.heads
         self.classes = trained.classes
         self.units = tuple(UNITS) if "action_units" in self.heads else ()
         if isinstance(detector, str):
@@ -145,24 +157,31 @@ class Predictor:
         self._batch_size = batch_size
         self._variables = jax.device_put(trained.variables)
         self._network = jax.jit(
-            functools.partial(predict_step, trained.network, mirror=config.evaluation.mirror)
+            functools.partial(
+                predict_step,
+                trained.network,
+                mirror=config.evaluation.mirror,
+                temperature=trained.temperature,
+                features=features,
+            )
         )
 
     @classmethod
     def load(
-        cls, run: str | os.PathLike[str], *, step: str | int = "best", **options: Any
+        cls, run: str | os.PathLike[str] = READY_MODEL, *, step: str | int = "best", **options: Any
     ) -> Predictor:
         """Loads the network from a run's folder; the run's dataset is not needed.
 
         **Arguments:**
 
-        - `run`: the folder.
+        - `run`: the folder, or that of an export as safetensors; by default the model in the
+          package.
         - `step`: which checkpoint: `best`, `last` or a step number.
-        - `options`: `detector`, `margin` and `batch_size`, as above.
+        - `options`: `detector`, `margin`, `batch_size` and `features`, as above.
 
         **Raises:** `UserError` if the run, the checkpoint or the detector does not exist.
         """
-        return cls(load_network(pathlib.Path(run), str(step)), **options)
+        return cls(load_network(run, str(step)), **options)
 
     def predict(
         self, images: ImageLike | Iterable[ImageLike], boxes: Sequence[Any] | None = None
@@ -183,7 +202,7 @@ class Predictor:
         # An unreadable image gives the arrays their shapes if there is no other.
         faces = list(self.stream(batch or [None], boxes if batch else None))
         heads = {
-            head: np.concatenate([image.outputs[head] for image in faces]) for head in self.heads
+            head: np.concatenate([image.outputs[head] for image in faces]) for head in self._outputs
         }
         return Prediction(
             image=np.repeat(np.arange(len(faces)), [len(image.boxes) for image in faces]),
@@ -196,6 +215,7 @@ class Predictor:
             expression=heads.get("expression"),
             valence_arousal=heads.get("valence_arousal"),
             action_units=heads.get("action_units"),
+            features=heads.get("features"),
         )
 
     def stream(
@@ -253,7 +273,7 @@ class Predictor:
         ]
         return {
             head: np.concatenate([batch[head] for batch in outputs])[: len(crops)]
-            for head in self.heads
+            for head in self._outputs
         }
 
     def detect(
@@ -301,13 +321,13 @@ class Predictor:
 
 
 def _default_margin(config: Config) -> float:
-    """The margin with which the faces of the run's dataset were cropped."""
-    if "margin" in config.data.options:
-        return config.data.options.margin
+    """The margin with which the faces of the run's dataset, or of a part of it, were cropped."""
     import_submodules("affect_jax.data")  # registers the datasets
-    parameters = inspect.signature(data.DATASETS[config.data.name]).parameters
-    if "margin" in parameters:
-        return parameters["margin"].default
+    name, options = config.data.name, config.data.options
+    for spec in options.parts.values() if name == "mixture" else [{"name": name, **options}]:
+        parameters = inspect.signature(data.DATASETS[spec["name"]]).parameters
+        if "margin" in parameters:
+            return spec.get("margin", parameters["margin"].default)
     return SYNTHETIC_FACES_MARGIN
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from affect_jax.core.cli import add_run_flags
+from affect_jax.core.cli import add_run_flags, select_run
 
 if TYPE_CHECKING:
     from affect_jax.predict.predictor import Predictor
@@ -30,13 +30,16 @@ def add_predictor_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def create_predictor(args: argparse.Namespace, batch_size: int) -> Predictor:
+def create_predictor(
+    args: argparse.Namespace, batch_size: int, *, features: bool = False
+) -> Predictor:
     """Loads and compiles the network that the flags select.
 
     **Arguments:**
 
     - `args`: parsed flags of `add_predictor_flags`.
     - `batch_size`: number of faces in one forward pass.
+    - `features`: return the trunk's features too.
 
     **Raises:** `UserError` as `Predictor.load`.
     """
@@ -46,11 +49,12 @@ def create_predictor(args: argparse.Namespace, batch_size: int) -> Predictor:
 
     logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it reads
     predictor = Predictor.load(
-        args.workdir,
+        select_run(args),
         step=args.step,
         detector=args.detector,
         margin=args.margin,
         batch_size=batch_size,
+        features=features,
     )
     predictor.warm_up()
     return predictor

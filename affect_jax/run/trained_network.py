@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pathlib
 from typing import Any
@@ -10,9 +11,14 @@ from typing import Any
 from affect_jax import config_checks, models
 from affect_jax.config import Config, from_dict
 from affect_jax.core import labels
+from affect_jax.core.cli import READY_MODEL
+from affect_jax.core.errors import UserError
+from affect_jax.models import weight_files, weight_mapping
 from affect_jax.models.network import Network, create_network
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
+
+READY_FOLDER = pathlib.Path(__file__).parents[1] / "ready"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +27,7 @@ class TrainedNetwork:
 
     **Arguments:**
 
-    - `folder`: the folder of the run.
+    - `folder`: the folder of the run, or of its export.
     - `config`: the config of the run.
     - `network`: the network, see `predict_step`.
     - `variables`: `{"params": ..., "batch_stats": ...}` of NumPy arrays, as used in evaluation: the
@@ -31,6 +37,7 @@ class TrainedNetwork:
     - `machine`: the machine of the training, see `parallel.describe_machine`; empty if the
       checkpoint does not record it.
     - `label_edits`: changes of the training labels, see `record_reader.LabelEdits.summary`.
+    - `temperature`: divides the logits of the expression head, see `metrics.calibration`.
     """
 
     folder: pathlib.Path
@@ -41,6 +48,7 @@ class TrainedNetwork:
     step: int
     machine: dict[str, Any] = dataclasses.field(default_factory=dict)
     label_edits: dict[str, Any] = dataclasses.field(default_factory=dict)
+    temperature: float = 1.0
 
 
 def load_network(
@@ -50,18 +58,20 @@ def load_network(
 
     **Arguments:**
 
-    - `folder`: the folder of the run.
+    - `folder`: the folder of the run, or of its export as safetensors; `ready`: the model in the
+      package.
     - `checkpoint`: `best`, `last` or a step, see `Checkpoints.restore`.
     - `config`: a checked config that replaces the saved one; it must describe the same network.
       None: the saved one.
 
     **Raises:** `UserError` if there is no run or no such checkpoint, or if it is damaged.
     """
+    if is_export(folder):
+        return _load_export(export_folder(folder))
     workdir = Workdir(folder)
     if config is None:
         config = from_dict(workdir.load_config())
-        registries = {"trunk": models.TRUNKS, "head": models.HEADS}
-        config_checks.check(config, registries=registries, name=str(workdir.config_path))
+        _check_config(config, workdir.config_path)
     network = create_network(config)
     shapes = network.variable_shapes()
     template = {"batch_stats": shapes.get("batch_stats", {})}
@@ -83,6 +93,61 @@ def load_network(
         machine=info.get("machine", {}),
         label_edits=info.get("label_edits", {}),
     )
+
+
+def export_folder(folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the path of an export's folder; `READY_MODEL` is the name of that in the package."""
+    return READY_FOLDER if os.fspath(folder) == READY_MODEL else pathlib.Path(folder)
+
+
+def is_export(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder contains an export as safetensors."""
+    path = export_folder(folder)
+    return (path / "card.json").is_file() and (path / "model.safetensors").is_file()
+
+
+def read_card(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads the `card.json` of an export. **Raises:** `UserError` if it is damaged."""
+    path = folder / "card.json"
+    try:
+        card = {"calibration": {}, **json.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError):
+        card = {}
+    if not {"config", "checkpoint_step", "evaluations", "not_shown"} <= card.keys():
+        raise UserError(f"{path}: damaged, or of another version; export the network again")
+    return card
+
+
+def _load_export(folder: pathlib.Path) -> TrainedNetwork:
+    card = read_card(folder)
+    config = from_dict(card["config"])
+    _check_config(config, folder / "card.json")
+    network = create_network(config)
+    shapes = network.variable_shapes()
+    source = str(folder / "model.safetensors")
+    params, batch_stats, report = weight_mapping.load(
+        weight_files.read(source),
+        shapes["params"],
+        shapes.get("batch_stats", {}),
+        trunk=config.trunk.name,
+        source=source,
+    )
+    if report.initialised:
+        raise UserError(f"{source}: without {', '.join(report.initialised)}; export it again")
+    return TrainedNetwork(
+        folder=folder,
+        config=config,
+        network=network,
+        variables={"params": params, "batch_stats": batch_stats},
+        classes=class_names(config),
+        step=card["checkpoint_step"],
+        temperature=card["calibration"].get("temperature", 1.0),
+    )
+
+
+def _check_config(config: Config, path: pathlib.Path) -> None:
+    registries = {"trunk": models.TRUNKS, "head": models.HEADS}
+    config_checks.check(config, registries=registries, name=str(path))
 
 
 def class_names(config: Config) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from affect_jax.config import Config
 from affect_jax.core.paths import is_local
 from affect_jax.models import weight_files, weight_mapping
 from affect_jax.models.network import create_network
-from affect_jax.run.trained_network import class_names, load_network
+from affect_jax.run.trained_network import class_names, is_export, load_network
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.state import TrainState
 
@@ -56,7 +56,7 @@ def read(config: Config, previous: Workdir | None = None) -> InitialWeights | No
     source, outputs = str(previous.path) if previous else config.init_from, config.init_outputs
     if not source:
         return None
-    if is_local(source) and Workdir(source).config_path.is_file():
+    if is_export(source) or (is_local(source) and Workdir(source).config_path.is_file()):
         trained = load_network(source, "last" if previous else "best")
         arrays = weight_mapping.flatten_by_name(**trained.variables)
     else:

@@ -42,7 +42,9 @@ def test_writes_a_folder_and_prints_its_files(tmp_path, capsys):
     [
         (["--checkpoint=nothing", "--format=onnx"], "contains no run"),
         (["--checkpoint=run", "--format=pickle"], "--format: invalid choice: 'pickle'"),
-        (["--format=onnx"], "required: --workdir/--checkpoint"),
+        (["--checkpoint=run"], "required: --format"),
+        (["--checkpoint=run", "--format=onnx", "--half"], "only --format=safetensors stores"),
+        (["--checkpoint=run", "--format=onnx", "--calibrate"], "run/evaluation/validation"),
         (["--checkpoint=run", "--format=onnx", "--step=7"], "holds steps 200"),
         (["--checkpoint=run", "--format=onnx", "--quiet"], "unrecognized arguments: --quiet"),
         (["--checkpoint=run", "--format=safetensors", "--out=file"], "file: cannot be written"),

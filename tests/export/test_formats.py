@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -11,11 +13,14 @@ from jax import export as jax_export
 
 from affect_jax.config import from_dict, to_dict
 from affect_jax.core.errors import UserError
-from affect_jax.export import formats
+from affect_jax.export import formats, model_card
+from affect_jax.metrics import calibration
 from affect_jax.models import weight_mapping
+from affect_jax.models.network import predict_step
+from affect_jax.run.trained_network import load_network
 from affect_jax.train import initial_weights
 from tests.export.conftest import create_faces, onnx_session, predict
-from tests.trained_runs import ALL_HEADS, packaged_trunks
+from tests.trained_runs import ALL_HEADS, create_config, packaged_trunks
 
 TOLERANCE = 1e-4
 
@@ -124,3 +129,42 @@ def test_missing_package_error_suggests_installation(create_trained, tmp_path, m
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"needs onnxruntime; pip install 'affect_jax\[export\]'"):
         formats.write_network(create_trained("resnet18"), "onnx", pathlib.Path(tmp_path))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_folder_with_weights_is_loaded_as_a_run(half, create_trained, tmp_path):
+    trained = dataclasses.replace(create_trained("resnet18"), temperature=2.0)
+    exported = formats.write_network(trained, "safetensors", tmp_path, half=half)
+    card = model_card.create_card(trained, "safetensors", exported)
+    calibrated = {"temperature": 2.0, "split": "validation", "part": "", "faces": 9}
+    model_card.write_card(
+        {**card, "calibration": {**calibrated, "before": 0.2, "after": 0.1}}, tmp_path
+    )
+    loaded = load_network(tmp_path)
+    assert (loaded.classes, loaded.step, loaded.temperature) == (trained.classes, 200, 2.0)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-3 if half else 0, atol=1e-5 * half),
+        loaded.variables,
+        trained.variables,
+    )
+    config = create_config()
+    config.init_from = str(tmp_path)
+    assert not initial_weights.read(config).report.initialised
+
+
+def test_damaged_card_is_an_error(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    for text, message in (("{", "card.json: damaged"), ('{"config": {}}', "card.json: damaged")):
+        (tmp_path / "card.json").write_text(text)
+        with pytest.raises(UserError, match=message):
+            load_network(tmp_path)
+
+
+def test_temperature_divides_the_logits(create_trained):
+    trained = create_trained("resnet18")
+    faces = create_faces(trained)
+    scaled = predict_step(trained.network, trained.variables, {"image": faces}, temperature=2.0)
+    expected = predict(trained, faces)
+    probabilities = calibration.scale_probabilities(expected.pop("expression"), 2.0)
+    np.testing.assert_allclose(scaled.pop("expression"), probabilities, atol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), scaled, expected)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
+from affect_jax.core.errors import UserError
 from affect_jax.metrics import calibration
 
 
@@ -66,3 +67,21 @@ def test_calibration_error_of_simple_cases():
     assert calibration.create_calibration_scorer(labels, three_quarters)(ones) == 0
     wrong = np.eye(2)[1 - labels]
     assert calibration.create_calibration_scorer(labels, wrong)(ones) == 1
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_temperature_of_sampled_labels_is_recovered(temperature):
+    random = np.random.default_rng(0)
+    true = random.dirichlet(np.full(8, 0.5), 20_000)
+    labels = (true.cumsum(axis=1) < random.random((len(true), 1))).sum(axis=1)
+    labels[::10] = -1  # unlabelled
+    distorted = calibration.scale_probabilities(true, 1 / temperature)
+    fitted = calibration.fit_temperature(labels, distorted)
+    assert fitted == pytest.approx(temperature, rel=0.03)
+    restored = calibration.scale_probabilities(distorted, temperature)
+    np.testing.assert_allclose(restored, true, atol=1e-9)
+
+
+def test_temperature_of_unlabelled_faces_is_an_error():
+    with pytest.raises(UserError, match="no face has a label"):
+        calibration.fit_temperature(np.array([-1]), np.full((1, 8), 1 / 8))

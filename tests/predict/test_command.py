@@ -52,7 +52,7 @@ def predict_folder(folder, monkeypatch):
 @pytest.fixture(scope="module")
 def loaded(folder):
     """One compiled network for all commands of this module."""
-    predictor = Predictor.load(folder / "run")
+    predictor = Predictor.load(folder / "run", features=True)
     predictor.warm_up()
     return predictor
 
@@ -60,7 +60,7 @@ def loaded(folder):
 @pytest.fixture
 def run(predict_folder, loaded, monkeypatch, capsys):
     """Runs the command in this process; returns exit code, rows of stdout, and stderr."""
-    monkeypatch.setattr(predict_command, "create_predictor", lambda *_: loaded)
+    monkeypatch.setattr(predict_command, "create_predictor", lambda *_, **__: loaded)
 
     def command(*arguments):
         code = predict_command.main(["--checkpoint=run", *map(str, arguments)])
@@ -88,10 +88,25 @@ def test_one_row_per_face_and_one_per_image_without_a_face(run, loaded):
         values = [row[f"p_{name}"] for name in prediction.classes]
         np.testing.assert_allclose(values, prediction.expression[face], atol=1e-5)
         assert row["predicted"] == prediction.classes[np.argmax(values)]
+        assert row["uncertain"] == prediction.uncertain[face] == (max(values) < 0.5)
         assert -1 <= row["valence_predicted"] <= 1 and 0 <= row["AU12_predicted"] <= 1
         assert "seconds" not in row
     assert err.startswith("3 images, 2 faces, 1 without a face, 1 unreadable in ")
     assert err.rstrip().endswith("images per second") and err.count("\n") == 1
+
+
+def test_features_are_those_of_the_trunk(run, loaded, tmp_path):
+    code, rows, _ = run("shots", f"--features={tmp_path / 'x.npz'}")
+    assert code == 0
+    with np.load(tmp_path / "x.npz") as written:
+        assert written["id"].tolist() == [row["id"] for row in rows if row["face"] is not None]
+        features = written["features"]
+    np.testing.assert_allclose(features, loaded.predict("shots/two.png").features, atol=1e-5)
+    head = loaded._variables["params"]["action_units"]
+    logits = features @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+    expected = loaded.predict("shots/two.png").action_units
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-5)
+    assert run("shots", "--features=x.csv")[0] == 2
 
 
 def test_video_has_rows_per_frame_and_face(run):

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Trains the model in the package (affect_jax/ready) and writes its card: half an hour on two cores.
+#   bash launch/ready_model.sh DATA [--config.seed=1 ...]
+# DATA: photographs in the layout of AffectNet's first release, see docs/ready_model.md.
+set -euo pipefail
+data=$(realpath "$1")
+source "$(dirname "$0")/environment.sh"
+workdir=${WORKDIR:-runs/ready}
+python -m affect_jax.main --config=configs/ready.py --workdir="$workdir" \
+  --config.data.manual_dir="$data" "${@:2}"
+python -m affect_jax.main --mode=evaluate --workdir="$workdir" --checkpoint=best
+python -m affect_jax.export --workdir="$workdir" --format=safetensors --half --calibrate \
+  --out=affect_jax/ready
