@@ -12,10 +12,8 @@ send to another origin only with its permission. Requests with a foreign `Host` 
 from __future__ import annotations
 
 import asyncio
-import base64
 from typing import Any
 
-import numpy as np
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -30,7 +28,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from affect_jax.core.labels import AXES
 from affect_jax.data import face_images
-from affect_jax.predict.overlay import draw_predictions
 from affect_jax.predict.predictor import Predictor
 
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
@@ -44,7 +41,7 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Connection": "close",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -121,11 +118,9 @@ async def _read_body(request: Request) -> bytes:
 def predict_image(predictor: Predictor, content: bytes) -> dict[str, Any]:
     """Predicts the faces of an encoded image.
 
-    **Returns:** `image` (a URL of the image with the predictions drawn on it), `width`, `height`,
-    `reason` (why there is no face, or ""), `left_out` (number of faces beyond `MAX_FACES`), and
-    `faces`, the largest first. Each face has `box` (x, y, width, height in pixels of the upright
-    image) and, depending on the network's heads, `expression`, `valence`, `arousal` and
-    `action_units`.
+    **Returns:** `outputs` (head -> `names` of its values), `size` (width, height), `reason` (why
+    there is no face, or ""), `left_out` (number of faces beyond `MAX_FACES`) and `faces`, the
+    largest first. Each has `box` (x, y, width, height in pixels) and values by head.
 
     **Raises:** `HTTPException` if the content is not an image or is too large.
     """
@@ -133,34 +128,18 @@ def predict_image(predictor: Predictor, content: bytes) -> dict[str, Any]:
         pixels = face_images.decode_image(content, upright=True)
     except face_images.UnusableInputError as error:
         raise HTTPException(422, str(error)) from None
-    detected = predictor.detect(pixels, keep_pixels=True)
-    boxes, crops = detected.boxes[:MAX_FACES], detected.crops[:MAX_FACES]
-    faces = detected._replace(boxes=boxes, outputs=predictor.predict_crops(crops))
-    drawing = draw_predictions(faces, predictor.classes, predictor.units)
-    jpeg = base64.b64encode(face_images.encode_jpeg(drawing)).decode()
-    answers = []
-    for index, box in enumerate(boxes.tolist()):
-        outputs = {head: values[index] for head, values in faces.outputs.items()}
-        answers.append({"box": box, **_format_outputs(outputs, predictor)})
+    detected = predictor.detect(pixels)
+    boxes = detected.boxes[:MAX_FACES].tolist()
+    outputs = predictor.predict_crops(detected.crops[:MAX_FACES])
+    units = [f"AU{unit}" for unit in predictor.units]
+    names = {"expression": predictor.classes, "valence_arousal": AXES, "action_units": units}
     return {
-        "image": f"data:image/jpeg;base64,{jpeg}",
-        "width": faces.size[0],
-        "height": faces.size[1],
-        "reason": faces.reason,
+        "outputs": {head: {"names": names[head]} for head in outputs},
+        "size": detected.size,
+        "reason": detected.reason,
         "left_out": len(detected.boxes) - len(boxes),
-        "faces": answers,
+        "faces": [
+            {"box": box, **{head: values[index].tolist() for head, values in outputs.items()}}
+            for index, box in enumerate(boxes)
+        ],
     }
-
-
-def _format_outputs(outputs: dict[str, np.ndarray], predictor: Predictor) -> dict[str, Any]:
-    """The outputs of one face in the format of the JSON answer."""
-    answer: dict[str, Any] = {}
-    if "expression" in outputs:
-        pairs = zip(predictor.classes, outputs["expression"].tolist(), strict=True)
-        answer["expression"] = [{"name": name, "value": value} for name, value in pairs]
-    if "valence_arousal" in outputs:
-        answer |= zip(AXES, outputs["valence_arousal"].tolist(), strict=True)
-    if "action_units" in outputs:
-        pairs = zip(predictor.units, outputs["action_units"].tolist(), strict=True)
-        answer["action_units"] = [{"name": f"AU{unit}", "value": value} for unit, value in pairs]
-    return answer

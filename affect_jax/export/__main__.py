@@ -27,11 +27,11 @@ from affect_jax.core.paths import writing_to
 def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
         prog="python -m affect_jax.export",
-        description="Exports a network to StableHLO, ONNX or safetensors, with a model card.",
+        description="Exports a network with a model card: StableHLO, ONNX, safetensors, web page.",
         allow_abbrev=False,
     )
     add_run_flags(parser)
-    parser.add_argument("--format", required=True, choices=("stablehlo", "onnx", "safetensors"))
+    parser.add_argument("--format", required=True, choices="stablehlo onnx safetensors web".split())
     parser.add_argument("--half", action="store_true", help="safetensors: store float16")
     parser.add_argument(
         "--calibrate",
@@ -43,14 +43,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--out", type=pathlib.Path, help="output folder; default: RUN/export/FORMAT"
     )
+    parser.add_argument(
+        "--onnxruntime_web", type=pathlib.Path, default="node_modules/onnxruntime-web/dist",
+        help="for --format=web: folder of this npm package; default: %(default)s",
+    )  # fmt: skip
     args = parser.parse_args(arguments)
     if args.half and args.format != "safetensors":
         raise UserError("--half: only --format=safetensors stores float16")
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
-    from affect_jax.export import formats, model_card
+    from affect_jax.export import formats, model_card, web_page
     from affect_jax.run.trained_network import load_network
 
     run = select_run(args)
+    runtime = web_page.read_runtime(args.onnxruntime_web) if args.format == "web" else None
     trained = load_network(run, args.step)
     folder = pathlib.Path() if run == READY_MODEL else pathlib.Path(run)
     out = args.out or folder / "export" / args.format
@@ -58,10 +63,15 @@ def main(arguments: Sequence[str]) -> int:
     if args.calibrate is not None:
         calibration = model_card.calibrate(trained, args.calibrate)
         trained = dataclasses.replace(trained, temperature=calibration["temperature"])
-    exported = formats.write_network(trained, args.format, out, half=args.half)
+    exported = formats.write_network(
+        trained, "onnx" if runtime else args.format, out, half=args.half
+    )
     card = model_card.create_card(trained, args.format, exported)
     with writing_to(out):
         model_card.write_card({**card, "calibration": calibration}, out)
+        if runtime:
+            web_page.write_page(out, runtime)
+            exported["files"].append("index.html")
     for batch_size, difference in exported.get("largest_difference", {}).items():
         print(f"largest difference from JAX at batch size {batch_size}: {difference:.1e}")
     for name in (*exported["files"], "README.md", "card.json"):

@@ -23,6 +23,7 @@ from affect_jax.data import preprocessing
 from affect_jax.export import formats
 from affect_jax.metrics import calibration
 from affect_jax.metrics.protocol import HEADLINES
+from affect_jax.predict.predictor import default_margin
 from affect_jax.report import published_scores, runs
 from affect_jax.report.templating import ENVIRONMENT
 from affect_jax.run.trained_network import TrainedNetwork, is_export, read_card
@@ -68,6 +69,7 @@ def create_card(
             "type": "uint8",
             "shape": ["batch", *formats.image_shape(trained)],
         },
+        "margin": default_margin(trained.config),
         "crop_size": trained.config.data.crop_size,
         "mirrored_average": trained.config.evaluation.mirror,
         "mean": list(preprocessing.IMAGENET_MEAN),

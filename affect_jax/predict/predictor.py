@@ -152,7 +152,7 @@ class Predictor:
             detector = detection.DETECTORS.create({"name": detector})
         self._detector: Any = detector
         self._detector_lock = threading.Lock()  # neither package is thread-safe
-        self._margin = _default_margin(config) if margin is None else margin
+        self._margin = default_margin(config) if margin is None else margin
         self._image_size: int = config.data.image_size
         self._batch_size = batch_size
         self._variables = jax.device_put(trained.variables)
@@ -320,7 +320,7 @@ class Predictor:
         return ImageFaces(size, boxes, boxes[:, 0], crops, reason, None)
 
 
-def _default_margin(config: Config) -> float:
+def default_margin(config: Config) -> float:
     """The margin with which the faces of the run's dataset, or of a part of it, were cropped."""
     import_submodules("affect_jax.data")  # registers the datasets
     name, options = config.data.name, config.data.options

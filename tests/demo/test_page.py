@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,13 +10,11 @@ import pytest
 import simplejpeg
 from PIL import Image
 
+from tests.browsers import launch_chromium
 from tests.rendered_scenes import draw_scene
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 
@@ -32,20 +29,9 @@ def video_path(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def browser(video_path) -> Iterator:
-    if not CHROMIUM:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    arguments = [
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-video-capture={video_path}",
-    ]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=arguments, chromium_sandbox=False
-        )
+    arguments = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with launch_chromium(*arguments, f"--use-file-for-fake-video-capture={video_path}") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
@@ -93,6 +79,10 @@ def test_uploaded_image_is_shown_with_its_faces(page, predictor, tmp_path):
         np.testing.assert_allclose(meters, values, atol=1e-6)
         width = "e => e.offsetWidth / e.closest('.face').offsetWidth"
         assert card.query_selector("meter").evaluate(width) > 0.4
+    offsets = "boxes => boxes.map(e => [e.offsetLeft, e.offsetTop, e.offsetWidth, e.offsetHeight])"
+    boxes = np.array(page.eval_on_selector_all(".box", offsets))
+    scale = page.evaluate("document.querySelector('.result img').width") / 400
+    np.testing.assert_allclose(boxes, prediction.box * scale, atol=1)
     assert not is_wider_than_window(page)
     assert page.console_messages == []
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
 from affect_jax.report import comparison, run_page, runs
+from tests.browsers import launch_chromium
 from tests.report.conftest import create_predictions, write_run
 
 pytestmark = pytest.mark.browser
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 MEASURE = """() => {
   const root = document.documentElement;
   const isWide = e => e.getBoundingClientRect().right > root.clientWidth + 1;
@@ -32,13 +29,8 @@ MEASURE = """() => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    if not CHROMIUM:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False)
+    with launch_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

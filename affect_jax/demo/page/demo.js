@@ -1,22 +1,10 @@
-// Sends images or webcam frames to the server of this page and shows the predictions.
+// Shows the predictions of images and webcam frames; `predictImage` is in server.js or browser.js.
 "use strict";
 
-const MAX_BYTES = 12 * 2 ** 20; // the server enforces the same limit; this check avoids the upload
+const MAX_BYTES = 12 * 2 ** 20;
 
 const byId = (id) => document.getElementById(id);
 const copyTemplate = (id) => byId(id).content.cloneNode(true).firstElementChild;
-
-async function requestPrediction(image) {
-  if (image.size > MAX_BYTES) throw new Error("the file is larger than 12 MiB");
-  const response = await fetch("predict", {
-    method: "POST", headers: { "Content-Type": image.type }, body: image,
-  });
-  const prediction = await response.json().catch(
-    () => ({ error: `the server returned status ${response.status}` }),
-  );
-  if (!response.ok) throw new Error(prediction.error);
-  return prediction;
-}
 
 function createResult(title) {
   const article = copyTemplate("result");
@@ -25,16 +13,14 @@ function createResult(title) {
   return article;
 }
 
-function createFace(face, index) {
+function createFace(face, index, outputs) {
   const section = copyTemplate("face");
-  const expression = face.expression || [];
-  const likely = expression.reduce((a, b) => (b.value > a.value ? b : a), { name: "", value: 0 });
-  section.querySelector("h3").textContent = `${index + 1} ${likely.name}`;
-  if (face.valence !== undefined) {
-    section.querySelector(".axes").textContent =
-      `valence ${face.valence.toFixed(2)}, arousal ${face.arousal.toFixed(2)}`;
-  }
-  for (const { name, value } of [...expression, ...(face.action_units || [])]) {
+  const rows = (head) => (outputs[head]?.names || []).map((name, i) => [name, face[head][i]]);
+  const likely = rows("expression").reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0]);
+  section.querySelector("h3").textContent = `${index + 1} ${likely[0]}`;
+  section.querySelector(".axes").textContent = rows("valence_arousal")
+    .map(([name, value]) => `${name} ${value.toFixed(2)}`).join(", ");
+  for (const [name, value] of [...rows("expression"), ...rows("action_units")]) {
     const row = section.querySelector("table").insertRow();
     row.insertCell().textContent = name;
     const meter = document.createElement("meter");
@@ -46,9 +32,23 @@ function createFace(face, index) {
 }
 
 async function showPrediction(article, image) {
-  const prediction = await requestPrediction(image);
-  article.querySelector("img").src = prediction.image;
-  article.querySelector(".faces").replaceChildren(...prediction.faces.map(createFace));
+  if (image.size > MAX_BYTES) throw new Error("the file is larger than 12 MiB");
+  const prediction = await predictImage(image, article);
+  const { faces, size, outputs } = prediction;
+  const picture = article.querySelector("img");
+  URL.revokeObjectURL(picture.src);
+  picture.src = URL.createObjectURL(image);
+  const boxes = faces.map(({ box }, index) => {
+    const frame = copyTemplate("box");
+    frame.textContent = index + 1;
+    ["left", "top", "width", "height"].forEach((name, i) => {
+      frame.style[name] = `${100 * box[i] / size[i % 2]}%`;
+    });
+    return frame;
+  });
+  article.querySelector(".picture").replaceChildren(picture, ...boxes);
+  const sections = faces.map((face, index) => createFace(face, index, outputs));
+  article.querySelector(".faces").replaceChildren(...sections);
   article.querySelector(".note").textContent = prediction.left_out
     ? `${prediction.left_out} smaller faces are not shown` : prediction.reason;
 }
@@ -64,42 +64,36 @@ async function predictFiles(files) {
 
 let webcam = null; // the stream, while it is predicted
 
+function setWebcam(stream) {
+  if (webcam) webcam.getTracks().forEach((track) => track.stop());
+  webcam = stream;
+  byId("webcam").textContent = stream ? "Stop the webcam" : "Start the webcam";
+  byId("webcam").setAttribute("aria-pressed", stream !== null);
+}
+
 async function predictWebcam() {
-  const button = byId("webcam");
   const article = createResult("Webcam");
   try {
-    webcam = await navigator.mediaDevices.getUserMedia({ video: { width: 640 } });
-    button.textContent = "Stop the webcam";
-    button.setAttribute("aria-pressed", "true");
+    setWebcam(await navigator.mediaDevices.getUserMedia({ video: { width: 640 } }));
     const video = document.createElement("video");
     video.srcObject = webcam;
     await video.play();
-    const canvas = document.createElement("canvas");
-    canvas.width = video.videoWidth;
-    canvas.height = video.videoHeight;
+    const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
     while (webcam) {
       canvas.getContext("2d").drawImage(video, 0, 0);
-      const frame = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
-      await showPrediction(article, frame);
+      await showPrediction(article, await canvas.convertToBlob({ type: "image/jpeg" }));
     }
     article.remove();
   } catch (error) {
     article.querySelector(".note").textContent = error.message;
-    stopWebcam();
+    setWebcam(null);
   }
-  button.textContent = "Start the webcam";
-  button.setAttribute("aria-pressed", "false");
-}
-
-function stopWebcam() {
-  if (webcam) webcam.getTracks().forEach((track) => track.stop());
-  webcam = null;
 }
 
 byId("files").addEventListener("change", (event) => {
   predictFiles(event.target.files).finally(() => { event.target.value = ""; });
 });
-byId("webcam").addEventListener("click", () => (webcam ? stopWebcam() : predictWebcam()));
+byId("webcam").addEventListener("click", () => (webcam ? setWebcam(null) : predictWebcam()));
 for (const name of ["dragover", "dragleave", "drop"]) {
   byId("choose").addEventListener(name, (event) => {
     event.preventDefault();
