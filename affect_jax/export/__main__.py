@@ -59,16 +59,17 @@ def main(arguments: Sequence[str]) -> int:
     trained = load_network(run, args.step)
     folder = pathlib.Path() if run == READY_MODEL else pathlib.Path(run)
     out = args.out or folder / "export" / args.format
-    calibration = model_card.read_calibration(trained)
+    changes = {}
     if args.calibrate is not None:
-        calibration = model_card.calibrate(trained, args.calibrate)
-        trained = dataclasses.replace(trained, temperature=calibration["temperature"])
+        changes["calibration"] = model_card.calibrate(trained, args.calibrate)
+        temperature = changes["calibration"]["temperature"]
+        trained = dataclasses.replace(trained, temperature=temperature)
     exported = formats.write_network(
         trained, "onnx" if runtime else args.format, out, half=args.half
     )
     card = model_card.create_card(trained, args.format, exported)
     with writing_to(out):
-        model_card.write_card({**card, "calibration": calibration}, out)
+        model_card.write_card({**card, **changes}, out)
         if runtime:
             web_page.write_page(out, runtime)
             exported["files"].append("index.html")

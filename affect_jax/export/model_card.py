@@ -46,7 +46,10 @@ def create_card(
     - `export_format`: as for `formats.write_network`.
     - `exported`: the return value of `formats.write_network`.
     """
-    evaluations, not_shown = _read_evaluations(trained)
+    earlier = read_card(trained.folder) if is_export(trained.folder) else {}
+    evaluations, not_shown = (
+        (earlier["evaluations"], earlier["not_shown"]) if earlier else _read_evaluations(trained)
+    )
     config = to_dict(trained.config)
     data = published_scores.DATA_NAMES.get(trained.config.data.name, trained.config.data.name)
     if data == "AffectNet" and data not in [evaluation["data"] for evaluation in evaluations]:
@@ -75,6 +78,7 @@ def create_card(
         "mean": list(preprocessing.IMAGENET_MEAN),
         "deviation": list(preprocessing.IMAGENET_STD),
         "outputs": formats.describe_outputs(trained),
+        "calibration": earlier.get("calibration", {}),
         "evaluations": evaluations,
         "choosing_split": trained.config.evaluation.split if trained.config.checkpoint.best else "",
         "not_shown": not_shown,
@@ -82,18 +86,13 @@ def create_card(
     }
 
 
-def read_calibration(trained: TrainedNetwork) -> dict[str, Any]:
-    """Returns the result of `calibrate` that an export contains; empty for a run."""
-    return read_card(trained.folder)["calibration"] if is_export(trained.folder) else {}
-
-
 def calibrate(trained: TrainedNetwork, part: str = "") -> dict[str, Any]:
     """Fits the temperature of the expression head to the run's evaluation of the checkpoint.
 
     **Arguments:** `part`: a part of a mixture; empty: all faces.
 
-    **Returns:** `temperature`; `split`, `part` and number of `faces`; `before` and `after`, the
-    calibration error.
+    **Returns:** `calibration` of the card: `temperature`; `split`, `part` and number of `faces`;
+    `before` and `after`, the calibration error.
 
     **Raises:** `UserError` if there is no such evaluation, or the network is calibrated already.
     """
@@ -159,9 +158,6 @@ def _read_evaluations(trained: TrainedNetwork) -> tuple[list[dict[str, Any]], li
     **Returns:** the content of each `scores.json` without the details of the machine, and messages
     about evaluations that were skipped.
     """
-    if is_export(trained.folder):
-        card = read_card(trained.folder)
-        return card["evaluations"], card["not_shown"]
     evaluations, skipped = [], []
     for path in sorted((trained.folder / "evaluation").glob("*/scores.json")):
         split = path.parent.name

@@ -23,7 +23,6 @@ from tests.trained_runs import create_config, write_run
         (["--checkpoint=nothing"], "nothing: contains no run"),
         (["--checkpoint=nothing", "--port=70000"], "--port=70000"),
         (["--checkpoint=nothing", "--host=0.0.0.0"], "unrecognized arguments: --host=0.0.0.0"),
-        ([], "required: --workdir/--checkpoint"),
     ],
 )
 def test_invalid_arguments_give_one_line_and_exit_code_2(
