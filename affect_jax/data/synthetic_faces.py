@@ -57,9 +57,12 @@ class SyntheticFaces(FacesBuilder, skip_registration=True):
             yield record["id"], record
 
 
-def render_record(index: int, *, seed: int, split: str, skew: str, size: int) -> dict[str, Any]:
-    """Renders a face and returns its record; runs in a worker process."""
-    face = random_face.sample_face(seed, index, split=split, skew=skew, size=size)
+def render_record(index: int, *, seed: int, split: str, **options: Any) -> dict[str, Any]:
+    """Renders a face and returns its record; runs in a worker process.
+
+    **Arguments:** see `random_face.sample_face`.
+    """
+    face = random_face.sample_face(seed, index, split=split, **options)
     image = simplejpeg.encode_jpeg(face.image, quality=JPEG_QUALITY, colorsubsampling="420")
     return make_record(
         f"{split}/{index:07d}",

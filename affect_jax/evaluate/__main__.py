@@ -1,6 +1,7 @@
-"""Command that scores predictions of any framework and writes a report.
+"""Command that scores predictions of any framework, or tests how robust a run's network is.
 
     python -m affect_jax.evaluate --predictions predictions.parquet --out scored/
+    python -m affect_jax.evaluate --stress --workdir=runs/weighted
 
 `python -m affect_jax.main --mode=evaluate` scores a checkpoint of a run.
 """
@@ -25,10 +26,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
         prog="python -m affect_jax.evaluate", description="Scores a table of predictions."
     )
-    parser.add_argument("--predictions", type=pathlib.Path, required=True, help=".parquet or .csv")
-    parser.add_argument(
-        "--out", type=pathlib.Path, required=True, help="folder for scores.json and the report"
-    )
+    parser.add_argument("--predictions", type=pathlib.Path, help=".parquet or .csv")
+    parser.add_argument("--out", type=pathlib.Path, help="folder for scores.json and the report")
     parser.add_argument(
         "--draws", type=int, default=200, help="resamplings of the skew-normalised scores"
     )
@@ -47,9 +46,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--report", action=argparse.BooleanOptionalAction, default=True, help="write report.html"
     )
+    parser.add_argument(
+        "--stress",
+        action="store_true",
+        help="score a run's network while one factor of the faces changes; needs --workdir",
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("--step", default="best", help="checkpoint: best, last or a step number")
+    parser.add_argument("--faces", type=int, default=500, help="number of faces of --stress")
     args = parser.parse_args(arguments)
-    if args.draws < 1 or args.bootstrap < 0:
-        raise UserError("--draws must be 1 or more, --bootstrap 0 or more")
+    if args.draws < 1 or args.bootstrap < 0 or args.faces < 1:
+        raise UserError("--draws and --faces must be 1 or more, --bootstrap 0 or more")
+    if args.stress and args.workdir and not (args.predictions or args.out or args.groups):
+        return _run_stress_tests(args)
+    if args.stress or args.workdir or not (args.predictions and args.out):
+        raise UserError("pass --predictions and --out, or --stress and --workdir")
     group_labels = scoring.read_group_labels(args.groups)
     table = read_predictions(args.predictions)
     about = {  # the path is absolute, so that a report finds the table from any folder
@@ -63,6 +74,20 @@ def main(arguments: Sequence[str]) -> int:
         from affect_jax.report import run_page, runs  # the import takes seconds: print scores first
 
         print(f"         {run_page.write_report(runs.read_run(args.out), args.out)}")
+    return 0
+
+
+def _run_stress_tests(args: argparse.Namespace) -> int:
+    # Imported here: scoring a table does not need JAX.
+    from affect_jax.evaluate import stress
+    from affect_jax.report import stress_page
+
+    content = stress.run_stress_tests(
+        args.workdir, args.step, num_faces=args.faces, bootstrap=args.bootstrap
+    )
+    folder = args.workdir / "stress"
+    stress_page.write_page(content, folder / "stress.html")
+    print(f"written: {folder / 'stress.json'}\n         {folder / 'stress.html'}")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions, check_class_names
 from affect_jax.models.network import Network, predict_step
 
+SOFT_COLUMNS = ("expression_distribution", "votes")
 IN_FLIGHT = 2
 """Batches that are dispatched before the evaluator waits for an earlier one."""
 
@@ -41,7 +42,7 @@ class Evaluator:
         self.classes = select_class_names(split, config.data.num_classes)
         check_class_names(self.classes, f"the classes of {config.data.name}")
         self.targets, self.label_source = load_targets(config, split)
-        self._columns = split.columns("id", "expression_distribution", "votes")
+        self.columns = split.columns("id", *SOFT_COLUMNS)
         self._config = config
         self._heads = network.heads
         self._predict = parallel.parallelize_per_device(
@@ -53,18 +54,8 @@ class Evaluator:
 
         **Arguments:** `variables`: the network's `{"params": ..., "batch_stats": ...}`.
         """
-        devices = jax.local_device_count()  # each process scores the whole split
-        batch_size = min(self._config.evaluation.batch_size, len(self.split))
-        batch_size = -(-batch_size // devices) * devices
-        batches = loader.load_batches(
-            self.split.records,
-            self.targets,
-            sampling.SequentialRows(len(self.split), batch_size),
-            image_size=self._config.data.image_size,
-            num_workers=0,
-        )
-        with contextlib.closing(batches):
-            return self._create_predictions(self._compute_outputs(variables, batches))
+        outputs = self.compute_outputs(variables)
+        return create_predictions(self.columns, self.classes, self.targets, outputs)
 
     def load_faces(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Returns the stored images of some rows of the split: uint8 [n, S, S, 3]."""
@@ -79,56 +70,83 @@ class Evaluator:
         """
         if not name:
             return
-        if error := protocol.validate_score_name(name, list(self._heads), self.classes):
+        if error := protocol.validate_score_name(name, [*self._heads, *SOFT_COLUMNS], self.classes):
             raise UserError(f"checkpoint.best = {error}")
+        soft = [key for key in SOFT_COLUMNS if np.isfinite(self.columns.get(key, np.nan)).any()]
         labelled = [head for head in self._heads if self.targets[f"{head}_mask"].any()]
-        if protocol.validate_score_name(name, labelled, self.classes):
+        if protocol.validate_score_name(name, labelled + soft, self.classes):
             raise UserError(
                 f"checkpoint.best = {name!r}: no face of the split {self.split.name!r} has a label "
                 "for this score; choose another score, or '' for none"
             )
 
-    def _compute_outputs(
-        self, variables: dict[str, Any], batches: Iterable[dict]
+    def compute_outputs(
+        self, variables: dict[str, Any], images: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """Returns `{head: float32 [N, ...]}` in the order of the split, without padding."""
+        """Computes `{head: float32 [N, ...]}`, see `predict_step`, in the order of the faces.
+
+        **Arguments:** `images`: faces, uint8 [N, S, S, 3]; None: those of the split.
+        """
+        devices = jax.local_device_count()  # each process scores all faces
+        num_faces = len(self.split if images is None else images)
+        batch_size = min(self._config.evaluation.batch_size, num_faces)
+        batch_size = -(-batch_size // devices) * devices
+        batches = loader.load_batches(
+            self.split.records if images is None else images,
+            {},
+            sampling.SequentialRows(num_faces, batch_size),
+            image_size=self._config.data.image_size,
+            num_workers=0,
+        )
         variables = parallel.replicate(variables)
         outputs = []
-        for batch in batches:
-            images = {"image": batch["image"], "valid": batch["valid"]}
-            sharded = parallel.shard(split_for_devices(images, jax.local_device_count()))
-            outputs.append(self._predict(variables, sharded))
-            jax.block_until_ready(outputs[-IN_FLIGHT:][0])
+        with contextlib.closing(batches):
+            for batch in batches:
+                inputs = {"image": batch["image"], "valid": batch["valid"]}
+                sharded = parallel.shard(split_for_devices(inputs, devices))
+                outputs.append(self._predict(variables, sharded))
+                jax.block_until_ready(outputs[-IN_FLIGHT:][0])
         parts = jax.device_get(outputs)  # {head: [devices, b / devices, ...]} of each batch
         joined = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
         return {  # the padding is at the end
-            head: array.reshape(-1, *array.shape[2:])[: len(self.split)]
-            for head, array in joined.items()
+            head: array.reshape(-1, *array.shape[2:])[:num_faces] for head, array in joined.items()
         }
 
-    def _create_predictions(self, outputs: dict[str, np.ndarray]) -> Predictions:
-        """Joins outputs and labels."""
-        targets = self.targets
-        labels = np.where(targets["expression_mask"], targets["expression"], -1).astype(np.int64)
-        columns: dict[str, Any] = {"id": self._columns["id"], "classes": self.classes}
-        columns["expression"] = labels
-        soft = {
-            name: np.where(labels[:, None] >= 0, weights, np.nan).astype(np.float64)
-            for name, weights in self._columns.items()
-            if name != "id" and np.isfinite(weights).any()
-        }
-        if "expression" in outputs:
-            probabilities = outputs["expression"].astype(np.float64)
-            probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32 sums are inexact
-            columns["probabilities"] = probabilities
-            count = len(self.classes)
-            if (weights := soft.get("expression_distribution")) is not None:
-                columns["distribution"] = restrict_distribution(weights, count)
-            if (votes := soft.get("votes")) is not None:
-                columns["votes"] = votes[:, :count]
-        for head in ("valence_arousal", "action_units"):
-            if head in outputs:
-                mask = targets[f"{head}_mask"].reshape(len(labels), -1)  # of faces or of units
-                columns[head] = np.where(mask, targets[head], np.nan).astype(np.float64)
-                columns[f"{head}_predicted"] = outputs[head].astype(np.float64)
-        return Predictions(units=tuple(UNITS) if "action_units" in outputs else (), **columns)
+
+def create_predictions(
+    columns: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    targets: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+) -> Predictions:
+    """Joins outputs and labels of N faces.
+
+    **Arguments:**
+
+    - `columns`: `id`, and `expression_distribution` and `votes` if the dataset has them.
+    - `classes`: the names of the predicted classes.
+    - `targets`: targets and masks, see `batch.make_targets`.
+    - `outputs`: see `predict_step`.
+    """
+    labels = np.where(targets["expression_mask"], targets["expression"], -1).astype(np.int64)
+    fields: dict[str, Any] = {"id": columns["id"], "classes": classes, "expression": labels}
+    soft = {
+        name: np.where(labels[:, None] >= 0, weights, np.nan).astype(np.float64)
+        for name, weights in columns.items()
+        if name != "id" and np.isfinite(weights).any()
+    }
+    if "expression" in outputs:
+        probabilities = outputs["expression"].astype(np.float64)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32 sums are inexact
+        fields["probabilities"] = probabilities
+        count = len(classes)
+        if (weights := soft.get("expression_distribution")) is not None:
+            fields["distribution"] = restrict_distribution(weights, count)
+        if (votes := soft.get("votes")) is not None:
+            fields["votes"] = votes[:, :count]
+    for head in ("valence_arousal", "action_units"):
+        if head in outputs:
+            mask = targets[f"{head}_mask"].reshape(len(labels), -1)  # of faces or of units
+            fields[head] = np.where(mask, targets[head], np.nan).astype(np.float64)
+            fields[f"{head}_predicted"] = outputs[head].astype(np.float64)
+    return Predictions(units=tuple(UNITS) if "action_units" in outputs else (), **fields)

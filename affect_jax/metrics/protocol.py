@@ -169,6 +169,8 @@ def _create_scorer(predictions: Predictions) -> Scorer:
 def validate_score_name(name: str, heads: Sequence[str], classes: Sequence[str]) -> str | None:
     """Checks a score name, with or without a leading `-`, for a model with these heads.
 
+    **Arguments:** `heads`: also `expression_distribution` and `votes`, if the data have them.
+
     **Returns:** an error message, or None if the model has this score on fully labelled faces.
     """
     count = len(classes)
@@ -179,6 +181,8 @@ def validate_score_name(name: str, heads: Sequence[str], classes: Sequence[str])
         classes=tuple(classes),
         expression=np.arange(count),
         probabilities=probabilities if "expression" in heads else None,
+        distribution=probabilities if "expression_distribution" in heads else None,
+        votes=np.ones_like(probabilities) if "votes" in heads else None,
         valence_arousal=axes,
         valence_arousal_predicted=axes if "valence_arousal" in heads else None,
         units=tuple(UNITS),

@@ -75,3 +75,20 @@ def test_error_for_a_score_without_labels_names_the_split():
         evaluate.require_score("categorical.top1.original.f1.macro")
     with pytest.raises(UserError, match="did you mean 'categorical.top1.original.f1.macro'"):
         evaluate.require_score("categorical.top1.original.f1.macr")
+
+
+class SplitWithVotes(SplitWithoutClasses):
+    """Three faces with votes of raters."""
+
+    def columns(self, *names: str) -> dict[str, np.ndarray]:
+        columns = super().columns()
+        soft = {name: np.full((3, 8), 0.125) for name in evaluator.SOFT_COLUMNS}
+        return {**columns, **soft, "expression": np.zeros(3, int)}
+
+
+def test_best_checkpoint_may_be_chosen_by_a_score_of_soft_labels():
+    network = SimpleNamespace(heads=("expression",))
+    evaluator.Evaluator(defaults(), network, SplitWithVotes()).require_score("-soft.kl")
+    evaluator.Evaluator(defaults(), network, SplitWithVotes()).require_score("soft.human_accuracy")
+    with pytest.raises(UserError, match="no face of the split 'validation' has a label for this"):
+        evaluator.Evaluator(defaults(), network, SplitWithoutClasses()).require_score("soft.kl")

@@ -19,6 +19,8 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -129,10 +131,14 @@ def compute_affect(intensities: np.ndarray) -> np.ndarray:
 
 
 def render_expression(
-    rng: np.random.Generator, expression: int, parameters: FaceParameters, size: int = 256
+    rng: np.random.Generator,
+    expression: int,
+    parameters: FaceParameters,
+    size: int = 256,
+    intensity: float = 1.0,
 ) -> RenderedFace:
     """Renders a face with an expression of random strength, and computes the labels."""
-    intensities = sample_intensities(rng, expression)
+    intensities = np.clip(intensity * sample_intensities(rng, expression), 0.0, 1.0)
     noisy = compute_affect(intensities) + AFFECT_NOISE_STD * rng.standard_normal(2)
     valence, arousal = noisy.clip(-1.0, 1.0).tolist()
     image, landmarks = render_face(intensities, parameters, size)
@@ -149,7 +155,13 @@ def render_expression(
 
 
 def sample_face(
-    seed: int, index: int, *, split: str = "training", skew: str = "affectnet", size: int = 256
+    seed: int,
+    index: int,
+    *,
+    split: str = "training",
+    skew: str = "affectnet",
+    size: int = 256,
+    changes: Mapping[str, Any] = {},
 ) -> RenderedFace:
     """Samples and renders the face `index` of a split, independently of all other faces.
 
@@ -159,7 +171,12 @@ def sample_face(
     - `split`: `training` or `validation`; they share no person.
     - `skew`: `affectnet` (training counts of the eight expressions) or `balanced`.
     - `size`: side of the image, pixels; it affects the resolution only.
+    - `changes`: fields of `FaceParameters` that are set, not sampled, and `intensity`, a factor of
+      the intensities of all units. All else is the same.
     """
     rng = np.random.default_rng([seed, labels.SPLITS.index(split), index])
     expression = sample_expression(rng, index, skew)
-    return render_expression(rng, expression, random_parameters(rng), size)
+    fields = dict(changes)
+    intensity = fields.pop("intensity", 1.0)
+    parameters = dataclasses.replace(random_parameters(rng), **fields)
+    return render_expression(rng, expression, parameters, size, intensity)

@@ -1,0 +1,170 @@
+"""Stress tests: only the tested factor changes, and only its curve falls."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from affect_jax.core import labels
+from affect_jax.core.batch import make_targets
+from affect_jax.evaluate import __main__ as command
+from affect_jax.evaluate import stress
+from affect_jax.facs.render import random_face
+from tests.conftest import REPOSITORY
+from tests.trained_runs import create_config, write_run
+
+ACCURACY = "categorical.top1.original.accuracy"
+
+
+def decode(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Predicts the class that is in the first pixel, unless the second exceeds 2."""
+    shown = images[:, 0, 0, 0].astype(int)
+    wrong = images[:, 0, 1, 0] > 2
+    return {"expression": np.eye(8, dtype=np.float32)[(shown + wrong) % 8]}
+
+
+def test_score_falls_only_in_the_factor_that_the_network_depends_on(monkeypatch):
+    """The images encode class, blur and yaw in their pixels."""
+
+    def draw(intensities, parameters, size):
+        image = np.zeros((size, size, 3), np.uint8)
+        image[0, :3, 0] = len(drawn) % 16 % 8, parameters.blur, 99 + 99 * parameters.yaw
+        drawn.append(parameters)
+        return image, np.zeros((68, 2))
+
+    drawn = []
+    monkeypatch.setattr(random_face, "render_face", draw)
+    monkeypatch.setattr(stress, "RENDERED_FACTORS", {"blur": (0.0, 2.0, 4.0), "yaw": (-0.3, 0.3)})
+    monkeypatch.setattr(stress, "map_ordered", lambda function, items, *_: map(function, items))
+    monkeypatch.setattr(stress, "render_record", render_without_compression)
+    monkeypatch.setattr(stress, "decode_jpeg", lambda jpeg, image: np.copyto(image, jpeg))
+    levels = stress.render_levels(16, 16, labels.classes())
+    suite = stress.score_levels(levels, labels.classes(), decode, bootstrap=50)
+    curves = {factor: [row["scores"][ACCURACY] for row in rows] for factor, rows in suite.items()}
+    assert curves == {"": [1], "blur": [1, 1, 0], "yaw": [1, 1]}
+    worst = suite["blur"][2]
+    assert worst["changes"][ACCURACY] == -1
+    assert worst["changes_intervals"][ACCURACY] == pytest.approx((-1, -1))
+
+
+class Pixels:
+    """Pixels in place of an encoded image."""
+
+    def __init__(self, image: np.ndarray):
+        self.getvalue = lambda: image
+
+
+def render_without_compression(index: int, **options) -> dict:
+    face = random_face.sample_face(options.pop("seed"), index, **options)
+    values = {"valence": face.valence, "arousal": face.arousal, "action_units": face.action_units}
+    return {"id": index, "image": Pixels(face.image), "expression": face.expression, **values}
+
+
+@pytest.mark.parametrize("factor", stress.RENDERED_FACTORS)
+def test_all_other_parameters_of_a_face_are_the_same_at_each_level(factor, monkeypatch):
+    calls = []
+
+    def record(intensities, parameters, size):
+        calls.append((intensities, vars(parameters)))
+        return np.zeros((size, size, 3), np.uint8), np.zeros((68, 2))
+
+    monkeypatch.setattr(random_face, "render_face", record)
+    options = {"split": "validation", "skew": "balanced", "size": 16}
+    sampled = random_face.sample_face(0, 4, **options)
+    first = calls[0]
+    for level in stress.RENDERED_FACTORS[factor]:
+        face = random_face.sample_face(0, 4, **options, changes={factor: level})
+        assert face.expression == sampled.expression
+        units, parameters = calls[-1]
+        if factor == "intensity":
+            np.testing.assert_allclose(units, np.minimum(level * first[0], 1))
+        else:
+            np.testing.assert_array_equal(units, first[0])
+            assert parameters[factor] == level
+        for name in parameters.keys() - {factor}:
+            np.testing.assert_array_equal(parameters[name], first[1][name], err_msg=name)
+
+
+def test_images_change_as_their_factor_says():
+    smooth = np.linspace(40, 200, 48).astype(np.uint8)
+    image = np.stack(np.broadcast_arrays(smooth[:, None], smooth, 90), axis=-1).astype(np.uint8)
+    changes = {name: function for name, (_, function) in stress.IMAGE_FACTORS.items()}
+    for name, level in (("zoom", 1.0), ("shift_right", 0.0), ("resolution", 48), ("noise", 0)):
+        np.testing.assert_array_equal(changes[name](image, level), image, err_msg=name)
+    np.testing.assert_array_equal(changes["mirror"](changes["mirror"](image, None), None), image)
+    right, down = changes["shift_right"](image, 0.25), changes["shift_down"](image, 0.25)
+    np.testing.assert_array_equal(right[:, 12:], image[:, :36])
+    np.testing.assert_array_equal(down[12:], image[:36])
+    wide = changes["zoom"](image, 0.5)
+    np.testing.assert_allclose(wide[12:36, 12:36], image[::2, ::2], atol=4)
+    for name, (levels, change) in stress.IMAGE_FACTORS.items():
+        for level in levels:
+            changed = change(image, level)
+            assert changed.shape == image.shape and changed.dtype == np.uint8, name
+    errors = [np.abs(changes["noise"](image, std) - image.astype(float)).std() for std in (5, 10)]
+    assert 1.8 < errors[1] / errors[0] < 2.2
+
+
+def test_faces_without_a_class_of_the_network_are_not_scored(monkeypatch):
+    columns = {"id": np.arange(2).astype(str)}
+    targets = make_targets({"expression": np.full(2, -1)})
+    faces = stress.Faces("", None, np.zeros((2, 16, 16, 3), np.uint8), columns, targets)
+    suite = stress.score_levels([faces], labels.classes(), decode, bootstrap=10)
+    assert suite[""][0]["scores"] == {}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stress")
+    config = create_config(heads=("expression",), data__data_dir=str(folder / "data"))
+    config.data.options = {"num_training": 8, "num_validation": 12}
+    return write_run(folder / "run", config)
+
+
+def test_command_writes_curves_of_every_factor(run):
+    words = ["--stress", f"--workdir={run}", "--step=last", "--faces=4", "--bootstrap=10"]
+    result = subprocess.run(
+        [sys.executable, "-m", "affect_jax.evaluate", *words],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert result.returncode == 0, result.stderr
+    content = json.loads((run / "stress/stress.json").read_text())
+    rendered, changed = content["suites"].values()
+    assert list(content["suites"]) == ["rendered faces", "faces of the validation split"]
+    assert rendered.keys() == {"", *stress.RENDERED_FACTORS}
+    assert changed.keys() == {"", *stress.IMAGE_FACTORS}
+    assert content["about"]["faces"] == dict.fromkeys(content["suites"], 4)
+    for rows in (rendered | changed).values():
+        assert all(len(row["scores"]) == len(row["changes_intervals"]) == 2 for row in rows)
+    page = (run / "stress/stress.html").read_text()
+    assert page.count("<figure") == len(stress.RENDERED_FACTORS) + len(stress.IMAGE_FACTORS)
+    assert result.stdout.split()[1:] == [
+        str(run / "stress" / f"stress.{end}") for end in ("json", "html")
+    ]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--stress", "pass --predictions and --out, or --stress and --workdir"),
+        ("--workdir=r", "pass --predictions and --out, or --stress and --workdir"),
+        ("--predictions=p.csv", "pass --predictions and --out, or --stress and --workdir"),
+        ("--stress --workdir=r --out=x", "pass --predictions and --out, or --stress"),
+        ("--stress --workdir=r --faces=0", "--draws and --faces must be 1 or more"),
+        ("--stress --workdir=nowhere", "nowhere: contains no run"),
+    ],
+)
+def test_wrong_flags_are_one_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
