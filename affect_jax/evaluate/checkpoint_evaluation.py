@@ -12,6 +12,7 @@ from affect_jax.core.paths import writing_to
 from affect_jax.data import record_reader
 from affect_jax.data.dataset import open_splits
 from affect_jax.data.mixture import MixedSplit
+from affect_jax.evaluate import selection_bias
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.evaluate.scoring import read_group_labels, score_table
 from affect_jax.metrics import resampling
@@ -77,6 +78,9 @@ def evaluate_checkpoint(
         "machine_of_training": trained.machine,
         "predictions": str(out / "predictions.parquet"),
     }
+    path, best = workdir.path / selection_bias.FILE, config.checkpoint.best
+    if data.name == config.evaluation.split and (bias := selection_bias.estimate(path, best)):
+        about["selection_bias"] = bias
     if data.edits:
         about["label_edits"] = dict(data.edits.summary)
     if trained.label_edits:

@@ -22,6 +22,7 @@ from absl import logging as absl_logging
 
 from affect_jax.core import processes
 from affect_jax.core.paths import write_atomically
+from affect_jax.evaluate import selection_bias
 from affect_jax.metrics.protocol import HEADLINES
 
 
@@ -100,8 +101,12 @@ class JsonWriter:
             partial.write_text(kept)
         self._file = path.open("a")
 
-    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        values = {k: float(v) if math.isfinite(v) else None for k, v in scalars.items()}
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """**Arguments:** `scalars`: numbers, or lists of numbers without NaN."""
+        values = {
+            k: v if isinstance(v, list) else float(v) if math.isfinite(v) else None
+            for k, v in scalars.items()
+        }
         self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
         self._file.flush()
 
@@ -180,6 +185,7 @@ class MetricWriter:
         self._executor = futures.ThreadPoolExecutor(1, "images")
         self._pending_images: futures.Future[None] | None = None
         self._writers: list[ReopeningWriter] = []
+        self._evaluations = ReopeningWriter(JsonWriter, folder / selection_bias.FILE, start)
         if processes.is_main():
             for writer_class, name in (
                 (TensorBoardWriter, "tensorboard"),
@@ -193,6 +199,10 @@ class MetricWriter:
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         self._write("write_scalars", step, scalars)
+
+    def write_evaluation(self, step: int, score: float, samples: list[float | None]) -> None:
+        """Writes to `evaluations.jsonl`, see `selection_bias`."""
+        self._evaluations.call("write_scalars", step, {"score": score, "samples": samples})
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         self._write("write_hparams", 0, hparams)
@@ -221,5 +231,5 @@ class MetricWriter:
         try:
             self.wait_for_images()
         finally:
-            for writer in self._writers:
+            for writer in (*self._writers, self._evaluations):
                 writer.close()

@@ -17,6 +17,7 @@ from affect_jax.core import parallel, processes
 from affect_jax.core.batch import Batch
 from affect_jax.data import decoding, sampling
 from affect_jax.data.record_reader import Split
+from affect_jax.evaluate import selection_bias
 from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.losses import Loss
 from affect_jax.metrics import protocol
@@ -80,10 +81,13 @@ class PeriodicActions:
             scores = protocol.score(table, draws=self.config.evaluation.draws)
             losses = evaluate_loss(self.loss, state.params["loss"], table, self.evaluator.targets)
             self.log.writer.write_scalars(step, scores.values | losses)
+            if (name := self.config.checkpoint.best) and processes.is_main():
+                samples = selection_bias.sample_score(table, name)
+                score = scores.values[name.removeprefix("-")]
+                self.log.writer.write_evaluation(step, score, samples)
             if table.probabilities is not None:
                 self.log.writer.draw_images(step, lambda: {"confusion": confusion_image(table)})
         self.scores = {step: scores}  # the newest only
-        name = self.config.checkpoint.best
         value = scores.values.get(name.removeprefix("-"), math.nan) * (-1 if name[:1] == "-" else 1)
         if value > self.best[0]:
             self.best = (value, step)
