@@ -59,6 +59,10 @@ DEMO = [
     "starlette>=1.10",  # server of the demo page
     "uvicorn>=0.54",
 ]
+LOGGERS = {  # trackers of `config.loggers`
+    "wandb": ["wandb>=0.19"],
+    "mlflow": ["mlflow-skinny>=3.1", "sqlalchemy>=2.0", "alembic>=1.14"],  # with a database
+}
 DOCS = [
     "mkdocstrings-python>=2.0",  # the reference, from docstrings
     "zensical>=0.0.73",  # the site
@@ -102,6 +106,7 @@ setup(
         "beam": BEAM,
         "cloud": ["gcsfs>=2025.3", "s3fs>=2025.3"],  # fsspec's gs:// and s3://
         "hub": HUB,
+        **LOGGERS,
         "export": EXPORT,
         "docs": DOCS,
         "demo": DEMO,

@@ -40,6 +40,7 @@ MUTABLE_KEYS = (
     "images_every",
     "imports",
     "log_every",
+    "loggers",
     "profile",
     "skip_nonfinite",
     "stop_after",
@@ -98,6 +99,7 @@ def defaults() -> Config:
     config.checkpoint.best = "categorical.top1.original.f1.macro"
 
     config.log_every = 50  # steps between log lines
+    config.loggers = ("tensorboard",)  # registry `log_writers.LOGGERS`: also "wandb", "mlflow"
     config.skip_nonfinite = 0  # maximum number of steps with a non-finite loss or gradient
     config.images_every = ConfigDict({"epochs": 1.0, "steps": 0})  # of example faces in TensorBoard
     config.profile = False  # trace steps 10 to 20 of this process for TensorBoard
@@ -264,8 +266,9 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     **Raises:** `UserError` for values that are no config.
     """
     try:
-        config: Config = ConfigDict(fill_defaults(values))
-        config.heads, config.imports = tuple(config.heads), tuple(config.imports)
+        filled = fill_defaults(values)  # a tuple that replaces a list in a config becomes a list
+        filled |= {key: tuple(filled[key]) for key in ("heads", "imports", "loggers")}
+        config: Config = ConfigDict(filled)
         config.losses = tuple(ConfigDict(term) for term in config.losses)
         config.data.augment = tuple(ConfigDict(spec) for spec in config.data.augment)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -167,6 +167,7 @@ VALUE_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "checkpoint.every": _DURATION,
     "checkpoint.keep_last": _at_least(1),
     "log_every": _at_least(1),
+    "loggers": (_are_names, "(), or names, each once"),
     "skip_nonfinite": _at_least(0),
     "images_every": _DURATION,
 }
@@ -205,6 +206,7 @@ SUPPLIED_ARGUMENTS: dict[str, dict[str, Any]] = {
     "loss": {"class_counts": np.ones(8), "unit_frequencies": np.full(1, 0.5)},
     "schedule": {"learning_rate": 0.1, "steps_per_epoch": 1, "total_steps": 10**9},
     "optimizer": {"schedule": lambda step: 0.1, "trunk": None},
+    "logger": {"folder": "", "start": 0},
 }
 """Keyword arguments that code supplies and a spec may not set, by kind of registry. Their values
 are placeholders with which an entry is created to validate its options."""
@@ -245,9 +247,10 @@ def _find_registry_problems(
                 yield f"{path}: needs a batch_size that is a multiple of {2 * num_devices}"
         if kind == "loss" and not problems and spec["head"] not in values["heads"]:
             yield f"{path}.head = {spec['head']!r}: not among heads {tuple(values['heads'])}"
-    for head in values["heads"]:
-        if head not in registries["head"]:
-            yield f"heads: {registries['head'].describe_unknown(head)}"
+    for key, kind in (("heads", "head"), ("loggers", "logger")):
+        for name in values[key] if kind in registries else ():
+            if name not in registries[kind]:
+                yield f"{key}: {registries[kind].describe_unknown(name)}"
 
 
 def _find_evaluation_problems(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TABLES = [
     *("all", "config", "datasets", "samplers", "label_noise", "augmentations", "trunks"),
-    *("heads", "losses", "schedules", "optimizers"),
+    *("heads", "losses", "schedules", "optimizers", "loggers"),
 ]
 SAVED_CONFIG = pathlib.Path(__file__).with_name("run") / "saved_config.py"
 EXIT_SECONDS = 30  # for the exit of the interpreter

@@ -142,6 +142,7 @@ def test_unknown_checkpoint_is_an_error(evaluation_copy, capsys):
         (["--config.learning_rate.x=2"], "--config.learning_rate.x: no key 'x';"),
         (["--config.optimizer.rates.trunk=0"], "no key 'rates'; set it as a whole"),
         (["--config.imports=no_such_package"], "'no_such_package' cannot be imported"),
+        (["--config.loggers=tensorbord"], "loggers: 'tensorbord': unknown; did you mean"),
         (["--config.trunk.name=mine"], "config.imports lists the modules of your own entries"),
         (["--workdri=x"], "flag 'workdri'. Did you mean: workdir"),
         (["--config.trunk=resnet18"], "set one of its keys, such as --config.trunk.name="),
@@ -196,6 +197,9 @@ def test_without_config_flags_change_the_saved_config_as_far_as_a_run_can_resume
     config = main.parse_flags(resumed).config
     changes = {"duration.steps": 40, "duration.epochs": 0.0, "log_every": 7}
     assert flatten(config) == flatten(saved) | changes
+    resumed += ["--config.imports=my_package", "--config.loggers=('tensorboard', 'wandb')"]
+    config = main.parse_flags(resumed).config
+    assert config.imports == ("my_package",) and config.loggers == ("tensorboard", "wandb")
     (tmp_path / "flags").write_text("\n".join(resumed[::3]))
     assert main.parse_flags([f"--flagfile={tmp_path / 'flags'}"]).config.duration.steps == 40
     message = error_message(capsys, f"--workdir={tmp_path}", "--config.trunk.width=4")

@@ -20,7 +20,7 @@ from affect_jax.data.mixture import MixedSplit
 from affect_jax.data.record_reader import Split
 from affect_jax.metrics import protocol
 from affect_jax.models.network import Network, create_network
-from affect_jax.train import optimizers, schedules
+from affect_jax.train import optimizers, schedules, trackers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,7 @@ def load_registries() -> dict[str, registry.Registry]:
         "loss": losses.LOSSES,
         "schedule": schedules.SCHEDULES,
         "optimizer": optimizers.OPTIMIZERS,
+        "logger": trackers.LOGGERS,
     }
 
 

@@ -1,4 +1,4 @@
-"""Writers of metrics and images: TensorBoard and `metrics.jsonl`.
+"""Writers of metrics and images: `metrics.jsonl` and the loggers of `config.loggers`.
 
 The methods have the names of `clu.metric_writers`, which itself needs TensorFlow.
 """
@@ -6,6 +6,7 @@ The methods have the names of `clu.metric_writers`, which itself needs TensorFlo
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import logging
 import math
@@ -13,7 +14,7 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -21,13 +22,19 @@ import numpy as np
 from absl import logging as absl_logging
 
 from affect_jax.core import processes
+from affect_jax.core.errors import UserError
 from affect_jax.core.paths import write_atomically
+from affect_jax.core.registry import Registry
 from affect_jax.evaluate import selection_bias
 from affect_jax.metrics.protocol import HEADLINES
 
+LOGGERS = Registry("logger")
+"""Name -> class(folder, start) with the methods of `TensorBoardWriter`, or some of them."""
 
+
+@LOGGERS.register("tensorboard")
 class TensorBoardWriter:
-    """Writes TensorBoard events.
+    """TensorBoard events.
 
     **Arguments:**
 
@@ -82,6 +89,13 @@ class TensorBoardWriter:
         self._events.write_event(self._protos.Event(wall_time=time.time(), step=step, **content))
 
 
+def require_packages(loggers: Sequence[str]) -> None:
+    """**Raises:** `UserError` if the package of a logger is not installed."""
+    for name in {"mlflow", "wandb"} & set(loggers):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"loggers: {name} is missing: pip install 'affect_jax[{name}]'")
+
+
 class JsonWriter:
     """Writes one JSON object per call of `write_scalars`: `{"step": 50, "time": ..., "loss": ...}`.
 
@@ -126,23 +140,24 @@ class ReopeningWriter:
     """Calls a writer, logs its errors, and opens its file again at the next call.
 
     What should have been written meanwhile is lost. TensorBoard gets a new file, since it cannot
-    read what follows a record that was cut off.
+    read what follows a record that was cut off. After an error that is no `OSError`, such as that
+    of a server, nothing more is written: each attempt could take minutes.
 
     **Arguments:**
 
-    - `writer_class`: `TensorBoardWriter` or `JsonWriter`.
+    - `writer_class`: an entry of `LOGGERS`, or `JsonWriter`.
     - `path`, `start`: its arguments.
     """
 
-    def __init__(self, writer_class: type, path: pathlib.Path, start: int):
+    def __init__(self, writer_class: Any, path: pathlib.Path, start: int):
         self._class, self._path, self._start = writer_class, path, start
         self._writer: Any = None
-        self._failing = False
+        self._failing = self._is_off = False
         self._lock = threading.Lock()  # images are written in a thread
 
     def call(self, method: str, step: int, *arguments: Any) -> None:
         """Calls a method for a step, if the writer has it."""
-        if not hasattr(self._class, method):
+        if self._is_off or not hasattr(self._class, method):
             return
         with self._lock:
             try:
@@ -151,7 +166,8 @@ class ReopeningWriter:
                     self._writer = self._class(self._path, start)
                 getattr(self._writer, method)(step, *arguments)
                 self._failing = False
-            except OSError as error:
+            except Exception as error:
+                self._is_off = not isinstance(error, OSError)
                 if not self._failing:
                     absl_logging.warning(
                         "%s cannot be written: %s; training continues", self._path, error
@@ -165,13 +181,13 @@ class ReopeningWriter:
 
     def _close(self) -> None:
         writer, self._writer = self._writer, None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             if writer is not None:
                 writer.close()
 
 
 class MetricWriter:
-    """Writes to `tensorboard/` and `metrics.jsonl` in the workdir; only process 0 writes.
+    """Writes `metrics.jsonl`, and what the loggers write, to the workdir; only process 0 writes.
 
     Errors of writing are logged and do not stop the run, see `ReopeningWriter`.
 
@@ -179,18 +195,19 @@ class MetricWriter:
 
     - `folder`: the workdir.
     - `start`: the step that the run resumes from.
+    - `loggers`: names in `LOGGERS`.
     """
 
-    def __init__(self, folder: pathlib.Path, start: int = 0):
+    def __init__(
+        self, folder: pathlib.Path, start: int = 0, loggers: Sequence[str] = ("tensorboard",)
+    ):
         self._executor = futures.ThreadPoolExecutor(1, "images")
         self._pending_images: futures.Future[None] | None = None
         self._writers: list[ReopeningWriter] = []
         self._evaluations = ReopeningWriter(JsonWriter, folder / selection_bias.FILE, start)
         if processes.is_main():
-            for writer_class, name in (
-                (TensorBoardWriter, "tensorboard"),
-                (JsonWriter, "metrics.jsonl"),
-            ):
+            classes = {name: LOGGERS[name] for name in loggers} | {"metrics.jsonl": JsonWriter}
+            for name, writer_class in classes.items():
                 self._writers.append(ReopeningWriter(writer_class, folder / name, start))
 
     def _write(self, method: str, step: int, *arguments: Any) -> None:

@@ -25,7 +25,7 @@ from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 from affect_jax.train import device_feeds, initial_weights
 from affect_jax.train.experiment import Experiment, create_experiment, create_training_rows
-from affect_jax.train.log_writers import MetricWriter
+from affect_jax.train.log_writers import MetricWriter, require_packages
 from affect_jax.train.metrics_log import MetricsLog
 from affect_jax.train.nonfinite import NonFiniteGuard
 from affect_jax.train.periodic_actions import PeriodicActions
@@ -48,6 +48,7 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
     """
     checkpoints = Checkpoints.from_config(config, workdir)
     with processes.raise_in_all_processes():
+        require_packages(config.loggers)
         weights = None
         if processes.is_main():  # before the data are prepared: problems with weights show at once
             weights = read_initial_weights(config, checkpoints, workdir, previous)
@@ -65,7 +66,7 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
         stack.enter_context(checkpoints)
         state = restore_or_create(experiment, checkpoints, training.fingerprint, weights)
         start = int(state.step)
-        writer = stack.enter_context(MetricWriter(workdir.path, start))
+        writer = stack.enter_context(MetricWriter(workdir.path, start, config.loggers))
         face_ids = training.columns("id")["id"]
         guard = NonFiniteGuard(
             workdir.path, config.skip_nonfinite, lambda step: face_ids[rows[step - 1]].tolist()

@@ -26,6 +26,7 @@ TABLES = {
     "losses": ("loss", "`config.losses`, a tuple"),
     "schedules": ("schedule", "`config.schedule`"),
     "optimizers": ("optimizer", "`config.optimizer`"),
+    "loggers": ("logger", "`config.loggers`, a tuple of names"),
 }
 """Table -> kind of registry, and the key that names its entries."""
 
