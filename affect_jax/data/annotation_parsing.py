@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from affect_jax.core.errors import is_out_of_memory
-from affect_jax.core.labels import NOT_ANNOTATED
+from affect_jax.core.labels import NOT_ANNOTATED, find_class
 from affect_jax.facs.action_units import UNITS
 
 BOX_FIELDS = ("face_x", "face_y", "face_width", "face_height")
@@ -56,6 +56,10 @@ def parse_expression(values: Mapping[str, Any], classes: Sequence[str]) -> int:
     try:
         number = parse_number(value, "expression")
     except UnusableInputError:
+        # A damaged `.npy` holds characters that Python cannot convert to lower case.
+        is_text = isinstance(value, str) and value.isascii()
+        if is_text and (match := find_class(value, classes)):
+            return list(classes).index(match)
         names = ", ".join(classes)
         raise UnusableInputError(f"expression: {value!r:.40} is not one of {names:.200}") from None
     if number != int(number) or not 0 <= number < len(classes):

@@ -39,7 +39,8 @@ def test_labels_outside_the_eleven_have_a_reason(tmp_path, label):
 
 @pytest.mark.parametrize("label", range(11))
 def test_all_eleven_labels_are_parsed_from_number_and_name(label):
-    for text in (str(label), f"{label}.0", labels.EXPRESSIONS[label], label):
+    name = labels.EXPRESSIONS[label]
+    for text in (str(label), f"{label}.0", name, name.upper(), label):
         assert (
             annotation_parsing.parse_expression({"expression": text}, labels.EXPRESSIONS) == label
         )
