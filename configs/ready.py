@@ -52,6 +52,8 @@ def get_config(dataset: str = "affectnet"):
     config.learning_rate = 2e-3
     config.batch_size = 64
     config.ema_decay = 0.998
+    config.evaluation.mirror = True
+    config.checkpoint.best = ""  # the last checkpoint is used: no choice of an epoch
     if dataset == "affectnet":
         mixture = {"data.name": "mixture", "data.options": {"parts": PARTS}}
         config.stages = ({**mixture, "duration": {"epochs": 5.0, "steps": 0}},)

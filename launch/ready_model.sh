@@ -8,6 +8,6 @@ source "$(dirname "$0")/environment.sh"
 workdir=${WORKDIR:-runs/ready}
 python -m affect_jax.main --config=configs/ready.py --workdir="$workdir" \
   --config.data.manual_dir="$data" "${@:2}"
-python -m affect_jax.main --mode=evaluate --workdir="$workdir" --checkpoint=best
-python -m affect_jax.export --workdir="$workdir" --format=safetensors --half --calibrate \
-  --out=affect_jax/ready
+python -m affect_jax.main --mode=evaluate --workdir="$workdir" --checkpoint=last
+python -m affect_jax.export --workdir="$workdir" --step=last --format=safetensors \
+  --half --calibrate --out=affect_jax/ready

@@ -38,6 +38,10 @@ VALIDATION_COUNT = 500
 NOT_ANNOTATED = -2.0
 """The release's value for a face without valence and arousal."""
 
+MIN_CERTAIN = 0.5
+"""An expression with a lower probability is marked as uncertain: it is more often wrong than right
+if the probabilities are calibrated, as those of the model in the package."""
+
 AXES = ("valence", "arousal")
 
 SPLITS = ("training", "validation")

@@ -72,7 +72,7 @@ def create_card(
             "type": "uint8",
             "shape": ["batch", *formats.image_shape(trained)],
         },
-        "margin": default_margin(trained.config),
+        "margin": default_margin(trained),
         "crop_size": trained.config.data.crop_size,
         "mirrored_average": trained.config.evaluation.mirror,
         "mean": list(preprocessing.IMAGENET_MEAN),

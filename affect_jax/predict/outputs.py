@@ -36,7 +36,7 @@ import pyarrow
 import pyarrow.parquet
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.labels import AXES
+from affect_jax.core.labels import AXES, MIN_CERTAIN
 from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.core.spreadsheets import escape_formula
 
@@ -45,10 +45,6 @@ if TYPE_CHECKING:
     from affect_jax.predict.predictor import ImageFaces
 
 OUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
-MIN_CERTAIN = 0.5
-"""An expression with a lower probability is marked as uncertain: it is more often wrong than right
-if the probabilities are calibrated, as those of the model in the package."""
-
 ROWS_IN_MEMORY = 10_000  # before they are written to a Parquet file
 
 Row = dict[str, Any]

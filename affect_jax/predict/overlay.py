@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from affect_jax.core.errors import UserError
+from affect_jax.core.labels import MIN_CERTAIN
 from affect_jax.core.paths import is_utf8, writing_to
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
-from affect_jax.predict.outputs import MIN_CERTAIN
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame, Source

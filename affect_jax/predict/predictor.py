@@ -32,16 +32,15 @@ import numpy as np
 from PIL import Image
 
 from affect_jax import data
-from affect_jax.config import Config
 from affect_jax.core.cli import READY_MODEL
 from affect_jax.core.errors import UserError
+from affect_jax.core.labels import MIN_CERTAIN
 from affect_jax.core.registry import import_submodules
 from affect_jax.data import decoding, face_images
 from affect_jax.data.worker_processes import num_cores
 from affect_jax.facs.action_units import UNITS
 from affect_jax.models.network import predict_step
 from affect_jax.predict import detection
-from affect_jax.predict.outputs import MIN_CERTAIN
 from affect_jax.run.trained_network import TrainedNetwork, load_network
 
 ImageLike: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image
@@ -152,7 +151,7 @@ class Predictor:
             detector = detection.DETECTORS.create({"name": detector})
         self._detector: Any = detector
         self._detector_lock = threading.Lock()  # neither package is thread-safe
-        self._margin = default_margin(config) if margin is None else margin
+        self._margin = default_margin(trained) if margin is None else margin
         self._image_size: int = config.data.image_size
         self._batch_size = batch_size
         self._variables = jax.device_put(trained.variables)
@@ -320,10 +319,12 @@ class Predictor:
         return ImageFaces(size, boxes, boxes[:, 0], crops, reason, None)
 
 
-def default_margin(config: Config) -> float:
+def default_margin(trained: TrainedNetwork) -> float:
     """The margin with which the faces of the run's dataset, or of a part of it, were cropped."""
+    if trained.margin is not None:
+        return trained.margin
     import_submodules("affect_jax.data")  # registers the datasets
-    name, options = config.data.name, config.data.options
+    name, options = trained.config.data.name, trained.config.data.options
     for spec in options.parts.values() if name == "mixture" else [{"name": name, **options}]:
         parameters = inspect.signature(data.DATASETS[spec["name"]]).parameters
         if "margin" in parameters:

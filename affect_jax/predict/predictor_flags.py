@@ -45,8 +45,10 @@ def create_predictor(
     """
     from absl import logging
 
+    from affect_jax.core import parallel
     from affect_jax.predict.predictor import Predictor
 
+    parallel.enable_compilation_cache()
     logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it reads
     predictor = Predictor.load(
         select_run(args),

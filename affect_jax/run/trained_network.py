@@ -38,6 +38,7 @@ class TrainedNetwork:
       checkpoint does not record it.
     - `label_edits`: changes of the training labels, see `record_reader.LabelEdits.summary`.
     - `temperature`: divides the logits of the expression head, see `metrics.calibration`.
+    - `margin`: of the faces, if `folder` is an export; None: that of the config's dataset.
     """
 
     folder: pathlib.Path
@@ -49,6 +50,7 @@ class TrainedNetwork:
     machine: dict[str, Any] = dataclasses.field(default_factory=dict)
     label_edits: dict[str, Any] = dataclasses.field(default_factory=dict)
     temperature: float = 1.0
+    margin: float | None = None
 
 
 def load_network(
@@ -113,7 +115,7 @@ def read_card(folder: pathlib.Path) -> dict[str, Any]:
         card = {"calibration": {}, **json.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, TypeError):
         card = {}
-    if not {"config", "checkpoint_step", "evaluations", "not_shown"} <= card.keys():
+    if not {"config", "checkpoint_step", "evaluations", "margin", "not_shown"} <= card.keys():
         raise UserError(f"{path}: damaged, or of another version; export the network again")
     return card
 
@@ -142,6 +144,7 @@ def _load_export(folder: pathlib.Path) -> TrainedNetwork:
         classes=class_names(config),
         step=card["checkpoint_step"],
         temperature=card["calibration"].get("temperature", 1.0),
+        margin=card["margin"],
     )
 
 

