@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = harness.create_parser(__doc__)
     parser.add_argument("--manual_dir", required=True, help="photographs in AffectNet's layout")
     parser.add_argument("--peers", dest="peers_dir", help="folder of npm packages; default: none")
-    parser.add_argument("--faces", type=int, default=0, help="number of photographs; 0: all")
+    parser.add_argument("--faces", type=int, default=0, help="photographs drawn at random; 0: all")
     args = harness.parse_args(parser, argv, {"faces": 20})
     paths, labels = read_split(pathlib.Path(args.manual_dir), args.faces)
     results = {OURS: predict_ours(paths)}
@@ -75,7 +75,8 @@ def read_split(folder: pathlib.Path, count: int) -> tuple[list[pathlib.Path], np
     table = affectnet.find_tables(folder, "manual")["validation"]
     images = affectnet.find_images(folder, table)
     rows = [row for row in affectnet.read_rows(table) if int(row.values["expression"]) < 7]
-    rows = rows[: count or None]
+    chosen = np.random.default_rng(0).permutation(len(rows))[: count or None]
+    rows = [rows[i] for i in sorted(chosen)]
     labels = np.array([int(row.values["expression"]) for row in rows])
     return [images / str(row.image) for row in rows], labels
 
