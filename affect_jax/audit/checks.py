@@ -36,8 +36,13 @@ Faces = dict[str, np.ndarray]
 `action_units`, which are estimated if not annotated, and `MEASUREMENTS`."""
 
 SIGNS = {
-    **{"happiness": (1, 0), "sadness": (-1, 0), "surprise": (0, 1), "fear": (-1, 1)},
-    **{"disgust": (-1, 0), "anger": (-1, 1), "contempt": (-1, 0)},
+    "happiness": (1, 0),
+    "sadness": (-1, 0),
+    "surprise": (0, 1),
+    "fear": (-1, 1),
+    "disgust": (-1, 0),
+    "anger": (-1, 1),
+    "contempt": (-1, 0),
 }
 """Signs of valence and arousal, after the circumplex (Russell 1980); 0: any."""
 

@@ -14,11 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from affect_jax.core.errors import UserError, first_line, is_out_of_memory
+from affect_jax.core.paths import READY_MODEL
 
 DEBUG_FLAG = "--debug"
-
-READY_MODEL = "ready"
-"""Name of the model in the package, wherever the folder of a run is expected."""
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -9,6 +9,11 @@ from collections.abc import Iterator
 
 from affect_jax.core.errors import UserError
 
+READY_MODEL = "ready"
+"""Name of the model in the package, wherever the folder of a run is expected."""
+
+READY_FOLDER = pathlib.Path(__file__).parents[1] / "ready"
+
 
 def cache_folder(name: str) -> pathlib.Path:
     """Returns `~/.cache/affect_jax/NAME`, or the same under `XDG_CACHE_HOME`; creates nothing."""

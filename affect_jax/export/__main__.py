@@ -12,15 +12,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.core.cli import (
-    READY_MODEL,
-    ArgumentParser,
-    add_run_flags,
-    handle_cli_errors,
-    select_run,
-)
+from affect_jax.core.cli import ArgumentParser, add_run_flags, handle_cli_errors, select_run
 from affect_jax.core.errors import UserError
-from affect_jax.core.paths import writing_to
+from affect_jax.core.paths import READY_MODEL, writing_to
 
 
 @handle_cli_errors

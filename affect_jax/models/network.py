@@ -177,7 +177,7 @@ def predict_step(
 
     - `variables`: `{"params": ..., "batch_stats": ...}` of the network.
     - `mirror`: average the predictions with those for the mirrored faces.
-    - `temperature`: divides the logits of `expression`.
+    - `temperature`: divides the logarithms of the probabilities of `expression`, after averaging.
     - `features`: return the trunk's features too.
 
     **Returns:** one float32 array per head: `expression` [b, C] probabilities, `valence_arousal`
@@ -194,8 +194,6 @@ def predict_step(
             capture_intermediates=lambda module, _: features and module.name == "trunk",
             mutable=["intermediates"],
         )
-        if temperature != 1:
-            outputs["expression"] /= temperature
         outputs = {head: TO_LABEL_UNITS[head](values) for head, values in outputs.items()}
         if features:
             outputs["features"] = captured["intermediates"]["trunk"]["__call__"][0].astype(
@@ -203,6 +201,10 @@ def predict_step(
             )
         return outputs
 
-    if not mirror:
-        return predict(images)
-    return jax.tree.map(lambda a, b: (a + b) / 2, predict(images), predict(lax.rev(images, (2,))))
+    outputs = predict(images)
+    if mirror:
+        mirrored = predict(lax.rev(images, (2,)))
+        outputs = jax.tree.map(lambda a, b: (a + b) / 2, outputs, mirrored)
+    if temperature != 1:
+        outputs["expression"] = jax.nn.softmax(jnp.log(outputs["expression"]) / temperature)
+    return outputs

@@ -32,9 +32,9 @@ import numpy as np
 from PIL import Image
 
 from affect_jax import data
-from affect_jax.core.cli import READY_MODEL
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import MIN_CERTAIN
+from affect_jax.core.paths import READY_MODEL
 from affect_jax.core.registry import import_submodules
 from affect_jax.data import decoding, face_images
 from affect_jax.data.worker_processes import num_cores

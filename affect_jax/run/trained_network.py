@@ -11,14 +11,12 @@ from typing import Any
 from affect_jax import config_checks, models
 from affect_jax.config import Config, from_dict
 from affect_jax.core import labels
-from affect_jax.core.cli import READY_MODEL
 from affect_jax.core.errors import UserError
+from affect_jax.core.paths import READY_FOLDER, READY_MODEL
 from affect_jax.models import weight_files, weight_mapping
 from affect_jax.models.network import Network, create_network
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
-
-READY_FOLDER = pathlib.Path(__file__).parents[1] / "ready"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,7 @@ def load_network(
     **Raises:** `UserError` if there is no run or no such checkpoint, or if it is damaged.
     """
     if is_export(folder):
-        return _load_export(export_folder(folder))
+        return _load_export(export_folder(folder), checkpoint)
     workdir = Workdir(folder)
     if config is None:
         config = from_dict(workdir.load_config())
@@ -120,8 +118,11 @@ def read_card(folder: pathlib.Path) -> dict[str, Any]:
     return card
 
 
-def _load_export(folder: pathlib.Path) -> TrainedNetwork:
+def _load_export(folder: pathlib.Path, checkpoint: str) -> TrainedNetwork:
     card = read_card(folder)
+    if checkpoint not in ("best", "last", str(card["checkpoint_step"])):
+        step = card["checkpoint_step"]
+        raise UserError(f"{folder}: checkpoint {checkpoint!r}: an export, which holds step {step}")
     config = from_dict(card["config"])
     _check_config(config, folder / "card.json")
     network = create_network(config)

@@ -29,7 +29,8 @@ from affect_jax.evaluate import selection_bias
 from affect_jax.metrics.protocol import HEADLINES
 
 LOGGERS = Registry("logger")
-"""Name -> class(folder, start) with the methods of `TensorBoardWriter`, or some of them."""
+"""Name -> class(folder, start) with the methods of `TensorBoardWriter`, or some of them, and
+`PACKAGE`, if it needs one that this package does not."""
 
 
 @LOGGERS.register("tensorboard")
@@ -91,9 +92,10 @@ class TensorBoardWriter:
 
 def require_packages(loggers: Sequence[str]) -> None:
     """**Raises:** `UserError` if the package of a logger is not installed."""
-    for name in {"mlflow", "wandb"} & set(loggers):
-        if importlib.util.find_spec(name) is None:
-            raise UserError(f"loggers: {name} is missing: pip install 'affect_jax[{name}]'")
+    for name in loggers:
+        package = getattr(LOGGERS[name], "PACKAGE", None)
+        if package and importlib.util.find_spec(package) is None:
+            raise UserError(f"loggers: {package} is missing: pip install 'affect_jax[{name}]'")
 
 
 class JsonWriter:

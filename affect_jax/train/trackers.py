@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ def _read_run_id(folder: pathlib.Path) -> str | None:
 class WandbWriter:
     """Weights & Biases (extra `wandb`), as set by its environment variables, such as
     `WANDB_MODE=offline` and `WANDB_PROJECT`."""
+
+    PACKAGE: ClassVar = "wandb"
 
     def __init__(self, folder: pathlib.Path, start: int = 0):
         import wandb  # pyright: ignore[reportMissingImports]
@@ -53,6 +55,8 @@ class WandbWriter:
 class MlflowWriter:
     """MLflow (extra `mlflow`), without images: the server of `MLFLOW_TRACKING_URI`, by default a
     database in the workdir."""
+
+    PACKAGE: ClassVar = "mlflow"
 
     def __init__(self, folder: pathlib.Path, start: int = 0):
         import mlflow  # pyright: ignore[reportMissingImports]

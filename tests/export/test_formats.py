@@ -147,6 +147,8 @@ def test_folder_with_weights_is_loaded_as_a_run(half, create_trained, tmp_path):
         loaded.variables,
         trained.variables,
     )
+    with pytest.raises(UserError, match="checkpoint '7': an export, which holds step 200"):
+        load_network(tmp_path, "7")
     config = create_config()
     config.init_from = str(tmp_path)
     assert not initial_weights.read(config).report.initialised
@@ -160,11 +162,12 @@ def test_damaged_card_is_an_error(tmp_path):
             load_network(tmp_path)
 
 
-def test_temperature_divides_the_logits(create_trained):
+@pytest.mark.parametrize("mirror", [False, True])
+def test_temperature_is_applied_as_it_is_fitted(mirror, create_trained):
     trained = create_trained("resnet18")
     faces = create_faces(trained)
-    scaled = predict_step(trained.network, trained.variables, {"image": faces}, temperature=2.0)
-    expected = predict(trained, faces)
+    step = functools.partial(predict_step, trained.network, trained.variables, {"image": faces})
+    scaled, expected = step(mirror=mirror, temperature=2.0), step(mirror=mirror)
     probabilities = calibration.scale_probabilities(expected.pop("expression"), 2.0)
     np.testing.assert_allclose(scaled.pop("expression"), probabilities, atol=1e-5)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), scaled, expected)

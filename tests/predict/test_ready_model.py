@@ -14,7 +14,8 @@ from PIL import Image
 
 from affect_jax import Predictor
 from affect_jax.core.labels import classes
-from affect_jax.run.trained_network import READY_FOLDER, load_network, read_card
+from affect_jax.core.paths import READY_FOLDER
+from affect_jax.run.trained_network import load_network, read_card
 from tests.rendered_scenes import draw_scene
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
