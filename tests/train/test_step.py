@@ -197,7 +197,7 @@ def test_materialized_values_train_to_the_same_losses(trunk, retrained_losses, m
         calls.append(values.shape)
         return values
 
-    monkeypatch.setattr(layers, "_materialize_on_cpu", identity)
+    monkeypatch.setattr(layers, "materialize_on_cpu", identity)
     np.testing.assert_allclose(retrained_losses(trunk), losses, rtol=1e-5)
     assert calls
 
