@@ -10,7 +10,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,9 +26,6 @@ from affect_jax.models import weight_mapping
 from affect_jax.models.network import create_network, predict_step
 from affect_jax.run.trained_network import TrainedNetwork
 
-if TYPE_CHECKING:
-    import onnx
-
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms for which the StableHLO is lowered; one file contains all of them."""
 
@@ -42,7 +39,7 @@ CHECKED_BATCH_SIZES = (1, 8)
 `TOLERANCE`."""
 
 Outputs = dict[str, Any]  # {head: float32 [b, ...]}
-Run = Callable[[np.ndarray], Outputs]
+Function = Callable[[Any], Outputs]  # of images, uint8 [b, S, S, 3]
 
 
 def write_network(
@@ -72,9 +69,15 @@ def write_network(
             {name: np.ascontiguousarray(array, dtype) for name, array in arrays.items()}
         )
     else:
-        convert = _convert_to_onnx if export_format == "onnx" else _convert_to_stablehlo
+        function = functools.partial(create_predict_function(trained), trained.variables)
         try:
-            content, run = convert(trained)
+            if export_format == "onnx":
+                metadata = {"outputs": json.dumps(describe_outputs(trained))}
+                content, run = convert_to_onnx(
+                    function, image_shape(trained), trained.config.trunk.name, metadata
+                )
+            else:
+                content, run = _convert_to_stablehlo(function, image_shape(trained))
         except ImportError as error:
             raise UserError(
                 f"--format={export_format}: needs {error.name}; pip install 'affect_jax[export]'"
@@ -101,42 +104,40 @@ def image_shape(trained: TrainedNetwork) -> tuple[int, int, int]:
 
 def describe_outputs(trained: TrainedNetwork) -> dict[str, dict[str, Any]]:
     """Describes each output: the names of its values, in order, and their meaning."""
-    units = [f"AU{unit}" for unit in UNITS]
-    descriptions = {
+    outputs = {
         "expression": (trained.classes, "probability of each expression; they sum to 1"),
         "valence_arousal": (AXES, "in [-1, 1]"),
-        "action_units": (units, "probability that each facial action unit is active"),
+        "action_units": (
+            [f"AU{unit}" for unit in UNITS],
+            "probability that each facial action unit is active",
+        ),
     }
-    described = {head: descriptions[head] for head in trained.network.heads}
     return {
-        head: {"names": list(names), "meaning": meaning}
-        for head, (names, meaning) in described.items()
+        head: {"names": list(outputs[head][0]), "meaning": outputs[head][1]}
+        for head in trained.network.heads
     }
 
 
 def convert_to_onnx(
-    function: Callable[[jax.Array], Mapping[str, jax.Array]],
-    image_shape: tuple[int, ...],
-    *,
-    name: str,
-    metadata: Mapping[str, str],
-) -> onnx.ModelProto:
+    function: Function, image_shape: tuple[int, ...], name: str, metadata: Mapping[str, str]
+) -> tuple[bytes, Function]:
     """Converts a function from images to named arrays.
 
     **Arguments:**
 
     - `function`: uint8 [b, *image_shape] -> `{name: float32 [b, ...]}` for any b.
-    - `image_shape`: shape of one image.
     - `name`: name of the graph.
     - `metadata`: stored in the file's metadata.
 
-    **Returns:** a model with the input `image` and one output for each name.
+    **Returns:** the content of a file with the input `image` and one output for each name, and a
+    function that runs it.
 
     **Raises:** `UserError` if jax2onnx cannot convert the function.
     """
     import jax2onnx
     import onnx
     import onnx_ir
+    import onnxruntime
     from onnx_ir.passes.common import DeduplicateInitializersPass
 
     (batch,) = jax_export.symbolic_shape("batch")
@@ -170,37 +171,26 @@ def convert_to_onnx(
             f"--format=onnx: jax2onnx cannot convert this network ({first_line(error)}); "
             "--format=stablehlo supports all of JAX"
         ) from error
-    return proto
-
-
-def _convert_to_onnx(trained: TrainedNetwork) -> tuple[bytes, Run]:
-    """Returns the content of `model.onnx` and a function that runs it."""
-    import onnxruntime
-
-    model = convert_to_onnx(
-        functools.partial(create_predict_function(trained), trained.variables),
-        image_shape(trained),
-        name=trained.config.trunk.name,
-        metadata={"outputs": json.dumps(describe_outputs(trained))},
-    )
-    content = model.SerializeToString()
+    content = proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return content, lambda faces: dict(zip(names, session.run(None, {"image": faces}), strict=True))
+    return content, lambda faces: dict(
+        zip(names, session.run(names, {"image": faces}), strict=True)
+    )
 
 
-def _convert_to_stablehlo(trained: TrainedNetwork) -> tuple[bytes, Run]:
+def _convert_to_stablehlo(
+    function: Function, image_shape: tuple[int, ...]
+) -> tuple[bytes, Function]:
     """Returns the content of `model.stablehlo` and a function that runs it."""
-    predict = functools.partial(create_predict_function(trained), trained.variables)
     (batch,) = jax_export.symbolic_shape("batch")
-    shape = jax.ShapeDtypeStruct((batch, *image_shape(trained)), np.uint8)
-    exported = jax_export.export(jax.jit(predict), platforms=PLATFORMS)(shape)
+    shape = jax.ShapeDtypeStruct((batch, *image_shape), np.uint8)
+    exported = jax_export.export(jax.jit(function), platforms=PLATFORMS)(shape)
     content = bytes(exported.serialize())
     call = jax_export.deserialize(bytearray(content)).call
     return content, lambda faces: dict(call(faces))
 
 
-def _check_outputs(trained: TrainedNetwork, run: Run, export_format: str) -> dict[str, float]:
+def _check_outputs(trained: TrainedNetwork, run: Function, export_format: str) -> dict[str, float]:
     """Compares the outputs on random images with those of JAX; see `write_network`."""
     random = np.random.default_rng(0)
     faces = random.integers(0, 256, (max(CHECKED_BATCH_SIZES), *image_shape(trained)), np.uint8)
