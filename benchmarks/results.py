@@ -21,8 +21,7 @@ import re
 
 from tabulate import tabulate
 
-from affect_jax.metrics.predictions import read_predictions
-from affect_jax.report import published_scores
+from affect_jax.report import published_scores, runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MARKERS = "<!-- results: python -m benchmarks.results RUN... -->", "<!-- end of results -->"
@@ -93,8 +92,7 @@ def describe_data(run: pathlib.Path, config: dict, evaluation: dict) -> str:
     name = config["data"]["name"]
     if name in DATA:
         return DATA[name]
-    predictions = read_predictions(run / "evaluation" / "validation" / "predictions.parquet")
-    if not published_scores.why_not_comparable(evaluation["about"], predictions):
+    if not published_scores.why_not_comparable(runs.read_run(run / "evaluation" / "validation")):
         return "AffectNet"
     return run.name.removeprefix(config_name(run)).strip("-").replace("-", " ") or "not AffectNet"
 

@@ -33,6 +33,8 @@ UNIT_SOURCES = {
     "estimated": "estimated from 68 landmarks",
     "auto": "annotated if the data contain annotations, else estimated from 68 landmarks",
 }
+SHOWN_METADATA = ("fingerprint", "draws", "bootstrap", "interval", "time", "action_units")
+SHOWN_METADATA += ("label_edits", "label_edits_of_training")
 SHOWN_SCORES = (*HEADLINES, "categorical.top1.original.calibration_error")
 
 
@@ -46,10 +48,12 @@ def create_card(
     - `export_format`: as for `formats.write_network`.
     - `exported`: the return value of `formats.write_network`.
     """
-    earlier = read_card(trained.folder) if is_export(trained.folder) else {}
-    evaluations, not_shown = (
-        (earlier["evaluations"], earlier["not_shown"]) if earlier else _read_evaluations(trained)
-    )
+    if is_export(trained.folder):
+        earlier = read_card(trained.folder)
+        evaluations, not_shown = earlier["evaluations"], earlier["not_shown"]
+    else:
+        earlier = {}
+        evaluations, not_shown = _read_evaluations(trained)
     config = to_dict(trained.config)
     data = published_scores.DATA_NAMES.get(trained.config.data.name, trained.config.data.name)
     if data == "AffectNet" and data not in [evaluation["data"] for evaluation in evaluations]:
@@ -58,6 +62,7 @@ def create_card(
         holder[key] = ""  # the card contains no paths of a machine
     if not config["init_from"].startswith("hf://"):
         config["init_from"] = pathlib.PurePath(config["init_from"]).name
+    shape = formats.image_shape(trained)
     return {
         "title": f"{trained.config.trunk.name} for {_list_heads(trained.network.heads)}",
         "format": export_format,
@@ -67,11 +72,7 @@ def create_card(
         "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "data": data,
         "checkpoint_step": trained.step,
-        "input": {
-            "name": "image",
-            "type": "uint8",
-            "shape": ["batch", *formats.image_shape(trained)],
-        },
+        "input": {"name": "image", "type": "uint8", "shape": ["batch", *shape]},
         "margin": default_margin(trained),
         "crop_size": trained.config.data.crop_size,
         "mirrored_average": trained.config.evaluation.mirror,
@@ -115,14 +116,8 @@ def calibrate(trained: TrainedNetwork, part: str = "") -> dict[str, Any]:
         calibration.create_calibration_scorer(labels, values)(np.ones((1, len(labels))))[0]
         for values in (probabilities, scaled)
     )
-    return {
-        "temperature": temperature,
-        "split": split,
-        "part": part,
-        "faces": len(labels),
-        "before": before,
-        "after": after,
-    }
+    about = {"temperature": temperature, "split": split, "part": part, "faces": len(labels)}
+    return {**about, "before": before, "after": after}
 
 
 def write_card(card: Mapping[str, Any], out: pathlib.Path) -> None:
@@ -170,17 +165,9 @@ def _read_evaluations(trained: TrainedNetwork) -> tuple[list[dict[str, Any]], li
         if step != trained.step:
             skipped.append(f"{split}: scored at step {step}, this is step {trained.step}")
             continue
-        content = json.loads(path.read_text())
-        keys = ("fingerprint", "draws", "bootstrap", "interval", "time", "action_units")
-        keys += ("label_edits", "label_edits_of_training")
-        evaluations.append(
-            {
-                "split": split,
-                "data": published_scores.describe_data(run),
-                "faces": len(run.predictions),
-                **{key: run.metadata[key] for key in keys if key in run.metadata},
-                **{key: content[key] for key in ("scores", "intervals", "undefined")},
-                "groups": run.groups,
-            }
-        )
+        content = {"groups": {}} | json.loads(path.read_text())
+        about = {key: run.metadata[key] for key in SHOWN_METADATA if key in run.metadata}
+        parts = {key: content[key] for key in ("scores", "intervals", "undefined", "groups")}
+        data, faces = published_scores.describe_data(run), len(run.predictions)
+        evaluations.append({"split": split, "data": data, "faces": faces, **about, **parts})
     return evaluations, skipped

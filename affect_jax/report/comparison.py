@@ -34,51 +34,54 @@ def write_comparison(compared: Sequence[Run], path: pathlib.Path) -> None:
 
     **Raises:** `UserError` if the runs have different faces or the page cannot be written.
     """
-    changes = [compute_difference(compared[0], run) for run in compared[1:]]
+    page = render_html(compared)
     with writing_to(path.parent), write_atomically(path) as partial:
-        partial.write_text(render_html(compared, changes), encoding="utf-8")
+        partial.write_text(page, encoding="utf-8")
 
 
 def compute_difference(first: Run, second: Run) -> Scores:
     """Computes second minus first, with the first run's numbers of draws and bootstrap samples."""
-    settings = {
-        name: first.metadata[name] for name in ("draws", "bootstrap") if name in first.metadata
-    }
     try:
         if first.members or second.members:
             tables = [run.members or [run.predictions] for run in (first, second)]
-            return study_scores.compare_studies(*tables, **settings)
-        return protocol.compare(first.predictions, second.predictions, **settings)
+            return study_scores.compare_studies(*tables, **first.settings())
+        return protocol.compare(first.predictions, second.predictions, **first.settings())
     except UserError as error:
         raise UserError(f"{first.name} and {second.name}: {error}") from error
 
 
-def render_html(compared: Sequence[Run], changes: Sequence[Scores]) -> str:
-    """Renders the page.
+def list_headlines(compared: Sequence[Run]) -> list[str]:
+    """Lists the names of the headline scores that any of the runs has."""
+    names = (*protocol.HEADLINES, *protocol.SOFT_HEADLINES)
+    return [name for name in names if any(name in run.scores.values for run in compared)]
 
-    **Arguments:**
 
-    - `compared`: the runs.
-    - `changes`: the differences of `compared[1:]` from the first run.
-    """
+def render_html(compared: Sequence[Run]) -> str:
+    """Renders the page: the scores of each run, and the differences from the first."""
     first, *rest = compared
-    headline_names = (*protocol.HEADLINES, *protocol.SOFT_HEADLINES)
-    names = [n for n in headline_names if any(n in run.scores.values for run in compared)]
+    changes = [compute_difference(first, run) for run in rest]
     with plotting.style():
         drawn = figures.render(figures.draw_learning_curves(compared))
-    headlines = _list_scores(compared, changes, names)
-    all_scores = _list_scores(compared, changes, [*first.scores.values])
-    details = MACROS.details(f"{len(first.scores.values):,} scores", all_scores)
+    names, all_names = list_headlines(compared), list(first.scores.values)
+    all_scores = _list_scores(compared, changes, all_names)
+    settings = {
+        key: [str(run.metadata.get(key, "")) for run in compared]
+        for key in ("checkpoint_step", "time")
+    } | runs.compare_configs(compared)
+    rows = [(key, *map(MACROS.code, values)) for key, values in settings.items()]
+    headers = ("key", *(run.name for run in compared))
+    table = MACROS.table("Differing settings of the runs", headers, rows, len(headers))
     comparable, notice = published_scores.describe_comparability(first)
+    systems = f"{len(compared)} systems" if rest else "One system"
     return render_page(
         [
-            ("runs", "Runs", [_list_settings(compared)]),
-            ("scores", "Headline scores", [headlines]),
+            ("runs", "Runs", [table]),
+            ("scores", "Headline scores", [_list_scores(compared, changes, names)]),
             ("training", "Learning curves", list(map(MACROS.figure, drawn.values()))),
-            ("all", "All differences", [details]),
+            ("all", "All differences", [MACROS.details(f"{len(all_names):,} scores", all_scores)]),
         ],
         kind="comparison of systems",
-        heading=f"{len(compared)} systems on {published_scores.describe_data(first)}",
+        heading=f"{systems} on {published_scores.describe_data(first)}",
         lead=f"{', '.join(run.name for run in rest)}{' against ' if rest else ''}{first.name}, "
         f"scored on the same {len(first.predictions):,} faces.",
         comparable=comparable,
@@ -107,10 +110,7 @@ def _list_scores(compared: Sequence[Run], changes: Sequence[Scores], names: Sequ
 
 
 def _format_score(run: Run, name: str) -> str:
-    cell = MACROS.cell(run.scores, name)
-    if not run.members or name not in run.scores.deviations:
-        return cell
-    return MACROS.with_range(cell, f"± {score_names.format_score(run.scores.deviations[name])}")
+    return MACROS.cell(run.scores, name, deviations=run.scores.deviations if run.members else {})
 
 
 def _format_change(change: Scores, name: str) -> str:
@@ -120,19 +120,3 @@ def _format_change(change: Scores, name: str) -> str:
     ends = map(score_names.format_difference, change.intervals.get(name, ()))
     p_value = score_names.format_p_value(change, name)
     return MACROS.with_range(number, f"{' to '.join(ends)} {p_value}".strip())
-
-
-def _list_settings(compared: Sequence[Run]) -> str:
-    settings = list_differing_settings(compared)
-    rows = [(key, *map(MACROS.code, values)) for key, values in settings.items()]
-    headers = ("key", *(run.name for run in compared))
-    return MACROS.table("Differing settings of the runs", headers, rows, len(headers))
-
-
-def list_differing_settings(compared: Sequence[Run]) -> dict[str, list[str]]:
-    """Lists the values of each run of settings that differ, and of checkpoint and time."""
-    settings = {
-        key: [str(run.metadata.get(key, "")) for run in compared]
-        for key in ("checkpoint_step", "time")
-    }
-    return settings | runs.compare_configs(compared)

@@ -14,22 +14,18 @@ def write_report(evaluation: Evaluation) -> pathlib.Path:
     """Writes the report into the evaluation's folder and returns the path of its page."""
     predictions, network = evaluation.predictions, evaluation.trained.network
     load_faces = evaluation.evaluator.load_faces
-    rows = sorted(
-        {int(row) for rows in galleries.select_faces(predictions).values() for row in rows}
-    )
-    run = dataclasses.replace(
-        runs.read_run(evaluation.folder), faces=dict(zip(rows, load_faces(rows), strict=True))
-    )
-    examples = galleries.select_examples(predictions)
-    if examples:
+    rows = sorted({int(i) for rows in galleries.select_faces(predictions).values() for i in rows})
+    faces = dict(zip(rows, load_faces(rows), strict=True))
+    run = dataclasses.replace(runs.read_run(evaluation.folder), faces=faces)
+    if examples := galleries.select_examples(predictions):
         assert predictions.probabilities is not None
-        faces, heatmaps = grad_cam(
+        pairs = grad_cam(
             network.model,
             evaluation.trained.variables,
             load_faces(examples),
             predictions.probabilities[examples].argmax(axis=1),
             crop_size=network.crop_size,
         )
-        pairs = zip(faces, heatmaps, strict=True)
-        run = dataclasses.replace(run, grad_cam=dict(zip(examples, pairs, strict=True)))
+        explained = dict(zip(examples, zip(*pairs, strict=True), strict=True))
+        run = dataclasses.replace(run, grad_cam=explained)
     return run_page.write_report(run, evaluation.folder)

@@ -32,8 +32,7 @@ def list_faces(run: Run) -> list[str]:
     for name, rows in select_faces(run.predictions).items():
         describe = _describe_axes if name == LARGE_ERRORS else _describe_expression
         faces = [
-            MACROS.face(*describe(run.predictions, row), run.faces.get(row))
-            for row in rows.tolist()
+            MACROS.face(*describe(run.predictions, i), run.faces.get(i)) for i in rows.tolist()
         ]
         if faces:
             explanation = MACROS.paragraph(EXPLANATIONS[name])
@@ -46,13 +45,12 @@ def list_faces(run: Run) -> list[str]:
 
 def list_grad_cam_examples(run: Run) -> list[str]:
     """Returns the blocks of a page with the faces with Grad-CAM, by class of their label."""
-    examples: dict[str, list[str]] = {}
+    table, examples = run.predictions, {}
     for row, (image, heatmap) in run.grad_cam.items():
-        texts = _describe_expression(run.predictions, row)
-        assert run.predictions.expression is not None
-        label = run.predictions.classes[run.predictions.expression[row]]
+        assert table.expression is not None
+        texts = _describe_expression(table, row)
         face = MACROS.face(*texts, image, overlay_heatmap(image, heatmap))
-        examples.setdefault(label, []).append(face)
+        examples.setdefault(table.classes[table.expression[row]], []).append(face)
     text = (
         "Grad-CAM (Selvaraju et al. 2017) of the predicted class: warm regions support the "
         "prediction. For each class, the faces with the highest, the median and the lowest "
@@ -112,9 +110,9 @@ def select_examples(predictions: Predictions) -> list[int]:
 
     They are evenly spaced in rank from the highest to the lowest probability of the class.
     """
-    examples: list[int] = []
     if predictions.probabilities is None or predictions.expression is None:
-        return examples
+        return []
+    examples: list[int] = []
     for label in select_classes(predictions):
         rows = np.flatnonzero(predictions.expression == label)
         ranked = rows[np.argsort(-predictions.probabilities[rows, label], kind="stable")]

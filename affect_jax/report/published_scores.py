@@ -10,13 +10,12 @@ work cites them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from affect_jax.core.labels import EXPRESSIONS, VALIDATION_COUNT
-from affect_jax.metrics.predictions import Predictions
 from affect_jax.report.runs import Run, count_faces
 from affect_jax.report.score_names import RULE_NAMES, SKEW_NAMES
 
@@ -61,28 +60,6 @@ DIMENSIONAL = {
 """AlexNet, one network per axis."""
 
 
-def lookup_f1(strategy: str, classes: Sequence[str]) -> dict[str, float]:
-    """Returns the published F1 of a strategy, by the score names of `scores.json`.
-
-    The macro scores are the means of the table's columns.
-
-    **Arguments:**
-
-    - `strategy`: one of `STRATEGIES`.
-    - `classes`: the run's classes; F1 of other classes than the paper's is not comparable.
-    """
-    if tuple(classes) != EXPRESSIONS[:8]:
-        return {}
-    table = np.array(_F1.split(), float).reshape(8, len(STRATEGIES), len(TABLE7_COLUMNS))
-    scores = {}
-    for column, kind in enumerate(TABLE7_COLUMNS.values()):
-        values = table[:, STRATEGIES.index(strategy), column]
-        prefix = f"categorical.{kind}.f1"
-        scores |= {f"{prefix}.{c}": float(v) for c, v in zip(classes, values, strict=True)}
-        scores[f"{prefix}.macro"] = round(float(values.mean()), 6)
-    return scores
-
-
 def infer_strategy(config: Mapping[str, Any]) -> str:
     """Infers which of the paper's strategies a run uses; the default is the best, `weighted-loss`.
 
@@ -98,33 +75,49 @@ def infer_strategy(config: Mapping[str, Any]) -> str:
     return "imbalanced" if unweighted else "weighted-loss"
 
 
-def why_not_comparable(metadata: Mapping[str, Any], predictions: Predictions) -> str:
+def why_not_comparable(run: Run) -> str:
     """Explains why a run is not comparable with the paper; an empty string if it is.
 
     The dataset's name is not sufficient, because the same code reads other faces in AffectNet's
     layout. AffectNet's validation split has 500 faces of each expression; counts may differ by 2 %
     because of unreadable files.
-
-    **Arguments:**
-
-    - `metadata`: `about` of `scores.json`.
-    - `predictions`: the predictions with their labels.
     """
-    name, split = metadata.get("data", ""), metadata.get("split", "validation")
+    name, split = run.metadata.get("data", ""), run.metadata.get("split", "validation")
     if name != "affectnet":
         return f"The dataset is {name}, not AffectNet." if name else "The dataset is not named."
     if split != "validation":
         return f"These are faces of the {split} split; published scores are on other splits."
-    if predictions.expression is None:
+    if run.predictions.expression is None:
         return "Without expression labels, AffectNet’s validation split cannot be identified."
-    counts = count_faces(predictions)
+    counts = count_faces(run.predictions)
     if (np.abs(counts - VALIDATION_COUNT) <= 0.02 * VALIDATION_COUNT).all():
         return ""
-    texts = [f"{n:,} {name}" for n, name in zip(counts, predictions.classes, strict=True)]
+    texts = [f"{n:,} {name}" for n, name in zip(counts, run.predictions.classes, strict=True)]
     return (
         "These faces use AffectNet’s layout but are not AffectNet’s: its validation split has "
         f"{VALIDATION_COUNT} of each expression, this split has {', '.join(texts)}."
     )
+
+
+def select_published(run: Run, strategy: str = "") -> dict[str, float]:
+    """Returns the published scores by name; empty if the run is not comparable with them.
+
+    The macro scores are the means of the columns of Table 7.
+
+    **Arguments:** `strategy`: one of `STRATEGIES`; by default the strategy of the run.
+    """
+    if why_not_comparable(run):
+        return {}
+    scores, classes = dict(DIMENSIONAL), run.predictions.classes
+    if tuple(classes) != EXPRESSIONS[:8]:  # F1 among other classes is another score
+        return scores
+    table = np.array(_F1.split(), float).reshape(8, len(STRATEGIES), len(TABLE7_COLUMNS))
+    f1 = table[:, STRATEGIES.index(strategy or infer_strategy(run.config))]
+    for values, kind in zip(f1.T.tolist(), TABLE7_COLUMNS.values(), strict=True):
+        values.append(round(sum(values) / 8, 6))
+        prefix = f"categorical.{kind}.f1"
+        scores |= {f"{prefix}.{c}": v for c, v in zip((*classes, "macro"), values, strict=True)}
+    return scores
 
 
 def select_split(name: str) -> str:
@@ -132,25 +125,17 @@ def select_split(name: str) -> str:
     return VALIDATION_SPLIT if name.startswith("dimensional") else TEST_SPLIT
 
 
-def select_published(run: Run) -> dict[str, float]:
-    """Returns the published scores by name; empty if the run is not comparable with them."""
-    if why_not_comparable(run.metadata, run.predictions):
-        return {}
-    return lookup_f1(infer_strategy(run.config), run.predictions.classes) | DIMENSIONAL
-
-
 def describe_data(run: Run) -> str:
     """Returns the dataset's display name, `data of unknown origin` if it is not named."""
     name = run.metadata.get("data", "")
-    if name == "affectnet" and why_not_comparable(run.metadata, run.predictions):
+    if name == "affectnet" and why_not_comparable(run):
         return "faces in AffectNet’s layout"
     return DATA_NAMES.get(name, name) or "data of unknown origin"
 
 
 def describe_comparability(run: Run) -> tuple[bool, list[str]]:
     """Returns whether the run is comparable with the paper, and the page's notice about it."""
-    reason = why_not_comparable(run.metadata, run.predictions)
-    if reason:
+    if reason := why_not_comparable(run):
         return False, [
             f"Not AffectNet: {describe_data(run)}.",
             f"{reason} Do not compare the scores on this page with scores published on AffectNet.",

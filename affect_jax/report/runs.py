@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import math
@@ -17,12 +16,17 @@ import numpy as np
 from affect_jax.config import PROCESS_KEYS, flatten
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import EXPRESSIONS, canonical_name
+from affect_jax.core.registry import matches_type
 from affect_jax.evaluate import scoring
 from affect_jax.metrics import protocol, protocol_matrix
 from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import Predictions, drop_contempt, read_predictions
 from affect_jax.metrics.resampling import REPLICATES
 from affect_jax.metrics.study_scores import score_study
+
+INTEGERS = dict.fromkeys(("draws", "bootstrap", "checkpoint_step"), int)
+ABOUT_TYPES = {"data": str, "classes": Sequence[str], **INTEGERS}
+"""The values of `about` in `scores.json` whose type a report needs."""
 
 
 class Curve(NamedTuple):
@@ -41,16 +45,15 @@ class Run:
     **Arguments:**
 
     - `name`: name in comparisons.
-    - `metadata`: the origin of the predictions, `about` of `scores.json`.
+    - `metadata`: `about` of `scores.json`, the origin of the predictions.
     - `scores`: the scores of `scores.json`.
     - `predictions`: the predictions and their labels; of a study, those of its first seed.
     - `members`: of a study, the predictions of each seed; empty for a run.
     - `config`: flat; empty if unknown.
-    - `curves`: learning curves, by the names in `metrics.jsonl`; empty without a log.
-    - `groups`: `{grouping: {group: {"faces", "scores", "intervals"}}}`, from `scores.json`; empty
-      without group labels.
-    - `group_differences`: the return value of `scoring.compare_groups`, from `scores.json`.
-    - `protocols`: the return value of `protocol_matrix.score_protocols`, from `scores.json`.
+    - `curves`: learning curves by the names in `metrics.jsonl`.
+    - `groups`: `{grouping: {group: (number of faces, scores)}}`, from `scores.json`.
+    - `group_differences`, `protocols`: the return values of `scoring.compare_groups` and
+      `protocol_matrix.score_protocols`, from `scores.json`.
     - `faces`: available face images, uint8 [S, S, 3], by row of the predictions.
     - `grad_cam`: for some rows, the network's input, uint8 [c, c, 3], and its heatmap, float [c, c]
       in [0, 1]; all 0 if no region supports the prediction.
@@ -63,11 +66,17 @@ class Run:
     members: Sequence[Predictions] = ()
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
-    groups: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    protocols: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, tuple[int, Scores]]] = dataclasses.field(default_factory=dict)
     group_differences: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    protocols: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     faces: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     grad_cam: Mapping[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+    def settings(self) -> dict[str, int]:
+        """The numbers of draws and bootstrap samples with which the run is scored."""
+        return {"draws": 200, "bootstrap": REPLICATES} | {
+            key: self.metadata[key] for key in ("draws", "bootstrap") if key in self.metadata
+        }
 
 
 def read_run(path: pathlib.Path) -> Run:
@@ -86,39 +95,96 @@ def read_run(path: pathlib.Path) -> Run:
     if options := sorted({str(folder.parent) for folder in path.glob("*/seed[0-9]*/")}):
         raise UserError(f"{path}: a study of several options; choose one of {', '.join(options)}")
     folder = _find_evaluation(path)
-    content = _read_json(folder / "scores.json")
+    workdir = folder.parents[1] if folder.parent.name == "evaluation" else folder
+    config, log = workdir / "config.json", workdir / "metrics.jsonl"
+    return dataclasses.replace(
+        _read_evaluation(folder),
+        name=workdir.resolve().name,
+        config=flatten(_read_json(config)) if config.is_file() else {},
+        curves=_read_curves(log) if log.is_file() else {},
+    )
+
+
+def _find_evaluation(path: pathlib.Path) -> pathlib.Path:
+    if (path / "scores.json").is_file():
+        return path
+    folders = [str(found.parent) for found in sorted(path.glob("evaluation/*/scores.json"))]
+    if len(folders) > 1:
+        raise UserError(f"{path}: several evaluations; choose one of {', '.join(folders)}")
+    if not folders:
+        raise UserError(f"{path}: no scores.json; --mode=evaluate writes it")
+    return pathlib.Path(folders[0])
+
+
+def _read_evaluation(folder: pathlib.Path) -> Run:
+    """Reads `scores.json`, and the predictions: those in the folder, or the file that it names."""
+    path = folder / "scores.json"
+    content = _read_json(path)
     try:
-        scores, metadata = _parse_scores(content), _parse_metadata(content["about"])
+        about = content["about"]
+        for key, kind in ABOUT_TYPES.items():
+            if key in about and not matches_type(about[key], kind):
+                raise ValueError(f"{key} is {about[key]!r}")
+        scores = _parse_scores(content)
         groups = {
-            grouping: {group: _parse_group(values) for group, values in by_group.items()}
+            grouping: {name: (int(x["faces"]), _parse_scores(x)) for name, x in by_group.items()}
             for grouping, by_group in content.get("groups", {}).items()
             if by_group
         }
-        protocols = content.get("protocols", {})
-        differences = content.get("group_differences", {})
-        protocol_matrix.list_rows(protocols)  # raises if they are damaged
-        list(map(scoring.list_differences, differences.values()))
+        differences, protocols = content.get("group_differences", {}), content.get("protocols", {})
+        list(map(scoring.list_differences, differences.values()))  # raises if they are damaged
+        protocol_matrix.list_rows(protocols)
+        is_named = "sha256" in about
+        table = pathlib.Path(about["predictions"]) if is_named else folder / "predictions.parquet"
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UserError(f"{folder / 'scores.json'}: not written by affect_jax: {error}") from error
-    predictions = read_predictions(_find_predictions(folder, metadata))
-    if "classes" in metadata:
-        names = [[*map(canonical_name, x)] for x in (metadata["classes"], predictions.classes)]
-        if predictions.probabilities is not None and names[0] != names[1]:
-            raise UserError(f"{folder / 'scores.json'}: has other classes than its predictions")
-        predictions = dataclasses.replace(predictions, classes=tuple(metadata["classes"]))
-    workdir = folder.parents[1] if folder.parent.name == "evaluation" else folder
-    config, log = workdir / "config.json", workdir / "metrics.jsonl"
-    return Run(
-        workdir.resolve().name,
-        metadata,
-        scores,
-        predictions,
-        config=flatten(_read_json(config)) if config.is_file() else {},
-        curves=_read_curves(log) if log.is_file() else {},
-        groups=groups,
-        group_differences=differences,
-        protocols=protocols,
+        raise UserError(f"{path}: not written by affect_jax: {error}") from error
+    predictions = read_predictions(table)
+    if is_named and hashlib.sha256(table.read_bytes()).hexdigest() != about["sha256"]:
+        raise UserError(f"{table}: changed since {path}; score it again")
+    classes = tuple(about.get("classes", predictions.classes))
+    if predictions.probabilities is not None and len(classes) != len(predictions.classes):
+        raise UserError(f"{path}: has other classes than its predictions")
+    predictions = dataclasses.replace(predictions, classes=classes)
+    parts = {"groups": groups, "group_differences": differences, "protocols": protocols}
+    return Run(folder.name, about, scores, predictions, **parts)
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        json.dumps(content, ensure_ascii=False).encode()  # JSON can hold text that files cannot
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not written by affect_jax: it holds no dictionary")
+    return content
+
+
+def _parse_scores(content: Mapping[str, Any]) -> Scores:
+    def parse(key: str) -> dict[str, float]:
+        return {k: math.nan if v is None else float(v) for k, v in content.get(key, {}).items()}
+
+    return Scores(
+        values=parse("scores"),
+        intervals={k: (float(low), float(high)) for k, (low, high) in content["intervals"].items()},
+        deviations=parse("deviations"),
+        counts={k: (int(n), int(total)) for k, (n, total) in content.get("counts", {}).items()},
     )
+
+
+def _read_curves(path: pathlib.Path) -> dict[str, Curve]:
+    """Reads all metrics of the log, in the order of its lines; damaged lines are skipped."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for text in path.read_text(errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+            step = int(line["step"])
+            numbers = {name: float(v) for name, v in line.items() if v is not None}
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError, AttributeError):
+            continue
+        for name, value in numbers.items():
+            points.setdefault(name, []).append((step, value))
+    return {name: Curve(*map(np.array, zip(*pairs, strict=True))) for name, pairs in points.items()}
 
 
 def create_study(name: str, seeds: Sequence[Run]) -> Run:
@@ -150,12 +216,12 @@ def create_study(name: str, seeds: Sequence[Run]) -> Run:
 
 def compare_configs(compared: Sequence[Run]) -> dict[str, list[str]]:
     """Returns the values of config keys that differ, one of each run; "" if it lacks the key."""
-    configs, settings = [run.config for run in compared], {}
-    for key in sorted(set().union(*configs)):
-        values = [json.dumps(config[key]) if key in config else "" for config in configs]
-        if len(set(values)) > 1:
-            settings[key] = values
-    return settings
+    configs = [run.config for run in compared]
+    settings = {
+        key: [json.dumps(config[key]) if key in config else "" for config in configs]
+        for key in sorted(set().union(*configs))
+    }
+    return {key: values for key, values in settings.items() if len(set(values)) > 1}
 
 
 def match_faces(compared: Sequence[Run]) -> list[Run]:
@@ -184,25 +250,22 @@ def match_faces(compared: Sequence[Run]) -> list[Run]:
 
 def _change(run: Run, change: Callable[[Predictions], Predictions], **fields: Any) -> Run:
     """Changes the predictions and other fields of a run, and scores it again."""
-    tables = change(run.predictions), tuple(map(change, run.members))
-    return _score(dataclasses.replace(run, predictions=tables[0], members=tables[1], **fields))
+    fields |= {"predictions": change(run.predictions), "members": [*map(change, run.members)]}
+    return _score(dataclasses.replace(run, **fields))
 
 
 def _score(run: Run) -> Run:
-    """Scores the predictions of a run, with its numbers of draws and bootstrap samples."""
-    bootstrap, draws = (
-        run.metadata.get(k, d) for k, d in (("bootstrap", REPLICATES), ("draws", 200))
-    )
-    tables = run.members or [run.predictions]
-    settings = {"draws": draws, "bootstrap": bootstrap}
-    scores = (
-        score_study(tables, **settings)
-        if run.members
-        else protocol.score(run.predictions, **settings)
-    )
-    bootstrap = bootstrap if len(tables) == 1 else 0  # of scores that only protocols have
-    score_protocols = functools.partial(protocol_matrix.score_protocols, bootstrap=bootstrap)
-    protocols, *others = [score_protocols(table, scores, {}) for table in tables]
+    """Scores the predictions of a run, or of a study as the mean over its members."""
+    settings, tables = run.settings(), run.members or [run.predictions]
+    if run.members:
+        scores = score_study(run.members, **settings)
+    else:
+        scores = protocol.score(run.predictions, **settings)
+    # The scores that only protocols have get intervals from a single table.
+    bootstrap = settings["bootstrap"] if len(tables) == 1 else 0
+    protocols, *others = [
+        protocol_matrix.score_protocols(table, scores, {}, bootstrap=bootstrap) for table in tables
+    ]
     for title, row in protocols.items():
         for name, value in row.get("scores", {}).items():
             values = [value, *(other[title]["scores"][name] for other in others)]
@@ -215,90 +278,3 @@ def count_faces(predictions: Predictions) -> np.ndarray:
     assert predictions.expression is not None
     labels = predictions.expression[predictions.expression >= 0]
     return np.bincount(labels, minlength=len(predictions.classes))
-
-
-def _find_evaluation(path: pathlib.Path) -> pathlib.Path:
-    if (path / "scores.json").is_file():
-        return path
-    paths = sorted((path / "evaluation").glob("*/scores.json"))
-    if len(paths) == 1:
-        return paths[0].parent
-    if paths:
-        folders = ", ".join(str(scores_path.parent) for scores_path in paths)
-        raise UserError(f"{path}: several evaluations; choose one of {folders}")
-    raise UserError(f"{path}: no scores.json; --mode=evaluate writes it")
-
-
-def _find_predictions(folder: pathlib.Path, metadata: Mapping[str, Any]) -> pathlib.Path:
-    """Finds the predictions: next to a checkpoint's scores, else the scored file, if unchanged."""
-    if "sha256" not in metadata:
-        return folder / "predictions.parquet"
-    path = pathlib.Path(metadata["predictions"])
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != metadata["sha256"]:
-        raise UserError(f"{path}: changed since {folder / 'scores.json'}; score it again")
-    return path
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-        json.dumps(content, ensure_ascii=False).encode()  # JSON can hold text that files cannot
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not written by affect_jax: it holds no dictionary")
-    return content
-
-
-class _Values(dict[str, float]):
-    """Scores; one that the file lacks is shown as undefined."""
-
-    def __missing__(self, name: str) -> float:
-        return math.nan
-
-
-def _parse_scores(content: Mapping[str, Any]) -> Scores:
-    def parse(key: str) -> dict[str, float]:
-        return {k: math.nan if v is None else float(v) for k, v in content[key].items()}
-
-    return Scores(
-        values=_Values(parse("scores")),
-        intervals={k: (float(low), float(high)) for k, (low, high) in content["intervals"].items()},
-        deviations=parse("deviations"),
-        counts={k: (int(count), int(total)) for k, (count, total) in content["counts"].items()},
-    )
-
-
-def _parse_metadata(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts the values of `about` that reports use to their types."""
-    parsed = dict(about)
-    for key in about.keys() & {"data", "split", "predictions", "sha256", "time"}:
-        parsed[key] = str(about[key])
-    for key in about.keys() & {"draws", "bootstrap", "faces"}:
-        parsed[key] = int(about[key])
-    if "classes" in about:
-        parsed["classes"] = [str(name) for name in about["classes"]]
-    if "sha256" in about and "predictions" not in about:
-        raise KeyError("predictions")
-    return parsed
-
-
-def _parse_group(values: Mapping[str, Any]) -> dict[str, Any]:
-    scores = {name: None if v is None else float(v) for name, v in values["scores"].items()}
-    pairs = {name: [float(low), float(high)] for name, (low, high) in values["intervals"].items()}
-    return {"faces": int(values["faces"]), "scores": scores, "intervals": pairs}
-
-
-def _read_curves(path: pathlib.Path) -> dict[str, Curve]:
-    """Reads all metrics of the log, in the order of its lines; damaged lines are skipped."""
-    points: dict[str, list[tuple[int, float]]] = {}
-    for text in path.read_text(errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-            step = int(line["step"])
-            numbers = {name: float(v) for name, v in line.items() if v is not None}
-        except (ValueError, TypeError, LookupError, OverflowError, RecursionError, AttributeError):
-            continue
-        for name, value in numbers.items():
-            points.setdefault(name, []).append((step, value))
-    return {name: Curve(*map(np.array, zip(*pairs, strict=True))) for name, pairs in points.items()}

@@ -57,33 +57,26 @@ def format_title(name: str) -> str:
             return name
 
 
-def format_score(value: float | None) -> str:
-    """Formats a score with three decimals and a true minus sign; NaN and None are `undefined`."""
+def format_score(value: float | None, digits: int = 3, sign: str = "-") -> str:
+    """Formats a score with a true minus sign; NaN and None are `undefined`."""
     if value is None or math.isnan(value):
         return "undefined"
-    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")  # + 0.0 removes the sign of zero
+    return f"{value:{sign}z.{digits}f}".replace("-", "−")
 
 
 def format_difference(value: float, digits: int = 3) -> str:
     """Formats a number with its sign, such as `+0.012`; zero has no sign; NaN is undefined."""
-    if math.isnan(value):
-        return "undefined"
-    rounded = round(value, digits)
-    text = f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
-    return text.replace("-", "−")
+    return format_score(value, digits, "+" if round(value, digits) else "-")
 
 
 def format_interval(intervals: Mapping[str, tuple[float, float]], name: str) -> str:
     """Formats an interval, such as `0.512 to 0.561`; empty if the score has none."""
-    if name not in intervals:
-        return ""
-    low, high = intervals[name]
-    return f"{format_score(low)} to {format_score(high)}"
+    return " to ".join(map(format_score, intervals.get(name, ())))
 
 
 def format_p_value(scores: Scores, name: str) -> str:
     """Formats a p-value, such as `p = 0.013` or `p < 0.001`; empty if the score has none."""
-    if name not in scores.p_values:
+    value = scores.p_values.get(name)
+    if value is None:
         return ""
-    p_value = scores.p_values[name]
-    return f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
+    return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"

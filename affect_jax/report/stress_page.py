@@ -24,7 +24,7 @@ def write_page(content: Mapping[str, Any], path: pathlib.Path) -> None:
     """Writes the page; `content` is the return value of `stress.run_stress_tests`."""
     sections, about = [], content["about"]
     for suite, factors in content["suites"].items():
-        for factor, levels in list(factors.items())[1:]:
+        for factor, levels in list(factors.items())[1:]:  # the first is no change
             with plotting.style():
                 panels = [plotting.render(_draw(name, levels)) for name in levels[0]["scores"]]
             texts = [f"{row['level']}: {list(row['scores'].values())}" for row in levels]
@@ -46,14 +46,14 @@ def _draw(name: str, levels: list[Any]) -> Axes:
     panel = plotting.create_panel(300, 230, title=score_names.format_title(name).split(" ·")[0])
     is_numeric = all(isinstance(row["level"], (int, float)) for row in levels)
     places = [row["level"] if is_numeric else i for i, row in enumerate(levels)]
-    values, changes = (
+    scores, changes = (
         np.array([row[key][name] for row in levels], float) for key in ("scores", "changes")
     )  # None becomes NaN
     ends = np.array([row["changes_intervals"].get(name, (np.nan, np.nan)) for row in levels])
-    base = values - changes
-    panel.vlines(places, *(base[:, None] + ends).T, color=plotting.BLUE, linewidth=1.6)
-    panel.plot(places, values, "o-" if is_numeric else "o", color=plotting.BLUE)
-    panel.axhline(base[0], color=plotting.MUTED, linestyle=figures.DASHES, linewidth=1)
+    base = scores - changes
+    panel.vlines(places, *(base + ends.T), color=plotting.BLUE, linewidth=1.6)
+    panel.plot(places, scores, "o-" if is_numeric else "o", color=plotting.BLUE)
+    panel.axhline(base[0], **figures.LINE)
     if not is_numeric:
         panel.set_xticks(places, [str(row["level"]) for row in levels], rotation=30)
     return panel

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,11 @@ from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
 from affect_jax.report import comparison, published_scores, runs, score_names
 from affect_jax.report.runs import Run
+from affect_jax.report.templating import escape_markdown
+
+CSV_COLUMNS = "data,source,column,row,score,value,low,high,mean over,of,p,deviation".split(",")
+LATEX = str.maketrans(tabulate.LATEX_ESCAPE_RULES | {"−": "$-$", "[": "{[}", "*": "{*}"})
+"""Escapes also a true minus sign, and what may not follow a line break."""
 
 INTERVAL, P_VALUE = "95 % interval", "p, Holm-corrected"
 DEVIATION = "standard deviation over seeds"
@@ -43,7 +49,7 @@ class Column(NamedTuple):
     - `run`: the system.
     - `scores`: its scores, or their differences from another system.
     - `prefix`: the name of a score is the prefix and the name of the row.
-    - `published`: published scores by name; empty if the run is not comparable with them.
+    - `published`: published scores by name.
     - `format`: formats a score.
     """
 
@@ -56,14 +62,7 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of scores.
-
-    **Arguments:**
-
-    - `title`: content and dataset.
-    - `rows`: metric of each row by row header.
-    - `columns`: the columns.
-    """
+    """A table of scores: title, score name of each row by row header, columns."""
 
     title: str
     rows: Mapping[str, str]
@@ -77,26 +76,26 @@ def create_tables(systems: Mapping[str, Run]) -> dict[str, Table]:
     """
     named = [dataclasses.replace(run, name=name) for name, run in systems.items()]
     first, *rest = matched = runs.match_faces(named)
-    changes = [comparison.compute_difference(first, run) for run in rest]
-    tables = {}
-    order = published_scores.STRATEGIES
-    strategies = [run for name in order for run in matched if run.name == name]
+    by_name, tables = {run.name: run for run in matched}, {}
+    strategies = [by_name[name] for name in published_scores.STRATEGIES if name in by_name]
     if any("categorical.top1.original.f1.macro" in run.scores.values for run in strategies):
         rows = {name: f"f1.{name}" for name in (*first.predictions.classes, "macro")}
-        columns = [column for run in strategies for column in _create_strategy_columns(run)]
+        columns = [
+            Column(f"{run.name} {header}", run, run.scores, f"categorical.{kind}.", published)
+            for run in strategies
+            for published in [published_scores.select_published(run, run.name)]
+            for header, kind in published_scores.TABLE7_COLUMNS.items()
+        ]
         tables["table7"] = Table(_format_title("F1 by class", first), rows, columns)
+    names = comparison.list_headlines(matched)
+    rows = {score_names.format_title(name): name for name in names}
     columns = [
         Column(run.name, run, run.scores, published=published_scores.select_published(run))
         for run in matched
     ]
-    for run, change in zip(rest, changes, strict=True):
-        header, format = f"{run.name} − {first.name}", score_names.format_difference
-        columns.append(Column(header, run, change, format=format))
-    rows = {
-        score_names.format_title(name): name
-        for name in (*protocol.HEADLINES, *protocol.SOFT_HEADLINES)
-        if any(name in run.scores.values for run in matched)
-    }
+    for run in rest:
+        header, change = f"{run.name} − {first.name}", comparison.compute_difference(first, run)
+        columns.append(Column(header, run, change, format=score_names.format_difference))
     tables["scores"] = Table(_format_title("Headline scores", first), rows, columns)
     rows, columns = {}, []
     for run in matched:
@@ -112,21 +111,10 @@ def create_tables(systems: Mapping[str, Run]) -> dict[str, Table]:
     return {name: table for name, table in tables.items() if table.rows}
 
 
-def _create_strategy_columns(run: Run) -> list[Column]:
-    """Creates the four columns of a strategy."""
-    is_comparable = not published_scores.why_not_comparable(run.metadata, run.predictions)
-    classes = run.predictions.classes
-    published = published_scores.lookup_f1(run.name, classes) if is_comparable else {}
-    return [
-        Column(f"{run.name} {header}", run, run.scores, f"categorical.{kind}.", published)
-        for header, kind in published_scores.TABLE7_COLUMNS.items()
-    ]
-
-
 def _format_title(content: str, run: Run) -> str:
     """Returns the title of a table with the dataset of its runs."""
     split = f", {run.metadata['split']} split" if "split" in run.metadata else ""
-    is_comparable = not published_scores.why_not_comparable(run.metadata, run.predictions)
+    is_comparable = not published_scores.why_not_comparable(run)
     notice = "" if is_comparable else "; NOT AffectNet, do not compare with scores published on it"
     data = f"{published_scores.describe_data(run)}{split}, {len(run.predictions):,} faces{notice}"
     return f"{content}. Data: {data}."
@@ -150,59 +138,64 @@ def format_cells(table: Table) -> list[list[str]]:
             lines[DEVIATION].append("" if deviation is None else column.format(deviation))
             lines[INTERVAL].append(score_names.format_interval(scores.intervals, name))
             lines[P_VALUE].append(score_names.format_p_value(scores, name))
-            published = column.published
-            lines[published_row].append(f"{published[name]:.2f}" if name in published else "")
+            published = column.published.get(name)
+            lines[published_row].append("" if published is None else f"{published:.2f}")
         cells += [[head, *texts] for head, texts in lines.items() if head == row or any(texts)]
     return cells
 
 
 def to_markdown(table: Table) -> str:
     """Formats the table for GitHub."""
-    return f"**{table.title}**\n\n{_tabulate(table, 'github')}\n"
-
-
-def _tabulate(table: Table, format: str) -> str:
-    headers = ["", *(column.header for column in table.columns)]
+    headers = ["", *(escape_markdown(column.header) for column in table.columns)]
+    cells = [[escape_markdown(head), *texts] for head, *texts in format_cells(table)]
     align = ["left", *["right"] * len(table.columns)]
-    cells = format_cells(table)
-    return tabulate.tabulate(cells, headers, tablefmt=format, disable_numparse=True, colalign=align)
+    text = tabulate.tabulate(cells, headers, "github", disable_numparse=True, colalign=align)
+    return f"**{table.title}**\n\n{text}\n"
 
 
 def to_latex(table: Table) -> str:
     """Formats a `table` environment; the document needs `booktabs` and `graphicx`."""
-    text = _tabulate(table, "latex_booktabs")
-    for column in table.columns:  # the strategy is above the other words
-        lines = " \\\\ ".join(column.header.split(" ", 1))
-        text = text.replace(f" {column.header} ", f" \\shortstack{{{lines}}} ", 1)
-    title = table.title.translate(str.maketrans(tabulate.LATEX_ESCAPE_RULES))
-    text = (
-        f"\\begin{{table}}\n\\centering\n\\caption{{{title}}}\n"
-        f"\\resizebox{{\\textwidth}}{{!}}{{%\n{text}}}\n\\end{{table}}\n"
-    )
-    return text.replace("−", "$-$")  # the true minus sign
+    cells = [[text.translate(LATEX) for text in row] for row in format_cells(table)]
+    headers = [column.header.translate(LATEX) for column in table.columns]
+    stacks = [r" \\ ".join(header.split(" ", 1)) for header in headers]  # the strategy is on top
+    headers = [rf"\shortstack{{{stack}}}" for stack in stacks]
+    head, *lines = (" & ".join(row) + r" \\" for row in (["", *headers], *cells))
+    rows = "\n".join(lines)
+    return rf"""\begin{{table}}
+\centering
+\caption{{{table.title.translate(LATEX)}}}
+\resizebox{{\textwidth}}{{!}}{{%
+\begin{{tabular}}{{l{"r" * len(headers)}}}
+\toprule
+{head}
+\midrule
+{rows}
+\bottomrule
+\end{{tabular}}}}
+\end{{table}}
+"""
 
 
 def to_csv(table: Table) -> str:
     """Formats one line per score, so that each score is next to the name of its dataset."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    header = ("data", "source", "column", "row", "score", "value", "low", "high", "mean over", "of")
-    writer.writerow((*header, "p", "deviation"))
-    for column in table.columns:
-        run, scores = column.run, column.scores
-        origin = (published_scores.describe_data(run), run.name)
-        for row, metric in table.rows.items():
-            name = column.prefix + metric
-            ends = scores.intervals.get(name, ("", ""))
-            numbers = (*ends, *scores.counts.get(name, ("", "")), scores.p_values.get(name, ""))
-            numbers += (scores.deviations.get(name, "") if run.members else "",)
-            texts = map(escape_formula, (*origin, column.header, row, name))
-            if name in scores.values:
-                writer.writerow((*texts, scores.values[name], *numbers))
-            if name in column.published:
-                data = f"AffectNet, {published_scores.select_split(name)}"
-                texts = (data, "paper", column.header, row, name)
-                writer.writerow((*texts, column.published[name], *[""] * len(numbers)))
+    writer = csv.DictWriter(buffer, CSV_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for column, (row, metric) in itertools.product(table.columns, table.rows.items()):
+        run, scores, name = column.run, column.scores, column.prefix + metric
+        line = {"data": published_scores.describe_data(run), "source": run.name}
+        line |= {"column": column.header, "row": row, "score": name}
+        line = {key: escape_formula(text) for key, text in line.items()}
+        if name in scores.values:
+            low, high = scores.intervals.get(name, ("", ""))
+            count, total = scores.counts.get(name, ("", ""))
+            numbers = {"value": scores.values[name], "low": low, "high": high}
+            numbers |= {"mean over": count, "of": total, "p": scores.p_values.get(name, "")}
+            numbers["deviation"] = scores.deviations.get(name, "") if run.members else ""
+            writer.writerow(line | numbers)
+        if name in column.published:
+            line |= {"data": f"AffectNet, {published_scores.select_split(name)}", "source": "paper"}
+            writer.writerow(line | {"value": column.published[name]})
     return buffer.getvalue()
 
 

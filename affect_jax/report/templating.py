@@ -23,11 +23,11 @@ THUMBNAIL_SIZE = 128  # side length of a face in pixels
 def render_page(sections: Sequence[tuple[str, str, Sequence[str]]], **context: Any) -> str:
     """Renders `templates/page.html`.
 
-    **Arguments:** `sections`: anchor, title and blocks (return values of `MACROS`) of each section;
-    a section without blocks is left out.
+    **Arguments:** `sections`: anchor, title and blocks (return values of `MACROS`) of each section.
+    A section of empty blocks is left out.
     """
     template = ENVIRONMENT.get_template("page.html")
-    present = [section for section in sections if section[2]]
+    present = [section for section in sections if any(section[2])]
     return template.render(context, sections=present, version=__version__)
 
 
@@ -52,7 +52,7 @@ def _encode(image: Image.Image, format: str, **options: int) -> str:
 def escape_markdown(text: str) -> str:
     """Escapes a name for a cell of a Markdown table, which may contain HTML."""
     line = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_{}\[\]#!|~$@:])", r"\\\1", line)
+    return re.sub(r"([\\`*_{}\[\]#!|~$@]|:(?=\S))", r"\\\1", line)
 
 
 ENVIRONMENT = jinja2.Environment(

@@ -11,7 +11,7 @@ from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import write_predictions
 from affect_jax.report import __main__ as command
-from affect_jax.report import comparison
+from affect_jax.report import comparison, runs
 from tests.report.conftest import create_predictions, write_run
 from tests.report.reading import Page
 
@@ -32,8 +32,8 @@ def changes(three_runs) -> list[Scores]:
 
 
 @pytest.fixture(scope="module")
-def page(three_runs, changes) -> Page:
-    return Page(comparison.render_html(three_runs, changes))
+def page(three_runs) -> Page:
+    return Page(comparison.render_html(three_runs))
 
 
 def test_differences_equal_score_differences(three_runs, changes):
@@ -67,11 +67,20 @@ def test_page_has_scores_and_differences_of_all_runs(page, three_runs, changes):
 
 
 def test_page_lists_only_differing_settings(page, three_runs):
-    rows = dict(comparison.list_differing_settings(three_runs))
+    rows = runs.compare_configs(three_runs)
     assert rows["trunk.name"] == ['"alexnet"', '"resnet18"', '"alexnet"']
-    assert {key for key in rows if not key.startswith("trunk.")} == {"checkpoint_step", "time"}
+    assert all(key.startswith("trunk.") for key in rows)
+    assert 'trunk.name"alexnet""resnet18""alexnet"' in page.text
+    assert "checkpoint_step200200200" in page.text and "data.name" not in page.text
     assert all(run.name in page.text for run in three_runs)
     assert "Not AffectNet: rendered faces" in page.text
+
+
+def test_one_study_is_one_system(tmp_path):
+    write_run(tmp_path / "study" / "seed0", create_predictions(40), seed=0)
+    assert command.main([str(tmp_path / "study"), "--out", str(tmp_path / "page.html")]) == 0
+    text = Page((tmp_path / "page.html").read_text()).text
+    assert "One system on rendered faces" in text and "study, scored on the same 40 faces" in text
 
 
 def test_runs_with_equal_names_are_named_by_path(tmp_path):
@@ -92,7 +101,7 @@ def test_runs_and_files_are_compared_on_common_faces(workdir, tmp_path):
     compared = comparison.read_runs([workdir, tmp_path / "foreign.csv"])
     assert [len(run.predictions) for run in compared] == [200, 200]
     change = comparison.compute_difference(*compared)
-    page = Page(comparison.render_html(compared, [change]))
+    page = Page(comparison.render_html(compared))
     name = "categorical.top1.original.accuracy"
     assert f"+{change.values[name]:.3f}" in page.text and "p < 0.001" in page.text
     assert "scored on the same 200 faces" in page.text

@@ -63,7 +63,7 @@ def test_figures_show_the_classes_with_the_most_faces():
     assert len(drawn["confusion"].panels[0].get_xticks()) == 24  # every 13th class
     assert len(drawn["units_by_emotion"].panels[0].get_xticks()) == plotting.MAX_NAMES
     assert plotting.render(drawn["f1_by_class"].panels[0]).std() > 5  # $ is no mathematics
-    (paragraph, _) = run_page._list_class_scores(run)
+    (paragraph, _) = run_page._list_class_scores(run, {})
     assert "24 classes with the most faces" in paragraph
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from affect_jax.core import plotting
 from affect_jax.core.errors import UserError
 from affect_jax.metrics import protocol
+from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.report import __main__ as command
 from affect_jax.report import published_scores, run_page, runs, templating
@@ -148,9 +149,8 @@ def test_no_published_scores_on_other_data(text, parsed):
 
 
 def test_page_has_the_scores_of_groups(run):
-    group = {"faces": 120, "scores": {"multitask": 0.25}, "intervals": {"multitask": [0.125, 0.5]}}
-    undefined = {"faces": 7, "scores": {"multitask": None}, "intervals": {}}
-    groups = {"age": {"20-29": group, "<b>": undefined}}
+    group = Scores({"multitask": 0.25}, {"multitask": (0.125, 0.5)})
+    groups = {"age": {"20-29": (120, group), "<b>": (7, Scores({"multitask": np.nan}))}}
     differences = {"age": {"accuracy, gap to the worst group": {"value": 0.2, "where": "30-39"}}}
     changed = dataclasses.replace(run, groups=groups, group_differences=differences)
     text = Page(render_without_figures(changed)).text
@@ -233,9 +233,7 @@ def test_published_scores_are_shown_on_affectnet(run):
 @pytest.mark.parametrize("count", [100, 480, 515])
 def test_other_faces_in_affectnet_layout_are_not_comparable(run, count):
     comparable_run = create_run(repeat_to_affectnet_counts(run.predictions, count))
-    reason = published_scores.why_not_comparable(
-        comparable_run.metadata, comparable_run.predictions
-    )
+    reason = published_scores.why_not_comparable(comparable_run)
     assert "not AffectNet’s" in reason and f"{count} neutral" in reason
 
 

@@ -10,7 +10,7 @@ from affect_jax.core.errors import UserError
 from affect_jax.evaluate import __main__ as command
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import write_predictions
-from affect_jax.report import runs
+from affect_jax.report import figures, runs
 from tests.report.conftest import create_predictions, write_run
 
 
@@ -49,14 +49,22 @@ def test_damaged_log_lines_are_skipped(tmp_path):
     assert curves["train.loss"].steps[-1] == 200 and "a" not in curves
 
 
-def test_scores_of_other_classes_raise_and_missing_scores_are_nan(tmp_path):
+def test_scores_of_other_classes_raise_and_missing_scores_are_undefined(tmp_path):
     workdir = write_run(tmp_path / "run", create_predictions(40))
     path = workdir / "evaluation" / "validation" / "scores.json"
     content = json.loads(path.read_text())
-    del content["scores"]["categorical.top1.original.accuracy"]
+    for name in ("auc_pr.fear", "calibration_error"):
+        del content["scores"][f"categorical.top1.original.{name}"]
+    del content["scores"]["dimensional.arousal.rmse"]
     path.write_text(json.dumps(content))
-    values = runs.read_run(workdir).scores.values
-    assert np.isnan(values["categorical.top1.original.accuracy"])
+    run = runs.read_run(workdir)
+    drawn = figures.draw_expression(run) | figures.draw_dimensional(run)
+    titles = {
+        axes.get_title(loc="left") or axes.get_title()
+        for figure in drawn.values()
+        for axes in figure.panels
+    }
+    assert {"fear  undefined", "Reliability  ECE undefined"} <= titles
     content["about"]["classes"] = ["a", "b"]
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="other classes than its predictions"):
