@@ -28,8 +28,6 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="path of the page (.html)")
     args = parser.parse_args(arguments)
-    if args.out.is_dir():
-        raise UserError(f"--out={args.out}: is a folder; add the name of the page")
     if args.out.suffix not in (".html", ".htm"):
         raise UserError(
             f"--out={args.out}: the page must end in .html; python -m affect_jax.report.tables "

@@ -46,13 +46,9 @@ CURVES = {
 
 
 class Figure(NamedTuple):
-    """A figure.
+    """Panels, an alternative text that describes them, and a caption: how to read them.
 
-    **Arguments:**
-
-    - `panels`: matplotlib axes; on the page, their images: uint8 [H, W, 3].
-    - `alt`: alternative text that describes the figure.
-    - `caption`: how to read it.
+    A panel is a pair of matplotlib axes, later its image: uint8 [H, W, 3].
     """
 
     panels: Sequence[Any]

@@ -71,8 +71,8 @@ def infer_strategy(config: Mapping[str, Any]) -> str:
     if sampling in ("down", "up"):
         return f"{sampling}-sampling"
     losses = [loss["name"] for loss in config["losses"] if loss["head"] == "expression"]
-    unweighted = sampling == "natural" and losses == ["cross_entropy"]
-    return "imbalanced" if unweighted else "weighted-loss"
+    is_unweighted = sampling == "natural" and losses == ["cross_entropy"]
+    return "imbalanced" if is_unweighted else "weighted-loss"
 
 
 def why_not_comparable(run: Run) -> str:

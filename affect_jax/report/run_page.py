@@ -23,11 +23,7 @@ from affect_jax.report.templating import MACROS, render_page
 
 
 def write_report(run: Run, folder: pathlib.Path, *, page: str = "report.html") -> pathlib.Path:
-    """Writes the page and `figures/*.png` into a folder.
-
-    **Arguments:** `page`: file name of the page.
-
-    **Returns:** the page's path.
+    """Writes `page` and `figures/*.png` into a folder and returns the path of the page.
 
     **Raises:** `UserError` if the folder cannot be written.
     """
@@ -77,13 +73,13 @@ def render_html(run: Run, drawn: Figures) -> str:
     about = run.metadata
     if "warning" in about:
         notice = [*notice, f"Warning: {about['warning']}."]
+    trunk = run.config["trunk.name"] if "trunk.name" in run.config else "Predictions"
     split = f" of the {about['split']} split" if "split" in about else ""
     step = f" at step {about['checkpoint_step']:,}" if "checkpoint_step" in about else ""
     return render_page(
         sections,
         kind="report of a run",
-        heading=f"{run.config.get('trunk.name', 'Predictions')} on "
-        f"{published_scores.describe_data(run)}",
+        heading=f"{trunk} on {published_scores.describe_data(run)}",
         lead=f"{run.name}{step}, scored on {len(run.predictions):,} faces{split}.",
         comparable=comparable,
         notice=notice,

@@ -33,7 +33,6 @@ METRIC_NAMES = {
     "kl": "KL divergence",
     "jsd": "JS divergence",
 }
-MODEL_NAMES = {"categorical": "Categorical model", "dimensional": "Dimensional model"}
 
 
 def format_title(name: str) -> str:

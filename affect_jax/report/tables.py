@@ -32,7 +32,7 @@ from affect_jax.report import comparison, published_scores, runs, score_names
 from affect_jax.report.runs import Run
 from affect_jax.report.templating import escape_markdown
 
-CSV_COLUMNS = "data,source,column,row,score,value,low,high,mean over,of,p,deviation".split(",")
+CSV_HEADER = "data,source,column,row,score,value,low,high,mean over,of,p,deviation"
 LATEX = str.maketrans(tabulate.LATEX_ESCAPE_RULES | {"−": "$-$", "[": "{[}", "*": "{*}"})
 """Escapes also a true minus sign, and what may not follow a line break."""
 
@@ -41,16 +41,10 @@ DEVIATION = "standard deviation over seeds"
 
 
 class Column(NamedTuple):
-    """A column of scores of one system.
+    """A column of scores of a system, or of their differences from another system.
 
-    **Arguments:**
-
-    - `header`: column header.
-    - `run`: the system.
-    - `scores`: its scores, or their differences from another system.
-    - `prefix`: the name of a score is the prefix and the name of the row.
-    - `published`: published scores by name.
-    - `format`: formats a score.
+    The name of a score is `prefix` and the name of the row. `published` has published scores by
+    name.
     """
 
     header: str
@@ -179,7 +173,8 @@ def to_latex(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """Formats one line per score, so that each score is next to the name of its dataset."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, CSV_COLUMNS, restval="", lineterminator="\n")
+    fields = CSV_HEADER.split(",")
+    writer: csv.DictWriter[str] = csv.DictWriter(buffer, fields, lineterminator="\n")
     writer.writeheader()
     for column, (row, metric) in itertools.product(table.columns, table.rows.items()):
         run, scores, name = column.run, column.scores, column.prefix + metric

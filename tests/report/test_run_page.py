@@ -303,15 +303,17 @@ def test_command_writes_a_page(workdir, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     "out, message",
     [
-        ("x" * 300, "File name too long"),
+        ("x" * 300, "the page must end in .html"),
         ("c2.tex", "--out=c2.tex: the page must end in .html"),
-        (".", "is a folder"),
+        (".", "the page must end in .html"),
+        ("folder.html", "cannot be written"),
         ("y/" + "x" * 250 + ".html", "cannot be written"),
     ],
 )
 def test_bad_output_path_is_one_line(workdir, tmp_path, capsys, monkeypatch, out, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_page, "draw_figures", lambda _: {})
+    (tmp_path / "folder.html").mkdir()
     assert command.main([str(workdir), f"--out={out}"]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
