@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import describe_unknown_name
-from affect_jax.data.face_images import Row
-from affect_jax.data.layouts import SPLIT_NAMES, Source, is_image, parse_split, register_layout
+from affect_jax.data.face_images import Row, is_image
+from affect_jax.data.layouts import register_layout
+from affect_jax.data.source_files import SPLIT_NAMES, Source, parse_split
 
 TRACKS = {"neutral": "expression", "valence": "valence_arousal", "au1": "action_units"}
 """First name in the header of an annotation file -> its track."""

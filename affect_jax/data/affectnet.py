@@ -6,32 +6,21 @@ data require a licence from the authors; this module reads the files that they p
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator
-from typing import Any
-
-from etils import epath
+from collections.abc import Iterator, Mapping
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import describe_unknown_name
-from affect_jax.data import DATASETS, annotation_parsing, face_images
-from affect_jax.data.image_files_builder import ImageFilesBuilder, SplitSource, read_csv
-from affect_jax.data.record_reader import size_and_hash
-from affect_jax.data.tfds_builder import FacesConfig, prepare_records
-from affect_jax.data.worker_processes import print_line
+from affect_jax.data.annotation_parsing import BOX_FIELDS
+from affect_jax.data.face_images import Row
+from affect_jax.data.layouts import register_layout
+from affect_jax.data.source_files import Source, read_csv
 
 HEADER = (
-    "subDirectory_filePath",
-    *annotation_parsing.BOX_FIELDS,
-    "facial_landmarks",
-    "expression",
-    "valence",
-    "arousal",
-)
+    "subDirectory_filePath", *BOX_FIELDS, "facial_landmarks", "expression", "valence", "arousal"
+)  # fmt: skip
 VARIANTS = {
     "manual": "first release, annotated by hand: training.csv and validation.csv",
     "automatic": "first release, annotated by a network: automatically_annotated.csv",
@@ -47,8 +36,13 @@ TABLES = {
 ROWS_TO_PROBE = 100
 
 
-class AffectNet(ImageFilesBuilder):
-    """Faces from the web with expression, valence, arousal and 68 landmarks.
+def _folder_name(image_size: int, margin: float, *, variant: str = "manual") -> str:
+    return f"{variant}_{image_size}" + (f"_margin_{margin:g}" if margin else "")
+
+
+@register_layout("affectnet", folder_name=_folder_name)
+def affectnet(source: Source, *, variant: str = "manual") -> Iterator[tuple[str, Row]]:
+    """AffectNet from a release on disk, prepared once.
 
     All rows are written, including the expressions "none", "uncertain" and "non-face", which are
     masked in batches. The face is the annotated box, clipped at the border of the image. Boxes and
@@ -59,58 +53,10 @@ class AffectNet(ImageFilesBuilder):
     The automatic set has only a training split. If the manual set's validation.csv and images are
     in the same folder, they become its `validation` split.
 
-    **Arguments:** `manual_dir`: the folder with the release; one level of nesting more or less is
-    accepted.
-    """
-
-    name = "affectnet"
-
-    def __init__(self, *, manual_dir: str, variant: str, **options: Any):
-        """`variant` is a key of `VARIANTS`; `options` are those of `ImageFilesBuilder`."""
-        self._folder = pathlib.Path(manual_dir).expanduser() if manual_dir else None
-        self._variant = variant
-        super().__init__(**options)
-
-    @functools.cached_property
-    def _tables(self) -> dict[str, pathlib.Path]:
-        return find_tables(self._folder, self._variant)
-
-    def source_hashes(self) -> dict[str, str]:
-        return {
-            f"{split}: {table.name}" if table.is_dir() else table.name: _hash_table(table)
-            for split, table in self._tables.items()
-        }
-
-    def find_rows(self) -> Iterator[tuple[str, face_images.Row]]:
-        return ((split, row) for split, table in self._tables.items() for row in read_rows(table))
-
-    def sources(self) -> dict[str, SplitSource]:
-        assert self._folder is not None  # else there is no table
-        return {
-            split: SplitSource(
-                functools.partial(read_rows, table), find_images(self._folder, table)
-            )
-            for split, table in self._tables.items()
-        }
-
-
-@DATASETS.register("affectnet")
-def affectnet(
-    *,
-    manual_dir: str = "",
-    data_dir: str = "data",
-    variant: str = "manual",
-    image_size: int = 256,
-    margin: float = 0.0,
-    max_skipped: float = 0.01,
-    num_workers: int | None = None,
-    beam: str = "",
-) -> ImageFilesBuilder:
-    """AffectNet from a release on disk, prepared once.
-
     **Arguments:**
 
-    - `manual_dir`: folder of the release; not needed after the records are prepared.
+    - `manual_dir`: folder of the release, with one level of nesting more or less; not needed after
+      the records are prepared.
     - `data_dir`: folder for the records, which are written to a subfolder per variant.
     - `variant`: `manual`, `automatic` or `second`, see `VARIANTS`.
     - `image_size`: side of the stored faces, pixels.
@@ -125,15 +71,22 @@ def affectnet(
     """
     if variant not in VARIANTS:
         raise UserError(f"affectnet: variant {describe_unknown_name(variant, VARIANTS)}")
-    config = FacesConfig(
-        name=f"{variant}_{image_size}" + (f"_margin_{margin:g}" if margin else ""),
-        description=VARIANTS[variant],
-        image_size=image_size,
-        margin=margin,
-    )
-    limits = {"max_skipped": max_skipped, "num_workers": num_workers, "beam": beam}
-    source = {"manual_dir": manual_dir, "variant": variant}
-    return prepare_records(AffectNet(config=config, data_dir=data_dir, **source, **limits))
+    folder = source.folder if source.manual_dir else None
+    tables = find_tables(folder, variant)
+    source.tables = {
+        f"{split}: {table.name}" if table.is_dir() else table.name: table
+        for split, table in tables.items()
+    }
+    return _find_rows(source.folder, tables)
+
+
+def _find_rows(
+    folder: pathlib.Path, tables: Mapping[str, pathlib.Path]
+) -> Iterator[tuple[str, Row]]:
+    for split, table in tables.items():
+        images = str(find_images(folder, table))
+        for row in read_rows(table):
+            yield split, row._replace(folder=images)
 
 
 def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.Path]:
@@ -148,9 +101,7 @@ def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.
         found = [path for path in paths if path.is_file() or path.is_dir()]  # not a pipe
         if found:
             tables[split] = found[0]
-        elif near and (variant, split) == ("automatic", "validation"):
-            print_line(f"affectnet: the automatic set has no validation split: no {name}")
-        else:
+        elif not near or (variant, split) != ("automatic", "validation"):
             raise UserError(
                 f"AffectNet is missing ({name} is not in manual_dir = {str(folder or '')!r},"
                 " nor one folder below or above)",
@@ -195,21 +146,14 @@ def find_images(folder: pathlib.Path, table: pathlib.Path) -> pathlib.Path:
     )
 
 
-def read_rows(table: pathlib.Path) -> Iterator[face_images.Row]:
+def read_rows(table: pathlib.Path) -> Iterator[Row]:
     """Yields the rows of a table, which is a CSV file or a folder of `.npy` files."""
     if table.is_dir():
         names = [name.removesuffix("_exp.npy") for name in os.listdir(table)]
         for number in sorted(int(name) for name in names if name.isdecimal()):
             path = f"{number}.jpg"
-            yield face_images.Row(number, path, path, {}, os.path.join(table, f"{number}_"))
+            yield Row(number, path, path, {}, os.path.join(table, f"{number}_"))
         return
     for line, row in read_csv(table, HEADER, header=HEADER):
         path = row["subDirectory_filePath"]
-        yield face_images.Row(line, path, path, {name: row[name] for name in HEADER[1:]})
-
-
-def _hash_table(table: pathlib.Path) -> str:
-    """Hashes a CSV, or the file names of a folder: reading a million files would take minutes."""
-    if table.is_dir():
-        return hashlib.sha256("\n".join(sorted(os.listdir(table))).encode()).hexdigest()
-    return size_and_hash(epath.Path(table))["sha256"]
+        yield Row(line, path, path, {name: row[name] for name in HEADER[1:]})

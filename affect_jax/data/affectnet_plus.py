@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from affect_jax.core import labels
 from affect_jax.data.face_images import Row
-from affect_jax.data.layouts import Source, parse_split, register_layout
+from affect_jax.data.layouts import register_layout
+from affect_jax.data.source_files import Source, parse_split
 
 
 @register_layout("affectnet_plus", extra_features=("expression_distribution",))

@@ -34,12 +34,17 @@ IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
 IMAGE_SUFFIXES = ".bmp .gif .jfif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
 
 
+def is_image(path: str) -> bool:
+    """Whether the suffix of a file is that of an image."""
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+
+
 class Row(NamedTuple):
     """A row of a release before validation.
 
     - `number`: its line in the CSV, or the face's number in a release without a CSV.
     - `id`: origin of the face; `make_ids_unique` makes it unique within the split.
-    - `image`: path below the image folder, or the content of an image file.
+    - `image`: path below `folder`, or the content of an image file.
     - `values`: name -> text or number, for `expression`, `valence`, `arousal`, `facial_landmarks`,
       `AU1`, `AU2`, ..., the four `annotation_parsing.BOX_FIELDS` and `group`; name -> one number
       per class for `expression_distribution` and `votes`. A missing name was not annotated; without
@@ -47,6 +52,8 @@ class Row(NamedTuple):
     - `annotation_prefix`: common prefix of the paths of its `.npy` files, which replace `values`.
     - `is_relative`: the box is in fractions of the width and height of the upright image.
     - `reason`: why the row cannot be used; empty if no problem is known.
+    - `folder`: the folder of the images; empty: that of the settings.
+    - `unit_scale`: maximum intensity of an action unit in `values`.
     """
 
     number: int
@@ -56,12 +63,14 @@ class Row(NamedTuple):
     annotation_prefix: str = ""
     is_relative: bool = False
     reason: str = ""
+    folder: str = ""
+    unit_scale: float = 1.0
 
 
 class Settings(NamedTuple):
     """Settings to convert rows to faces, the same for all rows of a split.
 
-    - `folder`: the image folder, with symbolic links resolved.
+    - `folder`: the image folder.
     - The others are those of `tfds_builder.FacesConfig`.
     """
 
@@ -69,7 +78,6 @@ class Settings(NamedTuple):
     image_size: int
     margin: float
     classes: Sequence[str]
-    unit_scale: float = 1.0
     extra_features: Sequence[str] = ()
 
 
@@ -158,7 +166,7 @@ def _read_record(row: Row, settings: Settings) -> dict[str, Any]:
     valence = annotation_parsing.parse_dimension(values, "valence")
     arousal = annotation_parsing.parse_dimension(values, "arousal")
     landmarks = annotation_parsing.parse_landmarks(values)
-    units = annotation_parsing.parse_action_units(values, settings.unit_scale)
+    units = annotation_parsing.parse_action_units(values, row.unit_scale)
     box = annotation_parsing.parse_box(values)
     extra_features = annotation_parsing.parse_extra_features(
         values, settings.extra_features, len(settings.classes)
@@ -167,7 +175,9 @@ def _read_record(row: Row, settings: Settings) -> dict[str, Any]:
     if isinstance(row.image, bytes):
         image = decode_image(row.image, upright=upright)
     else:
-        image = read_image(resolve_path_below(settings.folder, row.image), upright=upright)
+        image = read_image(
+            resolve_path_below(row.folder or settings.folder, row.image), upright=upright
+        )
     height, width = image.shape[:2]
     if box is None:
         box = (0.0, 0.0, float(width), float(height))
@@ -191,9 +201,10 @@ def _read_record(row: Row, settings: Settings) -> dict[str, Any]:
 
 
 def resolve_path_below(folder: str, relative_path: str) -> str:
-    """Resolves links of a path and checks that it is below `folder` (which is resolved)."""
+    """Resolves links of a path and checks that it is below `folder`."""
     if "\0" in relative_path:
         raise UnusableInputError("path contains a zero byte")
+    folder = os.path.realpath(folder)
     path = os.path.realpath(os.path.join(folder, relative_path.replace("\\", "/")))
     if not path.startswith(os.path.join(folder, "")):
         raise UnusableInputError("path leaves the image folder")

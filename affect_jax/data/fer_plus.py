@@ -15,8 +15,8 @@ import numpy as np
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.data.face_images import Row
-from affect_jax.data.image_files_builder import read_csv
-from affect_jax.data.layouts import Source, parse_split, register_layout
+from affect_jax.data.layouts import register_layout
+from affect_jax.data.source_files import Source, parse_split, read_csv
 
 NAMES = {name: name for name in labels.EXPRESSIONS[: labels.NUM_CLASSES]}
 NAMES |= {"unknown": "uncertain", "NF": "non-face"}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from affect_jax.data.face_images import Row
-from affect_jax.data.layouts import SPLIT_NAMES, Source, is_image, parse_split, register_layout
+from affect_jax.data.face_images import Row, is_image
+from affect_jax.data.layouts import register_layout
+from affect_jax.data.source_files import SPLIT_NAMES, Source, parse_split
 
 
 @register_layout("folder_faces")

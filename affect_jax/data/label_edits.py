@@ -20,8 +20,8 @@ from affect_jax.config import Config, to_dict
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import find_class
 from affect_jax.core.registry import Registry, require_option
-from affect_jax.data.image_files_builder import read_csv
 from affect_jax.data.record_reader import LabelEdits, Split
+from affect_jax.data.source_files import read_csv
 
 LABEL_NOISE = Registry("label_noise")
 """Kind -> class; `noise(ids, labels)` returns the noisy labels."""

@@ -1,136 +1,247 @@
 """Layouts: the forms in which people hold datasets of faces.
 
 A layout is a generator of rows, in a file of its own. The decorator `register_layout` makes it a
-dataset with the options that all layouts share.
+dataset with the options that all layouts share, and with lists of unusable rows and unused files.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import csv
 import functools
 import hashlib
 import inspect
 import json
-import os
-import pathlib
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
-from etils import epath
+import tabulate
 
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
-from affect_jax.data import DATASETS
-from affect_jax.data.face_images import IMAGE_SUFFIXES, Row
-from affect_jax.data.image_files_builder import ImageFilesBuilder
-from affect_jax.data.record_reader import size_and_hash
-from affect_jax.data.tfds_builder import FacesConfig, prepare_records
-from affect_jax.data.worker_processes import print_line
+from affect_jax.core.registry import require_option
+from affect_jax.data import DATASETS, annotation_parsing, beam_pipeline, face_images
+from affect_jax.data.source_files import Source
+from affect_jax.data.tfds_builder import FacesBuilder, FacesConfig, prepare_records
+from affect_jax.data.worker_processes import map_ordered, print_line
 
-SPLIT_NAMES = {
-    **dict.fromkeys(("training", "train", "train_set"), "training"),
-    **dict.fromkeys(("validation", "val", "valid", "val_set", "validation_set"), "validation"),
-    **{"publictest": "validation", "test": "test", "privatetest": "test", "test_set": "test"},
+MAX_LISTED_ROWS = 10  # skipped rows in the error message if there are too many
+
+COUNTED_VALUES = {"valence", "arousal", "facial_landmarks", "AU12", "expression_distribution"}
+"""Names in `Row.values` that are counted before preparation."""
+
+SKIPPED_HEADER = ("split", "row", "id", "reason")
+TOTAL = ""  # key of the number of rows, which is the name of no class
+
+KNOWN_COUNTS = {
+    "AffectNet": (labels.TRAINING_COUNTS, labels.TRAINING_COUNTS[:7]),
+    "FER2013": (
+        (4965, 7215, 4830, 3171, 4097, 436, 3995),
+        (607, 895, 653, 415, 496, 56, 467),
+        (626, 879, 594, 416, 528, 55, 491),
+        (1233, 1774, 1247, 831, 1024, 111, 958),  # both tests in one folder
+    ),
+    "RAF-DB": ((2524, 4772, 1982, 1290, 281, 717, 705), (680, 1185, 478, 329, 74, 160, 162)),
 }
-"""Name of a split, in lower case -> its name in this package; other names are unchanged."""
-
-MAX_HASHED_FILES = 5000  # reading a million annotations would take minutes at each start
-
-FindRows = Callable[["Source"], Iterable[tuple[str, Row]]]
+"""Dataset -> faces of each class of its splits, in the order of `labels.EXPRESSIONS`."""
 
 
-class Source:
-    """The folder of a dataset. All paths are texts relative to it.
+class LayoutBuilder(FacesBuilder, skip_registration=True):
+    """Faces from the image files of a layout, see `register_layout`.
 
-    - `class_names`: name of a class in the folder -> name of the class.
-    - `used`: files that were read, and images of rows.
+    **Arguments:**
 
-    **Arguments:** `excluded`: a folder to leave out, that of the records.
+    - `find_rows`: returns an iterator over (split, row) at each call; picklable.
+    - `max_skipped`: fraction of a split's rows that may be unusable.
+    - `beam`: options of an Apache Beam pipeline that reads the rows instead, see `beam_pipeline`.
+    - `options`: those of `FacesBuilder`.
     """
 
-    def __init__(self, name: str, folder: str, excluded: str):
-        self.name = name
-        self.folder = pathlib.Path(os.path.abspath(os.path.expanduser(folder)))
-        self._excluded = os.path.realpath(excluded)
-        self.class_names: dict[str, str] = {}
-        self.used: set[str] = set()
-
-    @functools.cached_property
-    def files(self) -> list[str]:
-        """All files, sorted; hidden files and folders are left out."""
-        if not self.folder.is_dir():
-            advice = "set --config.data.manual_dir"
-            raise UserError(f"{self.name}: {self.folder}: no such folder; {advice}")
-        paths = []
-        for base, folders, names in os.walk(self.folder):
-            shown = {n: os.path.join(base, n) for n in folders if not n.startswith(".")}
-            for path in filter(os.path.islink, shown.values()):
-                raise UserError(f"{path}: is a link to a folder; put the folder itself there")
-            folders[:] = [
-                n for n, path in shown.items() if os.path.realpath(path) != self._excluded
-            ]
-            paths += [os.path.join(base, name) for name in names if not name.startswith(".")]
-        return sorted(os.path.relpath(path, self.folder).replace(os.sep, "/") for path in paths)
-
-    def read(self, path: str) -> str:
-        """Reads a text file of annotations."""
-        self.used.add(path)
-        return (self.folder / path).read_text(encoding="utf-8-sig", errors="replace")
-
-    def match_classes(self, names: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
-        """See `labels.match_classes`."""
-        self.class_names.update(labels.match_classes(names, classes, self.folder))
-        return self.class_names
-
-
-class LayoutBuilder(ImageFilesBuilder, skip_registration=True):
-    """Faces in a layout, see `register_layout`. `unused.csv` lists the files that no row uses."""
-
-    def __init__(self, source: Source, find_rows: FindRows, **options: Any):
+    def __init__(
+        self,
+        source: Source,
+        find_rows: Callable[[], Iterator[tuple[str, face_images.Row]]],
+        *,
+        max_skipped: float,
+        beam: str,
+        **options: Any,
+    ):
+        require_option("data.options.max_skipped", max_skipped, lambda v: 0 <= v <= 1, "in [0, 1]")
         self.name = source.name  # pyright: ignore[reportAttributeAccessIssue]
         self.__doc__ = options["config"].description
-        self._source, self.folder = source, source.folder
-        self.find_rows = functools.partial(_find_rows, source, find_rows)
+        self._source, self._find_rows = source, find_rows
+        self._max_skipped, self.beam = max_skipped, beam
+        self._skipped: list[tuple[str, int, str, str]] = []
         super().__init__(**options)
-        self.class_names = source.class_names
 
     def source_hashes(self) -> dict[str, str]:
-        files = self._source.files
-        annotations = [path for path in files if not is_image(path)]
-        hashed = annotations if len(annotations) <= MAX_HASHED_FILES else []
-        hashes = {path: size_and_hash(epath.Path(self.folder, path))["sha256"] for path in hashed}
-        names = hashlib.sha256(os.fsencode("\n".join(files))).hexdigest()
-        return {"names of files": names, **hashes}
+        self._find_rows()  # finds the tables
+        return self._source.hashes()
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        splits = self._count_labels()
+        if not splits:
+            raise UserError(f"{self.name}: {self._source.folder} has no faces in this layout")
+        self._print_counts(splits)
+        self.counts = {s: {"read": splits[s][TOTAL], "skipped": 0} for s in sorted(splits)}
+        read = self._read_with_beam if self.beam else self._read
+        return {split: read(split) for split in self.counts}
+
+    def _count_labels(self) -> dict[str, collections.Counter[str]]:
+        classes = (*self.builder_config.classes, "no class")  # pyright: ignore
+        splits: dict[str, collections.Counter[str]] = {}
+        for split, row in self._find_rows():
+            if isinstance(row.image, str):
+                self._source.used.add(row.image)
+            name = "in .npy files" if row.annotation_prefix else "unusable"
+            if not (row.reason or row.annotation_prefix):
+                with contextlib.suppress(annotation_parsing.UnusableInputError):
+                    name = classes[annotation_parsing.parse_expression(row.values, classes[:-1])]
+            counts = splits.setdefault(split, collections.Counter())
+            counts.update([TOTAL, name, *(COUNTED_VALUES & row.values.keys())])
+        return splits
+
+    def _print_counts(self, splits: Mapping[str, collections.Counter[str]]) -> None:
+        classes = self.builder_config.classes  # pyright: ignore
+        class_names = self._source.class_names
+        counted = set().union(*splits.values(), class_names.values())
+        table = []
+        for name in (*classes, "no class", "unusable", "in .npy files", *sorted(COUNTED_VALUES)):
+            if name in counted:
+                number = classes.index(name) if name in classes else None
+                names = ", ".join(text for text, match in class_names.items() if match == name)
+                table.append((number, name, names, *(counts[name] for counts in splits.values())))
+        table.append((None, "all", "", *(counts[TOTAL] for counts in splits.values())))
+        header = ["id", "class", "name in the source", *splits]
+        print_line(tabulate.tabulate(table, header, intfmt=","))
+        if others := splits.keys() - {*labels.SPLITS, "test"}:
+            print_line(
+                f"{self.name}: warning: {', '.join(sorted(others))}: neither training nor "
+                "validation, so these rows are not used; is the name misspelled?"
+            )
+        for split in labels.SPLITS:
+            if split not in splits:
+                print_line(f"{self.name}: has no {split} split")
+        for split, counts in splits.items():
+            if sentence := compare_counts(counts):
+                print_line(f"{self.name}: {split}: {sentence}")
+
+    def _read(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        read_face = functools.partial(face_images.read_face, settings=self._settings())
+        total, name = self.counts[split]["read"], f"{self.name}: {split}"
+        rows = face_images.make_ids_unique(_select_rows(self._find_rows, split))
+        for face in map_ordered(read_face, rows, total, name, self.num_workers):
+            if face.record is not None:
+                yield face.id, face.record
+                continue
+            self._skip(split, [(face.number, face.id, face.reason)])
+            if self.counts[split]["skipped"] >= MAX_LISTED_ROWS:
+                self._check_skipped(split)
+        self._check_skipped(split)
+
+    def _read_with_beam(self, split: str) -> Any:
+        path = self.data_path / f"{split}.skipped.json"
+        rows = functools.partial(_select_rows, self._find_rows, split)
+        return beam_pipeline.create_transform(rows, self._settings(), path)
+
+    def _process_pipeline_result(self, pipeline_result: Any) -> None:
+        """Counts the rows that a pipeline skipped; `tfds` calls it at the end of the pipeline."""
+        for split in self.counts:
+            path = self.data_path / f"{split}.skipped.json"
+            self._skip(split, sorted(json.loads(path.read_text())))
+            path.unlink()
+            self._check_skipped(split)
+
+    def _settings(self) -> face_images.Settings:
+        config: Any = self.builder_config
+        folder = str(self._source.folder)
+        return face_images.Settings(
+            folder, config.image_size, config.margin, config.classes, config.extra_features
+        )
+
+    def _skip(self, split: str, rows: Sequence[Sequence[Any]]) -> None:
+        self.counts[split]["skipped"] += len(rows)
+        self._skipped += [(split, number, name, reason) for number, name, reason in rows]
+
+    def _check_skipped(self, split: str) -> None:
+        """**Raises:** `UserError` if too many rows of a split are skipped, or all of them."""
+        total, skipped = self.counts[split]["read"], self.counts[split]["skipped"]
+        if skipped > self._max_skipped * total or skipped == total:
+            path = self.data_path.with_name("refused.csv")  # outside of the unfinished folder
+            _write_csv(path, SKIPPED_HEADER, self._skipped)
+            raise UserError(
+                f"{self.name}: {split}: {skipped:,} of {total:,} rows, or more, cannot be used, and"
+                f" max_skipped = {self._max_skipped:g}; nothing was prepared. They are listed in"
+                f" {path}; the first are",
+                [
+                    f"{name}, row {row}: {identifier}: {reason}"
+                    for name, row, identifier, reason in self._skipped[:MAX_LISTED_ROWS]
+                ],
+            )
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
         super()._download_and_prepare(dl_manager, download_config)
-        paths = [path for path in self._source.files if path not in self._source.used]
-        reasons = {True: "image without a label", False: "other file"}
-        unused = [(path, reasons[is_image(path)]) for path in paths]
-        path = self.data_path / "unused.csv"
-        with open(path, "w", newline="", errors="backslashreplace") as file:
-            csv.writer(file, lineterminator="\n").writerows([("file", "reason"), *unused])
-        for reason, count in collections.Counter(reason for _, reason in unused).items():
-            print_line(f"{self.name}: not used: {count:,}: {reason}; see unused.csv")
+        _write_csv(self.data_path / "skipped.csv", SKIPPED_HEADER, self._skipped)
+        self.data_path.with_name("refused.csv").unlink(missing_ok=True)  # of an earlier attempt
+        if not self._source.tables:
+            unused = self._source.find_unused()
+            _write_csv(self.data_path / "unused.csv", ("file", "reason"), unused)
+            for reason, count in collections.Counter(reason for _, reason in unused).items():
+                print_line(f"{self.name}: not used: {count:,}: {reason}; see unused.csv")
+
+    def _log_download_done(self) -> None:
+        super()._log_download_done()
+        reasons = collections.Counter(reason.split(":")[0] for *_, reason in self._skipped)
+        for reason, count in reasons.most_common():
+            print_line(f"{self.name}: skipped {count:,}: {reason}")
+        if self._skipped:
+            print_line(f"{self.name}: every skipped row is in {self.data_path / 'skipped.csv'}")
 
 
-def _find_rows(source: Source, find_rows: FindRows) -> Iterator[tuple[str, Row]]:
-    for split, row in find_rows(source):
-        source.used.add(row.image if isinstance(row.image, str) else "")
-        yield split, row
+def _select_rows(find_rows: Callable, split: str) -> Iterator[face_images.Row]:
+    return (row for name, row in find_rows() if name == split)
 
 
-def register_layout(name: str, *, extra_features: Sequence[str] = ()) -> Callable:
+def _write_csv(path: Any, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+def compare_counts(counts: Mapping[str, int]) -> str:
+    """Returns a sentence if the counts of a split are those of a known dataset; else empty."""
+    present = {name: counts[name] for name in labels.EXPRESSIONS[:8] if counts.get(name)}
+    for dataset, splits in KNOWN_COUNTS.items():
+        for known in splits:
+            if sorted(present.values()) == sorted(known):
+                for name, count in zip(labels.EXPRESSIONS, known, strict=False):
+                    if present.get(name) != count:
+                        return (
+                            f"WARNING: these are {dataset}'s counts in another order: there, the"
+                            f" {count:,} faces are {name}; check the names of the classes"
+                        )
+                return f"these are {dataset}'s counts"
+    return ""
+
+
+def register_layout(
+    name: str,
+    *,
+    extra_features: Sequence[str] = (),
+    folder_name: Callable[..., str] | None = None,
+) -> Callable:
     """Returns a decorator that registers a layout as a dataset.
 
-    The layout is a function of a `Source` and of keyword arguments, its options. It yields (split,
-    row); an `expression` in a row is the name of a class. The dataset also has the options
-    `manual_dir` (the folder), `data_dir`, `image_size`, `margin`, `max_skipped`, `num_workers` and
-    `beam`, see `data.affectnet`.
+    The layout is a function of a `Source` and of keyword arguments, its options. It returns an
+    iterator over (split, row). The dataset also has the options `manual_dir` (the folder),
+    `data_dir`, `image_size`, `margin`, `max_skipped`, `num_workers` and `beam`, see
+    `data.affectnet`.
 
-    **Arguments:** `extra_features`: see `tfds_builder.face_features`.
+    **Arguments:**
+
+    - `extra_features`: see `tfds_builder.face_features`.
+    - `folder_name`: function of the image size, the margin and the options that returns the name of
+      the folder of the records; by default it is a hash of them.
     """
 
     def decorator(find_rows: Callable[..., Any]) -> Callable[..., LayoutBuilder]:
@@ -146,18 +257,25 @@ def register_layout(name: str, *, extra_features: Sequence[str] = ()) -> Callabl
             **options: Any,
         ) -> LayoutBuilder:
             source = Source(name, manual_dir, data_dir)
-            text = json.dumps([margin, str(source.folder), options], sort_keys=True)
+            classes = labels.dataset_classes(name, options)
+            if len(set(classes)) < len(classes):
+                raise UserError(f"{name}: classes = {list(classes)}: a name occurs twice")
+            if folder_name:
+                variant = folder_name(image_size, margin, **options)
+            else:
+                text = json.dumps([margin, str(source.folder), options], sort_keys=True)
+                variant = f"{image_size}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
             config = FacesConfig(
-                name=f"{image_size}_{hashlib.sha256(text.encode()).hexdigest()[:8]}",
+                name=variant,
                 description=find_rows.__doc__,
                 image_size=image_size,
-                classes=labels.dataset_classes(name, options),
+                classes=classes,
                 margin=margin,
                 extra_features=extra_features,
             )
             limits = {"max_skipped": max_skipped, "num_workers": num_workers, "beam": beam}
-            find = functools.partial(find_rows, **options)
-            builder = LayoutBuilder(source, find, config=config, data_dir=data_dir, **limits)
+            rows = functools.partial(find_rows, source, **options)
+            builder = LayoutBuilder(source, rows, config=config, data_dir=data_dir, **limits)
             return prepare_records(builder)
 
         # The registry checks options by the signature, in which `options` are those of the layout.
@@ -170,21 +288,3 @@ def register_layout(name: str, *, extra_features: Sequence[str] = ()) -> Callabl
         return DATASETS.register(name)(create)
 
     return decorator
-
-
-def is_image(path: str) -> bool:
-    """Whether the suffix of a file is that of an image."""
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
-
-
-def parse_split(folders: Sequence[str], source: str = "") -> str:
-    """The split that the last folder of a path names; `training` without a folder.
-
-    **Arguments:** `source`: for the message of an error; by default the path.
-
-    **Raises:** `UserError` if `tfds` allows no split of this name.
-    """
-    name = folders[-1] if folders else "training"
-    if not re.fullmatch(r"(?!all$)[A-Za-z]\w{0,63}", name):
-        raise UserError(f"{source or '/'.join(folders)}: {name!r} is not a valid name of a split")
-    return SPLIT_NAMES.get(name.lower(), name)

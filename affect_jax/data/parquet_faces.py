@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.data.face_images import Row
-from affect_jax.data.layouts import Source, parse_split, register_layout
+from affect_jax.data.layouts import register_layout
+from affect_jax.data.source_files import Source, parse_split
 
 BATCH_SIZE = 64  # rows in memory
 

@@ -14,7 +14,8 @@ from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.data.annotation_parsing import BOX_FIELDS
 from affect_jax.data.face_images import Row
-from affect_jax.data.layouts import Source, register_layout
+from affect_jax.data.layouts import register_layout
+from affect_jax.data.source_files import Source
 
 LABELS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 """The basic expressions in the order of RAF-DB's labels, from 1."""

@@ -103,14 +103,12 @@ class FacesConfig(tfds.core.BuilderConfig):
     - `image_size`: side of the stored faces, pixels.
     - `classes`: names of the expressions, in the order of their ids.
     - `margin`: fraction of an annotated box that is added on each side before cropping.
-    - `unit_scale`: maximum intensity of an action unit in the source.
     - `extra_features`: names of further features, see `face_features`.
     """
 
     image_size: int = 256
     classes: Sequence[str] = labels.EXPRESSIONS
     margin: float = 0.0
-    unit_scale: float = 1.0
     extra_features: Sequence[str] = ()
 
 

@@ -14,8 +14,9 @@ import yaml
 
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.data.annotation_parsing import BOX_FIELDS
-from affect_jax.data.face_images import Row
-from affect_jax.data.layouts import Source, is_image, parse_split, register_layout
+from affect_jax.data.face_images import Row, is_image
+from affect_jax.data.layouts import register_layout
+from affect_jax.data.source_files import Source, parse_split
 
 
 @register_layout("yolo_faces")

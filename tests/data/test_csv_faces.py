@@ -17,7 +17,7 @@ from affect_jax.core import labels
 from affect_jax.core.batch import make_targets
 from affect_jax.core.errors import UserError
 from affect_jax.data.csv_faces import csv_faces
-from affect_jax.data.image_files_builder import read_csv
+from affect_jax.data.source_files import read_csv
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.facs.action_units import UNITS
 
