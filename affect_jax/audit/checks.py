@@ -16,8 +16,7 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.labels import canonical_name, find_class
 from affect_jax.data.dataset import load_targets, open_splits, prepare_dataset
 from affect_jax.data.decoding import decode_faces
-from affect_jax.data.mixture import JoinedRecords
-from affect_jax.data.record_reader import split_names
+from affect_jax.data.record_reader import join_records, split_names
 from affect_jax.data.worker_processes import map_ordered
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD, PROTOTYPES, UNITS
 from affect_jax.metrics.class_order import describe_wrong_order
@@ -68,7 +67,7 @@ def read_faces(config: Config) -> tuple[Faces, Any]:
         faces["action_units"] = np.where(is_known, units, np.nan)
         faces["expression"] = np.array([*split.classes, ""])[faces["expression"]]
         parts.append(faces | {"split": np.full(len(split), split.name)})
-    records = JoinedRecords([split.records for split in splits])
+    records = join_records(splits)
     measured, rows = np.empty(len(records), MEASUREMENTS), range(len(records))
     measure = functools.partial(_measure, records, config.data.image_size)
     for row, values in enumerate(map_ordered(measure, rows, len(rows), "audit")):

@@ -49,11 +49,11 @@ def aff_wild2(source: Source, *, track: str = "expression") -> Iterator[tuple[st
         parent, file = ("", *path.split("/"))[-2:]
         name, _, suffix = file.rpartition(".")
         if is_image(path) and name.isdecimal():
-            folder = folders.setdefault(parent, path.rpartition("/")[0])
-            if folder != path.rpartition("/")[0]:
-                other = path.rpartition("/")[0]
+            folder = path.rpartition("/")[0]
+            first = folders.setdefault(parent, folder)
+            if folder != first:
                 raise UserError(
-                    f"aff_wild2: frames of {parent} are in {folder} and {other}; keep one"
+                    f"aff_wild2: frames of {parent} are in {first} and {folder}; keep one"
                 )
             frames[parent][int(name)] = path
         elif suffix == "txt" and parent.lower() in SPLIT_NAMES:

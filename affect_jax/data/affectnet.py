@@ -94,14 +94,13 @@ def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.
 
     **Raises:** `UserError` if a table is missing, with instructions to get the data.
     """
-    near = _nearby_folders(folder) if folder is not None and folder.is_dir() else []
     tables = {}
     for split, name in TABLES[variant].items():
-        paths = [base / name for base in near]
+        paths = _find_nearby(folder, name) if folder is not None and folder.is_dir() else []
         found = [path for path in paths if path.is_file() or path.is_dir()]  # not a pipe
         if found:
             tables[split] = found[0]
-        elif not near or (variant, split) != ("automatic", "validation"):
+        elif (variant, split) != ("automatic", "validation"):
             raise UserError(
                 f"AffectNet is missing ({name} is not in manual_dir = {str(folder or '')!r},"
                 " nor one folder below or above)",
@@ -117,10 +116,11 @@ def find_tables(folder: pathlib.Path | None, variant: str) -> dict[str, pathlib.
     return tables
 
 
-def _nearby_folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folder, its subfolders and its parent: one level of nesting more or less."""
+def _find_nearby(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    """Finds paths in a folder, in its subfolders and in its parent."""
     folder = folder.absolute()
-    return [folder, *sorted(path for path in folder.iterdir() if path.is_dir()), folder.parent]
+    globs = folder.glob(pattern), folder.glob(f"*/{pattern}"), folder.parent.glob(pattern)
+    return [path for paths in globs for path in sorted(paths)]
 
 
 def find_images(folder: pathlib.Path, table: pathlib.Path) -> pathlib.Path:
@@ -133,11 +133,8 @@ def find_images(folder: pathlib.Path, table: pathlib.Path) -> pathlib.Path:
     is_automatic = table.name == TABLES["automatic"]["training"]
     name = "Automatically_Annotated" if is_automatic else "Manually_Annotated"
     probes = [row.image for row in itertools.islice(read_rows(table), ROWS_TO_PROBE)]
-    near = [*_nearby_folders(folder), *_nearby_folders(table.parent)]
-    candidates = [base for base in near if base.name.startswith(name)]
-    for base in near:
-        candidates += sorted(base.glob(f"{name}*"))
-    for candidate in candidates:
+    pattern = f"{name}*"
+    for candidate in _find_nearby(folder, pattern) + _find_nearby(table.parent, pattern):
         if any(os.path.isfile(os.path.join(candidate, str(probe))) for probe in probes):
             return candidate
     raise UserError(

@@ -24,76 +24,63 @@ from affect_jax.data.record_reader import LabelEdits, Split
 from affect_jax.data.source_files import read_csv
 
 LABEL_NOISE = Registry("label_noise")
-"""Kind -> class; `noise(ids, labels)` returns the noisy labels."""
+"""Kind -> function that creates a `LabelNoise`."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class LabelNoise:
     """Draws a label from the transition probabilities of the true one.
 
     The draw is a function of the seed and the id of a face, whatever the order of the faces.
 
-    **Arguments:** `seed`: an integer.
+    **Arguments:** `transitions`: [C, C], probability that label i becomes label j.
     """
 
-    seed: int = 0
-    num_classes: int
-
-    def transitions(self) -> np.ndarray:
-        """Probability [C, C] that label i becomes label j."""
-        raise NotImplementedError
+    seed: int
+    transitions: np.ndarray
 
     def __call__(self, ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns noisy labels, int [N]. Labels that are none of the C classes stay."""
-        rows = np.flatnonzero((labels >= 0) & (labels < self.num_classes))
+        rows = np.flatnonzero((labels >= 0) & (labels < len(self.transitions)))
         hashes = (hashlib.sha256(f"{self.seed}:{id}".encode()).digest() for id in ids[rows])
         draws = np.array([int.from_bytes(digest[:6], "big") for digest in hashes]) / 2**48
-        ends = np.cumsum(self.transitions(), axis=1)[:, :-1]
+        ends = np.cumsum(self.transitions, axis=1)[:, :-1]
         noisy = labels.copy()
         noisy[rows] = np.sum(draws[:, None] >= ends[labels[rows]], axis=1)
         return noisy
 
 
 @LABEL_NOISE.register("symmetric")
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SymmetricNoise(LabelNoise):
+def symmetric(*, rate: float, seed: int = 0, num_classes: int) -> LabelNoise:
     """Replaces a label by another class, all equally probable.
 
-    **Arguments:** `rate`: probability of a change, in [0, 1].
+    **Arguments:**
+
+    - `rate`: probability of a change, in [0, 1].
+    - `seed`: an integer.
     """
-
-    rate: float
-
-    def __post_init__(self) -> None:
-        require_option("label_noise.rate", self.rate, lambda v: 0 <= v <= 1, "in [0, 1]")
-
-    def transitions(self) -> np.ndarray:
-        other = self.rate / (self.num_classes - 1)
-        return np.where(np.eye(self.num_classes, dtype=bool), 1 - self.rate, other)
+    require_option("label_noise.rate", rate, lambda v: 0 <= v <= 1, "in [0, 1]")
+    transitions = np.full((num_classes, num_classes), rate / (num_classes - 1))
+    np.fill_diagonal(transitions, 1 - rate)
+    return LabelNoise(seed, transitions)
 
 
 @LABEL_NOISE.register("confusion")
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ConfusionNoise(LabelNoise):
+def confusion(*, matrix: Sequence[Sequence[float]], seed: int = 0, num_classes: int) -> LabelNoise:
     """Replaces labels by given probabilities.
 
-    **Arguments:** `matrix`: [C, C], row i the probabilities of the new label of class i.
+    **Arguments:**
+
+    - `matrix`: [C, C], row i the probabilities of the new label of class i.
+    - `seed`: an integer.
     """
-
-    matrix: Sequence[Sequence[float]]
-
-    def __post_init__(self) -> None:
-        shape = [len(row) for row in self.matrix]
-        if shape != [self.num_classes] * self.num_classes or not (
-            np.min(self.matrix) >= 0 and np.allclose(np.sum(self.matrix, axis=1), 1)
-        ):
-            raise UserError(
-                f"label_noise.matrix: must be {self.num_classes} rows of {self.num_classes} "
-                "probabilities with sum 1"
-            )
-
-    def transitions(self) -> np.ndarray:
-        return np.array(self.matrix)
+    is_square = [len(row) for row in matrix] == [num_classes] * num_classes
+    if not is_square or np.min(matrix) < 0 or not np.allclose(np.sum(matrix, axis=1), 1):
+        raise UserError(
+            f"label_noise.matrix: must be {num_classes} rows of {num_classes} probabilities with"
+            " sum 1"
+        )
+    return LabelNoise(seed, np.array(matrix))
 
 
 def create_noise(config: Config) -> LabelNoise | None:
@@ -143,17 +130,16 @@ def edit_labels(
     columns = split.columns("id", "expression")
     ids, before = columns["id"], columns["expression"]
     ignore, relabel = lists
-    classes = {label: find_class(label, split.classes) for label in set(relabel.values())}
+    classes = {label: find_class(label, split.classes) for label in relabel.values()}
     if unknown := {label for label, name in classes.items() if name is None}:
         raise UserError(
             f"{config.data.relabel}: {min(unknown)!r} is none of {', '.join(split.classes)}"
         )
     ignored = np.isin(ids, list(ignore))
     relabelled = np.isin(ids, list(relabel)) & ~ignored
-    labels = before.copy()
-    names = [classes[relabel[id]] for id in ids[relabelled].tolist()]
-    labels[relabelled] = [split.classes.index(name) for name in names]
-    labels[ignored] = -1
+    labels = np.where(ignored, -1, before)
+    for row in np.flatnonzero(relabelled):
+        labels[row] = split.classes.index(classes[relabel[ids[row]]])
     summary: dict[str, Any] = {"ignored": int(ignored.sum()), "relabelled": int(relabelled.sum())}
     if noise:
         labels, clean = noise(ids, labels), labels

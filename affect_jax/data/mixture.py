@@ -16,7 +16,7 @@ from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import describe_unknown_name, require_option
 from affect_jax.data import DATASETS
-from affect_jax.data.record_reader import COLUMNS, Split, open_split, read_prepared, split_names
+from affect_jax.data.record_reader import COLUMNS, Split, join_records, open_split, split_names
 
 HEAD_COLUMNS = {
     "expression": ("expression", "expression_distribution", "votes"),
@@ -43,20 +43,19 @@ class MixtureBuilder:
 
     def open_split(self, name: str) -> MixedSplit:
         """Opens a split of the parts that have it. **Raises:** `UserError` if none has it."""
-        files = {part: read_prepared(b.data_path)["files"] for part, b in self.builders.items()}
         names = split_names(self)
         if name not in names:
             raise UserError(f"mixture: split {describe_unknown_name(name, names)}")
         parts = {
             part: open_split(builder, name)
             for part, builder in self.builders.items()
-            if name in files[part]
+            if name in split_names(builder)
         }
         settings = [[self.heads[part], split.fingerprint] for part, split in parts.items()]
         text = json.dumps([self.classes, settings])
         return MixedSplit(
             name=name,
-            records=JoinedRecords([split.records for split in parts.values()]),  # type: ignore
+            records=join_records(parts.values()),
             classes=self.classes,
             fingerprint=hashlib.sha256(text.encode()).hexdigest(),
             folder=epath.Path(),
@@ -65,30 +64,6 @@ class MixtureBuilder:
             heads=self.heads,
             shares=self.shares,
         )
-
-
-class JoinedRecords(Sequence):
-    """The records of several splits, one after another; picklable."""
-
-    def __init__(self, parts: Sequence[Any]):
-        self._parts, self._ends = parts, np.cumsum([len(part) for part in parts])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, index: Any) -> dict[str, Any]:
-        part, row = self._locate(index)
-        return part[row]
-
-    def read_jpeg(self, index: Any) -> bytes:
-        """Returns the JPEG of a record."""
-        part, row = self._locate(index)
-        return part.read_jpeg(row)
-
-    def _locate(self, index: Any) -> tuple[Any, int]:
-        row = range(len(self))[index]
-        part = int(np.searchsorted(self._ends, row, side="right"))
-        return self._parts[part], row - int(self._ends[part - 1] if part else 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,11 +127,6 @@ def mixture(
     classes: Sequence[str] = labels.EXPRESSIONS,
 ) -> MixtureBuilder:
     """Several datasets, trained on and scored together, and scored one by one.
-
-        config.data.options = {"parts": {
-            "photographs": {"name": "affectnet", "manual_dir": "/data/AffectNet", "share": 0.7},
-            "rendered": {"name": "synthetic_faces", "share": 0.3, "heads": ("action_units",)},
-        }}
 
     **Arguments:**
 

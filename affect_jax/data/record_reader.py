@@ -8,9 +8,9 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -32,26 +32,26 @@ COLUMNS = (
 TEXT_COLUMNS = {"id", "group"}
 
 
+class RecordFile(NamedTuple):
+    """An ArrayRecord file: its number of records, and the features of a record."""
+
+    path: str
+    length: int
+    features: Any
+
+
 class Records(Sequence):
     """Random access to the records of one or more files; picklable, for worker processes.
 
     An item is a dictionary as described in `tfds_builder.face_features`; `image` is JPEG bytes.
 
-    **Arguments:**
-
-    - `paths`, `lengths`: ArrayRecord files, and the number of records in each.
-    - `feature_dict`: the features of a record.
-
     **Raises:** `UserError` that names the file if a record is damaged; each block of a file has its
     own checksum.
     """
 
-    def __init__(
-        self, paths: Sequence[str | os.PathLike], lengths: Sequence[int], feature_dict: Any
-    ):
-        self._paths = [os.fspath(path) for path in paths]
-        self._ends = np.cumsum(lengths).tolist()
-        self._features = feature_dict
+    def __init__(self, files: Sequence[RecordFile]):
+        self.files = files
+        self._ends = np.cumsum([file.length for file in files]).tolist()
         self._readers: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -61,8 +61,9 @@ class Records(Sequence):
         return self._ends[-1]
 
     def __getitem__(self, index: Any) -> dict[str, Any]:
+        file, content = self._read(index)
         decoders = {"image": tfds.decode.SkipDecoding()}
-        return self._features.deserialize_example_np(self._read(index), decoders=decoders)
+        return file.features.deserialize_example_np(content, decoders=decoders)
 
     def read_jpeg(self, index: Any) -> bytes:
         """Returns the JPEG of a record without decoding its labels, which would take longer."""
@@ -72,12 +73,13 @@ class Records(Sequence):
         """Reads the labels of every record, as in `Split.columns` but with ids as bytes."""
         columns: dict[str, Any] = {}
         texts: dict[str, list[bytes]] = {}
+        features = self.files[0].features
         for name in COLUMNS:
-            if name in TEXT_COLUMNS and name in self._features:
+            if name in TEXT_COLUMNS and name in features:
                 texts[name] = []
-            elif name in self._features:
-                feature = self._features[name]
-                columns[name] = np.empty((len(self), *feature.shape), feature.np_dtype)
+            elif name in features:
+                shape = (len(self), *features[name].shape)
+                columns[name] = np.empty(shape, features[name].np_dtype)
         for index in range(len(self)):
             features = self._parse(index)
             for name, column in columns.items():
@@ -88,19 +90,20 @@ class Records(Sequence):
         return columns | {name: np.array(column, np.bytes_) for name, column in texts.items()}
 
     def _parse(self, index: Any) -> Any:
-        return Example.FromString(self._read(index)).features.feature
+        return Example.FromString(self._read(index)[1]).features.feature
 
-    def _read(self, index: Any) -> bytes:
+    def _read(self, index: Any) -> tuple[RecordFile, bytes]:
         index = range(len(self))[index]
-        file = bisect.bisect_right(self._ends, index)
-        offset = index - (self._ends[file - 1] if file else 0)
-        path = epath.Path(self._paths[file])
+        number = bisect.bisect_right(self._ends, index)
+        file, offset = self.files[number], index - self._ends[number]  # negative: from the end
+        path = epath.Path(file.path)
         try:
-            if file not in self._readers:  # if two threads open it, one reader is kept
-                self._readers.setdefault(file, _open_records(path))
+            if number not in self._readers:  # if two threads open it, one reader is kept
+                self._readers.setdefault(number, _open_records(path))
             # As a range: the time to read a list of indices grows with the file.
-            if record := self._readers[file].read(offset, offset + 1)[0]:
-                return record
+            start = file.length + offset
+            if record := self._readers[number].read(start, start + 1)[0]:
+                return file, record
         except (RuntimeError, IndexError, FileNotFoundError) as error:
             raise damaged_file_error(path) from error
         raise damaged_file_error(path)  # what a file that was truncated after it was opened gives
@@ -221,16 +224,23 @@ def open_split(builder: Any, name: str) -> Split:
     lengths = info.shard_lengths if info else []
     if len(paths) != len(lengths) or sum(lengths) != prepared["written"][name]:
         raise damaged_file_error(builder.data_path / "dataset_info.json")
-    classes = tuple(builder.info.features["expression"].names)
+    features = builder.info.features
+    records = (RecordFile(os.fspath(p), n, features) for p, n in zip(paths, lengths, strict=True))
+    classes = tuple(features["expression"].names)
     fingerprint_text = json.dumps([classes, files], sort_keys=True)
     return Split(
         name=name,
-        records=Records(paths, lengths, builder.info.features),
+        records=Records(list(records)),
         classes=classes,
         fingerprint=hashlib.sha256(fingerprint_text.encode()).hexdigest(),
         folder=builder.data_path,
         files=files,
     )
+
+
+def join_records(splits: Iterable[Split]) -> Records:
+    """The records of several splits, one after another."""
+    return Records([file for split in splits for file in split.records.files])
 
 
 def split_names(builder: Any) -> list[str]:

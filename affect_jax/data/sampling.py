@@ -80,11 +80,7 @@ class UpSampling:
         random = _create_generator(seed, epoch, _SUBSET)
         classes = _rows_by_class(labels)
         class_size = max(map(len, classes), default=0)
-        parts = []
-        for rows in classes:
-            repeats, remainder = divmod(class_size, len(rows))
-            parts += [np.tile(rows, repeats), random.choice(rows, remainder, replace=False)]
-        return _concatenate(parts)
+        return _concatenate(_repeat(rows, class_size, random) for rows in classes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,15 +106,20 @@ class ShareSampling:
                 raise UserError(f"data.options.parts.{part}: config.sampling draws no face of it")
         total = sum(map(len, members_by_part.values()))
         random = _create_generator(seed, epoch, _SHARE)
-        drawn = []
-        for part, members in members_by_part.items():
-            repeats, remainder = divmod(round(self.shares[part] * total), len(members))
-            drawn += [np.tile(members, repeats), random.choice(members, remainder, replace=False)]
-        return _concatenate(drawn)
+        return _concatenate(
+            _repeat(members, round(self.shares[part] * total), random)
+            for part, members in members_by_part.items()
+        )
 
 
 def _rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
+
+
+def _repeat(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Repeats rows equally often to a number of `count`; a random subset occurs once more."""
+    repeats, remainder = divmod(count, len(rows))
+    return np.concatenate([np.tile(rows, repeats), random.choice(rows, remainder, replace=False)])
 
 
 def _concatenate(parts: Any) -> np.ndarray:
@@ -126,16 +127,7 @@ def _concatenate(parts: Any) -> np.ndarray:
 
 
 def shuffle_epoch(sampler: Sampler, labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Draws the rows of an epoch and shuffles them.
-
-    **Arguments:**
-
-    - `sampler`: an instance of an entry of `SAMPLERS`.
-    - `labels`: int [N], class of each row; negative if it has none.
-    - `seed`, `epoch`: 0 or more.
-
-    **Returns:** int64 [M]; M is the same in every epoch.
-    """
+    """Draws and shuffles the rows of an epoch, int64 [M]; M is the same in every epoch."""
     return _create_generator(seed, epoch, _SHUFFLE).permutation(sampler(labels, seed, epoch))
 
 

@@ -114,13 +114,5 @@ def synthetic_faces(
         description=f"{labels.NUM_CLASSES} expressions, drawn",
         image_size=image_size,
     )
-    return prepare_records(
-        SyntheticFaces(
-            totals=totals,
-            skew=skew,
-            seed=seed,
-            config=config,
-            data_dir=data_dir,
-            num_workers=num_workers,
-        )
-    )
+    options = {"totals": totals, "skew": skew, "seed": seed, "num_workers": num_workers}
+    return prepare_records(SyntheticFaces(config=config, data_dir=data_dir, **options))

@@ -1,10 +1,4 @@
-"""Base class of datasets of faces: their record features, preparation and opening.
-
-    config = FacesConfig(name="mine", image_size=256)
-    builder = prepare_records(MyFaces(data_dir="data", config=config))
-    split = open_split(builder, "training")
-    split.records[7]["image"]  # JPEG bytes
-    split.columns()["expression"]  # int64 [N], in the order of the records
+"""Base class of datasets of faces: the features of their records, and their preparation.
 
 Records are stored in ArrayRecord files, which allow random access without TensorFlow. The same
 folder has the labels of each split (`training.labels.npz`), and `prepared.json` with counts, sizes
@@ -38,6 +32,7 @@ from affect_jax.data.annotation_parsing import NUM_LANDMARKS
 from affect_jax.data.face_images import make_record
 from affect_jax.data.record_reader import (
     PREPARED_FILE,
+    RecordFile,
     Records,
     Split,
     damaged_file_error,
@@ -183,8 +178,9 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for name, split in self.info.splits.items():
             paths = [epath.Path(path) for path in split.filepaths]
             table = self.data_path / f"{name}.labels.npz"
-            records = Records(paths, split.shard_lengths, self.info.features)
-            columns: Any = records.columns()  # read back from the records, so that both agree
+            shards = zip(paths, split.shard_lengths, strict=True)
+            records = [RecordFile(os.fspath(path), n, self.info.features) for path, n in shards]
+            columns: Any = Records(records).columns()  # read back, so that both agree
             with table.open("wb") as file:
                 np.savez(file, **columns)
             files[name] = {path.name: size_and_hash(path) for path in (*paths, table)}

@@ -19,7 +19,7 @@ from PIL import Image
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.data import annotation_parsing
-from affect_jax.data.record_reader import Records, restore_aspect_ratio
+from affect_jax.data.record_reader import join_records, restore_aspect_ratio
 from affect_jax.data.tfds_builder import open_split
 from tests.data.affectnet_releases import (
     SIZE,
@@ -108,13 +108,9 @@ def test_records_can_be_pickled(builder):
 
 
 def test_records_of_several_files_are_one_sequence(builder):
-    parts = [open_split(builder, name).records for name in ("training", "validation")]
-    paths = [
-        path for name in ("training", "validation") for path in builder.info.splits[name].filepaths
-    ]
-    records = Records(paths, [24, 6], builder.info.features)
-    ids = [record["id"] for record in records]
-    assert ids == [record["id"] for part in parts for record in part]
+    splits = [open_split(builder, name) for name in ("training", "validation")]
+    ids = [record["id"] for record in join_records(splits)]
+    assert ids == [record["id"] for split in splits for record in split.records]
 
 
 def test_prepared_records_need_no_release(builder):
