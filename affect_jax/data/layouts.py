@@ -92,7 +92,7 @@ class LayoutBuilder(FacesBuilder, skip_registration=True):
         classes = (*self.builder_config.classes, "no class")  # pyright: ignore
         splits: dict[str, collections.Counter[str]] = {}
         for split, row in self._find_rows():
-            if isinstance(row.image, str):
+            if isinstance(row.image, str) and not self._source.tables:
                 self._source.used.add(row.image)
             name = "in .npy files" if row.annotation_prefix else "unusable"
             if not (row.reason or row.annotation_prefix):

@@ -172,11 +172,7 @@ def _create_pool(workers: int, threads: int, shape: tuple[int, ...]) -> batch_bu
 
 
 def decode_split(records: Records, *, image_size: int, num_workers: int = 0) -> np.ndarray:
-    """Decodes all faces of a split in parallel: uint8 [N, S, S, 3].
-
-    They are not cached on disk: decoding all of AffectNet takes one minute on one core, and writing
-    and reading its 56 GB takes longer.
-    """
+    """Decodes all faces of a split in parallel: uint8 [N, S, S, 3]."""
     faces = np.empty((len(records), image_size, image_size, 3), np.uint8)
     rows = sampling.SequentialRows(len(records), 256)
     batches = load_batches(records, {}, rows, image_size=image_size, num_workers=num_workers)
@@ -229,13 +225,9 @@ def available_bytes() -> int:
 
 
 class Prefetcher(Iterator[T]):
-    """Prefetches items of an iterator in a thread and transfers each to the devices.
+    """Prefetches up to `depth` items of an iterator in a thread, each passed through `to_devices`.
 
-    **Arguments:**
-
-    - `iterator`: `close` closes it too if it is a `BatchIterator`.
-    - `to_devices`: called in the thread with each item, for example `parallel.shard`.
-    - `depth`: number of transferred items that wait, 1 or more.
+    `close` also closes the iterator if it is a `BatchIterator`.
     """
 
     def __init__(self, iterator: Iterable[Any], to_devices: Callable[[Any], T], depth: int = 2):

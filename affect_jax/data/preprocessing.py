@@ -93,9 +93,7 @@ def transform_points(
 
     - `points`: float [b, 68, 2], (x, y) in pixels of the stored images; the centre of pixel i is
       at i.
-    - `crop_size`: side of the crop, pixels.
-    - `swap`: int [68], index of each point's counterpart on the other side of the face
-      (`facs.rig.MIRROR`).
+    - `swap`: int [68], each point's counterpart on the other side of the face (`facs.rig.MIRROR`).
 
     **Returns:** float [b, 68, 2], in pixels of the crop.
     """

@@ -175,10 +175,8 @@ class Split:
 
         **Arguments:** `names`: the columns to read; without names, all.
 
-        **Returns:** `expression` int64 [N], `valence` and `arousal` float32 [N], `action_units`
-        float32 [N, 18], `action_unit_sides` float32 [N, 2, 18], `landmarks` float32 [N, 68, 2],
-        `aspect` float32 [N], `id` str [N]; if the dataset has them, `expression_distribution` and
-        `votes` float32 [N, C] and `group` str [N]; NaN as in `tfds_builder.face_features`.
+        **Returns:** those of `COLUMNS` that the dataset has, [N, ...], with the types and shapes
+        of `tfds_builder.face_features`; `id` and `group` are str.
 
         **Raises:** `UserError` if the file is damaged.
         """

@@ -4,8 +4,7 @@ There is no state and nothing to save: the step number is the position. The orde
 split into global batches, and each process takes its slice of every batch. Any number of processes
 therefore sees the same batches, and a run can resume at any step.
 
-The three strategies are those of Mollahosseini et al. 2017, section 5.1.1. Random numbers come from
-NumPy's PCG64, seeded by (seed, epoch, purpose).
+The three strategies are those of Mollahosseini et al. 2017, section 5.1.1.
 """
 
 from __future__ import annotations
