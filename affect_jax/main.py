@@ -250,8 +250,8 @@ def _dispatch(values: flags.FlagValues) -> int:
     from affect_jax.data.dataset import prepare_dataset
     from affect_jax.run.workdir import Workdir
     from affect_jax.train.experiment import check_config, describe_settings
+    from affect_jax.train.initial_weights import import_weights
     from affect_jax.train.stages import train_stages
-    from affect_jax.train.weight_import import import_weights
 
     config_name = _get_config_name(values)
     workdir = Workdir(values.workdir or _get_default_workdir(config_name))

@@ -132,12 +132,12 @@ class Network:
     dtype: Any  # dtype of the images that enter the network
 
     def variable_shapes(self) -> dict[str, Any]:
-        """Shapes and dtypes of the variables, `{"params": ...}` and `batch_stats` if there are any.
+        """Shapes and dtypes of the variables: `{"params": ..., "batch_stats": ...}`.
 
         **Raises:** `UserError` for a crop that the trunk cannot take.
         """
         images = jnp.zeros((1, self.crop_size, self.crop_size, 3))
-        return dict(jax.eval_shape(self.model.init, jax.random.key(0), images))
+        return {"batch_stats": {}, **jax.eval_shape(self.model.init, jax.random.key(0), images)}
 
 
 def create_network(config: Config, *, frozen_trunk: bool = False) -> Network:

@@ -1,9 +1,8 @@
 """Inputs of the training step: streamed batches, or a whole split in the devices' memory.
 
-Both feeds yield the same faces in the same order. `create_feed` chooses by `config.data.cache`. A
-feed is an iterator; its items are the step's arguments after the state, and the number of updates
-that they are for. It must be closed: it may own worker processes. `resident` is the option of
-`step.create_train_step`, and `waited_seconds` the total time that the loop has waited for data.
+Both feeds yield the same faces in the same order. A feed is an iterator; its items are the step's
+arguments after the state, and the number of updates that they are for. It must be closed: it may
+own worker processes. `waited_seconds` is the total time that the loop has waited for data.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def create_feed(
     intervals: Intervals,
     log: Callable[[str], Any],
 ) -> Feed:
-    """Creates the feed that a config selects, positioned at step `start`.
+    """Creates the feed that `config.data.cache` selects, positioned at step `start`.
 
     **Arguments:**
 
@@ -47,62 +46,51 @@ def create_feed(
 
     **Raises:** `UserError` if memory is too small for the cache.
     """
-    image_size = config.data.image_size
-    cache, sizes = loader.choose_cache(
-        config.data.cache, len(records), image_size, parallel.free_device_bytes()
+    size, num_workers = config.data.image_size, config.data.num_workers
+    cache, memory = loader.choose_cache(
+        config.data.cache, len(records), size, parallel.free_device_bytes()
     )
     # The process with the least memory decides for all.
     caches = ("device", "host", "none")
     cache = caches[processes.process_max(caches.index(cache))]
     if config.data.cache != "none":
-        log(f"cache {cache}: {sizes}")
+        log(f"cache {cache}: {memory}")
     if cache == "device":
-        return ResidentFeed(records, targets, rows, start, intervals, image_size=image_size)
+        return ResidentFeed(records, targets, rows, start, intervals, image_size=size)
     images: Any = records
     if cache == "host":
-        images = loader.decode_split(
-            records, image_size=image_size, num_workers=config.data.num_workers
-        )
+        images = loader.decode_split(records, image_size=size, num_workers=num_workers)
     batches = loader.load_batches(
         images,
         targets,
         rows,
-        image_size=image_size,
+        image_size=size,
         start=start,
         stop=intervals.total,
-        num_workers=config.data.num_workers,
+        num_workers=num_workers,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    return StreamedFeed(batches, prefetch=config.data.prefetch)
+    return stream(batches, prefetch=config.data.prefetch)
 
 
-class StreamedFeed(loader.Prefetcher[Any]):
-    """Streams batches to the devices ahead of their step.
+def stream(batches: Iterable[Batch], *, prefetch: int) -> loader.Prefetcher[Any]:
+    """Creates a feed that places `prefetch` batches on the devices ahead of their step.
 
-    **Arguments:**
-
-    - `batches`: this process's batches in order; the feed closes them.
-    - `prefetch`: number of batches that are placed on the devices ahead of time.
+    **Arguments:** `batches`: this process's batches in order; the feed closes them.
     """
 
-    resident = False
+    def to_inputs(batch: Batch) -> tuple[tuple[Any, ...], int]:
+        return (parallel.shard(split_for_devices(batch, jax.local_device_count())),), 1
 
-    def __init__(self, batches: Iterable[Batch], *, prefetch: int):
-        super().__init__(
-            batches,
-            lambda batch: parallel.shard(split_for_devices(batch, jax.local_device_count())),
-            depth=prefetch,
-        )
-
-    def __next__(self) -> tuple[tuple[Any, ...], int]:
-        return (super().__next__(),), 1
+    return loader.Prefetcher(batches, to_inputs, depth=prefetch)
 
 
 class ResidentFeed:
     """Holds a whole split as uint8 in the devices' memory, each face on one device.
 
-    Training transfers row numbers only, for several updates in one dispatch.
+    Training transfers row numbers only, for several updates in one dispatch, see
+    `step.resident_train_step`.
 
     **Arguments:**
 
@@ -110,7 +98,6 @@ class ResidentFeed:
     - `intervals`: a dispatch ends where one of its events is due.
     """
 
-    resident = True
     waited_seconds = 0.0
 
     def __init__(
@@ -126,23 +113,20 @@ class ResidentFeed:
         self._rows, self._step, self._intervals = rows, start, intervals
         self._targets = parallel.replicate(targets)
         self._faces = load_faces_on_devices(records, image_size)
+        self._max_steps = 1 if jax.default_backend() == "cpu" else MAX_STEPS_PER_DISPATCH
 
     def __next__(self) -> tuple[tuple[Any, ...], int]:
-        count = self._intervals.steps_per_dispatch(self._step, _max_steps_per_dispatch())
+        count = self._intervals.steps_per_dispatch(self._step, self._max_steps)
         rows = np.stack([self._rows[self._step + i] for i in range(count)]).astype(np.int32)
-        rows = rows if count > 1 else rows[0]
         self._step += count
-        return (self._faces, self._targets, parallel.replicate(rows)), count
+        rows = parallel.replicate(rows if count > 1 else rows[0])
+        return (self._faces, self._targets, rows), count
 
     def close(self) -> None:
         self._faces = self._targets = None
 
 
-Feed = StreamedFeed | ResidentFeed
-
-
-def _max_steps_per_dispatch() -> int:
-    return 1 if jax.default_backend() == "cpu" else MAX_STEPS_PER_DISPATCH
+Feed = loader.Prefetcher[Any] | ResidentFeed
 
 
 def load_faces_on_devices(records: Records, image_size: int) -> jax.Array:

@@ -20,7 +20,7 @@ from affect_jax.data.mixture import MixedSplit
 from affect_jax.data.record_reader import Split
 from affect_jax.metrics import protocol
 from affect_jax.models.network import Network, create_network
-from affect_jax.train import optimizers, schedules, trackers
+from affect_jax.train import log_writers, optimizers, schedules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def load_registries() -> dict[str, registry.Registry]:
         "loss": losses.LOSSES,
         "schedule": schedules.SCHEDULES,
         "optimizer": optimizers.OPTIMIZERS,
-        "logger": trackers.LOGGERS,
+        "logger": log_writers.LOGGERS,
     }
 
 

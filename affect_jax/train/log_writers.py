@@ -12,11 +12,10 @@ import logging
 import math
 import os
 import pathlib
-import threading
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent import futures
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from absl import logging as absl_logging
@@ -74,10 +73,8 @@ class TensorBoardWriter:
 
         **Arguments:** `hparams`: a flat dict; values other than numbers and texts become JSON.
         """
-        scalar_types = (int, float, str, bool)
-        values = {
-            k: v if isinstance(v, scalar_types) else json.dumps(v) for k, v in hparams.items()
-        }
+        is_plain = (int, float, str, bool)
+        values = {k: v if isinstance(v, is_plain) else json.dumps(v) for k, v in hparams.items()}
         # TensorBoard uses the names of these scalars, not their values.
         tags = {name.replace(".", "/"): 0.0 for name in HEADLINES}
         for summary in self._summaries.hparams(values, tags):
@@ -88,6 +85,74 @@ class TensorBoardWriter:
 
     def _write(self, step: int, **content: Any) -> None:
         self._events.write_event(self._protos.Event(wall_time=time.time(), step=step, **content))
+
+
+def _read_run_id(folder: pathlib.Path) -> str | None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "run_id"
+    return path.read_text() if path.exists() else None
+
+
+@LOGGERS.register("wandb")
+class WandbWriter:
+    """Weights & Biases (extra `wandb`), as set by its environment variables, such as
+    `WANDB_MODE=offline` and `WANDB_PROJECT`."""
+
+    PACKAGE: ClassVar = "wandb"
+
+    def __init__(self, folder: pathlib.Path, start: int = 0):
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        self._image = wandb.Image
+        project = os.environ.get("WANDB_PROJECT", "affect_jax")
+        settings = wandb.Settings(console="off", silent=True)
+        names = {"project": project, "name": folder.parent.name, "id": _read_run_id(folder)}
+        self._run = wandb.init(**names, resume="allow", dir=folder, settings=settings)
+        (folder / "run_id").write_text(self._run.id)
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._run.log(dict(scalars), step=step)
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        grids = {name: x.reshape(-1, *x.shape[-3:]) for name, x in images.items()}
+        # W&B drops a step that is before the newest one, and images may be late.
+        self._run.log({n: list(map(self._image, grid)) for n, grid in grids.items()}, commit=False)
+
+    def write_hparams(self, step: int, hparams: Mapping[str, Any]) -> None:
+        self._run.config.update(dict(hparams), allow_val_change=True)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+@LOGGERS.register("mlflow")
+class MlflowWriter:
+    """MLflow (extra `mlflow`), without images: the server of `MLFLOW_TRACKING_URI`, by default a
+    database in the workdir."""
+
+    PACKAGE: ClassVar = "mlflow"
+
+    def __init__(self, folder: pathlib.Path, start: int = 0):
+        import mlflow  # pyright: ignore[reportMissingImports]
+
+        self._mlflow, run_id = mlflow, _read_run_id(folder)
+        database = f"sqlite:///{folder.absolute()}/mlflow.db"
+        mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or database)
+        mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "affect_jax")
+        run = mlflow.start_run(run_id, run_name=folder.parent.name)
+        (folder / "run_id").write_text(run.info.run_id)
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        # A class may have a name that MLflow does not take.
+        named = {re.sub(r"[^\w\-. /:]", "_", k): float(value) for k, value in scalars.items()}
+        self._mlflow.log_metrics(named, step)
+
+    def write_hparams(self, step: int, hparams: Mapping[str, Any]) -> None:
+        for name, value in hparams.items():
+            self._mlflow.log_param(name, value)
+
+    def close(self) -> None:
+        self._mlflow.end_run()
 
 
 def require_packages(loggers: Sequence[str]) -> None:
@@ -101,13 +166,8 @@ def require_packages(loggers: Sequence[str]) -> None:
 class JsonWriter:
     """Writes one JSON object per call of `write_scalars`: `{"step": 50, "time": ..., "loss": ...}`.
 
-    A value that is not finite becomes null, since JSON has no NaN. Resuming from a step drops the
-    lines of later steps, so no step appears twice.
-
-    **Arguments:**
-
-    - `path`: the file of the lines.
-    - `start`: the step that the run resumes from.
+    A value that is not finite becomes null, since JSON has no NaN. Resuming from step `start` drops
+    the lines of later steps, so no step appears twice.
     """
 
     def __init__(self, path: pathlib.Path, start: int = 0):
@@ -155,43 +215,34 @@ class ReopeningWriter:
         self._class, self._path, self._start = writer_class, path, start
         self._writer: Any = None
         self._failing = self._is_off = False
-        self._lock = threading.Lock()  # images are written in a thread
 
-    def call(self, method: str, step: int, *arguments: Any) -> None:
+    def call(self, method: str, step: int, content: Mapping[str, Any]) -> None:
         """Calls a method for a step, if the writer has it."""
         if self._is_off or not hasattr(self._class, method):
             return
-        with self._lock:
-            try:
-                if self._writer is None:
-                    start = step - 1 if self._failing else self._start
-                    self._writer = self._class(self._path, start)
-                getattr(self._writer, method)(step, *arguments)
-                self._failing = False
-            except Exception as error:
-                self._is_off = not isinstance(error, OSError)
-                if not self._failing:
-                    absl_logging.warning(
-                        "%s cannot be written: %s; training continues", self._path, error
-                    )
-                self._failing = True
-                self._close()
+        try:
+            if self._writer is None:
+                self._writer = self._class(self._path, step - 1 if self._failing else self._start)
+            getattr(self._writer, method)(step, content)
+            self._failing = False
+        except Exception as error:
+            if not self._failing:
+                text = "%s cannot be written: %s; training continues"
+                absl_logging.warning(text, self._path, error)
+            self._failing, self._is_off = True, not isinstance(error, OSError)
+            self.close()
 
     def close(self) -> None:
-        with self._lock:
-            self._close()
-
-    def _close(self) -> None:
         writer, self._writer = self._writer, None
         with contextlib.suppress(Exception):
             if writer is not None:
                 writer.close()
 
 
-class MetricWriter:
+class MetricWriter(contextlib.ExitStack):
     """Writes `metrics.jsonl`, and what the loggers write, to the workdir; only process 0 writes.
 
-    Errors of writing are logged and do not stop the run, see `ReopeningWriter`.
+    Errors are logged and do not stop the run, see `ReopeningWriter`.
 
     **Arguments:**
 
@@ -203,52 +254,28 @@ class MetricWriter:
     def __init__(
         self, folder: pathlib.Path, start: int = 0, loggers: Sequence[str] = ("tensorboard",)
     ):
-        self._executor = futures.ThreadPoolExecutor(1, "images")
-        self._pending_images: futures.Future[None] | None = None
-        self._writers: list[ReopeningWriter] = []
+        super().__init__()
+        classes = {name: LOGGERS[name] for name in loggers} | {"metrics.jsonl": JsonWriter}
+        if not processes.is_main():
+            classes = {}
+        self._writers = [ReopeningWriter(c, folder / name, start) for name, c in classes.items()]
         self._evaluations = ReopeningWriter(JsonWriter, folder / selection_bias.FILE, start)
-        if processes.is_main():
-            classes = {name: LOGGERS[name] for name in loggers} | {"metrics.jsonl": JsonWriter}
-            for name, writer_class in classes.items():
-                self._writers.append(ReopeningWriter(writer_class, folder / name, start))
+        for writer in (*self._writers, self._evaluations):
+            self.callback(writer.close)
 
-    def _write(self, method: str, step: int, *arguments: Any) -> None:
+    def _write(self, method: str, step: int, content: Mapping[str, Any]) -> None:
         for writer in self._writers:
-            writer.call(method, step, *arguments)
+            writer.call(method, step, content)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         self._write("write_scalars", step, scalars)
 
-    def write_evaluation(self, step: int, score: float, samples: list[float | None]) -> None:
-        """Writes to `evaluations.jsonl`, see `selection_bias`."""
-        self._evaluations.call("write_scalars", step, {"score": score, "samples": samples})
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        self._write("write_images", step, images)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         self._write("write_hparams", 0, hparams)
 
-    def draw_images(self, step: int, draw: Callable[[], Mapping[str, np.ndarray]]) -> None:
-        """Calls `draw` and writes its images, both in a thread while the run continues.
-
-        It first waits for the previous images.
-        """
-        self.wait_for_images()
-        if self._writers:
-            self._pending_images = self._executor.submit(
-                lambda: self._write("write_images", step, draw())
-            )
-
-    def wait_for_images(self) -> None:
-        """Waits for the thread. Raises errors of drawing; errors of writing are only logged."""
-        pending, self._pending_images = self._pending_images, None
-        if pending is not None:
-            pending.result()
-
-    def __enter__(self) -> MetricWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.wait_for_images()
-        finally:
-            for writer in (*self._writers, self._evaluations):
-                writer.close()
+    def write_evaluation(self, step: int, score: float, samples: list[float | None]) -> None:
+        """Writes to `evaluations.jsonl`, see `selection_bias`."""
+        self._evaluations.call("write_scalars", step, {"score": score, "samples": samples})

@@ -23,7 +23,8 @@ from affect_jax.evaluate.evaluator import Evaluator
 from affect_jax.models.network import create_network
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
-from affect_jax.train import device_feeds, initial_weights
+from affect_jax.train import initial_weights
+from affect_jax.train.device_feeds import Feed, ResidentFeed, create_feed
 from affect_jax.train.experiment import Experiment, create_experiment, create_training_rows
 from affect_jax.train.log_writers import MetricWriter, require_packages
 from affect_jax.train.metrics_log import MetricsLog
@@ -76,27 +77,17 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
         log.describe(config, state, splits)
         log.print(*(f"{s.name}: label edits {dict(s.edits.summary)}" for s in splits if s.edits))
         log.print(label_source, evaluator.label_source, weights and weights.report.describe())
-        feed = device_feeds.create_feed(
-            config, training.records, targets, rows, start, intervals, log.print
-        )
+        records = training.records
+        feed = create_feed(config, records, targets, rows, start, intervals, log.print)
         stack.enter_context(contextlib.closing(feed))
         profiles = config.profile and processes.is_main()
         profiler = stack.enter_context(Profiler(workdir.path / "tensorboard" if profiles else None))
         # Signals before this point end a run of one process at once: there is no step to save.
         stop = stack.enter_context(StopRequest())
         actions = PeriodicActions(
-            config,
-            workdir,
-            intervals,
-            checkpoints,
-            evaluator,
-            log,
-            training,
-            rows,
-            verification,
-            experiment.loss,
+            config, workdir, experiment, checkpoints, evaluator, log, training, rows, verification
         )
-        train_step = create_train_step(experiment, resident=feed.resident)
+        train_step = create_train_step(experiment, resident=isinstance(feed, ResidentFeed))
         state = train(actions, train_step, state, feed, stop, profiler)
         step = int(state.step)
         finished = step >= intervals.total or actions.has_stopped_improving(step)
@@ -111,11 +102,11 @@ def read_initial_weights(
 ) -> initial_weights.InitialWeights | None:
     """Reads the weights from which a run starts; None for random ones and if the run resumes.
 
-    **Raises:** `UserError` if they cannot be read or do not fit, if the trunk cannot take the crop,
-    or if the run was imported.
+    **Raises:** `UserError` if they do not fit, the trunk cannot take the crop, or the run was
+    imported.
     """
     steps = checkpoints.all_steps()
-    if steps == [0]:  # see `weight_import`
+    if steps == [0]:  # see `initial_weights.import_weights`
         raise UserError(
             f"{workdir.path}: its weights were imported, so there is no training to resume; "
             f"train another run from them: --config.init_from={workdir.path}"
@@ -136,10 +127,7 @@ def restore_or_create(
 
     Process 0 does so and broadcasts the state to all processes.
 
-    **Arguments:**
-
-    - `fingerprint`: of the prepared training data.
-    - `weights`: initial weights of a fresh state, or None.
+    **Arguments:** `fingerprint`: of the prepared training data; `weights`: of a fresh state.
 
     **Raises:** `UserError` if no checkpoint is intact, or the run was trained on other data.
     """
@@ -168,15 +156,12 @@ def warn_about_numerics(saved: dict[str, Any]) -> None:
 
     **Arguments:** `saved`: see `parallel.describe_numerics`; empty if the checkpoint has none.
     """
-    current = parallel.describe_numerics()
-    changed = [
-        f"{k} {saved[k]!r} -> {current.get(k)!r}" for k in saved if saved[k] != current.get(k)
-    ]
+    new = parallel.describe_numerics()
+    changed = [f"{k} {old!r} -> {new.get(k)!r}" for k, old in saved.items() if old != new.get(k)]
     if changed:
         logging.warning(
             "the run resumes under other settings, so its bits differ from those of a run without "
-            "interruption: %s",
-            ", ".join(changed),
+            f"interruption: {', '.join(changed)}"
         )
 
 
@@ -184,13 +169,13 @@ def train(
     actions: PeriodicActions,
     train_step: Callable,
     state: TrainState,
-    feed: device_feeds.Feed,
+    feed: Feed,
     stop: StopRequest,
     profiler: Profiler,
 ) -> TrainState:
     """Updates the state until the last step, until a signal stops the run, or until the score has
     not improved for `config.stop_after`."""
-    intervals, start = actions.intervals, int(state.step)
+    intervals, start = actions.log.intervals, int(state.step)
     step = start
     actions.restore_best(start)
     state = parallel.replicate(state)

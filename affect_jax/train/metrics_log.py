@@ -27,12 +27,8 @@ class MetricsLog:
 
     Progress is a bar on a terminal, with loss, images per second and the time left; else lines.
 
-    **Arguments:**
-
-    - `schedule`: step -> learning rate.
-    - `batch_size`: global batch size.
-    - `start`: the step that the run resumes from.
-    - `guard`: drops the metrics of steps that are not finite.
+    **Arguments:** `schedule`: step -> learning rate; `batch_size`: of all devices; `start`: the
+    step that the run resumes from.
     """
 
     IN_FLIGHT = 3
@@ -47,7 +43,7 @@ class MetricsLog:
         batch_size: int,
         start: int,
     ):
-        self.writer, self._guard, self._intervals = writer, guard, intervals
+        self.writer, self._guard, self.intervals = writer, guard, intervals
         self._schedule, self._batch_size = schedule, batch_size
         self._pending: list[Any] = []
         self._step, self._time, self._waited_seconds = start, time.perf_counter(), 0.0
@@ -64,12 +60,12 @@ class MetricsLog:
         """Prints a description of the run; a new run also writes its config to TensorBoard."""
         count, start = sum(leaf.size for leaf in jax.tree.leaves(state.params)), int(state.step)
         training, validation = splits
-        steps_per_epoch = self._intervals.steps_per_epoch
+        steps_per_epoch = self.intervals.steps_per_epoch
         self.print(
             f"{config.trunk.name}, {count:,} parameters; {len(training):,} training faces, "
             f"{len(validation):,} evaluation faces; "
             f"{jax.device_count()} x {jax.devices()[0].device_kind}; "
-            f"{self._intervals.total:,} steps of {config.batch_size}, {steps_per_epoch:,} an epoch"
+            f"{self.intervals.total:,} steps of {config.batch_size}, {steps_per_epoch:,} an epoch"
             + (f"; resuming from step {start:,}" if start else "")
         )
         self.print(optimizers.describe_rates(to_dict(config.optimizer), state.params))
@@ -125,7 +121,7 @@ class MetricsLog:
         """Shows the most important values on the bar or as one line."""
         names = ("loss", "images_per_second", "learning_rate", "data_wait_share")
         text = ", ".join(f"{name} {values[name]:.4g}" for name in names)
-        epoch, total = f"epoch {step / self._intervals.steps_per_epoch:.2f}", self._intervals.total
+        epoch, total = f"epoch {step / self.intervals.steps_per_epoch:.2f}", self.intervals.total
         if self._bar.disable:
             self.print(f"step {step} of {total} ({100 * step / total:.0f}%), {epoch}: {text}")
         else:
@@ -147,9 +143,8 @@ class MetricsLog:
 
 def split_steps(collections: list[Any]) -> list[Any]:
     """Splits collections on the host that cover several steps (leading axis) into one per step."""
-    per_step = []
-    for collection in collections:
-        steps = np.shape(collection.loss.total)  # () or (K,)
-        for index in np.ndindex(steps):
-            per_step.append(jax.tree.map(lambda array, index=index: array[index], collection))
-    return per_step
+    return [
+        jax.tree.map(lambda array, index=index: array[index], collection)
+        for collection in collections
+        for index in np.ndindex(np.shape(collection.loss.total))  # () or (K,)
+    ]

@@ -1,8 +1,7 @@
 """Steps whose loss or gradient is not finite: they are logged with their faces and skipped.
 
-A run stops if there are more than `config.skip_nonfinite` of them. A skipped step changes no
-parameter (`step.train_step`), so the state stays valid although the host detects the step only a
-few dispatches later.
+A skipped step changes no parameter (`step.train_step`), so the state stays valid although the host
+detects the step only a few dispatches later.
 """
 
 from __future__ import annotations
@@ -46,10 +45,7 @@ class NonFiniteGuard:
     def filter_finite(self, first: int, metrics: Sequence[Any]) -> list[Any]:
         """Returns the metrics of the finite steps.
 
-        **Arguments:**
-
-        - `first`: step number of `metrics[0]`.
-        - `metrics`: clu collections on the host, one per step, in order.
+        **Arguments:** `metrics`: clu collections on the host, of steps `first`, `first` + 1, ...
 
         **Raises:** `UserError` if more steps are skipped than `config.skip_nonfinite` allows.
         """
@@ -72,16 +68,15 @@ class NonFiniteGuard:
                 self._path.write_text(json.dumps(self._skipped, indent=1))
             except OSError as error:
                 logging.warning("%s cannot be written: %s", self._path, error)
-        count = len(self._skipped)
+        count, details = len(self._skipped), f"its faces and gradient norms are in {self._path}"
         if count > self._max_skipped:
             raise UserError(
-                f"step {step}: the loss or its gradient is not finite; its faces and gradient norms"
-                f" are in {self._path}; the last checkpoint is from before this step. Start a new"
-                " run with a lower learning_rate or optimizer.clip_norm, or resume with"
-                f" --config.skip_nonfinite={max(10, 2 * count)} to skip up to that many steps"
+                f"step {step}: the loss or its gradient is not finite; {details}; the last "
+                "checkpoint is from before this step. Start a new run with a lower learning_rate "
+                "or optimizer.clip_norm, or resume with "
+                f"--config.skip_nonfinite={max(10, 2 * count)} to skip up to that many steps"
             )
         logging.warning(
-            "step %d was skipped: its loss or gradient is not finite (%d of at most %d); its faces "
-            "and gradient norms are in %s",
-            *(step, count, self._max_skipped, self._path),
+            f"step {step} was skipped: its loss or gradient is not finite ({count} of at most "
+            f"{self._max_skipped}); {details}"
         )

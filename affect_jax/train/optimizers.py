@@ -57,7 +57,7 @@ def sgd(
     """
     _check_options(momentum=momentum, weight_decay=weight_decay, clip_norm=clip_norm)
     update = optax.sgd(schedule, momentum or None, nesterov)
-    return _assemble(update, clip_norm, rates, layer_rates(layer_decay, trunk), weight_decay)
+    return _assemble(update, clip_norm, rates, layer_decay, trunk, weight_decay)
 
 
 @OPTIMIZERS.register("adam")
@@ -82,7 +82,7 @@ def adam(
     """
     _check_options(beta1=beta1, beta2=beta2, weight_decay=weight_decay, clip_norm=clip_norm)
     update = optax.adam(schedule, beta1, beta2)
-    return _assemble(update, clip_norm, rates, layer_rates(layer_decay, trunk), weight_decay)
+    return _assemble(update, clip_norm, rates, layer_decay, trunk, weight_decay)
 
 
 @OPTIMIZERS.register("adamw")
@@ -107,7 +107,7 @@ def adamw(
     """
     _check_options(beta1=beta1, beta2=beta2, weight_decay=weight_decay, clip_norm=clip_norm)
     update = optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=_is_decayed)
-    return _assemble(update, clip_norm, rates, layer_rates(layer_decay, trunk))
+    return _assemble(update, clip_norm, rates, layer_decay, trunk)
 
 
 @OPTIMIZERS.register("sam")
@@ -168,11 +168,8 @@ def accumulate(
 def _create_base(
     spec: Mapping[str, Any], schedule: optax.Schedule, trunk: Any
 ) -> optax.GradientTransformation:
-    name = spec.get("name")
-    if name in ("sam", "accumulate"):
+    if (name := spec.get("name")) in ("sam", "accumulate"):
         raise UserError(f"optimizer.base.name = {name!r}: must be another optimizer")
-    if problems := OPTIMIZERS.find_problems(spec, ("schedule", "trunk")):
-        raise UserError(f"optimizer.base.{problems[0]}", problems[1:])
     return OPTIMIZERS.create(spec, schedule=schedule, trunk=trunk)
 
 
@@ -192,31 +189,31 @@ def _assemble(
     update: optax.GradientTransformation,
     clip_norm: float,
     rates: Rates | None,
-    rates_by_layer: Rates,
+    layer_decay: float,
+    trunk: Any,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
     """Chains clipping, weight decay and an optimizer; multiplies each update by its two rates.
 
     The chain excludes frozen parameters, so they have no optimizer state.
     """
-    transformations = [update]
+    steps = [update]
     if weight_decay:
-        transformations.insert(0, optax.add_decayed_weights(weight_decay, mask=_is_decayed))
+        steps.insert(0, optax.add_decayed_weights(weight_decay, mask=_is_decayed))
     if clip_norm:
-        transformations.insert(0, optax.clip_by_global_norm(clip_norm))
-    chain = optax.chain(*transformations)
+        steps.insert(0, optax.clip_by_global_norm(clip_norm))
+    rates, rates_by_layer = rates or {}, _layer_rates(layer_decay, trunk)
     if not rates and not rates_by_layer:
-        return chain
-    rates = rates or {}
+        return optax.chain(*steps)
     for prefix, rate in rates.items():
         require_option(f"optimizer.rates[{prefix!r}]", rate, lambda v: v >= 0, "0 or more")
 
-    def rates_of(params: Any) -> Any:
-        def rate_of(path: tuple, _: Any) -> float:
-            name = _parameter_name(path)
-            return rate_for(name, rates) * rate_for(name, rates_by_layer)
+    def rate_at(path: tuple, _: Any) -> float:
+        name = _parameter_name(path)
+        return rate_for(name, rates) * rate_for(name, rates_by_layer)
 
-        return jax.tree_util.tree_map_with_path(rate_of, params)
+    def rates_of(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(rate_at, params)
 
     def scale(updates: Any, _: Any) -> Any:
         return jax.tree.map(operator.mul, rates_of(updates), updates)
@@ -231,12 +228,11 @@ def _assemble(
                 )
         return jax.tree.map(lambda rate: "moving" if rate else "frozen", rates_of(params))
 
-    trainable = optax.chain(chain, optax.stateless(scale))
+    trainable = optax.chain(optax.chain(*steps), optax.stateless(scale))
     return optax.partition({"moving": trainable, "frozen": optax.set_to_zero()}, label_parameters)
 
 
-def layer_rates(layer_decay: float, trunk: Any) -> Rates:
-    """Returns the factors that `layer_decay` gives to the parameters of a trunk, see `sgd`."""
+def _layer_rates(layer_decay: float, trunk: Any) -> Rates:
     require_option("optimizer.layer_decay", layer_decay, lambda v: 0 < v <= 1, "in (0, 1]")
     if layer_decay == 1 or trunk is None:
         return {}
@@ -277,8 +273,7 @@ def describe_rates(spec: Mapping[str, Any], params: Any) -> str:
 
 def is_frozen(spec: Mapping[str, Any], part: str) -> bool:
     """Whether an optimizer updates no parameter whose name starts with `part`."""
-    spec = spec.get("base", spec)
-    rates = spec.get("rates") or {}
+    rates = spec.get("base", spec).get("rates") or {}
     nested_rates = [rate for key, rate in rates.items() if key.startswith(part)]
     return rate_for(part, rates) == 0 and not any(nested_rates)
 

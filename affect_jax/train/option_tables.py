@@ -64,23 +64,22 @@ def _to_markdown(headers: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> s
 def _list_keys() -> list[tuple[str, ...]]:
     """Lists key, default and comment of each line of the functions that set the defaults."""
     rows, comment = [], ""
-    for function, prefix in ((config.defaults, ""), (config._data_defaults, "data.")):
-        for line in inspect.getsource(function).splitlines():
-            code, _, text = line.strip().partition("# ")
-            assignment = re.match(r"(?:config|data)\.([\w.]+) = (?!ConfigDict\(\)|_data)", code)
-            if not code:
-                comment += f"{text} "
-            elif assignment or code.startswith(("data.options", "data.label_noise")):
-                key = prefix + re.sub(r"^(?:config|data)\.| = .*", "", code.strip())
-                value: Any = config.defaults()
-                for part in key.split("."):
-                    value = value[part]
-                plain = config.to_dict(value)
-                default = tuple(plain) if isinstance(value, tuple) else plain
-                meaning = "; ".join(filter(None, (comment.strip(" ."), text)))
-                rows.append((f"`{key}`", f"`{default!r}`", meaning))
-            if code:
-                comment = ""
+    source = inspect.getsource(config.defaults) + inspect.getsource(config._data_defaults)
+    for line in source.splitlines():
+        code, _, text = line.strip().partition("# ")
+        if not code:
+            comment += f"{text} "
+            continue
+        is_section = re.fullmatch(r"config\.\w+ = (ConfigDict|_data_defaults)\(\) *", code)
+        if (match := re.match(r"(?:config\.)?([\w.]+) = ", code)) and not is_section:
+            value: Any = config.defaults()
+            for part in match[1].split("."):
+                value = value[part]
+            plain = config.to_dict(value)
+            default = tuple(plain) if isinstance(value, tuple) else plain
+            meaning = "; ".join(filter(None, (comment.strip(" ."), text)))
+            rows.append((f"`{match[1]}`", f"`{default!r}`", meaning))
+        comment = ""
     return rows
 
 

@@ -25,10 +25,9 @@ from affect_jax.metrics.predictions import Predictions
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.manifest import read_manifest
 from affect_jax.run.workdir import Workdir
+from affect_jax.train.experiment import Experiment
 from affect_jax.train.metrics_log import MetricsLog
 from affect_jax.train.state import TrainState, eval_variables
-from affect_jax.train.step_intervals import Intervals
-from affect_jax.train.tensorboard_images import confusion_image
 
 NUM_FACES = 12  # maximum number of faces drawn at a step
 LOWEST = -sys.float_info.max  # a score before the first evaluation; JSON has no infinity
@@ -40,14 +39,13 @@ class PeriodicActions:
 
     config: Config
     workdir: Workdir
-    intervals: Intervals
+    experiment: Experiment
     checkpoints: Checkpoints
     evaluator: Evaluator
     log: MetricsLog
     training: Split
     rows: sampling.TrainingRows
     verification: Future[None]
-    loss: Loss
     scores: dict[int, protocol.Scores] = dataclasses.field(default_factory=dict)  # by step
     best: tuple[float, int] = (LOWEST, 0)  # `checkpoint.best` (negated if less is better), step
 
@@ -59,36 +57,40 @@ class PeriodicActions:
 
     def has_stopped_improving(self, step: int) -> bool:
         """Whether a step ends the run early by `config.stop_after`; the same in every process."""
-        patience = self.intervals.stop_after
-        if not patience or not self.intervals.is_due("evaluate", step):
+        patience = self.log.intervals.stop_after
+        if not patience or not self.log.intervals.is_due("evaluate", step):
             return False
         is_late = processes.is_main() and step - self.best[1] >= patience
         return bool(processes.process_max(int(is_late)))
 
     def draw_training_faces(self, step: int) -> None:
         """Writes the first faces of a step's batch to TensorBoard, without augmentation."""
-        rows, size = self.rows[step - 1][:NUM_FACES], self.config.data.image_size
+        if processes.is_main():
+            rows, size = self.rows[step - 1][:NUM_FACES], self.config.data.image_size
+            faces = decoding.decode_faces(self.training.records, rows, size)
+            self.log.writer.write_images(step, {"training_faces": faces})
 
-        def draw() -> dict[str, np.ndarray]:
-            return {"training_faces": decoding.decode_faces(self.training.records, rows, size)}
-
-        self.log.writer.draw_images(step, draw)
-
-    def evaluate(self, step: int, state: TrainState) -> protocol.Scores:
+    def evaluate(self, step: int, state: TrainState) -> None:
         """Scores the evaluation split and logs the scores. Every process scores the whole split."""
+        from affect_jax.train import tensorboard_images  # the import takes a second
+
+        name, writer = self.config.checkpoint.best, self.log.writer
         with self.log.time_other_work("evaluate", step):
             table = self.evaluator(eval_variables(state))
             scores = protocol.score(table, draws=self.config.evaluation.draws)
-            losses = evaluate_loss(self.loss, state.params["loss"], table, self.evaluator.targets)
-            self.log.writer.write_scalars(step, scores.values | losses)
-            if (name := self.config.checkpoint.best) and processes.is_main():
-                samples = selection_bias.sample_score(table, name)
-                score = scores.values[name.removeprefix("-")]
-                self.log.writer.write_evaluation(step, score, samples)
-            if table.probabilities is not None:
-                self.log.writer.draw_images(step, lambda: {"confusion": confusion_image(table)})
+            params, targets = state.params["loss"], self.evaluator.targets
+            losses = evaluate_loss(self.experiment.loss, params, table, targets)
+            writer.write_scalars(step, scores.values | losses)
+            score = scores.values.get(name.removeprefix("-"), math.nan)
+            if processes.is_main():
+                if name:
+                    samples = selection_bias.sample_score(table, name)
+                    writer.write_evaluation(step, score, samples)
+                if table.probabilities is not None:
+                    image = tensorboard_images.confusion_image(table)
+                    writer.write_images(step, {"confusion": image})
         self.scores = {step: scores}  # the newest only
-        value = scores.values.get(name.removeprefix("-"), math.nan) * (-1 if name[:1] == "-" else 1)
+        value = -score if name.startswith("-") else score
         if value > self.best[0]:
             self.best = (value, step)
         if warning := protocol.describe_constant_prediction(table):
@@ -96,7 +98,6 @@ class PeriodicActions:
         headlines = list(protocol.select_headlines(scores).items())[:2]
         values = [("evaluation.loss", losses["evaluation.loss"]), *headlines]
         self.log.print(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in values))
-        return scores
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts to write a checkpoint in process 0; training continues meanwhile.
@@ -109,17 +110,16 @@ class PeriodicActions:
             return
         self.workdir.check_not_deleted()
         with self.log.time_other_work("save", step):
-            config = to_dict(with_absolute_paths(self.config))
+            edits, scores = self.training.edits, self.scores.get(step)
             info = {
-                "epoch": step / self.intervals.steps_per_epoch,
+                "epoch": step / self.log.intervals.steps_per_epoch,
                 "best": self.best,
                 "data": self.training.fingerprint,
-                "label_edits": dict(self.training.edits.summary) if self.training.edits else {},
-                "config": config,
+                "label_edits": dict(edits.summary) if edits else {},
+                "config": to_dict(with_absolute_paths(self.config)),
                 "machine": parallel.describe_machine(),
                 "numerics": parallel.describe_numerics(),
             }
-            scores = self.scores.get(step)
             # Copied: on a CPU the host's array may share the device's memory, which is donated.
             host_state = jax.tree.map(np.array, jax.device_get(state))
             self.checkpoints.save(step, host_state, info, scores.values if scores else None)
@@ -134,15 +134,13 @@ class PeriodicActions:
             self.evaluate(step, state)
         self.checkpoints.wait()
         if print_scores:
-            if step < self.intervals.total:
-                name, best_step = self.config.checkpoint.best, self.best[1]
+            name, best_step = self.config.checkpoint.best, self.best[1]
+            if step < self.log.intervals.total:
                 self.log.print(f"step {step}: stopped early: best {name} was at step {best_step}")
                 self.log.writer.write_scalars(step, {"early_stop.best_step": best_step})
             print(f"{self.evaluator.split.name}, step {step:,} (the last):\n")
             print(protocol.format_summary(self.scores[step]))
-            best = self.checkpoints.best_step()
-            if best is not None:
-                name = self.config.checkpoint.best
+            if (best := self.checkpoints.best_step()) is not None:
                 print(f"\nbest {name}: step {best:,}; --mode=evaluate scores it")
         if step not in self.checkpoints.all_steps():
             self.checkpoints.close()  # ends Orbax's threads and logs their errors
@@ -153,10 +151,7 @@ class PeriodicActions:
 def evaluate_loss(loss: Loss, params: Any, table: Predictions, targets: Batch) -> dict[str, float]:
     """Computes the objective and its terms from predictions, with valence and arousal clipped.
 
-    **Arguments:**
-
-    - `params`: the learned weights of the terms, see `Loss.total`.
-    - `targets`: targets and masks of the table's faces.
+    **Arguments:** `params`: learned weights of the terms; `targets`: of the table's faces.
 
     **Returns:** `evaluation.loss` and `evaluation.loss_NAME` for each term.
     """

@@ -19,9 +19,8 @@ from affect_jax.core import processes
 class StopRequest:
     """Context manager that records SIGTERM, SIGHUP and SIGINT instead of ending the process.
 
-    SIGHUP, sent when a terminal closes, stays ignored under `nohup`.
-
-    `received` is None, or the number of the first signal that this process handled itself.
+    SIGHUP, sent when a terminal closes, stays ignored under `nohup`. `received` is the number of
+    the first signal that this process handled itself, or None.
     """
 
     _num_dispatches = 0  # of all runs of this process: the processes agree on one of these numbers
@@ -55,11 +54,10 @@ class StopRequest:
             signal.raise_signal(signal.SIGTERM)
 
     def is_due(self) -> bool:
-        """Whether the run ends after this dispatch; the same result in every process.
+        """Whether the run ends after this dispatch; the same in every process. Call it after each.
 
-        Call it after every dispatch. It does not wait for the devices. Within a second or two,
-        JAX's coordination service makes the processes agree on the dispatch that follows the latest
-        one of any process.
+        It does not wait for the devices. JAX's coordination service makes the processes agree,
+        within a second or two, on the dispatch that follows the latest one of any process.
         """
         StopRequest._num_dispatches += 1
         if not processes.is_multiprocess():

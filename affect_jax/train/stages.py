@@ -44,8 +44,8 @@ def train_stages(config: Config, workdir: Workdir) -> int:
         for k in range(first, last + 1):
             if last and processes.is_main():
                 print(f"stage {k + 1} of {last + 1}: {folders[k].path}", file=sys.stderr)
+            previous = folders[k - 1] if k else None
             with _open_run(configs[k], folders[k]) if k < last else contextlib.nullcontext():
-                previous = folders[k - 1] if k else None
                 exit_code = train_and_evaluate(configs[k], folders[k], previous)
             if exit_code:
                 break

@@ -52,12 +52,8 @@ def ema_update(ema: Any, params: Any, decay: float, step: jax.typing.ArrayLike) 
     Update number t+1 uses the decay `min(decay, (1 + t) / (10 + t))`, so that the average follows
     the parameters closely at first and soon forgets its arbitrary initial value.
 
-    **Arguments:**
-
-    - `ema`: the previous average, a tree shaped like `params`.
-    - `params`: the parameters after the update.
-    - `decay`: in [0, 1); 0.999 averages over about 1,000 updates.
-    - `step`: int32 [], the number t of updates completed before this one.
+    **Arguments:** `ema`: the previous average; `params`: the parameters after the update; `decay`:
+    in [0, 1), 0.999 averages over about 1,000 updates; `step`: int32 [], the number t.
     """
     t = jnp.asarray(step, jnp.float32)
     new_weight = 1.0 - jnp.minimum(decay, (1.0 + t) / (10.0 + t))

@@ -111,24 +111,19 @@ def augment_batch(
 ) -> tuple[jax.Array, dict]:
     """Augments the faces of a batch and transforms its targets with them.
 
-    XLA removes the outputs that no consumer reads.
-
     **Returns:** images for the network, [b, c, c, 3], and the batch with transformed targets.
     """
     keys = example_keys(experiment.seed, "augment", step, batch["index"])
     cropped = preprocessing.crop_and_mirror(
         batch["image"], keys, crop_size=experiment.crop_size, mirror=experiment.mirror
     )
-    transformed = {
-        "landmarks": preprocessing.transform_points(
-            batch["landmarks"], cropped, experiment.crop_size, rig.MIRROR
-        )
-    }
-    for name in ("action_unit_sides", "action_unit_sides_mask"):
-        transformed[name] = preprocessing.swap_sides(batch[name], cropped)
-    images, batch = apply_augmentations(
-        experiment.augmentations, cropped.images, {**batch, **transformed}, keys
+    landmarks = preprocessing.transform_points(
+        batch["landmarks"], cropped, experiment.crop_size, rig.MIRROR
     )
+    batch = {**batch, "landmarks": landmarks}
+    for name in ("action_unit_sides", "action_unit_sides_mask"):
+        batch[name] = preprocessing.swap_sides(batch[name], cropped)
+    images, batch = apply_augmentations(experiment.augmentations, cropped.images, batch, keys)
     has_landmarks = batch["landmarks_mask"][:, None, None]
     landmarks = jnp.where(has_landmarks, batch["landmarks"], 0)
     images = preprocessing.normalize(images, experiment.dtype)
@@ -136,13 +131,9 @@ def augment_batch(
 
 
 def create_train_step(experiment: Experiment, *, resident: bool) -> Callable:
-    """Creates the training step for all devices.
+    """Creates the training step for all devices; the state is donated.
 
-    **Arguments:** `resident`: the step reads faces from the devices' memory, see
-    `resident_train_step`.
-
-    **Returns:** `(state, batch) -> (state, metrics)`, or `(state, faces, targets, rows) -> ...`.
-    The state is donated.
+    **Returns:** `train_step` without its first argument, or `resident_train_step` if `resident`.
     """
     if resident:
         step = functools.partial(resident_train_step, experiment)
@@ -155,10 +146,7 @@ def resident_train_step(
 ) -> tuple[TrainState, Any]:
     """Performs one update, or K updates in one dispatch, on faces in the devices' memory.
 
-    **Arguments:**
-
-    - `faces`, `targets`: see `gather_batch`.
-    - `rows`: int32 [B], or [K, B] for K updates.
+    **Arguments:** `rows`: int32 [B], or [K, B] for K updates; for the others see `gather_batch`.
 
     **Returns:** the next state and the metrics, with a leading axis [K] for K updates.
     """

@@ -21,6 +21,7 @@ class Intervals:
 
     @classmethod
     def from_config(cls, config: Config, steps_per_epoch: int) -> Intervals:
+        stops = any(to_dict(config.stop_after).values())
         return cls(
             steps_per_epoch,
             total=to_steps(config.duration, steps_per_epoch),
@@ -28,9 +29,7 @@ class Intervals:
             evaluate=to_steps(config.evaluate_every, steps_per_epoch),
             save=to_steps(config.checkpoint.every, steps_per_epoch),
             images=to_steps(config.images_every, steps_per_epoch),
-            stop_after=to_steps(config.stop_after, steps_per_epoch)
-            if any(to_dict(config.stop_after).values())
-            else 0,
+            stop_after=to_steps(config.stop_after, steps_per_epoch) if stops else 0,
         )
 
     def is_due(self, event: str, step: int) -> bool:
@@ -40,9 +39,8 @@ class Intervals:
     def steps_per_dispatch(self, step: int, limit: int) -> int:
         """Number of updates after `step` that one dispatch may contain: `limit` or 1.
 
-        It is `limit` if `step` is a multiple of `limit`, the run has that many steps left, and no
-        event is due before the last of them. Only two sizes occur, since each one is compiled
-        separately.
+        It is 1 if the run has fewer steps left or an event is due before the last of them. Only two
+        sizes occur, since each one is compiled separately.
         """
         events = ("log", "evaluate", "save", "images")
         before_last = range(step + 1, step + limit)

@@ -1,23 +1,18 @@
-"""Images for TensorBoard: the confusion matrix."""
+"""The confusion matrix as an image for TensorBoard; importing matplotlib takes a second."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
 
+from affect_jax.core import plotting
 from affect_jax.metrics.base import divide_or_nan
 from affect_jax.metrics.categorical import confusion_matrix, predict_top1
 from affect_jax.metrics.predictions import Predictions
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 def confusion_image(table: Predictions) -> np.ndarray:
     """Draws the confusion matrix of the annotated faces: uint8 [H, W, 3]."""
-    from affect_jax.core import plotting  # the import takes a second; `--help` does not need it
-
     with plotting.style():
         return plotting.render(draw_confusion(table))
 
@@ -27,8 +22,6 @@ def draw_confusion(table: Predictions) -> Axes:
 
     Each row sums to one. A row without faces is empty.
     """
-    from affect_jax.core import plotting
-
     assert table.expression is not None and table.probabilities is not None
     rows = table.expression >= 0
     predicted = predict_top1(table.probabilities[rows])

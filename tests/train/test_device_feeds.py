@@ -100,7 +100,7 @@ def losses(config, split, targets, create_feed) -> list[float]:
     experiment = create_experiment(config, targets, rows.steps_per_epoch)
     state, values = parallel.replicate(create_state(experiment)), []
     feed = create_feed(rows, intervals)
-    train_step = create_train_step(experiment, resident=feed.resident)
+    train_step = create_train_step(experiment, resident=isinstance(feed, device_feeds.ResidentFeed))
     while len(values) < STEPS:
         with jax.transfer_guard("disallow"):
             inputs, count = next(feed)
@@ -112,18 +112,19 @@ def losses(config, split, targets, create_feed) -> list[float]:
     return values
 
 
-def test_resident_faces_give_the_losses_of_streamed_faces(config, split, targets, monkeypatch):
-    monkeypatch.setattr(device_feeds, "_max_steps_per_dispatch", lambda: 5)
+def test_resident_faces_give_the_losses_of_streamed_faces(config, split, targets):
     size = config.data.image_size
 
     def streamed(rows, intervals):
         batches = loader.load_batches(split.records, targets, rows, image_size=size, stop=STEPS)
-        return device_feeds.StreamedFeed(batches, prefetch=2)
+        return device_feeds.stream(batches, prefetch=2)
 
     def resident(rows, intervals):
-        return device_feeds.ResidentFeed(
+        feed = device_feeds.ResidentFeed(
             split.records, targets, rows, 0, intervals, image_size=size
         )
+        feed._max_steps = 5
+        return feed
 
     expected = losses(config, split, targets, streamed)
     assert len(set(expected)) == STEPS

@@ -6,7 +6,6 @@ import errno
 import json
 import math
 import pathlib
-import threading
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboardX import record_writer
 
-from affect_jax.core.errors import UserError
 from affect_jax.train import log_writers
 
 
@@ -48,53 +46,23 @@ def test_scalars_are_read_back(tmp_path):
     assert all(isinstance(line["time"], float) for line in lines(tmp_path))
 
 
-def test_images_are_drawn_while_the_run_continues(tmp_path):
-    continued = threading.Event()
-
-    def draw():
-        assert continued.wait(timeout=60)
-        return {"drawn": np.zeros((5, 4, 3), np.uint8), "grid": np.zeros((9, 4, 4, 3), np.uint8)}
-
+def test_images_are_read_back(tmp_path):
+    images = {"drawn": np.zeros((5, 4, 3), np.uint8), "grid": np.zeros((9, 4, 4, 3), np.uint8)}
     with log_writers.MetricWriter(tmp_path) as writer:
-        writer.draw_images(1, draw)
-        writer.write_scalars(2, {"train.loss": 0.5})
-        continued.set()
-        writer.draw_images(3, draw)
+        for step in (1, 3):
+            writer.write_images(step, images)
     events = read_back(tmp_path)
     assert events.Images("grid")[0].width > 2 * 4
     images = events.Images("drawn")
     assert [(event.step, event.width, event.height) for event in images] == [(1, 4, 5), (3, 4, 5)]
-    assert points(tmp_path, "train/loss") == [(2, 0.5)]
 
 
-def test_errors_of_drawing_are_raised(tmp_path):
-    def draw():
-        raise UserError("record 3 is damaged")
-
-    with log_writers.MetricWriter(tmp_path) as writer:
-        writer.draw_images(1, draw)
-        with pytest.raises(UserError, match="record 3"):
-            writer.wait_for_images()
-
-
-def test_error_at_the_end_loses_no_scalar(tmp_path):
-    def draw():
-        raise UserError("record 3 is damaged")
-
-    with pytest.raises(UserError), log_writers.MetricWriter(tmp_path) as writer:
-        writer.write_scalars(1, {"train.loss": 0.5})
-        writer.draw_images(1, draw)
-    assert points(tmp_path, "train/loss") == [(1, 0.5)]
-
-
-def test_other_processes_write_and_draw_nothing(tmp_path, monkeypatch):
+def test_other_processes_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(log_writers.processes, "is_main", lambda: False)
-    drawn = []
     with log_writers.MetricWriter(tmp_path) as writer:
         writer.write_scalars(1, {"loss": 1.0})
         writer.write_hparams({"seed": 1})
-        writer.draw_images(1, lambda: drawn.append(1) or {})
-    assert not drawn and not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_hparams_and_scalars_of_the_same_second_are_read_back(tmp_path):
@@ -146,7 +114,7 @@ def test_unwritable_folder_is_one_warning_per_file(tmp_path, logged_warnings):
     with log_writers.MetricWriter(tmp_path / "file") as writer:
         for step in range(1, 100):
             writer.write_scalars(step, {"loss": 1.0})
-        writer.draw_images(1, lambda: {"image": np.zeros((2, 2, 3), np.uint8)})
+        writer.write_images(1, {"image": np.zeros((2, 2, 3), np.uint8)})
         writer.write_hparams({"seed": 1})
     assert len(logged_warnings) == 2
     for warning in logged_warnings:

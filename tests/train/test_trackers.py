@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from affect_jax.core.errors import UserError
-from affect_jax.train import log_writers, trackers  # noqa: F401  # registers the loggers
+from affect_jax.train import log_writers
 
 
 def write_and_resume(workdir, logger: str) -> None:
@@ -18,7 +18,7 @@ def write_and_resume(workdir, logger: str) -> None:
         writer.write_hparams({"trunk.name": "alexnet", "heads": ["expression"]})
         for step in (1, 2, 3):
             writer.write_scalars(step, {"train.loss": 1 / step, "f1.class (a)": np.float32(0.5)})
-        writer.draw_images(3, lambda: {"grid": np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)})
+        writer.write_images(3, {"grid": np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)})
     with log_writers.MetricWriter(workdir, 2, (logger,)) as writer:
         writer.write_scalars(3, {"train.loss": 0.25})
 

@@ -19,7 +19,7 @@ from affect_jax.run.trained_network import load_network
 from affect_jax.run.workdir import Workdir
 from affect_jax.train import initial_weights
 from affect_jax.train.experiment import load_registries
-from affect_jax.train.weight_import import import_weights
+from affect_jax.train.initial_weights import import_weights
 from tests.models.conftest import randomize_values
 from tests.models.test_weight_mapping import to_arrays
 from tests.trained_runs import create_config
