@@ -30,12 +30,11 @@ COMPILATION_CACHE_BYTES = 2 << 30  # maximum size; the least recently used progr
 
 
 def enable_compilation_cache() -> None:
-    """Caches compiled programs in the user's cache folder, so that later starts are faster.
+    """Caches compiled programs in `~/.cache/affect_jax/compiled`, or under `XDG_CACHE_HOME`.
 
-    The folder is `~/.cache/affect_jax/compiled`, or under `XDG_CACHE_HOME`, and has at most
-    `COMPILATION_CACHE_BYTES`. `JAX_COMPILATION_CACHE_DIR` sets another folder,
-    `JAX_ENABLE_COMPILATION_CACHE=false` disables the cache. Each type of processor has its own
-    subfolder, as machines may share a home but not an instruction set.
+    `JAX_COMPILATION_CACHE_DIR` sets another folder, `JAX_ENABLE_COMPILATION_CACHE=false` disables
+    the cache. Each type of processor has its own subfolder, as machines may share a home but not
+    an instruction set.
     """
     if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         return
@@ -76,13 +75,9 @@ def describe_numerics() -> dict[str, Any]:
 
     `threads` are those of XLA on a CPU, which splits sums over them.
     """
-    names = (
-        "enable_x64",
-        "default_prng_impl",
-        "threefry_partitionable",
-        "default_matmul_precision",
-    )
-    settings = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+    names = ["jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable"]
+    names.append("jax_default_matmul_precision")
+    settings = {name: getattr(jax.config, name) for name in names}
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     threads = len(affinity(0)) if affinity else os.cpu_count()
     return {"jax": jax.__version__, **settings, "threads": threads}
@@ -99,11 +94,10 @@ def shard(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
 
 
 def parallelize(step: Callable, *, in_axes: tuple[int | None, ...] = (None, 0)) -> Callable:
-    """Runs `step(state, batch)` on all devices, with a replicated state and a sharded batch.
+    """Runs `step(state, batch)` on all devices, with a replicated state, which is donated.
 
-    The memory of the state is reused for the result. The step must return the same values on all
-    devices. The result of one device is returned without a check; the tests run every step under
-    `vmap(..., out_axes=None)`, which checks it.
+    The step must return the same values on all devices. The result of one device is returned
+    without a check; the tests run every step under `vmap(..., out_axes=None)`, which checks it.
 
     **Arguments:** `in_axes`: one entry per argument: 0 if it is sharded, None if it is replicated.
     """
@@ -127,16 +121,12 @@ def free_device_bytes() -> int | None:
 def create_device_array(
     shape: tuple[int, ...], pieces_of_device: Callable[[int], Iterable[tuple[int, np.ndarray]]]
 ) -> Any:
-    """Creates an array [D, *shape], one row per device of this process, piece by piece.
+    """Creates a uint8 array [D, *shape], one row per device of this process, piece by piece.
 
-    Each piece is transferred once and written in place, so neither the host nor a device needs
-    memory for more than the array and one piece.
+    Neither the host nor a device needs memory for more than the array and one piece.
 
-    **Arguments:**
-
-    - `shape`: shape of one device's row.
-    - `pieces_of_device`: function from the index of a device (among all processes) to the pieces of
-      its row: (first index, uint8 [m, ...]). The rest of the row is zero.
+    **Arguments:** `pieces_of_device`: function from the index of a device (among all processes) to
+    the pieces of its row: (first index, uint8 [m, ...]). The rest of the row is zero.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)

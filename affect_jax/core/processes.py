@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -38,21 +39,21 @@ def initialize() -> None:
 
     **Raises:** `UserError` if the variables are wrong or the processes cannot connect.
     """
-    variables = [name for name in VARIABLES if name in os.environ]
+    variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     options: dict[str, Any] = {}
     if variables:
         try:
-            address, count, index = (os.environ[name] for name in VARIABLES)
-            options = {"num_processes": int(count), "process_id": int(index)}
+            address, count, index = (variables[name] for name in VARIABLES)
             if not re.fullmatch(r".+:\d+", address):  # JAX raises an IndexError
                 raise ValueError(address)
+            numbers = {"num_processes": int(count), "process_id": int(index)}
+            options = {"coordinator_address": address, **numbers}
         except (KeyError, ValueError):
-            settings = ", ".join(f"{name}={os.environ[name]}" for name in variables)
+            settings = ", ".join(f"{name}={value}" for name, value in variables.items())
             raise UserError(
                 f"{settings}: set all of {', '.join(VARIABLES)} "
                 "(host:port of process 0, number of processes, index of this process), or none"
             ) from None
-        options["coordinator_address"] = address
     elif "AFFECT_JAX_CLUSTER" not in os.environ:
         return
     timeout = os.environ.get(TIMEOUT_VARIABLE, "300")
@@ -83,15 +84,14 @@ def _limit_waiting(timeout: int, awaited: str) -> Iterator[None]:
     def watch() -> None:
         waited = 0
         while not connected.wait(min(REPORT_SECONDS, timeout - waited)):
-            waited += min(REPORT_SECONDS, timeout - waited)
-            text = f"affect_jax: waiting for {awaited} to connect: {waited} of {timeout} s\n"
+            waited = min(waited + REPORT_SECONDS, timeout)
+            text = f"waiting for {awaited} to connect: {waited} of {timeout} s"
             if waited == timeout:
                 text = (
-                    f"affect_jax: not all of {awaited} connected within {timeout} s; start them "
-                    f"together, check the address, or set {TIMEOUT_VARIABLE} to more seconds\n"
+                    f"not all of {awaited} connected within {timeout} s; start them together, "
+                    f"check the address, or set {TIMEOUT_VARIABLE} to more seconds"
                 )
-            with contextlib.suppress(OSError):
-                os.write(2, text.encode())
+            print(f"affect_jax: {text}", file=sys.stderr, flush=True)
             if waited == timeout:
                 os._exit(2)
 
@@ -141,19 +141,16 @@ def gather_texts(text: str) -> list[str]:
 def require_equal(values: Mapping[str, Any]) -> None:
     """Compares values that must be the same in all processes. All must call it.
 
-    **Arguments:** `values`: name -> JSON-serialisable value.
-
     **Raises:** `UserError` in every process, if a value differs; it names them.
     """
     texts = gather_texts(json.dumps(values, default=str))
     by_process = [json.loads(text, parse_constant=str) for text in texts]  # NaN is not NaN
-    first, problems = by_process[0], []
+    problems = []
     for name in sorted({name for values in by_process for name in values}):
-        for i, other in enumerate(by_process):
-            if other.get(name) != first.get(name):
-                problems.append(
-                    f"{name} ({first.get(name)!r} in process 0, {other.get(name)!r} in process {i})"
-                )
+        first, *others = (values.get(name) for values in by_process)
+        for i, other in enumerate(others, 1):
+            if other != first:
+                problems.append(f"{name} ({first!r} in process 0, {other!r} in process {i})")
                 break
     if problems:
         raise UserError(

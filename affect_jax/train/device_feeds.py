@@ -38,11 +38,8 @@ def create_feed(
 ) -> Feed:
     """Creates the feed that `config.data.cache` selects, positioned at step `start`.
 
-    **Arguments:**
-
-    - `records`, `targets`: those of the whole split; for `targets` see `batch.make_targets`.
-    - `rows`: which rows of the split each step sees.
-    - `log`: prints which cache is used, and why.
+    **Arguments:** `targets`: of the whole split, see `batch.make_targets`; `rows`: which rows of
+    the split each step sees; `log`: prints which cache is used, and why.
 
     **Raises:** `UserError` if memory is too small for the cache.
     """
@@ -92,10 +89,7 @@ class ResidentFeed:
     Training transfers row numbers only, for several updates in one dispatch, see
     `step.resident_train_step`.
 
-    **Arguments:**
-
-    - `targets`: targets of the whole split; replicated to every device.
-    - `intervals`: a dispatch ends where one of its events is due.
+    **Arguments:** `intervals`: a dispatch ends where one of its events is due.
     """
 
     waited_seconds = 0.0

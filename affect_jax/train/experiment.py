@@ -93,24 +93,22 @@ def describe_settings(config: Config) -> dict[str, Any]:
 def create_experiment(
     config: Config, targets: dict[str, np.ndarray], steps_per_epoch: int
 ) -> Experiment:
-    """Creates the experiment that a config describes.
+    """Creates the experiment that a checked config describes.
 
-    **Arguments:**
-
-    - `config`: checked config.
-    - `targets`: targets and masks of the training split, see `affect_jax.core.batch`. Class weights
-      and frequencies of action units are computed from them.
-    - `steps_per_epoch`: number of updates per epoch.
+    **Arguments:** `targets`: those of the training split, see `affect_jax.core.batch`, from which
+    class weights and frequencies of action units are computed.
     """
     optimizer_spec = to_dict(config.optimizer)
     frozen_trunk = optimizers.is_frozen(optimizer_spec, "trunk")
     network = create_network(config, frozen_trunk=frozen_trunk)
-    total_steps = to_steps(config.duration, steps_per_epoch)
     schedule = schedules.SCHEDULES.create(
         to_dict(config.schedule),
         learning_rate=config.learning_rate,
         steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
+        total_steps=to_steps(config.duration, steps_per_epoch),
+    )
+    optimizer = optimizers.OPTIMIZERS.create(
+        optimizer_spec, schedule=schedule, trunk=network.model.trunk
     )
     loss = losses.create_loss(
         to_dict(config.losses),
@@ -122,9 +120,7 @@ def create_experiment(
     return Experiment(
         **vars(network),
         loss=loss,
-        optimizer=optimizers.OPTIMIZERS.create(
-            optimizer_spec, schedule=schedule, trunk=network.model.trunk
-        ),
+        optimizer=optimizer,
         schedule=schedule,
         seed=config.seed,
         mirror=config.data.mirror,

@@ -36,11 +36,8 @@ LOGGERS = Registry("logger")
 class TensorBoardWriter:
     """TensorBoard events.
 
-    **Arguments:**
-
-    - `folder`: the folder of the event files.
-    - `start`: the step that the run resumes from. TensorBoard drops events of later steps, which
-      an interrupted run wrote.
+    **Arguments:** `start`: the step that the run resumes from. TensorBoard drops events of later
+    steps, which an interrupted run wrote.
     """
 
     def __init__(self, folder: pathlib.Path, start: int = 0):
@@ -115,8 +112,7 @@ class WandbWriter:
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         grids = {name: x.reshape(-1, *x.shape[-3:]) for name, x in images.items()}
-        # W&B drops a step that is before the newest one, and images may be late.
-        self._run.log({n: list(map(self._image, grid)) for n, grid in grids.items()}, commit=False)
+        self._run.log({n: list(map(self._image, grid)) for n, grid in grids.items()}, step=step)
 
     def write_hparams(self, step: int, hparams: Mapping[str, Any]) -> None:
         self._run.config.update(dict(hparams), allow_val_change=True)
@@ -205,10 +201,7 @@ class ReopeningWriter:
     read what follows a record that was cut off. After an error that is no `OSError`, such as that
     of a server, nothing more is written: each attempt could take minutes.
 
-    **Arguments:**
-
-    - `writer_class`: an entry of `LOGGERS`, or `JsonWriter`.
-    - `path`, `start`: its arguments.
+    **Arguments:** `writer_class`: an entry of `LOGGERS`, or `JsonWriter`; the others are its own.
     """
 
     def __init__(self, writer_class: Any, path: pathlib.Path, start: int):
@@ -244,11 +237,7 @@ class MetricWriter(contextlib.ExitStack):
 
     Errors are logged and do not stop the run, see `ReopeningWriter`.
 
-    **Arguments:**
-
-    - `folder`: the workdir.
-    - `start`: the step that the run resumes from.
-    - `loggers`: names in `LOGGERS`.
+    **Arguments:** `start`: the step that the run resumes from; `loggers`: names in `LOGGERS`.
     """
 
     def __init__(

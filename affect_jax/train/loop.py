@@ -28,8 +28,7 @@ from affect_jax.train.device_feeds import Feed, ResidentFeed, create_feed
 from affect_jax.train.experiment import Experiment, create_experiment, create_training_rows
 from affect_jax.train.log_writers import MetricWriter, require_packages
 from affect_jax.train.metrics_log import MetricsLog
-from affect_jax.train.nonfinite import NonFiniteGuard
-from affect_jax.train.periodic_actions import PeriodicActions
+from affect_jax.train.periodic_actions import LOWEST, PeriodicActions
 from affect_jax.train.preemption import StopRequest
 from affect_jax.train.profiling import Profiler
 from affect_jax.train.state import TrainState, create_state, state_template
@@ -65,16 +64,12 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
     with contextlib.ExitStack() as stack:
         verification = record_reader.verify_in_background(splits)
         stack.enter_context(checkpoints)
-        state = restore_or_create(experiment, checkpoints, training.fingerprint, weights)
+        state, info = restore_or_create(experiment, checkpoints, training.fingerprint, weights)
         start = int(state.step)
         writer = stack.enter_context(MetricWriter(workdir.path, start, config.loggers))
-        face_ids = training.columns("id")["id"]
-        guard = NonFiniteGuard(
-            workdir.path, config.skip_nonfinite, lambda step: face_ids[rows[step - 1]].tolist()
-        )
-        log = MetricsLog(writer, guard, intervals, experiment.schedule, config.batch_size, start)
+        log = MetricsLog(config, writer, intervals, experiment.schedule, start)
         stack.enter_context(contextlib.closing(log))
-        log.describe(config, state, splits)
+        log.describe(state, splits)
         log.print(*(f"{s.name}: label edits {dict(s.edits.summary)}" for s in splits if s.edits))
         log.print(label_source, evaluator.label_source, weights and weights.report.describe())
         records = training.records
@@ -87,6 +82,7 @@ def train_and_evaluate(config: Config, workdir: Workdir, previous: Workdir | Non
         actions = PeriodicActions(
             config, workdir, experiment, checkpoints, evaluator, log, training, rows, verification
         )
+        actions.best = tuple(info.get("best", (LOWEST, start)))
         train_step = create_train_step(experiment, resident=isinstance(feed, ResidentFeed))
         state = train(actions, train_step, state, feed, stop, profiler)
         step = int(state.step)
@@ -122,16 +118,18 @@ def restore_or_create(
     checkpoints: Checkpoints,
     fingerprint: str,
     weights: initial_weights.InitialWeights | None,
-) -> TrainState:
+) -> tuple[TrainState, dict[str, Any]]:
     """Restores the newest intact checkpoint; without checkpoints, creates a fresh state.
 
     Process 0 does so and broadcasts the state to all processes.
 
     **Arguments:** `fingerprint`: of the prepared training data; `weights`: of a fresh state.
 
+    **Returns:** the state, and in process 0 the manifest of the restored checkpoint.
+
     **Raises:** `UserError` if no checkpoint is intact, or the run was trained on other data.
     """
-    template = state_template(experiment)
+    template, info = state_template(experiment), {}
     with processes.raise_in_all_processes():
         if not processes.is_main():
             state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
@@ -148,7 +146,7 @@ def restore_or_create(
         else:
             state = create_state(experiment)
             state = weights.apply_to(state) if weights else state
-    return processes.broadcast_from_main(state)
+    return processes.broadcast_from_main(state), info
 
 
 def warn_about_numerics(saved: dict[str, Any]) -> None:
@@ -177,7 +175,6 @@ def train(
     not improved for `config.stop_after`."""
     intervals, start = actions.log.intervals, int(state.step)
     step = start
-    actions.restore_best(start)
     state = parallel.replicate(state)
     while step < intervals.total and not actions.has_stopped_improving(step):
         profiler.before_dispatch(step - start, state)

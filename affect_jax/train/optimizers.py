@@ -6,7 +6,6 @@ and the options of the config's spec.
 
 from __future__ import annotations
 
-import collections
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -249,26 +248,18 @@ def _layer_rates(layer_decay: float, trunk: Any) -> Rates:
 
 def rate_for(name: str, rates: Rates) -> float:
     """Returns the factor of the longest key that is a prefix of a parameter's name; else 1."""
-    return rates.get(_find_part(name, rates), 1.0)
+    prefixes = [prefix for prefix in rates if name.startswith(prefix)]
+    return rates[max(prefixes, key=len)] if prefixes else 1.0
 
 
-def _find_part(name: str, rates: Rates) -> str:
-    return max([part for part in rates if name.startswith(part)], key=len, default="others")
-
-
-def describe_rates(spec: Mapping[str, Any], params: Any) -> str:
+def describe_rates(spec: Mapping[str, Any]) -> str:
     """Lists the parts of the network with a rate of their own, for the log; "" without any."""
     spec = spec.get("base", spec)
-    rates, counts = spec.get("rates") or {}, collections.Counter()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        counts[_find_part(_parameter_name(path), rates)] += leaf.size
-    parts = [
-        f"{part} {f'x {rate:g}' if (rate := rates.get(part, 1.0)) else 'frozen'} ({count:,})"
-        for part, count in counts.items()
-    ]
-    if (decay := spec.get("layer_decay", 1.0)) != 1:
-        parts.append(f"each layer of the trunk x {decay:g} of the next")
-    return f"learning rates of parameters: {', '.join(parts)}" if rates or decay != 1 else ""
+    rates, layer_decay = spec.get("rates") or {}, spec.get("layer_decay", 1.0)
+    parts = [f"{part} x {rate:g}" if rate else f"{part} frozen" for part, rate in rates.items()]
+    if layer_decay != 1:
+        parts.append(f"each layer of the trunk x {layer_decay:g} of the next")
+    return f"learning rates of parts: {', '.join(parts)}" if parts else ""
 
 
 def is_frozen(spec: Mapping[str, Any], part: str) -> bool:

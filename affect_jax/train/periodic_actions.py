@@ -23,7 +23,6 @@ from affect_jax.losses import Loss
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.run.checkpoints import Checkpoints
-from affect_jax.run.manifest import read_manifest
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import Experiment
 from affect_jax.train.metrics_log import MetricsLog
@@ -48,12 +47,6 @@ class PeriodicActions:
     verification: Future[None]
     scores: dict[int, protocol.Scores] = dataclasses.field(default_factory=dict)  # by step
     best: tuple[float, int] = (LOWEST, 0)  # `checkpoint.best` (negated if less is better), step
-
-    def restore_best(self, step: int) -> None:
-        """Restores `best` from the checkpoint of a step; only the main process needs it."""
-        if step and processes.is_main():
-            info = read_manifest(self.checkpoints.directory / str(step))
-            self.best = tuple(info.get("best", (LOWEST, step)))
 
     def has_stopped_improving(self, step: int) -> bool:
         """Whether a step ends the run early by `config.stop_after`; the same in every process."""

@@ -3,7 +3,7 @@
 The number is an integer or int32 [], and the rate [] is that of the next update. The optimizer and
 the log both call them, and resuming needs only the step.
 
-An entry receives `learning_rate`, the base rate, which it scales; `steps_per_epoch` and
+An entry receives those that it has of `learning_rate`, the base rate; `steps_per_epoch` and
 `total_steps`, the number of updates per epoch and in the whole run; and the options of the config's
 spec, whose durations are `{"epochs": n}` or `{"steps": n}`.
 """
@@ -27,7 +27,7 @@ Duration = Mapping[str, Any]  # {"epochs": 2.5} or {"steps": 10_000}, exactly on
 
 @SCHEDULES.register("constant")
 def constant(
-    *, learning_rate: float, steps_per_epoch: int, total_steps: int, warmup: Duration | None = None
+    *, learning_rate: float, steps_per_epoch: int, warmup: Duration | None = None
 ) -> optax.Schedule:
     """The base rate for the whole run.
 
@@ -45,7 +45,6 @@ def step(
     *,
     learning_rate: float,
     steps_per_epoch: int,
-    total_steps: int,
     decay: float = 0.1,
     interval: Duration | None = None,
     warmup: Duration | None = None,

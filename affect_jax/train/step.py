@@ -32,9 +32,8 @@ def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[
     **Arguments:** `batch`: see `affect_jax.core.batch`; `image` is [b, S, S, 3] uint8, b examples
     per device.
 
-    **Returns:** the next state and a clu collection of metrics; every leaf of both is equal on all
-    devices. If the loss or the gradient is not finite, the next state differs from `state` only in
-    `step`.
+    **Returns:** the next state and a clu collection of metrics, both equal on all devices. If the
+    loss or the gradient is not finite, the next state differs from `state` only in `step`.
     """
     images, batch = augment_batch(experiment, batch, state.step)
     dropout_keys = example_keys(experiment.seed, "dropout", state.step, batch["index"])
@@ -88,11 +87,8 @@ def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[
 
 
 def create_metrics(experiment: Experiment) -> type[clu_metrics.Collection]:
-    """Creates the class of a step's metrics, which are merged over devices and steps.
-
-    It has means over steps of `loss`, `gradient_norm` and each `loss_<term>`; and `accuracy`, top-1
-    over annotated faces, if the model has the head `expression`.
-    """
+    """Creates the class of a step's metrics, which are merged over devices and steps: the means of
+    `loss`, `gradient_norm` and each `loss_<term>`, and top-1 `accuracy` over annotated faces."""
     averages = ["loss", "gradient_norm", *(f"loss_{term}" for term in experiment.loss.names)]
     members: dict[str, Any] = {name: clu_metrics.Average.from_output(name) for name in averages}
     if "expression" in experiment.heads:
@@ -163,11 +159,8 @@ def gather_batch(faces: jax.Array, targets: dict[str, jax.Array], rows: jax.Arra
     Each device looks up the faces of the batch that are in its memory and uses zeros for the
     others. The sum over devices is the batch, and each device receives its share.
 
-    **Arguments:**
-
-    - `faces`: uint8 [n, S, S, 3], the faces in the memory of this device.
-    - `targets`: the targets of the whole split.
-    - `rows`: int32 [B], the rows of the global batch, without padding.
+    **Arguments:** `faces`: uint8 [n, S, S, 3], those in the memory of this device; `targets`: of
+    the whole split; `rows`: int32 [B], of the global batch, without padding.
 
     **Returns:** the same as `batch.take_rows`, with `image`: [b, ...].
     """

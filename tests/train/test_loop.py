@@ -244,8 +244,6 @@ def test_nonfinite_loss_stops_the_run_within_a_few_steps(data_folders, tmp_path)
     with pytest.raises(UserError, match=r"^step [2-5]: the loss .* is not finite"):
         train(data_folders, tmp_path, duration={"steps": 50}, learning_rate=1e30, **never)
     assert Checkpoints(tmp_path / "checkpoints").all_steps() == []
-    entries = json.loads((tmp_path / "nonfinite.json").read_text())
-    assert entries[-1]["step"] <= entries[0]["step"] + MetricsLog.IN_FLIGHT
 
 
 def test_unknown_best_score_is_refused_before_training(data_folders, tmp_path):

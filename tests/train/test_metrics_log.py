@@ -33,7 +33,7 @@ def test_progress_shows_step_epoch_and_values(monkeypatch, terminal):
     monkeypatch.setattr("sys.stderr", stream)
     intervals = Intervals(20, total=40, log=5, evaluate=20, save=20, images=20)
     unused: Any = None
-    log = MetricsLog(unused, unused, intervals, unused, batch_size=8, start=10)
+    log = MetricsLog(unused, unused, intervals, unused, start=10)
     log.add(None, 3)
     log.add(None, 2)
     values = {"loss": 0.25, "images_per_second": 1234.5, "learning_rate": 0.01}

@@ -1,10 +1,9 @@
-"""Steps without a finite loss change nothing, are logged with their faces, and stop the run."""
+"""Steps without a finite loss change nothing, are logged, and stop the run."""
 
 from __future__ import annotations
 
 import functools
-import json
-from typing import Any
+from typing import Any, cast
 
 import clu.metrics
 import jax
@@ -14,10 +13,11 @@ import pytest
 from affect_jax.core.batch import make_targets, split_for_devices
 from affect_jax.core.errors import UserError
 from affect_jax.core.parallel import AXIS
-from affect_jax.train import nonfinite
 from affect_jax.train.experiment import create_experiment
+from affect_jax.train.metrics_log import MetricsLog
 from affect_jax.train.state import create_state
 from affect_jax.train.step import train_step
+from affect_jax.train.step_intervals import Intervals
 from tests.faults import tiny_config
 from tests.train import test_step
 
@@ -32,48 +32,41 @@ def metrics(loss: float, norm: float = 1.0) -> Any:
     )
 
 
-def face_ids(step: int) -> list[str]:
-    return [f"{step}/a.jpg", f"{step}/b.jpg"]
+def create_log(skip_nonfinite: int) -> MetricsLog:
+    config, unused = tiny_config.get_config(), cast(Any, None)
+    config.skip_nonfinite = skip_nonfinite
+    intervals = Intervals(10, total=40, log=5, evaluate=20, save=20, images=20)
+    return MetricsLog(config, unused, intervals, unused, start=0)
 
 
-def test_finite_steps_pass(tmp_path):
+def test_finite_steps_pass():
     steps = [metrics(0.0), metrics(1e30), metrics(-5.0, norm=0.0)]
-    assert nonfinite.NonFiniteGuard(tmp_path, 0, face_ids).filter_finite(1, steps) == steps
-    assert not list(tmp_path.iterdir())
+    assert create_log(0).filter_finite(1, steps) == steps
 
 
-@pytest.mark.parametrize("bad", [(np.nan, 1.0), (1.0, np.inf), (-np.inf, np.nan)])
-def test_first_step_over_the_limit_stops_the_run_and_is_written(tmp_path, bad):
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ((np.nan, 1.0), r"the loss \(nan\) or its gradient \(norm 1.0\)"),
+        ((1.0, np.inf), r"the loss \(1.0\) or its gradient \(norm inf\)"),
+        ((-np.inf, np.nan), r"the loss \(-inf\) or its gradient \(norm nan\)"),
+    ],
+)
+def test_first_step_over_the_limit_stops_the_run(bad, message):
     steps = [metrics(1.0, norm=3.0), metrics(2.0, norm=4.0), metrics(*bad), metrics(1.0)]
-    with pytest.raises(UserError, match=r"^step 13: .*nonfinite.json.*skip_nonfinite=10") as caught:
-        nonfinite.NonFiniteGuard(tmp_path, 0, face_ids).filter_finite(11, steps)
+    with pytest.raises(UserError, match=f"^step 13: {message}.*skip_nonfinite=10") as caught:
+        create_log(0).filter_finite(11, steps)
     assert "\n" not in str(caught.value)
-    (entry,) = json.loads((tmp_path / "nonfinite.json").read_text())
-    assert entry["step"] == 13
-    assert entry["faces"] == ["13/a.jpg", "13/b.jpg"]
-    assert entry["gradient_norms_before"] == [3.0, 4.0]
-    np.testing.assert_equal((float(entry["loss"]), float(entry["gradient_norm"])), bad)
-    np.testing.assert_equal(float(entry["loss_ccc"]), bad[0])
 
 
-def test_allowed_steps_are_skipped_and_one_more_stops_the_run(tmp_path, logged_warnings):
-    guard = nonfinite.NonFiniteGuard(tmp_path, 2, face_ids)
-    finite = metrics(1.0)
-    assert guard.filter_finite(1, [finite, metrics(np.nan)]) == [finite]
-    assert guard.filter_finite(3, [metrics(np.nan)]) == []
-    assert [line[:19] for line in logged_warnings] == ["step 2 was skipped:", "step 3 was skipped:"]
+def test_allowed_steps_are_skipped_and_one_more_stops_the_run(logged_warnings):
+    log, finite = create_log(2), metrics(1.0)
+    assert log.filter_finite(1, [finite, metrics(np.nan)]) == [finite]
+    assert log.filter_finite(3, [metrics(np.nan)]) == []
+    assert [line[:8] for line in logged_warnings] == ["step 2: ", "step 3: "]
+    assert all("skipped (" in line for line in logged_warnings)
     with pytest.raises(UserError, match="^step 5: "):
-        guard.filter_finite(4, [finite, metrics(np.nan)])
-    entries = json.loads((tmp_path / "nonfinite.json").read_text())
-    assert [entry["step"] for entry in entries] == [2, 3, 5]
-
-
-def test_unwritable_file_hides_no_error(tmp_path, logged_warnings):
-    with pytest.raises(UserError, match="^step 1: the loss or its gradient is not finite"):
-        nonfinite.NonFiniteGuard(tmp_path / "nowhere", 0, face_ids).filter_finite(
-            1, [metrics(np.nan)]
-        )
-    assert "nonfinite.json cannot be written" in logged_warnings[0]
+        log.filter_finite(4, [finite, metrics(np.nan)])
 
 
 def test_nonfinite_step_changes_only_the_step_number():
