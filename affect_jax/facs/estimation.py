@@ -5,12 +5,11 @@ its points and the neutral face is then a sum of displacements, up to noise:
 
     points = neutral + sum_u intensity_u unit_u + sum_k coefficient_k identity_k + pose + noise
 
-Intensities are non-negative, with one per side if FACS scores sides. All unknowns have priors. The
-maximum a posteriori estimate is a non-negative least squares problem. Only its right-hand side
-differs between faces. Identity and pose are nuisance parameters of either sign, and a QR
-decomposition eliminates them once. One matrix product for many faces then leaves problems of 30
-rows and 30 unknowns. SciPy's `nnls` solves one in about 50 microseconds. An upper bound
-(`lsq_linear`) takes many times as long, so intensities above 1 are clipped instead.
+Intensities are non-negative, with one per side if FACS scores sides. All unknowns have normal
+priors. Identity and pose therefore only add to the covariance of the noise, and the most probable
+intensities solve a non-negative least squares problem of 30 unknowns. SciPy's `nnls` takes about 50
+microseconds. An upper bound (`lsq_linear`) takes many times as long, so intensities above 1 are
+clipped instead.
 
 The noise of each face's landmarks is estimated by Morozov's discrepancy principle (1966): the
 finest of five levels at which the remainder is not larger than the noise. The estimate therefore
@@ -64,7 +63,6 @@ _IDENTITY_STD = {
     **dict.fromkeys(("brow_height", "brow_spacing", "brow_arch"), 1.2),
     **dict.fromkeys(("face_length", "chin_length", "nose_length", "mouth_height"), 0.75),
 }
-_POSE_STD = {"x": 1.0, "y": 0.02, "turn": 1.0, "scale": 0.1, "yaw": 0.3, "pitch": 0.02}
 
 
 class Estimate(NamedTuple):
@@ -84,19 +82,6 @@ class Estimate(NamedTuple):
     residual: np.ndarray
 
 
-class _LeastSquares(NamedTuple):
-    """The least squares problem of K intensities and m nuisance parameters (identity and pose).
-
-    Unknowns are divided by the standard deviation of their prior, points by that of their noise.
-    """
-
-    units_matrix: np.ndarray  # [136, K]
-    nuisance_matrix: np.ndarray  # [136, m]
-    solve_nuisance: np.ndarray  # [m, 136]: maps the remainder of the points to identity and pose
-    reduce_target: np.ndarray  # [136, K]: maps the points to the right-hand side of the reduction
-    reduced_matrix: np.ndarray  # [K, K]: matrix of the reduced problem
-
-
 def estimate(landmarks: np.ndarray) -> Estimate:
     """Estimates the intensities of the action units of n faces.
 
@@ -105,117 +90,90 @@ def estimate(landmarks: np.ndarray) -> Estimate:
 
     **Returns:** an `Estimate`, NaN for a face without landmarks.
     """
-    landmarks = np.asarray(landmarks, np.float64)
     sides = np.full((len(landmarks), 2, len(UNITS)), np.nan)
     residual = np.full(len(landmarks), np.nan)
     for start in range(0, len(landmarks), CHUNK_SIZE):
-        chunk = slice(start, start + CHUNK_SIZE)
-        sides[chunk], residual[chunk] = _estimate_aligned(align_eyes(landmarks[chunk]))
+        aligned = align_eyes(landmarks[start : start + CHUNK_SIZE])
+        offsets = (aligned - ALIGNED_NEUTRAL).reshape(len(aligned), -1)
+        rows = np.flatnonzero(np.isfinite(offsets).all(axis=1))
+        for level in NOISE_LEVELS:
+            intensities, remainder = _fit(offsets[rows], level)
+            misfit = np.sqrt(np.mean((remainder / (level * _NOISE_STD)) ** 2, axis=1))
+            fits = (misfit <= 1) | (level == NOISE_LEVELS[0])
+            faces = start + rows[fits]
+            sides[faces] = np.tensordot(intensities[fits], UNKNOWN_SIDES, 1)
+            residual[faces] = np.sqrt(np.sum(remainder[fits] ** 2, axis=1) / rig.NUM_POINTS)
+            rows = rows[misfit <= 0.5]  # the others cannot fit at half the noise or less
     return Estimate(sides.max(axis=1), sides, residual)
 
 
+@np.errstate(invalid="ignore")  # infinite points become NaN
 def align_eyes(landmarks: np.ndarray) -> np.ndarray:
     """Removes position, size and in-plane rotation: float [n, 68, 2], face units.
 
     The midpoint of each eye's corners moves to (-1/2, 0) or (1/2, 0). If both eyes of a face are at
     the same point, its points are NaN.
     """
+    points = np.ascontiguousarray(landmarks, np.float64).view(complex)  # x + iy, [n, 68, 1]
     # No unit moves the corners of the eyes much.
-    left, right = (landmarks[:, corners].mean(axis=1) for corners in ([36, 39], [42, 45]))
-    across = right - left
-    squared = np.sum(across**2, axis=1)
-    x, y = (across / np.where(squared > 0, squared, np.nan)[:, None]).T[..., None]
-    points = landmarks - ((left + right) / 2)[:, None]
-    aligned = (points[..., 0] * x + points[..., 1] * y, points[..., 1] * x - points[..., 0] * y)
-    return np.stack(aligned, axis=-1)
+    left, right = (points[:, eye].mean(axis=1, keepdims=True) for eye in ([36, 39], [42, 45]))
+    across = np.where(left == right, np.nan, right - left)
+    return ((points - (left + right) / 2) / across).view(float)
 
 
 ALIGNED_NEUTRAL = align_eyes(rig.NEUTRAL[None])[0]
 """float [68, 2]: the neutral face with aligned eyes."""
 
+_HAS_SIDES = np.array([unit.has_sides for unit in ACTION_UNITS])
+_LEFT, _RIGHT = np.eye(2 * len(UNITS)).reshape(2, len(UNITS), 2, len(UNITS))
+UNKNOWN_SIDES = np.concatenate(
+    [_LEFT[_HAS_SIDES], _RIGHT[_HAS_SIDES], (_LEFT + _RIGHT)[~_HAS_SIDES]]
+)
+"""float [K, 2, 18]: 1 if the unknown is the intensity of this unit on this side."""
 
-def _build_unknown_sides() -> np.ndarray:
-    """Returns float [K, 2, 18]: 1 if the unknown is the intensity of this unit on this side."""
-    unknowns = []
-    for index, unit in enumerate(ACTION_UNITS):
-        for sides in ((0,), (1,)) if unit.has_sides else ((0, 1),):
-            unknowns.append(np.zeros((2, len(UNITS))))
-            unknowns[-1][list(sides), index] = 1
-    return np.stack(unknowns)
+_UNKNOWN_SHAPES = np.tensordot(UNKNOWN_SIDES, rig.SIDE_DISPLACEMENTS, 2).reshape(
+    -1, _NOISE_STD.size
+)
+"""float [K, 136]: displacements of all points by the unknowns at intensity 1."""
+
+_PRIOR = np.concatenate([
+    UNKNOWN_SIDES.mean(axis=1) / _INTENSITY_STD,
+    (UNKNOWN_SIDES[:, 0] - UNKNOWN_SIDES[:, 1]) / _ASYMMETRY_STD,
+], axis=1).T  # fmt: skip
+"""float [36, K]: rows that pull the mean and the difference of the sides of each unit towards 0."""
+
+_X, _Y = ALIGNED_NEUTRAL.T
+_POSES = np.stack([  # one standard deviation times the derivative of the neutral face
+    (1.0 + 0 * _X, 0 * _Y),  # x
+    (0 * _X, 0.02 + 0 * _Y),  # y
+    (-_Y, _X),  # turn
+    (0.1 * _X, 0.1 * _Y),  # scale
+    (0.3 * rig.DEPTH, 0 * _Y),  # yaw
+    (0 * _X, 0.02 * rig.DEPTH),  # pitch
+])  # fmt: skip
+_IDENTITIES = np.array([_IDENTITY_STD[name] for name in rig.IDENTITY_NAMES])[:, None, None] * (
+    rig.IDENTITY_DISPLACEMENTS
+)
+_NUISANCE_SHAPES = np.concatenate([_IDENTITIES, _POSES.swapaxes(1, 2)]).reshape(-1, _NOISE_STD.size)
+"""float [m, 136]: displacements of all points by one standard deviation of identity and pose."""
 
 
-UNKNOWN_SIDES = _build_unknown_sides()
-
-
-def _estimate_aligned(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates intensities [n, 2, 18] and residuals [n] of aligned points [n, 68, 2]."""
-    offsets = (points - ALIGNED_NEUTRAL).reshape(len(points), -1)
-    intensities = np.full((len(points), len(UNKNOWN_SIDES)), np.nan)
-    residual = np.full(len(points), np.nan)
-    rows = np.flatnonzero(np.isfinite(offsets).all(axis=1))
-    for level in NOISE_LEVELS:
-        fitted, remainder = _fit(offsets[rows], level)
-        misfit = np.sqrt(np.mean((remainder / (level * _NOISE_STD)) ** 2, axis=1))
-        fits = misfit <= 1 if level < NOISE_LEVELS[0] else np.full(len(rows), True)
-        intensities[rows[fits]] = fitted[fits]
-        residual[rows[fits]] = np.sqrt(np.sum(remainder[fits] ** 2, axis=1) / rig.NUM_POINTS)
-        rows = rows[misfit <= 0.5]  # the others cannot fit at half the noise or less
-    return np.tensordot(intensities, UNKNOWN_SIDES, 1), residual
+@functools.cache
+def _build_problem(level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Matrices of the least squares problem; points are divided by the noise."""
+    std = level * _NOISE_STD
+    shapes, nuisance = _UNKNOWN_SHAPES / std, _NUISANCE_SHAPES / std
+    # Inverse covariance of noise, identity and pose, I - B B^T; inverting I + N^T N is less exact.
+    basis = np.linalg.qr(np.concatenate([nuisance.T, np.eye(len(nuisance))]))[0][: len(std)]
+    precision = np.eye(len(std)) - basis @ basis.T
+    factor = np.linalg.cholesky(shapes @ precision @ shapes.T + _PRIOR.T @ _PRIOR)
+    return shapes, precision, factor.T, np.linalg.solve(factor, shapes @ precision).T
 
 
 def _fit(offsets: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Fits offsets [n, 136]: the most probable intensities [n, K] and the remainder [n, 136]."""
-    model, std = _build_least_squares(level), level * _NOISE_STD
-    scaled = offsets / std
-    solutions = [nnls(model.reduced_matrix, target)[0] for target in scaled @ model.reduce_target]
-    intensities = np.minimum(np.reshape(solutions, (-1, len(UNKNOWN_SIDES))), 1 / _INTENSITY_STD)
-    remainder = scaled - intensities @ model.units_matrix.T
-    remainder -= remainder @ model.solve_nuisance.T @ model.nuisance_matrix.T
-    return intensities * _INTENSITY_STD, remainder * std
-
-
-@functools.cache
-def _build_least_squares(level: float) -> _LeastSquares:
-    x, y = ALIGNED_NEUTRAL.T
-    zero = np.zeros_like(x)
-    poses = {  # derivatives of the neutral face
-        "x": (zero + 1, zero),
-        "y": (zero, zero + 1),
-        "turn": (-y, x),
-        "scale": (x, y),
-        "yaw": (rig.DEPTH, zero),
-        "pitch": (zero, rig.DEPTH),
-    }
-    nuisance = [
-        _IDENTITY_STD[name] * shape
-        for name, shape in zip(rig.IDENTITY_NAMES, rig.IDENTITY_DISPLACEMENTS, strict=True)
-    ]
-    nuisance += [std * np.stack(poses[name], axis=1) for name, std in _POSE_STD.items()]
-    std = level * _NOISE_STD[:, None]
-    units = np.tensordot(UNKNOWN_SIDES, rig.SIDE_DISPLACEMENTS, 2).reshape(len(UNKNOWN_SIDES), -1).T
-    units = _INTENSITY_STD * units / std
-    nuisance_matrix = np.stack(nuisance).reshape(len(nuisance), -1).T / std
-    # A prior is a row with target 0 for its unknown.
-    prior = _build_prior()
-    num_units, num_nuisance = units.shape[1], nuisance_matrix.shape[1]
-    units_rows = np.concatenate([units, prior, np.zeros((num_nuisance, num_units))])
-    nuisance_rows = np.concatenate(
-        [nuisance_matrix, np.zeros((num_units, num_nuisance)), np.eye(num_nuisance)]
-    )
-    basis, triangular = np.linalg.qr(nuisance_rows)
-    reduced_basis, reduced_matrix = np.linalg.qr(units_rows - basis @ (basis.T @ units_rows))
-    solve_nuisance = np.linalg.solve(triangular, basis.T)[:, : len(units)]
-    return _LeastSquares(
-        units, nuisance_matrix, solve_nuisance, reduced_basis[: len(units)], reduced_matrix
-    )
-
-
-def _build_prior() -> np.ndarray:
-    """Rows [K, K] that pull the mean and the difference of the sides of each unit towards 0."""
-    rows = []
-    for index, unit in enumerate(ACTION_UNITS):
-        left, right = UNKNOWN_SIDES[:, 0, index], UNKNOWN_SIDES[:, 1, index]
-        rows.append((left + right) / 2)
-        if unit.has_sides:
-            rows.append((left - right) * _INTENSITY_STD / _ASYMMETRY_STD)
-    return np.stack(rows)
+    shapes, precision, matrix, reduce = _build_problem(level)
+    std = level * _NOISE_STD
+    solutions = [nnls(matrix, target)[0] for target in offsets / std @ reduce]
+    intensities = np.minimum(np.reshape(solutions, (-1, len(shapes))), 1)
+    return intensities, (offsets / std - intensities @ shapes) @ precision * std

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import block_diag
 from scipy.optimize import lsq_linear
 
 from affect_jax.facs import estimation, rig
@@ -118,21 +119,19 @@ def test_neutral_face_has_no_units():
 def test_solution_equals_that_of_the_full_problem():
     """The reference is SciPy's bounded `lsq_linear` on all unknowns, without elimination."""
     points = noisy_landmarks(0.03, 12)
-    model, std = estimation._build_least_squares(1.0), estimation._NOISE_STD
-    matrix = np.concatenate([model.units_matrix, model.nuisance_matrix], axis=1)
-    num_unknowns = matrix.shape[1]
-    num_intensities = len(estimation.UNKNOWN_SIDES)
-    prior = np.eye(num_unknowns)
-    prior[:num_intensities, :num_intensities] = estimation._build_prior()
-    matrix = np.concatenate([matrix, prior])
+    std = estimation._NOISE_STD
+    shapes = np.concatenate([estimation._UNKNOWN_SHAPES, estimation._NUISANCE_SHAPES])
+    num_unknowns, num_intensities = len(shapes), len(estimation.UNKNOWN_SIDES)
+    priors = block_diag(estimation._PRIOR, np.eye(num_unknowns - num_intensities))
+    matrix = np.concatenate([(shapes / std).T, priors])
     lower = np.where(np.arange(num_unknowns) < num_intensities, 0.0, -np.inf)
     offsets = (align_eyes(points) - estimation.ALIGNED_NEUTRAL).reshape(len(points), -1) / std
     estimated = estimate(points).sides
     for offset, sides in zip(offsets, estimated, strict=True):
-        target = np.concatenate([offset, np.zeros(num_unknowns)])
+        target = np.concatenate([offset, np.zeros(len(priors))])
         bounds = (lower, np.full(num_unknowns, np.inf))
         solution = lsq_linear(matrix, target, bounds, method="bvls", tol=1e-13)
-        expected = np.clip(estimation._INTENSITY_STD * solution.x[:num_intensities], 0, 1)
+        expected = np.clip(solution.x[:num_intensities], 0, 1)
         np.testing.assert_allclose(
             sides, np.tensordot(expected, estimation.UNKNOWN_SIDES, 1), atol=1e-4
         )
