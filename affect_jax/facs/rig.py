@@ -31,19 +31,22 @@ MIRROR = np.array([
 
 HalfFace = dict[int, tuple[float, float]]
 
-_LEFT_NEUTRAL: HalfFace = {  # (outwards, up) of the left half and the midline
-    0: (1.114, -0.030), 1: (1.100, -0.288), 2: (1.065, -0.547), 3: (1.005, -0.796),
-    4: (0.905, -1.034), 5: (0.751, -1.273), 6: (0.537, -1.502), 7: (0.284, -1.681), 8: (0, -1.751),
-    17: (0.895, 0.234), 18: (0.796, 0.326), 19: (0.638, 0.367),
-    20: (0.452, 0.354), 21: (0.247, 0.319),
-    27: (0, 0.050), 28: (0, -0.179), 29: (0, -0.398), 30: (0, -0.567),
-    31: (0.224, -0.686), 32: (0.114, -0.731), 33: (0, -0.756),
-    36: (0.714, -0.005), 37: (0.598, 0.080), 38: (0.426, 0.081), 39: (0.273, -0.025),
-    40: (0.412, -0.065), 41: (0.576, -0.066),
-    48: (0.398, -1.114), 49: (0.244, -1.039), 50: (0.095, -1.010), 51: (0, -1.025),
-    57: (0, -1.263), 58: (0.114, -1.251), 59: (0.249, -1.209),
-    60: (0.353, -1.112), 61: (0.109, -1.104), 62: (0, -1.110),
-    66: (0, -1.118), 67: (0.109, -1.114),
+_LEFT_NEUTRAL = {  # (outwards, up, depth) of the left half and the midline
+    0: (1.114, -0.030, -0.58), 1: (1.100, -0.288, -0.61), 2: (1.065, -0.547, -0.62),
+    3: (1.005, -0.796, -0.60), 4: (0.905, -1.034, -0.55), 5: (0.751, -1.273, -0.40),
+    6: (0.537, -1.502, -0.26), 7: (0.284, -1.681, -0.10), 8: (0, -1.751, 0),
+    17: (0.895, 0.234, -0.11), 18: (0.796, 0.326, -0.01), 19: (0.638, 0.367, 0.08),
+    20: (0.452, 0.354, 0.15), 21: (0.247, 0.319, 0.19),
+    27: (0, 0.050, 0.19), 28: (0, -0.179, 0.29), 29: (0, -0.398, 0.38),
+    30: (0, -0.567, 0.42),
+    31: (0.224, -0.686, 0.21), 32: (0.114, -0.731, 0.235), 33: (0, -0.756, 0.25),
+    36: (0.714, -0.005, -0.06), 37: (0.598, 0.080, -0.005), 38: (0.426, 0.081, 0.01),
+    39: (0.273, -0.025, 0.035), 40: (0.412, -0.065, 0.02), 41: (0.576, -0.066, 0),
+    48: (0.398, -1.114, 0.03), 49: (0.244, -1.039, 0.17), 50: (0.095, -1.010, 0.225),
+    51: (0, -1.025, 0.245),
+    57: (0, -1.263, 0.17), 58: (0.114, -1.251, 0.15), 59: (0.249, -1.209, 0.12),
+    60: (0.353, -1.112, 0.02), 61: (0.109, -1.104, 0.16), 62: (0, -1.110, 0.18),
+    66: (0, -1.118, 0.16), 67: (0.109, -1.114, 0.155),
 }  # fmt: skip
 
 # Displacement (outwards, up) of the left half by each unit at intensity 1, in face units.
@@ -131,19 +134,28 @@ def _mirror_half(half: HalfFace) -> np.ndarray:
     points = np.zeros((NUM_POINTS, 2))
     for point, (outwards, up) in half.items():
         points[MIRROR[point]] = (outwards, -up)
-        points[point] = (0.0 if MIRROR[point] == point else -outwards, -up)
+        points[point] = (-outwards, -up)
     return points
 
 
 def normalize_eyes(points: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """Moves and scales points so that the eye centres of `rest` are (-1/2, 0) and (1/2, 0)."""
-    left, right = rest[36:42].mean(axis=0), rest[42:48].mean(axis=0)
-    return (points - (left + right) / 2) / (right[0] - left[0])
+    left, right = (
+        rest[..., eye, :].mean(axis=-2, keepdims=True) for eye in (slice(36, 42), slice(42, 48))
+    )
+    return (points - (left + right) / 2) / (right - left)[..., :1]
 
 
-NEUTRAL = _mirror_half(_LEFT_NEUTRAL)
+NEUTRAL = _mirror_half({point: (x, y) for point, (x, y, _) in _LEFT_NEUTRAL.items()})
 NEUTRAL = normalize_eyes(NEUTRAL, NEUTRAL)
 """float [68, 2]: the mean neutral face, in face units."""
+
+DEPTH = np.zeros(NUM_POINTS)
+"""float [68]: distance of each point of the neutral face from the plane through the eye centres,
+towards the viewer, in face units. If a head rotates by a small angle, a point moves by the angle
+times its depth."""
+for _point, (_, _, _depth) in _LEFT_NEUTRAL.items():
+    DEPTH[[_point, MIRROR[_point]]] = _depth
 
 UNIT_DISPLACEMENTS = np.stack([_mirror_half(_LEFT_UNIT_DISPLACEMENTS[unit]) for unit in UNITS])
 """float [18, 68, 2]: displacement of each point by each unit at intensity 1 on both sides."""
@@ -166,10 +178,7 @@ _SEAM = (0.0, float(NEUTRAL[62, 1]))
 # Displacement (outwards, up) of the left half by one standard deviation of each face proportion.
 _LEFT_IDENTITY_DISPLACEMENTS: dict[str, HalfFace] = {
     "face_width": _stretch(range(9), 0.06, 0),
-    "face_length": {
-        point: (0, -0.09 * (NEUTRAL[point, 1] - 0.3))
-        for point in (*_LOWER_JAW, 30, 31, 32, 33, *_LIPS)
-    },
+    "face_length": _stretch((*_LOWER_JAW, 30, 31, 32, 33, *_LIPS), 0, 0.09, (0, 0.3)),
     "chin_length": _stretch(_LOWER_JAW, 0, 0.10, (0, 0.8)),
     "jaw_width": {
         3: (0.02, 0), 4: (0.045, 0.01), 5: (0.06, 0), 6: (0.055, -0.02), 7: (0.03, -0.01),
@@ -201,33 +210,20 @@ width, 15% of the lip fullness.
 NUM_IDENTITY = len(IDENTITY_DISPLACEMENTS)
 """K, the number of identity coefficients."""
 
-_LEFT_DEPTH = {  # of the left half and the midline
-    0: -0.58, 1: -0.61, 2: -0.62, 3: -0.60, 4: -0.55, 5: -0.40, 6: -0.26, 7: -0.10, 8: 0,
-    17: -0.11, 18: -0.01, 19: 0.08, 20: 0.15, 21: 0.19,
-    27: 0.19, 28: 0.29, 29: 0.38, 30: 0.42, 31: 0.21, 32: 0.235, 33: 0.25,
-    36: -0.06, 37: -0.005, 38: 0.01, 39: 0.035, 40: 0.02, 41: 0,
-    48: 0.03, 49: 0.17, 50: 0.225, 51: 0.245, 57: 0.17, 58: 0.15, 59: 0.12,
-    60: 0.02, 61: 0.16, 62: 0.18, 66: 0.16, 67: 0.155,
-}  # fmt: skip
-
-_RIGHT_DEPTH = {int(MIRROR[point]): depth for point, depth in _LEFT_DEPTH.items()}
-
-DEPTH = np.array([(_RIGHT_DEPTH | _LEFT_DEPTH)[point] for point in range(NUM_POINTS)])
-"""float [68]: distance of each point of the neutral face from the plane through the eye centres,
-towards the viewer, in face units. If a head rotates by a small angle, a point moves by the angle
-times its depth."""
-
 _UPPER_EDGE, _LOWER_EDGE = [37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]
 """Points of the upper lids and the inner upper lip, and the points below them."""
 
 
-RIGHT_SIDE_WEIGHT = np.clip(2 * NEUTRAL[:, 0] + 0.5, 0.0, 1.0)
-"""float [68]: weight of the image's right side in the displacement of each point; the left side has
-the rest. It increases from 0 to 1 between the inner halves of the eyes, so there is no seam."""
+def _right_side_weight(rest: np.ndarray) -> np.ndarray:
+    """Weight [..., 68, 1] of the image's right side in displacements; the left has the rest.
 
-SIDE_DISPLACEMENTS = (
-    np.stack([1 - RIGHT_SIDE_WEIGHT, RIGHT_SIDE_WEIGHT])[:, None, :, None] * UNIT_DISPLACEMENTS
-)
+    It increases from 0 to 1 between the inner halves of the eyes, so there is no seam.
+    """
+    return np.clip(2 * normalize_eyes(rest, rest)[..., :1] + 0.5, 0.0, 1.0)
+
+
+_RIGHT = _right_side_weight(NEUTRAL)
+SIDE_DISPLACEMENTS = np.stack([1 - _RIGHT, _RIGHT])[:, None] * UNIT_DISPLACEMENTS
 """float [2, 18, 68, 2]: displacement by each unit at intensity 1 on the image's left and right."""
 
 
@@ -242,17 +238,12 @@ def deform_symmetric(intensities: np.ndarray, identity: np.ndarray) -> np.ndarra
     - `intensities`: [n, 18] in [0, 1], in the order of `action_units.UNITS`.
     - `identity`: [n, K] coefficients of `IDENTITY_DISPLACEMENTS`, standard normal over people.
     """
-    points = (
-        NEUTRAL
-        + np.tensordot(intensities, UNIT_DISPLACEMENTS, 1)
-        + np.tensordot(identity, IDENTITY_DISPLACEMENTS, 1)
-    )
+    points = NEUTRAL + np.tensordot(intensities, UNIT_DISPLACEMENTS, 1)
+    points += np.tensordot(identity, IDENTITY_DISPLACEMENTS, 1)
     upper, lower = points[:, _UPPER_EDGE, 1], points[:, _LOWER_EDGE, 1]
     middle = (upper + lower) / 2
-    points[:, _UPPER_EDGE, 1], points[:, _LOWER_EDGE, 1] = (
-        np.minimum(upper, middle),
-        np.maximum(lower, middle),
-    )
+    points[:, _UPPER_EDGE, 1] = np.minimum(upper, middle)
+    points[:, _LOWER_EDGE, 1] = np.maximum(lower, middle)
     return points
 
 
@@ -260,30 +251,19 @@ def deform_sides(sides: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, n
     """Computes frontal faces with separate intensities per side, and the same faces at rest.
 
     Both are [n, 68, 2] as from `deform_symmetric`. Each point follows its own side. Near the middle
-    the sides are interpolated, as `RIGHT_SIDE_WEIGHT` does for the mean face.
+    the sides are interpolated.
 
     **Arguments:** `sides`: [n, 2, 18], intensities of the left and right side of the image.
     """
-    num_faces = len(sides)
-    intensities = np.concatenate([np.zeros_like(sides[:, 0]), sides[:, 0], sides[:, 1]])
-    rest, left, right = deform_symmetric(intensities, np.tile(identity, (3, 1))).reshape(
-        3, num_faces, NUM_POINTS, 2
-    )
-    left_eye, right_eye = rest[:, 36:42, 0].mean(axis=1), rest[:, 42:48, 0].mean(axis=1)
-    middle, eye_distance = ((left_eye + right_eye) / 2)[:, None], (right_eye - left_eye)[:, None]
-    right_weight = np.clip((rest[..., 0] - middle) * (2 / eye_distance) + 0.5, 0.0, 1.0)
-    return left + right_weight[..., None] * (right - left), rest
+    rest = deform_symmetric(np.zeros_like(sides[:, 0]), identity)
+    left, right = (deform_symmetric(sides[:, side], identity) for side in (0, 1))
+    return left + _right_side_weight(rest) * (right - left), rest
 
 
-def rotate_head(
-    points: np.ndarray, yaw: np.ndarray | float, pitch: np.ndarray | float
-) -> np.ndarray:
-    """Rotates frontal points [n, 68, 2] and projects them orthographically, see `DEPTH`.
+def turn_head(points: np.ndarray, yaw: float) -> np.ndarray:
+    """Rotates frontal points [..., 68, 2] and projects them orthographically, see `DEPTH`.
 
-    **Arguments:** `yaw`, `pitch`: rotation, radians, [n] or scalar. Positive yaw moves the nose to
-    the right of the image, positive pitch moves it down.
+    **Arguments:** `yaw`: radians; a positive one moves the nose to the right of the image.
     """
-    yaw, pitch = (np.asarray(angle, float).reshape(-1, 1) for angle in (yaw, pitch))
     x, y = points[..., 0], points[..., 1]
-    x, z = x * np.cos(yaw) + DEPTH * np.sin(yaw), DEPTH * np.cos(yaw) - x * np.sin(yaw)
-    return np.stack([x, y * np.cos(pitch) + z * np.sin(pitch)], axis=-1)
+    return np.stack([x * np.cos(yaw) + DEPTH * np.sin(yaw), y], axis=-1)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import block_diag
 from scipy.optimize import lsq_linear
+from scipy.spatial.transform import Rotation
 
 from affect_jax.facs import estimation, rig
 from affect_jax.facs.action_units import ACTION_UNITS, UNITS
@@ -51,12 +52,13 @@ def test_mirrored_face_has_units_on_opposite_sides():
     assert np.abs(original.sides[:, 0] - original.sides[:, 1]).max() > 0.01
 
 
-@pytest.mark.parametrize(("yaw", "pitch"), [(20, 0), (0, 10)])
-def test_head_rotation_does_not_change_units(yaw, pitch):
+@pytest.mark.parametrize(("degrees", "axes"), [(20, "y"), (-10, "x")])
+def test_head_rotation_does_not_change_units(degrees, axes):
     """Without the pose parameters, the rotation would be estimated as action units."""
     intensities = FACES.intensities[:100]
     points = rig.deform_symmetric(intensities, np.zeros((100, rig.NUM_IDENTITY)))
-    estimates = estimate(rig.rotate_head(points, np.deg2rad(yaw), np.deg2rad(pitch)))
+    solid = np.concatenate([points, np.tile(rig.DEPTH[:, None], (100, 1, 1))], axis=2)
+    estimates = estimate(solid @ Rotation.from_euler(axes, degrees, True).as_matrix().T[:, :2])
     assert np.abs(estimates.intensities - intensities).mean() < 0.05
 
 

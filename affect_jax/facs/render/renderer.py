@@ -28,7 +28,7 @@ def pose_points(sides: np.ndarray, parameters: FaceParameters) -> tuple[np.ndarr
     """
     points, rest = rig.deform_sides(sides[None], parameters.identity[None])
     both = rig.normalize_eyes(np.concatenate([points, rest]), rest[0])
-    return tuple(rig.rotate_head(both, parameters.yaw, 0.0))
+    return tuple(rig.turn_head(both, parameters.yaw))
 
 
 def render_face(
