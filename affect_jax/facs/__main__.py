@@ -2,11 +2,9 @@
 
     python -m affect_jax.facs --prepared=data/affectnet/manual_256/1.1.0 --out=units.csv
 
-It reads landmarks and labels, no images. The table has the columns id, split, expression, AU1, AU2,
-..., AU43 and residual. The cells of a face without landmarks are empty.
-`python -m benchmarks.action_units` measures how well the units separate expressions.
-
-This is the only module of `affect_jax.facs` that imports `affect_jax.data`.
+The table has the columns id, split, expression, AU1, AU2, ..., AU43 and residual. The cells of a
+face without landmarks are empty. `python -m benchmarks.action_units` measures how well the units
+separate expressions.
 """
 
 from __future__ import annotations
@@ -91,9 +89,7 @@ def read_prepared(folder: pathlib.Path) -> LabelledFaces:
     parts = []
     for name in builder.info.splits:
         split = record_reader.open_split(builder, name)
-        columns = split.columns()
-        if columns["expression"].max(initial=-1) >= len(split.classes):
-            raise UserError(f"--prepared={folder}: expression.labels.txt is damaged; prepare again")
+        columns = split.columns("id", "expression", "landmarks", "aspect")
         points = record_reader.restore_aspect_ratio(
             columns["landmarks"].astype(np.float64), columns["aspect"]
         )

@@ -16,9 +16,7 @@ in Russell's circumplex (1980). The noise differs between faces and has standard
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,35 +29,24 @@ from affect_jax.facs.render.renderer import render_face
 
 SKEWS = ("affectnet", "balanced")
 VERSION = "4"  # of the rendering: data prepared with a different version are rejected
-_CUMULATIVE_COUNTS = tuple(itertools.accumulate(labels.TRAINING_COUNTS))
 AFFECT_NOISE_STD = 0.1  # standard deviation of valence and arousal around `compute_affect`
 
-_HAS_SIDES = np.array([unit.has_sides for unit in ACTION_UNITS])
-_UNIT_INDEX = {unit: index for index, unit in enumerate(UNITS)}
-
-# Per expression: units of the prototype with their mean intensity, and companion units with their
-# probability and mean intensity.
-CORE_UNITS: tuple[dict[int, float], ...] = (
-    {},
-    {6: 0.7, 12: 0.8},
-    {1: 0.75, 4: 0.55, 15: 0.8},
-    {1: 0.85, 2: 0.85, 5: 0.75, 26: 0.85},
-    {1: 0.75, 2: 0.5, 4: 0.6, 5: 0.8, 7: 0.45, 20: 0.8, 26: 0.4},
-    {9: 0.95, 15: 0.5},
-    {4: 0.95, 5: 0.6, 7: 0.65, 23: 0.85},
-    {12: 0.75, 14: 0.9},
-)
-COMPANION_UNITS: tuple[dict[int, tuple[float, float]], ...] = (
+EXPRESSION_UNITS: tuple[dict[int, tuple[float, float]], ...] = (
     {43: (0.04, 0.8)},
-    {25: (0.65, 0.7), 26: (0.2, 0.35), 7: (0.2, 0.3), 2: (0.1, 0.3), 43: (0.08, 0.7)},
-    {17: (0.5, 0.5), 43: (0.2, 0.7), 7: (0.15, 0.3)},
-    {25: (0.9, 0.8)},
-    {25: (0.9, 0.7)},
-    {10: (0.75, 0.65), 4: (0.35, 0.35), 17: (0.4, 0.5), 25: (0.3, 0.4), 7: (0.4, 0.5),
-     43: (0.15, 0.7)},
-    {24: (0.6, 0.7), 17: (0.3, 0.4), 10: (0.1, 0.3)},
-    {2: (0.15, 0.3), 7: (0.15, 0.25), 43: (0.1, 0.25)},
+    {6: (1, 0.7), 12: (1, 0.8),
+     25: (0.65, 0.7), 26: (0.2, 0.35), 7: (0.2, 0.3), 2: (0.1, 0.3), 43: (0.08, 0.7)},
+    {1: (1, 0.75), 4: (1, 0.55), 15: (1, 0.8), 17: (0.5, 0.5), 43: (0.2, 0.7), 7: (0.15, 0.3)},
+    {1: (1, 0.85), 2: (1, 0.85), 5: (1, 0.75), 26: (1, 0.85), 25: (0.9, 0.8)},
+    {1: (1, 0.75), 2: (1, 0.5), 4: (1, 0.6), 5: (1, 0.8), 7: (1, 0.45), 20: (1, 0.8), 26: (1, 0.4),
+     25: (0.9, 0.7)},
+    {9: (1, 0.95), 15: (1, 0.5), 10: (0.75, 0.65), 4: (0.35, 0.35), 17: (0.4, 0.5),
+     25: (0.3, 0.4), 7: (0.4, 0.5), 43: (0.15, 0.7)},
+    {4: (1, 0.95), 5: (1, 0.6), 7: (1, 0.65), 23: (1, 0.85),
+     24: (0.6, 0.7), 17: (0.3, 0.4), 10: (0.1, 0.3)},
+    {12: (1, 0.75), 14: (1, 0.9), 2: (0.15, 0.3), 7: (0.15, 0.25), 43: (0.1, 0.25)},
 )  # fmt: skip
+"""Per expression: units with their probability and mean intensity. Units of the prototype have
+probability 1."""
 
 # Weights for valence and arousal, per unit; the last row is `one_sided`.
 AFFECT_WEIGHTS: dict[int | str, tuple[float, float]] = {
@@ -70,9 +57,8 @@ AFFECT_WEIGHTS: dict[int | str, tuple[float, float]] = {
     "one_sided": (-0.85, 0.05),
 }  # fmt: skip
 
-
-_UNIT_WEIGHTS = np.array([AFFECT_WEIGHTS[unit] for unit in UNITS])
-_ONE_SIDED_WEIGHTS = np.array(AFFECT_WEIGHTS["one_sided"])
+_WEIGHTS = np.array([*AFFECT_WEIGHTS.values()])
+_HAS_SIDES = np.array([unit.has_sides for unit in ACTION_UNITS])
 _CONTEMPT_UNITS = [UNITS.index(12), UNITS.index(14)]
 
 
@@ -98,7 +84,8 @@ def sample_expression(rng: np.random.Generator, index: int, skew: str) -> int:
     """Samples an expression by AffectNet's training counts, or takes the eight in turn."""
     if skew == "balanced":
         return index % labels.NUM_CLASSES
-    return bisect.bisect(_CUMULATIVE_COUNTS, rng.random() * _CUMULATIVE_COUNTS[-1])
+    counts = np.array(labels.TRAINING_COUNTS)
+    return int(rng.choice(len(counts), p=counts / counts.sum()))
 
 
 def sample_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
@@ -106,16 +93,15 @@ def sample_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
     values = 0.04 * np.abs(rng.standard_normal(len(UNITS)))
     if rng.random() < 0.3:  # an unrelated unit
         values[rng.integers(len(UNITS))] += rng.uniform(0.05, 0.2)
-    values[_UNIT_INDEX[43]] *= 0.5
+    values[UNITS.index(43)] *= 0.5
     strength = rng.uniform(0.85, 1.2)
-    core_units = dict(CORE_UNITS[expression])
-    if len(core_units) > 3 and rng.random() < 0.15:  # an omitted unit
-        del core_units[tuple(core_units)[rng.integers(len(core_units))]]
-    for unit, mean in core_units.items():
-        values[_UNIT_INDEX[unit]] = mean * strength + 0.1 * rng.standard_normal()
-    for unit, (probability, mean) in COMPANION_UNITS[expression].items():
-        if rng.random() < probability:
-            values[_UNIT_INDEX[unit]] = mean * strength + 0.1 * rng.standard_normal()
+    units = dict(EXPRESSION_UNITS[expression])
+    prototype = [unit for unit, (probability, _) in units.items() if probability == 1]
+    if len(prototype) > 3 and rng.random() < 0.15:  # an omitted unit
+        del units[prototype[rng.integers(len(prototype))]]
+    for unit, (probability, mean) in units.items():
+        if probability == 1 or rng.random() < probability:
+            values[UNITS.index(unit)] = mean * strength + 0.1 * rng.standard_normal()
     values = np.clip(values, 0.0, 1.0)
     sides = values * np.where(_HAS_SIDES, 1 + 0.05 * rng.standard_normal((2, len(UNITS))), 1.0)
     if labels.EXPRESSIONS[expression] == "contempt":
@@ -126,8 +112,7 @@ def sample_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
 def compute_affect(intensities: np.ndarray) -> np.ndarray:
     """Computes valence and arousal [2] in (-1, 1) of intensities [2, 18], without noise."""
     asymmetry = np.abs(np.subtract(*intensities[:, _CONTEMPT_UNITS])).mean()
-    linear = intensities.min(axis=0) @ _UNIT_WEIGHTS + asymmetry * _ONE_SIDED_WEIGHTS
-    return np.tanh(linear)
+    return np.tanh(intensities.min(axis=0) @ _WEIGHTS[:-1] + asymmetry * _WEIGHTS[-1])
 
 
 def render_expression(
@@ -139,8 +124,8 @@ def render_expression(
 ) -> RenderedFace:
     """Renders a face with an expression of random strength, and computes the labels."""
     intensities = np.clip(intensity * sample_intensities(rng, expression), 0.0, 1.0)
-    noisy = compute_affect(intensities) + AFFECT_NOISE_STD * rng.standard_normal(2)
-    valence, arousal = noisy.clip(-1.0, 1.0).tolist()
+    affect = compute_affect(intensities) + AFFECT_NOISE_STD * rng.standard_normal(2)
+    valence, arousal = affect.clip(-1.0, 1.0).tolist()
     image, landmarks = render_face(intensities, parameters, size)
     top_left, bottom_right = landmarks.min(axis=0), landmarks.max(axis=0)
     return RenderedFace(

@@ -43,7 +43,7 @@ def render_face(
 
     **Returns:** the image, RGB uint8 [size, size, 3], and its landmarks [68, 2] in pixels.
     """
-    sides = intensities if intensities.ndim == 2 else np.stack([intensities, intensities])
+    sides = np.broadcast_to(intensities, (2, intensities.shape[-1]))
     points, rest = pose_points(sides, parameters)
     cos, sin = np.cos(parameters.roll), np.sin(parameters.roll)
     axes = parameters.size * np.array([[cos, sin], [-sin, cos]])
