@@ -59,12 +59,10 @@ def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASS
     gigabyte.
     """
     expression = np.asarray(columns["expression"])
-    num_faces = len(expression)
 
     def read_column(name: str, *shape: int) -> np.ndarray:
-        if name not in columns:
-            return np.full((num_faces, *shape), np.nan, np.float32)
-        return np.asarray(columns[name], np.float32).reshape(num_faces, *shape)
+        missing = np.broadcast_to(np.nan, (len(expression), *shape))
+        return np.asarray(columns.get(name, missing), np.float32)
 
     values = {
         "expression": expression,
@@ -125,11 +123,8 @@ def take_rows(targets: Mapping[str, np.ndarray], rows: np.ndarray) -> Batch:
 
 def split_for_devices(batch: Mapping[str, np.ndarray], devices: int) -> Batch:
     """Reshapes [B, ...] to [D, b, ...]: face i goes to device i // b."""
-    size = len(batch["valid"])
-    if size % devices:
-        raise ValueError(f"a batch of {size} cannot be split over {devices} devices")
     return {
-        name: values.reshape(devices, size // devices, *values.shape[1:])
+        name: values.reshape(devices, len(values) // devices, *values.shape[1:])
         for name, values in batch.items()
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import io
 import os
@@ -86,19 +87,21 @@ def handle_cli_errors(main: Main) -> Callable[..., int]:
             _discard_stdout()
             return 0
         except KeyboardInterrupt:
-            _print_error("interrupted")
-            return 130
+            message, exit_code = "interrupted", 130
         except Exception as error:
             if DEBUG_FLAG in argv:
                 traceback.print_exc()
-            message = describe_expected_error(error)
-            _print_error(message or _describe_unexpected_error(error))
-            return 2 if message else 1
+            expected = _describe_expected_error(error)
+            message = expected or _describe_unexpected_error(error)
+            exit_code = 2 if expected else 1
+        with contextlib.suppress(OSError):  # the exit code remains
+            print(f"affect_jax: {message}", file=sys.stderr, flush=True)
+        return exit_code
 
     return wrapper
 
 
-def describe_expected_error(error: Exception) -> str | None:
+def _describe_expected_error(error: Exception) -> str | None:
     """Returns the message of an error that a user can cause; None for any other."""
     if isinstance(error, UserError):
         return str(error)
@@ -136,19 +139,10 @@ def _describe_unexpected_error(error: Exception) -> str:
     return f"{message}; please report it with its traceback, {path}"
 
 
-def _print_error(message: str) -> None:
-    try:
-        print(f"affect_jax: {message}", file=sys.stderr, flush=True)
-    except OSError:  # the exit code remains
-        pass
-
-
 def _discard_stdout() -> None:
     """Connects stdout to nothing, so that the interpreter's last flush does not fail."""
-    try:
+    with contextlib.suppress(OSError, AttributeError):  # not a file, as in tests, or closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, AttributeError):  # not a file, as in tests, or closed
-        pass
 
 
 def _expand_home(word: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
 import inspect
@@ -12,7 +11,7 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from absl import logging
 
@@ -73,8 +72,7 @@ class Registry:
 
         **Raises:** `UserError` for an unknown name or option, or a value of the wrong type.
         """
-        problems = self.find_problems(spec, supplied)
-        if problems:
+        if problems := self.find_problems(spec, supplied):
             raise UserError(f"{self.kind}: {problems[0]}", problems[1:])
         entry = self[spec["name"]]
         options = {key: value for key, value in spec.items() if key != "name"}
@@ -90,42 +88,33 @@ class Registry:
         name = spec.get("name") if hasattr(spec, "get") else spec  # ConfigDict is no Mapping
         if name not in self:
             return [f"name = {self.describe_unknown(name)}"]
-        excluded = {"parent", "name", *supplied}  # linen adds the first two to every module
-        entry = self[spec["name"]]
-        types_of_options = _option_types(entry)
-        parameters = inspect.signature(entry).parameters.values()
+        entry, excluded = self[name], {"parent", "name", *supplied}  # linen adds the first two
         options = {
-            p.name: p for p in parameters if p.name not in excluded and p.kind != p.VAR_KEYWORD
+            key: parameter
+            for key, parameter in inspect.signature(entry).parameters.items()
+            if key not in excluded and parameter.kind != parameter.VAR_KEYWORD
         }
-        problems = []
-        for key, value in spec.items():
-            if key == "name":
-                continue
+        option_types, problems = _option_types(entry), []
+        for key in [key for key in spec if key != "name"]:
             if key not in options:
                 known = suggest_name(key, options)
-                problems.append(f"{key}: {spec['name']} has no such option; {known}")
-            elif not matches_type(value, types_of_options.get(key, Any)):
-                expected = inspect.formatannotation(types_of_options[key])
+                problems.append(f"{key}: {name} has no such option; {known}")
+            elif not matches_type(spec[key], option_types.get(key, Any)):
+                expected = inspect.formatannotation(option_types[key])
                 expected = expected.replace("collections.abc.", "")
-                problems.append(f"{key} = {value!r}: must be {expected}")
-        missing = {p.name for p in options.values() if p.default is p.empty} - set(spec)
-        return problems + [f"{key}: missing" for key in sorted(missing)]
+                problems.append(f"{key} = {spec[key]!r}: must be {expected}")
+        required = {key for key, option in options.items() if option.default is option.empty}
+        return problems + [f"{key}: missing" for key in sorted(required - set(spec))]
 
 
 def _option_types(entry: Any) -> dict[str, Any]:
-    """Types of keyword arguments, each evaluated in the module of the class that declares it.
-
-    A name that is imported for type checkers only cannot be evaluated; its type is `Any`.
-    """
-    hints = {}
-    owners = [entry.__init__, *reversed(entry.__mro__)] if isinstance(entry, type) else [entry]
-    for owner in owners:
-        namespace = vars(sys.modules.get(getattr(owner, "__module__", ""), types))
-        for name, annotation in inspect.get_annotations(owner).items():
-            hints[name] = Any if isinstance(annotation, str) else annotation
-            with contextlib.suppress(Exception):
-                hints[name] = eval(annotation, dict(namespace))
-    return hints
+    """Types of keyword arguments; `Any` for a name that is imported for type checkers only."""
+    unknown: dict[str, Any] = {}
+    while True:
+        try:
+            return get_type_hints(entry, localns=unknown)
+        except NameError as error:
+            unknown[str(error.name)] = Any
 
 
 def _find_origin(entry: Any) -> tuple[Any, str]:
@@ -176,7 +165,7 @@ def import_modules(names: Iterable[str]) -> None:
     """Imports the modules of `config.imports`, which register the user's own entries.
 
     Importing a module executes its code. The names come from the config of the user, or of a run
-    that the user passes; the modules from the current folder, PYTHONPATH and installed packages.
+    that the user passes.
 
     **Raises:** `UserError` if one of them cannot be imported.
     """
@@ -188,7 +177,7 @@ def import_modules(names: Iterable[str]) -> None:
         except (Exception, SystemExit) as error:
             frames = traceback.extract_tb(error.__traceback__)[2:]  # without this and importlib's
             places = [f"{f.filename}, line {f.lineno}: " for f in frames if f.filename[0] != "<"]
-            place = "".join(places[:1])
+            place = places[0] if places else ""
             raise UserError(
                 f"imports: {name!r} cannot be imported ({place}{type(error).__name__}: "
                 f"{first_line(error)}); modules are found in the current folder, on PYTHONPATH and "
@@ -205,6 +194,5 @@ def require_option(
 
     **Raises:** `UserError` unless it is a number below `MAX_OPTION` for which `is_valid` holds.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (is_number and abs(value) < MAX_OPTION and is_valid(value)):
+    if not (matches_type(value, float) and abs(value) < MAX_OPTION and is_valid(value)):
         raise UserError(f"{option} = {value!r}: must be {requirement}")

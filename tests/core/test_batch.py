@@ -132,8 +132,3 @@ def test_split_for_devices_keeps_the_order(devices):
     for name, values in batch.items():
         assert parts[name].shape == (devices, 12 // devices, *values.shape[1:])
         np.testing.assert_array_equal(np.concatenate(list(parts[name])), values)
-
-
-def test_split_for_devices_needs_a_divisible_batch():
-    with pytest.raises(ValueError, match="12 cannot be split over 5"):
-        split_for_devices(complete_batch(np.arange(12)), 5)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pathlib
 import sys
 import types
 from collections.abc import Mapping, Sequence
 from importlib.machinery import SourceFileLoader
-from typing import get_type_hints
 
 import pytest
 
@@ -90,8 +90,9 @@ ENTRIES = [entry for kind in load_registries().values() for entry in kind._entri
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.__name__)
-def test_types_of_options_are_those_of_the_standard_library(entry):
-    assert get_type_hints(entry).items() <= registry._option_types(entry).items()
+def test_every_option_has_a_type(entry):
+    options = inspect.signature(entry).parameters.keys() - {"folder", "start"}  # of loggers
+    assert options <= registry._option_types(entry).keys()
 
 
 def test_inherited_options_are_evaluated_in_their_own_module(monkeypatch):
