@@ -97,14 +97,12 @@ class Canvas:
 
     def crop(self, shapes: Shapes, margin: float = 0.04) -> Canvas:
         """Returns a view of the part around shapes, with a margin in face units."""
-        left, top, width, height = cv2.boundingRect(self._to_fixed_point(shapes).reshape(-1, 2))
-        reach, scale = math.ceil(margin * self.unit), 1 << FRACTION_BITS
-        rows, columns = self.image.shape[:2]
-        x = min(max(left // scale - reach, 0), columns - 1)
-        y = min(max(top // scale - reach, 0), rows - 1)
-        right = max((left + width) // scale + reach + 1, x + 1)
-        bottom = max((top + height) // scale + reach + 1, y + 1)
-        return Canvas(self.image[y:bottom, x:right], self.axes, self.origin - (x, y))
+        points = self._to_fixed_point(shapes).reshape(-1, 2)
+        reach, size = math.ceil(margin * self.unit), self.image.shape[1::-1]
+        x, y = np.clip((points.min(axis=0) >> FRACTION_BITS) - reach, 0, np.array(size) - 1)
+        right, bottom = (points.max(axis=0) + 1 >> FRACTION_BITS) + reach + 1
+        image = self.image[y : max(bottom, y + 1), x : max(right, x + 1)]
+        return Canvas(image, self.axes, self.origin - (x, y))
 
     def layer(self, colour: Colour) -> Canvas:
         """Returns a canvas of the same shape and place in one colour."""

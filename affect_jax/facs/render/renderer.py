@@ -53,7 +53,18 @@ def render_face(
     hair_colour = mix(_interpolate(HAIR_COLOURS, parameters.hair_colour), GREY_HAIR, grey)
     skin_colour = _interpolate(SKIN_COLOURS, parameters.skin_tone)
     face = Face(canvas, points, rest, sides, parameters, skin_colour, hair_colour)
-    _paint_layers(face, *CLOTH_COLOURS[colours.permutation(len(CLOTH_COLOURS))[:2]])
+    lip_colour = mix(skin_colour, mix((176, 96, 86), (186, 52, 62), parameters.makeup), 0.55)
+    clothes_colour, occlusion_colour = CLOTH_COLOURS[colours.permutation(len(CLOTH_COLOURS))[:2]]
+    features.draw_back_hair(face)  # from back to front
+    skin.draw_neck_and_ears(face)
+    skin.draw_clothes(face, clothes_colour)
+    skin.draw_skin(face, lip_colour, features.trace_hair_shadow(face))
+    features.draw_mouth(face, lip_colour)
+    features.draw_eyes(face)
+    features.draw_brows(face)
+    features.draw_glasses(face)
+    features.draw_front_hair(face)
+    _draw_occlusion(face, occlusion_colour)
     image = cv2.convertScaleAbs(canvas.image, alpha=parameters.brightness)
     if parameters.blur > 0:
         image = cv2.GaussianBlur(image, (0, 0), parameters.blur)
@@ -77,22 +88,6 @@ def _draw_background(rng: np.random.Generator) -> np.ndarray:
     corners = level + rng.normal(0.0, 18.0, (2, 2, 1)) + cast
     corners = corners.clip(0, 255).astype(np.uint8)
     return cv2.resize(corners, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-
-
-def _paint_layers(face: Face, clothes: np.ndarray, cloth: np.ndarray) -> None:
-    """Paints all parts from back to front; `cloth` is the colour of what occludes the face."""
-    red_lips = mix((176, 96, 86), (186, 52, 62), face.parameters.makeup)
-    lip = mix(face.skin, red_lips, 0.55)
-    features.draw_back_hair(face)
-    skin.draw_neck_and_ears(face)
-    skin.draw_clothes(face, clothes)
-    skin.draw_skin(face, lip, features.trace_hair_shadow(face))
-    features.draw_mouth(face, lip)
-    features.draw_eyes(face)
-    features.draw_brows(face)
-    features.draw_glasses(face)
-    features.draw_front_hair(face)
-    _draw_occlusion(face, cloth)
 
 
 def _draw_occlusion(face: Face, cloth: np.ndarray) -> None:
