@@ -87,9 +87,11 @@ def action_units() -> Figure:
     """Draws each unit alone, at full intensity, on one person."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     person = FaceParameters()
-    for i, (unit, axes) in enumerate(zip(ACTION_UNITS, figure.subplots(3, 6).flat, strict=True)):
+    for i, ((unit, name), axes) in enumerate(
+        zip(ACTION_UNITS.items(), figure.subplots(3, 6).flat, strict=True)
+    ):
         axes.imshow(render_face(np.eye(len(ACTION_UNITS))[i], person, IMAGE_SIZE)[0])
-        axes.set_title(f"AU{unit.number} {unit.name}", fontsize=7)
+        axes.set_title(f"AU{unit} {name}", fontsize=7)
         axes.axis("off")
     return figure
 

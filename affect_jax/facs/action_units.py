@@ -7,46 +7,35 @@ A prototype suggests an emotion but does not prove it: AU6 with AU12 may mean ha
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import numpy as np
 
+ACTION_UNITS = {
+    1: "inner brow raiser",
+    2: "outer brow raiser",
+    4: "brow lowerer",
+    5: "upper lid raiser",
+    6: "cheek raiser",
+    7: "lid tightener",
+    9: "nose wrinkler",
+    10: "upper lip raiser",
+    12: "lip corner puller",
+    14: "dimpler",
+    15: "lip corner depressor",
+    17: "chin raiser",
+    20: "lip stretcher",
+    23: "lip tightener",
+    24: "lip pressor",
+    25: "lips part",
+    26: "jaw drop",
+    43: "eyes closed",  # closing one eye is a wink, AU46
+}
+"""FACS number -> name."""
 
-class ActionUnit(NamedTuple):
-    """An action unit.
-
-    **Arguments:**
-
-    - `number`, `name`: as in FACS.
-    - `has_sides`: FACS scores left and right separately.
-    """
-
-    number: int
-    name: str
-    has_sides: bool = True
-
-
-ACTION_UNITS = (
-    ActionUnit(1, "inner brow raiser"),
-    ActionUnit(2, "outer brow raiser"),
-    ActionUnit(4, "brow lowerer"),
-    ActionUnit(5, "upper lid raiser"),
-    ActionUnit(6, "cheek raiser"),
-    ActionUnit(7, "lid tightener"),
-    ActionUnit(9, "nose wrinkler"),
-    ActionUnit(10, "upper lip raiser"),
-    ActionUnit(12, "lip corner puller"),
-    ActionUnit(14, "dimpler"),
-    ActionUnit(15, "lip corner depressor"),
-    ActionUnit(17, "chin raiser", has_sides=False),
-    ActionUnit(20, "lip stretcher"),
-    ActionUnit(23, "lip tightener", has_sides=False),
-    ActionUnit(24, "lip pressor", has_sides=False),
-    ActionUnit(25, "lips part", has_sides=False),
-    ActionUnit(26, "jaw drop", has_sides=False),
-    ActionUnit(43, "eyes closed", has_sides=False),  # closing one eye is a wink, AU46
-)
-
-UNITS = tuple(unit.number for unit in ACTION_UNITS)
+UNITS = tuple(ACTION_UNITS)
 """FACS numbers, in the order of every array of action units."""
+
+HAS_SIDES = np.isin(UNITS, (17, 23, 24, 25, 26, 43), invert=True)
+"""bool [18]: FACS scores left and right separately."""
 
 ACTIVE_THRESHOLD = 0.5
 """Losses and scores with binary targets count a unit as active at this intensity or above."""

@@ -29,7 +29,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from affect_jax.facs import rig
-from affect_jax.facs.action_units import ACTION_UNITS, UNITS
+from affect_jax.facs.action_units import HAS_SIDES, UNITS
 
 MAX_TRUSTED_RESIDUAL = 0.3
 """Landmarks with a larger residual are not from a face: the largest of 5,255 photographs is 0.230;
@@ -124,11 +124,8 @@ def align_eyes(landmarks: np.ndarray) -> np.ndarray:
 ALIGNED_NEUTRAL = align_eyes(rig.NEUTRAL[None])[0]
 """float [68, 2]: the neutral face with aligned eyes."""
 
-_HAS_SIDES = np.array([unit.has_sides for unit in ACTION_UNITS])
 _LEFT, _RIGHT = np.eye(2 * len(UNITS)).reshape(2, len(UNITS), 2, len(UNITS))
-UNKNOWN_SIDES = np.concatenate(
-    [_LEFT[_HAS_SIDES], _RIGHT[_HAS_SIDES], (_LEFT + _RIGHT)[~_HAS_SIDES]]
-)
+UNKNOWN_SIDES = np.concatenate([_LEFT[HAS_SIDES], _RIGHT[HAS_SIDES], (_LEFT + _RIGHT)[~HAS_SIDES]])
 """float [K, 2, 18]: 1 if the unknown is the intensity of this unit on this side."""
 
 _UNKNOWN_SHAPES = np.tensordot(UNKNOWN_SIDES, rig.SIDE_DISPLACEMENTS, 2).reshape(

@@ -132,7 +132,7 @@ def _list_class_scores(run: Run, published: Mapping[str, float]) -> list[str]:
 
 
 def _list_unit_scores(run: Run) -> str:
-    words = {f"AU{unit.number}": unit.name for unit in ACTION_UNITS}
+    words = {f"AU{unit}": name for unit, name in ACTION_UNITS.items()}
     rows = []
     for unit in (*(f"AU{number}" for number in run.predictions.units), "mean"):
         names = [f"action_units.{unit}.{metric}" for metric in ("f1", "auc", "accuracy")]

@@ -11,7 +11,7 @@ from scipy.optimize import lsq_linear
 from scipy.spatial.transform import Rotation
 
 from affect_jax.facs import estimation, rig
-from affect_jax.facs.action_units import ACTION_UNITS, UNITS
+from affect_jax.facs.action_units import HAS_SIDES, UNITS
 from affect_jax.facs.estimation import align_eyes, estimate
 from tests.facs.sampled_faces import place_in_image, sample_faces
 
@@ -64,7 +64,7 @@ def test_head_rotation_does_not_change_units(degrees, axes):
 
 def test_unilateral_units_are_estimated_on_their_side():
     """Each unit with sides in turn, on the left in even faces and on the right in odd ones."""
-    units_with_sides = [index for index, unit in enumerate(ACTION_UNITS) if unit.has_sides]
+    units_with_sides = np.flatnonzero(HAS_SIDES)
     sides = np.zeros((2 * len(units_with_sides), 2, len(UNITS)))
     for face, unit in enumerate(np.repeat(units_with_sides, 2)):
         sides[face, face % 2, unit] = 0.7
@@ -72,9 +72,8 @@ def test_unilateral_units_are_estimated_on_their_side():
     estimates = estimate(points)
     np.testing.assert_allclose(estimates.sides, sides, atol=0.12)
     assert np.abs(estimates.sides - sides).mean() < 0.01
-    has_sides = np.array([unit.has_sides for unit in ACTION_UNITS])
     left, right = estimates.sides[:, 0], estimates.sides[:, 1]
-    np.testing.assert_array_equal(left[:, ~has_sides], right[:, ~has_sides])
+    np.testing.assert_array_equal(left[:, ~HAS_SIDES], right[:, ~HAS_SIDES])
 
 
 def test_intensities_are_recovered():

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from affect_jax.core import labels
-from affect_jax.facs.action_units import ACTION_UNITS, UNITS
+from affect_jax.facs.action_units import HAS_SIDES, UNITS
 from affect_jax.facs.render.parameters import FaceParameters, random_parameters
 from affect_jax.facs.render.renderer import render_face
 
@@ -58,7 +58,6 @@ AFFECT_WEIGHTS: dict[int | str, tuple[float, float]] = {
 }  # fmt: skip
 
 _WEIGHTS = np.array([*AFFECT_WEIGHTS.values()])
-_HAS_SIDES = np.array([unit.has_sides for unit in ACTION_UNITS])
 _CONTEMPT_UNITS = [UNITS.index(12), UNITS.index(14)]
 
 
@@ -103,7 +102,7 @@ def sample_intensities(rng: np.random.Generator, expression: int) -> np.ndarray:
         if probability == 1 or rng.random() < probability:
             values[UNITS.index(unit)] = mean * strength + 0.1 * rng.standard_normal()
     values = np.clip(values, 0.0, 1.0)
-    sides = values * np.where(_HAS_SIDES, 1 + 0.05 * rng.standard_normal((2, len(UNITS))), 1.0)
+    sides = values * np.where(HAS_SIDES, 1 + 0.05 * rng.standard_normal((2, len(UNITS))), 1.0)
     if labels.EXPRESSIONS[expression] == "contempt":
         sides[rng.integers(2), _CONTEMPT_UNITS] *= 0.1
     return np.clip(sides, 0.0, 1.0)
