@@ -88,7 +88,8 @@ class Registry:
         name = spec.get("name") if hasattr(spec, "get") else spec  # ConfigDict is no Mapping
         if name not in self:
             return [f"name = {self.describe_unknown(name)}"]
-        entry, excluded = self[spec["name"]], {"parent", "name", *supplied}  # linen adds the first two
+        entry = self[spec["name"]]
+        excluded = {"parent", "name", *supplied}  # linen adds the first two to every module
         options = {
             key: parameter
             for key, parameter in inspect.signature(entry).parameters.items()
