@@ -37,9 +37,8 @@ HEADERS = ("check", "faces", "splits", "list")
 @handle_cli_errors
 def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
-        prog="python -m affect_jax.audit",
-        description="Lists the defects of a dataset. Flags --config.KEY=VALUE change the config.",
-        allow_abbrev=False,
+        "audit",
+        "Lists the defects of a dataset. Flags --config.KEY=VALUE change the config.",
     )
     help = "config file, or file.py:variant; default: AffectNet"
     parser.add_argument("--config", default=str(SAVED_CONFIG), help=help)

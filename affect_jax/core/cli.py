@@ -21,13 +21,15 @@ DEBUG_FLAG = "--debug"
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Raises `UserError` where `argparse` would print its usage and exit.
+    """Parser of a command; raises `UserError` where `argparse` would print its usage and exit.
 
     It has the flag `--debug`, which `handle_cli_errors` reads.
     """
 
-    def __init__(self, **options):
-        super().__init__(**options)
+    def __init__(self, command: str, description: str):
+        super().__init__(
+            prog=f"python -m affect_jax.{command}", description=description, allow_abbrev=False
+        )
         self.add_argument(DEBUG_FLAG, action="store_true", help="print the traceback of an error")
 
     def error(self, message: str) -> NoReturn:

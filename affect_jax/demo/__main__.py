@@ -23,11 +23,7 @@ BATCH_SIZE = 4  # most images have one or two faces, and a user waits for the an
 @handle_cli_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves the page until Ctrl-C; returns the exit code."""
-    parser = ArgumentParser(
-        prog="python -m affect_jax.demo",
-        description="Serves a web page on this machine for images and a webcam.",
-        allow_abbrev=False,
-    )
+    parser = ArgumentParser("demo", "Serves a web page on this machine for images and a webcam.")
     add_predictor_flags(parser)
     parser.add_argument(
         "--port", type=int, default=8080, help="port on 127.0.0.1; 0: any free port"

@@ -23,9 +23,7 @@ from affect_jax.metrics.predictions import read_predictions
 
 @handle_cli_errors
 def main(arguments: Sequence[str]) -> int:
-    parser = ArgumentParser(
-        prog="python -m affect_jax.evaluate", description="Scores a table of predictions."
-    )
+    parser = ArgumentParser("evaluate", "Scores a table of predictions.")
     parser.add_argument("--predictions", type=pathlib.Path, help=".parquet or .csv")
     parser.add_argument("--out", type=pathlib.Path, help="folder for scores.json and the report")
     parser.add_argument(

@@ -20,9 +20,8 @@ from affect_jax.core.paths import READY_MODEL, writing_to
 @handle_cli_errors
 def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
-        prog="python -m affect_jax.export",
-        description="Exports a network with a model card: StableHLO, ONNX, safetensors, web page.",
-        allow_abbrev=False,
+        "export",
+        "Exports a network with a model card: StableHLO, ONNX, safetensors, web page.",
     )
     add_run_flags(parser)
     parser.add_argument("--format", required=True, choices="stablehlo onnx safetensors web".split())

@@ -40,9 +40,7 @@ class LabelledFaces(NamedTuple):
 
 @handle_cli_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = ArgumentParser(
-        prog="python -m affect_jax.facs", description="Estimates action units from 68 landmarks."
-    )
+    parser = ArgumentParser("facs", "Estimates action units from 68 landmarks.")
     parser.add_argument(
         "--prepared", type=pathlib.Path, required=True, help="folder with prepared.json"
     )

@@ -24,11 +24,7 @@ from affect_jax.predict.predictor_flags import add_predictor_flags, create_predi
 
 
 def create_parser() -> argparse.ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m affect_jax.predict",
-        description="Predicts the faces in images, videos and webcams.",
-        allow_abbrev=False,
-    )
+    parser = ArgumentParser("predict", "Predicts the faces in images, videos and webcams.")
     parser.add_argument(
         "inputs",
         nargs="+",

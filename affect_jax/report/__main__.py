@@ -19,10 +19,7 @@ from affect_jax.report import comparison, run_page
 
 @handle_cli_errors
 def main(arguments: Sequence[str]) -> int:
-    parser = ArgumentParser(
-        prog="python -m affect_jax.report",
-        description="Writes a report of one run or a comparison of several.",
-    )
+    parser = ArgumentParser("report", "Writes a report of one run or a comparison of several.")
     parser.add_argument(
         "runs", nargs="+", type=pathlib.Path, help="workdirs, studies, folders of scores, files"
     )

@@ -211,9 +211,7 @@ def write_tables(tables: Mapping[str, Table], out: pathlib.Path) -> None:
 
 @handle_cli_errors
 def main(arguments: Sequence[str]) -> int:
-    parser = ArgumentParser(
-        prog="python -m affect_jax.report.tables", description="Writes tables of systems."
-    )
+    parser = ArgumentParser("report.tables", "Writes tables of systems.")
     help = "NAME is any name, RUN a workdir, a study, the folder of a scores.json or predictions"
     parser.add_argument("systems", nargs="+", metavar="NAME=RUN", help=help)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the tables")

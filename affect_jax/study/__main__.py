@@ -94,10 +94,9 @@ def write_results(systems: Mapping[str, Run], folder: pathlib.Path) -> None:
 @handle_cli_errors
 def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(
-        prog="python -m affect_jax.study",
-        description="Trains an experiment with several seeds and options. Flags --config.KEY=VALUE "
+        "study",
+        "Trains an experiment with several seeds and options. Flags --config.KEY=VALUE "
         "are passed to all runs.",
-        allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="config file, or file.py:variant")
     parser.add_argument("--workdir", required=True, help="folder of the study")
