@@ -26,16 +26,12 @@ from affect_jax.facs.estimation import Estimate, estimate
 
 
 class LabelledFaces(NamedTuple):
-    """Labels and landmarks of n faces.
+    """Labels and landmarks of n faces."""
 
-    - `id`, `split`, `expression`: str [n]; `expression` is "" for a face without expression.
-    - `landmarks`: float64 [n, 68, 2], x and y in the same unit; NaN for a face without landmarks.
-    """
-
-    id: np.ndarray
-    split: np.ndarray
-    expression: np.ndarray
-    landmarks: np.ndarray
+    id: np.ndarray  # str [n]
+    split: np.ndarray  # str [n]
+    expression: np.ndarray  # str [n], "" for a face without expression
+    landmarks: np.ndarray  # float64 [n, 68, 2], x and y in the same unit, NaN if unknown
 
 
 @handle_cli_errors

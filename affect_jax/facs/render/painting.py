@@ -153,24 +153,15 @@ class Canvas:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Face:
-    """A face in an image.
-
-    **Arguments:**
-
-    - `canvas`: the image.
-    - `points`, `rest`: the landmarks [68, 2] with and without the action units, face coordinates.
-    - `sides`: intensities [2, 18] of the image's left and right side.
-    - `parameters`: of the face.
-    - `skin`, `hair`: colours.
-    """
+    """A face in an image."""
 
     canvas: Canvas
-    points: np.ndarray
-    rest: np.ndarray
-    sides: np.ndarray
+    points: np.ndarray  # landmarks [68, 2], face coordinates
+    rest: np.ndarray  # the same without the action units
+    sides: np.ndarray  # intensities [2, 18] of the image's left and right side
     parameters: FaceParameters
-    skin: np.ndarray
-    hair: np.ndarray
+    skin: np.ndarray  # its colour
+    hair: np.ndarray  # its colour
 
 
 def blur(mask: np.ndarray, std: float) -> np.ndarray:

@@ -11,7 +11,6 @@ from affect_jax.facs import rig
 HAIR_STYLES = ("bald", "short", "fringe", "long")
 GLASSES = ("none", "round", "square")
 OCCLUSIONS = ("none", "mask", "object")
-OCCLUDED_SHARE, GLASSES_SHARE, SHARP_SHARE = 0.1, 0.2, 0.7
 _WOMENS_HAIR = ("long", "long", "long", "fringe", "fringe", "short")
 _MENS_HAIR = ("short", "short", "short", "short", "fringe", "bald")
 
@@ -22,43 +21,25 @@ class FaceParameters:
 
     To vary one parameter at a time, use `dataclasses.replace`. Pixels refer to an image of
     256 x 256; faces are plausible in the ranges given.
-
-    **Arguments:**
-
-    - `identity`: [K] coefficients of the face's proportions (`rig.IDENTITY_NAMES`), -2 to 2.
-    - `skin_tone`: 0 (light) to 1 (dark).
-    - `age`: 0 (smooth skin) to 1 (lined skin, bags under the eyes, grey hair).
-    - `makeup`: 0 (none) to 1 (red lips, dark lashes, thin brows).
-    - `hair`: one of `HAIR_STYLES`.
-    - `hair_colour`: 0 (black) to 1 (blond); with light skin, the eyes of fair people are blue.
-    - `glasses`: one of `GLASSES`.
-    - `occlusion`: one of `OCCLUSIONS`: what is in front of a part of the face.
-    - `light`: direction towards the light, right and down, each -1 to 1, relative to the front.
-    - `brightness`: of the whole image, 0.4 to 1.1.
-    - `yaw`: rotation of the head, -0.3 to 0.3 radians; positive is to the right of the image.
-    - `roll`: rotation in the image plane, -0.4 to 0.4 radians, clockwise.
-    - `blur`: standard deviation of the blur, 0 (sharp) to 4 pixels.
-    - `size`: distance between the eye centres, 40 to 75 pixels.
-    - `centre`: position of the point midway between the eyes, pixels.
-    - `surroundings`: seed of the background, the colours and the occluded side.
     """
 
+    # Coefficients [K] of the face's proportions (`rig.IDENTITY_NAMES`), -2 to 2.
     identity: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(rig.NUM_IDENTITY))
-    skin_tone: float = 0.3
-    age: float = 0.2
-    makeup: float = 0.3
-    hair: str = "short"
-    hair_colour: float = 0.3
-    glasses: str = "none"
-    occlusion: str = "none"
-    light: tuple[float, float] = (0.0, -0.35)
-    brightness: float = 0.95
-    yaw: float = 0.0
-    roll: float = 0.0
-    blur: float = 0.0
-    size: float = 62.0
-    centre: tuple[float, float] = (127.5, 107.0)
-    surroundings: int = 0
+    skin_tone: float = 0.3  # 0 (light) to 1 (dark)
+    age: float = 0.2  # 0 (smooth skin) to 1 (lined skin, bags under the eyes, grey hair)
+    makeup: float = 0.3  # 0 (none) to 1 (red lips, dark lashes, thin brows)
+    hair: str = "short"  # one of `HAIR_STYLES`
+    hair_colour: float = 0.3  # 0 (black) to 1 (blond); with light skin, fair people have blue eyes
+    glasses: str = "none"  # one of `GLASSES`
+    occlusion: str = "none"  # one of `OCCLUSIONS`: what is in front of a part of the face
+    light: tuple[float, float] = (0.0, -0.35)  # where it is: right and down of the front, -1 to 1
+    brightness: float = 0.95  # of the whole image, 0.4 to 1.1
+    yaw: float = 0.0  # rotation of the head, -0.3 to 0.3 radians; positive is to the image's right
+    roll: float = 0.0  # rotation in the image plane, -0.4 to 0.4 radians, clockwise
+    blur: float = 0.0  # standard deviation, 0 (sharp) to 4 pixels
+    size: float = 62.0  # distance between the eye centres, 40 to 75 pixels
+    centre: tuple[float, float] = (127.5, 107.0)  # of the line between the eyes, pixels
+    surroundings: int = 0  # seed of the background, the colours and the occluded side
 
 
 def random_parameters(rng: np.random.Generator) -> FaceParameters:
@@ -66,7 +47,7 @@ def random_parameters(rng: np.random.Generator) -> FaceParameters:
     is_woman = rng.random() < 0.5
     styles = _WOMENS_HAIR if is_woman else _MENS_HAIR
     skin_tone = rng.random()
-    is_occluded, has_glasses = rng.random() < OCCLUDED_SHARE, rng.random() < GLASSES_SHARE
+    is_occluded, has_glasses = rng.random() < 0.1, rng.random() < 0.2
 
     def clipped_normal(mean: float, std: float, limit: float) -> float:
         return mean + min(max(std * rng.standard_normal(), -limit), limit)
@@ -84,7 +65,7 @@ def random_parameters(rng: np.random.Generator) -> FaceParameters:
         brightness=clipped_normal(0.92, 0.1, 0.18),
         yaw=clipped_normal(0.0, 0.08, 0.2),
         roll=clipped_normal(0.0, 0.08, 0.25),
-        blur=0.0 if rng.random() < SHARP_SHARE else rng.uniform(0.5, 1.6),
+        blur=0.0 if rng.random() < 0.7 else rng.uniform(0.5, 1.6),
         size=rng.uniform(57.0, 67.0),
         centre=(clipped_normal(127.5, 8.0, 21.0), clipped_normal(107.0, 7.0, 15.0)),
         surroundings=int(rng.integers(2**31)),
