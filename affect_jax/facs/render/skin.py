@@ -21,6 +21,7 @@ from affect_jax.facs.render.painting import Canvas, Colour, Face, blur, colour_m
 GRID_STEPS = 33.0  # of the height map, per face unit
 COLUMNS, ROWS = 95, 135
 LEFT, TOP = -1.42, -1.86  # edges of the height map, face coordinates
+_GRID_ORIGIN = GRID_STEPS * np.array((-LEFT, -TOP))
 NUM_STRIPS = 5  # of the grid; each is small enough for a matrix product on one thread
 GRID_X = (LEFT + np.arange(COLUMNS) / GRID_STEPS).astype(np.float32)
 GRID_Y = (TOP + np.arange(ROWS) / GRID_STEPS).astype(np.float32)
@@ -214,16 +215,15 @@ def draw_skin(face: Face, lip: np.ndarray, shadows: list[np.ndarray]) -> None:
     face.canvas.draw(ellipses(nostrils, flare * (0.05, 0.022)), 0.25 * face.skin)
 
 
-def _grid_canvas(image: np.ndarray) -> Canvas:
-    """Returns a canvas of a map [ROWS, COLUMNS] over the head."""
-    return Canvas(image, GRID_STEPS * np.eye(2), np.array((-LEFT, -TOP)) * GRID_STEPS)
+def _empty_map() -> Canvas:
+    """Returns a map of zeros over the head, uint8 [ROWS, COLUMNS]."""
+    return Canvas(np.zeros((ROWS, COLUMNS), np.uint8), GRID_STEPS * np.eye(2), _GRID_ORIGIN)
 
 
 def _warp_to_image(values: np.ndarray, part: Canvas) -> np.ndarray:
     """Warps a map over the head to the pixels of a canvas; edges of the map are repeated."""
-    grid = _grid_canvas(values)
-    axes = part.axes / grid.unit
-    matrix = np.column_stack([axes.T, part.origin - grid.origin @ axes])
+    axes = part.axes / GRID_STEPS
+    matrix = np.column_stack([axes.T, part.origin - _GRID_ORIGIN @ axes])
     return cv2.warpAffine(values, matrix, part.image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -255,7 +255,7 @@ def shade_skin(face: Face, shadows: list[np.ndarray]) -> np.ndarray:
     tone = cv2.convertScaleAbs(
         np.maximum(FRONTAL_TONE * light + DEPTH_CONTRAST * relative_height, 0)
     )
-    dark = _grid_canvas(np.zeros((ROWS, COLUMNS), np.uint8))
+    dark = _empty_map()
     dark.draw(shadows, (70,))
     darkness = cv2.addWeighted(cv2.blur(dark.image, (3, 3)), 1.0, creases, CREASE_DARKNESS, 0.0)
     return cv2.multiply(tone, cv2.bitwise_not(darkness), scale=1 / 255)
@@ -290,7 +290,7 @@ def _draw_creases(face: Face, features: np.ndarray) -> np.ndarray:
     """Depths uint8 [ROWS, COLUMNS] of the creases, 255 is `MAX_CREASE_DEPTH`."""
     depths = (features @ _CREASE_WEIGHTS).reshape(-1)
     lines = curve(face.points[_CREASE_POINTS] + _CREASE_OFFSETS, samples=8).reshape(-1, 8, 2)
-    canvas = _grid_canvas(np.zeros((ROWS, COLUMNS), np.uint8))
+    canvas = _empty_map()
     for width in (FINE, FOLD):
         visible = (depths > MIN_CREASE_DEPTH) & (_CREASE_WIDTHS == width)
         canvas.draw(lines[visible], 255 * depths[visible, None], width)
