@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from affect_jax.core.labels import NUM_CLASSES
+from affect_jax.core.labels import AXES, NUM_CLASSES
 
 Batch = dict[str, np.ndarray]
 
@@ -59,27 +59,18 @@ def make_targets(columns: Mapping[str, np.ndarray], num_classes: int = NUM_CLASS
     gigabyte.
     """
     expression = np.asarray(columns["expression"])
-
-    def read_column(name: str, *shape: int) -> np.ndarray:
-        missing = np.broadcast_to(np.nan, (len(expression), *shape))
-        return np.asarray(columns.get(name, missing), np.float32)
-
-    values = {
-        "expression": expression,
-        "valence_arousal": np.stack([read_column("valence"), read_column("arousal")], axis=-1),
-        "action_units": read_column("action_units", 18),
-        "action_unit_sides": read_column("action_unit_sides", 2, 18),
-        "landmarks": read_column("landmarks", 68, 2),
-    }
-    targets = {}
-    for name, (dtype, _, mask_shape) in TARGETS.items():
-        if name == "expression":
-            mask = (expression >= 0) & (expression < num_classes)
-        else:
-            other_axes = tuple(range(1 + len(mask_shape), values[name].ndim))
-            mask = np.asarray(np.isfinite(values[name]).all(axis=other_axes))
-        targets[name] = _apply_mask(values[name], mask).astype(dtype, copy=False)
-        targets[f"{name}_mask"] = mask
+    mask = (expression >= 0) & (expression < num_classes)
+    targets: Batch = {"expression": _apply_mask(expression, mask).astype(np.int32)}
+    targets["expression_mask"] = mask
+    missing = np.full(len(expression), np.nan, np.float32)
+    axes = [columns.get(axis, missing) for axis in AXES]
+    columns = {**columns, "valence_arousal": np.stack(axes, axis=-1)}
+    for name, (dtype, shape, mask_shape) in list(TARGETS.items())[1:]:
+        values = columns.get(name, np.broadcast_to(np.nan, (len(expression), *shape)))
+        values = np.asarray(values, dtype)
+        finite = np.isfinite(values).all(axis=tuple(range(1 + len(mask_shape), values.ndim)))
+        targets[f"{name}_mask"] = mask = np.asarray(finite)
+        targets[name] = _apply_mask(values, mask)
     if "expression_distribution" in columns:
         soft = restrict_distribution(
             np.asarray(columns["expression_distribution"], np.float32), num_classes
