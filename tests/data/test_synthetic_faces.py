@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from affect_jax.core import labels
 from affect_jax.core.batch import make_targets
 from affect_jax.core.errors import UserError
-from affect_jax.data import DATASETS
+from affect_jax.data.synthetic_faces import synthetic_faces
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.facs.render import random_face
 
@@ -23,7 +23,7 @@ SIZE = 32
 def prepare(folder, **options):
     """Prepares a small set, by default without worker processes."""
     defaults = {"image_size": SIZE, "num_training": 20, "num_validation": 16, "num_workers": 1}
-    return DATASETS["synthetic_faces"](data_dir=str(folder), **{**defaults, **options})
+    return synthetic_faces(data_dir=str(folder), **{**defaults, **options})
 
 
 @pytest.fixture(scope="module")
