@@ -44,15 +44,9 @@ class Loss:
 
     terms: Mapping[str, LossTerm]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The unique names of the terms, in the order of the config."""
-        return tuple(self.terms)
-
     def init(self) -> dict[str, jax.Array]:
         """The initial s of each term with a learned weight: 0 (weight 1). Often empty."""
-        learned = [name for name, term in self.terms.items() if term.weight == LEARNED]
-        return {name: jnp.zeros((), jnp.float32) for name in learned}
+        return {n: jnp.float32(0) for n, term in self.terms.items() if term.weight == LEARNED}
 
     def sums(
         self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]

@@ -6,6 +6,7 @@ A target is an intensity in [0, 1], interpreted as the probability that the unit
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import optax
 
 from affect_jax.core.errors import UserError
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
-from affect_jax.losses.base import LOSSES, LossTerm, cap_weights
+from affect_jax.losses.base import CAP, LOSSES, NOT_NEGATIVE, LossTerm, cap_weights
 
 
 def unit_frequencies(action_units: np.ndarray) -> np.ndarray:
@@ -45,10 +46,10 @@ class BinaryCrossEntropy(LossTerm):
     max_weight: float = 0.0
     unit_frequencies: np.ndarray | None
     heads = ("action_units",)
+    requirements: ClassVar = {"max_weight": CAP}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("max_weight", lambda v: v == 0 or v >= 1, "1 or more, or 0 for no cap")
         if self.frequency_weights:
             self.unit_weights()
 
@@ -71,9 +72,8 @@ class BinaryCrossEntropy(LossTerm):
         return optax.sigmoid_binary_cross_entropy(outputs, targets)
 
     def example_weights(self, losses: jax.Array, targets: jax.Array) -> jax.Array:
-        if not self.frequency_weights:
-            return jnp.ones_like(losses)
-        return jnp.broadcast_to(jnp.asarray(self.unit_weights(), losses.dtype), losses.shape)
+        weights = self.unit_weights() if self.frequency_weights else 1.0
+        return jnp.broadcast_to(jnp.asarray(weights, losses.dtype), losses.shape)
 
 
 @LOSSES.register("asymmetric")
@@ -94,13 +94,12 @@ class Asymmetric(LossTerm):
     gamma_pos: float = 1.0
     clip: float = 0.05
     heads = ("action_units",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("gamma_neg", lambda v: v >= 0, "0 or more")
-        self.require("gamma_pos", lambda v: v >= 0, "0 or more")
+    requirements: ClassVar = {
+        "gamma_neg": NOT_NEGATIVE,
+        "gamma_pos": NOT_NEGATIVE,
         # A smaller value would be lost in float32, where p may round to 1.
-        self.require("clip", lambda v: v == 0 or 1e-6 <= v < 1, "0, or in [1e-6, 1)")
+        "clip": (lambda v: v == 0 or 1e-6 <= v < 1, "0, or in [1e-6, 1)"),
+    }
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         log_p, log_not_p = jax.nn.log_sigmoid(outputs), jax.nn.log_sigmoid(-outputs)

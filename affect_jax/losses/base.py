@@ -1,7 +1,4 @@
-"""The base class of loss terms: sums on each device, and one division by their totals.
-
-Every term of this package is a `LossTerm` registered in `LOSSES`.
-"""
+"""The base class of loss terms: sums on each device, and one division by their totals."""
 
 from __future__ import annotations
 
@@ -17,9 +14,14 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.registry import Registry, describe_unknown_name, require_option
 
 Sums = dict[str, jax.Array]
+Requirement = tuple[Callable[[Any], bool], str]
 
 LOSSES = Registry("loss")
 LEARNED = "learned"  # value of `weight` if the weight is trained with the network
+
+NOT_NEGATIVE: Requirement = (lambda v: v >= 0, "0 or more")
+SHARE: Requirement = (lambda v: 0 <= v < 1, "in [0, 1)")
+CAP: Requirement = (lambda v: v == 0 or v >= 1, "1 or more, or 0 for no cap")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,23 +34,23 @@ class LossTerm:
     - `weight`: factor in the objective, 0 (only logged) or more; or `"learned"`.
 
     A subclass with a field `class_counts` or `unit_frequencies` receives the counts of the training
-    split, see `create_loss`.
+    split, see `create_loss`. Its class attributes are `heads`, the heads that it supports, and
+    `requirements` of numeric options.
     """
 
     head: str
     weight: float | str = 1.0
 
     heads: ClassVar[tuple[str, ...]] = ()
+    requirements: ClassVar[Mapping[str, Requirement]] = {}
 
     def __post_init__(self) -> None:
         if self.head not in self.heads:
             raise UserError(f"head = {describe_unknown_name(self.head, self.heads)}")
         if self.weight != LEARNED:
-            self.require("weight", lambda v: v >= 0, f"0 or more, or {LEARNED!r}")
-
-    def require(self, option: str, is_valid: Callable[[Any], bool], requirement: str) -> None:
-        """Raises `UserError` unless the option is a finite number for which `is_valid` is true."""
-        require_option(option, getattr(self, option), is_valid, requirement)
+            require_option("weight", self.weight, lambda v: v >= 0, f"0 or more, or {LEARNED!r}")
+        for option, requirement in self.requirements.items():
+            require_option(option, getattr(self, option), *requirement)
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         """The loss of each example, or of each of its units, in the shape of the mask."""
@@ -57,10 +59,6 @@ class LossTerm:
     def example_weights(self, losses: jax.Array, targets: jax.Array) -> jax.Array:
         """The weight of each loss in the mean, in the shape of the mask: 1 unless overridden."""
         return jnp.ones_like(losses)
-
-    def denominator_weights(self, weights: jax.Array) -> jax.Array:
-        """The contribution of each loss to the mean's denominator: its weight unless overridden."""
-        return weights
 
     def sums(self, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> Sums:
         """Reduces the examples of this device.
@@ -76,19 +74,19 @@ class LossTerm:
         predicted, targets, mask = zero_masked(self.head, outputs, batch)
         distribution = batch.get(f"{self.head}_distribution")
         if distribution is None:
-            total, weight = self._weigh(predicted, targets)
-        else:  # the expectation over the classes
+            total, weight = self.weigh(predicted, targets)
+        else:
             classes = jnp.arange(distribution.shape[-1], dtype=targets.dtype)[:, None]
             classes = jnp.broadcast_to(classes, (len(classes), len(targets)))
-            values = jax.vmap(self._weigh, in_axes=(None, 0))(predicted, classes)
+            values = jax.vmap(self.weigh, in_axes=(None, 0))(predicted, classes)
             total, weight = (jnp.sum(distribution.T * value, axis=0) for value in values)
         return {"total": jnp.sum(total, where=mask), "weight": jnp.sum(weight, where=mask)}
 
-    def _weigh(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def weigh(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The weighted losses and their contributions to the mean's denominator."""
         losses = self.per_example(outputs, targets)
         weights = self.example_weights(losses, targets)
-        return weights * losses, self.denominator_weights(weights)
+        return weights * losses, weights
 
     def value(self, sums: Sums) -> jax.Array:
         """The value [] of the term from the sums of all devices; 0 without valid examples."""

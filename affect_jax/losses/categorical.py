@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import optax
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.registry import describe_unknown_name
-from affect_jax.losses.base import LOSSES, LossTerm, cap_weights
+from affect_jax.losses.base import CAP, LOSSES, NOT_NEGATIVE, SHARE, LossTerm, cap_weights
 
 
 @LOSSES.register("cross_entropy")
@@ -32,10 +33,7 @@ class CrossEntropy(LossTerm):
 
     label_smoothing: float = 0.0
     heads = ("expression",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("label_smoothing", lambda v: 0 <= v < 1, "in [0, 1)")
+    requirements: ClassVar = {"label_smoothing": SHARE}
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         if not self.label_smoothing:
@@ -87,14 +85,17 @@ class WeightedCrossEntropy(CrossEntropy):
     max_weight: float = 0.0
     normalize_weights: bool = True
     class_counts: np.ndarray | None
+    requirements: ClassVar = {
+        **CrossEntropy.requirements,
+        "beta": SHARE,
+        "power": NOT_NEGATIVE,
+        "max_weight": CAP,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scheme not in SCHEMES:
             raise UserError(f"scheme = {describe_unknown_name(self.scheme, SCHEMES)}")
-        self.require("beta", lambda v: 0 <= v < 1, "in [0, 1)")
-        self.require("power", lambda v: v >= 0, "0 or more")
-        self.require("max_weight", lambda v: v == 0 or v >= 1, "1 or more, or 0 for no cap")
         check_class_counts(self.class_counts)
 
     def class_weights(self) -> np.ndarray:
@@ -105,8 +106,9 @@ class WeightedCrossEntropy(CrossEntropy):
     def example_weights(self, losses: jax.Array, targets: jax.Array) -> jax.Array:
         return jnp.asarray(self.class_weights(), losses.dtype)[targets]
 
-    def denominator_weights(self, weights: jax.Array) -> jax.Array:
-        return weights if self.normalize_weights else jnp.ones_like(weights)
+    def weigh(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+        losses, weights = super().weigh(outputs, targets)
+        return losses, weights if self.normalize_weights else jnp.ones_like(weights)
 
 
 def _effective_number(counts: np.ndarray, beta: float) -> np.ndarray:
@@ -138,10 +140,10 @@ class BalancedSoftmax(LossTerm):
     tau: float = 1.0
     class_counts: np.ndarray | None
     heads = ("expression",)
+    requirements: ClassVar = {"tau": NOT_NEGATIVE}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("tau", lambda v: v >= 0, "0 or more")
         check_class_counts(self.class_counts)
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -169,10 +171,7 @@ class Focal(LossTerm):
 
     gamma: float = 2.0
     heads = ("expression", "action_units")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("gamma", lambda v: v >= 0, "0 or more")
+    requirements: ClassVar = {"gamma": NOT_NEGATIVE}
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         if self.head == "action_units":

@@ -15,8 +15,8 @@ import math
 import pathlib
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -27,7 +27,6 @@ WEIGHTS_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which the checkpoint of a training script may hold the weights."""
 
 MAX_PICKLE_BYTES = 1 << 22  # 100 times that of ResNet50; to read it takes seconds
-MAX_DIMENSIONS = 32
 MAX_ENTRIES = 1 << 17  # of all modules of a network; a pickle may refer to a module many times
 MAX_NAME_LENGTH = 1000
 
@@ -36,33 +35,31 @@ class InvalidWeightsError(ValueError):
     """The file is damaged or holds more than weights; the message describes the problem."""
 
 
-class _Storage(NamedTuple):
-    dtype: np.dtype
-    key: str
-
-
-class _Tensor(NamedTuple):
-    """The storage and layout of a tensor, not yet checked."""
-
-    storage: Any
-    offset: Any
-    size: Any
-    stride: Any
-
-
 class _Object(dict):
-    """An object of any other class than those of weights, such as a layer. No code belongs to it.
+    """Stands for an object of any class that is not one of weights, such as a layer."""
 
-    `state` is the object's `__dict__` if the pickle sets one; the items are those of a subclass of
-    `dict`.
-    """
+    state: Any = None  # the object's `__dict__` if the pickle sets one
 
-    state: Any = None
+
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
+    """Returns a view of the storage after checking that it stays within."""
+    if not isinstance(storage, np.ndarray):
+        raise InvalidWeightsError("it has a tensor with no storage of a supported type")
+    is_layout = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)
+    if not is_layout or not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
+        raise InvalidWeightsError("it has a tensor of an impossible shape")
+    if 0 in size:
+        return np.zeros(size, storage.dtype)
+    end = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
+    if max(math.prod(size), end) > len(storage):
+        raise InvalidWeightsError(f"a tensor exceeds its storage of {len(storage):,} numbers")
+    strides = [step * storage.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
 
 
 GLOBALS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): lambda: {},
-    ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _Tensor(*arguments[:4]),
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
     ("torch", "FloatStorage"): np.dtype("float32"),
     ("torch", "DoubleStorage"): np.dtype("float64"),
@@ -94,6 +91,7 @@ class _Unpickler(pickle._Unpickler):
 
     stack: list[Any]
     pop_mark: Callable[[], list[Any]]
+    read_storage: Callable[[str, np.dtype], np.ndarray]
     unknown_name = ""  # the first one in the file
 
     def find_class(self, module_name: str, global_name: str) -> Any:
@@ -101,11 +99,10 @@ class _Unpickler(pickle._Unpickler):
             self.unknown_name = self.unknown_name or f"{module_name}.{global_name}"
         return GLOBALS.get((module_name, global_name), _Object)
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: Any) -> np.ndarray | None:
         _, dtype, key = pid[:3]  # the first is "storage"
-        if not (isinstance(dtype, np.dtype) and isinstance(key, str)):
-            raise InvalidWeightsError("it has no storage of a supported type")
-        return _Storage(dtype, key)
+        is_storage = isinstance(dtype, np.dtype) and isinstance(key, str)
+        return self.read_storage(key, dtype) if is_storage else None
 
     def refuse(self, name: str = "objects") -> None:
         raise InvalidWeightsError(
@@ -191,27 +188,28 @@ def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
             raise InvalidWeightsError("its pickle is larger than weights need")
         return archive.read(entry)  # verifies the checksum
 
-    @functools.cache  # tensors may share a storage
-    def read_storage(storage: _Storage) -> np.ndarray:
-        return np.frombuffer(read_entry(f"data/{storage.key}"), storage.dtype)
-
     unpickler = _Unpickler(io.BytesIO(read_entry("data.pkl")))
+    unpickler.read_storage = functools.cache(  # tensors may share a storage
+        lambda key, dtype: np.frombuffer(read_entry(f"data/{key}"), dtype)
+    )
     content = unpickler.load()
     for key in WEIGHTS_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if isinstance(content, _Object) and isinstance(content.state, Mapping):
+    if isinstance(content, _Object) and isinstance(content.state, dict):
         entries = _walk(content, "", iter(range(MAX_ENTRIES)))
     else:
-        entries = content.items() if isinstance(content, Mapping) else ()
-    tensors = {
-        name.removeprefix("module."): value for name, value in entries if isinstance(value, _Tensor)
+        entries = content.items() if isinstance(content, dict) else ()
+    arrays = {
+        name.removeprefix("module."): value
+        for name, value in entries
+        if isinstance(value, np.ndarray)
     }
-    if not tensors and unpickler.unknown_name:
+    if not arrays and unpickler.unknown_name:
         unpickler.refuse(unpickler.unknown_name)
-    if not tensors:
+    if not arrays:
         raise InvalidWeightsError("it holds no dictionary of weights")
-    return {name: _to_array(name, tensor, read_storage) for name, tensor in tensors.items()}
+    return arrays
 
 
 def _walk(module: Any, prefix: str, budget: Iterator[int]) -> Iterator[tuple[str, Any]]:
@@ -221,8 +219,8 @@ def _walk(module: Any, prefix: str, budget: Iterator[int]) -> Iterator[tuple[str
     """
     state = module.state if isinstance(module, _Object) else None
     for kind in ("_parameters", "_buffers", "_modules"):
-        entries = state.get(kind) if isinstance(state, Mapping) else None
-        for key, value in entries.items() if isinstance(entries, Mapping) else ():
+        entries = state.get(kind) if isinstance(state, dict) else None
+        for key, value in entries.items() if isinstance(entries, dict) else ():
             name = prefix + key
             if len(name) > MAX_NAME_LENGTH or next(budget, None) is None:
                 raise InvalidWeightsError("its modules are nested too deeply")
@@ -230,27 +228,3 @@ def _walk(module: Any, prefix: str, budget: Iterator[int]) -> Iterator[tuple[str
                 yield from _walk(value, f"{name}.", budget)
             else:
                 yield name, value
-
-
-def _to_array(
-    name: str, tensor: _Tensor, read_storage: Callable[[_Storage], np.ndarray]
-) -> np.ndarray:
-    """Returns a view of the tensor's storage after checking that it stays within."""
-    storage, offset, size, stride = tensor
-    name = name[:100].encode("unicode_escape").decode()  # for messages: one line, no colours
-    if not isinstance(storage, _Storage):
-        raise InvalidWeightsError(f"{name} has no storage of a supported type")
-    is_layout = isinstance(size, tuple) and isinstance(stride, tuple)
-    if not (is_layout and len(size) == len(stride) <= MAX_DIMENSIONS) or not all(
-        type(n) is int and n >= 0 for n in (offset, *size, *stride)
-    ):
-        raise InvalidWeightsError(f"{name} has an impossible shape")
-    values, count = read_storage(storage), math.prod(size)
-    if count == 0:
-        return np.zeros(size, values.dtype)
-    end = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
-    if max(count, end) > len(values):
-        raise InvalidWeightsError(f"{name} exceeds its storage of {len(values):,} numbers")
-    return np.lib.stride_tricks.as_strided(
-        values[offset:], size, [step * values.itemsize for step in stride], writeable=False
-    )

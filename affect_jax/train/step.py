@@ -89,7 +89,7 @@ def train_step(experiment: Experiment, state: TrainState, batch: dict) -> tuple[
 def create_metrics(experiment: Experiment) -> type[clu_metrics.Collection]:
     """Creates the class of a step's metrics, which are merged over devices and steps: the means of
     `loss`, `gradient_norm` and each `loss_<term>`, and top-1 `accuracy` over annotated faces."""
-    averages = ["loss", "gradient_norm", *(f"loss_{term}" for term in experiment.loss.names)]
+    averages = ["loss", "gradient_norm", *(f"loss_{term}" for term in experiment.loss.terms)]
     members: dict[str, Any] = {name: clu_metrics.Average.from_output(name) for name in averages}
     if "expression" in experiment.heads:
         members["accuracy"] = clu_metrics.Average.from_fun(_expression_is_correct)

@@ -25,12 +25,16 @@ def test_names_are_entries_or_entries_with_heads():
         {"name": "ccc", "head": "valence_arousal"},
         {"name": "focal", "head": "action_units"},
     ]
-    assert losses.create_loss(specs).names == ("focal_expression", "ccc", "focal_action_units")
+    assert tuple(losses.create_loss(specs).terms) == (
+        "focal_expression",
+        "ccc",
+        "focal_action_units",
+    )
 
 
 def test_config_dicts_are_specs():
     loss = losses.create_loss((ConfigDict({**WEIGHTED, "power": 0.5}),), COUNTS)
-    assert loss.names == ("weighted_cross_entropy",)
+    assert tuple(loss.terms) == ("weighted_cross_entropy",)
 
 
 def test_total_is_sum_of_weighted_values():

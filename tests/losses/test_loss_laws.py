@@ -144,7 +144,7 @@ def test_split_over_devices_changes_nothing(spec):
         values, gradients = one_device_step(params, batch)
         for split_step in split_steps:
             split_values, split_gradients = split_step(params, batch)
-            for name in loss.names:
+            for name in loss.terms:
                 np.testing.assert_allclose(split_values[name], values[name], rtol=1e-5)
             # float32 sums in another order
             np.testing.assert_allclose(split_gradients[head], gradients[head], atol=3e-6, rtol=1e-4)
@@ -164,7 +164,7 @@ def test_sums_of_shards_add_up_to_the_total():
             for rows in (slice(cut), slice(cut, None))
         ]
         values = loss.values(jax.tree.map(jnp.add, *shards))
-        for name in loss.names:
+        for name in loss.terms:
             np.testing.assert_allclose(values[name], whole[name], rtol=1e-5)
 
 

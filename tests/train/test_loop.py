@@ -369,7 +369,7 @@ def test_every_config_overfits_sixteen_faces(name, data_folders):
         means = {k: float(v) for k, v in metrics.compute().items()}
         first = first or means
         ratios = {
-            term: means[f"loss_{term}"] / first[f"loss_{term}"] for term in experiment.loss.names
+            term: means[f"loss_{term}"] / first[f"loss_{term}"] for term in experiment.loss.terms
         }
         if max(ratios.values()) < 0.3:
             break
