@@ -18,8 +18,13 @@ from absl import logging
 from affect_jax.core.errors import UserError, first_line
 
 Entry = TypeVar("Entry")
+Requirement = tuple[Callable[[Any], bool], str]  # of a numeric option, and its description
 
 MAX_OPTION = 1e30  # float32 holds it
+NOT_NEGATIVE: Requirement = (lambda v: v >= 0, "0 or more")
+POSITIVE: Requirement = (lambda v: v > 0, "positive")
+AT_LEAST_1: Requirement = (lambda v: v >= 1, "1 or more")
+SHARE: Requirement = (lambda v: 0 <= v < 1, "in [0, 1)")
 
 
 class Registry:

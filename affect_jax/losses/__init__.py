@@ -1,15 +1,12 @@
 """The objective: a weighted sum of loss terms, each the loss of one head.
 
-A term has two halves. `sums(outputs, batch)` reduces the examples of one device to a few numbers,
-which the step adds over all devices. `value(sums)` then divides once by global counts. Masks, class
-weights and correlations are therefore exact on any number of devices.
-
-Masked examples contribute to neither sums nor gradients, even if their values are NaN. A term
-without valid examples is 0, and so is its gradient.
+`sums(outputs, batch)` of a term reduces the examples of one device to a few numbers, which the step
+adds over all devices; `value(sums)` then divides once. Masks, class weights and correlations are
+therefore exact on any number of devices. Masked examples contribute to neither sums nor gradients,
+even if their values are NaN. A term without valid examples is 0, and so is its gradient.
 
 To add a term, add a file to this folder with a subclass of `LossTerm` and
-`@LOSSES.register("name")`. To mix losses (such as squared error and CCC), list both in
-`config.losses` with their weights.
+`@LOSSES.register("name")`. To mix losses, list both in `config.losses` with their weights.
 """
 
 from __future__ import annotations
@@ -93,8 +90,7 @@ def create_loss(
     **Returns:** a loss whose terms are named after their entry, or `<entry>_<head>` if an entry is
     used twice.
 
-    **Raises:** `UserError` for unknown names, invalid options, a head that the term does not
-    support, and counts that define no weights.
+    **Raises:** `UserError` for invalid specs and counts that define no weights.
     """
     entries = [spec.get("name") for spec in specs]
     terms: dict[str, LossTerm] = {}

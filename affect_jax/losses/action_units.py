@@ -14,8 +14,9 @@ import numpy as np
 import optax
 
 from affect_jax.core.errors import UserError
+from affect_jax.core.registry import NOT_NEGATIVE
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
-from affect_jax.losses.base import CAP, LOSSES, NOT_NEGATIVE, LossTerm, cap_weights
+from affect_jax.losses.base import CAP, LOSSES, LossTerm, cap_weights
 
 
 def unit_frequencies(action_units: np.ndarray) -> np.ndarray:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import Registry, describe_unknown_name, require_option
+from affect_jax.core.registry import (
+    NOT_NEGATIVE,
+    Registry,
+    Requirement,
+    describe_unknown_name,
+    require_option,
+)
 
 Sums = dict[str, jax.Array]
-Requirement = tuple[Callable[[Any], bool], str]
 
 LOSSES = Registry("loss")
 LEARNED = "learned"  # value of `weight` if the weight is trained with the network
 
-NOT_NEGATIVE: Requirement = (lambda v: v >= 0, "0 or more")
-SHARE: Requirement = (lambda v: 0 <= v < 1, "in [0, 1)")
 CAP: Requirement = (lambda v: v == 0 or v >= 1, "1 or more, or 0 for no cap")
 
 
@@ -48,7 +51,7 @@ class LossTerm:
         if self.head not in self.heads:
             raise UserError(f"head = {describe_unknown_name(self.head, self.heads)}")
         if self.weight != LEARNED:
-            require_option("weight", self.weight, lambda v: v >= 0, f"0 or more, or {LEARNED!r}")
+            require_option("weight", self.weight, NOT_NEGATIVE[0], f"0 or more, or {LEARNED!r}")
         for option, requirement in self.requirements.items():
             require_option(option, getattr(self, option), *requirement)
 

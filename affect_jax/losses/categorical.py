@@ -13,8 +13,8 @@ import numpy as np
 import optax
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import describe_unknown_name
-from affect_jax.losses.base import CAP, LOSSES, NOT_NEGATIVE, SHARE, LossTerm, cap_weights
+from affect_jax.core.registry import NOT_NEGATIVE, SHARE, describe_unknown_name
+from affect_jax.losses.base import CAP, LOSSES, LossTerm, cap_weights
 
 
 @LOSSES.register("cross_entropy")
@@ -48,14 +48,13 @@ def check_class_counts(counts: np.ndarray | None) -> np.ndarray:
     """Returns class counts as float64 [C]. **Raises:** `UserError` if a class is empty."""
     if counts is None or not np.any(counts):
         raise UserError("needs a training split with expressions to count the classes")
-    counts = np.asarray(counts, np.float64)
-    empty = [str(i) for i in np.flatnonzero(~(counts > 0))]
-    if empty:
+    if not np.all(counts):
+        empty = ", ".join(map(str, np.flatnonzero(counts == 0)))
         raise UserError(
-            f"class {', '.join(empty)} has no face in the training split, so it has no weight; "
+            f"class {empty} has no face in the training split, so it has no weight; "
             "use cross_entropy or focal, data with every class, or a smaller data.num_classes"
         )
-    return counts
+    return np.asarray(counts, np.float64)
 
 
 @LOSSES.register("weighted_cross_entropy")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from flax import linen as nn
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import Registry, describe_unknown_name, require_option
+from affect_jax.core.registry import (
+    AT_LEAST_1,
+    SHARE,
+    Registry,
+    Requirement,
+    describe_unknown_name,
+    require_option,
+)
 
 TRUNKS = Registry("trunk")
 """Name -> linen module. The module's fields are its options; `dtype` is supplied by code.
@@ -28,9 +35,14 @@ prefix. Parameters without a prefix belong to the output.
 
 
 class Trunk(nn.Module):
-    """A linen module that checks the options that several trunks have."""
+    """A linen module that checks its options."""
 
     CHOICES: ClassVar[Mapping[str, Collection[str]]] = {}  # option -> its values
+    REQUIREMENTS: ClassVar[Mapping[str, Requirement]] = {  # if the trunk has the option
+        "width": AT_LEAST_1,
+        "dropout": SHARE,
+        "stochastic_depth": SHARE,
+    }
 
     def __post_init__(self) -> None:
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -38,17 +50,30 @@ class Trunk(nn.Module):
             if options[option] not in choices:
                 problem = describe_unknown_name(options[option], choices)
                 raise UserError(f"trunk.{option} = {problem}")
-        for option, value in options.items():
-            if option == "width":
-                require_option("trunk.width", value, lambda v: v >= 1, "1 or more")
-            elif option in ("dropout", "stochastic_depth"):
-                require_option(f"trunk.{option}", value, lambda v: 0 <= v < 1, "in [0, 1)")
+        for option, requirement in self.REQUIREMENTS.items():
+            if option in options:
+                require_option(f"trunk.{option}", options[option], *requirement)
         super().__post_init__()
 
 
-def block_layers(counts: Sequence[int]) -> list[tuple[str]]:
-    """`("stage1_block1",)` and so on, for the numbers of blocks of the stages."""
-    return [(f"stage{s}_block{b + 1}",) for s, n in enumerate(counts, 1) for b in range(n)]
+class StagedTrunk(Trunk):
+    """A trunk of a stem, stages of blocks and, in some, further layers."""
+
+    BLOCKS: ClassVar[Sequence[int]] = ()  # number of blocks of each stage
+    STEM: ClassVar[tuple[str, ...]] = ("stem",)  # names of the modules before the first block
+    LAST: ClassVar[tuple[str, ...]] = ()  # and after the last
+
+    @nn.nowrap
+    def blocks(self) -> Iterator[tuple[int, int, str]]:
+        """Yields (stage, block of the stage, name of the module), both numbers from 0."""
+        for stage, count in enumerate(self.BLOCKS):
+            yield from ((stage, i, f"stage{stage + 1}_block{i + 1}") for i in range(count))
+
+    @nn.nowrap
+    def layers(self) -> list[tuple[str, ...]]:
+        """The stem, each block, and the layers after them, see `TRUNKS`."""
+        layers = [self.STEM, *((name,) for *_, name in self.blocks()), self.LAST]
+        return [names for names in layers if names]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
-from affect_jax.core.registry import require_option
+from affect_jax.core.registry import POSITIVE
 from affect_jax.models import kernels
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk, block_layers
-from affect_jax.models.layers import layer_norm, stochastic_depth
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, StagedTrunk, TorchMapping, Trunk
+from affect_jax.models.layers import dense, layer_norm, stochastic_depth
 
 KERNEL_INIT = nn.initializers.normal(0.02)
 
@@ -54,20 +53,16 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
         """[b, h, w, C] -> [b, h, w, C]."""
         width = x.shape[-1]
-
-        def linear(x: jax.Array, features: int, name: str) -> jax.Array:
-            return nn.Dense(features, kernel_init=KERNEL_INIT, dtype=self.dtype, name=name)(x)
-
         y = conv(x, width, 7, self.dtype, "depthwise", depthwise=True)
-        y = linear(layer_norm(y, self.dtype, "norm"), 4 * width, "fc1")
-        y = linear(nn.gelu(y, approximate=False), width, "fc2")
+        y = dense(layer_norm(y, self.dtype, "norm"), 4 * width, self.dtype, "fc1")
+        y = dense(nn.gelu(y, approximate=False), width, self.dtype, "fc2")
         scale = self.param("layer_scale", nn.initializers.constant(self.layer_scale), (width,))
         y = y * scale.astype(y.dtype)
         return x + stochastic_depth(y, keys, rate=self.stochastic_depth, layer=self.index)
 
 
 @TRUNKS.register("convnext_tiny")
-class ConvNeXtTiny(Trunk):
+class ConvNeXtTiny(StagedTrunk):
     """ConvNeXt-T (Liu et al. 2022, arXiv:2201.03545, section 2) as in timm and torchvision.
 
     It has 28,589,128 parameters with a head of 1000 classes. Features: [b, 8 * width].
@@ -88,44 +83,36 @@ class ConvNeXtTiny(Trunk):
     remat: bool = False
     dtype: Any = jnp.float32
 
-    BLOCKS: ClassVar = (3, 3, 9, 3)  # number of blocks of each stage
+    BLOCKS: ClassVar = (3, 3, 9, 3)
+    STEM: ClassVar = ("stem_conv", "stem_norm")
+    REQUIREMENTS: ClassVar = {**Trunk.REQUIREMENTS, "layer_scale": POSITIVE}
     SIGNED_FEATURE_MAP: ClassVar = True
-
-    def __post_init__(self) -> None:
-        require_option("trunk.layer_scale", self.layer_scale, lambda v: v > 0, "positive")
-        super().__post_init__()
 
     @nn.compact
     def __call__(
         self, images: jax.Array, train: bool = False, keys: jax.Array | None = None
     ) -> jax.Array:
         """[b, c, c, 3] -> features [b, 8 * width]."""
-        keys, x, index = keys if train else None, images, 0
+        keys = keys if train else None
         create_block = nn.remat(Block) if self.remat and train else Block
-        for stage, blocks in enumerate(self.BLOCKS):
-            name, features = f"stage{stage + 1}", self.width * 2**stage
-            if stage == 0:
-                x = conv(x, features, 4, self.dtype, "stem_conv")
-                x = layer_norm(x, self.dtype, "stem_norm")
-            else:
-                x = layer_norm(x, self.dtype, f"{name}_norm")
-                x = conv(x, features, 2, self.dtype, f"{name}_conv")
-            for block in range(blocks):
-                rate = self.stochastic_depth * index / max(1, sum(self.BLOCKS) - 1)
-                x = create_block(
-                    index, rate, self.layer_scale, self.dtype, name=f"{name}_block{block + 1}"
-                )(x, keys)
-                index += 1
+        x = conv(images, self.width, 4, self.dtype, "stem_conv")
+        x = layer_norm(x, self.dtype, "stem_norm")
+        for index, (stage, i, name) in enumerate(self.blocks()):
+            if stage and i == 0:
+                x = layer_norm(x, self.dtype, f"stage{stage + 1}_norm")
+                x = conv(x, self.width * 2**stage, 2, self.dtype, f"stage{stage + 1}_conv")
+            rate = self.stochastic_depth * index / (sum(self.BLOCKS) - 1)
+            x = create_block(index, rate, self.layer_scale, self.dtype, name=name)(x, keys)
         return layer_norm(jnp.mean(x, axis=(1, 2)), self.dtype, "norm")
 
     @nn.nowrap
     def layers(self) -> list[tuple[str, ...]]:
         """The stem, then each block; the first of a stage with the convolution before it."""
-        blocks: list[tuple[str, ...]] = [*block_layers(self.BLOCKS)]
+        layers = super().layers()
         for stage in (2, 3, 4):
-            first = blocks.index((f"stage{stage}_block1",))
-            blocks[first] += (f"stage{stage}_norm", f"stage{stage}_conv")
-        return [("stem_conv", "stem_norm"), *blocks]
+            first = layers.index((f"stage{stage}_block1",))
+            layers[first] += (f"stage{stage}_norm", f"stage{stage}_conv")
+        return layers
 
 
 _TORCH_LAYERS = {"depthwise": "conv_dw", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
@@ -162,15 +149,9 @@ def _from_torchvision_name(name: str) -> str:
     return f"stages.{part // 2}.blocks.{index}.{layer.replace('layer_scale', 'gamma')}"
 
 
-def _to_vector(name: str, array: np.ndarray) -> np.ndarray:
-    """torchvision's factors of a branch have the shape [C, 1, 1]."""
-    return array.reshape(-1) if name.endswith("gamma") else array
-
-
 TORCH_MAPPINGS["convnext_tiny"] = TorchMapping(
     requirement="timm's and torchvision's convnext_tiny fit trunk.width = 96",
     to_torch_name=_to_torch_name,
     head="head.fc",
-    reorder_axes=_to_vector,
     rename=_from_torchvision_name,
 )

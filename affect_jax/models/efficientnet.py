@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk, block_layers
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, StagedTrunk, TorchMapping
 from affect_jax.models.conv_norm import ConvNorm
 from affect_jax.models.layers import dropout, stochastic_depth
 
@@ -60,7 +59,7 @@ class Block(nn.Module):
 
 
 @TRUNKS.register("efficientnet_b0")
-class EfficientNetB0(Trunk):
+class EfficientNetB0(StagedTrunk):
     """EfficientNet-B0 (Tan and Le 2019, table 1) as in timm, for crops of 224 pixels.
 
     It has 5,288,548 parameters with a head of 1000 classes. Features: [b, 40 * width].
@@ -84,7 +83,8 @@ class EfficientNetB0(Trunk):
     dtype: Any = jnp.float32
 
     CHANNELS: ClassVar = (16, 24, 40, 80, 112, 192, 320, 1280)  # of the stages and the features
-    BLOCKS: ClassVar = (1, 2, 2, 3, 3, 4, 1)  # number of blocks of each stage
+    BLOCKS: ClassVar = (1, 2, 2, 3, 3, 4, 1)
+    LAST: ClassVar = ("features",)
     KERNELS: ClassVar = (3, 3, 5, 3, 5, 5, 3)
     STRIDES: ClassVar = (1, 2, 2, 2, 1, 2, 1)
     CHOICES: ClassVar = {"padding": PADDINGS}
@@ -98,27 +98,20 @@ class EfficientNetB0(Trunk):
         keys = keys if train else None
         conv_norm = functools.partial(ConvNorm, dtype=self.dtype, **PADDINGS[self.padding])
         *channels, last = (round_to_8(n * self.width / 32) for n in self.CHANNELS)
-        x, index = nn.silu(conv_norm(self.width, 3, 2, name="stem")(images, train)), 0
-        for stage, blocks in enumerate(self.BLOCKS):
-            for block in range(blocks):
-                x = Block(
-                    index=index,
-                    features=channels[stage],
-                    expansion=6 if stage else 1,
-                    kernel=self.KERNELS[stage],
-                    stride=self.STRIDES[stage] if block == 0 else 1,
-                    stochastic_depth=self.stochastic_depth * index / sum(self.BLOCKS),
-                    conv_norm=conv_norm,
-                    name=f"stage{stage + 1}_block{block + 1}",
-                )(x, train, keys)
-                index += 1
+        x = nn.silu(conv_norm(self.width, 3, 2, name="stem")(images, train))
+        for index, (stage, i, name) in enumerate(self.blocks()):
+            x = Block(
+                index=index,
+                features=channels[stage],
+                expansion=6 if stage else 1,
+                kernel=self.KERNELS[stage],
+                stride=self.STRIDES[stage] if i == 0 else 1,
+                stochastic_depth=self.stochastic_depth * index / sum(self.BLOCKS),
+                conv_norm=conv_norm,
+                name=name,
+            )(x, train, keys)
         x = jnp.mean(nn.silu(conv_norm(last, 1, 1, name="features")(x, train)), axis=(1, 2))
         return dropout(x, keys, rate=self.dropout, layer=0)
-
-    @nn.nowrap
-    def layers(self) -> list[tuple[str, ...]]:
-        """The first convolution, each block, and the last convolution."""
-        return [("stem",), *block_layers(self.BLOCKS), ("features",)]
 
 
 def round_to_8(channels: float) -> int:
@@ -164,11 +157,6 @@ def _to_torch_name(name: str) -> str:
     return f"{prefix}{layers[layer][kind == 'norm']}.{leaf}"
 
 
-def _to_dense_layer(name: str, array: np.ndarray) -> np.ndarray:
-    """Makes linear layers of the 1 x 1 convolutions of the gates."""
-    return array.reshape(array.shape[:2]) if ".se." in name else array
-
-
 TORCH_MAPPINGS.update(
     {
         f"efficientnet_{size}": TorchMapping(
@@ -176,7 +164,6 @@ TORCH_MAPPINGS.update(
             f"{size} (symmetric) fit trunk.width = 32",
             to_torch_name=_to_torch_name,
             head="classifier",
-            reorder_axes=_to_dense_layer,
         )
         for size in ("b0", "b2")
     }

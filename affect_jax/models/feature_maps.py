@@ -1,8 +1,7 @@
 """The last feature map of a trunk and the gradient of an output with respect to it, for Grad-CAM.
 
-The last feature map is the last value [b, h, w, C] that a module of the trunk returns, so a trunk
-needs no code for it. It comes from `conv5` in `alexnet`, from the last block in a ResNet, from the
-normalisation after it in `iresnet50`, and from the patches that enter the last block of a ViT.
+The last feature map is the last value [b, h, w, C] that a module of the trunk returns: of `conv5`
+in `alexnet`, of the last block in a ResNet, of the patches that enter the last block in a ViT.
 """
 
 from __future__ import annotations

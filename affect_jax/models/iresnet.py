@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk, block_layers
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, StagedTrunk, TorchMapping
 from affect_jax.models.conv_norm import ConvNorm, batch_norm
-from affect_jax.models.layers import dropout, to_signed_range, uniform_bias, uniform_fan_in
+from affect_jax.models.layers import Embedding, dropout, to_signed_range
 
 KERNEL_INIT = nn.initializers.normal(0.1)
 
@@ -46,22 +46,8 @@ class ImprovedBlock(nn.Module):
         return x + y
 
 
-class Embedding(nn.Module):
-    """A linear layer on all positions and channels: [b, h, w, C] -> [b, features]."""
-
-    features: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", uniform_fan_in(), (*x.shape[1:], self.features))
-        kernel = kernel.astype(self.dtype).reshape(-1, self.features)
-        bias = self.param("bias", uniform_bias(kernel.shape[0]), (self.features,))
-        return x.reshape(x.shape[0], -1) @ kernel + bias.astype(self.dtype)
-
-
 @TRUNKS.register("iresnet50")
-class IResNet50(Trunk):
+class IResNet50(StagedTrunk):
     """IResNet50 as in InsightFace (`recognition/arcface_torch/backbones/iresnet.py`).
 
     It has 43,590,848 parameters without a head for crops of 112 pixels. Features: [b, 8 * width],
@@ -79,6 +65,8 @@ class IResNet50(Trunk):
     dtype: Any = jnp.float32
 
     BLOCKS: ClassVar = (3, 4, 14, 3)
+    STEM: ClassVar = ("stem", "prelu")
+    LAST: ClassVar = ("norm", "embedding", "features")
     SIGNED_FEATURE_MAP: ClassVar = True
 
     @nn.compact
@@ -88,21 +76,13 @@ class IResNet50(Trunk):
         """[b, c, c, 3] -> features [b, 8 * width]."""
         stem = ConvNorm(self.width, 3, 1, self.dtype, KERNEL_INIT, name="stem")
         x = PReLU(name="prelu")(stem(to_signed_range(images), train))
-        for stage, blocks in enumerate(self.BLOCKS):
-            for block in range(blocks):
-                name = f"stage{stage + 1}_block{block + 1}"
-                stride = 2 if block == 0 else 1
-                x = ImprovedBlock(self.width * 2**stage, stride, self.dtype, name=name)(x, train)
+        for stage, i, name in self.blocks():
+            stride = 2 if i == 0 else 1
+            x = ImprovedBlock(self.width * 2**stage, stride, self.dtype, name=name)(x, train)
         x = batch_norm(x, train, self.dtype, "norm")
         x = dropout(x, keys if train else None, rate=self.dropout, layer=0)
         x = Embedding(8 * self.width, self.dtype, name="embedding")(x)
         return batch_norm(x, train, self.dtype, "features")
-
-    @nn.nowrap
-    def layers(self) -> list[tuple[str, ...]]:
-        """The stem, each block, and the last layer with its normalisations."""
-        last = ("norm", "embedding", "features")
-        return [("stem", "prelu"), *block_layers(self.BLOCKS), last]
 
 
 _TORCH_LAYERS = {"stem.conv": "conv1", "stem.norm": "bn1", "norm": "bn2", "embedding": "fc"}
@@ -128,7 +108,7 @@ def _to_torch_name(name: str) -> str:
 
 
 def _fit_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Reshapes the kernel of `Embedding` from [C h w, features] to [h, w, C, features]."""
+    """Reshapes the kernel of `embedding` from [C h w, features] to [h, w, C, features]."""
     if not name.endswith("embedding.kernel") or array.shape != (np.prod(shape[:-1]), shape[-1]):
         return array
     height, width, channels, features = shape

@@ -73,6 +73,26 @@ def layer_norm(x: jax.Array, dtype: Any, name: str) -> jax.Array:
     return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)(x)
 
 
+def dense(x: jax.Array, features: int, dtype: Any, name: str) -> jax.Array:
+    """A linear layer of a transformer, normal with standard deviation 0.02, as in timm."""
+    kernel_init = nn.initializers.normal(0.02)
+    return nn.Dense(features, kernel_init=kernel_init, dtype=dtype, name=name)(x)
+
+
+class Embedding(nn.Module):
+    """A linear layer on positions and channels, as PyTorch's: [..., h, w, C] -> [..., features]."""
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", uniform_fan_in(), (*x.shape[-3:], self.features))
+        kernel = kernel.astype(self.dtype).reshape(-1, self.features)
+        bias = self.param("bias", uniform_bias(kernel.shape[0]), (self.features,))
+        return x.reshape(*x.shape[:-3], kernel.shape[0]) @ kernel + bias.astype(self.dtype)
+
+
 def to_signed_range(images: jax.Array) -> jax.Array:
     """Images with ImageNet's normalisation -> x / 127.5 - 1, in [-1, 1], of pixels x."""
     scale, shift = 2 * np.array(IMAGENET_STD), 2 * np.array(IMAGENET_MEAN) - 1
@@ -99,8 +119,7 @@ def local_response_normalisation(values: jax.Array) -> jax.Array:
 def _sum_five_channels(values: jax.Array) -> jax.Array:
     """Sums each channel with the two before and the two after it.
 
-    The sum is over shifted slices, which a compiler fuses with the surrounding operations. The
-    gradient has the same form; JAX would pad each slice, which is three times as slow on a CPU.
+    The gradient has the same form; JAX would pad each slice, which is three times as slow on a CPU.
     """
     padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(2, 2)])
     return functools.reduce(jnp.add, (padded[..., i : i + values.shape[-1]] for i in range(5)))
@@ -116,10 +135,9 @@ _sum_five_channels.defvjp(
 def materialize(values: jax.Array) -> jax.Array:
     """Materializes a value so that XLA does not recompute it for every consumer (CPU only).
 
-    XLA recomputes operations that it considers cheap inside each consumer, in the order of the
-    consumer's output. In AlexNet it computed a pooling inside the transposition for a weight
-    gradient: each value nine times, with cache misses, a tenth of the step. This function acts only
-    under differentiation and does not change finite values.
+    In AlexNet XLA computed a pooling inside the transposition for a weight gradient: each value
+    nine times, with cache misses, a tenth of the step. This function acts only under
+    differentiation and does not change finite values.
     """
     return values
 
@@ -138,23 +156,25 @@ materialize_gradient.defvjp(
 )
 
 
+def runs_on_this_cpu(values: jax.Array) -> bool:
+    """Whether the program is for this CPU; a symbolic batch size belongs to an export."""
+    return jax.default_backend() == "cpu" and isinstance(values.shape[0], int)
+
+
 def compute_in_float32(values: jax.Array) -> bool:
     """Whether a layer computes bfloat16 values in float32: on a CPU, where XLA's bfloat16 is slow.
 
-    In float32 the one-tower AlexNet trains 1.8 times as fast, and a step of ResNet18 does not take
-    minutes. A symbolic batch size belongs to an export, whose target machine is unknown.
+    In float32 the one-tower AlexNet trains 1.8 times as fast, a step of ResNet18 in seconds.
     """
-    on_cpu = jax.default_backend() == "cpu" and isinstance(values.shape[0], int)
-    return on_cpu and values.dtype == jnp.bfloat16
+    return runs_on_this_cpu(values) and values.dtype == jnp.bfloat16
 
 
 def max_pool(values: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
     """Maximum over windows of [b, h, w, C]; padding counts as minus infinity.
 
-    The gradient goes to the first of a window's largest values, as in PyTorch. It is written out
-    because XLA's own gradient is a scatter, which takes 5 to 16 times as long on a CPU. The
-    gradient of the output is materialized: rounding it to bfloat16 again for every position of a
-    window took six times as long.
+    The gradient goes to the first of a window's largest values, as in PyTorch. XLA's own gradient
+    is a scatter, which takes 5 to 16 times as long on a CPU. The gradient of the output is
+    materialized: rounding it to bfloat16 for every position of a window took six times as long.
     """
     inputs = values.astype(jnp.float32) if compute_in_float32(values) else values
     pooled: Any = _max_pool(inputs, size, stride, padding)
@@ -211,9 +231,7 @@ def _max_pool_backward(
         input_gradient += lax.pad(share, zero, [(0, 0, 0), *padding_config, (0, 0, 0)])
     height, width = (side - padding for side in shape[1:3])
     input_gradient = input_gradient[:, padding:height, padding:width]
-    if (
-        jax.default_backend() == "cpu"
-    ):  # XLA may fuse the gradient into every operation that reads it
+    if jax.default_backend() == "cpu":  # or XLA fuses it into every operation that reads it
         input_gradient = lax.optimization_barrier(input_gradient)
     return (input_gradient,)
 

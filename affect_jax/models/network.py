@@ -44,10 +44,9 @@ def action_units(num_classes: int) -> int:
 
 
 class Head(nn.Module):
-    """A linear layer with PyTorch's initialisation and the parameters `kernel` and `bias`.
+    """A linear layer with PyTorch's initialisation.
 
-    The factors have type `dtype`. Sums and outputs are float32, so logits keep float32 precision
-    for every compute dtype.
+    The factors have type `dtype`; sums and outputs are float32.
     """
 
     size: int

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk, block_layers
+from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, StagedTrunk, TorchMapping
 from affect_jax.models.conv_norm import ConvNorm
 from affect_jax.models.layers import max_pool
 
@@ -21,39 +21,37 @@ class BasicBlock(nn.Module):
     stride: int
     dtype: Any
 
+    @nn.nowrap
+    def convolutions(self) -> list[tuple[int, int, int]]:
+        """Features, kernel size and stride of each convolution."""
+        return [(self.features, 3, self.stride), (self.features, 3, 1)]
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = ConvNorm(self.features, 3, self.stride, self.dtype, name="layer1")(x, train)
-        y = ConvNorm(self.features, 3, 1, self.dtype, name="layer2")(nn.relu(y), train)
+        y = x
+        for i, convolution in enumerate(self.convolutions(), start=1):
+            y = nn.relu(y) if i > 1 else y
+            y = ConvNorm(*convolution, self.dtype, name=f"layer{i}")(y, train)
         if x.shape != y.shape:
-            x = ConvNorm(self.features, 1, self.stride, self.dtype, name="shortcut")(x, train)
+            x = ConvNorm(y.shape[-1], 1, self.stride, self.dtype, name="shortcut")(x, train)
         return nn.relu(x + y)
 
 
-class BottleneckBlock(nn.Module):
+class BottleneckBlock(BasicBlock):
     """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut (He et al. 2015, figure 5).
 
     The 3 x 3 convolution has the stride, as in torchvision ("ResNet v1.5"); in the paper it is the
     first one. The output has 4 * features channels.
     """
 
-    features: int
-    stride: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    @nn.nowrap
+    def convolutions(self) -> list[tuple[int, int, int]]:
         features = self.features
-        y = ConvNorm(features, 1, 1, self.dtype, name="layer1")(x, train)
-        y = ConvNorm(features, 3, self.stride, self.dtype, name="layer2")(nn.relu(y), train)
-        y = ConvNorm(4 * features, 1, 1, self.dtype, name="layer3")(nn.relu(y), train)
-        if x.shape != y.shape:
-            x = ConvNorm(4 * features, 1, self.stride, self.dtype, name="shortcut")(x, train)
-        return nn.relu(x + y)
+        return [(features, 1, 1), (features, 3, self.stride), (4 * features, 1, 1)]
 
 
 @TRUNKS.register("resnet18")
-class ResNet18(Trunk):
+class ResNet18(StagedTrunk):
     """ResNet18 (He et al. 2015, table 1) as in torchvision.
 
     It has 11,689,512 parameters with a head of 1000 classes. Features: [b, 8 * width].
@@ -66,7 +64,7 @@ class ResNet18(Trunk):
     width: int = 64
     dtype: Any = jnp.float32
 
-    BLOCKS: ClassVar = (2, 2, 2, 2)  # number of blocks of each stage
+    BLOCKS: ClassVar = (2, 2, 2, 2)
     BLOCK: ClassVar = BasicBlock
 
     @nn.compact
@@ -76,18 +74,10 @@ class ResNet18(Trunk):
         """[b, c, c, 3] -> features [b, F]."""
         x = ConvNorm(self.width, 7, 2, self.dtype, name="stem")(images, train)
         x = max_pool(nn.relu(x), 3, 2, padding=1)
-        for stage, blocks in enumerate(self.BLOCKS):
-            for block in range(blocks):
-                features = self.width * 2**stage
-                stride = 2 if stage and block == 0 else 1
-                name = f"stage{stage + 1}_block{block + 1}"
-                x = self.BLOCK(features, stride, self.dtype, name=name)(x, train)
+        for stage, i, name in self.blocks():
+            stride = 2 if stage and i == 0 else 1
+            x = self.BLOCK(self.width * 2**stage, stride, self.dtype, name=name)(x, train)
         return jnp.mean(x, axis=(1, 2))
-
-    @nn.nowrap
-    def layers(self) -> list[tuple[str, ...]]:
-        """The stem, then each block."""
-        return [("stem",), *block_layers(self.BLOCKS)]
 
 
 @TRUNKS.register("resnet34")

@@ -11,35 +11,18 @@ import numpy as np
 from flax import linen as nn
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import require_option
+from affect_jax.core.registry import AT_LEAST_1, require_option
 from affect_jax.models.base import TORCH_MAPPINGS, TRUNKS, TorchMapping, Trunk
 from affect_jax.models.layers import (
+    Embedding,
+    dense,
     dropout,
     layer_norm,
     stochastic_depth,
     to_signed_range,
-    uniform_bias,
-    uniform_fan_in,
 )
 
 PATCH = 16  # side of a patch, pixels
-
-
-class PatchEmbedding(nn.Module):
-    """A linear layer on each patch: [b, c, c, 3] -> [b, N, features], N = (c / PATCH)^2."""
-
-    features: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        shape = (PATCH, PATCH, images.shape[-1], self.features)
-        kernel = self.param("kernel", uniform_fan_in(), shape).reshape(-1, self.features)
-        bias = self.param("bias", uniform_bias(kernel.shape[0]), (self.features,))
-        side = images.shape[1] // PATCH
-        patches = images.reshape(-1, side, PATCH, side, PATCH, images.shape[-1])
-        patches = patches.swapaxes(2, 3).reshape(-1, side**2, kernel.shape[0])
-        return patches @ kernel.astype(self.dtype) + bias.astype(self.dtype)
 
 
 class PatchGrid(nn.Module):
@@ -67,8 +50,7 @@ class Block(nn.Module):
         width, first = x.shape[-1], 5 * self.index + 1  # number of the first dropout layer
 
         def linear(x: jax.Array, features: int, name: str) -> jax.Array:
-            kernel_init = nn.initializers.normal(0.02)
-            return nn.Dense(features, kernel_init=kernel_init, dtype=self.dtype, name=name)(x)
+            return dense(x, features, self.dtype, name)
 
         def drop(x: jax.Array, layer: int) -> jax.Array:
             return dropout(x, keys, rate=self.dropout, layer=first + layer)
@@ -121,19 +103,17 @@ class ViTSmall(Trunk):
     dtype: Any = jnp.float32
 
     SIGNED_FEATURE_MAP: ClassVar = True
-
+    REQUIREMENTS: ClassVar = {
+        **Trunk.REQUIREMENTS,
+        "depth": (lambda v: 1 <= v < 100, "1 to 99"),
+        "heads": AT_LEAST_1,
+    }
     CHOICES: ClassVar = {"pooling": ("token", "mean"), "input_range": ("imagenet", "signed")}
 
     def __post_init__(self) -> None:
-        require_option("trunk.depth", self.depth, lambda v: 1 <= v < 100, "1 to 99")
-        require_option("trunk.heads", self.heads, lambda v: v >= 1, "1 or more")
-        require_option(
-            "trunk.width",
-            self.width,
-            lambda v: v > 0 and v % self.heads == 0,
-            f"a multiple of trunk.heads = {self.heads}",
-        )
         super().__post_init__()
+        multiple = f"a multiple of trunk.heads = {self.heads}"
+        require_option("trunk.width", self.width, lambda v: v % self.heads == 0, multiple)
 
     @nn.compact
     def __call__(
@@ -149,7 +129,9 @@ class ViTSmall(Trunk):
             images = to_signed_range(images)
         keys = keys if train else None
         create_block = nn.remat(Block) if self.remat and train else Block
-        x = PatchEmbedding(self.width, self.dtype, name="patch_embed")(images)
+        patches = images.reshape(-1, side, PATCH, side, PATCH, images.shape[-1]).swapaxes(2, 3)
+        patches = patches.reshape(-1, side**2, PATCH, PATCH, images.shape[-1])
+        x = Embedding(self.width, self.dtype, name="patch_embed")(patches)
         x = dropout(self._add_positions(x), keys, rate=self.dropout, layer=0)
         for i in range(self.depth):
             if i == self.depth - 1:

@@ -1,8 +1,7 @@
 """Loads weights from a file into a model: weights of a PyTorch network or of this package.
 
-The names and shapes of all arrays of the trunk must match, otherwise `load` raises `UserError`. A
-head is loaded if its number of outputs matches; otherwise it keeps its initial values. A
-`TorchMapping` may convert shapes and name optional arrays.
+The names and shapes of all arrays of the trunk must match; a `TorchMapping` may convert shapes and
+name optional arrays. A head is loaded if its number of outputs matches.
 """
 
 from __future__ import annotations
@@ -32,20 +31,12 @@ UNUSED_LEAF = ".num_batches_tracked"  # PyTorch's counter, unused with a fixed m
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """Which weights of a file were loaded into a model.
-
-    **Arguments:**
-
-    - `source`: the file.
-    - `loaded`: name in the model -> name in the file.
-    - `initialised`: names in the model that keep their initial values (heads, optional arrays).
-    - `unused`: names in the file that were not loaded (its head, optional arrays).
-    """
+    """Which weights of the file `source` were loaded into a model."""
 
     source: str
-    loaded: dict[str, str]
-    initialised: tuple[str, ...]
-    unused: tuple[str, ...]
+    loaded: dict[str, str]  # name in the model -> name in the file
+    initialised: tuple[str, ...]  # names in the model that keep their initial values
+    unused: tuple[str, ...]  # names in the file that were not loaded
 
     def describe(self) -> str:
         """One line: the number of loaded arrays, and the names of all others."""
@@ -60,8 +51,7 @@ class LoadReport:
 def flatten_by_name(params: Any, batch_stats: Any) -> dict[str, Any]:
     """Flattens the trees to `{"params.trunk.stem.conv.kernel": leaf, ...}`, the names in our files.
 
-    `load` expects these names if any name in a file starts with `params.`, otherwise PyTorch's
-    names. A `.safetensors` file with these names can be loaded again.
+    `load` expects these names if one in a file starts with `params.`, otherwise PyTorch's names.
     """
     tree = {"params": params, "batch_stats": batch_stats}
     paths = jax.tree_util.tree_leaves_with_path(tree)
@@ -155,10 +145,12 @@ def load(
         }
         optional = mapping.optional
         trunk_names = [n for n in arrays if not n.startswith((f"{mapping.head}.", *optional))]
-    if mapping:
-        for name in leaves.keys() & found.keys():
-            if found[name].shape != leaves[name].shape:
-                found[name] = mapping.fit_shape(name, found[name], leaves[name].shape)
+    for name in leaves.keys() & found.keys():
+        shape = leaves[name].shape
+        if np.squeeze(found[name]).shape == shape:  # 1 x 1 convolutions are linear layers
+            found[name] = found[name].reshape(shape)
+        elif mapping and found[name].shape != shape:
+            found[name] = mapping.fit_shape(name, found[name], shape)
     unmatched = [
         name for name in leaves if name not in found or found[name].shape != leaves[name].shape
     ]
@@ -195,10 +187,9 @@ def _match_torch_names(names: Iterable[str], mapping: TorchMapping) -> dict[str,
         torch_name = ".".join([*layers, TORCH_LEAVES.get(leaf, leaf)])
         if part == "trunk":
             torch_names[name] = mapping.to_torch_name(torch_name)
-        elif part == "expression":
-            torch_names[name] = f"{mapping.head}.{torch_name}"
         else:
-            torch_names[name] = f"{mapping.head}.{part}.{torch_name}"
+            head = mapping.head if part == "expression" else f"{mapping.head}.{part}"
+            torch_names[name] = f"{head}.{torch_name}"
     return torch_names
 
 

@@ -1,7 +1,7 @@
 """Chooses the algorithm of a convolution by its shape and the backend.
 
 XLA's own algorithm is the fastest for most shapes. The exceptions are groups on all backends, and
-depthwise convolutions and kernels with few positions on CPUs.
+depthwise convolutions and outputs smaller than the kernel on CPUs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from affect_jax.models import layers
@@ -38,10 +39,10 @@ def convolution(
     if layers.compute_in_float32(inputs):
         inputs, kernel = inputs.astype(jnp.float32), kernel.astype(jnp.float32)
     dilations = (options.get(name) or () for name in ("lhs_dilation", "rhs_dilation"))
-    is_dilated = any(step != 1 for step in itertools.chain(*dilations))
+    specialize = layers.runs_on_this_cpu(inputs) and {*itertools.chain(*dilations)} <= {1}
 
     def convolve_group(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
-        if not is_dilated and use_im2col(inputs, kernel, strides, padding):
+        if specialize and use_im2col(inputs, kernel, strides, padding):
             return im2col_convolution(inputs, kernel, strides, padding)
         inputs = layers.materialize(inputs)
         return lax.conv_general_dilated(inputs, kernel, strides, padding, **options)
@@ -49,7 +50,7 @@ def convolution(
     if feature_group_count == 1:
         return convolve_group(inputs, kernel)
     if feature_group_count == inputs.shape[-1] == kernel.shape[-1]:
-        if not is_dilated and can_specialize(inputs):
+        if specialize:
             return depthwise_convolution(inputs, kernel, strides, padding)
         options |= {"feature_group_count": feature_group_count}
         return lax.conv_general_dilated(inputs, kernel, strides, padding, **options)
@@ -59,23 +60,13 @@ def convolution(
     )
 
 
-def can_specialize(inputs: jax.Array) -> bool:
-    """Whether the program runs on this CPU: a symbolic batch size belongs to an export."""
-    return jax.default_backend() == "cpu" and isinstance(inputs.shape[0], int)
-
-
 def use_im2col(
     inputs: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding
 ) -> bool:
-    """Whether the output is smaller than the kernel on a CPU, where XLA's code for that is slow."""
-    if not can_specialize(inputs):
-        return False
-    axes = list(zip(inputs.shape[1:3], kernel.shape, strides, padding, strict=False))
-    positions = [(side + sum(pad) - size) // stride + 1 for side, size, stride, pad in axes]
-    has_few_positions = any(
-        count < size for count, (_, size, *_) in zip(positions, axes, strict=True)
-    )
-    return has_few_positions and min(positions) > 0  # the trunk reports an image that is too small
+    """Whether the output is smaller than the kernel, but not empty."""
+    sides, sizes = np.array(inputs.shape[1:3]), np.array(kernel.shape[:2])
+    positions = (sides + np.sum(padding, axis=1) - sizes) // strides + 1
+    return bool((positions < sizes).any() and (positions > 0).all())
 
 
 @jax.named_scope("im2col")  # the name in a profile
