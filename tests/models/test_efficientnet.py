@@ -12,14 +12,23 @@ parity = pytest.importorskip("tests.models.torch_parity")
 TIMM_NAMES = {"same": "tf_efficientnet_{}", "symmetric": "efficientnet_{}"}
 
 
-@pytest.mark.parametrize("padding", TIMM_NAMES)
-def test_efficientnet_of_one_block_a_stage_equals_timm(padding, timm, monkeypatch):
-    monkeypatch.setattr(efficientnet.EfficientNetB0, "BLOCKS", (1, 2, 1, 1, 0, 0, 0))
+SMALL = (1, 2, 1, 1, 0, 0, 0)
+
+
+def create_small(timm, padding: str):
+    """timm's EfficientNet-B0 with the blocks `SMALL`; its last convolution has PyTorch's values."""
     network = timm.create_model(TIMM_NAMES[padding].format("b0"), num_classes=0)
     del network.blocks[4:]
     for stage in network.blocks[2:]:
         del stage[1:]
     network.conv_head = timm.layers.create_conv2d(80, 1280, 1)
+    return network
+
+
+@pytest.mark.parametrize("padding", TIMM_NAMES)
+def test_efficientnet_of_one_block_a_stage_equals_timm(padding, timm, monkeypatch):
+    monkeypatch.setattr(efficientnet.EfficientNetB0, "BLOCKS", SMALL)
+    network = create_small(timm, padding)
     spec = {"name": "efficientnet_b0", "padding": padding}
     # 42 pixels: TensorFlow pads by 0 and 1 where a side is even, by 1 and 1 where it is odd.
     parity.assert_equal(network, spec, crop=42)

@@ -51,6 +51,9 @@ class TorchIResNet(torch.nn.Module):
         self.bn2 = nn.BatchNorm2d(inputs)
         self.fc = nn.Linear(inputs * (crop // 2 ** len(blocks)) ** 2, 8 * width)
         self.features = nn.BatchNorm1d(8 * width)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0, 0.1)
 
     def forward(self, x):
         x = self.prelu(self.bn1(self.conv1(x)))

@@ -22,8 +22,8 @@ def to_signed(images: np.ndarray) -> np.ndarray:
     return 2 * (images * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)) - 1
 
 
-def _load(network, spec: dict[str, Any], crop: int):
-    """Returns the trunk, `to_variables(arrays)` and the report of loading the network."""
+def load(network, spec: dict[str, Any], crop: int):
+    """Returns the trunk, its variables from the network, and `to_variables(arrays)`."""
     model = models.model_from_spec(spec, ("expression",))
     images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
     shapes = dict(jax.eval_shape(model.init, jax.random.key(0), images))
@@ -61,7 +61,7 @@ def assert_equal(
     - `gradient_tolerance`: relative error of the gradient of an array.
     """
     randomize_values(network, seed=0)
-    trunk, variables, to_variables = _load(network, spec, crop)
+    trunk, variables, to_variables = load(network, spec, crop)
     random = np.random.default_rng(7)
     images = random.normal(size=(4, crop, crop, 3)).astype(np.float32)
     torch_images = torch.tensor(convert(images)).float().permute(0, 3, 1, 2)
