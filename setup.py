@@ -55,10 +55,6 @@ EXPORT = [
     "onnx>=1.23",  # checks the graph
     "onnxruntime>=1.32",  # runs the graph, to compare it with JAX
 ]
-DEMO = [
-    "starlette>=1.10",  # server of the demo page
-    "uvicorn>=0.54",
-]
 LOGGERS = {  # trackers of `config.loggers`
     "wandb": ["wandb>=0.19"],
     "mlflow": ["mlflow-skinny>=3.1", "sqlalchemy>=2.0", "alembic>=1.14"],  # with a database
@@ -71,7 +67,6 @@ TEST = [
     *BEAM,
     *HUB,
     *EXPORT,
-    *DEMO,
     "hypothesis>=6.100",  # property tests
     "krippendorff>=0.8",  # reference for alpha
     "kubernetes-validate>=1.31",  # schemas for launch/k8s.yaml
@@ -109,7 +104,6 @@ setup(
         **LOGGERS,
         "export": EXPORT,
         "docs": DOCS,
-        "demo": DEMO,
         "bench": BENCH,
         "torch": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],  # references in tests
         "dev": [

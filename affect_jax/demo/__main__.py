@@ -9,19 +9,18 @@ The page is reachable from this machine only, and images are neither sent elsewh
 from __future__ import annotations
 
 import contextlib
-import socket
 import sys
 from collections.abc import Sequence
 
 from affect_jax.core.cli import ArgumentParser, handle_cli_errors
 from affect_jax.core.errors import UserError
-from affect_jax.predict.predictor_flags import add_predictor_flags, create_predictor
+from affect_jax.predict.__main__ import add_predictor_flags, create_predictor
 
 BATCH_SIZE = 4  # most images have one or two faces, and a user waits for the answer
 
 
 @handle_cli_errors
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Serves the page until Ctrl-C; returns the exit code."""
     parser = ArgumentParser("demo", "Serves a web page on this machine for images and a webcam.")
     add_predictor_flags(parser)
@@ -29,21 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--port", type=int, default=8080, help="port on 127.0.0.1; 0: any free port"
     )
     args = parser.parse_args(arguments)
-    # Heavy imports come after the flags are checked, so that errors in flags appear at once.
+    from affect_jax.demo.server import Server  # heavy; errors in flags appear at once
+
     try:
-        from affect_jax.demo.server import create_server
-    except ImportError as error:
-        raise UserError(f"the demo needs {error.name}; pip install 'affect_jax[demo]'") from None
-    try:
-        # Other machines cannot reach this address.
-        listener = socket.create_server(("127.0.0.1", args.port))
+        server = Server(args.port)
     except (OSError, OverflowError) as error:
         raise UserError(f"--port={args.port}: {error}; choose another port") from error
-    with listener:
-        server = create_server(create_predictor(args, BATCH_SIZE))
-        print(f"http://127.0.0.1:{listener.getsockname()[1]} (press Ctrl-C to stop)", flush=True)
+    with server:
+        server.predictor = create_predictor(args, batch_size=BATCH_SIZE)
+        print(f"http://127.0.0.1:{server.server_port} (press Ctrl-C to stop)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
+            server.serve_forever()
     return 0
 
 

@@ -11,35 +11,25 @@ send to another origin only with its permission. Requests with a foreign `Host` 
 
 from __future__ import annotations
 
-import asyncio
+import functools
+import http.server
+import json
+import pathlib
+import sys
+import threading
 from typing import Any
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from affect_jax.core.labels import AXES
 from affect_jax.data import face_images
 from affect_jax.predict.predictor import Predictor
 
-ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
-CONTENT_TYPES = ["image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp"]
+ALLOWED_HOSTS = ("127.0.0.1", "localhost")
+CONTENT_TYPES = ("image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp")
 MAX_BYTES = 12 * 2**20
-MAX_FACES = 20  # per image; only the largest are predicted
-MAX_CONCURRENT_REQUESTS = 4  # images in prediction or waiting for it
-CONNECTION_TIMEOUT_SECONDS = 60  # each connection serves one request
+MAX_CONCURRENT_REQUESTS = 4  # images in prediction
+CONNECTION_TIMEOUT_SECONDS = 60  # without data
 
 HEADERS = {
     "Cache-Control": "no-store",
-    "Connection": "close",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -51,95 +41,90 @@ HEADERS = {
 }
 
 
-class _Protocol(H11Protocol):
-    """Closes a connection after a time, even if its client neither sends nor reads anything."""
+class Server(http.server.ThreadingHTTPServer):
+    """Serves the page for a predictor, which may be set later, on a port of this machine."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        self.loop.call_later(CONNECTION_TIMEOUT_SECONDS, transport.abort)
+    def __init__(self, port: int, predictor: Predictor | None = None):
+        page = pathlib.Path(__file__).with_name("page")
+        super().__init__(("127.0.0.1", port), functools.partial(_Handler, directory=str(page)))
+        self.predictor = predictor
+        self.slots = threading.Semaphore(MAX_CONCURRENT_REQUESTS)
 
-
-def create_server(predictor: Predictor) -> uvicorn.Server:
-    """Creates the web server for a predictor."""
-    slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
-
-    async def predict(request: Request) -> Response:
-        if slots.locked():
-            raise HTTPException(503, "busy with other images; try again")
-        async with slots:
-            try:
-                content = await _read_body(request)
-            except ClientDisconnect:
-                raise HTTPException(408, "the upload did not finish") from None
-            answer = await run_in_threadpool(predict_image, predictor, content)
-        return JSONResponse(answer)
-
-    async def respond_with_error(_: Request, error: Any) -> Response:
-        return JSONResponse({"error": error.detail}, error.status_code)
-
-    page = StaticFiles(packages=[("affect_jax.demo", "page")], html=True)
-    app = Starlette(
-        routes=[Route("/predict", predict, methods=["POST"]), Mount("/", page)],
-        middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
-        ],
-        exception_handlers={HTTPException: respond_with_error},
-    )
-    config = uvicorn.Config(
-        app,
-        http=_Protocol,
-        ws="none",
-        headers=list(HEADERS.items()),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-    )
-    return uvicorn.Server(config)
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client is gone
+            super().handle_error(request, client_address)
 
 
-async def _read_body(request: Request) -> bytes:
-    """Reads the uploaded image.
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    """Answers one request; `GET` is that of the base class."""
 
-    **Raises:** `HTTPException` for another content type, and as soon as the size exceeds the limit.
-    """
-    if request.headers.get("content-type") not in CONTENT_TYPES:
-        raise HTTPException(415, f"send one of {', '.join(CONTENT_TYPES)}")
-    too_large = HTTPException(413, f"the file is larger than {MAX_BYTES >> 20} MiB")
-    if int(request.headers.get("content-length", 0)) > MAX_BYTES:
-        raise too_large
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BYTES:
-            raise too_large
-    return bytes(content)
+    server: Server
+    timeout = CONNECTION_TIMEOUT_SECONDS
+
+    def parse_request(self) -> bool:
+        is_valid = super().parse_request()
+        if is_valid and self.headers.get("Host", "").split(":")[0] not in ALLOWED_HOSTS:
+            self.send_error(400, "Foreign host")
+            return False
+        return is_valid
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Logs nothing."""
+
+    def do_POST(self) -> None:
+        status, answer = self._predict()
+        content = json.dumps(answer if status == 200 else {"error": answer}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _predict(self) -> tuple[int, Any]:
+        """Returns the status and the answer, see `predict_image`, or a message."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            return 411, "the upload has no length"
+        if int(length) > MAX_BYTES:
+            return 413, f"the file is larger than {MAX_BYTES >> 20} MiB"
+        content = self.rfile.read(int(length))
+        if self.path.split("?")[0] != "/predict":
+            return 404, "no such page"
+        if self.headers.get("Content-Type") not in CONTENT_TYPES:
+            return 415, f"send one of {', '.join(CONTENT_TYPES)}"
+        if not self.server.slots.acquire(blocking=False):
+            return 503, "busy with other images; try again"
+        try:
+            assert self.server.predictor is not None
+            return 200, predict_image(self.server.predictor, content)
+        except face_images.UnusableInputError as error:
+            return 422, str(error)
+        finally:
+            self.server.slots.release()
 
 
 def predict_image(predictor: Predictor, content: bytes) -> dict[str, Any]:
     """Predicts the faces of an encoded image.
 
     **Returns:** `outputs` (head -> `names` of its values), `size` (width, height), `reason` (why
-    there is no face, or ""), `left_out` (number of faces beyond `MAX_FACES`) and `faces`, the
-    largest first. Each has `box` (x, y, width, height in pixels) and values by head.
+    there is no face, or "") and `faces`, the largest first. Each has `box` (x, y, width, height in
+    pixels) and values by head.
 
-    **Raises:** `HTTPException` if the content is not an image or is too large.
+    **Raises:** `UnusableInputError` if the content is not an image or is too large.
     """
-    try:
-        pixels = face_images.decode_image(content, upright=True)
-    except face_images.UnusableInputError as error:
-        raise HTTPException(422, str(error)) from None
-    detected = predictor.detect(pixels)
-    boxes = detected.boxes[:MAX_FACES].tolist()
-    outputs = predictor.predict_crops(detected.crops[:MAX_FACES])
-    units = [f"AU{unit}" for unit in predictor.units]
-    names = {"expression": predictor.classes, "valence_arousal": AXES, "action_units": units}
+    prediction = predictor.predict(face_images.decode_image(content, upright=True))
+    heads = ("box", *predictor.output_names)
     return {
-        "outputs": {head: {"names": names[head]} for head in outputs},
-        "size": detected.size,
-        "reason": detected.reason,
-        "left_out": len(detected.boxes) - len(boxes),
+        "outputs": {head: {"names": names} for head, names in predictor.output_names.items()},
+        "size": prediction.size[0].tolist(),
+        "reason": prediction.reasons[0],
         "faces": [
-            {"box": box, **{head: values[index].tolist() for head, values in outputs.items()}}
-            for index, box in enumerate(boxes)
+            {head: getattr(prediction, head)[face].tolist() for head in heads}
+            for face in range(len(prediction))
         ],
     }

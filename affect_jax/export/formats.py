@@ -19,9 +19,7 @@ from jax import export as jax_export
 
 from affect_jax.config import from_dict, to_dict
 from affect_jax.core.errors import UserError, first_line
-from affect_jax.core.labels import AXES
 from affect_jax.core.paths import write_atomically, writing_to
-from affect_jax.facs.action_units import UNITS
 from affect_jax.models import weight_mapping
 from affect_jax.models.network import create_network, predict_step
 from affect_jax.run.trained_network import TrainedNetwork
@@ -104,17 +102,14 @@ def image_shape(trained: TrainedNetwork) -> tuple[int, int, int]:
 
 def describe_outputs(trained: TrainedNetwork) -> dict[str, dict[str, Any]]:
     """Describes each output: the names of its values, in order, and their meaning."""
-    outputs = {
-        "expression": (trained.classes, "probability of each expression; they sum to 1"),
-        "valence_arousal": (AXES, "in [-1, 1]"),
-        "action_units": (
-            [f"AU{unit}" for unit in UNITS],
-            "probability that each facial action unit is active",
-        ),
+    meanings = {
+        "expression": "probability of each expression; they sum to 1",
+        "valence_arousal": "in [-1, 1]",
+        "action_units": "probability that each facial action unit is active",
     }
     return {
-        head: {"names": list(outputs[head][0]), "meaning": outputs[head][1]}
-        for head in trained.network.heads
+        head: {"names": list(names), "meaning": meanings[head]}
+        for head, names in trained.output_names.items()
     }
 
 

@@ -4,7 +4,7 @@
 - `detection`: face detectors.
 - `inputs`: which images and videos to read, and the frames of videos.
 - `outputs`, `overlay`: the output table, and drawings of predictions on images.
-- `predictor_flags`, `__main__`: the command line.
+- `__main__`: the command line.
 
 The predictions of an evaluated data split are in `affect_jax.metrics.predictions`.
 """

@@ -46,7 +46,7 @@ class Source(NamedTuple):
     @property
     def is_video(self) -> bool:
         """Whether the source is a video or a webcam."""
-        return self.webcam is not None or _get_suffix(self.name) in VIDEO_SUFFIXES
+        return self.webcam is not None or self.name.lower().endswith(tuple(VIDEO_SUFFIXES))
 
 
 class Frame(NamedTuple):
@@ -65,10 +65,6 @@ class Frame(NamedTuple):
     number: int | None = None
     seconds: float | None = None
     frames_per_second: float = 0.0
-
-
-def _get_suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
 
 
 def expand_inputs(inputs: Sequence[str]) -> list[Source]:
@@ -95,11 +91,10 @@ def _expand_input(text: str) -> list[Source]:
     if os.path.isfile(text):
         return [Source(text, os.path.basename(text))]
     is_folder = os.path.isdir(text)
+    found = _list_files(text) if is_folder else glob.glob(text, recursive=True)
     suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
     paths = sorted(
-        path
-        for path in (_list_files(text) if is_folder else glob.glob(text, recursive=True))
-        if os.path.isfile(path) and _get_suffix(path) in suffixes
+        path for path in found if path.lower().endswith(suffixes) and os.path.isfile(path)
     )
     if not paths:
         raise UserError(f"{text}: no such image or video, nor a folder with any")
@@ -119,37 +114,34 @@ def _list_files(folder: str) -> Iterator[str]:
 
 def read_frames(source: Source) -> Iterator[Frame]:
     """Yields an image, or every frame of a video until it ends or the webcam is disconnected."""
+    name = source.name
     if not source.is_video:
-        yield Frame(source, source.name)
+        yield Frame(source, name)
         return
-    if source.webcam is None:
-        if not is_utf8(source.name):
-            logging.warning("%s: OpenCV reads no file whose name is not UTF-8", ascii(source.name))
-            yield Frame(source, None)
-            return
-        capture = cv2.VideoCapture(source.name, cv2.CAP_FFMPEG)
-    else:
-        capture = cv2.VideoCapture(source.webcam)
+    if not is_utf8(name):  # OpenCV would crash
+        logging.warning("%s: OpenCV reads no file whose name is not UTF-8", ascii(name))
+        yield Frame(source, None)
+        return
+    backend = cv2.CAP_FFMPEG if source.webcam is None else cv2.CAP_ANY
+    capture = cv2.VideoCapture(name if source.webcam is None else source.webcam, backend)
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    rate = rate if 0 < rate <= 1000 else DEFAULT_FRAMES_PER_SECOND
+    start_time, seconds, number = time.monotonic(), -1.0, 0
     try:
-        is_read, pixels = capture.read()
-        if not is_read:
-            yield Frame(source, None)
-            return
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        rate = rate if 0 < rate <= 1000 else DEFAULT_FRAMES_PER_SECOND
-        start_time, seconds, number = time.monotonic(), -1.0, 0
-        while is_read:
+        while True:
+            is_read, pixels = capture.read()
+            if not is_read:
+                break
+            now = time.monotonic() - start_time
             if source.webcam is None:
                 now = max(0.0, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            else:
-                now = time.monotonic() - start_time
             seconds = now if now > seconds else seconds + 1 / rate  # the file has no timestamps
-            rgb = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-            yield Frame(source, rgb, number, seconds, rate)
+            yield Frame(source, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), number, seconds, rate)
             number += 1
-            is_read, pixels = capture.read()
+        if number == 0:
+            yield Frame(source, None)
         expected = capture.get(cv2.CAP_PROP_FRAME_COUNT)  # from the file's header
-        if number < 0.99 * expected:
-            logging.warning("%s: only %d of %d frames are readable", source.name, number, expected)
+        if 0 < number < 0.99 * expected:
+            logging.warning("%s: only %d of %d frames are readable", name, number, expected)
     finally:
         capture.release()

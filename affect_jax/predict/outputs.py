@@ -15,10 +15,10 @@
 | `valence_predicted`, `arousal_predicted` | in [-1, 1] |
 | `AU<n>_predicted` | probability of each action unit |
 
-Every image and every frame has at least one row; without a face, it contains the reason. The
-prediction columns have the names of `affect_jax.metrics.predictions`, so `affect_jax.evaluate`
-scores the table after label columns are added. Numbers are rounded to six decimals. In CSV files, a
-text that a spreadsheet would run as a formula begins with `'`.
+Every image and every frame has at least one row. The prediction columns have the names of
+`affect_jax.metrics.predictions`, so `affect_jax.evaluate` scores the table after label columns are
+added. Numbers are rounded to six decimals. In CSV files, a text that a spreadsheet would run as a
+formula begins with `'`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ import csv
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.labels import AXES, MIN_CERTAIN
+from affect_jax.core.labels import MIN_CERTAIN
 from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.core.spreadsheets import escape_formula
 
@@ -48,56 +48,47 @@ OUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
 ROWS_IN_MEMORY = 10_000  # before they are written to a Parquet file
 
 Row = dict[str, Any]
-RowWriter = Callable[[Row], Any]
+Names = Mapping[str, Sequence[str]]  # see `TrainedNetwork.output_names`
 Columns = dict[str, pyarrow.DataType]
 
 
-def head_columns(classes: Sequence[str], units: Sequence[int]) -> dict[str, list[str]]:
-    """Head -> the names of the columns of its outputs."""
-    return {
-        "expression": [f"p_{name}" for name in classes],
-        "valence_arousal": [f"{axis}_predicted" for axis in AXES],
-        "action_units": [f"AU{unit}_predicted" for unit in units],
-    }
+def name_columns(head: str, names: Sequence[str]) -> list[str]:
+    """Returns the names of the columns of a head's values."""
+    return [f"p_{name}" if head == "expression" else f"{name}_predicted" for name in names]
 
 
-def face_columns(
-    heads: Sequence[str], classes: Sequence[str], units: Sequence[int], *, has_video: bool
-) -> Columns:
-    """The names of the columns and their types, in order; `heads` to `units` of the predictor."""
+def face_columns(names: Names, *, has_video: bool) -> Columns:
+    """Returns the names of the columns and their types, in order."""
     integer, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
     columns: Columns = {"id": text, "source": text}
     if has_video:
         columns |= {"frame": integer, "seconds": real}
     columns |= {"face": integer, "reason": text}
     columns |= dict.fromkeys(("x", "y", "width", "height", "confidence"), real)
-    if "expression" in heads:
+    if "expression" in names:
         columns |= {"predicted": text, "uncertain": pyarrow.bool_()}
-    for head, names in head_columns(classes, units).items():
-        columns |= dict.fromkeys(names if head in heads else (), real)
+    for head in names:
+        columns |= dict.fromkeys(name_columns(head, names[head]), real)
     return columns
 
 
-def face_rows(
-    frame: Frame, faces: ImageFaces, classes: Sequence[str], units: Sequence[int]
-) -> Iterator[Row]:
+def face_rows(frame: Frame, faces: ImageFaces, names: Names) -> Iterator[Row]:
     """Yields the rows of the faces of an image or frame; without a face, one with the reason."""
-    name = frame.source.name.encode("utf-8", "backslashreplace").decode()
-    image_id = name if frame.number is None else f"{name}@{frame.number}"
-    shared: Row = {"source": name, "frame": frame.number, "seconds": _round(frame.seconds)}
-    columns = head_columns(classes, units)
+    source = frame.source.name.encode("utf-8", "backslashreplace").decode()
+    image_id = source if frame.number is None else f"{source}@{frame.number}"
+    shared: Row = {"source": source, "frame": frame.number, "seconds": _round(frame.seconds)}
     if not len(faces.boxes):
         yield {"id": image_id, **shared, "reason": faces.reason}
     for face, box in enumerate(faces.boxes.tolist()):
         row: Row = {"id": f"{image_id}#{face}" if face else image_id, **shared, "face": face}
         row |= zip(("x", "y", "width", "height"), map(_round, box), strict=True)
         row["confidence"] = _round(faces.confidence[face])
-        if "expression" in faces.outputs:
-            probabilities = faces.outputs["expression"][face]
-            row["predicted"] = classes[int(probabilities.argmax())]
-            row["uncertain"] = bool(probabilities.max() < MIN_CERTAIN)
-        for head in columns.keys() & faces.outputs.keys():
-            row |= zip(columns[head], map(_round, faces.outputs[head][face].tolist()), strict=True)
+        for head in names:
+            values = faces.outputs[head][face]
+            row |= zip(name_columns(head, names[head]), map(_round, values.tolist()), strict=True)
+            if head == "expression":
+                row["predicted"] = names[head][int(values.argmax())]
+                row["uncertain"] = bool(values.max() < MIN_CERTAIN)
         yield row
 
 
@@ -106,7 +97,7 @@ def _round(value: float | None) -> float | None:
 
 
 @contextlib.contextmanager
-def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[RowWriter]:
+def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Callable[[Row], Any]]:
     """Yields a function that writes a row to a file, or JSON lines to standard output.
 
     The file has a temporary name until it is complete; if there is an error, it is deleted.
@@ -135,35 +126,6 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Row
                 )
 
 
-@contextlib.contextmanager
-def open_feature_file(path: pathlib.Path | None) -> Iterator[Callable[[list[str], Any], None]]:
-    """Yields a function that takes the ids and outputs of the faces of an image.
-
-    The arrays `id`, str [N], and `features`, float32 [N, F], are written when the context ends.
-
-    **Arguments:** `path`: a file ending in `.npz`; None: nothing is written.
-
-    **Raises:** `UserError` if the suffix is another or the file cannot be written.
-    """
-    if path is None:
-        yield lambda ids, outputs: None
-        return
-    if path.suffix != ".npz":
-        raise UserError(f"--features={path}: the suffix must be .npz")
-    all_ids: list[str] = []
-    features: list[np.ndarray] = []
-
-    def add(ids: list[str], outputs: Any) -> None:
-        features.append(outputs["features"])
-        all_ids.extend(ids[: len(features[-1])])  # an image without faces has one row
-
-    with writing_to(path.parent), write_atomically(path) as partial:
-        yield add
-        with partial.open("wb") as file:
-            empty = np.zeros((0, 0), np.float32)
-            np.savez(file, id=np.array(all_ids, str), features=np.concatenate(features or [empty]))
-
-
 def _format_json_line(row: Row, columns: Columns) -> str:
     """A row as a JSON object without the keys that have no value; `face` is always present."""
     names = [name for name in columns if name == "face" or row.get(name) is not None]
@@ -171,7 +133,7 @@ def _format_json_line(row: Row, columns: Columns) -> str:
 
 
 @contextlib.contextmanager
-def _open_parquet(file: IO[bytes], columns: Columns) -> Iterator[RowWriter]:
+def _open_parquet(file: Any, columns: Columns) -> Iterator[Callable[[Row], Any]]:
     """Yields a function that writes a row; rows are written in groups."""
     schema = pyarrow.schema(list(columns.items()))
     rows: list[Row] = []
@@ -188,3 +150,24 @@ def _open_parquet(file: IO[bytes], columns: Columns) -> Iterator[RowWriter]:
 
         yield write
         flush()
+
+
+@contextlib.contextmanager
+def open_feature_file(path: pathlib.Path | None) -> Iterator[dict[str, np.ndarray]]:
+    """Yields a dictionary for the features of each face by its id, which it writes at the end.
+
+    **Arguments:** `path`: a file ending in `.npz`, for the arrays `id`, str [N], and `features`,
+    float32 [N, F]; None: nothing is written.
+
+    **Raises:** `UserError` if the suffix is another or the file cannot be written.
+    """
+    features: dict[str, np.ndarray] = {}
+    if path is None:
+        yield features
+        return
+    if path.suffix != ".npz":
+        raise UserError(f"--features={path}: the suffix must be .npz")
+    with writing_to(path.parent), write_atomically(path) as partial:
+        yield features
+        with partial.open("wb") as file:
+            np.savez(file, id=np.array([*features], str), features=np.array([*features.values()]))

@@ -22,10 +22,11 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.labels import MIN_CERTAIN
 from affect_jax.core.paths import is_utf8, writing_to
 from affect_jax.facs.action_units import ACTIVE_THRESHOLD
+from affect_jax.predict.predictor import ImageFaces, load_pixels
 
 if TYPE_CHECKING:
     from affect_jax.predict.inputs import Frame, Source
-    from affect_jax.predict.predictor import ImageFaces
+    from affect_jax.predict.outputs import Names
 
 TEXT_COLOUR, LINE_COLOUR, BACKGROUND = (28, 33, 40), (91, 101, 114), (255, 255, 255)
 POINT_COLOUR = (200, 78, 0)
@@ -36,14 +37,14 @@ UNITS_WIDTH = 24  # characters in a line of action units
 PADDING = 3  # pixels around a label's text
 
 
-def draw_predictions(faces: ImageFaces, classes: Sequence[str], units: Sequence[int]) -> np.ndarray:
-    """Draws the predictions of one image, with its pixels, or the reason if it has no face.
+def draw_predictions(pixels: np.ndarray, faces: ImageFaces, names: Names) -> np.ndarray:
+    """Draws the predictions of one image, or the reason if it has no face.
+
+    **Arguments:** `names`: see `TrainedNetwork.output_names`.
 
     **Returns:** uint8 [height, width, 3], both even; the longer side is that of the image, but at
     least `MIN_SIDE` and at most `MAX_SIDE`.
     """
-    pixels = faces.pixels
-    assert pixels is not None
     longer_side = max(pixels.shape[:2])
     scale = min(max(longer_side, MIN_SIDE), MAX_SIDE) / longer_side
     height, width = (2 * max(1, round(side * scale / 2)) for side in pixels.shape[:2])
@@ -62,37 +63,28 @@ def draw_predictions(faces: ImageFaces, classes: Sequence[str], units: Sequence[
         pen.rectangle((left, top, right, bottom), outline=colour, width=line_width)
         if "valence_arousal" in outputs:
             radius = max(8, (right - left) // 8)
-            centre = (min(right + radius, width - 1 - radius), top + radius)
-            _draw_circumplex(pen, centre, radius, outputs["valence_arousal"])
-        _draw_label(pen, (left, bottom), _format_label(face, outputs, classes, units), colour)
+            x, y = min(right + radius, width - 1 - radius), top + radius
+            valence, arousal = (radius * outputs["valence_arousal"]).tolist()
+            pen.circle((x, y), radius, BACKGROUND, LINE_COLOUR)
+            pen.line((x - radius, y, x + radius, y), LINE_COLOUR)
+            pen.line((x, y - radius, x, y + radius), LINE_COLOUR)
+            pen.circle((x + valence, y - arousal), max(2, radius / 5), POINT_COLOUR)
+        _draw_label(pen, (left, bottom), _format_label(face, outputs, names), colour)
     if not len(boxes):
         _draw_label(pen, (0, 0), faces.reason, BACKGROUND)
     return np.asarray(image)
 
 
-def _draw_circumplex(
-    pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, values: np.ndarray
-) -> None:
-    x, y = centre
-    valence, arousal = values.tolist()
-    pen.circle((x, y), radius, BACKGROUND, LINE_COLOUR)
-    pen.line((x - radius, y, x + radius, y), LINE_COLOUR)
-    pen.line((x, y - radius, x, y + radius), LINE_COLOUR)
-    pen.circle((x + radius * valence, y - radius * arousal), max(2, radius / 5), POINT_COLOUR)
-
-
-def _format_label(
-    number: int, outputs: Mapping[str, np.ndarray], classes: Sequence[str], units: Sequence[int]
-) -> str:
+def _format_label(number: int, outputs: Mapping[str, np.ndarray], names: Names) -> str:
     text = str(number)
     if "expression" in outputs:
         predicted = int(outputs["expression"].argmax())
         probability = outputs["expression"][predicted]
-        text += f" {classes[predicted]} {probability:.2f}" + "?" * bool(probability < MIN_CERTAIN)
+        text += f" {names['expression'][predicted]} {probability:.2f}"
+        text += "?" * bool(probability < MIN_CERTAIN)
     if "action_units" in outputs:
-        values = zip(units, outputs["action_units"], strict=True)
-        names = [f"AU{unit}" for unit, value in values if value >= ACTIVE_THRESHOLD]
-        text = "\n".join([text, *textwrap.wrap(" ".join(names), UNITS_WIDTH)])
+        active = np.array(names["action_units"])[outputs["action_units"] >= ACTIVE_THRESHOLD]
+        text = "\n".join([text, *textwrap.wrap(" ".join(active), UNITS_WIDTH)])
     return text
 
 
@@ -120,8 +112,8 @@ class OverlayWriter:
 
     def __init__(self, folder: pathlib.Path, sources: Sequence[Source]):
         self._paths: dict[Source, pathlib.Path] = {}
-        names: set[pathlib.Path] = set()
         self._video = cv2.VideoWriter()
+        names: set[pathlib.Path] = set()
         inputs = {os.path.realpath(source.name) for source in sources}
         for number, source in enumerate(sources, 1):
             path = folder / source.relative_path
@@ -133,27 +125,26 @@ class OverlayWriter:
                 raise UserError(f"--annotate={folder}: {path} is an input; choose another folder")
             self._paths[source] = path
 
-    def write(self, frame: Frame, drawing: np.ndarray) -> None:
-        """Writes the drawing of an image, or appends that of a frame to its video.
+    def write(self, frame: Frame, faces: ImageFaces, names: Names) -> None:
+        """Draws and writes an image, or appends a frame to its video.
 
         The frames of a video follow each other and have one size.
         """
-        path, pixels = self._paths[frame.source], drawing[:, :, ::-1]
+        path = self._paths[frame.source]
+        drawing = draw_predictions(load_pixels(frame.image, upright=True), faces, names)
+        pixels, size = drawing[:, :, ::-1], (drawing.shape[1], drawing.shape[0])
         with writing_to(path.parent):
             if frame.number is None:
-                is_written, jpeg = cv2.imencode(".jpg", pixels)
-                path.write_bytes(jpeg.tobytes())
-            elif not is_utf8(path):
-                is_written = False
-            else:
-                if frame.number == 0:
-                    self.close()
-                    code, size = cv2.VideoWriter.fourcc(*"mp4v"), (pixels.shape[1], pixels.shape[0])
-                    self._video.open(str(path), cv2.CAP_FFMPEG, code, frame.frames_per_second, size)
-                is_written = self._video.isOpened()
-                self._video.write(pixels)
-        if not is_written:
+                path.write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
+                return
+            if frame.number == 0:
+                self.close()
+                code, rate = cv2.VideoWriter.fourcc(*"mp4v"), frame.frames_per_second
+                if is_utf8(path):  # OpenCV would crash
+                    self._video.open(str(path), cv2.CAP_FFMPEG, code, rate, size)
+        if not self._video.isOpened():
             raise UserError(f"--annotate={path}: cannot be written")
+        self._video.write(pixels)
 
     def close(self) -> None:
         """Completes the last video."""

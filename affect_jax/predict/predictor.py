@@ -7,9 +7,8 @@
     prediction.expression[0]  # float32 [8], class probabilities of the first face
     prediction.image[0], prediction.box[0]  # index of its image, and its bounding box
 
-A face is processed as in evaluation: cropped by `face_images.crop_and_resize`, compressed as JPEG
-by `face_images.encode_jpeg`, and predicted by `predict_step`. Batches are padded with black to one
-size, so that the network is compiled once.
+A face is processed as in evaluation: cropped and compressed as a prepared dataset stores it, and
+predicted by `predict_step`.
 """
 
 from __future__ import annotations
@@ -48,8 +47,7 @@ ImageLike: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image
 image. Pixels may also be an array of JAX or of another library that NumPy can read."""
 
 SYNTHETIC_FACES_MARGIN = 0.22
-"""Rendered faces include this fraction of a detected box on each side (mean of 120 faces). A
-network trained on them needs the same margin around the faces of photographs."""
+"""Rendered faces include this fraction of a detected box on each side (mean of 120 faces)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +77,9 @@ class Prediction:
     reasons: tuple[str, ...]
     classes: tuple[str, ...]
     units: tuple[int, ...]
-    expression: np.ndarray | None
-    valence_arousal: np.ndarray | None
-    action_units: np.ndarray | None
+    expression: np.ndarray | None = None
+    valence_arousal: np.ndarray | None = None
+    action_units: np.ndarray | None = None
     features: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -101,7 +99,6 @@ class ImageFaces(NamedTuple):
     - `boxes`, `confidence`: as in `Prediction`, [n, 4] and [n].
     - `crops`: uint8 [n, S, S, 3], the faces as a prepared dataset stores them.
     - `reason`: why the image has no face, or "".
-    - `pixels`: uint8 [height, width, 3], upright; None unless requested.
     - `outputs`: their predictions, `{head: float32 [n, ...]}`; empty before the network.
     """
 
@@ -110,7 +107,6 @@ class ImageFaces(NamedTuple):
     confidence: np.ndarray
     crops: np.ndarray
     reason: str
-    pixels: np.ndarray | None
     outputs: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
 
@@ -138,28 +134,24 @@ class Predictor:
         batch_size: int = 8,
         features: bool = False,
     ):
-        config = trained.config
         if batch_size < 1:
             raise UserError(f"batch_size = {batch_size}: must be 1 or more")
         if margin is not None and not 0 <= margin <= 2:
             raise UserError(f"margin = {margin:g}: must be between 0 and 2")
-        self.heads: tuple[str, ...] = tuple(config.heads)
-        self._outputs = (*self.heads, "features") if features else self.heads
-        self.classes = trained.classes
-        self.units = tuple(UNITS) if "action_units" in self.heads else ()
+        self.output_names = trained.output_names
         if isinstance(detector, str):
             detector = detection.DETECTORS.create({"name": detector})
         self._detector: Any = detector
         self._detector_lock = threading.Lock()  # neither package is thread-safe
         self._margin = default_margin(trained) if margin is None else margin
-        self._image_size: int = config.data.image_size
+        self._image_size: int = trained.config.data.image_size
         self._batch_size = batch_size
         self._variables = jax.device_put(trained.variables)
         self._network = jax.jit(
             functools.partial(
                 predict_step,
                 trained.network,
-                mirror=config.evaluation.mirror,
+                mirror=trained.config.evaluation.mirror,
                 temperature=trained.temperature,
                 features=features,
             )
@@ -200,21 +192,18 @@ class Predictor:
             raise ValueError(f"{len(batch)} images, but boxes for {len(boxes)}")
         # An unreadable image gives the arrays their shapes if there is no other.
         faces = list(self.stream(batch or [None], boxes if batch else None))
-        heads = {
-            head: np.concatenate([image.outputs[head] for image in faces]) for head in self._outputs
-        }
         return Prediction(
             image=np.repeat(np.arange(len(faces)), [len(image.boxes) for image in faces]),
             box=np.concatenate([image.boxes for image in faces]),
             confidence=np.concatenate([image.confidence for image in faces]),
             size=np.array([image.size for image in faces], np.int64)[: len(batch)],
             reasons=tuple(image.reason for image in faces)[: len(batch)],
-            classes=self.classes,
-            units=self.units,
-            expression=heads.get("expression"),
-            valence_arousal=heads.get("valence_arousal"),
-            action_units=heads.get("action_units"),
-            features=heads.get("features"),
+            classes=self.output_names.get("expression", ()),
+            units=tuple(UNITS) if "action_units" in self.output_names else (),
+            **{
+                head: np.concatenate([image.outputs[head] for image in faces])
+                for head in faces[0].outputs
+            },
         )
 
     def stream(
@@ -222,7 +211,6 @@ class Predictor:
         images: Iterable[ImageLike | None],
         boxes: Iterable[Any] | None = None,
         *,
-        keep_pixels: bool = False,
         immediate: bool = False,
     ) -> Iterator[ImageFaces]:
         """Like `predict` for any number of images: yields the results in the order of the images.
@@ -232,7 +220,6 @@ class Predictor:
         **Arguments:**
 
         - `images`, `boxes`: as in `predict`; None is an image that could not be read.
-        - `keep_pixels`: return the pixels too.
         - `immediate`: predict each image at once instead of waiting for a full batch (webcams).
         """
         group_size, num_ahead = (1, 0) if immediate else (self._batch_size, num_cores())
@@ -243,7 +230,7 @@ class Predictor:
         try:
             while True:
                 for image, box in itertools.islice(inputs, group_size + num_ahead - len(pending)):
-                    pending.append(pool.submit(self.detect, image, box, keep_pixels=keep_pixels))
+                    pending.append(pool.submit(self.detect, image, box))
                 if not pending:
                     return
                 group = [pending.popleft().result() for _ in range(min(group_size, len(pending)))]
@@ -259,11 +246,12 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Compiles the network, so that the first image takes no longer than the next ones."""
-        self.predict_crops(self._no_faces("").crops)
+        self.predict([])
 
     def predict_crops(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Runs the network alone: uint8 [n, S, S, 3] -> `{head: float32 [n, ...]}`."""
         num_batches = max(1, -(-len(crops) // self._batch_size))
+        # Black faces fill the last batch, so that the network is compiled once.
         padded = np.zeros((num_batches * self._batch_size, *crops.shape[1:]), np.uint8)
         padded[: len(crops)] = crops
         outputs = [
@@ -272,19 +260,17 @@ class Predictor:
         ]
         return {
             head: np.concatenate([batch[head] for batch in outputs])[: len(crops)]
-            for head in self._outputs
+            for head in outputs[0]
         }
 
-    def detect(
-        self, image: ImageLike | None, boxes: Any = None, *, keep_pixels: bool = False
-    ) -> ImageFaces:
+    def detect(self, image: ImageLike | None, boxes: Any = None) -> ImageFaces:
         """Detects the faces of one image, and crops them as data preparation does.
 
         Boxes outside the image are skipped. An unusable image gives a reason, no error.
         """
         size = (0, 0)
         try:
-            pixels = _load_pixels(image, upright=boxes is None)
+            pixels = load_pixels(image, upright=boxes is None)
             size = (pixels.shape[1], pixels.shape[0])
             if boxes is None:
                 with self._detector_lock:
@@ -294,8 +280,10 @@ class Predictor:
                 confidence = np.full(len(boxes), np.nan, np.float32)
             if not np.isfinite(boxes).all():
                 raise face_images.UnusableInputError("a box has a number that is not finite")
+            reason = "all boxes are outside the image" if len(boxes) else "no face found"
         except face_images.UnusableInputError as error:
-            return self._no_faces(str(error), size)
+            pixels, boxes, confidence = np.zeros(0), np.zeros((0, 4)), np.zeros(0, np.float32)
+            reason = str(error)
         crops = np.empty((len(boxes), self._image_size, self._image_size, 3), np.uint8)
         is_inside = np.zeros(len(boxes), bool)
         for index, box in enumerate(boxes.tolist()):
@@ -303,20 +291,13 @@ class Predictor:
                 face, _ = face_images.crop_and_resize(pixels, box, self._margin, self._image_size)
                 decoding.decode_jpeg(face_images.encode_jpeg(face), crops[index])
                 is_inside[index] = True
-        reason = "" if is_inside.any() else "all boxes are outside the image"
         return ImageFaces(
             size,
             boxes[is_inside].astype(np.float32),
             confidence[is_inside],
             crops[is_inside],
-            reason if len(boxes) else "no face found",
-            pixels if keep_pixels else None,
+            "" if is_inside.any() else reason,
         )
-
-    def _no_faces(self, reason: str, size: tuple[int, int] = (0, 0)) -> ImageFaces:
-        crops = np.zeros((0, self._image_size, self._image_size, 3), np.uint8)
-        boxes = np.zeros((0, 4), np.float32)
-        return ImageFaces(size, boxes, boxes[:, 0], crops, reason, None)
 
 
 def default_margin(trained: TrainedNetwork) -> float:
@@ -338,7 +319,7 @@ def _is_single_image(images: Any) -> bool:
     return isinstance(images, (str, bytes, os.PathLike, Image.Image))
 
 
-def _load_pixels(image: ImageLike | None, *, upright: bool) -> np.ndarray:
+def load_pixels(image: ImageLike | None, *, upright: bool) -> np.ndarray:
     """The pixels of an image as uint8 RGB [height, width, 3].
 
     **Raises:** `face_images.UnusableInputError` with the reason.

@@ -13,6 +13,7 @@ from affect_jax.config import Config, from_dict
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import READY_FOLDER, READY_MODEL
+from affect_jax.facs.action_units import UNITS
 from affect_jax.models import weight_files, weight_mapping
 from affect_jax.models.network import Network, create_network
 from affect_jax.run.checkpoints import Checkpoints
@@ -49,6 +50,13 @@ class TrainedNetwork:
     label_edits: dict[str, Any] = dataclasses.field(default_factory=dict)
     temperature: float = 1.0
     margin: float | None = None
+
+    @property
+    def output_names(self) -> dict[str, tuple[str, ...]]:
+        """Head -> the names of its values, in order."""
+        units = tuple(f"AU{unit}" for unit in UNITS)
+        names = {"expression": self.classes, "valence_arousal": labels.AXES, "action_units": units}
+        return {head: values for head, values in names.items() if head in self.network.heads}
 
 
 def load_network(

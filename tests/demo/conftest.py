@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from affect_jax import Predictor
+from affect_jax.demo.server import Server
 from tests.trained_runs import create_config, write_run
 
 
@@ -24,19 +23,9 @@ def predictor(tmp_path_factory) -> Predictor:
 
 @pytest.fixture(scope="package")
 def port(predictor) -> Iterator[int]:
-    pytest.importorskip("starlette")
-    pytest.importorskip("uvicorn")
-    from affect_jax.demo.server import create_server
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = create_server(predictor)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert server.started
-    yield listener.getsockname()[1]
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    with Server(0, predictor) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()

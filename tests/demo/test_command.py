@@ -28,7 +28,6 @@ from tests.trained_runs import create_config, write_run
 def test_invalid_arguments_give_one_line_and_exit_code_2(
     arguments, message, tmp_path, monkeypatch, capsys
 ):
-    pytest.importorskip("uvicorn")
     monkeypatch.chdir(tmp_path)
     assert command.main([*arguments, *([] if "--port" in str(arguments) else ["--port=0"])]) == 2
     captured = capsys.readouterr()
@@ -45,15 +44,7 @@ def test_port_in_use_is_an_error(capsys):
     assert message in capsys.readouterr().err
 
 
-def test_missing_package_error_suggests_installation(monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "affect_jax.demo.server", raising=False)
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert command.main(["--checkpoint=nothing", "--port=0"]) == 2
-    assert "the demo needs uvicorn; pip install 'affect_jax[demo]'" in capsys.readouterr().err
-
-
 def test_subprocess_serves_localhost_until_interrupted(tmp_path):
-    pytest.importorskip("uvicorn")
     write_run(tmp_path / "run", create_config())
     root = pathlib.Path(command.__file__).parents[2]
     arguments = [

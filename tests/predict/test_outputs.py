@@ -12,15 +12,18 @@ import pyarrow.parquet
 import pytest
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.labels import classes
+from affect_jax.core.labels import AXES, classes
 from affect_jax.evaluate import __main__ as command
 from affect_jax.predict import outputs
 from affect_jax.predict.inputs import Frame, Source
 from affect_jax.predict.outputs import face_columns, face_rows, open_face_table
 from affect_jax.predict.predictor import ImageFaces
 
-HEADS = ("expression", "valence_arousal", "action_units")
-NAMES = (classes(8), (1, 12))
+NAMES = {
+    "expression": classes(8),
+    "valence_arousal": AXES,
+    "action_units": ("AU1", "AU12"),
+}
 
 
 def create_outputs(count: int) -> dict[str, np.ndarray]:
@@ -36,8 +39,8 @@ def create_rows(boxes, frame: Frame, confidence=(), reason: str = "") -> list[di
     boxes, confidence = np.array(boxes, np.float32).reshape(-1, 4), np.array(confidence, np.float32)
     crops = np.zeros((len(boxes), 4, 4, 3), np.uint8)
     outputs = create_outputs(len(boxes))
-    faces = ImageFaces((640, 480), boxes, confidence, crops, reason, None, outputs)
-    return list(face_rows(frame, faces, *NAMES))
+    faces = ImageFaces((640, 480), boxes, confidence, crops, reason, outputs)
+    return list(face_rows(frame, faces, NAMES))
 
 
 def create_two_rows(**position) -> list[dict]:
@@ -84,7 +87,7 @@ def read_rows(path):
 def test_all_formats_contain_the_same_rows(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr(outputs, "ROWS_IN_MEMORY", 2)
     path = tmp_path / "new" / f"rows{suffix}"
-    columns = face_columns(HEADS, *NAMES, has_video=False)
+    columns = face_columns(NAMES, has_video=False)
     rows = [
         *create_two_rows(),
         create_row_without_face(),
@@ -116,7 +119,7 @@ def test_all_formats_contain_the_same_rows(tmp_path, suffix, monkeypatch):
 
 def test_csv_has_no_formulas(tmp_path):
     names = ["=cmd()|'x'!A1.jpg", "+x.jpg", "-x.jpg", "@x.jpg", "-5", "a=1.jpg"]
-    with open_face_table(tmp_path / "a.csv", face_columns((), (), (), has_video=False)) as write:
+    with open_face_table(tmp_path / "a.csv", face_columns({}, has_video=False)) as write:
         for name in names:
             write({"id": name, "x": -1.5})
     rows = read_rows(tmp_path / "a.csv")
@@ -125,7 +128,7 @@ def test_csv_has_no_formulas(tmp_path):
 
 
 def test_error_leaves_no_file(tmp_path):
-    columns = face_columns(HEADS, *NAMES, has_video=False)
+    columns = face_columns(NAMES, has_video=False)
     with pytest.raises(KeyError), open_face_table(tmp_path / "a.csv", columns) as write:
         write(create_row_without_face())
         raise KeyError
@@ -133,12 +136,12 @@ def test_error_leaves_no_file(tmp_path):
 
 
 def test_columns_depend_on_heads_and_on_videos():
-    video_columns = face_columns(("valence_arousal",), (), (), has_video=True)
+    video_columns = face_columns({"valence_arousal": AXES}, has_video=True)
     assert list(video_columns) == [
         "id", "source", "frame", "seconds", "face", "reason",
         "x", "y", "width", "height", "confidence", "valence_predicted", "arousal_predicted",
     ]  # fmt: skip
-    image_columns = face_columns(HEADS, *NAMES, has_video=False)
+    image_columns = face_columns(NAMES, has_video=False)
     assert "frame" not in image_columns
     assert {"predicted", "p_contempt", "AU12_predicted"} <= set(image_columns)
 
@@ -146,7 +149,7 @@ def test_columns_depend_on_heads_and_on_videos():
 def test_evaluate_scores_rows_with_labels(tmp_path):
     """The columns have the names that `affect_jax.evaluate` reads."""
     path = tmp_path / "rows.parquet"
-    columns = face_columns(HEADS, *NAMES, has_video=False)
+    columns = face_columns(NAMES, has_video=False)
     with open_face_table(path, columns) as write:
         for row in create_two_rows():
             write(row)
@@ -182,7 +185,7 @@ def test_invalid_suffix_or_folder_raises(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_full_disk_is_one_line_and_leaves_no_file(tmp_path, suffix):
-    columns = face_columns(HEADS, *NAMES, has_video=False)
+    columns = face_columns(NAMES, has_video=False)
     with (
         pytest.raises(UserError, match="cannot be written: No space left") as error,
         open_face_table(tmp_path / f"rows{suffix}", columns) as write,

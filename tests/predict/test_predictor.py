@@ -293,11 +293,10 @@ def test_stream_keeps_the_order_and_reads_little_ahead(detecting_predictor):
             read.append(number)
             yield NOISE if number % 3 else image
 
-    stream = detecting_predictor.stream(images(), keep_pixels=True)
+    stream = detecting_predictor.stream(images())
     for number, result in zip(range(7), stream, strict=False):
         assert result.reason == ("no face found" if number % 3 else "")
         assert len(result.outputs["expression"]) == (0 if number % 3 else 1)
-        np.testing.assert_array_equal(result.pixels, NOISE if number % 3 else image)
     stream.close()
     assert len(read) < 40
     immediate = detecting_predictor.stream(images(), immediate=True)

@@ -49,8 +49,7 @@ async function showPrediction(article, image) {
   article.querySelector(".picture").replaceChildren(picture, ...boxes);
   const sections = faces.map((face, index) => createFace(face, index, outputs));
   article.querySelector(".faces").replaceChildren(...sections);
-  article.querySelector(".note").textContent = prediction.left_out
-    ? `${prediction.left_out} smaller faces are not shown` : prediction.reason;
+  article.querySelector(".note").textContent = prediction.reason;
 }
 
 async function predictFiles(files) {
