@@ -43,8 +43,13 @@ def main(arguments: Sequence[str]) -> int:
     help = "config file, or file.py:variant; default: AffectNet"
     parser.add_argument("--config", default=str(SAVED_CONFIG), help=help)
     parser.add_argument("--manual_dir", help="the same as --config.data.manual_dir")
+    labels = parser.add_mutually_exclusive_group()
     help = "predictions of a split by a model that was not trained on it (.parquet or .csv)"
-    parser.add_argument("--predictions", type=pathlib.Path, help=help)
+    labels.add_argument("--predictions", type=pathlib.Path, help=help)
+    help = "fits a classifier to features of this run, not trained on the faces, or of 'ready'"
+    labels.add_argument("--network", metavar="RUN", help=help)
+    help = "searches each image for a face: libfacedetection or dlib; default: none"
+    parser.add_argument("--detector", default="none", metavar="NAME", help=help)
     parser.add_argument("--out", type=pathlib.Path, default="audit", help="folder of the results")
     args, flags = parser.parse_known_args(arguments)
     if args.manual_dir:
@@ -56,12 +61,20 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{args.predictions}: needs probabilities: columns p_... or l_...")
     config = with_absolute_paths(config)
     config.heads, config.data.soft_labels = ("action_units",), False  # to estimate units
-    size, (faces, records) = config.data.image_size, checks.read_faces(config)
+    size, (faces, records) = config.data.image_size, checks.read_faces(config, args.detector)
     findings = {"copies": checks.check_copies(faces), **checks.check_faces(faces, size)}
+    if args.detector == "none":
+        del findings["no_face"]
     about: dict[str, Any] = {"data": config.data.name, "faces": len(records)}
+    share = "estimated share of wrong labels"
     if table:
-        findings["wrong_labels"], share, warning = checks.check_predictions(faces, table)
-        about |= {"estimated share of wrong labels": round(share, 4), "class order": warning}
+        findings["wrong_labels"], about[share], about["class order"] = checks.check_predictions(
+            faces, table
+        )
+    elif args.network:
+        findings["wrong_labels"], about[share] = checks.check_labels(
+            faces, records, size, args.network
+        )
     warnings = [about["class order"]] if about.get("class order") else []
     sections, rows = [], []
     with writing_to(args.out):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from affect_jax.audit import copies
+from affect_jax.audit import copies, out_of_fold
 from affect_jax.config import Config
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import canonical_name, find_class
@@ -22,13 +22,15 @@ from affect_jax.facs.action_units import ACTIVE_THRESHOLD, PROTOTYPES, UNITS
 from affect_jax.metrics.class_order import describe_wrong_order
 from affect_jax.metrics.confident_learning import find_wrong_labels
 from affect_jax.metrics.predictions import Predictions
+from affect_jax.predict.detection import DETECTORS, Detector
 
 MEASUREMENTS: Any = np.dtype(
     [("digest", "i8"), ("descriptor", "f4", copies.NUM_COEFFICIENTS), ("sharpness", "f4")]
-    + [("colour", "f4"), ("box", "f4", 4)]
+    + [("colour", "f4"), ("box", "f4", 4), ("detected", "i4")]
 )
 """Hash of the JPEG; see `copies.describe`; variance of the Laplacian (Pech-Pacheco et al. 2000);
-mean difference of the largest and the smallest channel; box in the source image."""
+mean difference of the largest and the smallest channel; box in the source image; number of faces
+that the detector finds."""
 
 Faces = dict[str, np.ndarray]
 """Arrays of N faces: columns of the splits, with names of classes and groups ("": none), `split`,
@@ -55,8 +57,12 @@ class Finding(NamedTuple):
     others: np.ndarray | None = None
 
 
-def read_faces(config: Config) -> tuple[Faces, Any]:
-    """Prepares a dataset if necessary, and reads all splits, `training` as the last."""
+def read_faces(config: Config, detector: str = "none") -> tuple[Faces, Any]:
+    """Prepares a dataset if necessary, and reads all splits, `training` as the last.
+
+    **Arguments:** `detector`: a name in `DETECTORS`.
+    """
+    DETECTORS[detector]  # raises for another name
     names = sorted(split_names(prepare_dataset(config)), key=lambda name: name == "training")
     splits, parts = open_splits(config, *names), []
     for split in splits:
@@ -69,14 +75,19 @@ def read_faces(config: Config) -> tuple[Faces, Any]:
         parts.append(faces | {"split": np.full(len(split), split.name)})
     records = join_records(splits)
     measured, rows = np.empty(len(records), MEASUREMENTS), range(len(records))
-    measure = functools.partial(_measure, records, config.data.image_size)
+    measure = functools.partial(_measure, records, config.data.image_size, detector)
     for row, values in enumerate(map_ordered(measure, rows, len(rows), "audit")):
         measured[row] = values
     faces = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return faces | {name: measured[name] for name in MEASUREMENTS.names}, records
 
 
-def _measure(records: Any, image_size: int, row: int) -> tuple[Any, ...]:
+@functools.cache
+def _create_detector(name: str) -> Detector:
+    return DETECTORS.create({"name": name})
+
+
+def _measure(records: Any, image_size: int, detector: str, row: int) -> tuple[Any, ...]:
     """Returns the `MEASUREMENTS` of a face; runs in a worker process."""
     record, image = records[row], decode_faces(records, [row], image_size)[0]
     digest = hashlib.blake2b(record["image"], digest_size=7).digest()
@@ -84,7 +95,8 @@ def _measure(records: Any, image_size: int, row: int) -> tuple[Any, ...]:
     descriptor = copies.describe(cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY))
     edges = cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_16S)
     sharpness, colour = cv2.meanStdDev(edges)[1].item() ** 2, np.ptp(thumbnail, axis=2).mean()
-    return int.from_bytes(digest, "big"), descriptor, sharpness, colour, record["box"]
+    detected = len(_create_detector(detector)(image).boxes)
+    return int.from_bytes(digest, "big"), descriptor, sharpness, colour, record["box"], detected
 
 
 def check_copies(faces: Faces) -> Finding:
@@ -121,6 +133,7 @@ def check_faces(faces: Faces, image_size: int) -> dict[str, Finding]:
         ("grey", "Faces without colour", -faces["colour"], -1),
         ("clipped", "Boxes of which 5 % or more are outside of the image", clipped, 0.05),
         ("landmarks", "Landmarks outside of the face by 10 % of its side", outside, 0.1),
+        ("no_face", "Images in which the detector finds no face", -faces["detected"], -1),
     ):
         rows, values = np.flatnonzero(values > limit), values.astype(float)
         rows = rows[np.argsort(-values[rows], kind="stable")]
@@ -166,9 +179,36 @@ def check_predictions(faces: Faces, table: Predictions) -> tuple[Finding, float,
     if not len(known):
         raise UserError("--predictions: no id is that of a face with a label")
     assert table.probabilities is not None
-    probabilities = table.probabilities[known]
-    wrong, suggested, share = find_wrong_labels(labels[known], probabilities)
-    margins = probabilities[wrong, suggested] - probabilities[wrong, labels[known][wrong]]
-    columns = {"label": np.array(table.classes)[suggested], "margin": margins}
-    finding = Finding("Labels that the predictions contradict", rows[known[wrong]], columns)
+    classes, probabilities = np.array(table.classes), table.probabilities[known]
+    finding, share = _find_wrong_labels(rows[known], labels[known], classes, probabilities)
     return finding, share, describe_wrong_order(dataclasses.replace(table, expression=labels))
+
+
+def check_labels(faces: Faces, records: Any, image_size: int, run: str) -> tuple[Finding, float]:
+    """Finds probably wrong labels in all splits without given predictions, and their share.
+
+    A classifier predicts them from features of a network and from action units.
+
+    **Arguments:** `run`: the network's run, not trained on these faces, or `ready`.
+
+    **Raises:** `UserError` if there is no run, or there are too few faces.
+    """
+    rows = np.flatnonzero(faces["expression"] != "")
+    classes, labels = np.unique(faces["expression"][rows], return_inverse=True)
+    is_alone = faces["group"][rows] == ""  # identical files are a group
+    groups = np.where(is_alone, faces["digest"][rows].astype(str), faces["group"][rows])
+    if len(np.unique(groups)) < out_of_fold.NUM_FOLDS:
+        raise UserError("--network: there are too few different faces with an expression")
+    features = out_of_fold.read_features(records, rows, image_size, run)
+    features = np.hstack([features, np.nan_to_num(faces["action_units"][rows])])
+    probabilities = out_of_fold.predict_out_of_fold(features, labels, groups)
+    return _find_wrong_labels(rows, labels, classes, probabilities)
+
+
+def _find_wrong_labels(
+    rows: np.ndarray, labels: np.ndarray, classes: np.ndarray, probabilities: np.ndarray
+) -> tuple[Finding, float]:
+    wrong, suggested, share = find_wrong_labels(labels, probabilities)
+    margins = probabilities[wrong, suggested] - probabilities[wrong, labels[wrong]]
+    columns = {"label": classes[suggested], "margin": margins}
+    return Finding("Labels that the predictions contradict", rows[wrong], columns), share

@@ -6,12 +6,9 @@
 | `dlib` | `dlib-bin` | histograms of oriented gradients: frontal faces, on every processor |
 | `none` | | no detection: the whole image is one face |
 
-Both packages contain their model, so nothing is downloaded.
-
-A detector is a function from a uint8 image [height, width, 3], RGB and upright, to `Detections`. A
-`Predictor` calls it from one thread at a time.
-Every detector returns square boxes that are about 1.07 times as wide as the 68 landmarks.
-AffectNet's boxes are squares too, and a network needs faces framed as in its training data.
+Both packages contain their model. A detector is a function from a uint8 image [height, width, 3],
+RGB and upright, to `Detections`, called from one thread at a time. The boxes are squares, as in
+AffectNet, and about 1.07 times as wide as the 68 landmarks.
 """
 
 from __future__ import annotations
@@ -31,9 +28,8 @@ from affect_jax.core.registry import Registry
 DETECTORS = Registry("detector")
 
 MAX_SEARCH_SIDE = 960
-"""Longer side, in pixels, of the image that a detector searches. Larger images are scaled down, so
-faces narrower than 1/25 of the longer side may be missed. Smaller images are enlarged to
-`MIN_SEARCH_SIDE`, but at most twofold."""
+"""Longer side, in pixels, of the image that a detector searches: faces narrower than 1/25 of a
+larger image may be missed. Smaller images are enlarged to `MIN_SEARCH_SIDE`, at most twofold."""
 
 MIN_SEARCH_SIDE = 640
 COARSE_SEARCH_SIDE = 240  # second search at low resolution: it finds faces that fill the image
@@ -104,20 +100,19 @@ def create_dlib() -> Detector:
             (r.left() / scale, r.top() / scale, r.width() / scale, r.height() / scale, score)
             for r, score in zip(rectangles, scores, strict=True)
         ]
-        # dlib's squares end at the eyebrows. These two numbers were measured against
-        # libfacedetection on the same faces.
+        # dlib's squares end at the eyebrows. Both numbers fit them to those of libfacedetection.
         return _to_squares(faces, growth=1.2, shift_down=-0.07)
 
     return detect
 
 
-def _import_package(module: str, package: str) -> Any:
+def _import_package(name: str, package: str) -> Any:
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(name)
     except ImportError as error:
         raise UserError(
-            f"--detector: cannot import {module}: pip install {package}, or choose another "
-            "detector: dlib, libfacedetection, or none if each image is one face"
+            f"cannot import {name}: pip install {package}, or choose another --detector: dlib, "
+            "libfacedetection, or none if each image is one face"
         ) from error
 
 

@@ -58,16 +58,17 @@ class Prediction:
 
     - `image`: int64 [N], index of each face's image among the M images.
     - `box`: float32 [N, 4], x, y, width, height in pixels of the upright image (rotated by its EXIF
-      orientation); it may extend beyond the image. If the caller passed boxes, these boxes.
+      orientation); it may extend beyond the image.
     - `confidence`: float32 [N], the detector's score of each face; NaN without a detector.
     - `size`: int64 [M, 2], width and height of each upright image; 0 if it is unreadable.
     - `reasons`: M strings, why an image has no face; "" if it has one.
-    - `classes`, `units`: names of the C classes, numbers of the 18 action units; `()` if the
-      network has no such head.
-    - `expression`: float32 [N, C], probabilities; None if the network has no such head.
-    - `valence_arousal`: float32 [N, 2], in [-1, 1]; or None.
-    - `action_units`: float32 [N, 18], probabilities; or None.
+    - `classes`, `units`: names of the C classes, numbers of the 18 action units.
+    - `expression`: float32 [N, C], probabilities.
+    - `valence_arousal`: float32 [N, 2], in [-1, 1].
+    - `action_units`: float32 [N, 18], probabilities.
     - `features`: float32 [N, F], of the trunk; None unless requested.
+
+    Outputs of heads that the network lacks are None, and their names are `()`.
     """
 
     image: np.ndarray
@@ -144,7 +145,7 @@ class Predictor:
         self._detector: Any = detector
         self._detector_lock = threading.Lock()  # neither package is thread-safe
         self._margin = default_margin(trained) if margin is None else margin
-        self._image_size: int = trained.config.data.image_size
+        self.image_size: int = trained.config.data.image_size
         self._batch_size = batch_size
         self._variables = jax.device_put(trained.variables)
         self._network = jax.jit(
@@ -163,12 +164,8 @@ class Predictor:
     ) -> Predictor:
         """Loads the network from a run's folder; the run's dataset is not needed.
 
-        **Arguments:**
-
-        - `run`: the folder, or that of an export as safetensors; by default the model in the
-          package.
-        - `step`: which checkpoint: `best`, `last` or a step number.
-        - `options`: `detector`, `margin`, `batch_size` and `features`, as above.
+        **Arguments:** `run`, `step`: see `trained_network.load_network`; by default the model in
+        the package; `options`: `detector`, `margin`, `batch_size` and `features`, as above.
 
         **Raises:** `UserError` if the run, the checkpoint or the detector does not exist.
         """
@@ -284,11 +281,11 @@ class Predictor:
         except face_images.UnusableInputError as error:
             pixels, boxes, confidence = np.zeros(0), np.zeros((0, 4)), np.zeros(0, np.float32)
             reason = str(error)
-        crops = np.empty((len(boxes), self._image_size, self._image_size, 3), np.uint8)
+        crops = np.empty((len(boxes), self.image_size, self.image_size, 3), np.uint8)
         is_inside = np.zeros(len(boxes), bool)
         for index, box in enumerate(boxes.tolist()):
             with contextlib.suppress(face_images.UnusableInputError):
-                face, _ = face_images.crop_and_resize(pixels, box, self._margin, self._image_size)
+                face, _ = face_images.crop_and_resize(pixels, box, self._margin, self.image_size)
                 decoding.decode_jpeg(face_images.encode_jpeg(face), crops[index])
                 is_inside[index] = True
         return ImageFaces(

@@ -15,14 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from affect_jax.audit import checks, copies
+from affect_jax.audit import checks, copies, out_of_fold
 from affect_jax.audit.__main__ import main
 from affect_jax.config import defaults
 from affect_jax.core.labels import EXPRESSIONS, classes
 from affect_jax.data import worker_processes
+from affect_jax.data.dataset import open_splits
 from affect_jax.data.label_edits import read_lists
 from affect_jax.facs.action_units import PROTOTYPES, UNITS
+from affect_jax.main import parse_flags
 from affect_jax.metrics.predictions import Predictions, write_predictions
+from affect_jax.train.experiment import load_registries
 from tests.conftest import REPOSITORY
 from tests.releases import HEADER, write_release
 
@@ -186,6 +189,7 @@ def create_faces(count: int) -> checks.Faces:
         "sharpness": random.uniform(90, 110, count),
         "colour": np.repeat(20.0, count),
         "box": np.tile([10.0, 10, 125, 100], (count, 1)),
+        "detected": np.ones(count, int),
     }
 
 
@@ -207,6 +211,7 @@ def test_each_defect_of_labels_and_images_is_found_once():
     faces["landmarks"][14] = 50
     faces["landmarks"][15:17] = 50
     faces["landmarks"][15, 3, 1], faces["landmarks"][16, 3, 0] = 120, -15
+    faces["detected"][17] = 0
     found = {k: x.rows.tolist() for k, x in checks.check_faces(faces, 100).items()}
     assert found == {
         "leakage": [7],
@@ -217,7 +222,59 @@ def test_each_defect_of_labels_and_images_is_found_once():
         "grey": [10],
         "clipped": [13, 11],
         "landmarks": [15, 16],
+        "no_face": [17],
     }
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory) -> tuple[pathlib.Path, dict[str, str], dict[str, str]]:
+    """An audited set of rendered faces with 5 % wrong labels, and the wrong and right labels."""
+    folder = tmp_path_factory.mktemp("rendered")
+    flags = [f"--config={REPOSITORY / 'configs/resnet18_weighted.py'}:synthetic_faces"]
+    flags += [f"--config.data.data_dir={folder}", "--config.data.image_size=64"]
+    flags += ["--config.data.crop_size=56", "--config.data.options.skew=balanced"]
+    flags += ["--config.data.options.num_training=400", "--config.data.options.num_validation=100"]
+    load_registries()
+    splits = open_splits(parse_flags(flags).config, "training", "validation")
+    columns = [split.columns("id", "expression") for split in splits]
+    labels = {id: c for split in columns for id, c in zip(*split.values(), strict=True)}
+    random = np.random.default_rng(0)
+    wrong = {str(id): random.integers(1, 8) for id in random.choice([*labels], 25, replace=False)}
+    right = {id: EXPRESSIONS[labels[id]] for id in wrong}
+    wrong = {id: EXPRESSIONS[(labels[id] + shift) % 8] for id, shift in wrong.items()}
+    with (folder / "relabel.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "label"), *wrong.items()])
+    flags += [f"--config.data.relabel={folder / 'relabel.csv'}", f"--out={folder}"]
+    assert main([*flags, "--network=ready", "--detector=libfacedetection"]) == 0
+    return folder, wrong, right
+
+
+def test_wrong_labels_are_found_without_predictions(rendered):
+    folder, wrong, right = rendered
+    found = read_list(folder / "wrong_labels.csv")
+    assert np.mean([right.get(row["id"]) == row["label"] for row in found]) >= 0.9
+    assert {
+        row["id"]: row["expression"] for row in found if row["id"] in wrong
+    }.items() <= wrong.items()
+    assert len({row["id"] for row in found} & wrong.keys()) >= 0.9 * len(wrong)
+    share = json.loads((folder / "audit.json").read_text())["estimated share of wrong labels"]
+    assert share == pytest.approx(0.05, abs=0.015)
+
+
+def test_detector_finds_most_rendered_faces(rendered, audited):
+    assert len(read_list(rendered[0] / "no_face.csv")) <= 10
+    assert not (audited / "no_face.csv").exists()  # without the flag
+
+
+def test_faces_of_a_group_are_in_one_fold():
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 5)
+    labels = groups % 2
+    features = np.eye(40)[groups] + random.normal(0, 0.01, (200, 40))
+    alone = out_of_fold.predict_out_of_fold(features, labels, np.arange(200))
+    assert (alone.argmax(axis=1) == labels).all()  # a feature names the group
+    together = out_of_fold.predict_out_of_fold(features, labels, groups)
+    assert (together.argmax(axis=1) == labels).mean() < 0.8
 
 
 def test_faces_of_a_group_are_no_copies():
@@ -240,6 +297,9 @@ def test_faces_of_a_group_are_no_copies():
         (["--config=missing.py"], "missing.py"),
         (["--predictions=ids.csv"], "--predictions: no id is that of a face"),
         (["--predictions=hard.csv"], "hard.csv: needs probabilities"),
+        (["--predictions=ids.csv", "--network=ready"], "not allowed with argument"),
+        (["--network=nothing"], "nothing: contains no run"),
+        (["--detector=dlibb"], "did you mean 'dlib'"),
     ],
 )
 def test_bad_input_is_one_line(flags, message, tmp_path, capsys, monkeypatch):

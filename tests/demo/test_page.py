@@ -67,7 +67,9 @@ def test_uploaded_image_is_shown_with_its_faces(page, predictor, tmp_path):
     prediction = predictor.predict(image)
     for index, card in enumerate(page.query_selector_all(".face")):
         likely = int(prediction.expression[index].argmax())
-        assert card.query_selector("h3").inner_text() == f"{index + 1} {prediction.classes[likely]}"
+        title = f"{index + 1} {prediction.classes[likely]}"
+        title += " (uncertain)" * bool(prediction.uncertain[index])
+        assert card.query_selector("h3").inner_text() == title
         valence, arousal = prediction.valence_arousal[index]
         axes = f"valence {valence:.2f}, arousal {arousal:.2f}"
         assert card.query_selector(".axes").inner_text() == axes

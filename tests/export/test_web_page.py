@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from affect_jax.core.labels import MIN_CERTAIN
 from affect_jax.data.face_images import crop_and_resize, decode_image
 from affect_jax.export import __main__ as command
 from tests.browsers import launch_chromium
@@ -86,6 +88,8 @@ def test_page_predicts_as_onnx_runtime(page, folder, tmp_path, size, name, toler
     side = min(width, height)
     expected = predict(folder, image, ((width - side) / 2, (height - side) / 2, side, side))
     np.testing.assert_allclose(read_meters(page), expected, atol=tolerance)
+    is_certain = max(expected[:8]) >= MIN_CERTAIN
+    assert ("(uncertain)" in page.inner_text(".face h3")) != is_certain
     names = [row.inner_text().split()[0] for row in page.query_selector_all("tr")]
     outputs = json.loads((folder / "card.json").read_text())["outputs"]
     assert names == [*outputs["expression"]["names"], *outputs["action_units"]["names"]]
@@ -124,6 +128,11 @@ def test_webcam_is_predicted_and_nothing_can_be_sent(page):
     )
     assert blocked == "connect-src"
     page.messages.clear()  # the browser logs the violation
+
+
+def test_page_marks_the_same_faces_as_the_command():
+    script = importlib.resources.files("affect_jax.demo").joinpath("page", "demo.js").read_text()
+    assert f"const MIN_CERTAIN = {MIN_CERTAIN};" in script
 
 
 def test_missing_runtime_gives_one_line(tmp_path, monkeypatch, capsys):

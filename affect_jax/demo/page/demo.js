@@ -2,6 +2,7 @@
 "use strict";
 
 const MAX_BYTES = 12 * 2 ** 20;
+const MIN_CERTAIN = 0.5; // as in affect_jax/core/labels.py
 
 const byId = (id) => document.getElementById(id);
 const copyTemplate = (id) => byId(id).content.cloneNode(true).firstElementChild;
@@ -17,7 +18,8 @@ function createFace(face, index, outputs) {
   const section = copyTemplate("face");
   const rows = (head) => (outputs[head]?.names || []).map((name, i) => [name, face[head][i]]);
   const likely = rows("expression").reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0]);
-  section.querySelector("h3").textContent = `${index + 1} ${likely[0]}`;
+  const mark = likely[0] && likely[1] < MIN_CERTAIN ? " (uncertain)" : "";
+  section.querySelector("h3").textContent = `${index + 1} ${likely[0]}${mark}`;
   section.querySelector(".axes").textContent = rows("valence_arousal")
     .map(([name, value]) => `${name} ${value.toFixed(2)}`).join(", ");
   for (const [name, value] of [...rows("expression"), ...rows("action_units")]) {
