@@ -95,7 +95,7 @@ def _measure(records: Any, image_size: int, detector: str, row: int) -> tuple[An
     descriptor = copies.describe(cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY))
     edges = cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_16S)
     sharpness, colour = cv2.meanStdDev(edges)[1].item() ** 2, np.ptp(thumbnail, axis=2).mean()
-    detected = len(_create_detector(detector)(image).boxes)
+    detected = len(_create_detector(detector)(image)[0])
     return int.from_bytes(digest, "big"), descriptor, sharpness, colour, record["box"], detected
 
 

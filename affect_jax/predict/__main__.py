@@ -86,7 +86,7 @@ def create_predictor(args: argparse.Namespace, **options: int) -> Predictor:
     logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it reads
     options |= {"detector": args.detector, "margin": args.margin}
     predictor = Predictor.load(select_run(args), step=args.step, **options)
-    predictor.warm_up()
+    predictor.predict([])  # compiles the network
     return predictor
 
 

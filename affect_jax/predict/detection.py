@@ -17,7 +17,7 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -36,18 +36,12 @@ COARSE_SEARCH_SIDE = 240  # second search at low resolution: it finds faces that
 MIN_CONFIDENCE = 0.7  # of a face that libfacedetection finds, in [0, 1]
 
 
-class Detections(NamedTuple):
-    """The n detected faces of an image, the largest first.
+Detections: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""The n detected faces of an image, the largest first: boxes, float32 [n, 4], x, y, width, height
+in pixels, which may extend beyond the image; and scores, float32 [n], higher is more certain, NaN
+for `none`."""
 
-    - `boxes`: float32 [n, 4], x, y, width, height in pixels; a box may extend beyond the image.
-    - `confidence`: float32 [n], the detector's score, higher is more certain; NaN for `none`.
-    """
-
-    boxes: np.ndarray
-    confidence: np.ndarray
-
-
-Detector = Callable[[np.ndarray], Detections]
+Detector: TypeAlias = Callable[[np.ndarray], Detections]
 
 
 @DETECTORS.register("none")
@@ -57,7 +51,7 @@ def create_whole_image_detector() -> Detector:
     def detect(image: np.ndarray) -> Detections:
         height, width = image.shape[:2]
         box = np.array([[0, 0, width, height]], np.float32)
-        return Detections(box, np.array([np.nan], np.float32))
+        return box, np.array([np.nan], np.float32)
 
     return detect
 
@@ -154,4 +148,4 @@ def _to_squares(faces: Sequence[Any], *, growth: float, shift_down: float) -> De
     left = x + (width - side) / 2
     top = y + (height - side) / 2 + shift_down * longer_side
     order = np.argsort(-side, kind="stable")
-    return Detections(np.stack([left, top, side, side], axis=1)[order], confidence[order])
+    return np.stack([left, top, side, side], axis=1)[order], confidence[order]

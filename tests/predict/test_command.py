@@ -53,7 +53,7 @@ def predict_folder(folder, monkeypatch):
 def loaded(folder):
     """One compiled network for all commands of this module."""
     predictor = Predictor.load(folder / "run", features=True)
-    predictor.warm_up()
+    predictor.predict([])
     return predictor
 
 

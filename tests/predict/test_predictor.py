@@ -20,7 +20,7 @@ from affect_jax.core.errors import UserError
 from affect_jax.data import csv_faces, decoding
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
-from affect_jax.predict import detection, predictor
+from affect_jax.predict import predictor
 from affect_jax.predict.predictor import Prediction
 from affect_jax.run.trained_network import load_network
 from tests.rendered_scenes import draw_scene, intersection_over_union
@@ -272,7 +272,7 @@ def test_default_margin_is_that_of_the_runs_data(run):
     def crop_faces(config, **options):
         fixed_predictor = Predictor(
             dataclasses.replace(trained, config=config),
-            detector=lambda _: detection.Detections(box, np.ones(1, np.float32)),
+            detector=lambda _: (box, np.ones(1, np.float32)),
             **options,
         )
         return fixed_predictor.detect(image).crops
