@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import tqdm
 
 from affect_jax.audit import copies, out_of_fold
 from affect_jax.config import Config
@@ -23,6 +24,7 @@ from affect_jax.metrics.class_order import describe_wrong_order
 from affect_jax.metrics.confident_learning import find_wrong_labels
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.predict.detection import DETECTORS, Detector
+from affect_jax.predict.predictor import Predictor
 
 MEASUREMENTS: Any = np.dtype(
     [("digest", "i8"), ("descriptor", "f4", copies.NUM_COEFFICIENTS), ("sharpness", "f4")]
@@ -35,6 +37,8 @@ that the detector finds."""
 Faces = dict[str, np.ndarray]
 """Arrays of N faces: columns of the splits, with names of classes and groups ("": none), `split`,
 `action_units`, which are estimated if not annotated, and `MEASUREMENTS`."""
+
+BATCH_SIZE = 64  # faces whose features are computed at once
 
 SIGNS = {
     "happiness": (1, 0),
@@ -199,7 +203,10 @@ def check_labels(faces: Faces, records: Any, image_size: int, run: str) -> tuple
     groups = np.where(is_alone, faces["digest"][rows].astype(str), faces["group"][rows])
     if len(np.unique(groups)) < out_of_fold.NUM_FOLDS:
         raise UserError("--network: there are too few different faces with an expression")
-    features = out_of_fold.read_features(records, rows, image_size, run)
+    predictor = Predictor.load(run, detector="none", margin=0, batch_size=BATCH_SIZE, features=True)
+    images = (decode_faces(records, [row], image_size)[0] for row in rows.tolist())
+    results = tqdm.tqdm(predictor.stream(images), "features", len(rows), disable=None)
+    features = np.concatenate([result.outputs["features"] for result in results])
     features = np.hstack([features, np.nan_to_num(faces["action_units"][rows])])
     probabilities = out_of_fold.predict_out_of_fold(features, labels, groups)
     return _find_wrong_labels(rows, labels, classes, probabilities)

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy.special
-import tqdm
-
-from affect_jax.data.decoding import decode_faces
-from affect_jax.data.face_images import crop_and_resize
-from affect_jax.predict.predictor import Predictor
 
 NUM_FOLDS = 5
 SHRINKAGE = 0.3  # of the covariance towards a multiple of the identity
-BATCH_SIZE = 64
-
-
-def read_features(records: Any, rows: np.ndarray, image_size: int, run: str) -> np.ndarray:
-    """Computes the features of faces with the network of a run, float32 [N, F]."""
-    predictor = Predictor.load(run, detector="none", batch_size=BATCH_SIZE, features=True)
-    box, size, features = (0, 0, image_size, image_size), predictor.image_size, []
-    for start in tqdm.trange(0, len(rows), BATCH_SIZE, desc="features", unit="batch"):
-        faces = decode_faces(records, rows[start : start + BATCH_SIZE], image_size)
-        crops = np.stack([crop_and_resize(face, box, 0, size)[0] for face in faces])
-        features.append(predictor.predict_crops(crops)["features"])
-    return np.concatenate(features)
 
 
 def predict_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -145,7 +145,7 @@ class Predictor:
         self._detector: Any = detector
         self._detector_lock = threading.Lock()  # neither package is thread-safe
         self._margin = default_margin(trained) if margin is None else margin
-        self.image_size: int = trained.config.data.image_size
+        self._image_size: int = trained.config.data.image_size
         self._batch_size = batch_size
         self._variables = jax.device_put(trained.variables)
         self._network = jax.jit(
@@ -277,11 +277,11 @@ class Predictor:
         except face_images.UnusableInputError as error:
             pixels, boxes, confidence = np.zeros(0), np.zeros((0, 4)), np.zeros(0, np.float32)
             reason = str(error)
-        crops = np.empty((len(boxes), self.image_size, self.image_size, 3), np.uint8)
+        crops = np.empty((len(boxes), self._image_size, self._image_size, 3), np.uint8)
         is_inside = np.zeros(len(boxes), bool)
         for index, box in enumerate(boxes.tolist()):
             with contextlib.suppress(face_images.UnusableInputError):
-                face, _ = face_images.crop_and_resize(pixels, box, self._margin, self.image_size)
+                face, _ = face_images.crop_and_resize(pixels, box, self._margin, self._image_size)
                 decoding.decode_jpeg(face_images.encode_jpeg(face), crops[index])
                 is_inside[index] = True
         return ImageFaces(
