@@ -8,6 +8,7 @@ It prepares the records as `main` does. Then it writes `audit.html`, `audit.json
 
 from __future__ import annotations
 
+import argparse
 import collections
 import json
 import pathlib
@@ -34,8 +35,7 @@ NUM_SHOWN = 50  # faces of each check on the page
 HEADERS = ("check", "faces", "splits", "list")
 
 
-@handle_cli_errors
-def main(arguments: Sequence[str]) -> int:
+def create_parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         "audit",
         "Lists the defects of a dataset. Flags --config.KEY=VALUE change the config.",
@@ -51,7 +51,12 @@ def main(arguments: Sequence[str]) -> int:
     help = "searches each image for a face: libfacedetection or dlib; default: none"
     parser.add_argument("--detector", default="none", metavar="NAME", help=help)
     parser.add_argument("--out", type=pathlib.Path, default="audit", help="folder of the results")
-    args, flags = parser.parse_known_args(arguments)
+    return parser
+
+
+@handle_cli_errors
+def main(arguments: Sequence[str]) -> int:
+    args, flags = create_parser().parse_known_args(arguments)
     if args.manual_dir:
         flags.append(f"--config.data.manual_dir={args.manual_dir}")
     config = parse_flags([f"--config={args.config}", *flags]).config
