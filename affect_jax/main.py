@@ -26,7 +26,6 @@ from affect_jax.core import env_vars
 from affect_jax.core.cli import handle_cli_errors
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.core.lossy_streams import LossyStream
-from affect_jax.core.registry import suggest_name
 
 if TYPE_CHECKING:
     from affect_jax.run.workdir import Workdir
@@ -35,7 +34,7 @@ TABLES = [
     *("all", "config", "datasets", "samplers", "label_noise", "augmentations", "trunks"),
     *("heads", "losses", "schedules", "optimizers", "loggers"),
 ]
-SAVED_CONFIG = pathlib.Path(__file__).with_name("run") / "saved_config.py"
+SAVED_CONFIG = pathlib.Path(__file__).with_name("run") / "workdir.py"
 EXIT_SECONDS = 30  # for the exit of the interpreter
 
 
@@ -94,8 +93,12 @@ def parse_flags(argv: Sequence[str]) -> flags.FlagValues:
         if raised := _find_config_error(error, argv):
             raise UserError(raised) from error
         if isinstance(error, (KeyError, IndexError, TypeError)):
-            loaded = values["config"].parser.loaded  # pyright: ignore[reportAttributeAccessIssue]
-            message = _describe_missing_key(loaded, argv) or message
+            reason = " ".join(str(error).strip('"').split())
+            message = (
+                f"a flag changes a key that does not exist ({reason}); an option that the config "
+                "does not set yet is set as a whole, such as "
+                "--config.optimizer.rates=\"{'trunk': 0.1}\""
+            )
         elif "as a ConfigDict" in message:
             flag = message.split(" as a ")[0]
             message = f"{flag}: set one of its keys, such as --config.trunk.name="
@@ -135,13 +138,15 @@ class _ConfigParser(flags.ArgumentParser):
 
     def parse(self, argument: Any) -> Any:
         config: Any = self._parser.parse(argument)
-        if type(config) is ConfigDict:
-            sections = [value for value in config.values() if isinstance(value, ConfigDict)]
-            for section in (config, *sections):
-                for key, value in list(section.items()):
-                    if isinstance(value, tuple):  # flags can add keys to the specs in it
-                        section[key] = tuple(map(_to_spec, value))
-            self.loaded = copy.deepcopy(config)
+        if config is None:
+            raise UserError("--config: get_config() must return a config")
+        if not isinstance(config, ConfigDict):
+            return config  # a file that cannot be read: its error is raised later
+        for section in (config, config.data):
+            for key, value in list(section.items()):
+                if isinstance(value, tuple):  # flags can add keys to the specs in it
+                    section[key] = tuple(map(_to_spec, value))
+        self.loaded = copy.deepcopy(config)
         return config
 
 
@@ -169,28 +174,6 @@ def _clear_replaced_options(values: flags.FlagValues) -> None:
             for option in set(spec) - {"name", "head", "weight", "probability"}:
                 if not any(f"{name}.".startswith(f"{parent}.{option}.") for name in overrides):
                     del spec[option]
-
-
-def _describe_missing_key(config: Any, argv: Sequence[str]) -> str:
-    """Describes the first flag that sets a key of something that does not exist in a config."""
-    if not config:
-        return "--config: get_config() must return a config"
-    for word in argv:
-        match = re.match(r"--?(?:no)?config((?:\.\w+|\[\d+\])+)", word)
-        holder, keys = config, re.findall(r"\w+", match[1]) if match else []
-        for i, key in enumerate(keys):
-            is_dict = isinstance(holder, ConfigDict)
-            indices = range(len(holder)) if isinstance(holder, tuple) else ()
-            choices = list(holder) if is_dict else list(map(str, indices))
-            if key not in choices and not (is_dict and i == len(keys) - 1):
-                hint = f"; {suggest_name(key, choices)}" if choices else ""
-                if is_dict and i:  # it may be an option of the spec
-                    hint = (
-                        "; set it as a whole, such as --config.optimizer.rates=\"{'trunk': 0.1}\""
-                    )
-                return f"{match and match[0]}: no key {key!r}{hint}"
-            holder = holder[key if is_dict else int(key)]
-    return ""
 
 
 def _find_config_error(error: BaseException | None, argv: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """Orbax checkpoints: saved asynchronously, verified when read; the newest and the best are kept.
 
-Saving is atomic: Orbax renames a step's folder when it is complete. Orbax does not detect bytes
-that change afterwards, so the manifest of each checkpoint holds the SHA-256 of every array and one
-of its own, and reading verifies them.
+Saving is atomic: Orbax renames a step's folder when it is complete. Older checkpoints are deleted
+afterwards, before the next save. Orbax does not detect bytes that change later, so the manifest of
+each checkpoint holds the SHA-256 of every array and one of its own, and reading verifies them.
 
 A run resumes from its newest intact checkpoint, with a warning for each newer one that is damaged.
 It starts from the beginning only if there is no checkpoint at all.
@@ -11,13 +11,12 @@ It starts from the beginning only if there is no checkpoint at all.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import logging as logging_records
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -25,7 +24,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
 from absl import logging
-from orbax.checkpoint import checkpoint_managers as policies
 
 from affect_jax.config import Config
 from affect_jax.core.errors import UserError, first_line
@@ -60,8 +58,7 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path, *, keep_last: int = 2, best_score: str = ""):
         self.directory = directory.absolute()
         self._keep_last, self._best_score = keep_last, best_score
-        self._open_manager: _Manager | None = None
-        self._scores: dict[int, dict[str, float]] = {}  # by step, also of pending saves
+        self._open_checkpointer: ocp.AsyncCheckpointer | None = None
 
     @classmethod
     def from_config(cls, config: Config, workdir: Workdir) -> Checkpoints:
@@ -73,25 +70,23 @@ class Checkpoints:
         )
 
     @property
-    def _manager(self) -> _Manager:
-        if self._open_manager is None:
+    def _checkpointer(self) -> ocp.AsyncCheckpointer:
+        if self._open_checkpointer is None:
             self.directory.mkdir(exist_ok=True)
+            for partial in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(partial)  # of a run that was killed during a save
             logging.get_absl_logger().addFilter(_drop_traceback)
-            options = ocp.CheckpointManagerOptions(
-                create=False,
-                preservation_policy=_Preserve(self._steps_to_keep),
-                cleanup_tmp_directories=True,  # of runs that were killed during a save
-                multiprocessing_options=MAIN_PROCESS_ONLY,
-            )
-            handlers = {
+            handler = ocp.CompositeCheckpointHandler(
                 # Without compression, which saves only 8% and takes 3 times the CPU time.
-                "state": ocp.PyTreeCheckpointHandler(
+                state=ocp.PyTreeCheckpointHandler(
                     use_compression=False, multiprocessing_options=MAIN_PROCESS_ONLY
                 ),
-                "info": ocp.JsonCheckpointHandler(multiprocessing_options=MAIN_PROCESS_ONLY),
-            }
-            self._open_manager = _Manager(self.directory, options=options, item_handlers=handlers)
-        return self._open_manager
+                info=ocp.JsonCheckpointHandler(multiprocessing_options=MAIN_PROCESS_ONLY),
+            )
+            self._open_checkpointer = ocp.AsyncCheckpointer(
+                handler, multiprocessing_options=MAIN_PROCESS_ONLY
+            )
+        return self._open_checkpointer
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -109,31 +104,19 @@ class Checkpoints:
         names = [path.name for path in self.directory.iterdir()]
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
-    def best_step(self, steps: Sequence[int] | None = None) -> int | None:
-        """Returns the step with the best score among `steps` (default: all).
+    def best_step(self) -> int | None:
+        """Returns the step with the best score; None if no checkpoint has one.
 
-        None if no checkpoint has a score. Damaged ones and scores of NaN do not count.
+        Damaged checkpoints and scores of NaN do not count.
         """
         name, sign = self._best_score.removeprefix("-"), -1 if self._best_score[:1] == "-" else 1
         ranked = []
-        for step in self.all_steps() if steps is None else steps:
-            scores = self._read_scores(step)
-            if name in scores and not np.isnan(scores[name]):
-                ranked.append((sign * scores[name], step))
+        for step in self.all_steps():
+            with contextlib.suppress(DamagedCheckpointError):
+                score = read_manifest(self.directory / str(step)).get("scores", {}).get(name)
+                if score is not None and not np.isnan(score):
+                    ranked.append((sign * score, step))
         return max(ranked)[1] if ranked else None
-
-    def _read_scores(self, step: int) -> dict[str, float]:
-        if step not in self._scores:
-            try:
-                info = read_manifest(self.directory / str(step))
-            except DamagedCheckpointError:
-                return {}
-            self._scores[step] = info.get("scores", {})
-        return self._scores[step]
-
-    def _steps_to_keep(self, steps: Sequence[int]) -> Collection[int | None]:
-        best = self.best_step(steps) if self._best_score else None
-        return {*steps[-self._keep_last :], best}
 
     def save(
         self, step: int, state: Any, info: dict[str, Any], scores: dict[str, float] | None = None
@@ -147,37 +130,39 @@ class Checkpoints:
         - `scores`: scores of this state, if it was evaluated.
         """
         leaves = _named_leaves(state)
-        # Scores are not in Orbax's file of metrics: it has no checksum, and damage stops Orbax.
-        self._scores[step] = {name: float(value) for name, value in (scores or {}).items()}
         document = build_manifest(
             {
                 "format": FORMAT_VERSION,
                 "step": step,
-                "scores": self._scores[step],
+                # Not in Orbax's file of metrics: it has no checksum, and damage stops Orbax.
+                "scores": {name: float(value) for name, value in (scores or {}).items()},
                 "arrays": describe_arrays(leaves),
                 **info,
             }
         )
         self.wait()  # so that the failure of an earlier save is not attributed to this one
         with self._log_failure(step):
-            manager = self._manager
+            checkpointer = self._checkpointer
             needed_bytes = sum(leaf.nbytes for leaf in leaves.values())
             free_bytes = shutil.disk_usage(self.directory).free
             if free_bytes < needed_bytes:  # Orbax would fill the disk
                 message = f"it needs {needed_bytes >> 20} MiB, {free_bytes >> 20} MiB are free"
                 raise OSError(errno.ENOSPC, message)
-            manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(leaves), info=ocp.args.JsonSave(document)
-                ),
+            items = ocp.args.Composite(
+                state=ocp.args.PyTreeSave(leaves), info=ocp.args.JsonSave(document)
             )
+            checkpointer.save(self.directory / str(step), items)
 
     def wait(self) -> None:
-        """Waits until every started save is on disk."""
-        if self._open_manager is not None:
+        """Waits until every started save is on disk, and deletes the checkpoints not to keep."""
+        if self._open_checkpointer is not None:
             with self._log_failure():
-                self._open_manager.wait_until_finished()
+                self._open_checkpointer.wait_until_finished()
+            with contextlib.suppress(OSError):  # the next call tries again
+                best = self.best_step() if self._best_score else None
+                for step in self.all_steps()[: -self._keep_last]:
+                    if step != best:
+                        shutil.rmtree(self.directory / str(step))
 
     def ensure_saved(self, step: int) -> None:
         """Waits until the checkpoint of a step is on disk.
@@ -193,10 +178,10 @@ class Checkpoints:
 
     def close(self) -> None:
         self.wait()  # handles the error of a save, which would interrupt Orbax's `close`
-        manager, self._open_manager = self._open_manager, None
-        if manager is not None:
+        checkpointer, self._open_checkpointer = self._open_checkpointer, None
+        if checkpointer is not None:
             with self._log_failure():
-                manager.close()
+                checkpointer.close()
 
     @contextlib.contextmanager
     def _log_failure(self, step: int | None = None) -> Iterator[None]:
@@ -283,28 +268,6 @@ class Checkpoints:
                 target.mkdir(exist_ok=True)
                 shutil.rmtree(target / str(step), ignore_errors=True)
                 (self.directory / str(step)).rename(target / str(step))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Preserve(policies.PreservationPolicy):
-    """Orbax's interface for a function: all steps -> the steps to keep."""
-
-    choose: Callable[[Sequence[int]], Collection[int | None]]
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        kept = self.choose([checkpoint.step for checkpoint in checkpoints])
-        return [checkpoint.step in kept for checkpoint in checkpoints]
-
-
-class _Manager(ocp.CheckpointManager):
-    """Orbax's manager without JAX's preemption service.
-
-    Orbax would query the service with the step at each save. The processes of a run agree on a
-    number of dispatches instead (`train.preemption.StopRequest`), and only one of them saves.
-    """
-
-    def reached_preemption(self, step: int) -> bool:
-        return False
 
 
 def _drop_traceback(record: logging_records.LogRecord) -> bool:

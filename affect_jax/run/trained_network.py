@@ -82,13 +82,12 @@ def load_network(
         _check_config(config, workdir.config_path)
     network = create_network(config)
     shapes = network.variable_shapes()
-    template = {"batch_stats": shapes.get("batch_stats", {})}
+    stats, params = shapes.get("batch_stats", {}), shapes["params"]
     if config.ema_decay:
-        prefixes = ("batch_stats.", "ema.")
-        template["ema"] = shapes["params"]
+        template, prefixes = {"batch_stats": stats, "ema": params}, ("batch_stats.", "ema.")
     else:
+        template = {"batch_stats": stats, "params": {"model": params}}
         prefixes = ("batch_stats.", "params.model.")
-        template["params"] = {"model": shapes["params"]}
     state, info = Checkpoints.from_config(config, workdir).restore(template, checkpoint, prefixes)
     params = state["ema"] if config.ema_decay else state["params"]["model"]
     return TrainedNetwork(

@@ -1,4 +1,7 @@
-"""The folder of a run: its saved config, and a lock that prevents a second run in it."""
+"""The folder of a run: its saved config, and a lock that prevents a second run in it.
+
+The module is a config file too: `--config=affect_jax/run/workdir.py:WORKDIR`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 
 import filelock
 
-from affect_jax.config import fill_defaults, flatten
+from affect_jax.config import Config, defaults, fill_defaults, flatten, from_dict
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import LOCAL_FOLDER_REQUIREMENT, is_local, write_atomically
 
@@ -86,12 +89,9 @@ class Workdir:
                 f"{self.path}: contains no run (no config.json); pass a --config to start one"
             )
         try:
-            config = json.loads(self.config_path.read_text())
-        except (ValueError, RecursionError) as error:
+            return {**json.loads(self.config_path.read_text())}
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{self.config_path}: cannot be read: {error}") from error
-        if not isinstance(config, dict):
-            raise UserError(f"{self.config_path}: cannot be read: it holds no config")
-        return config
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Writes the config atomically."""
@@ -106,22 +106,26 @@ class Workdir:
         """
         if not self.config_path.exists():
             return
-        saved_values = flatten(fill_defaults(self.load_config()))
-        new_values = flatten(fill_defaults(config))
-        problems = []
-        for key in sorted(set(saved_values) | set(new_values)):
-            if any(key == prefix or key.startswith(f"{prefix}.") for prefix in mutable_keys):
-                continue
-            saved_value = saved_values.get(key, "missing")
-            new_value = new_values.get(key, "missing")
-            if saved_value != new_value:
-                problems.append(f"{key}: saved {saved_value!r}, new {new_value!r}")
+        saved = flatten(fill_defaults(self.load_config()))
+        new = flatten(fill_defaults(config))
+        mutable = tuple(f"{key}." for key in mutable_keys)
+        problems = [
+            f"{key}: saved {saved.get(key, 'missing')!r}, new {new.get(key, 'missing')!r}"
+            for key in sorted(saved.keys() | new.keys())
+            if saved.get(key, "missing") != new.get(key, "missing")
+            and not f"{key}.".startswith(mutable)
+        ]
         if problems:
             raise UserError(
                 f"{self.path} contains a run with another config; use another --workdir, or omit "
                 "--config to resume with the saved config",
                 problems,
             )
+
+
+def get_config(workdir: str = "") -> Config:
+    """Returns the saved config of a run; without a workdir, the default config."""
+    return from_dict(Workdir(workdir).load_config()) if workdir else defaults()
 
 
 def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def test_restore_of_unusual_arrays(folder):
     ("best_score", "scores"), [("f1", (0.2, 0.9, 0.5, 0.1)), ("-rmse", (0.4, 0.1, 0.3, 0.2))]
 )
 def test_the_newest_and_the_best_are_kept(folder, best_score, scores):
-    """Also by a new manager for each step, as in a resumed run, which reads the earlier scores."""
+    """Also by a new object for each step, as in a resumed run, which reads the earlier scores."""
     name, options = best_score.removeprefix("-"), {"keep_last": 1, "best_score": best_score}
     save(folder, 1, 2, 3, **options, scores=lambda step: {name: scores[step - 1]})
     save(folder, 4, **options, scores=lambda step: {name: scores[step - 1]})
@@ -161,7 +161,7 @@ def test_failed_save_is_a_warning_in_any_later_call(folder, logged_warnings, mon
 
     checkpoints = Checkpoints(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints._manager, call, fail)
+        patch.setattr(checkpoints._checkpointer, call, fail)
         checkpoints.save(20, state_of(20), INFO)
         checkpoints.close()
     assert logged_warnings and all("Event loop" in warning for warning in logged_warnings)
@@ -174,7 +174,7 @@ def test_failed_save_is_a_warning_in_any_later_call(folder, logged_warnings, mon
 
 def test_failed_save_does_not_affect_the_next_one(folder, logged_warnings, monkeypatch):
     with Checkpoints(folder) as checkpoints:
-        wait = checkpoints._manager.wait_until_finished
+        wait = checkpoints._checkpointer.wait_until_finished
         failures = [RuntimeError("of step 10")]
 
         def fail_once():
@@ -182,7 +182,7 @@ def test_failed_save_does_not_affect_the_next_one(folder, logged_warnings, monke
                 raise failures.pop()
             wait()
 
-        monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail_once)
+        monkeypatch.setattr(checkpoints._checkpointer, "wait_until_finished", fail_once)
         checkpoints.save(20, state_of(20), INFO)
         checkpoints.ensure_saved(20)
     (warning,) = logged_warnings
