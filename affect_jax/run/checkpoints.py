@@ -58,7 +58,7 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path, *, keep_last: int = 2, best_score: str = ""):
         self.directory = directory.absolute()
         self._keep_last, self._best_score = keep_last, best_score
-        self._open_checkpointer: ocp.AsyncCheckpointer | None = None
+        self._pending: ocp.AsyncCheckpointer | None = None  # it writes the last save
 
     @classmethod
     def from_config(cls, config: Config, workdir: Workdir) -> Checkpoints:
@@ -69,30 +69,11 @@ class Checkpoints:
             best_score=config.checkpoint.best,
         )
 
-    @property
-    def _checkpointer(self) -> ocp.AsyncCheckpointer:
-        if self._open_checkpointer is None:
-            self.directory.mkdir(exist_ok=True)
-            for partial in self.directory.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(partial)  # of a run that was killed during a save
-            logging.get_absl_logger().addFilter(_drop_traceback)
-            handler = ocp.CompositeCheckpointHandler(
-                # Without compression, which saves only 8% and takes 3 times the CPU time.
-                state=ocp.PyTreeCheckpointHandler(
-                    use_compression=False, multiprocessing_options=MAIN_PROCESS_ONLY
-                ),
-                info=ocp.JsonCheckpointHandler(multiprocessing_options=MAIN_PROCESS_ONLY),
-            )
-            self._open_checkpointer = ocp.AsyncCheckpointer(
-                handler, multiprocessing_options=MAIN_PROCESS_ONLY
-            )
-        return self._open_checkpointer
-
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.wait()
 
     def all_steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints, ascending.
@@ -142,27 +123,33 @@ class Checkpoints:
         )
         self.wait()  # so that the failure of an earlier save is not attributed to this one
         with self._log_failure(step):
-            checkpointer = self._checkpointer
+            self.directory.mkdir(exist_ok=True)
+            for partial in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(partial)  # of a run that was killed during a save
             needed_bytes = sum(leaf.nbytes for leaf in leaves.values())
             free_bytes = shutil.disk_usage(self.directory).free
             if free_bytes < needed_bytes:  # Orbax would fill the disk
                 message = f"it needs {needed_bytes >> 20} MiB, {free_bytes >> 20} MiB are free"
                 raise OSError(errno.ENOSPC, message)
+            checkpointer = _create_checkpointer()
             items = ocp.args.Composite(
                 state=ocp.args.PyTreeSave(leaves), info=ocp.args.JsonSave(document)
             )
             checkpointer.save(self.directory / str(step), items)
+            self._pending = checkpointer
 
     def wait(self) -> None:
         """Waits until every started save is on disk, and deletes the checkpoints not to keep."""
-        if self._open_checkpointer is not None:
-            with self._log_failure():
-                self._open_checkpointer.wait_until_finished()
-            with contextlib.suppress(OSError):  # the next call tries again
-                best = self.best_step() if self._best_score else None
-                for step in self.all_steps()[: -self._keep_last]:
-                    if step != best:
-                        shutil.rmtree(self.directory / str(step))
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        with self._log_failure():
+            pending.close()
+        with contextlib.suppress(OSError):  # after the next save it is tried again
+            best = self.best_step() if self._best_score else None
+            for step in self.all_steps()[: -self._keep_last]:
+                if step != best:
+                    shutil.rmtree(self.directory / str(step))
 
     def ensure_saved(self, step: int) -> None:
         """Waits until the checkpoint of a step is on disk.
@@ -176,20 +163,9 @@ class Checkpoints:
                 "space or fix the folder, then rerun the same command to resume"
             )
 
-    def close(self) -> None:
-        self.wait()  # handles the error of a save, which would interrupt Orbax's `close`
-        checkpointer, self._open_checkpointer = self._open_checkpointer, None
-        if checkpointer is not None:
-            with self._log_failure():
-                checkpointer.close()
-
     @contextlib.contextmanager
     def _log_failure(self, step: int | None = None) -> Iterator[None]:
-        """Logs the failure of a save as a warning.
-
-        Orbax raises an error of its threads in its next call of any kind. The error may come from
-        Orbax, its libraries or an event loop that an earlier failure has closed.
-        """
+        """Logs the failure of a save, which Orbax or any of its libraries may raise."""
         try:
             yield
         except Exception as error:
@@ -268,6 +244,15 @@ class Checkpoints:
                 target.mkdir(exist_ok=True)
                 shutil.rmtree(target / str(step), ignore_errors=True)
                 (self.directory / str(step)).rename(target / str(step))
+
+
+def _create_checkpointer() -> ocp.AsyncCheckpointer:
+    logging.get_absl_logger().addFilter(_drop_traceback)
+    options: dict[str, Any] = {"multiprocessing_options": MAIN_PROCESS_ONLY}
+    # Without compression, which saves only 8% and takes 3 times the CPU time.
+    state = ocp.PyTreeCheckpointHandler(use_compression=False, **options)
+    handler = ocp.CompositeCheckpointHandler(state=state, info=ocp.JsonCheckpointHandler(**options))
+    return ocp.AsyncCheckpointer(handler, **options)
 
 
 def _drop_traceback(record: logging_records.LogRecord) -> bool:

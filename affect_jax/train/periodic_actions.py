@@ -136,7 +136,6 @@ class PeriodicActions:
             if (best := self.checkpoints.best_step()) is not None:
                 print(f"\nbest {name}: step {best:,}; --mode=evaluate scores it")
         if step not in self.checkpoints.all_steps():
-            self.checkpoints.close()  # ends Orbax's threads and logs their errors
             self.save(step, state)
         self.checkpoints.ensure_saved(step)
 

@@ -7,6 +7,7 @@ import shutil
 import types
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from affect_jax.core.errors import UserError
@@ -152,7 +153,7 @@ def test_full_disk_is_a_warning_before_anything_is_written(folder, logged_warnin
     )
 
 
-@pytest.mark.parametrize("call", ["save", "wait_until_finished", "close"])
+@pytest.mark.parametrize("call", ["save", "wait_until_finished"])
 def test_failed_save_is_a_warning_in_any_later_call(folder, logged_warnings, monkeypatch, call):
     """Orbax raises the errors of its threads in the next call, whichever that is."""
 
@@ -161,30 +162,29 @@ def test_failed_save_is_a_warning_in_any_later_call(folder, logged_warnings, mon
 
     checkpoints = Checkpoints(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints._checkpointer, call, fail)
+        patch.setattr(ocp.AsyncCheckpointer, call, fail)
         checkpoints.save(20, state_of(20), INFO)
-        checkpoints.close()
+        checkpoints.wait()
     assert logged_warnings and all("Event loop" in warning for warning in logged_warnings)
-    with checkpoints:  # the next save starts new threads
-        checkpoints.save(30, state_of(30), INFO)
-        checkpoints.ensure_saved(30)
+    checkpoints.save(30, state_of(30), INFO)
+    checkpoints.ensure_saved(30)
     with pytest.raises(UserError, match="the checkpoint of step 31 could not be written"):
         checkpoints.ensure_saved(31)
 
 
 def test_failed_save_does_not_affect_the_next_one(folder, logged_warnings, monkeypatch):
-    with Checkpoints(folder) as checkpoints:
-        wait = checkpoints._checkpointer.wait_until_finished
-        failures = [RuntimeError("of step 10")]
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(10, state_of(10), INFO)
+    close, failures = ocp.AsyncCheckpointer.close, [RuntimeError("of step 10")]
 
-        def fail_once():
-            if failures:
-                raise failures.pop()
-            wait()
+    def fail_once(checkpointer):
+        close(checkpointer)
+        if failures:
+            raise failures.pop()
 
-        monkeypatch.setattr(checkpoints._checkpointer, "wait_until_finished", fail_once)
-        checkpoints.save(20, state_of(20), INFO)
-        checkpoints.ensure_saved(20)
+    monkeypatch.setattr(ocp.AsyncCheckpointer, "close", fail_once)
+    checkpoints.save(20, state_of(20), INFO)
+    checkpoints.ensure_saved(20)
     (warning,) = logged_warnings
     assert "of step 10" in warning and "20" not in warning.replace(str(folder), "")
 
