@@ -76,17 +76,10 @@ def check(
             if heads_are_valid:  # they name the scores
                 stage_problems += _find_evaluation_problems(stage, validate_score_name)
         problems += [prefix + text for text in stage_problems if text not in problems]
-    problems = [shorten_middle(problem) for problem in problems]
     if len(problems) == 1:
         raise UserError(f"{name}: {problems[0]}")
     if problems:
         raise UserError(f"{name} has {len(problems)} problems", problems)
-
-
-def shorten_middle(text: str, max_length: int = 1000) -> str:
-    """Cuts out the middle of a text, such as the value of a key, if it is too long to be read."""
-    half = max_length // 2
-    return text if len(text) <= max_length else f"{text[:half]} ... {text[-half:]}"
 
 
 def _find_key_problems(values: dict, default_values: dict, prefix: str) -> Iterator[str]:

@@ -142,7 +142,8 @@ class _ConfigParser(flags.ArgumentParser):
             raise UserError("--config: get_config() must return a config")
         if not isinstance(config, ConfigDict):
             return config  # a file that cannot be read: its error is raised later
-        for section in (config, config.data):
+        sections: list[Any] = [config, config.data]
+        for section in sections:
             for key, value in list(section.items()):
                 if isinstance(value, tuple):  # flags can add keys to the specs in it
                     section[key] = tuple(map(_to_spec, value))
