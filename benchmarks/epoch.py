@@ -43,7 +43,7 @@ from affect_jax.data.tfds_builder import open_split
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
 from affect_jax.train.loop import train_and_evaluate
-from benchmarks import harness, torch_peer
+from benchmarks import harness, torch_peer, torch_training
 from benchmarks.step import COMPILED, EAGER
 
 CACHES = ("none", "host", "device")
@@ -52,7 +52,7 @@ Seconds = dict[str, float]  # of all counted epochs: "all", and "waiting" for da
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = parse_args(__doc__, argv)
     load_registries()
     parallel.enable_compilation_cache()
     env_vars.set_cpu_fusion_types()
@@ -69,7 +69,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             for cache in args.caches
         }
         if harness.is_installed("torch"):
-            data = write_torch_data(splits, folder, args.crop_size)
+            data = {
+                name: torch_training.create_face_files(
+                    split, folder / "files" / name, config, train=name == "training"
+                )
+                for name, split in splits.items()
+            }
             for peer in args.peers:
                 run = functools.partial(run_torch, data, args, folder, compiled=peer == COMPILED)
                 contenders[peer] = run
@@ -88,31 +93,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument("--data", default="synthetic_faces", help="name of a dataset")
-    parser.add_argument("--manual_dir", default="", help="folder of its release")
-    parser.add_argument("--num_faces", type=int, default=2048, help="faces of synthetic_faces")
-    parser.add_argument(
-        "--num_validation", type=int, help="validation faces; default: num_faces / 16"
+def parse_args(documentation: str | None, argv: Sequence[str] | None) -> argparse.Namespace:
+    return harness.parse_args(
+        documentation,
+        argv,
+        data=("synthetic_faces", None, "name of a dataset"),
+        manual_dir=("", None, "folder of its release"),
+        num_faces=(2048, 16, "faces of synthetic_faces"),
+        num_validation=(0, None, "validation faces; default: num_faces / 16"),
+        passes=(1, None, "passes over the faces in an epoch"),
+        network=("alexnet", None, "or resnet18"),
+        type=("float32", None, "or bfloat16"),
+        width=(0, 16, "of the classifier of alexnet, instead of 4096"),
+        image_size=(256, 72),
+        crop_size=(224, 67),
+        batch_size=(64, 8),
+        epochs=(2, 1, "measured epochs, after the first"),
+        log_every=(50, 1),
+        caches=(CACHES, ("none",), "values of data.cache"),
+        peers=((EAGER, COMPILED), (EAGER,)),
+        workers=(harness.count_cores(), 0, "of PyTorch's DataLoader"),
     )
-    parser.add_argument("--passes", type=int, default=1, help="passes over the faces in an epoch")
-    parser.add_argument("--network", default="alexnet", choices=("alexnet", "resnet18"))
-    parser.add_argument("--type", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--width", type=int, help="of the classifier of alexnet, instead of 4096")
-    parser.add_argument("--image_size", type=int, default=256)
-    parser.add_argument("--crop_size", type=int, default=224)
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=2, help="measured epochs, after the first")
-    parser.add_argument("--log_every", type=int, default=50)
-    parser.add_argument("--caches", nargs="+", default=list(CACHES), choices=CACHES)
-    parser.add_argument("--peers", nargs="*", default=[EAGER, COMPILED], choices=[EAGER, COMPILED])
-    parser.add_argument(
-        "--workers", type=int, default=harness.count_cores(), help="of PyTorch's DataLoader"
-    )
-    quick = {"num_faces": 16, "image_size": 72, "crop_size": 67, "batch_size": 8, "epochs": 1}
-    quick |= {"caches": ["none"], "peers": [EAGER], "workers": 0, "log_every": 1, "width": 16}
-    return harness.parse_args(parser, argv, quick)
 
 
 def create_config(args: argparse.Namespace, folder: pathlib.Path) -> Config:
@@ -163,18 +164,6 @@ def counted_seconds(lines: list[dict[str, Any]], *, batch_size: int, end: float)
             waiting += line["train.data_wait_share"] * images / line["train.images_per_second"]
             step = line["step"]
     return {"all": end - first["time"], "waiting": waiting}
-
-
-def write_torch_data(
-    splits: Any, folder: pathlib.Path, crop_size: int
-) -> dict[str, torch_peer.FaceFiles]:
-    """Writes the faces of each split to files, and returns PyTorch's datasets of them."""
-    data = {}
-    for name, split in splits.items():
-        files, labels = folder / "files" / name, split.columns()["expression"]
-        torch_peer.write_files(torch_peer.read_jpegs(split, range(len(split))), files)
-        data[name] = torch_peer.FaceFiles(files, labels, crop_size, train=name == "training")
-    return data
 
 
 def run_torch(
@@ -240,19 +229,15 @@ def train_torch_epoch(
 
 def summary(runs: dict[str, list[Seconds]], epochs: int, total_faces: int) -> list[dict[str, Any]]:
     """Returns a row for each contender: medians over the rounds, ratios to the fastest peer."""
-    totals = {name: [seconds["all"] for seconds in rounds] for name, rounds in runs.items()}
-    rates = {name: [total_faces / total for total in values] for name, values in totals.items()}
+    rates = {
+        name: [total_faces / seconds["all"] for seconds in rounds] for name, rounds in runs.items()
+    }
     peer = harness.fastest(rates, [name for name in runs if name in (EAGER, COMPILED)])
-    rows = []
-    for name, rounds in runs.items():
-        row: dict[str, Any] = {"contender": name}
-        row["seconds an epoch"] = statistics.median(totals[name]) / epochs
-        row["faces/s"] = round(statistics.median(rates[name]))
+    rows = harness.summarize(rates, "faces/s", {"faster than PyTorch by": peer})
+    for row, rounds in zip(rows, runs.values(), strict=True):
         waiting = statistics.median(seconds["waiting"] / seconds["all"] for seconds in rounds)
-        row["waiting for data"] = f"{waiting:.1%}"
-        if peer:
-            row["faster than PyTorch by"] = harness.format_ratio(rates[name], rates[peer])
-        rows.append(row)
+        seconds = statistics.median(seconds["all"] for seconds in rounds) / epochs
+        row |= {"waiting for data": f"{waiting:.1%}", "seconds an epoch": seconds}
     return rows
 
 

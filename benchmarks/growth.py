@@ -12,81 +12,59 @@ of the process. Each size is compared with the smallest one in the same round.
 from __future__ import annotations
 
 import argparse
-import csv
 import functools
 import itertools
 import json
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
-from affect_jax.core.labels import EXPRESSIONS
-from affect_jax.data import face_images
-from affect_jax.facs.render import random_face
 from benchmarks import harness
+from benchmarks.preparation import write_release
 
-DISTINCT_FACES = 64  # rendered
 VALIDATION = 64
 WARMUP_STEPS = 10  # compile and fill buffers; not measured
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = harness.parse_args(
+        __doc__,
+        argv,
+        sizes=((1_000, 10_000, 100_000), (24,)),
+        image_size=(64, 40),
+        crop_size=(32, None),
+        width=(4, None),
+        batch_size=(100, 4),
+        steps=(200, 4, "measured steps of a run; at least one epoch"),
+    )
     with tempfile.TemporaryDirectory() as name:
         contenders = {}
         for count in args.sizes:
             folder = pathlib.Path(name) / str(count)
-            write_release(folder, count, args.image_size)
+            counts = {"training": count, "validation": VALIDATION}
+            write_release(folder, counts, size=args.image_size, different=min(count, 64))
             run_main(folder, count, args, "--mode=prepare")
             contenders[f"{count:,}"] = functools.partial(train, folder, count, args)
         runs = harness.run_interleaved(contenders, args.rounds)
+    seconds, memory = (
+        {f"{size} faces": [run[key] for run in rounds] for size, rounds in runs.items()}
+        for key in ("seconds_a_thousand_faces", "peak_mib")
+    )
+    rows = harness.summarize(
+        seconds, "s a thousand faces", {"to the smallest": next(iter(seconds))}
+    )
+    peaks = harness.summarize(memory, "peak memory, MiB", {})
     harness.write_result(
         "growth",
         what=f"An epoch of streamed {args.image_size} x {args.image_size} faces, "
         f"ResNet18 of width {args.width}, batches of {args.batch_size}",
         args=args,
-        rows=summary(runs),
+        rows=[row | peak for row, peak in zip(rows, peaks, strict=True)],
         runs=runs,
     )
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--image_size", type=int, default=64)
-    parser.add_argument("--crop_size", type=int, default=32)
-    parser.add_argument("--width", type=int, default=4)
-    parser.add_argument("--batch_size", type=int, default=100)
-    parser.add_argument(
-        "--steps", type=int, default=200, help="measured steps of a run; at least one epoch"
-    )
-    quick = {"sizes": [24], "image_size": 40, "batch_size": 4, "steps": 4, "rounds": 1}
-    return harness.parse_args(parser, argv, quick)
-
-
-def write_release(folder: pathlib.Path, count: int, image_size: int) -> None:
-    """Writes `training.csv`, `validation.csv` and links to a few rendered faces."""
-    folder.mkdir()
-    faces = [
-        random_face.sample_face(0, index, size=image_size, skew="balanced")
-        for index in range(min(count, DISTINCT_FACES))
-    ]
-    for index, face in enumerate(faces):
-        (folder / f"{index}.jpg").write_bytes(face_images.encode_jpeg(face.image))
-    for split, size in (("training", count), ("validation", VALIDATION)):
-        with (folder / f"{split}.csv").open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["path", "label"])
-            for number in range(size):
-                index = number % len(faces)
-                path = f"{split}{number}.jpg"
-                (folder / path).hardlink_to(folder / f"{index}.jpg")
-                table.writerow([path, EXPRESSIONS[faces[index].expression]])
 
 
 def run_main(folder: pathlib.Path, count: int, args: argparse.Namespace, *flags: str) -> float:
@@ -135,25 +113,6 @@ def train(folder: pathlib.Path, count: int, args: argparse.Namespace) -> dict[st
     faces = (trained[-1]["step"] - trained[0]["step"]) * args.batch_size
     seconds = trained[-1]["time"] - trained[0]["time"]
     return {"seconds_a_thousand_faces": 1000 * seconds / faces, "peak_mib": peak_mib}
-
-
-def summary(runs: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    """Returns a row for each size, with ratios to the smallest."""
-
-    def values(size: str, key: str) -> list[float]:
-        return [run[key] for run in runs[size]]
-
-    smallest = next(iter(runs))
-    rows = []
-    for size in runs:
-        seconds, peaks = values(size, "seconds_a_thousand_faces"), values(size, "peak_mib")
-        row = {"faces": size, "s a thousand faces": statistics.median(seconds)}
-        row["to the smallest"] = harness.format_ratio(
-            seconds, values(smallest, "seconds_a_thousand_faces")
-        )
-        row["peak memory, MiB"] = round(statistics.median(peaks))
-        rows.append(row)
-    return rows
 
 
 if __name__ == "__main__":

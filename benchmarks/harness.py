@@ -1,4 +1,4 @@
-"""Shared code of all benchmarks: flags, interleaved runs, ratios, tables and result files.
+"""Shared code of the benchmarks: flags, interleaved runs, ratios, tables and result files.
 
 A single timing on a busy machine is unreliable; the ratio of two timings taken one after the other
 is more stable. So contenders run in turns, and a ratio is the median of the ratios of all rounds.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import inspect
 import json
 import os
 import pathlib
@@ -28,8 +29,8 @@ from typing import Any, TypeVar
 from tabulate import tabulate
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-# Flags that name local paths, or that a benchmark passes to its child processes: not saved.
-PRIVATE_ARGUMENTS = r"folder|page|.*_dir|runs?|child_.*"
+# Flags that name local paths: not saved.
+PRIVATE_ARGUMENTS = r"folder|page|.*_dir|runs"
 PACKAGES = (  # their versions are saved with a result
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "array-record", "clu"),
     *("tensorflow-datasets", "numpy", "simplejpeg", "opencv-python-headless", "pillow"),
@@ -39,44 +40,45 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 Measurement = TypeVar("Measurement")
 Runs = dict[str, list[float]]  # contender -> one value a round
 
-
-def create_parser(documentation: str | None) -> argparse.ArgumentParser:
-    """Returns a parser with the flags that all benchmarks share."""
-    parser = argparse.ArgumentParser(description=(documentation or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs")
-    parser.add_argument(
-        "--quick", action="store_true", help="a run of seconds, to test the command"
-    )
-    parser.add_argument("--note", default="", help="saved with the result: 'shared machine'")
-    parser.add_argument(
-        "--folder",
-        type=pathlib.Path,
-        default=FOLDER,
-        help="folder with README.md and results/; --quick writes nothing unless this is set",
-    )
-    return parser
+CLOCK = ("wall", "wall", "or processor: on a busy machine, under `taskset -c 0`")
+"""The flag `--clock`, for contenders that run in this process, on one core."""
 
 
 def parse_args(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None, quick: Mapping[str, Any]
+    documentation: str | None, argv: Sequence[str] | None, **flags: tuple[Any, ...]
 ) -> argparse.Namespace:
-    """Parses the flags; with `--quick`, the values of `quick` replace the defaults."""
+    """Parses the flags that all benchmarks share and those of one benchmark.
+
+    **Arguments:** `flags`: by name: the default, the default with `--quick` and, if needed, a help
+    text. A flag has the type of its default, a tuple takes any number of values; a type in place of
+    a default makes the flag a required one.
+    """
+    parser = argparse.ArgumentParser(description=inspect.cleandoc(documentation or ""))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="runs for seconds, to test the command"
+    )
+    parser.add_argument("--note", default="", help="saved with the result: 'shared machine'")
+    text = "folder with README.md and results/; --quick writes nothing unless this is set"
+    parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help=text)
+    for name, (default, _, *text) in flags.items():
+        settings: dict[str, Any] = {
+            "default": default,
+            "type": type(default),
+            "help": "".join(text),
+        }
+        if isinstance(default, tuple):
+            settings |= {"type": type(default[0]), "nargs": "*"}
+        elif isinstance(default, type):
+            settings |= {"type": default, "required": True}
+        parser.add_argument(f"--{name}", **settings)
     args = parser.parse_args(argv)
     if args.quick:
-        parser.set_defaults(**{"rounds": 1, "folder": None, **quick})
+        quick = {name: value for name, (_, value, *_) in flags.items() if value is not None}
+        parser.set_defaults(rounds=1, folder=None, **quick)
         args = parser.parse_args(argv)
     return args
-
-
-def add_clock_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds `--clock`, for contenders that run in this process, on one core."""
-    parser.add_argument(
-        "--clock",
-        choices=list(CLOCKS),
-        default="wall",
-        help="processor: for a busy machine, under `taskset -c 0`; with several threads, time "
-        "spent spinning on locks counts too",
-    )
 
 
 def measure_seconds(work: Callable[[], Any], clock: str = "wall") -> float:
@@ -115,6 +117,18 @@ def format_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
 def fastest(rates: Runs, names: Iterable[str]) -> str | None:
     """Returns the name with the largest median rate, or None if `names` is empty."""
     return max(names, key=lambda name: statistics.median(rates[name]), default=None)
+
+
+def summarize(runs: Runs, unit: str, ratios: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """Returns a row for each contender: the median, and ratios to other contenders.
+
+    **Arguments:** `ratios`: title of a column -> the contender to divide by; None: no such column.
+    """
+    return [
+        {"contender": name, unit: statistics.median(values)}
+        | {title: format_ratio(values, runs[peer]) for title, peer in ratios.items() if peer}
+        for name, values in runs.items()
+    ]
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:

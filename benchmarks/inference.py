@@ -41,7 +41,16 @@ Predict = Callable[[], Any]  # predicts one batch and waits for it
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = harness.parse_args(
+        __doc__,
+        argv,
+        networks=(NETWORKS, ("resnet18",)),
+        batches=((1, 8), (2,)),
+        crop_size=(224, 32),
+        steps=(5, 1, "per contender and round"),
+        peers=((PEER,), ()),
+        clock=harness.CLOCK,
+    )
     load_registries()
     rows, runs = [], {}
     with tempfile.TemporaryDirectory() as name:
@@ -64,18 +73,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows=rows,
         runs=runs,
     )
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
-    parser.add_argument("--crop_size", type=int, default=224)
-    parser.add_argument("--steps", type=int, default=5, help="per contender and round")
-    parser.add_argument("--peers", nargs="*", default=[PEER], choices=[PEER])
-    harness.add_clock_argument(parser)
-    quick = {"networks": ["resnet18"], "batches": [2], "crop_size": 32, "steps": 1, "peers": []}
-    return harness.parse_args(parser, argv, quick)
 
 
 def random_network(name: str, crop_size: int) -> TrainedNetwork:
@@ -154,12 +151,10 @@ def measure(
 
         return 1000 * harness.measure_seconds(work, args.clock) / (batch_size * args.steps)
 
-    for predict in contenders.values():
+    timers = {}
+    for name, predict in contenders.items():
         predict()  # compiles
-    timers = {
-        name: functools.partial(milliseconds_per_face, predict)
-        for name, predict in contenders.items()
-    }
+        timers[name] = functools.partial(milliseconds_per_face, predict)
     return harness.run_interleaved(timers, args.rounds)
 
 

@@ -1,6 +1,6 @@
 """Compares the scores of a finished run with those of PyTorch trained on the same faces.
 
-    python -m benchmarks.learning runs/resnet18_imbalanced-photographs ...
+    python -m benchmarks.learning --runs runs/resnet18_imbalanced-photographs ...
 
 PyTorch trains the network of torchvision on the records of the run, with its own initialisation,
 loading, cropping and mirroring, for as many epochs, with the same batch size, learning rate,
@@ -15,23 +15,20 @@ learning rate. The command refuses other runs, because PyTorch would train somet
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from affect_jax.config import Config, from_dict, to_dict
-from affect_jax.data.dataset import prepare_dataset
-from affect_jax.data.tfds_builder import open_split
 from affect_jax.metrics import protocol
 from affect_jax.metrics.predictions import Predictions, read_predictions
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
-from benchmarks import harness, torch_peer
+from benchmarks import harness, torch_peer, torch_training
 
 OURS, PEER = "affect_jax", "PyTorch"
 SCORES = {
@@ -42,7 +39,9 @@ SCORES = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = harness.parse_args(
+        __doc__, argv, runs=((pathlib.Path("runs"),), None, "folders of runs, evaluated at best")
+    )
     load_registries()
     loaded = [(run, from_dict(Workdir(run).load_config())) for run in args.runs]
     for run, config in loaded:
@@ -61,17 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows=rows,
         runs=histories,
     )
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        type=pathlib.Path,
-        help="folders of runs, evaluated at their best checkpoint",
-    )
-    return harness.parse_args(parser, argv, {})
 
 
 def check_is_supported(run: pathlib.Path, config: Config) -> None:
@@ -109,7 +97,11 @@ def train_peer(config: Config, ours: Predictions) -> tuple[Predictions, list[dic
     """
     epochs, best_score, best = [], -np.inf, ours
     with tempfile.TemporaryDirectory() as folder:
-        for probabilities in train(config, pathlib.Path(folder)):
+        torch_peer.torch().manual_seed(config.seed)
+        epochs_of_peer = torch_training.train_epochs(
+            config, pathlib.Path(folder), epochs=round(config.duration.epochs)
+        )
+        for probabilities in epochs_of_peer:
             predictions = dataclasses.replace(ours, probabilities=probabilities)
             scores = protocol.score(predictions, draws=1).values
             epochs.append({name: float(scores[key]) for name, key in SCORES.items()})
@@ -117,39 +109,6 @@ def train_peer(config: Config, ours: Predictions) -> tuple[Predictions, list[dic
             if scores[config.checkpoint.best] > best_score:
                 best_score, best = scores[config.checkpoint.best], predictions
     return best, epochs
-
-
-def train(config: Config, folder: pathlib.Path) -> Iterator[np.ndarray]:
-    """Yields the validation probabilities [N, C] after each epoch."""
-    torch = torch_peer.torch()
-    torch.manual_seed(config.seed)
-    builder = prepare_dataset(config)
-    loaders = {}
-    for part in ("training", config.evaluation.split):
-        split, training = open_split(builder, part), part == "training"
-        labels = split.columns()["expression"]
-        rows = np.flatnonzero(labels >= 0) if training else np.arange(len(split))
-        torch_peer.write_files(torch_peer.read_jpegs(split, rows), folder / part)
-        faces = torch_peer.FaceFiles(
-            folder / part, labels[rows], config.data.crop_size, train=training
-        )
-        passes = 1 if training else None
-        loaders[part] = torch_peer.create_loader(faces, config.batch_size, workers=0, passes=passes)
-    trainer = torch_peer.Trainer(
-        config.trunk.name,
-        dtype=config.dtype,
-        crop_size=config.data.crop_size,
-        width=config.trunk.get("width"),
-    )
-    for _ in range(round(config.duration.epochs)):
-        for images, labels in loaders["training"]:
-            labels = labels.to(torch_peer.torch_device())
-            trainer.train_step(torch_peer.normalize_images(images), labels)
-        probabilities = [
-            trainer.predict(torch_peer.normalize_images(images))
-            for images, _ in loaders[config.evaluation.split]
-        ]
-        yield torch.cat(probabilities).double().cpu().numpy()
 
 
 def table_rows(config: Config, ours: Predictions, theirs: Predictions) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ import concurrent.futures
 import contextlib
 import functools
 import pathlib
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,32 +40,31 @@ ReadBatches = Callable[[int], Any]  # reads so many batches
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = harness.parse_args(
+        __doc__,
+        argv,
+        data=("synthetic_faces", None, "name of a dataset"),
+        manual_dir=("", None, "folder of its release"),
+        num_faces=(2048, 16, "faces of synthetic_faces"),
+        image_size=(256, 32),
+        batch_size=(256, 4),
+        workers=((0, 1, 2), (0,)),
+        batches=(32, 1, "per contender and round"),
+    )
     registry.import_submodules("affect_jax.data")
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         split = prepare_split(args, folder)
         contenders = create_contenders(split, args, pathlib.Path(folder), stack)
         rates = measure(contenders, args)
+    peer = harness.fastest(rates, [name for name in rates if "Pillow" in name])
+    ratios = {"of the decoder": LIMIT, "of PyTorch's best with Pillow": peer}
     harness.write_result(
         "loading",
         what=f"Images/s, records to uint8 batches of {args.batch_size}",
         args=args,
-        rows=summary(rates),
+        rows=harness.summarize(rates, "images/s", ratios),
         runs=rates,
     )
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument("--data", default="synthetic_faces", help="name of a dataset")
-    parser.add_argument("--manual_dir", default="", help="folder of its release")
-    parser.add_argument("--num_faces", type=int, default=2048, help="faces of synthetic_faces")
-    parser.add_argument("--image_size", type=int, default=256)
-    parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--batches", type=int, default=32, help="per contender and round")
-    quick = {"num_faces": 16, "image_size": 32, "batch_size": 4, "workers": [0], "batches": 1}
-    return harness.parse_args(parser, argv, quick)
 
 
 def prepare_split(args: argparse.Namespace, folder: str) -> Split:
@@ -167,22 +165,6 @@ def wait_for_idle() -> None:
         before, now = now, processor_seconds()
         if now - before < 0.02:  # the resolution is 0.01 s
             return
-
-
-def summary(rates: harness.Runs) -> list[dict[str, Any]]:
-    """Returns a row for each contender: median images/s and median ratios within a round."""
-    peer = harness.fastest(rates, [name for name in rates if "Pillow" in name])
-    return [
-        {
-            "contender": name,
-            "images/s": round(statistics.median(runs)),
-            "of the decoder": harness.format_ratio(runs, rates[LIMIT]),
-            "of PyTorch's best with Pillow": harness.format_ratio(runs, rates[peer])
-            if peer
-            else "-",
-        }
-        for name, runs in rates.items()
-    ]
 
 
 if __name__ == "__main__":

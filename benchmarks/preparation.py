@@ -17,9 +17,8 @@ import csv
 import functools
 import pathlib
 import shutil
-import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -36,11 +35,23 @@ MARGIN = 20  # pixels between the photograph's border and the box
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    worker_counts = tuple(sorted({1, 2, harness.count_cores()}))
+    args = harness.parse_args(
+        __doc__,
+        argv,
+        faces=(20_000, 6, "per contender and round"),
+        different=(64, 2, "number of distinct photographs"),
+        source_size=(425, 100),
+        image_size=(256, 48),
+        workers=(worker_counts, (1,)),
+    )
     registry.import_submodules("affect_jax.data")
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        photographs = write_release(pathlib.Path(folder) / "release", args)
+        release = pathlib.Path(folder) / "release"
+        photographs = write_release(
+            release, {"training": args.faces}, size=args.source_size, different=args.different
+        )
         tasks: dict[str, Callable[[], Any]] = {
             LIMIT: functools.partial(process_images, photographs, args),
         }
@@ -53,55 +64,56 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, task in tasks.items()
         }
         runs = harness.run_interleaved(contenders, args.rounds)
+    ratios = {
+        "to the fewest workers": contender_name(min(args.workers)),
+        "of the limit": LIMIT,
+    }
     harness.write_result(
         "preparation",
         what=f"Faces/s from JPEG of {args.source_size} x {args.source_size} to records of "
         f"{args.image_size} x {args.image_size}, {args.faces:,} faces a run, processes "
         "and files created for each",
         args=args,
-        rows=summary(runs, args.workers),
+        rows=harness.summarize(runs, "faces/s", ratios),
         runs=runs,
     )
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument("--faces", type=int, default=20_000, help="per contender and round")
-    parser.add_argument("--different", type=int, default=64, help="number of distinct photographs")
-    parser.add_argument("--source_size", type=int, default=425)
-    parser.add_argument("--image_size", type=int, default=256)
-    worker_counts = sorted({1, 2, harness.count_cores()})
-    parser.add_argument("--workers", type=int, nargs="+", default=worker_counts)
-    quick = {"faces": 6, "different": 2, "source_size": 100, "image_size": 48, "workers": [1]}
-    return harness.parse_args(parser, argv, quick)
 
 
 def contender_name(workers: int) -> str:
     return "affect_jax, 1 worker" if workers == 1 else f"affect_jax, {workers} workers"
 
 
-def write_release(folder: pathlib.Path, args: argparse.Namespace) -> list[bytes]:
-    """Writes photographs and a table, and returns the distinct photographs as JPEG bytes."""
+def write_release(
+    folder: pathlib.Path, counts: Mapping[str, int], *, size: int, different: int
+) -> list[bytes]:
+    """Writes a table for each split, and links to a few rendered photographs.
+
+    **Returns:** the distinct photographs as JPEG.
+
+    **Arguments:** `counts`: faces of each split.
+    """
     from affect_jax.facs.render import random_face
 
     folder.mkdir()
     faces = [
-        random_face.sample_face(0, index, size=args.source_size) for index in range(args.different)
+        random_face.sample_face(0, index, size=size, skew="balanced") for index in range(different)
     ]
     photographs = [
         simplejpeg.encode_jpeg(face.image, quality=90, colorsubsampling="420") for face in faces
     ]
-    side = args.source_size - 2 * MARGIN
-    with (folder / "training.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["path", "label", *BOX, "valence", "arousal", "landmarks"])
-        for index in range(args.faces):
-            face = faces[index % args.different]
-            path = f"{index}.jpg"
-            (folder / path).write_bytes(photographs[index % args.different])
-            points = ";".join(f"{value:.2f}" for value in np.ravel(face.landmarks))
-            box = (MARGIN, MARGIN, side, side)
-            table.writerow([path, face.expression, *box, face.valence, face.arousal, points])
+    for index, photograph in enumerate(photographs):
+        (folder / f"{index}.jpg").write_bytes(photograph)
+    box = (MARGIN, MARGIN, size - 2 * MARGIN, size - 2 * MARGIN)
+    for split, count in counts.items():
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["path", "label", *BOX, "valence", "arousal", "landmarks"])
+            for number in range(count):
+                face = faces[number % different]
+                path = f"{split}{number}.jpg"
+                (folder / path).hardlink_to(folder / f"{number % different}.jpg")
+                points = ";".join(f"{value:.2f}" for value in np.ravel(face.landmarks))
+                table.writerow([path, face.expression, *box, face.valence, face.arousal, points])
     return photographs
 
 
@@ -138,19 +150,6 @@ def prepare(folder: pathlib.Path, args: argparse.Namespace, workers: int) -> Non
 
 def faces_per_second(task: Callable[[], Any], num_faces: int) -> float:
     return num_faces / harness.measure_seconds(task)
-
-
-def summary(runs: harness.Runs, workers: Sequence[int]) -> list[dict[str, Any]]:
-    baseline = runs[contender_name(min(workers))]
-    return [
-        {
-            "contender": name,
-            "faces/s": round(statistics.median(rates)),
-            "to the fewest workers": harness.format_ratio(rates, baseline),
-            "of the limit": harness.format_ratio(rates, runs[LIMIT]),
-        }
-        for name, rates in runs.items()
-    ]
 
 
 if __name__ == "__main__":

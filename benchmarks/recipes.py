@@ -32,8 +32,11 @@ import numpy as np
 import sklearn.metrics
 
 from affect_jax.config import Config, defaults
+from affect_jax.data.dataset import prepare_dataset
+from affect_jax.data.tfds_builder import open_split
 from affect_jax.metrics.predictions import read_predictions
-from benchmarks import harness, torch_peer
+from affect_jax.train.experiment import load_registries
+from benchmarks import harness, torch_peer, torch_training
 
 PAGE = harness.FOLDER.parent / "docs" / "results.md"
 EPOCHS = 5.0
@@ -82,7 +85,16 @@ def get_config(contender: str = PLAIN) -> Config:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = harness.parse_args(
+        __doc__,
+        argv,
+        manual_dir=(str, None, "photographs in AffectNet's layout"),
+        run_dir=(pathlib.Path, None, "folder of the runs"),
+        page=(PAGE, None, "file with the table"),
+        seeds=((0, 1, 2), None),
+        contenders=((PLAIN, *INGREDIENTS, PEER), None),
+        combine=(1, None, "also train all that helped, with and without pretraining; 0: do not"),
+    )
     for seed in args.seeds:
         for contender in args.contenders:
             train_missing(contender, seed, args)
@@ -102,21 +114,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         runs=finished,
         page=args.page,
     )
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument("--manual_dir", required=True, help="photographs in AffectNet's layout")
-    parser.add_argument("--run_dir", type=pathlib.Path, required=True, help="folder of the runs")
-    parser.add_argument("--page", type=pathlib.Path, default=PAGE, help="file with the table")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    names = [PLAIN, *INGREDIENTS, PEER]
-    parser.add_argument("--contenders", nargs="*", default=names, choices=names)
-    parser.add_argument(
-        "--combine", action=argparse.BooleanOptionalAction, default=True,
-        help="also train all that helped, with and without pretraining",
-    )  # fmt: skip
-    return harness.parse_args(parser, argv, {})
 
 
 def train_missing(contender: str, seed: int, args: argparse.Namespace) -> None:
@@ -161,57 +158,36 @@ def train_ours(
 
 def train_peer(seed: int, args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Trains PyTorch on the same records with timm's ingredients; returns as `train_ours`."""
-    from affect_jax.data.dataset import prepare_dataset
-    from affect_jax.data.tfds_builder import open_split
-    from affect_jax.train.experiment import load_registries
-
     torch = torch_peer.torch()
     torch_peer.torchvision()
     from timm.data.auto_augment import rand_augment_transform
     from timm.data.mixup import Mixup
-    from timm.loss.cross_entropy import SoftTargetCrossEntropy
-    from timm.utils.model_ema import ModelEmaV3
 
     load_registries()
     torch.manual_seed(seed)
     np.random.seed(seed)  # timm's mixup draws from it
     config = get_config()
     config.data.manual_dir, config.data.data_dir = args.manual_dir, str(args.run_dir / "data")
-    builder = prepare_dataset(config)
     randomize = rand_augment_transform(PEER_AUGMENTATION, {})
-    loaders, labels = {}, np.array([])
-    for part in ("training", "validation"):
-        split, training = open_split(builder, part), part == "training"
-        labels = split.columns("expression")["expression"]
-        labels = np.where(labels < config.data.num_classes, labels, -1)
-        rows = np.flatnonzero(labels >= 0) if training else np.arange(len(labels))
-        folder = args.run_dir / f"faces-{seed}" / part
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
-        torch_peer.write_files(torch_peer.read_jpegs(split, rows), folder)
 
-        def decode(path: pathlib.Path, training: bool = training) -> np.ndarray:
-            with torch_peer.Image.open(path) as image:
-                image = image.convert("RGB")
-                return np.asarray(randomize(image) if training else image)
+    def decode(path: pathlib.Path) -> np.ndarray:
+        with torch_peer.Image.open(path) as image:
+            return np.asarray(randomize(image.convert("RGB")))
 
-        faces = torch_peer.FaceFiles(folder, labels[rows], config.data.crop_size, training, decode)
-        loaders[part] = torch_peer.create_loader(
-            faces, config.batch_size, workers=0, passes=round(EPOCHS) if training else None
-        )
-    trainer = torch_peer.Trainer("resnet18", dtype="float32", crop_size=config.data.crop_size)
-    average = ModelEmaV3(trainer.network, decay=PEER_EMA)
-    mixup = Mixup(MIXUP["alpha"], num_classes=config.data.num_classes, label_smoothing=0.0)
-    loss = SoftTargetCrossEntropy()
-    for images, classes in loaders["training"]:
-        images, targets = mixup(torch_peer.normalize_images(images), classes)
-        trainer.network.train()
-        loss(trainer.network(images), targets).backward()
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
-        average.update(trainer.network)
-    trainer._forward = average.module.eval()
-    images = (torch_peer.normalize_images(images) for images, _ in loaders["validation"])
-    return labels, np.concatenate([trainer.predict(batch).numpy() for batch in images])
+    folder = args.run_dir / f"faces-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+    (probabilities,) = torch_training.train_epochs(
+        config,
+        folder,
+        epochs=1,
+        passes=round(EPOCHS),
+        decode=decode,
+        mix=Mixup(MIXUP["alpha"], num_classes=config.data.num_classes, label_smoothing=0.0),
+        ema_decay=PEER_EMA,
+    )
+    split = open_split(prepare_dataset(config), config.evaluation.split)
+    labels = split.columns("expression")["expression"]
+    return np.where(labels < config.data.num_classes, labels, -1), probabilities
 
 
 def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:

@@ -22,6 +22,7 @@ import re
 from tabulate import tabulate
 
 from affect_jax.report import published_scores, runs
+from benchmarks import harness
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MARKERS = "<!-- results: python -m benchmarks.results RUN... -->", "<!-- end of results -->"
@@ -40,14 +41,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=pathlib.Path)
     parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "docs" / "results.md")
     args = parser.parse_args()
-    text = args.readme.read_text()
-    begin, end = MARKERS
-    if begin not in text or end not in text:
-        raise SystemExit(
-            f"{args.readme}: the markers of the table are missing; add {begin!r} and {end!r}"
-        )
-    before, rest = text.split(begin)
-    old_table, after = rest.split(end)
+    old_table = args.readme.read_text().partition(MARKERS[0])[2].partition(MARKERS[1])[0]
     rows_by_key = {row_key(row): row for row in parse_rows(old_table)}
     rows_by_key |= {row_key(row): row for row in map(create_row, args.runs)}
     rows = list(rows_by_key.values())
@@ -55,7 +49,7 @@ def main() -> None:
     missing = [name for name in names if all(row["config"] != f"`{name}`" for row in rows)]
     rows += [{"config": f"`{name}`", "data": "needs AffectNet"} for name in missing]
     table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
-    args.readme.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}")
+    harness.replace_table(args.readme, "results", table)
     print(table)
 
 

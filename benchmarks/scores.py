@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import resource
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,88 +31,60 @@ from affect_jax.metrics import categorical, resampling
 from benchmarks import harness
 
 CLASSES = classes(8)
-SKEWS = ("equal", "training")
+OURS, PEER = "affect_jax", "scikit-learn"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
-    runs: dict[str, list[tuple[float, float, float]]] = {}
-    rows = []
+    args = harness.parse_args(
+        __doc__,
+        argv,
+        faces=((4_000, 100_000), (400,)),
+        skew=(("equal", "training"), ("equal",)),
+        draws=(200, 2),
+        peer_faces=(800_000, None, "faces that scikit-learn scores, about"),
+    )
+    runs, rows = {}, []
     for skew in args.skew:
         for num_faces in args.faces:
-            row, runs[f"{skew}, {num_faces}"] = measure(num_faces, skew, args)
-            rows.append(row)
+            case = f"{skew}, {num_faces}"
+            row, runs[case] = measure(num_faces, skew, args)
+            rows.append({"classes": skew, "faces": num_faces, "draws": args.draws} | row)
     harness.write_result(
         "scores",
-        what="Seconds for all categorical scores",
+        what="Seconds of processor time for all categorical scores",
         args=args,
         rows=rows,
         runs=runs,
     )
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument("--faces", type=int, nargs="*", default=[4_000, 100_000])
-    parser.add_argument("--skew", nargs="*", default=["equal", "training"], choices=SKEWS)
-    parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--bootstrap", type=int, default=resampling.REPLICATES)
-    parser.add_argument(
-        "--peer_faces", type=int, default=800_000, help="faces that scikit-learn scores, about"
-    )
-    quick = {"faces": [400], "skew": ["equal"], "draws": 2, "bootstrap": 10}
-    return harness.parse_args(parser, argv, quick)
-
-
 def measure(
     num_faces: int, skew: str, args: argparse.Namespace
-) -> tuple[dict[str, Any], list[tuple[float, float, float]]]:
-    """Runs both sides in turns.
-
-    **Returns:** a row of the table with medians over the rounds; and for each round our seconds,
-    our processor seconds, and the processor seconds of scikit-learn.
-    """
+) -> tuple[dict[str, Any], harness.Runs]:
+    """Runs both sides in turns and compares their scores; returns a row and the seconds."""
     labels, probabilities = random_predictions(num_faces, skew)
     peer_draws = max(1, min(args.draws, args.peer_faces // num_faces))
-    scale = (args.draws + 1) / (peer_draws + 1)  # all faces are scored too
-    runs = []
-    for _ in range(args.rounds):
-        ours, seconds, processor = measure_time(
-            lambda: categorical.score_categorical(labels, probabilities, CLASSES, draws=args.draws)
-        )
-        theirs, _, peer_processor = measure_time(
-            lambda: score_with_scikit_learn(labels, probabilities, peer_draws)
-        )
-        runs.append((seconds, processor, scale * peer_processor))
-    compared = categorical.score_categorical(labels, probabilities, CLASSES, draws=peer_draws)
-    difference = max(abs(compared.values[name] - value) for name, value in theirs.items())
-    assert theirs.keys() <= ours.values.keys() and difference < 1e-9, difference
-    score = categorical.create_bootstrap_scorer(labels, probabilities, CLASSES)
-    _, _, bootstrap_seconds = measure_time(
-        lambda: resampling.bootstrap_scores(score, num_faces, replicates=args.bootstrap)
-    )
-    seconds, processor, peer_processor = map(statistics.median, zip(*runs, strict=True))
-    row = {
-        "classes": skew,
-        "faces": num_faces,
-        "draws": args.draws,
-        "s": round(seconds, 2),
-        "CPU s": round(processor, 2),
-        "scikit-learn, CPU s": round(peer_processor, 1),
-        "of draws": peer_draws,
-        "ratio": round(statistics.median(b / a for _, a, b in runs)),
-        "largest difference": f"{difference:.0e}",
-        f"{args.bootstrap} bootstrap samples, CPU s": round(bootstrap_seconds, 1),
-        "peak memory so far, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+
+    def score(draws: int) -> dict[str, float]:
+        return categorical.score_categorical(labels, probabilities, CLASSES, draws=draws).values
+
+    def seconds(work: Callable[..., Any], *arguments: Any) -> float:
+        return harness.measure_seconds(lambda: work(*arguments), "processor")
+
+    peer_arguments = (labels, probabilities, peer_draws)
+    contenders = {
+        OURS: lambda: seconds(score, args.draws),
+        PEER: lambda: seconds(score_with_scikit_learn, *peer_arguments),
     }
-    return row, runs
-
-
-def measure_time(work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """Returns the result of `work`, its seconds, and its processor seconds."""
-    start, processor = time.perf_counter(), time.process_time()
-    result = work()
-    return result, time.perf_counter() - start, time.process_time() - processor
+    runs = harness.run_interleaved(contenders, args.rounds)
+    scale = (args.draws + 1) / (peer_draws + 1)  # all faces are scored too
+    runs[PEER] = [scale * value for value in runs[PEER]]
+    ours, theirs = score(peer_draws), score_with_scikit_learn(*peer_arguments)
+    difference = max(abs(ours[name] - value) for name, value in theirs.items())
+    assert difference < 1e-9, difference
+    row = {name: statistics.median(values) for name, values in runs.items()}
+    row |= {"of draws": peer_draws, "ratio": round(harness.median_ratio(runs[PEER], runs[OURS]))}
+    return row | {"largest difference": f"{difference:.0e}"}, runs
 
 
 def random_predictions(count: int, skew: str) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,6 @@ import functools
 import itertools
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,13 +26,18 @@ IMPORTS = "import affect_jax.main and all that training needs"
 HELP, COLD, AGAIN = "--help", "first step, cold", "first step, again"
 JAX = "import jax, one device asked for"
 TORCH = "PyTorch: import torch, torchvision"
-TARGET_SECONDS = {IMPORTS: 3.0, HELP: 1.5}  # on an idle machine
+TARGETS = {IMPORTS: "< 3", HELP: "< 1.5"}  # seconds, on an idle machine
 
 Contenders = dict[str, Callable[[], None]]  # name -> function that starts a process and waits
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = harness.parse_args(
+        __doc__,
+        argv,
+        config=("configs/resnet18_joint.py:synthetic_faces", None),
+        first_steps=(1, 0, "0: imports and --help only"),
+    )
     with tempfile.TemporaryDirectory() as folder:
         contenders = import_contenders()
         if args.first_steps:
@@ -43,15 +47,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, start_and_wait in contenders.items()
         }
         runs = harness.run_interleaved(timers, args.rounds)
-    rows = [
-        {
-            "what": name,
-            "seconds": f"{statistics.median(seconds):.2f}",
-            "wanted": f"< {TARGET_SECONDS[name]:g}" if name in TARGET_SECONDS else "",
-            "to import jax": harness.format_ratio(seconds, runs[JAX]),
-        }
-        for name, seconds in runs.items()
-    ]
+    rows = harness.summarize(runs, "seconds", {"to import jax": JAX})
+    for row in rows:
+        row["wanted"] = TARGETS.get(row["contender"], "")
     harness.write_result(
         "start",
         what=f"Seconds from `python`; first steps of {args.config}",
@@ -61,27 +59,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument("--config", default="configs/resnet18_joint.py:synthetic_faces")
-    parser.add_argument("--first_steps", type=int, default=1, help="0: imports and --help only")
-    return harness.parse_args(parser, argv, {"first_steps": 0})
-
-
 def import_contenders() -> Contenders:
     imports = (
         "import affect_jax.main; from affect_jax.train import experiment, loop; "
         "experiment.load_registries()"
     )
-    contenders = {
-        JAX: functools.partial(wait_for, ["-c", "import jax; jax.devices()"]),
-        HELP: functools.partial(wait_for, ["-m", "affect_jax.main", "--help"]),
-        IMPORTS: functools.partial(wait_for, ["-c", imports]),
+    commands = {
+        JAX: ["-c", "import jax; jax.devices()"],
+        HELP: ["-m", "affect_jax.main", "--help"],
+        IMPORTS: ["-c", imports],
     }
     if harness.is_installed("torch"):
-        imports = "from benchmarks import torch_peer; torch_peer.torchvision()"
-        contenders[TORCH] = functools.partial(wait_for, ["-c", imports])
-    return contenders
+        commands[TORCH] = ["-c", "from benchmarks import torch_peer; torch_peer.torchvision()"]
+    return {name: functools.partial(wait_for, command) for name, command in commands.items()}
 
 
 def first_step_contenders(args: argparse.Namespace, folder: pathlib.Path) -> Contenders:

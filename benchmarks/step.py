@@ -52,7 +52,7 @@ RunSteps = Callable[[int], Any]  # runs so many steps and waits for them
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = parse_args(__doc__, argv)
     env_vars.set_cpu_fusion_types()  # as every run does
     load_registries()
     rows, runs = [], {}
@@ -64,37 +64,33 @@ def main(argv: Sequence[str] | None = None) -> None:
                 runs[", ".join(map(str, case))] = rates
                 rows.append(table_row(case, rates))
                 print(harness.markdown_table(rows[-1:]), flush=True)
+    device = jax.devices()[0]
+    accelerator = "" if device.platform == "cpu" else device.device_kind
     harness.write_result(
-        "step",
+        "step_gpu" if accelerator else "step",
         what="Images/s of one step; 'to' a peer: how many times its images/s",
         args=args,
         rows=rows,
         runs=runs,
+        accelerator=accelerator,
         key=CASE,
     )
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = harness.create_parser(__doc__)
-    parser.add_argument(
-        "--networks", nargs="+", default=list(NETWORKS), choices=torch_peer.NETWORKS
+def parse_args(documentation: str | None, argv: Sequence[str] | None) -> argparse.Namespace:
+    return harness.parse_args(
+        documentation,
+        argv,
+        networks=(NETWORKS, ("alexnet",), "names of trunks"),
+        types=(TYPES, ("float32",)),
+        kinds=(KINDS, None),
+        batch=(32, 4),
+        steps=(5, 1, "per contender and round"),
+        crop_size=(224, 67),
+        width=(0, 16, "of the classifier of alexnet, instead of 4096"),
+        peers=((EAGER, COMPILED), (EAGER,), f"also {AUGMENTED!r}"),
+        clock=harness.CLOCK,
     )
-    parser.add_argument("--types", nargs="+", default=list(TYPES), choices=TYPES)
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=5, help="per contender and round")
-    harness.add_clock_argument(parser)
-    add_network_arguments(parser)
-    quick = {"networks": ["alexnet"], "types": ["float32"], "batch": 4, "crop_size": 67}
-    return harness.parse_args(parser, argv, quick | {"steps": 1, "width": 16, "peers": [EAGER]})
-
-
-def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that `measure` reads besides `--steps`, `--rounds` and `--clock`."""
-    parser.add_argument("--crop_size", type=int, default=224)
-    parser.add_argument("--width", type=int, help="of the classifier of alexnet, instead of 4096")
-    peers = [EAGER, COMPILED]
-    parser.add_argument("--peers", nargs="*", default=peers, choices=[*peers, AUGMENTED])
 
 
 def measure(case: Case, args: argparse.Namespace) -> harness.Runs:

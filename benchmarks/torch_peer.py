@@ -159,7 +159,9 @@ class Trainer:
         )
 
     def train_step(self, images: Any, labels: Any) -> Any:
-        """Computes one update from a batch of `normalize_images` and labels int64 [B].
+        """Computes one update from a batch of `normalize_images`.
+
+        **Arguments:** `labels`: int64 [B], or probabilities [B, C].
 
         **Returns:** the loss.
         """
@@ -172,12 +174,20 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    def predict(self, images: Any) -> Any:
-        """Returns probabilities [B, C]."""
-        self.network.eval()
+    def predict(self, images: Any, network: Any = None) -> Any:
+        """Returns probabilities [B, C]; with another network than the trained one if given."""
+        (network or self.network).eval()
         with torch().inference_mode(), self._autocast():
-            logits = self._forward(images)
+            logits = (network or self._forward)(images)
         return logits.float().softmax(dim=1)
+
+
+def average_weights(network: Any, decay: float) -> Any:
+    """Returns timm's moving average of the weights of a network."""
+    torchvision()  # timm imports it
+    from timm.utils.model_ema import ModelEmaV3
+
+    return ModelEmaV3(network, decay=decay)
 
 
 def normalize_images(images: Any) -> Any:
@@ -210,6 +220,9 @@ def decode_with_pillow(path: pathlib.Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+Decode = Callable[[pathlib.Path], np.ndarray]  # the path of a JPEG file -> uint8 [H, W, 3]
+
+
 class FaceFiles:
     """A map-style dataset of JPEG files.
 
@@ -222,7 +235,6 @@ class FaceFiles:
     - `labels`: int [N].
     - `crop_size`: None returns whole faces.
     - `train`: whether to crop and mirror at random.
-    - `decode`: function from a path to uint8 [H, W, 3].
     """
 
     def __init__(
@@ -231,7 +243,7 @@ class FaceFiles:
         labels: np.ndarray,
         crop_size: int | None,
         train: bool,
-        decode: Callable[[pathlib.Path], np.ndarray] = decode_with_pillow,
+        decode: Decode = decode_with_pillow,
     ):
         self._folder, self._labels = folder, labels
         self._crop_size, self._train, self._decode = crop_size, train, decode

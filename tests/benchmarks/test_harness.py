@@ -21,10 +21,8 @@ The end.
 
 
 def parse(folder: pathlib.Path, *argv: str):
-    parser = harness.create_parser("A benchmark.")
-    parser.add_argument("--data_dir", default="/home/somebody/data")
-    parser.add_argument("--faces", type=int, default=100)
-    return harness.parse_args(parser, ["--folder", str(folder), *argv], {"faces": 2})
+    flags = {"data_dir": ("/home/somebody/data", None), "faces": (100, 2), "sizes": ((1, 2), (1,))}
+    return harness.parse_args("A benchmark.", ["--folder", str(folder), *argv], **flags)
 
 
 def test_result_is_written_to_json_and_between_markers(tmp_path):
@@ -94,8 +92,22 @@ def test_quick_changes_defaults_but_not_given_flags(tmp_path):
     quick = parse(tmp_path, "--quick")
     assert (quick.faces, quick.rounds, quick.folder) == (2, 1, tmp_path)
     assert parse(tmp_path, "--quick", "--faces", "7").faces == 7
-    args = harness.parse_args(harness.create_parser(""), ["--quick"], {})
+    assert (quick.sizes, parse(tmp_path, "--sizes", "3", "4").sizes) == ((1,), [3, 4])
+    args = harness.parse_args("", ["--quick"])
     assert args.folder is None  # a quick run writes no result
+
+
+def test_flag_without_default_is_required(capsys):
+    with pytest.raises(SystemExit):
+        harness.parse_args("", [], data=(str, None, "folder"))
+    assert "--data" in capsys.readouterr().err
+
+
+def test_summary_has_medians_and_ratios():
+    runs = {"ours": [4.0, 9.0, 8.0], "peer": [2.0, 3.0, 4.0]}
+    rows = harness.summarize(runs, "faces/s", {"to peer": "peer", "to nobody": None})
+    assert rows[0] == {"contender": "ours", "faces/s": 8.0, "to peer": "2.00"}
+    assert rows[1]["to peer"] == "1.00"
 
 
 def test_contenders_run_in_turns_and_ratios_are_within_rounds():

@@ -21,7 +21,7 @@ from benchmarks import epoch, learning, torch_peer
 def workdir_path(tmp_path, tiny_networks) -> pathlib.Path:
     """Two epochs on sixteen rendered faces."""
     load_registries()
-    config = epoch.create_config(epoch.parse_args(["--quick"]), tmp_path)
+    config = epoch.create_config(epoch.parse_args(None, ["--quick"]), tmp_path)
     config.schedule.decay = 1.0
     workdir = Workdir(tmp_path / "alexnet_imbalanced-drawn")
     workdir.create()
@@ -35,7 +35,7 @@ def workdir_path(tmp_path, tiny_networks) -> pathlib.Path:
 
 def test_both_sides_are_scored_at_their_best_epoch(workdir_path, folder):
     pytest.importorskip("torch").set_num_threads(1)  # otherwise its threads wait for each other
-    learning.main(["--quick", "--folder", str(folder), str(workdir_path)])
+    learning.main(["--quick", "--folder", str(folder), "--runs", str(workdir_path)])
     result = json.loads((folder / "results" / "learning.json").read_text())
     (epochs,) = result["runs"].values()
     assert len(epochs) == 2 and str(folder) not in json.dumps(result)

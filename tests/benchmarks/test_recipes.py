@@ -70,7 +70,7 @@ def test_both_sides_train(tmp_path, page, monkeypatch):
     monkeypatch.setattr(recipes, "EPOCHS", 1.0)  # of the peer; ours runs in another process
     releases.write_release(tmp_path / "release", training=80)
     argv = [f"--manual_dir={tmp_path / 'release'}", f"--run_dir={tmp_path / 'runs'}", "--seeds=0"]
-    argv += ["--no-combine", f"--folder={tmp_path}", f"--page={page}", "--contenders"]
+    argv += ["--combine=0", f"--folder={tmp_path}", f"--page={page}", "--contenders"]
     recipes.main([*argv, recipes.PLAIN, recipes.PEER])
     result = json.loads((tmp_path / "results" / "recipes.json").read_text())
     assert set(result["runs"]) == {"plain, seed 0", "PyTorch, seed 0"}

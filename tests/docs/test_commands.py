@@ -18,6 +18,7 @@ SETTINGS = set(flatten(defaults())) | {"data.options"}
 OPTION_PREFIXES = ("data.options.", *(f"{key}." for key in (*SPEC_KEYS, "losses")))
 """Settings below these prefixes are options of registry entries."""
 
+PACKAGES = ("affect_jax", "benchmarks")
 ABSL_FLAGS = {"--help", "--verbosity"}
 
 
@@ -54,6 +55,8 @@ def declared_flags(module: str) -> frozenset[str]:
             texts = [text for text in texts if isinstance(text, str)]
             if name == "add_argument":
                 flags |= {text for text in texts if text.startswith("--")}
+            elif name == "parse_args":  # of benchmarks.harness
+                flags |= {f"--{keyword.arg}" for keyword in node.keywords}
             elif name.startswith("DEFINE") and texts:
                 flags.add(f"--{texts[0]}")
     return frozenset(flags)
@@ -62,9 +65,9 @@ def declared_flags(module: str) -> frozenset[str]:
 def _imported_names(tree: ast.Module) -> set[str]:
     names = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("affect_jax"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGES):
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in names if name != "affect_jax"}
+    return names - set(PACKAGES)
 
 
 def find_file(module: str) -> pathlib.Path | None:
@@ -90,7 +93,7 @@ def test_command_exists(page, command):
         assert not variant or variant[1] in ("affectnet", "synthetic_faces"), word
         for extra in re.findall(r"(?:affect_jax|\.)\[(\w+)\]", word):
             assert f'"{extra}": ' in (ROOT / "setup.py").read_text(), extra
-    if words[:2] == ["python", "-m"] and words[2].startswith(("affect_jax", "benchmarks")):
+    if words[:2] == ["python", "-m"] and words[2].startswith(PACKAGES):
         check_flags(words[2], words[3:])
     elif words[0] in ("bash", "sbatch") and words[1].startswith("launch/"):
         check_flags("affect_jax.main", [word for word in words[2:] if "--config" in word])
