@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from affect_jax.config import Config, from_dict, to_dict
-from affect_jax.metrics import protocol
+from affect_jax.metrics import protocol, system_scores
 from affect_jax.metrics.predictions import Predictions, read_predictions
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import load_registries
@@ -113,7 +113,7 @@ def train_peer(config: Config, ours: Predictions) -> tuple[Predictions, list[dic
 
 def table_rows(config: Config, ours: Predictions, theirs: Predictions) -> list[dict[str, Any]]:
     """Returns a row for each side."""
-    difference = protocol.compare(ours, theirs, draws=1)
+    difference = system_scores.compare([ours], [theirs], draws=1)
     rows = []
     for name, predictions in ((OURS, ours), (PEER, theirs)):
         scores = protocol.score(predictions, draws=1).values

@@ -19,14 +19,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow
 import tabulate
 
-from affect_jax.core.errors import UserError, first_line
+from affect_jax.core.errors import UserError
 from affect_jax.core.paths import writing_to
 from affect_jax.metrics import class_order, protocol, protocol_matrix, resampling
 from affect_jax.metrics.predictions import Predictions
-from affect_jax.metrics.table_columns import read_csv, read_ids
+from affect_jax.metrics.table_columns import read_ids, read_table, read_texts
 
 MAX_GROUPS = 50  # a column with more distinct values does not contain group labels
 DIFFERENCE_HEADERS = ("largest difference", "worst group or class", "value")
@@ -116,17 +115,12 @@ def read_group_labels(path: pathlib.Path | None) -> GroupLabels:
     if path is None:
         return {}
     source = f"--groups={path}"
-    if not path.is_file():
-        reason = "not a file" if path.exists() else "no such file"  # a pipe would block
-        raise UserError(f"{source}: cannot be read: {reason}")
-    try:
-        table = read_csv(path)
-    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
-        raise UserError(f"{source}: cannot be read: {first_line(error)}") from error
+    table = read_table(path, source)
     ids = read_ids(table, source).tolist()
     labels: GroupLabels = {}
-    for column, groups in table.drop_columns(["id"]).to_pydict().items():
-        labels[column] = {id: group for id, group in zip(ids, groups, strict=True) if group}
+    for column in table.drop_columns(["id"]).column_names:
+        groups = zip(ids, read_texts(table, column, source), strict=True)
+        labels[column] = {id: group for id, group in groups if group}
         num_groups = len(set(labels[column].values()))
         if not 2 <= num_groups <= MAX_GROUPS:
             raise UserError(

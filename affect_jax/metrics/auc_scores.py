@@ -22,9 +22,9 @@ def create_area_scorer(scores: np.ndarray, positive: np.ndarray) -> AreaScorer:
     **Returns:** a function from weights [K, N] to two arrays [K]:
 
     - the area under the ROC curve: the probability that a positive is ranked above a negative, with
-      ties counted half; NaN if positives or negatives have no weight;
+      ties counted half;
     - the area under the precision-recall curve as average precision: the sum over thresholds of
-      precision times the increase in recall (no interpolation); NaN if positives have no weight.
+      precision times the increase in recall (no interpolation).
     """
     descending = -scores
     order = np.argsort(descending, kind="stable")

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from affect_jax.core.errors import UserError
-
 Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""Maps non-negative weights [K, N] to named scores, float64 [K]; undefined scores are NaN.
-
-Weights are float64 or int32. Integer weights are two to three times as fast.
-"""
+"""Maps non-negative weights [K, N], float64 or int32, to named scores, float64 [K]; undefined
+scores are NaN. Integer weights are two to three times as fast."""
 
 MAX_MAGNITUDE = 1e100  # the square of a larger prediction may be infinite
 
@@ -52,8 +49,8 @@ class Scores:
     - `intervals`: 95 % confidence intervals, (low, high), if they were requested.
     - `deviations`: standard deviations of skew-normalised scores over the draws.
     - `p_values`: of differences between two models, corrected for the number of tests.
-    - `counts`: for each mean, (number of classes or units averaged, number of all classes or
-      units); for a skew-normalised score that is undefined in some draws, (draws averaged, draws).
+    - `counts`: for each mean, (number of defined terms, number of terms); for a skew-normalised
+      score that is undefined in some draws, (draws averaged, draws).
     """
 
     values: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -78,28 +75,15 @@ class Scores:
                 getattr(self, field.name)[f"{prefix}.{name}"] = value
 
 
-def subtract_scores(first: Scores, second: Scores) -> Scores:
-    """Computes second minus first for every score that both have and that depends on the model."""
-    values, other = first.values, second.values
-    changes = Scores({name: other[name] - value for name, value in values.items() if name in other})
-    if first.counts.get("multitask") != second.counts.get("multitask"):
-        changes.values.pop("multitask", None)  # sums of different scores
-    changes.values.pop("soft.human_accuracy", None)  # it does not depend on the model
-    return changes
-
-
-def summarize(samples: Mapping[str, np.ndarray], mean: str, parts: Sequence[str]) -> Scores:
+def summarize(samples: Mapping[str, np.ndarray]) -> Scores:
     """Averages every score over the samples in which it is defined.
 
-    **Arguments:**
+    **Arguments:** `samples`: float64 [K] by name. K is 1 for a score of all faces, and the number
+    of draws for a skew-normalised score.
 
-    - `samples`: float64 [K] by name, one value for each sample of faces. K is 1 for a score of all
-      faces, and the number of draws for a skew-normalised score.
-    - `mean`: start or end of the names of scores that are means of other scores, such as `mean.`.
-    - `parts`: what stands there in the names of these other scores, such as `valence.`.
-
-    **Returns:** the averages; if K > 1, also standard deviations. The count of a mean is the number
-    of its defined terms (in the sample with the fewest).
+    **Returns:** the averages; if K > 1, also standard deviations. The count of a mean, `mean.X` of
+    all `Y.X` or `X.macro` of all `X.Y`, is the number of its defined terms (in the sample with the
+    fewest).
     """
     scores = Scores()
     for name, sample in samples.items():
@@ -107,13 +91,23 @@ def summarize(samples: Mapping[str, np.ndarray], mean: str, parts: Sequence[str]
         scores.values[name] = float(defined.mean()) if len(defined) else math.nan
         if len(sample) > 1:
             scores.deviations[name] = float(defined.std()) if len(defined) else math.nan
-        if name.startswith(mean) or name.endswith(mean):
-            terms = [samples[name.replace(mean, part)] for part in parts]
+        pattern = ""
+        if name.endswith(".macro"):
+            pattern = re.escape(name.removesuffix("macro")) + "(?!macro$).+"
+        elif name.startswith("mean."):
+            pattern = "(?!mean[.])[^.]+" + re.escape(name.removeprefix("mean"))
+        others = samples if pattern else ()
+        if terms := [samples[other] for other in others if re.fullmatch(pattern, other)]:
             num_defined = np.sum(~np.isnan(terms), axis=0)
-            scores.counts[name] = (int(num_defined.min()), len(parts))
+            scores.counts[name] = (int(num_defined.min()), len(terms))
         elif 0 < len(defined) < len(sample):
             scores.counts[name] = (len(defined), len(sample))
     return scores
+
+
+def score_faces(scorer: Scorer, num_faces: int) -> Scores:
+    """Computes the scores of all faces."""
+    return summarize(scorer(np.ones((1, num_faces))))
 
 
 def divide_or_nan(numerator: np.ndarray, denominator: np.ndarray | np.generic) -> np.ndarray:
@@ -127,13 +121,3 @@ def nanmean(arrays: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     stacked = np.asarray(arrays)
     defined = ~np.isnan(stacked)
     return divide_or_nan(np.where(defined, stacked, 0.0).sum(axis=0), defined.sum(axis=0))
-
-
-def check_predictions(predicted: np.ndarray, columns: Sequence[str]) -> None:
-    """Raises `UserError` if predictions, float [N, len(columns)], are not finite or too large."""
-    num_invalid = int(np.sum(~(np.abs(predicted) < MAX_MAGNITUDE)))
-    if num_invalid:
-        raise UserError(
-            f"{num_invalid:,} of {predicted.size:,} predictions of {', '.join(columns)} are not "
-            "usable numbers"
-        )

@@ -22,12 +22,7 @@ NUM_BINS = 15
 def compute_reliability_curve(
     labels: np.ndarray, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Computes the reliability curve of a model.
-
-    **Arguments:**
-
-    - `labels`: int [N].
-    - `probabilities`: float [N, C], in [0, 1].
+    """Computes the reliability curve of labels, int [N], and probabilities, float [N, C].
 
     **Returns:** for each of the `NUM_BINS` bins (low, high], the mean confidence of its faces and
     their accuracy, NaN if it is empty, and the number of faces.
@@ -41,12 +36,8 @@ def compute_reliability_curve(
 def create_calibration_scorer(
     labels: np.ndarray, probabilities: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Creates a function from weights [K, N] to the calibration error [K].
-
-    It is the mean over faces of |accuracy - confidence| of their bin.
-
-    **Arguments:** as for `compute_reliability_curve`.
-    """
+    """Creates a function from weights [K, N] to the calibration error [K]: the mean over faces of
+    |accuracy - confidence| of their bin."""
     confidence, correct, bins = _assign_bins(labels, probabilities)
     gaps = correct - confidence
 
@@ -68,14 +59,8 @@ def _assign_bins(
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Fits the temperature that minimises the cross entropy (Guo et al. 2017, section 4.2).
-
-    **Arguments:**
-
-    - `labels`: int [N], -1 if unlabelled.
-    - `probabilities`: float [N, C].
-
-    **Returns:** a number in [0.05, 20]; above 1, the probabilities were too far from uniform.
+    """Fits the temperature, in [0.05, 20], that minimises the cross entropy of labels, int [N] with
+    -1 if unlabelled; above 1, the probabilities [N, C] were too far from uniform.
 
     **Raises:** `UserError` if no face has a label.
     """

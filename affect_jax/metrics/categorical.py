@@ -12,16 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from affect_jax.metrics import auc_scores, calibration, resampling
-from affect_jax.metrics.base import (
-    Scorer,
-    Scores,
-    check_predictions,
-    divide_or_nan,
-    nanmean,
-    summarize,
-)
-
-RULES = ("top1", "top2")
+from affect_jax.metrics.base import Scorer, Scores, divide_or_nan, nanmean, summarize
 
 
 def score_categorical(
@@ -35,11 +26,9 @@ def score_categorical(
     """Computes all scores: `top1.original.f1.contempt`, `top1.normalised.auc.macro`, ...
 
     Per class and macro: `precision`, `recall`, `f1` and, for top-1 only, `auc`, `auc_pr`. Over all
-    classes: `accuracy`, `kappa`, `alpha` and, for top-1 only, `calibration_error`. The areas under
-    curves rank probabilities and do not depend on the rule. A skew-normalised score is the mean
-    over the draws in which it is defined, with its standard deviation. A macro score is the mean
-    over the classes for which it is defined; its count is the number of these classes (in the draw
-    with the fewest).
+    classes: `accuracy`, `kappa`, `alpha` and, for top-1 only, `calibration_error`. A macro score is
+    the mean over the classes for which it is defined, a skew-normalised score the mean over the
+    draws in which it is defined.
 
     **Arguments:**
 
@@ -48,8 +37,6 @@ def score_categorical(
     - `classes`: the C class names.
     - `draws`: number of draws for skew-normalised scores.
     - `seed`: random seed of the draws.
-
-    **Raises:** `UserError` if a probability is not a finite number.
     """
     score = create_scorer(labels, probabilities, classes)
     drawn = resampling.score_samples(
@@ -58,16 +45,11 @@ def score_categorical(
         draws,
         len(labels),
     )
-    samples = _insert_skewness(score(np.ones((1, len(labels)))), drawn)
-    return summarize(samples, ".macro", [f".{name}" for name in classes])
+    return summarize(_insert_skewness(score(np.ones((1, len(labels)))), drawn))
 
 
 def create_scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Scorer:
-    """Creates a scorer of `top1.accuracy`, `top2.f1.contempt`, `top1.auc.macro`, ...
-
-    **Arguments and raises:** as for `score_categorical`.
-    """
-    check_predictions(probabilities, classes)
+    """Creates a scorer of `top1.accuracy`, `top2.f1.contempt`, `top1.auc.macro`, ..."""
     predicted = {"top1": predict_top1(probabilities), "top2": predict_top2(probabilities, labels)}
     area_scorers = [
         auc_scores.create_area_scorer(column, labels == i)
@@ -78,8 +60,8 @@ def create_scorer(labels: np.ndarray, probabilities: np.ndarray, classes: Sequen
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
         auc, auc_pr = zip(*(score_areas(weights) for score_areas in area_scorers), strict=True)
         scores: dict[str, np.ndarray] = {}
-        for rule in RULES:
-            confusion = confusion_matrices(labels, predicted[rule], len(classes), weights)
+        for rule, classes_of_rule in predicted.items():
+            confusion = confusion_matrices(labels, classes_of_rule, len(classes), weights)
             for name, array in score_agreement(confusion).items():
                 scores[f"{rule}.{name}"] = array
             by_class = score_classes(confusion)
@@ -99,10 +81,7 @@ def create_bootstrap_scorer(
 ) -> Scorer:
     """Creates a scorer for bootstrap weights, with the score names of `score_categorical`.
 
-    Skew-normalised scores are computed by weighting classes equally; see
-    `resampling.balance_weights`.
-
-    **Arguments and raises:** as for `score_categorical`.
+    Skew-normalised scores weight the classes equally, see `resampling.balance_weights`.
     """
     score = create_scorer(labels, probabilities, classes)
 
@@ -130,17 +109,8 @@ def predict_top1(probabilities: np.ndarray) -> np.ndarray:
 
 
 def predict_top2(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the label if it is one of the two most probable classes, else the most probable.
-
-    This is the protocol's top-2 rule. Ties go to the class with the lower id.
-
-    **Arguments:**
-
-    - `probabilities`: float [N, C].
-    - `labels`: int [N].
-
-    **Returns:** int64 [N].
-    """
+    """Returns the label if it is one of the two most probable classes, else the most probable:
+    int64 [N]. Ties go to the class with the lower id."""
     top_two = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     return np.where((top_two == labels[:, None]).any(axis=1), labels, top_two[:, 0])
 
@@ -148,13 +118,7 @@ def predict_top2(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def confusion_matrices(
     labels: np.ndarray, predicted: np.ndarray, num_classes: int, weights: np.ndarray
 ) -> np.ndarray:
-    """Computes weighted confusion matrices, float64 [K, C, C]; rows are labels.
-
-    **Arguments:**
-
-    - `labels`, `predicted`: int [N].
-    - `weights`: [K, N].
-    """
+    """Computes confusion matrices for weights [K, N]: float64 [K, C, C]; rows are labels."""
     cells = labels * num_classes + predicted
     size = num_classes**2
     counts = [np.bincount(cells, row, minlength=size) for row in weights]
@@ -168,11 +132,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
 
 
 def score_classes(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Computes scores of every class, float64 [C, K], from confusion matrices [K, C, C].
-
-    A class's recall is NaN if no face has its label, its precision if no face is predicted as it,
-    its F1 if both are the case.
-    """
+    """Computes scores of every class, float64 [C, K], from confusion matrices [K, C, C]."""
     correct = np.diagonal(confusion, axis1=1, axis2=2).T
     labelled, predicted = confusion.sum(axis=2).T, confusion.sum(axis=1).T
     return {
@@ -183,10 +143,7 @@ def score_classes(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def score_agreement(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Computes accuracy, Cohen's kappa and Krippendorff's alpha, [K], from matrices [K, C, C].
-
-    Kappa and alpha are NaN if all labels and predictions are the same class.
-    """
+    """Computes accuracy, Cohen's kappa and Krippendorff's alpha, [K], from matrices [K, C, C]."""
     total = confusion.sum(axis=(1, 2))
     labelled, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
     num_agreed = np.trace(confusion, axis1=1, axis2=2)

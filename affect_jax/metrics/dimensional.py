@@ -10,46 +10,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from affect_jax.core.labels import AXES
-from affect_jax.metrics.base import (
-    Scorer,
-    Scores,
-    check_predictions,
-    divide_or_nan,
-    nanmean,
-    summarize,
-)
+from affect_jax.metrics.base import Scorer, divide_or_nan, nanmean
 
 METRICS = ("rmse", "mae", "corr", "sagr", "ccc")
 VARIANCE_TOLERANCE = 1e-13  # variances below this fraction of the mean square count as 0
 
 
-def score_dimensional(
+def create_scorer(
     labels: np.ndarray, predicted: np.ndarray, expression: np.ndarray | None, classes: Sequence[str]
-) -> Scores:
-    """Computes all scores: `valence.ccc`, `mean.rmse`, and per expression `valence.ccc.fear`, ...
-
-    `mean` is the mean over valence and arousal.
+) -> Scorer:
+    """Creates a scorer of `valence.ccc`, `mean.rmse` (of both axes), and per expression
+    `valence.ccc.fear`, ...
 
     **Arguments:**
 
     - `labels`, `predicted`: float [N, 2], valence and arousal: annotated faces only.
     - `expression`: int [N], -1 if unlabelled. If None, no scores per expression are computed.
     - `classes`: names of the expressions.
-
-    **Raises:** `UserError` if a prediction is not a finite number.
     """
-    samples = create_scorer(labels, predicted, expression, classes)(np.ones((1, len(labels))))
-    return summarize(samples, "mean.", [f"{axis}." for axis in AXES])
-
-
-def create_scorer(
-    labels: np.ndarray, predicted: np.ndarray, expression: np.ndarray | None, classes: Sequence[str]
-) -> Scorer:
-    """Creates a function that computes the scores for weights [K, N].
-
-    **Arguments and raises:** as for `score_dimensional`.
-    """
-    check_predictions(predicted, AXES)
     groups = [("", np.arange(len(labels)))]
     if expression is not None and np.any(expression >= 0):
         groups += [(f".{c}", np.flatnonzero(expression == i)) for i, c in enumerate(classes)]

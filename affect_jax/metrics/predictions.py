@@ -1,13 +1,9 @@
 """The predictions table: reading, checking and writing, for models of this package and others.
 
-The table has one row per face. Columns: `id`; `expression` or `label` (label, empty if unlabelled)
-with `p_neutral`, `p_happiness`, ... (probabilities that sum to one), with `l_neutral`, ... (logits)
-or with `predicted` (the predicted class); `valence`, `arousal` (labels, empty if unlabelled) with
-`valence_predicted`, `arousal_predicted`; `AU1`, ... (intensities in [0, 1], empty if unlabelled)
-with `AU1_predicted`, ... (probabilities or intensities). A table needs only the columns of the
-model's own heads, and `expression` for scores per expression. Beside `p_` or `l_` there may be
-`t_neutral`, ... (target distribution over the classes) and `v_neutral`, ... (numbers of votes),
-empty if a face has none. Other columns are ignored.
+The table has one row per face, see `docs/score_yours.md`. Beside the columns listed there, `p_` or
+`l_` may have `t_neutral`, ... (target distribution over the classes) and `v_neutral`, ... (numbers
+of votes), empty if a face has none. A table without predicted expressions may have `expression` for
+scores per expression. Other columns are ignored.
 
 Labels and predicted classes are names, in any case and with the synonyms of `core.labels`, or
 numbers. Number i is the class of the i-th `p_` column, or AffectNet's class i if there are none.
@@ -30,14 +26,14 @@ import pyarrow.parquet
 import scipy.special
 
 from affect_jax.core.batch import restrict_distribution
-from affect_jax.core.errors import UserError, first_line
+from affect_jax.core.errors import UserError
 from affect_jax.core.labels import AXES, EXPRESSIONS, canonical_name
 from affect_jax.core.paths import write_atomically
 from affect_jax.metrics.table_columns import (
     is_numeric,
-    read_csv,
     read_ids,
     read_numbers,
+    read_table,
     read_texts,
     require_columns,
 )
@@ -149,19 +145,7 @@ def read_predictions(path: pathlib.Path) -> Predictions:
     unknown label, values that are not numbers or out of range, probabilities that do not sum to
     one, or repeated ids.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        if path.suffix.lower() == ".csv":
-            table = read_csv(path)
-        else:
-            with pyarrow.parquet.ParquetFile(path) as file:  # no columns from folder names
-                table = file.read()
-    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
-        raise UserError(
-            f"{path}: cannot be read as .parquet or .csv: {first_line(error)}"
-        ) from error
-    return from_table(table, str(path))
+    return from_table(read_table(path, str(path)), str(path))
 
 
 def from_table(table: pyarrow.Table, source: str) -> Predictions:
@@ -202,25 +186,25 @@ def from_table(table: pyarrow.Table, source: str) -> Predictions:
 def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
     """Reads classes, labels and predicted probabilities: fields of `Predictions`."""
     require_columns(table, ["expression"], source)
-    texts = {
+    texts = {  # of the columns that hold names, not numbers
         column: read_texts(table, column, source)
         for column in ("expression", "predicted")
         if column in table.column_names and not is_numeric(table[column])
     }
-    prefix = next((p for p in ("p_", "l_") if any(c[:2] == p for c in table.column_names)), "")
+    prefixes = {column[:2] for column in table.column_names}
+    prefix = next((prefix for prefix in ("p_", "l_") if prefix in prefixes), "")
     fields: dict[str, Any] = {}
-    notes = []
     if prefix:
         columns = [column for column in table.column_names if column.startswith(prefix)]
-        names = {column: canonical_name(column[2:]) for column in columns}
-        if "expression" in texts and set(names.values()) <= set(EXPRESSIONS[:8]):
-            columns.sort(key=lambda column: EXPRESSIONS.index(names[column]))
-            classes = tuple(names[column] for column in columns)
+        classes = tuple(column[2:] for column in columns)
+        canonical = tuple(map(canonical_name, classes))
+        if "expression" in texts and set(canonical) <= set(EXPRESSIONS[:8]):
+            order = sorted(range(len(columns)), key=lambda i: EXPRESSIONS.index(canonical[i]))
+            columns, classes = ([x[i] for i in order] for x in (columns, canonical))
         else:
-            classes = tuple(column[2:] for column in columns)
             _check_class_order(classes, source)
-            if tuple(names.values()) == EXPRESSIONS[: len(classes)]:
-                classes = EXPRESSIONS[: len(classes)]
+            if canonical == EXPRESSIONS[: len(classes)]:
+                classes = canonical
         fields["probabilities"] = _read_probabilities(table, columns, source)
         for kind, name in (("t_", "distribution"), ("v_", "votes")):
             soft = [kind + column[2:] for column in columns]
@@ -229,10 +213,12 @@ def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
                 fields[name] = read(table, soft, source, 0, allow_empty=True)
     else:
         classes = _find_classes(table, texts, source)
+    classes = tuple(classes)
     check_class_names(classes, source)
     if len(set(classes)) < len(classes):
         raise UserError(f"{source}: two columns are of the same class: {', '.join(classes)}")
     labels = _read_classes(table, "expression", texts, classes, source)
+    notes = []
     if not prefix and "predicted" in table.column_names:
         predicted = _read_classes(table, "predicted", texts, classes, source)
         if (predicted < 0).any():
@@ -268,18 +254,13 @@ def _find_classes(
 
 
 def _read_probabilities(
-    table: pyarrow.Table,
-    columns: Sequence[str],
-    source: str,
-    low: float = 0,
-    *,
-    allow_empty: bool = False,
+    table: pyarrow.Table, columns: Sequence[str], source: str, *bounds: float, **options: bool
 ) -> np.ndarray:
     """Reads `p_` or `t_` columns, or the softmax of `l_` columns: float64 [N, C]."""
     prefix = columns[0][:2]
     if prefix == "l_":
         return scipy.special.softmax(read_numbers(table, columns, source), axis=1)
-    probabilities = read_numbers(table, columns, source, low, allow_empty=allow_empty)
+    probabilities = read_numbers(table, columns, source, *(bounds or (0,)), **options)
     totals = probabilities.sum(axis=1)
     error = np.where(np.isnan(probabilities).all(axis=1), 0, np.abs(totals - 1))
     row = int(np.argmax(error))  # the first NaN, if some columns of a face are empty
@@ -309,7 +290,7 @@ def _read_classes(
         labels = np.where(np.isnan(numbers), -1, numbers).astype(np.int64)
         return np.where(labels < len(classes), labels, OTHER_CLASS)
     is_affectnet = set(classes) <= set(EXPRESSIONS)
-    ids = dict.fromkeys(map(canonical_name, EXPRESSIONS), OTHER_CLASS) if is_affectnet else {}
+    ids = dict.fromkeys(EXPRESSIONS, OTHER_CLASS) if is_affectnet else {}
     ids |= {canonical_name(name): i for i, name in enumerate(classes)}
     labels = [ids.get(canonical_name(text)) if text else -1 for text in texts[column]]
     if None in labels:

@@ -6,7 +6,6 @@ code scores predictions of any model.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -21,13 +20,12 @@ import numpy as np
 import tabulate
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.labels import canonical_name
 from affect_jax.core.paths import write_atomically
 from affect_jax.core.registry import describe_unknown_name
 from affect_jax.core.version import __version__
 from affect_jax.facs.action_units import UNITS
 from affect_jax.metrics import action_units, categorical, dimensional, resampling, soft_labels
-from affect_jax.metrics.base import Scorer, Scores, subtract_scores
+from affect_jax.metrics.base import MAX_MAGNITUDE, Scorer, Scores, score_faces
 from affect_jax.metrics.predictions import Predictions
 
 HEADLINES = (
@@ -65,12 +63,12 @@ NEEDS_PROBABILITIES = re.compile(r"categorical\.(top2|top1\.\w+\.(auc|auc_pr|cal
 """Scores that predicted classes without probabilities cannot have."""
 
 MODELS = {
-    "categorical": (categorical.score_categorical, categorical.create_bootstrap_scorer),
-    "soft": (soft_labels.score_soft_labels, soft_labels.create_scorer),
-    "dimensional": (dimensional.score_dimensional, dimensional.create_scorer),
-    "action_units": (action_units.score_action_units, action_units.create_scorer),
+    "categorical": categorical.create_bootstrap_scorer,
+    "soft": soft_labels.create_scorer,
+    "dimensional": dimensional.create_scorer,
+    "action_units": action_units.create_scorer,
 }
-"""By prefix of the scores: what computes them from `_select_inputs`, and from bootstrap samples."""
+"""By prefix of the scores: creates their scorer from the return value of `select_inputs`."""
 
 
 def score(
@@ -82,7 +80,6 @@ def score(
 
     **Arguments:**
 
-    - `predictions`: the predictions and labels.
     - `draws`: number of draws for skew-normalised scores.
     - `seed`: random seed of the draws and the bootstrap.
     - `bootstrap`: number of bootstrap samples for the 95 % intervals (`resampling.REPLICATES` are
@@ -93,9 +90,12 @@ def score(
     **Raises:** `UserError` if a prediction is not a finite number.
     """
     scores = Scores()
-    for model, (_, inputs) in _select_inputs(predictions).items():
-        options = {"draws": draws, "seed": seed} if model == "categorical" else {}
-        scores.update(MODELS[model][0](*inputs, **options), prefix=model)
+    for model, (rows, inputs) in select_inputs(predictions).items():
+        if model == "categorical":
+            part = categorical.score_categorical(*inputs, draws=draws, seed=seed)
+        else:
+            part = score_faces(MODELS[model](*inputs), len(rows))
+        scores.update(part, prefix=model)
     if predictions.is_hard:
         for field in (scores.values, scores.deviations, scores.counts):
             for name in [name for name in field if NEEDS_PROBABILITIES.match(name)]:
@@ -110,31 +110,40 @@ def score(
     return scores
 
 
-def _select_inputs(predictions: Predictions) -> dict[str, tuple[np.ndarray, tuple[Any, ...]]]:
+def select_inputs(table: Predictions) -> dict[str, tuple[np.ndarray, tuple[Any, ...]]]:
     """Selects the models with labels and predictions, and their annotated faces.
 
-    **Returns:** by model, the rows of these faces and the arguments of its score function.
+    **Returns:** by model, the rows of these faces and the arguments of its function in `MODELS`.
     """
-    selected: dict[str, tuple[np.ndarray, tuple[Any, ...]]] = {}
-    expression, classes = predictions.expression, predictions.classes
-    probabilities = predictions.probabilities
-    if probabilities is not None and expression is not None and (expression >= 0).any():
-        rows = np.flatnonzero(expression >= 0)
-        selected["categorical"] = rows, (expression[rows], probabilities[rows], classes)
-    soft, votes = predictions.distribution, predictions.votes
-    if probabilities is not None and soft is not None and np.isfinite(soft).all(axis=1).any():
-        rows = np.flatnonzero(np.isfinite(soft).all(axis=1))
-        votes = None if votes is None or np.isnan(votes).all() else votes[rows]
-        selected["soft"] = rows, (soft[rows], votes, probabilities[rows])
-    labels, predicted = predictions.valence_arousal, predictions.valence_arousal_predicted
-    if predicted is not None and labels is not None and np.isfinite(labels).all(axis=1).any():
-        rows = np.flatnonzero(np.isfinite(labels).all(axis=1))
-        groups = None if expression is None else expression[rows]
-        selected["dimensional"] = rows, (labels[rows], predicted[rows], groups, classes)
-    labels, predicted = predictions.action_units, predictions.action_units_predicted
-    if predicted is not None and labels is not None and np.isfinite(labels).any():
-        rows = np.arange(len(predictions))  # units of a face may lack labels
-        selected["action_units"] = rows, (labels, predicted, predictions.units)
+    labels = table.expression
+    inputs = {
+        "categorical": (labels, table.probabilities, table.classes),
+        "soft": (table.distribution, table.probabilities, table.votes),
+        "dimensional": (
+            table.valence_arousal,
+            table.valence_arousal_predicted,
+            labels,
+            table.classes,
+        ),
+        "action_units": (table.action_units, table.action_units_predicted, table.units),
+    }
+    selected = {}
+    for model, (targets, predicted, *_) in inputs.items():
+        if targets is None or predicted is None:
+            continue
+        known = np.isfinite(targets) if targets.ndim == 2 else targets[:, None] >= 0
+        # A face may lack the labels of some units.
+        known = known.any(axis=1) if model == "action_units" else known.all(axis=1)
+        if not known.any():
+            continue
+        is_usable = np.abs(predicted[known]) < MAX_MAGNITUDE
+        if not is_usable.all():
+            raise UserError(
+                f"{np.sum(~is_usable):,} of {is_usable.size:,} predictions of the {model} model "
+                "are not usable numbers"
+            )
+        arrays = (x[known] if isinstance(x, np.ndarray) else x for x in inputs[model])
+        selected[model] = np.flatnonzero(known), tuple(arrays)
     return selected
 
 
@@ -144,22 +153,23 @@ def bootstrap_scores(predictions: Predictions, replicates: int, seed: int) -> di
     All models are scored on the same samples.
     """
     return resampling.bootstrap_scores(
-        _create_scorer(predictions), len(predictions), replicates=replicates, seed=seed
+        create_scorer(predictions), len(predictions), replicates=replicates, seed=seed
     )
 
 
-def _create_scorer(predictions: Predictions) -> Scorer:
+def create_scorer(predictions: Predictions) -> Scorer:
     """Creates a scorer of all models, with the names of `score`, for weights [K, N]."""
     scorers = {
-        model: (rows, MODELS[model][1](*inputs))
-        for model, (rows, inputs) in _select_inputs(predictions).items()
+        model: (rows, MODELS[model](*inputs))
+        for model, (rows, inputs) in select_inputs(predictions).items()
     }
 
     def score_models(weights: np.ndarray) -> dict[str, np.ndarray]:
         scores: dict[str, np.ndarray] = {}
         for model, (rows, scorer) in scorers.items():
             for name, array in scorer(np.take(weights, rows, axis=1)).items():
-                scores[f"{model}.{name}"] = array
+                if not name.endswith(".best_threshold"):  # it is the same for all weights
+                    scores[f"{model}.{name}"] = array
         parts = [scores[name] for name in MULTITASK_PARTS if name in scores]
         return scores | {"multitask": np.sum(parts, axis=0)}
 
@@ -202,14 +212,14 @@ def describe_unscored(predictions: Predictions) -> list[str]:
         "dimensional": predictions.valence_arousal_predicted,
         "action_units": predictions.action_units_predicted,
     }
-    scored = _select_inputs(predictions)
+    scored = select_inputs(predictions)
     unscored = [m for m, array in predicted.items() if array is not None and m not in scored]
     return [f"{model}: no face has the labels" for model in unscored] + [*predictions.notes]
 
 
 def describe_constant_prediction(predictions: Predictions) -> str:
     """Compares a model that predicts one class for all faces with chance; else returns ""."""
-    _, inputs = _select_inputs(predictions).get("categorical", (None, None))
+    _, inputs = select_inputs(predictions).get("categorical", (None, None))
     if inputs is None:
         return ""
     labels, probabilities, classes = inputs
@@ -222,104 +232,6 @@ def describe_constant_prediction(predictions: Predictions) -> str:
         f"{shares[predicted[0]]:.3f}; the most frequent class, {classes[shares.argmax()]}, for "
         f"every face has {shares.max():.3f}, chance {1 / len(classes):.3f}"
     )
-
-
-def compare(
-    first: Predictions,
-    second: Predictions,
-    *,
-    draws: int = 200,
-    seed: int = 0,
-    bootstrap: int = resampling.REPLICATES,
-) -> Scores:
-    """Computes second minus first for every score that both have, with paired bootstrap intervals
-    and, for the headline scores, p-values.
-
-    Both models are scored on the same draws and bootstrap samples. The difficulty of a sample
-    therefore cancels out, and an interval is far narrower than the two models' own intervals
-    suggest. If an interval excludes 0, the choice of test faces alone rarely explains the
-    difference; training again with another seed still may.
-
-    The p-value of accuracy is that of McNemar's exact test (McNemar 1947), the others are those of
-    paired permutation tests: if the models are equally good, exchanging their predictions of any
-    face changes nothing. They are corrected for the number of headline scores (Holm 1979).
-
-    **Arguments:** as for `score`; both tables must have the same faces, in any order. `bootstrap`
-    is also the number of permutations.
-
-    **Raises:** `UserError` if faces, classes or labels differ.
-    """
-    tables = (first, align(first, second))
-    changes = subtract_scores(*(score(table, draws=draws, seed=seed) for table in tables))
-    if bootstrap and changes.values:
-        samples, other_samples = (bootstrap_scores(table, bootstrap, seed) for table in tables)
-        common = samples.keys() & other_samples.keys()
-        sampled = {name: other_samples[name] - samples[name] for name in common}
-        changes.intervals.update(
-            resampling.compute_intervals(changes.values, sampled, differences=True)
-        )
-        changes.p_values.update(_test_headlines(*tables, changes, bootstrap, seed))
-    return changes
-
-
-def _test_headlines(
-    first: Predictions, second: Predictions, changes: Scores, permutations: int, seed: int
-) -> dict[str, float]:
-    """Computes the corrected p-values of the headline differences by name."""
-    both = {}  # the faces of the first model, then those of the second
-    for field in dataclasses.fields(Predictions):
-        a, b = getattr(first, field.name), getattr(second, field.name)
-        if isinstance(a, np.ndarray):
-            both[field.name] = None if b is None else np.concatenate([a, b])
-    scorer = _create_scorer(dataclasses.replace(first, **both))
-    names = [name for name in select_headlines(changes) if not math.isnan(changes.values[name])]
-
-    def score_difference(kept: np.ndarray) -> dict[str, np.ndarray]:
-        weights = np.block([[kept, 1 - kept], [1 - kept, kept]])
-        scores = scorer(weights)
-        return {name: np.subtract(*np.split(scores[name], 2)) for name in names}
-
-    num_faces = len(first)
-    observed = score_difference(np.ones((1, num_faces), np.int32))
-    permuted = resampling.score_samples(
-        score_difference,
-        lambda numbers: resampling.draw_exchanges(num_faces, numbers, seed),
-        permutations,
-        4 * num_faces,
-    )
-    p_values = {}
-    for name in names:
-        smaller = np.abs(permuted[name]) < np.abs(observed[name]) - 1e-12
-        p_values[name] = float(1 + np.sum(~smaller)) / (1 + permutations)
-    if (accuracy := HEADLINES[0]) in p_values:
-        assert first.probabilities is not None and second.probabilities is not None
-        predicted = map(categorical.predict_top1, (first.probabilities, second.probabilities))
-        correct = [classes == first.expression for classes in predicted]
-        p_values[accuracy] = resampling.compute_mcnemar(*correct)
-    return resampling.correct_holm(p_values)
-
-
-def align(first: Predictions, second: Predictions) -> Predictions:
-    """Returns the second table with its faces in the order of the first.
-
-    **Raises:** `UserError` if faces, classes or labels differ.
-    """
-    row_of = {name: row for row, name in enumerate(second.id.tolist())}
-    if set(row_of) != set(first.id.tolist()):
-        raise UserError(
-            f"models must be compared on the same faces, but the ids of the {len(first):,} and "
-            f"{len(second):,} faces differ"
-        )
-    second = second.select(np.array([row_of[name] for name in first.id.tolist()]))
-    for name in ("classes", "units", "expression", "valence_arousal", "action_units"):
-        a, b = getattr(first, name), getattr(second, name)
-        if name == "classes":
-            a, b = [*map(canonical_name, a)], [*map(canonical_name, b)]
-        if a is None or b is None or not (len(a) and len(b)):
-            continue  # only one table has this model
-        if not np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f"):
-            raise UserError(f"models must be compared on the same labels, but {name} differs")
-    return second
 
 
 def select_headlines(scores: Scores) -> dict[str, float]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from affect_jax.core.labels import AXES, EXPRESSIONS, canonical_name
-from affect_jax.metrics import categorical, resampling
-from affect_jax.metrics.base import Scores, nanmean
+from affect_jax.metrics import categorical, protocol, resampling
+from affect_jax.metrics.base import Scores, nanmean, score_faces
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.metrics.protocol import MULTITASK_PARTS, nan_to_none
 
@@ -43,33 +43,35 @@ def score_protocols(
     **Returns:** the value of `protocols` in `scores.json`: by protocol, `source` and either
     `faces`, `scores` and `intervals`, or `not_scored`, the reason.
     """
+    inputs = protocol.select_inputs(predictions)
+    faces = {model: rows.tolist() for model, (rows, _) in inputs.items()}
     names = tuple(map(canonical_name, predictions.classes))
-    is_affectnet = names == EXPRESSIONS[: len(names)] and TOP1["accuracy"] in scores.values
+    is_affectnet = names == EXPRESSIONS[: len(names)] and "categorical" in faces
     not7, not8 = (
         "" if is_affectnet and len(names) == count else f"needs AffectNet’s first {count} classes"
         for count in (7, 8)
     )
     not_dropped = not8 or ("needs probabilities" if predictions.is_hard else "")
-    own = {"scores": nan_to_none(scores.values), "intervals": scores.intervals}
     flags = {flag.lower(): group for flag, group in groups.get(CLEANED, {}).items()}
     clean = flags.get("true") or flags.get("1") or {}
     not_clean = not8 or ("" if clean else f"needs the column {CLEANED} in --groups")
     not_abaw = "" if set(MULTITASK_PARTS) <= scores.values.keys() else "needs all three models"
-    not_units = "" if UNITS["F1"] in scores.values else "needs action units"
+    not_units = "" if "action_units" in faces else "needs action units"
     drop, keep = (
-        {} if reason else _score_without_contempt(predictions, bootstrap, drop=drop)
+        {} if reason else _score_without_contempt(*inputs["categorical"][1][:2], bootstrap, drop)
         for reason, drop in ((not_dropped, True), (not8, False))
     )
-    paper = "Mollahosseini et al. 2017"
-    num_labelled = int(np.sum(np.asarray(predictions.expression) >= 0)) if is_affectnet else 0
-    counted, any_label, units = (
-        own | {"faces": n} for n in (num_labelled, *_count_faces(predictions))
+    own = {"scores": nan_to_none(scores.values), "intervals": scores.intervals}
+    labelled, units = (
+        own | {"faces": len(faces.get(model, ()))} for model in ("categorical", "action_units")
     )
+    any_label = own | {"faces": len(set().union(*faces.values()))}
+    paper = "Mollahosseini et al. 2017"
     rows = {
-        "8 classes": (paper, not8, counted, TOP1),
-        "8 classes, equally frequent": (paper, not8, counted, NORMALISED),
+        "8 classes": (paper, not8, labelled, TOP1),
+        "8 classes, equally frequent": (paper, not8, labelled, NORMALISED),
         "8 classes, cleaned labels": ("EmoNet", not_clean, clean, CLEAN),
-        "7 classes, trained without contempt": ("DDAMFN", not7, counted, TOP1),
+        "7 classes, trained without contempt": ("DDAMFN", not7, labelled, TOP1),
         "7 classes, output of contempt dropped": ("EmotiEffLib", not_dropped, drop, TOP1),
         "7 classes, predicted contempt is an error": ("Py-Feat", not8, keep, TOP1),
         "ABAW": ("Kollias 2022", not_abaw, any_label, ABAW),
@@ -87,29 +89,15 @@ def score_protocols(
     }
 
 
-def _count_faces(predictions: Predictions) -> tuple[int, int]:
-    """Counts the faces with any label, and those with the label of an action unit."""
-    labelled, units = np.zeros((2, len(predictions)), bool)
-    if predictions.expression is not None:
-        labelled |= predictions.expression >= 0
-    if predictions.valence_arousal is not None:
-        labelled |= np.isfinite(predictions.valence_arousal).any(axis=1)
-    if predictions.action_units is not None:
-        units |= np.isfinite(predictions.action_units).any(axis=1)
-    return int((labelled | units).sum()), int(units.sum())
-
-
 def _score_without_contempt(
-    predictions: Predictions, bootstrap: int, *, drop: bool
+    labels: np.ndarray, probabilities: np.ndarray, bootstrap: int, drop: bool
 ) -> dict[str, Any]:
     """Scores 8-class predictions on the faces of the first 7 classes.
 
     **Arguments:** `drop`: whether the output of contempt is ignored; if not, predicting it is an
     error.
     """
-    assert predictions.expression is not None and predictions.probabilities is not None
-    rows = np.flatnonzero((predictions.expression >= 0) & (predictions.expression < 7))
-    labels, probabilities = predictions.expression[rows], predictions.probabilities[rows]
+    labels, probabilities = labels[labels < 7], probabilities[labels < 7]
     predicted = categorical.predict_top1(probabilities[:, :7] if drop else probabilities)
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -118,12 +106,12 @@ def _score_without_contempt(
         f1 = nanmean(categorical.score_classes(confusion)["f1"][:7])
         return {TOP1["accuracy"]: accuracy, TOP1["macro-F1"]: f1}
 
-    values = {name: float(array[0]) for name, array in score(np.ones((1, len(rows)))).items()}
+    values = score_faces(score, len(labels)).values
     sampled = {}
-    if bootstrap and len(rows):
-        sampled = resampling.bootstrap_scores(score, len(rows), replicates=bootstrap)
+    if bootstrap and len(labels):
+        sampled = resampling.bootstrap_scores(score, len(labels), replicates=bootstrap)
     intervals = resampling.compute_intervals(values, sampled)
-    return {"faces": len(rows), "scores": nan_to_none(values), "intervals": intervals}
+    return {"faces": len(labels), "scores": nan_to_none(values), "intervals": intervals}
 
 
 def list_rows(protocols: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:

@@ -1,16 +1,17 @@
 """Samples of the test faces: draws with equally frequent classes, bootstrap samples, permutations.
 
 *Skew-normalised* scores are those of a model if all classes were equally frequent (Mollahosseini et
-al. 2017, section 4.1.3; Jeni et al. 2013). Each draw subsamples every class without replacement to
-the size of the rarest class. Scores are averaged over many draws.
+al. 2017, section 4.1.3; Jeni et al. 2013): means over draws that subsample every class without
+replacement to the size of the rarest class.
 
-*Confidence intervals* of scores, and of score differences between two models, are percentiles of
-the bootstrap (Efron and Tibshirani 1993, chapter 13). The faces of the test set are resampled with
-replacement many times, and every score is computed on each sample. Faces are assumed to be
-independent. The trained model is fixed, so intervals do not include the variance of training.
+*Confidence intervals* of scores, and of differences between two models, are percentiles of the
+bootstrap over faces (Efron and Tibshirani 1993, chapter 13). Faces are assumed to be independent.
+The trained model is fixed, so intervals do not include the variance of training. The *hierarchical
+bootstrap* also resamples the seeds of a study (Davison and Hinkley 1997, section 3.8): its
+intervals include the variance of training.
 
-The *hierarchical bootstrap* also resamples the seeds of a study (Davison and Hinkley 1997, section
-3.8): its intervals include the variance of training.
+A sample depends only on its number, the random seed and the number of faces (draws: the labels).
+Models scored on the same faces are therefore scored on the same samples.
 """
 
 from __future__ import annotations
@@ -29,14 +30,8 @@ REPLICATES = 1000
 CHUNK_SIZE = 1 << 16
 
 SCORE_RANGES = {
-    "kappa": (-1.0, 1.0),
-    "alpha": (-1.0, 1.0),
-    "corr": (-1.0, 1.0),
-    "ccc": (-1.0, 1.0),
-    "icc": (-1.0, 1.0),
-    "rmse": (0.0, np.inf),
-    "mae": (0.0, np.inf),
-    "kl": (0.0, np.inf),
+    **dict.fromkeys(("kappa", "alpha", "corr", "ccc", "icc"), (-1.0, 1.0)),
+    **dict.fromkeys(("rmse", "mae", "kl"), (0.0, np.inf)),
     "multitask": (-np.inf, np.inf),
 }
 """Range of the scores whose name has this part; all other scores are in [0, 1]."""
@@ -47,13 +42,7 @@ _SEED_STREAM = 3
 
 
 def subsample_classes(labels: np.ndarray, draws: range, seed: int) -> np.ndarray:
-    """Draws subsets of faces in which all classes are equally frequent.
-
-    **Arguments:**
-
-    - `labels`: int [N], the classes.
-    - `draws`: the numbers of the draws; a draw depends only on `labels`, its number and the seed.
-    - `seed`: random seed.
+    """Draws subsets of faces in which all classes of `labels`, int [N], are equally frequent.
 
     **Returns:** weights, int32 [len(draws), N]: 1 if a face is in a draw, else 0. The number of
     faces per class is that of the rarest class that has any face.
@@ -70,20 +59,12 @@ def subsample_classes(labels: np.ndarray, draws: range, seed: int) -> np.ndarray
 
 
 def balance_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Scales weights so that all classes have the same total weight.
+    """Scales weights [K, N] so that all classes have the total weight of the rarest class.
 
     The result is the expected weight of a face over draws of `subsample_classes`. A score with
     these weights therefore equals the mean over many draws, apart from the score's nonlinearity.
-    Intervals of skew-normalised scores use it, because 200 draws of each bootstrap sample would
-    take 200 times as long.
-
-    **Arguments:**
-
-    - `labels`: int [N].
-    - `weights`: [K, N].
-
-    **Returns:** weights, float64 [K, N]. The total weight of every class is that of the rarest
-    class before. A class with zero weight keeps zero weight.
+    Intervals of skew-normalised scores use it: 200 draws of each bootstrap sample would take 200
+    times as long. A class with zero weight keeps zero weight.
     """
     totals = np.stack([np.bincount(labels, row) for row in weights])  # [K, classes]
     rarest = np.min(totals, axis=1, keepdims=True, where=totals > 0, initial=np.inf)
@@ -92,11 +73,7 @@ def balance_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def draw_bootstrap_weights(num_faces: int, replicates: range, seed: int) -> np.ndarray:
-    """Returns how often each face is in each bootstrap sample: int32 [len(replicates), N].
-
-    A sample depends only on `num_faces`, `seed` and its own number. Two models scored on the same
-    faces are therefore scored on the same samples, for any chunk size.
-    """
+    """Returns how often each face is in each bootstrap sample: int32 [len(replicates), N]."""
     weights = np.empty((len(replicates), num_faces), np.int32)
     for row, number in enumerate(replicates):
         random = np.random.default_rng([seed, number, _RANDOM_STREAM])
@@ -122,7 +99,6 @@ def average_seeds(
     **Arguments:**
 
     - `sampled`: by training seed, the return value of `bootstrap_scores` on the same faces.
-    - `seed`: random seed.
     - `system`: number of the system; two systems draw their seeds independently.
 
     **Returns:** float64 [R] by name, for every score that all seeds have.
@@ -140,13 +116,7 @@ def average_seeds(
 
 
 def compute_p_value(value: float, sample: np.ndarray) -> float:
-    """Computes the two-sided bootstrap p-value that a difference is 0.
-
-    **Arguments:**
-
-    - `value`: the difference.
-    - `sample`: float [R], the difference in each bootstrap sample; NaN if undefined.
-    """
+    """Computes the two-sided p-value that a difference is 0 from bootstrap samples of it, [R]."""
     defined = sample[~np.isnan(sample)]
     shifted = defined + (value - defined.mean()) if len(defined) else defined
     fewer = min(np.sum(shifted <= 0), np.sum(shifted >= 0))
@@ -187,12 +157,7 @@ def score_samples(
 
     Samples are drawn and scored in chunks, so that memory use does not grow with their number.
 
-    **Arguments:**
-
-    - `scorer`: scorer of N faces.
-    - `draw`: a function from the numbers of samples to their weights [K, N].
-    - `count`: number of samples.
-    - `num_faces`: N.
+    **Arguments:** `draw`: from the numbers of samples to their weights [K, num_faces].
     """
     size = max(1, CHUNK_SIZE // num_faces)
     parts = [
@@ -210,8 +175,8 @@ def compute_intervals(
     rise). Skew-normalised scores of samples are computed by weights, not by draws. The shift
     removes both biases. For a mean over faces, such as accuracy, it removes only sampling noise.
 
-    Without an interval are scores that are undefined, also in more than half of the samples
-    (usually because a class has only one or two faces).
+    A score has no interval if it is undefined, also in more than half of the samples (usually
+    because a class has only one or two faces).
 
     **Arguments:**
 

@@ -12,48 +12,32 @@ from __future__ import annotations
 import numpy as np
 import scipy.special
 
-from affect_jax.metrics.base import Scorer, Scores, check_predictions, divide_or_nan, summarize
+from affect_jax.metrics.base import Scorer, divide_or_nan
 
 
-def score_soft_labels(
-    distribution: np.ndarray, votes: np.ndarray | None, probabilities: np.ndarray
-) -> Scores:
-    """Computes the scores.
+def create_scorer(
+    distribution: np.ndarray, probabilities: np.ndarray, votes: np.ndarray | None
+) -> Scorer:
+    """Creates a scorer of the scores above.
 
     **Arguments:**
 
     - `distribution`: float [N, C], with sum 1.
-    - `votes`: float [N, C], numbers of raters; NaN without votes. None: no face has votes.
     - `probabilities`: float [N, C], predictions.
-
-    **Raises:** `UserError` if a prediction is not a finite number.
+    - `votes`: float [N, C], numbers of raters; NaN without votes. None: no face has votes.
     """
-    samples = create_scorer(distribution, votes, probabilities)(np.ones((1, len(distribution))))
-    return summarize(samples, "mean.", ())
-
-
-def create_scorer(
-    distribution: np.ndarray, votes: np.ndarray | None, probabilities: np.ndarray
-) -> Scorer:
-    """Creates a function that computes the scores for weights [K, N].
-
-    **Arguments and raises:** as for `score_soft_labels`.
-    """
-    check_predictions(probabilities, ["expression"])
     predicted = probabilities.argmax(axis=1)[:, None]
     # float32 probabilities may be 0, and the divergence infinite
     positive = np.maximum(probabilities, np.finfo(np.float32).tiny)
     middle = (distribution + probabilities) / 2
+    divergences = scipy.special.rel_entr(distribution, middle)
+    divergences = divergences + scipy.special.rel_entr(probabilities, middle)
     values = {
         "expected_accuracy": np.take_along_axis(distribution, predicted, axis=1)[:, 0],
         "kl": scipy.special.rel_entr(distribution, positive).sum(axis=1),
-        "jsd": (
-            scipy.special.rel_entr(distribution, middle)
-            + scipy.special.rel_entr(probabilities, middle)
-        ).sum(axis=1)
-        / 2,
+        "jsd": divergences.sum(axis=1) / 2,
     }
-    if votes is not None:
+    if votes is not None and np.isfinite(votes).any():
         values["human_accuracy"] = agree_with_others(votes)
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:

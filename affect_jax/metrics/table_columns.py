@@ -9,20 +9,32 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow
 import pyarrow.csv
+import pyarrow.parquet
 
 from affect_jax.core.errors import UserError, first_line
 from affect_jax.metrics.base import MAX_MAGNITUDE
 
 
-def read_csv(path: pathlib.Path) -> pyarrow.Table:
-    """Reads all columns as text, because inferred types depend on the first rows (007 is not 7).
+def read_table(path: pathlib.Path, source: str) -> pyarrow.Table:
+    """Reads CSV if the file is named so, else Parquet.
 
+    All columns of CSV are text, because inferred types depend on the first rows (007 is not 7).
     Empty cells, `NA`, `nan` and similar texts are null.
     """
-    with pyarrow.csv.open_csv(path) as start:
-        types = dict.fromkeys(start.schema.names, pyarrow.string())
-    options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
-    return pyarrow.csv.read_csv(path, convert_options=options)
+    if not path.is_file():
+        raise UserError(f"{source}: no such file")
+    try:
+        if path.suffix.lower() == ".csv":
+            with pyarrow.csv.open_csv(path) as start:
+                types = dict.fromkeys(start.schema.names, pyarrow.string())
+            options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+            return pyarrow.csv.read_csv(path, convert_options=options)
+        with pyarrow.parquet.ParquetFile(path) as file:  # no columns from folder names
+            return file.read()
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+        raise UserError(
+            f"{source}: cannot be read as .parquet or .csv: {first_line(error)}"
+        ) from error
 
 
 def require_columns(table: pyarrow.Table, columns: Sequence[str], source: str) -> None:

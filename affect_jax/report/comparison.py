@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from affect_jax.core import plotting
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import write_atomically, writing_to
-from affect_jax.metrics import protocol, study_scores
+from affect_jax.metrics import protocol, system_scores
 from affect_jax.metrics.base import Scores
 from affect_jax.report import figures, published_scores, runs, score_names
 from affect_jax.report.runs import Run
@@ -42,10 +42,8 @@ def write_comparison(compared: Sequence[Run], path: pathlib.Path) -> None:
 def compute_difference(first: Run, second: Run) -> Scores:
     """Computes second minus first, with the first run's numbers of draws and bootstrap samples."""
     try:
-        if first.members or second.members:
-            tables = [run.members or [run.predictions] for run in (first, second)]
-            return study_scores.compare_studies(*tables, **first.settings())
-        return protocol.compare(first.predictions, second.predictions, **first.settings())
+        tables = [run.members or [run.predictions] for run in (first, second)]
+        return system_scores.compare(*tables, **first.settings())
     except UserError as error:
         raise UserError(f"{first.name} and {second.name}: {error}") from error
 

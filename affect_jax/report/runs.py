@@ -18,11 +18,10 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.labels import EXPRESSIONS, canonical_name
 from affect_jax.core.registry import matches_type
 from affect_jax.evaluate import scoring
-from affect_jax.metrics import protocol, protocol_matrix
+from affect_jax.metrics import protocol, protocol_matrix, system_scores
 from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import Predictions, drop_contempt, read_predictions
 from affect_jax.metrics.resampling import REPLICATES
-from affect_jax.metrics.study_scores import score_study
 
 INTEGERS = dict.fromkeys(("draws", "bootstrap", "checkpoint_step"), int)
 ABOUT_TYPES = {"data": str, "classes": Sequence[str], **INTEGERS}
@@ -206,7 +205,7 @@ def create_study(name: str, seeds: Sequence[Run]) -> Run:
         deviations = values.std(axis=0, ddof=min(1, len(points) - 1))
         curves[metric] = Curve(np.array(steps), values.mean(axis=0), deviations)
     try:
-        members = tuple(protocol.align(first.predictions, run.predictions) for run in seeds)
+        members = tuple(system_scores.align(first.predictions, run.predictions) for run in seeds)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
     config = first.config | {"seed": [run.config["seed"] for run in seeds if run.config]}
@@ -258,7 +257,7 @@ def _score(run: Run) -> Run:
     """Scores the predictions of a run, or of a study as the mean over its members."""
     settings, tables = run.settings(), run.members or [run.predictions]
     if run.members:
-        scores = score_study(run.members, **settings)
+        scores = system_scores.score_study(run.members, **settings)
     else:
         scores = protocol.score(run.predictions, **settings)
     # The scores that only protocols have get intervals from a single table.

@@ -10,7 +10,7 @@ import sklearn.metrics
 
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import classes
-from affect_jax.metrics import protocol
+from affect_jax.metrics import protocol, system_scores
 from affect_jax.metrics.predictions import Predictions
 
 
@@ -85,6 +85,22 @@ def test_unlabelled_faces_are_ignored():
     assert protocol.score(changed, draws=2) == protocol.score(table, draws=2)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize(
+    ("field", "model"),
+    [
+        ("probabilities", "categorical"),
+        ("valence_arousal_predicted", "dimensional"),
+        ("action_units_predicted", "action_units"),
+    ],
+)
+def test_invalid_predictions_are_refused(field, model, value):
+    table = create_predictions()
+    getattr(table, field)[16, 1] = value
+    with pytest.raises(UserError, match=f"1 of .* predictions of the {model} model are not"):
+        protocol.score(table)
+
+
 def test_table_without_labels_has_no_scores():
     table = dataclasses.replace(create_predictions(), expression=np.full(200, -1))
     table = remove_heads(table, "valence_arousal", "action_units")
@@ -146,14 +162,16 @@ def test_a_constant_prediction_is_described():
 
 
 def test_comparison_of_a_model_with_itself_is_zero():
-    scores = protocol.compare(create_predictions(), create_predictions(), draws=2, bootstrap=20)
+    scores = system_scores.compare(
+        [create_predictions()], [create_predictions()], draws=2, bootstrap=20
+    )
     assert set(scores.values.values()) == {0.0}
     assert set(scores.intervals.values()) == {(0.0, 0.0)}
 
 
 def test_difference_is_second_minus_first_with_paired_interval():
     first, second = create_predictions(skill=0.1), create_predictions(skill=0.3)
-    change = protocol.compare(first, second, draws=2, bootstrap=200)
+    change = system_scores.compare([first], [second], draws=2, bootstrap=200)
     first_scores, second_scores = (
         protocol.score(scores, draws=2, bootstrap=200) for scores in (first, second)
     )
@@ -185,17 +203,13 @@ def test_comparison_matches_faces_by_id():
             if isinstance(getattr(second, field.name), np.ndarray)
         },
     )
-    expected = protocol.compare(first, second, draws=2, bootstrap=5)
-    assert protocol.compare(first, shuffled, draws=2, bootstrap=5) == expected
+    expected = system_scores.compare([first], [second], draws=2, bootstrap=5)
+    assert system_scores.compare([first], [shuffled], draws=2, bootstrap=5) == expected
 
 
 def test_comparison_covers_common_heads_only():
-    scores = protocol.compare(
-        create_predictions(),
-        remove_heads(create_predictions(), "valence_arousal"),
-        draws=2,
-        bootstrap=5,
-    )
+    first, second = create_predictions(), remove_heads(create_predictions(), "valence_arousal")
+    scores = system_scores.compare([first], [second], draws=2, bootstrap=5)
     assert {name.split(".")[0] for name in scores.values} == {"categorical", "action_units"}
     assert "multitask" not in scores.values  # sums over different heads
 
@@ -205,7 +219,7 @@ def test_comparison_of_tables_with_and_without_a_sum():
     two_heads = remove_heads(create_predictions(), "action_units")
     one_head = remove_heads(two_heads, "valence_arousal")
     for pair in ((two_heads, one_head), (one_head, two_heads)):
-        scores = protocol.compare(*pair, draws=2, bootstrap=0)
+        scores = system_scores.compare(*([table] for table in pair), draws=2, bootstrap=0)
         assert {name.split(".")[0] for name in scores.values} == {"categorical"}
 
 
@@ -213,7 +227,7 @@ def test_undefined_difference_has_a_reason():
     first, second = create_predictions(), create_predictions()
     constant = np.full_like(second.valence_arousal_predicted, 0.5)
     second = dataclasses.replace(second, valence_arousal_predicted=constant)
-    scores = protocol.compare(first, second, draws=2, bootstrap=5)
+    scores = system_scores.compare([first], [second], draws=2, bootstrap=5)
     assert scores.reasons["dimensional.valence.corr"] == "labels or predictions do not vary"
     assert {n for n, v in scores.values.items() if np.isnan(v)} == scores.reasons.keys()
 
@@ -233,7 +247,9 @@ def test_undefined_difference_has_a_reason():
 )
 def test_comparison_requires_same_faces_and_labels(change, message):
     with pytest.raises(UserError, match=message):
-        protocol.compare(create_predictions(), dataclasses.replace(create_predictions(), **change))
+        system_scores.compare(
+            [create_predictions()], [dataclasses.replace(create_predictions(), **change)]
+        )
 
 
 def test_json_is_complete_without_nan(tmp_path):
@@ -272,7 +288,7 @@ def test_permutation_tests_agree_with_scipy():
     second = dataclasses.replace(second, probabilities=np.roll(second.probabilities, 1, axis=0))
     mixed = np.where(np.arange(60)[:, None] % 12, first.probabilities, second.probabilities)
     second = dataclasses.replace(second, probabilities=mixed)
-    changes = protocol.compare(first, second, draws=1, bootstrap=2000)
+    changes = system_scores.compare([first], [second], draws=1, bootstrap=2000)
     rows = first.expression >= 0
     labels = first.expression[rows]
 
@@ -286,8 +302,8 @@ def test_permutation_tests_agree_with_scipy():
     )
     raw = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol.resampling, "correct_holm", lambda p: raw.update(p) or p)
-        protocol.compare(first, second, draws=1, bootstrap=2000)
+        patch.setattr(system_scores.resampling, "correct_holm", lambda p: raw.update(p) or p)
+        system_scores.compare([first], [second], draws=1, bootstrap=2000)
     name = "categorical.top1.original.f1.macro"
     assert raw[name] == pytest.approx(test.pvalue, abs=0.05) and 0.005 < raw[name] < 0.9
     axis = "dimensional.valence.ccc"
@@ -312,4 +328,6 @@ def test_permutation_tests_agree_with_scipy():
 
 def test_p_values_of_equal_models_are_one():
     table = create_predictions(60)
-    assert set(protocol.compare(table, table, draws=1, bootstrap=10).p_values.values()) == {1.0}
+    assert set(
+        system_scores.compare([table], [table], draws=1, bootstrap=10).p_values.values()
+    ) == {1.0}

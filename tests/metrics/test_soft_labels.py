@@ -9,7 +9,8 @@ import pytest
 import scipy.stats
 from scipy.spatial.distance import jensenshannon
 
-from affect_jax.metrics import protocol, soft_labels
+from affect_jax.metrics import protocol, soft_labels, system_scores
+from affect_jax.metrics.base import score_faces
 from affect_jax.metrics.predictions import Predictions, drop_contempt
 from affect_jax.report.score_names import format_title
 from tests.metrics.test_protocol import create_predictions
@@ -41,7 +42,8 @@ def test_scores_equal_scipy_and_a_count_over_raters():
     kept = votes.sum(axis=1) > 0
     votes, predicted = votes[kept], predicted[kept]
     distribution = votes / votes.sum(axis=1, keepdims=True)
-    scores = soft_labels.score_soft_labels(distribution, votes, predicted).values
+    scorer = soft_labels.create_scorer(distribution, predicted, votes)
+    scores = score_faces(scorer, len(votes)).values
     choice = predicted.argmax(axis=1)
     expected = {
         "expected_accuracy": np.mean([d[c] for d, c in zip(distribution, choice, strict=True)]),
@@ -84,7 +86,7 @@ def test_scores_stand_beside_the_hard_ones():
         np.take_along_axis(distribution[rows], choice[:, None], axis=1).mean()
     )
     assert not [name for name in protocol.SOFT_HEADLINES if format_title(name) == name]
-    changes = protocol.compare(table, table, draws=2, bootstrap=20)
+    changes = system_scores.compare([table], [table], draws=2, bootstrap=20)
     assert changes.values["soft.kl"] == 0 and "soft.human_accuracy" not in changes.values
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from affect_jax.metrics import protocol
+from affect_jax.metrics import protocol, system_scores
 from affect_jax.metrics.base import Scores
 from affect_jax.metrics.predictions import write_predictions
 from affect_jax.report import __main__ as command
@@ -45,9 +45,8 @@ def test_differences_equal_score_differences(three_runs, changes):
 
 
 def test_intervals_are_from_the_paired_bootstrap(three_runs, changes):
-    expected = protocol.compare(
-        three_runs[0].predictions, three_runs[1].predictions, draws=3, bootstrap=20
-    )
+    tables = ([run.predictions] for run in three_runs[:2])
+    expected = system_scores.compare(*tables, draws=3, bootstrap=20)
     assert changes[0].intervals == expected.intervals
     name = "categorical.top1.original.accuracy"
     low, high = changes[0].intervals[name]

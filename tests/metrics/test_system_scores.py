@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affect_jax.core.errors import UserError
-from affect_jax.metrics import protocol, resampling, study_scores
+from affect_jax.metrics import protocol, resampling, system_scores
 from affect_jax.report import comparison, runs, tables
 from tests.report.conftest import create_predictions, write_run
 
@@ -31,7 +31,7 @@ def test_one_seed_or_identical_seeds_give_the_ordinary_bootstrap():
     table = create_predictions()
     ordinary = protocol.score(table, **SETTINGS)
     for count in (1, 3):
-        scores = study_scores.score_study([table] * count, **SETTINGS)
+        scores = system_scores.score_study([table] * count, **SETTINGS)
         assert scores.values == pytest.approx(ordinary.values, nan_ok=True)
         assert scores.counts == ordinary.counts
         for name, interval in ordinary.intervals.items():
@@ -67,12 +67,12 @@ def test_p_value_of_a_difference_is_small_only_if_its_sample_excludes_0():
 
 def test_studies_are_compared_as_one_system_each(tmp_path):
     better, worse = ([reseed(seed, skill) for seed in range(3)] for skill in (3.0, 0.5))
-    changes = study_scores.compare_studies(worse, better, **SETTINGS)
+    changes = system_scores.compare(worse, better, **SETTINGS)
     means = [np.mean([protocol.score(t, draws=3).values[ACCURACY] for t in x]) for x in
              (worse, better)]  # fmt: skip
     assert changes.values[ACCURACY] == pytest.approx(means[1] - means[0])
     assert changes.intervals[ACCURACY][0] > 0 and changes.p_values[ACCURACY] < 1
-    same = study_scores.compare_studies(worse, worse, **SETTINGS)
+    same = system_scores.compare(worse, worse, **SETTINGS)
     low, high = same.intervals[ACCURACY]
     assert same.values[ACCURACY] == 0 and low < 0 < high  # other seeds give other scores
     folders = [tmp_path / name for name in ("worse", "better")]
