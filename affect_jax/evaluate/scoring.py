@@ -51,23 +51,14 @@ def score_table(
 ) -> None:
     """Scores a table, prints a summary and writes `scores.json` into the folder `out`.
 
-    **Arguments:**
-
-    - `about`: the origin of the predictions.
-    - `draws`: resamplings of the skew-normalised scores.
-    - `bootstrap`: bootstrap samples for the intervals; 0: no intervals.
-    - `group_labels`: group labels of the faces, to score each group.
+    **Arguments:** `about`: the origin of the predictions; the others as for `protocol.score`.
 
     **Raises:** `UserError` if no face has a label, or none a group, or the file cannot be written.
     """
     result = protocol.score(table, draws=draws, bootstrap=bootstrap)
     if not result.values:
         raise UserError(f"{about['predictions']}: no face has a label to score a prediction with")
-    labels = group_labels or {}
-    groups = score_groups(table, labels, bootstrap=bootstrap)
-    if unmatched := [column for column in labels if column not in groups]:
-        raise UserError(f"--groups: no id of column {unmatched[0]!r} is that of a scored face")
-    differences = compare_groups(table, labels, groups)
+    groups, differences = score_groups(table, group_labels or {}, bootstrap=bootstrap)
     protocols = protocol_matrix.score_protocols(table, result, groups, bootstrap=bootstrap)
     about |= {
         "faces": len(table),
@@ -86,11 +77,9 @@ def score_table(
         for group, content in by_group.items()
         if content["faces"] < MIN_FACES
     ]
-    warnings += filter(
-        None,
-        (class_order.describe_wrong_order(table), protocol.describe_constant_prediction(table)),
-    )
-    if warnings:
+    warnings += [class_order.describe_wrong_order(table)]
+    warnings += [protocol.describe_constant_prediction(table)]
+    if warnings := list(filter(None, warnings)):
         about["warning"] = "; ".join(warnings)
         print("".join(f"warning: {warning}\n" for warning in warnings))
     with writing_to(out):
@@ -134,75 +123,77 @@ def read_group_labels(path: pathlib.Path | None) -> GroupLabels:
 
 def score_groups(
     predictions: Predictions, labels: GroupLabels, *, bootstrap: int
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """Scores the groups of each grouping, the largest group first.
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Scores the groups of each grouping, the largest group first, and compares them.
 
-    **Arguments:** `bootstrap`: number of bootstrap samples for the intervals.
+    **Returns:** `groups` of `scores.json`, grouping -> group -> `{"faces": number of its faces,
+    "scores": {name: number}, "intervals": {name: (low, high)}}` with those of `GROUP_SCORES` that
+    the whole table has, None if a score is undefined for a group; and `group_differences`, see
+    `compare_groups`, by grouping.
 
-    **Returns:** the value of `groups` in `scores.json`: grouping -> group -> `{"faces": number of
-    its faces, "scores": {name: number}, "intervals": {name: [low, high]}}`. The scores are those of
-    `GROUP_SCORES` that the whole table has; None if a score is undefined for a group. A grouping
-    without any of the faces is left out.
+    **Raises:** `UserError` if no face is in a group of a grouping.
     """
+    if not labels:
+        return {}, {}
     all_scores = protocol.score(predictions, draws=1).values
     names = [name for name in GROUP_SCORES if name in all_scores]
-    groupings: dict[str, dict[str, dict[str, Any]]] = {}
+    groupings, differences = {}, {}
     for column, group_of in labels.items():
         groups = np.array([group_of.get(id, "") for id in predictions.id.tolist()])
-        for group, count in collections.Counter(groups[groups != ""].tolist()).most_common():
-            members = predictions.select(np.flatnonzero(groups == group))
-            scores = protocol.score(members, draws=1, bootstrap=bootstrap)
+        counts = collections.Counter(groups[groups != ""].tolist()).most_common()
+        if not counts:
+            raise UserError(f"--groups: no id of column {column!r} is that of a scored face")
+        tables = {group: predictions.select(groups == group) for group, _ in counts}
+        groupings[column] = {}
+        for group, table in tables.items():
+            scores = protocol.score(table, draws=1, bootstrap=bootstrap)
             values = {name: scores.values.get(name, math.nan) for name in names}
-            groupings.setdefault(column, {})[group] = {
-                "faces": count,
+            groupings[column][group] = {
+                "faces": len(table),
                 "scores": protocol.nan_to_none(values),
-                "intervals": {n: list(scores.intervals[n]) for n in names if n in scores.intervals},
+                "intervals": {n: scores.intervals[n] for n in names if n in scores.intervals},
             }
-    return groupings
+        if found := compare_groups(tables, groupings[column]):
+            differences[column] = found
+    return groupings, differences
 
 
 def compare_groups(
-    predictions: Predictions,
-    labels: GroupLabels,
-    groups: Mapping[str, Mapping[str, Mapping[str, Any]]],
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """Computes the largest differences between the groups of each grouping.
+    tables: Mapping[str, Predictions], scored: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Computes the largest differences between groups.
 
     The demographic parity difference is that of the rate at which a class is predicted, the equal
     opportunity difference (Hardt et al. 2016) that of its recall, both of the class where it
     is largest. Groups, and classes in a group, with fewer than `MIN_FACES` faces are left out.
 
-    **Arguments:** `groups`: the return value of `score_groups`.
-
-    **Returns:** the value of `group_differences` in `scores.json`: grouping -> measure ->
-    `{"value": number, "where": the worst group or the class}`.
+    **Returns:** measure -> `{"value": number, "where": the worst group or the class}`.
     """
-    differences: dict[str, dict[str, dict[str, Any]]] = {}
-    for column, by_group in groups.items():
-        large = {g: content for g, content in by_group.items() if content["faces"] >= MIN_FACES}
-        found: dict[str, list[tuple[float, str]]] = collections.defaultdict(list)
-        for name in GROUP_SCORES:
-            scores = {group: content["scores"].get(name) for group, content in large.items()}
-            values = sorted((v, group) for group, v in scores.items() if v is not None)
-            if len(values) > 1:
-                found[f"{name}, gap to the worst group"].append(
-                    (values[-1][0] - values[0][0], values[0][1])
-                )
-        if predictions.probabilities is not None and predictions.expression is not None:
-            group_of = np.array([labels[column].get(id, "") for id in predictions.id.tolist()])
-            predicted = predictions.probabilities.argmax(axis=1)
-            for i, name in enumerate(predictions.classes):
-                for measure, faces in (
-                    ("demographic parity difference", np.full(len(predicted), True)),
-                    ("equal opportunity difference", predictions.expression == i),
-                ):
-                    members = [faces & (group_of == group) for group in large]
-                    rates = [np.mean(predicted[m] == i) for m in members if m.sum() >= MIN_FACES]
-                    if len(rates) > 1:
-                        found[measure].append((float(max(rates) - min(rates)), name))
-        maxima = {measure: max(pairs) for measure, pairs in found.items()}
-        differences[column] = {m: {"value": v, "where": w} for m, (v, w) in maxima.items()}
-    return {column: rows for column, rows in differences.items() if rows}
+    tables = {group: table for group, table in tables.items() if len(table) >= MIN_FACES}
+    found: dict[str, tuple[float, str]] = {}
+    for name in GROUP_SCORES:
+        scores = {group: scored[group]["scores"].get(name) for group in tables}
+        values = sorted((value, group) for group, value in scores.items() if value is not None)
+        if len(values) > 1:
+            gap = values[-1][0] - values[0][0]
+            found[f"{name}, gap to the worst group"] = gap, values[0][1]
+    pairs = [
+        (table.probabilities.argmax(axis=1), table.expression)
+        for table in tables.values()
+        if table.probabilities is not None and table.expression is not None
+    ]
+    for i, name in enumerate(next(iter(tables.values())).classes if pairs else ()):
+        for measure, selected in (
+            ("demographic parity difference", [predicted for predicted, _ in pairs]),
+            ("equal opportunity difference", [x[labels == i] for x, labels in pairs]),
+        ):
+            rates = [
+                np.mean(predicted == i) for predicted in selected if len(predicted) >= MIN_FACES
+            ]
+            if len(rates) > 1:
+                gap = float(max(rates) - min(rates)), name
+                found[measure] = max(gap, found.get(measure, gap))
+    return {measure: {"value": value, "where": where} for measure, (value, where) in found.items()}
 
 
 def list_differences(differences: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:

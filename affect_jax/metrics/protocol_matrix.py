@@ -58,7 +58,7 @@ def score_protocols(
     not_abaw = "" if set(MULTITASK_PARTS) <= scores.values.keys() else "needs all three models"
     not_units = "" if "action_units" in faces else "needs action units"
     drop, keep = (
-        {} if reason else _score_without_contempt(*inputs["categorical"][1][:2], bootstrap, drop)
+        {} if reason else _score_without_contempt(inputs["categorical"][1], bootstrap, drop)
         for reason, drop in ((not_dropped, True), (not8, False))
     )
     own = {"scores": nan_to_none(scores.values), "intervals": scores.intervals}
@@ -89,15 +89,14 @@ def score_protocols(
     }
 
 
-def _score_without_contempt(
-    labels: np.ndarray, probabilities: np.ndarray, bootstrap: int, drop: bool
-) -> dict[str, Any]:
+def _score_without_contempt(inputs: tuple[Any, ...], bootstrap: int, drop: bool) -> dict[str, Any]:
     """Scores 8-class predictions on the faces of the first 7 classes.
 
-    **Arguments:** `drop`: whether the output of contempt is ignored; if not, predicting it is an
-    error.
+    **Arguments:** `inputs`: of the categorical model, see `protocol.select_inputs`; `drop`: whether
+    the output of contempt is ignored; if not, predicting it is an error.
     """
-    labels, probabilities = labels[labels < 7], probabilities[labels < 7]
+    rows = inputs[0] < 7
+    labels, probabilities = inputs[0][rows], inputs[1][rows]
     predicted = categorical.predict_top1(probabilities[:, :7] if drop else probabilities)
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
