@@ -127,7 +127,7 @@ def score_groups(
     """Scores the groups of each grouping, the largest group first, and compares them.
 
     **Returns:** `groups` of `scores.json`, grouping -> group -> `{"faces": number of its faces,
-    "scores": {name: number}, "intervals": {name: (low, high)}}` with those of `GROUP_SCORES` that
+    "scores": {name: number}, "intervals": {name: [low, high]}}` with those of `GROUP_SCORES` that
     the whole table has, None if a score is undefined for a group; and `group_differences`, see
     `compare_groups`, by grouping.
 
@@ -151,7 +151,7 @@ def score_groups(
             groupings[column][group] = {
                 "faces": len(table),
                 "scores": protocol.nan_to_none(values),
-                "intervals": {n: scores.intervals[n] for n in names if n in scores.intervals},
+                "intervals": {n: list(scores.intervals[n]) for n in names if n in scores.intervals},
             }
         if found := compare_groups(tables, groupings[column]):
             differences[column] = found

@@ -41,24 +41,21 @@ def create_runs(args: argparse.Namespace, config_flags: Sequence[str]) -> dict[s
 
     **Raises:** `UserError` for a wrong flag or config.
     """
-    texts = args.seeds.split(",")
-    seeds = [int(text) for text in texts if text.isdecimal()]
-    if len(set(seeds)) < len(texts):
+    seeds = args.seeds.split(",")
+    if not all(map(str.isdecimal, seeds)) or len(set(map(int, seeds))) < len(seeds):
         raise UserError(f"--seeds={args.seeds}: must be whole numbers, each once, such as 0,1,2")
     grid = []
     for text in args.grid:
         key, _, values = text.partition("=")
-        if not (key and values):
-            raise UserError(f"--grid {text}: must be KEY=VALUE,VALUE")
-        if key == "seed":
-            raise UserError(f"--grid {text}: --seeds sets the seeds")
+        if not (key and values) or key == "seed":
+            raise UserError(f"--grid {text}: must be KEY=VALUE,VALUE; --seeds sets the seeds")
         grid.append([f"{key}={value}" for value in values.split(",")])
     folder = Workdir(args.workdir).path
     study = {}
     for options in itertools.product(*grid):
         name = ",".join(options) or folder.resolve().name
         study[name] = []
-        for seed in seeds:
+        for seed in map(int, seeds):
             settings = [f"--config.{option}" for option in (*options, f"seed={seed}")]
             path = folder.joinpath(*[urllib.parse.quote(name, "=,{}: ")] if options else [])
             path /= f"seed{seed}"
@@ -98,18 +95,16 @@ def main(arguments: Sequence[str]) -> int:
         "Trains an experiment with several seeds and options. Flags --config.KEY=VALUE "
         "are passed to all runs.",
     )
-    parser.add_argument("--config", required=True, help="config file, or file.py:variant")
-    parser.add_argument("--workdir", required=True, help="folder of the study")
-    parser.add_argument("--seeds", default="0,1,2", help="seeds, by default 0,1,2")
+    add = parser.add_argument
+    add("--config", required=True, help="config file, or file.py:variant")
+    add("--workdir", required=True, help="folder of the study")
+    add("--seeds", default="0,1,2", help="seeds, by default 0,1,2")
     help = "values of a config key, compared with each other; several keys: all combinations"
-    parser.add_argument(
-        "--grid", nargs="+", action="extend", default=[], metavar="KEY=A,B", help=help
-    )
+    add("--grid", nargs="+", action="extend", default=[], metavar="KEY=A,B", help=help)
     help = "the checkpoint to evaluate: last (default), best or a step; best is selected on the "
-    help += "evaluation split, which favours it"
-    parser.add_argument("--checkpoint", default="last", help=help)
+    add("--checkpoint", default="last", help=f"{help}evaluation split, which favours it")
     help = "here (default): one run after another; slurm: submits job arrays"
-    parser.add_argument("--launcher", choices=("here", "slurm"), default="here", help=help)
+    add("--launcher", choices=("here", "slurm"), default="here", help=help)
     args, config_flags = parser.parse_known_args(arguments)
     for flag in config_flags:
         if not (flag.startswith("--config.") and "=" in flag) or flag.startswith("--config.seed="):

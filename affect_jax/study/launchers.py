@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import pathlib
@@ -10,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import FrameType
 
 from affect_jax.config import Config, config_digest, to_steps
@@ -45,30 +44,26 @@ class StudyRun:
         return self.workdir / "evaluation" / self.config.evaluation.split
 
     @property
-    def evaluate_flags(self) -> list[str]:
-        return [*self.flags, "--mode=evaluate", f"--checkpoint={self.checkpoint}"]
+    def commands(self) -> dict[str, list[str]]:
+        """The flags of `affect_jax.main` that train and evaluate the run."""
+        evaluate = [*self.flags, "--mode=evaluate", f"--checkpoint={self.checkpoint}"]
+        return {"train": self.flags, "evaluate": evaluate}
 
     def is_evaluated(self) -> bool:
         """Whether training has ended and the scores are those of the checkpoint and the config."""
         try:
             about = json.loads((self.evaluation / "scores.json").read_text())["about"]
-            saved = about["config"], about["checkpoint_step"]
+            saved = about["config"], str(about["checkpoint_step"])
         except (OSError, ValueError, LookupError, TypeError):
             return False
         checkpoints = Checkpoints.from_config(self.config, Workdir(self.workdir))
-        steps = checkpoints.all_steps()
-        step = {"best": checkpoints.best_step(), "last": max(steps, default=None)}.get(
-            self.checkpoint, self.checkpoint
-        )
-        is_current = saved[0] == config_digest(self.config) and str(saved[1]) == str(step)
-        return is_current and self._is_trained(checkpoints, max(steps, default=0))
-
-    def _is_trained(self, checkpoints: Checkpoints, step: int) -> bool:
-        """Whether the newest checkpoint is that of the last step, or of an early stop."""
-        epoch = step and read_manifest(checkpoints.directory / str(step)).get("epoch")
-        if not epoch:
+        last = max(checkpoints.all_steps(), default=0)
+        steps = {"best": checkpoints.best_step(), "last": last}
+        step = str(steps.get(self.checkpoint, self.checkpoint))
+        if not last or saved != (config_digest(self.config), step):
             return False
-        if step >= to_steps(self.config.duration, round(step / epoch)):
+        epoch = read_manifest(checkpoints.directory / str(last)).get("epoch")
+        if epoch and last >= to_steps(self.config.duration, round(last / epoch)):
             return True
         log = (self.workdir / "metrics.jsonl").read_text().splitlines()
         return any("early_stop.best_step" in line for line in log[-2:])
@@ -81,46 +76,39 @@ def run_here(runs: Sequence[StudyRun]) -> int:
 
     **Raises:** `UserError` if a command fails.
     """
-    with _forwarded_signals() as (processes, received):
-        for i, run in enumerate(runs):
-            print(f"run {i + 1} of {len(runs)}: {run.workdir}", file=sys.stderr)
-            for flags in (run.flags, run.evaluate_flags):
-                command = [sys.executable, "-m", "affect_jax.main", *flags]
-                if not received:
-                    # A session of its own: a terminal would send Ctrl-C to it a second time.
-                    processes.append(subprocess.Popen(command, start_new_session=True))
-                    processes[-1].wait()
-                if received:
-                    print("affect_jax: rerun the same command to resume the study", file=sys.stderr)
-                    return 128 + received[0]
-                if code := processes[-1].returncode:
-                    raise UserError(
-                        f"{run.workdir}: its command ended with exit code {code}, see above; rerun "
-                        "the same command to resume the study"
-                    )
-    return 0
-
-
-@contextlib.contextmanager
-def _forwarded_signals() -> Iterator[tuple[list[subprocess.Popen], list[int]]]:
-    """Forwards signals to the last of the yielded processes and records them in the other list."""
-    processes: list[subprocess.Popen] = []
+    process: subprocess.Popen | None = None
     received: list[int] = []
 
     def forward(number: int, _: FrameType | None) -> None:
         received.append(number)
-        if processes:
-            processes[-1].send_signal(number)  # does nothing if it has ended
+        if process:
+            process.send_signal(number)  # does nothing if it has ended
 
-    handled = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # it stays ignored under nohup
-        handled.append(signal.SIGHUP)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handled = [n for n in signals if signal.getsignal(n) != signal.SIG_IGN]  # as under nohup
     previous = {number: signal.signal(number, forward) for number in handled}
     try:
-        yield processes, received
+        for i, run in enumerate(runs):
+            print(f"run {i + 1} of {len(runs)}: {run.workdir}", file=sys.stderr)
+            for flags in run.commands.values():
+                command = [sys.executable, "-m", "affect_jax.main", *flags]
+                # A session of its own: a terminal would send Ctrl-C to it a second time.
+                process = subprocess.Popen(command, start_new_session=True)
+                if received:  # before the process was started
+                    process.send_signal(received[0])
+                code = process.wait()
+                if received:
+                    print("affect_jax: rerun the same command to resume the study", file=sys.stderr)
+                    return 128 + received[0]
+                if code:
+                    raise UserError(
+                        f"{run.workdir}: its command ended with exit code {code}, see above; rerun "
+                        "the same command to resume the study"
+                    )
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    return 0
 
 
 def submit_to_slurm(runs: Sequence[StudyRun], folder: pathlib.Path) -> None:
@@ -135,7 +123,7 @@ def submit_to_slurm(runs: Sequence[StudyRun], folder: pathlib.Path) -> None:
     jobs = folder.resolve() / "jobs" / time.strftime("%Y%m%d-%H%M%S")  # none are overwritten
     with writing_to(jobs):
         for i, run in enumerate(runs):
-            for kind, flags in (("train", run.flags), ("evaluate", run.evaluate_flags)):
+            for kind, flags in run.commands.items():
                 (jobs / f"{i}.{kind}").write_text("".join(f"{flag}\n" for flag in flags))
     job = ""
     for kind in ("train", "evaluate"):
