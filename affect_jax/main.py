@@ -119,11 +119,13 @@ def _add_saved_config(argv: Sequence[str]) -> Sequence[str]:
     workdir = re.search(r"(?:^|\0)--?workdir[=\0]([^\0]+)", "\0".join(words))
     if not (keys and workdir) or any(re.match(r"--?config(=|$)", word) for word in words):
         return argv
+    is_evaluation = re.search(r"(?:^|\0)--?mode[=\0]evaluate(?:\0|$)", "\0".join(words))
+    allowed = (*MUTABLE_KEYS, *(("data", "evaluation") if is_evaluation else ()))
     for key in keys:
-        if not key.startswith(MUTABLE_KEYS):
+        if not key.startswith(allowed):
             raise UserError(
                 f"--config.{key}: without --config, flags can change only keys that may differ "
-                f"when a run resumes: {', '.join(MUTABLE_KEYS)}"
+                f"when a run resumes or is evaluated: {', '.join(allowed)}"
             )
     return [f"--config={SAVED_CONFIG}:{workdir[1]}", *argv]
 
@@ -197,7 +199,8 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
         None,
         "Config file of the experiment (see configs/), or file.py:variant. --config.KEY=VALUE "
         "overrides a key, also in a tuple: --config.losses[0].weight=2. "
-        "Without --config, keys of the run in --workdir that may change when it resumes.",
+        "Without --config, keys of the run in --workdir that may change when it resumes; for "
+        "--mode=evaluate also keys of data and evaluation.",
         values,
         lock_config=False,  # config_checks.check reports unknown keys with all other problems
         accept_new_attributes=True,

@@ -91,16 +91,32 @@ def drop_contempt(predictions: Predictions) -> Predictions:
 
     Faces labelled as contempt are unlabelled.
     """
+    return restrict_classes(predictions, range(7), range(7))
+
+
+def restrict_classes(
+    predictions: Predictions, ids: Sequence[int], columns: Sequence[int]
+) -> Predictions:
+    """Returns predictions of some of the classes, renormalised. Faces of others are unlabelled.
+
+    **Arguments:** `ids`: the kept classes of labels, distribution and votes; `columns`: those of
+    `probabilities`, in the same order.
+    """
     assert predictions.expression is not None and predictions.probabilities is not None
-    kept = predictions.probabilities[:, :7]
-    distribution, votes = predictions.distribution, predictions.votes
+    new_ids = np.full(len(predictions.classes) + 1, -1)  # the last is that of unlabelled faces
+    new_ids[list(ids)] = np.arange(len(ids))
+    kept = predictions.probabilities[:, columns]
+    soft = (predictions.distribution, predictions.votes)
+    distribution, votes = (None if weights is None else weights[:, ids] for weights in soft)
+    if distribution is not None:
+        distribution = restrict_distribution(distribution, len(ids))
     return dataclasses.replace(
         predictions,
-        classes=predictions.classes[:7],
-        expression=np.where(predictions.expression < 7, predictions.expression, -1),
+        classes=tuple(predictions.classes[i] for i in ids),
+        expression=new_ids[predictions.expression],
         probabilities=kept / np.maximum(kept.sum(axis=1, keepdims=True), np.finfo(float).tiny),
-        distribution=None if distribution is None else restrict_distribution(distribution, 7),
-        votes=None if votes is None else votes[:, :7],
+        distribution=distribution,
+        votes=votes,
     )
 
 
@@ -109,7 +125,10 @@ def to_table(predictions: Predictions) -> pyarrow.Table:
     columns = {"id": pyarrow.array(predictions.id.tolist(), pyarrow.string())}
     if predictions.expression is not None:
         labels = predictions.expression
-        columns["expression"] = pyarrow.array(labels, pyarrow.int64(), mask=labels < 0)
+        if _find_moved_class(predictions.classes):  # numbers would be taken for AffectNet's
+            labels = np.array([*predictions.classes, ""])[labels]
+        unlabelled = predictions.expression < 0
+        columns["expression"] = pyarrow.array(labels, mask=unlabelled)
     if predictions.probabilities is not None and predictions.is_hard:
         columns["predicted"] = pyarrow.array(predictions.probabilities.argmax(axis=1))
     elif predictions.probabilities is not None:
@@ -202,7 +221,8 @@ def _read_expression(table: pyarrow.Table, source: str) -> dict[str, Any]:
             order = sorted(range(len(columns)), key=lambda i: EXPRESSIONS.index(canonical[i]))
             columns, classes = ([x[i] for i in order] for x in (columns, canonical))
         else:
-            _check_class_order(classes, source)
+            if "expression" not in texts:
+                _check_class_order(classes, source)
             if canonical == EXPRESSIONS[: len(classes)]:
                 classes = canonical
         fields["probabilities"] = _read_probabilities(table, columns, source)
@@ -313,10 +333,15 @@ def check_class_names(classes: Sequence[str], source: str) -> None:
 
 def _check_class_order(classes: tuple[str, ...], source: str) -> None:
     """Raises if one of AffectNet's classes is not at the position of its id."""
-    for label, name in enumerate(classes):
-        if name in EXPRESSIONS and EXPRESSIONS.index(name) != label:
-            raise UserError(
-                f"{source}: column 'p_{name}' is at the position of label {label}; write all p_ "
-                f"columns in this order: p_{', p_'.join(EXPRESSIONS[:8])}; or write the labels as "
-                "names"
-            )
+    if name := _find_moved_class(classes):
+        raise UserError(
+            f"{source}: column 'p_{name}' is at the position of label {classes.index(name)}; write "
+            f"all p_ columns in this order: p_{', p_'.join(EXPRESSIONS[:8])}; or write the labels "
+            "as names"
+        )
+
+
+def _find_moved_class(classes: Sequence[str]) -> str:
+    """The first of AffectNet's classes that is not at the position of its id, or ""."""
+    ids = enumerate(classes)
+    return next((n for i, n in ids if n in EXPRESSIONS and EXPRESSIONS.index(n) != i), "")

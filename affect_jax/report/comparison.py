@@ -75,6 +75,7 @@ def render_html(compared: Sequence[Run]) -> str:
         [
             ("runs", "Runs", [table]),
             ("scores", "Headline scores", [_list_scores(compared, changes, names)]),
+            ("datasets", "Trained on, scored on", _list_evaluations(compared)),
             ("training", "Learning curves", list(map(MACROS.figure, drawn.values()))),
             ("all", "All differences", [MACROS.details(f"{len(all_names):,} scores", all_scores)]),
         ],
@@ -85,6 +86,22 @@ def render_html(compared: Sequence[Run]) -> str:
         comparable=comparable,
         notice=notice[:1] if comparable else notice,  # the page has no published numbers
     )
+
+
+def _list_evaluations(compared: Sequence[Run]) -> list[str]:
+    """Lists the scores of each run on each dataset, if there is more than one."""
+    scored_on = sorted(set().union(*(run.evaluations for run in compared)))
+    rows = []
+    for run in compared:
+        for name in protocol.MULTITASK_PARTS:
+            values = [run.evaluations.get(data, {}).get(name) for data in scored_on]
+            cells = ["" if v is None else score_names.format_score(v) for v in values]
+            trained_on = run.config["data.name"] if run.config else ""
+            row = (run.name, trained_on, score_names.format_title(name), *cells)
+            rows += [row] if any(cells) else []
+    caption = "All evaluations of the runs, each with the classes that run and dataset share"
+    headers = ("run", "trained on", "score", *scored_on)
+    return [MACROS.table(caption, headers, rows, 3)] if len(scored_on) > 1 else []
 
 
 def _list_scores(compared: Sequence[Run], changes: Sequence[Scores], names: Sequence[str]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
+import numpy as np
+
 from affect_jax.evaluate.checkpoint_evaluation import Evaluation
 from affect_jax.evaluate.grad_cam import grad_cam
 from affect_jax.report import galleries, run_page, runs
@@ -23,7 +25,7 @@ def write_report(evaluation: Evaluation) -> pathlib.Path:
             network.model,
             evaluation.trained.variables,
             load_faces(examples),
-            predictions.probabilities[examples].argmax(axis=1),
+            np.take(evaluation.columns, predictions.probabilities[examples].argmax(axis=1)),
             crop_size=network.crop_size,
         )
         explained = dict(zip(examples, zip(*pairs, strict=True), strict=True))

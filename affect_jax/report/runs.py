@@ -53,6 +53,7 @@ class Run:
     - `groups`: `{grouping: {group: (number of faces, scores)}}`, from `scores.json`.
     - `group_differences`, `protocols`: the return values of `scoring.compare_groups` and
       `protocol_matrix.score_protocols`, from `scores.json`.
+    - `evaluations`: scores of all evaluations of a run, by `DATA-SPLIT`.
     - `faces`: available face images, uint8 [S, S, 3], by row of the predictions.
     - `grad_cam`: for some rows, the network's input, uint8 [c, c, 3], and its heatmap, float [c, c]
       in [0, 1]; all 0 if no region supports the prediction.
@@ -68,6 +69,7 @@ class Run:
     groups: Mapping[str, Mapping[str, tuple[int, Scores]]] = dataclasses.field(default_factory=dict)
     group_differences: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     protocols: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    evaluations: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     faces: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
     grad_cam: Mapping[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
 
@@ -101,18 +103,34 @@ def read_run(path: pathlib.Path) -> Run:
         name=workdir.resolve().name,
         config=flatten(_read_json(config)) if config.is_file() else {},
         curves=_read_curves(log) if log.is_file() else {},
+        evaluations=_read_evaluations(workdir),
     )
 
 
 def _find_evaluation(path: pathlib.Path) -> pathlib.Path:
     if (path / "scores.json").is_file():
         return path
-    folders = [str(found.parent) for found in sorted(path.glob("evaluation/*/scores.json"))]
+    paths = sorted(path.glob("evaluation/*/scores.json"))
+    if len(paths) > 1:  # those of other datasets have a folder of their own
+        paths = [p for p in paths if "trained_on" not in _read_json(p).get("about", "")] or paths
+    folders = [str(found.parent) for found in paths]
     if len(folders) > 1:
         raise UserError(f"{path}: several evaluations; choose one of {', '.join(folders)}")
     if not folders:
         raise UserError(f"{path}: no scores.json; --mode=evaluate writes it")
     return pathlib.Path(folders[0])
+
+
+def _read_evaluations(workdir: pathlib.Path) -> dict[str, dict[str, float]]:
+    evaluations = {}
+    for path in sorted(workdir.glob("evaluation/*/scores.json")):
+        content = _read_json(path)
+        about, scores = content.get("about"), content.get("scores")
+        if isinstance(about, dict) and isinstance(scores, dict):
+            values = {name: value for name, value in scores.items() if isinstance(value, float)}
+            own = f"{about.get('data')}-{about.get('split')}"  # as the folders of other datasets
+            evaluations[path.parent.name if "trained_on" in about else own] = values
+    return evaluations
 
 
 def _read_evaluation(folder: pathlib.Path) -> Run:
@@ -209,7 +227,7 @@ def create_study(name: str, seeds: Sequence[Run]) -> Run:
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
     config = first.config | {"seed": [run.config["seed"] for run in seeds if run.config]}
-    changes = {"config": config, "members": members, "curves": curves}
+    changes = {"config": config, "members": members, "curves": curves, "evaluations": {}}
     return _score(dataclasses.replace(first, name=name, groups={}, group_differences={}, **changes))
 
 
