@@ -59,7 +59,7 @@ def score_table(
     if not result.values:
         raise UserError(f"{about['predictions']}: no face has a label to score a prediction with")
     groups, differences = score_groups(table, group_labels or {}, bootstrap=bootstrap)
-    protocols = protocol_matrix.score_protocols(table, result, groups, bootstrap=bootstrap)
+    protocols = protocol_matrix.score_protocols([table], result, groups, bootstrap=bootstrap)
     about |= {
         "faces": len(table),
         "classes": list(table.classes),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from affect_jax.core.labels import AXES, EXPRESSIONS, canonical_name
 from affect_jax.metrics import categorical, protocol, resampling
-from affect_jax.metrics.base import Scores, nanmean, score_faces
+from affect_jax.metrics.base import Scorer, Scores, nanmean, score_faces
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.metrics.protocol import MULTITASK_PARTS, nan_to_none
 
@@ -25,7 +25,7 @@ HEADERS = ("protocol", "score", "value", "95 % interval", "faces")
 
 
 def score_protocols(
-    predictions: Predictions,
+    tables: Sequence[Predictions],
     scores: Scores,
     groups: Mapping[str, Mapping[str, Any]],
     *,
@@ -35,7 +35,8 @@ def score_protocols(
 
     **Arguments:**
 
-    - `scores`: the return value of `protocol.score`.
+    - `tables`: the predictions of a network, or of each seed of a study.
+    - `scores`: their scores: the return value of `protocol.score` or `score_study`.
     - `groups`: the return value of `evaluate.scoring.score_groups`. The group true of the grouping
       `CLEANED` is EmoNet's cleaned subset.
     - `bootstrap`: number of bootstrap samples for the intervals.
@@ -43,6 +44,7 @@ def score_protocols(
     **Returns:** the value of `protocols` in `scores.json`: by protocol, `source` and either
     `faces`, `scores` and `intervals`, or `not_scored`, the reason.
     """
+    predictions = tables[0]
     inputs = protocol.select_inputs(predictions)
     faces = {model: rows.tolist() for model, (rows, _) in inputs.items()}
     names = tuple(map(canonical_name, predictions.classes))
@@ -58,7 +60,7 @@ def score_protocols(
     not_abaw = "" if set(MULTITASK_PARTS) <= scores.values.keys() else "needs all three models"
     not_units = "" if "action_units" in faces else "needs action units"
     drop, keep = (
-        {} if reason else _score_without_contempt(inputs["categorical"][1], bootstrap, drop)
+        {} if reason else _score_without_contempt(tables, bootstrap, drop)
         for reason, drop in ((not_dropped, True), (not8, False))
     )
     own = {"scores": nan_to_none(scores.values), "intervals": scores.intervals}
@@ -89,14 +91,33 @@ def score_protocols(
     }
 
 
-def _score_without_contempt(inputs: tuple[Any, ...], bootstrap: int, drop: bool) -> dict[str, Any]:
-    """Scores 8-class predictions on the faces of the first 7 classes.
+def _score_without_contempt(
+    tables: Sequence[Predictions], bootstrap: int, drop: bool
+) -> dict[str, Any]:
+    """Scores 8-class predictions on the faces of the first 7 classes, and averages over seeds.
 
-    **Arguments:** `inputs`: of the categorical model, see `protocol.select_inputs`; `drop`: whether
-    the output of contempt is ignored; if not, predicting it is an error.
+    **Arguments:** `drop`: whether the output of contempt is ignored; if not, predicting it is an
+    error.
     """
-    rows = inputs[0] < 7
-    labels, probabilities = inputs[0][rows], inputs[1][rows]
+    _, (labels, *_) = protocol.select_inputs(tables[0])["categorical"]
+    num_faces = int(np.sum(labels < 7))
+    scorers = [_create_scorer(table, drop) for table in tables]
+    members = [score_faces(scorer, num_faces).values for scorer in scorers]
+    values = {name: float(np.mean([x[name] for x in members])) for name in members[0]}
+    sampled = {}
+    if bootstrap and num_faces:
+        samples = [
+            resampling.bootstrap_scores(scorer, num_faces, replicates=bootstrap)
+            for scorer in scorers
+        ]
+        sampled = resampling.average_seeds(samples)
+    intervals = resampling.compute_intervals(values, sampled)
+    return {"faces": num_faces, "scores": nan_to_none(values), "intervals": intervals}
+
+
+def _create_scorer(table: Predictions, drop: bool) -> Scorer:
+    _, (labels, probabilities, _) = protocol.select_inputs(table)["categorical"]
+    labels, probabilities = labels[labels < 7], probabilities[labels < 7]
     predicted = categorical.predict_top1(probabilities[:, :7] if drop else probabilities)
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -105,12 +126,7 @@ def _score_without_contempt(inputs: tuple[Any, ...], bootstrap: int, drop: bool)
         f1 = nanmean(categorical.score_classes(confusion)["f1"][:7])
         return {TOP1["accuracy"]: accuracy, TOP1["macro-F1"]: f1}
 
-    values = score_faces(score, len(labels)).values
-    sampled = {}
-    if bootstrap and len(labels):
-        sampled = resampling.bootstrap_scores(score, len(labels), replicates=bootstrap)
-    intervals = resampling.compute_intervals(values, sampled)
-    return {"faces": len(labels), "scores": nan_to_none(values), "intervals": intervals}
+    return score
 
 
 def list_rows(protocols: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:

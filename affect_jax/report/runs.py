@@ -275,18 +275,11 @@ def _score(run: Run) -> Run:
     """Scores the predictions of a run, or of a study as the mean over its members."""
     settings, tables = run.settings(), run.members or [run.predictions]
     if run.members:
-        scores = system_scores.score_study(run.members, **settings)
+        scores = system_scores.score_study(tables, **settings)
     else:
         scores = protocol.score(run.predictions, **settings)
-    # The scores that only protocols have get intervals from a single table.
-    bootstrap = settings["bootstrap"] if len(tables) == 1 else 0
-    protocols, *others = [
-        protocol_matrix.score_protocols(table, scores, {}, bootstrap=bootstrap) for table in tables
-    ]
-    for title, row in protocols.items():
-        for name, value in row.get("scores", {}).items():
-            values = [value, *(other[title]["scores"][name] for other in others)]
-            row["scores"][name] = None if None in values else float(np.mean(values))
+    bootstrap = settings["bootstrap"]
+    protocols = protocol_matrix.score_protocols(tables, scores, {}, bootstrap=bootstrap)
     return dataclasses.replace(run, scores=scores, protocols=protocols, grad_cam={})
 
 

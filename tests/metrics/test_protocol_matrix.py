@@ -22,7 +22,7 @@ FLAGS = {id: str(row % 3 > 0) for row, id in enumerate(TABLE.id.tolist())}
 def compute(table, *, bootstrap=0, labels=None):
     groups, _ = score_groups(table, labels or {}, bootstrap=bootstrap)
     scores = protocol.score(table, draws=3, bootstrap=bootstrap)
-    return score_protocols(table, scores, groups, bootstrap=bootstrap)
+    return score_protocols([table], scores, groups, bootstrap=bootstrap)
 
 
 @pytest.fixture(scope="module")

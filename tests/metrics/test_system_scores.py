@@ -82,6 +82,9 @@ def test_studies_are_compared_as_one_system_each(tmp_path):
     systems = comparison.read_runs([*folders, folders[0] / "seed0"])
     assert [run.name for run in systems] == ["worse", "better", "seed0"]
     assert [len(run.members) for run in systems] == [3, 3, 0]
+    row = systems[0].protocols["7 classes, output of contempt dropped"]
+    low, high = row["intervals"]["accuracy"]
+    assert low < row["scores"]["accuracy"] < high
     curve = systems[0].curves[ACCURACY]
     assert curve.deviations is not None and curve.deviations[-1] == pytest.approx(
         systems[0].scores.deviations[ACCURACY]

@@ -121,7 +121,7 @@ def write_run(
         "time": "2026-01-02 03:04 UTC",
     }
     scores = protocol.score(predictions, draws=3, bootstrap=20)
-    protocols = protocol_matrix.score_protocols(predictions, scores, {}, bootstrap=20)
+    protocols = protocol_matrix.score_protocols([predictions], scores, {}, bootstrap=20)
     protocol.write_scores(scores, folder / "scores.json", about, protocols=protocols)
     lines = []
     for step in range(20, 201, 20):
