@@ -30,11 +30,7 @@ IN_FLIGHT = 2
 class Evaluator:
     """Computes predictions of a network for every face of a split. The step compiles once.
 
-    **Arguments:**
-
-    - `config`: a checked config; `evaluation` and `data` are read.
-    - `network`: the network to evaluate.
-    - `split`: a prepared split.
+    **Arguments:** `config`: a checked config, of which `evaluation` and `data` are read.
     """
 
     def __init__(self, config: Config, network: Network, split: Split):
@@ -50,10 +46,7 @@ class Evaluator:
         )
 
     def __call__(self, variables: dict[str, Any]) -> Predictions:
-        """Predicts the whole split.
-
-        **Arguments:** `variables`: the network's `{"params": ..., "batch_stats": ...}`.
-        """
+        """Predicts the whole split with `variables`, `{"params": ..., "batch_stats": ...}`."""
         outputs = self.compute_outputs(variables)
         return create_predictions(self.columns, self.classes, self.targets, outputs)
 
@@ -62,9 +55,7 @@ class Evaluator:
         return decoding.decode_faces(self.split.records, rows, self._config.data.image_size)
 
     def require_score(self, name: str) -> None:
-        """Checks before training that an evaluation of the split computes the score `name`.
-
-        **Arguments:** `name`: the value of `checkpoint.best`; nothing is checked if it is empty.
+        """Checks before training that the split has the score `name`, `checkpoint.best` or empty.
 
         **Raises:** `UserError` if no score has that name or the split has no labels for it.
         """
@@ -121,12 +112,8 @@ def create_predictions(
 ) -> Predictions:
     """Joins outputs and labels of N faces.
 
-    **Arguments:**
-
-    - `columns`: `id`, and `expression_distribution` and `votes` if the dataset has them.
-    - `classes`: the names of the predicted classes.
-    - `targets`: targets and masks, see `batch.make_targets`.
-    - `outputs`: see `predict_step`.
+    **Arguments:** `columns`: `id`, and those of `SOFT_COLUMNS` that the dataset has; `targets`:
+    targets and masks, see `batch.make_targets`; `outputs`: see `predict_step`.
     """
     labels = np.where(targets["expression_mask"], targets["expression"], -1).astype(np.int64)
     fields: dict[str, Any] = {"id": columns["id"], "classes": classes, "expression": labels}

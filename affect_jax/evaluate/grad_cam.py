@@ -27,18 +27,11 @@ def grad_cam(
     *,
     crop_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Computes heat maps of a batch of faces.
+    """Computes heat maps of faces, uint8 [N, S, S, 3], for one class of each, int [N].
 
-    **Arguments:**
-
-    - `model`, `variables`: the network and its weights.
-    - `images`: uint8 [N, S, S, 3].
-    - `class_indices`: int [N], the class to explain for each face.
-    - `crop_size`: c, side of the network's input in pixels.
-
-    **Returns:** the cropped faces that the network sees, uint8 [N, c, c, 3], and their heat maps,
-    float32 [N, c, c] in [0, 1]. The maximum of each map is 1. A map is 0 everywhere if no position
-    increases the logit.
+    **Returns:** the cropped faces that the network sees, uint8 [N, c, c, 3] with c = `crop_size`,
+    and their heat maps, float32 [N, c, c] in [0, 1]. The maximum of each map is 1. A map is 0
+    everywhere if no position increases the logit.
     """
 
     @jax.jit

@@ -96,8 +96,7 @@ class Faces(NamedTuple):
 
 
 def render_levels(num_faces: int, image_size: int, classes: Sequence[str]) -> Iterator[Faces]:
-    """Renders the first faces of the validation split of `synthetic_faces`, unchanged and at every
-    level.
+    """Renders the first validation faces of `synthetic_faces`, unchanged and at every level.
 
     **Arguments:** `classes`: the network's; faces of other expressions have no label.
     """
@@ -142,11 +141,8 @@ def score_levels(
 ) -> dict[str, list[dict[str, Any]]]:
     """Scores faces at all levels, which have the same bootstrap samples.
 
-    **Arguments:**
-
-    - `levels`: the unchanged faces come first.
-    - `predict`: images, uint8 [N, S, S, 3], to outputs, see `predict_step`.
-    - `bootstrap`: number of bootstrap samples for the intervals; 0: no intervals.
+    **Arguments:** `levels`: the unchanged faces come first; `predict`: images, uint8 [N, S, S, 3],
+    to outputs, see `predict_step`; `bootstrap`: number of bootstrap samples; 0: no intervals.
 
     **Returns:** a list of levels by factor. A level has its `scores`, the `changes` from the
     unchanged faces, and `scores_intervals` and `changes_intervals`, each by name of the score.

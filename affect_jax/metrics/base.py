@@ -15,24 +15,17 @@ scores are NaN. Integer weights are two to three times as fast."""
 
 MAX_MAGNITUDE = 1e100  # the square of a larger prediction may be infinite
 
+_UNLABELLED = ("recall", "auc_pr", "rmse", "mae", "sagr", "best_f1", "best_threshold")
 REASONS = {
-    "accuracy": "no face has a label",
+    **dict.fromkeys(_UNLABELLED, "no face is labelled so"),
+    **dict.fromkeys(("accuracy", "calibration_error"), "no face has a label"),
+    **dict.fromkeys(("kappa", "alpha"), "all labels and predictions are the same class"),
     "precision": "no face is predicted so",
-    "recall": "no face is labelled so",
     "f1": "no face is labelled or predicted so",
     "auc": "needs faces that are labelled so and others",
-    "auc_pr": "no face is labelled so",
-    "kappa": "all labels and predictions are the same class",
-    "alpha": "all labels and predictions are the same class",
-    "calibration_error": "no face has a label",
-    "rmse": "no face is labelled so",
-    "mae": "no face is labelled so",
     "corr": "labels or predictions do not vary",
-    "sagr": "no face is labelled so",
     "ccc": "labels and predictions are the same constant",
     "icc": "labels and predictions do not vary",
-    "best_f1": "no face is labelled so",
-    "best_threshold": "no face is labelled so",
     "human_accuracy": "no face has two votes",
     "multitask": "one of its terms is undefined",
 }

@@ -24,15 +24,8 @@ SBATCH_SCRIPT = pathlib.Path("launch/slurm.sbatch")
 
 @dataclasses.dataclass(frozen=True)
 class StudyRun:
-    """A run of a study.
-
-    **Arguments:**
-
-    - `workdir`: the folder of the run.
-    - `config`: its checked config.
-    - `flags`: the flags of `affect_jax.main` that train it.
-    - `checkpoint`: the checkpoint to evaluate: `best`, `last` or a step.
-    """
+    """A run of a study: its folder and checked config, the flags of `affect_jax.main` that train
+    it, and the checkpoint to evaluate: `best`, `last` or a step."""
 
     workdir: pathlib.Path
     config: Config

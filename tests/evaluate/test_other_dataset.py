@@ -84,7 +84,7 @@ def test_a_run_is_scored_on_another_dataset(tmp_path, capsys):
     other = runs.read_run(folder)
     assert (other.predictions.expression >= 0).sum() == 12
     page = comparison.render_html([other], [])
-    assert "trained on" in page and "folder_faces, test" in page
+    assert "trained on" in page and "folder_faces-test" in page
     without_mode = [flag for flag in [*command, *data] if flag != "--mode=evaluate"]
     assert main.main(without_mode) == 2
     assert "--config.data.name: without --config" in capsys.readouterr().err
