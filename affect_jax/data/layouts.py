@@ -140,6 +140,27 @@ class LayoutBuilder(FacesBuilder, skip_registration=True):
                 self._check_skipped(split)
         self._check_skipped(split)
 
+    def crop_again(
+        self, split: str, ids: Sequence[str], margins: Iterable[float]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yields the records of faces, in the order of `ids`, cropped with each of the margins.
+
+        **Raises:** `UserError` if a source file is missing.
+        """
+        wanted = set(ids)
+        in_split = face_images.make_ids_unique(_select_rows(self._find_rows, split))
+        found = {row.id: row for row in in_split if row.id in wanted}
+        rows = [found[id] for id in ids]
+        for margin in margins:
+            settings = self._settings()._replace(margin=margin)
+            read = functools.partial(face_images.read_face, settings=settings)
+            name, records = f"{self.name}: margin {margin:g}", []
+            for face in map_ordered(read, rows, len(rows), name, self.num_workers):
+                if face.record is None:
+                    raise UserError(f"{self.name}: {face.id}: {face.reason}")
+                records.append(face.record)
+            yield records
+
     def _read_with_beam(self, split: str) -> Any:
         path = self.data_path / f"{split}.skipped.json"
         rows = functools.partial(_select_rows, self._find_rows, split)

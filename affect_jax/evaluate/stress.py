@@ -2,7 +2,8 @@
 
 *Rendered faces* are sampled once. A level of a factor sets one parameter of every face; all other
 parameters, and the noise of its labels, stay those of the face. *Faces of the evaluation split* are
-changed as images. To test another factor, add it to one of the two dictionaries.
+changed as images, and cropped from their source images with other margins. To test another factor,
+add it to one of the two dictionaries.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import simplejpeg
+from absl import logging
 
 from affect_jax.core import labels, parallel
 from affect_jax.core.batch import make_targets
 from affect_jax.core.errors import UserError
 from affect_jax.core.paths import write_atomically, writing_to
 from affect_jax.core.registry import import_submodules
-from affect_jax.data.dataset import open_splits
+from affect_jax.data.dataset import open_splits, prepare_dataset
 from affect_jax.data.decoding import decode_jpeg
+from affect_jax.data.layouts import LayoutBuilder
 from affect_jax.data.synthetic_faces import render_record
+from affect_jax.data.tfds_builder import FacesBuilder
 from affect_jax.data.worker_processes import map_ordered
 from affect_jax.evaluate.evaluator import Evaluator, create_predictions
 from affect_jax.evaluate.scoring import GROUP_SCORES
@@ -84,6 +88,9 @@ IMAGE_FACTORS: dict[str, tuple[tuple[Any, ...], Callable[[np.ndarray, Any], np.n
 }
 """Levels, and a function of image, uint8 [S, S, 3], and level."""
 
+MARGINS = (-0.1, 0.0, 0.1, 0.25, 0.5)
+"""Fractions of a box that are added on each side before cropping, as by `data.options.margin`."""
+
 
 class Faces(NamedTuple):
     """N faces at one level of a factor; `columns` and `targets` as for `create_predictions`."""
@@ -108,14 +115,19 @@ def render_levels(num_faces: int, image_size: int, classes: Sequence[str]) -> It
     ids = np.array([-1 if name is None else classes.index(name) for name in found])
     for factor, level in levels:
         rendered = [next(records) for _ in range(num_faces)]
-        images = np.empty((num_faces, image_size, image_size, 3), np.uint8)
-        for record, image in zip(rendered, images, strict=True):
-            decode_jpeg(record["image"].getvalue(), image)
+        images = _decode(rendered, image_size)
         names = ("id", "expression", "valence", "arousal", "action_units")
         columns = {name: np.array([record[name] for record in rendered]) for name in names}
         columns["expression"] = ids[columns["expression"]]
         targets = make_targets(columns, len(classes))
         yield Faces(factor, level, images, {"id": columns["id"]}, targets)
+
+
+def _decode(records: Sequence[Mapping[str, Any]], image_size: int) -> np.ndarray:
+    images = np.empty((len(records), image_size, image_size, 3), np.uint8)
+    for record, image in zip(records, images, strict=True):
+        decode_jpeg(record["image"].getvalue(), image)
+    return images
 
 
 def _render(item: tuple[tuple[str, Any], int], size: int) -> dict[str, Any]:
@@ -131,6 +143,19 @@ def change_levels(unchanged: Faces) -> Iterator[Faces]:
         for level in levels:
             images = np.stack([change(image, level) for image in unchanged.images])
             yield unchanged._replace(factor=factor, level=level, images=images)
+
+
+def change_margins(unchanged: Faces, builder: FacesBuilder, split: str) -> Iterator[Faces]:
+    """Yields faces cropped from their source images with all `MARGINS`, if the images are there."""
+    if not isinstance(builder, LayoutBuilder):
+        return
+    try:
+        crops = builder.crop_again(split, unchanged.columns["id"].tolist(), MARGINS)
+        for margin, records in zip(MARGINS, crops, strict=True):
+            images = _decode(records, unchanged.images.shape[1])
+            yield unchanged._replace(factor="margin", level=margin, images=images)
+    except UserError as error:
+        logging.warning("crop margins are not tested: %s", error)
 
 
 def score_levels(
@@ -189,9 +214,10 @@ def run_stress_tests(
     tables = evaluator.columns, evaluator.targets
     columns, targets = ({name: x[rows] for name, x in table.items()} for table in tables)
     unchanged = Faces("", None, evaluator.load_faces(rows), columns, targets)
+    margins = change_margins(unchanged, prepare_dataset(config), split.name)
     suites = {
         "rendered faces": render_levels(num_faces, size, classes),
-        f"faces of the {split.name} split": change_levels(unchanged),
+        f"faces of the {split.name} split": itertools.chain(change_levels(unchanged), margins),
     }
     predict = functools.partial(evaluator.compute_outputs, trained.variables)
     scored = {s: score_levels(faces, classes, predict, bootstrap) for s, faces in suites.items()}

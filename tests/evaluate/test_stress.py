@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,10 +13,14 @@ import pytest
 
 from affect_jax.core import labels
 from affect_jax.core.batch import make_targets
+from affect_jax.data.affectnet import affectnet
+from affect_jax.data.decoding import decode_faces
+from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate import __main__ as command
 from affect_jax.evaluate import stress
 from affect_jax.facs.render import random_face
 from tests.conftest import REPOSITORY
+from tests.releases import write_release
 from tests.trained_runs import create_config, write_run
 
 ACCURACY = "categorical.top1.original.accuracy"
@@ -108,6 +113,31 @@ def test_images_change_as_their_factor_says():
             assert changed.shape == image.shape and changed.dtype == np.uint8, name
     errors = [np.abs(changes["noise"](image, std) - image.astype(float)).std() for std in (5, 10)]
     assert 1.8 < errors[1] / errors[0] < 2.2
+
+
+def test_margins_are_those_of_preparation(tmp_path, logged_warnings):
+    release = tmp_path / "release"
+    write_release(release, training=8, validation=8)
+    for name in ("training.csv", "validation.csv"):
+        table = (release / name).read_text()
+        (release / name).write_text(table.replace(",0,0,48,48,", ",12,12,24,24,"))
+    images = {}
+    for margin in (0.5, 0.25, 0.0):
+        options = {"image_size": 40, "margin": margin, "num_workers": 1}
+        builder = affectnet(manual_dir=str(release), data_dir=str(tmp_path), **options)
+        split = open_split(builder, "validation")
+        images[margin] = decode_faces(split.records, range(8), 40)
+    columns = {"id": split.columns("id")["id"][::-1]}
+    unchanged = stress.Faces("", None, images[0.0][::-1], columns, {})
+    levels = list(stress.change_margins(unchanged, builder, "validation"))
+    assert [faces.level for faces in levels] == list(stress.MARGINS)
+    shown = {faces.level: faces.images[::-1] for faces in levels}
+    for margin, expected in images.items():
+        np.testing.assert_array_equal(shown[margin], expected)
+    assert (shown[-0.1] != shown[0.0]).any()
+    shutil.rmtree(release)
+    assert not list(stress.change_margins(unchanged, builder, "validation"))
+    assert "crop margins are not tested" in logged_warnings[-1]
 
 
 def test_faces_without_a_class_of_the_network_are_not_scored(monkeypatch):
