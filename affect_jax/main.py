@@ -93,7 +93,7 @@ def parse_flags(argv: Sequence[str]) -> flags.FlagValues:
         if raised := _find_config_error(error, argv):
             raise UserError(raised) from error
         if isinstance(error, (KeyError, IndexError, TypeError)):
-            reason = " ".join(str(error).strip('"').split())
+            reason = " ".join(str(error.args[0] if error.args else error).split())
             message = (
                 f"a flag changes a key that does not exist ({reason}); an option that the config "
                 "does not set yet is set as a whole, such as "
@@ -120,7 +120,8 @@ def _add_saved_config(argv: Sequence[str]) -> Sequence[str]:
     if not (keys and workdir) or any(re.match(r"--?config(=|$)", word) for word in words):
         return argv
     is_evaluation = re.search(r"(?:^|\0)--?mode[=\0]evaluate(?:\0|$)", "\0".join(words))
-    allowed = (*MUTABLE_KEYS, *(("data", "evaluation") if is_evaluation else ()))
+    other_data = ("data.name", "data.options", "data.ignore", "data.relabel", "evaluation")
+    allowed = (*MUTABLE_KEYS, *(other_data if is_evaluation else ()))
     for key in keys:
         if not key.startswith(allowed):
             raise UserError(
@@ -144,7 +145,7 @@ class _ConfigParser(flags.ArgumentParser):
             raise UserError("--config: get_config() must return a config")
         if not isinstance(config, ConfigDict):
             return config  # a file that cannot be read: its error is raised later
-        sections: list[Any] = [config, config.data]
+        sections = [config, *(v for v in config.values() if isinstance(v, ConfigDict))]
         for section in sections:
             for key, value in list(section.items()):
                 if isinstance(value, tuple):  # flags can add keys to the specs in it

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     passes = f"{args.passes} x " if args.passes > 1 else ""
     device = jax.devices()[0]
     harness.write_result(
-        "epoch",
+        "epoch" if device.platform == "cpu" else "epoch_gpu",
         what=f"Seconds of an epoch of {passes}{num_faces:,} faces, {args.network}, "
         f"{args.type}, batch {args.batch_size}",
         args=args,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy as np
 
 from affect_jax.core import parallel
 from affect_jax.core.batch import make_targets
+from affect_jax.core.errors import first_line
 from affect_jax.core.labels import TRAINING_COUNTS
 from affect_jax.models.network import predict_step
 from affect_jax.train.device_feeds import MAX_STEPS_PER_DISPATCH
@@ -52,19 +54,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         dispatches=(FACES // 256 // MAX_STEPS_PER_DISPATCH, 1, "of ten updates, measured"),
         matrix_size=(8192, 256, "of the product that measures the peak"),
     )
+    if jax.default_backend() == "cpu" and not args.quick:
+        raise SystemExit("JAX finds no GPU; --quick tests the command on a CPU")
     load_registries()
     peak_flops = measure_peak_flops(args.matrix_size)
-    runs = {name: measure_schedule(name, args) for name in args.networks}
-    harness.write_result(
-        "gpu",
-        what=f"The schedule in bfloat16, batches of {args.batch_size}: {EPOCHS} epochs of "
-        f"{FACES:,} faces; the peak is that of a product of bfloat16 matrices, "
-        f"{peak_flops / 1e12:.0f} TFLOP/s",
-        args=args,
-        rows=[create_row(name, run, peak_flops, args) for name, run in runs.items()],
-        runs=runs,
-        accelerator=jax.devices()[0].device_kind,
-    )
+    runs: dict[str, dict[str, float]] = {}
+    for name in args.networks:
+        try:
+            runs[name] = measure_schedule(name, args)
+        except Exception as error:  # out of memory; the other networks may fit
+            print(f"skipped: {name}: {first_line(error)}", file=sys.stderr)
+            continue
+        harness.write_result(  # after each network, because a GPU may be lent for minutes
+            "gpu",
+            what=f"The schedule in bfloat16, batches of {args.batch_size}: {EPOCHS} epochs of "
+            f"{FACES:,} faces; the peak is that of a product of bfloat16 matrices, "
+            f"{peak_flops / 1e12:.0f} TFLOP/s",
+            args=args,
+            rows=[create_row(name, run, peak_flops, args) for name, run in runs.items()],
+            runs=runs,
+            accelerator=jax.devices()[0].device_kind,
+        )
 
 
 def measure_schedule(name: str, args: argparse.Namespace) -> dict[str, float]:
@@ -72,6 +82,7 @@ def measure_schedule(name: str, args: argparse.Namespace) -> dict[str, float]:
     targets = make_targets({"expression": np.arange(num_faces_held(args)) % 8})
     config = step.create_config((name, "bfloat16", args.batch_size, "train"), args)
     experiment = create_experiment(config, targets, steps_per_epoch=FACES // args.batch_size)
+    flops = count_training_flops(experiment)
     train_steps = create_train_step(experiment, resident=True)
     num_faces = len(targets["expression"])
     faces, labels = random_faces(num_faces, args), parallel.replicate(targets)
@@ -105,7 +116,7 @@ def measure_schedule(name: str, args: argparse.Namespace) -> dict[str, float]:
         "seconds_an_evaluation": 0.0 if args.quick else harness.measure_seconds(evaluate),
         "faces_held": num_faces,
         "steps": steps,
-        "flops_of_an_image": count_training_flops(experiment),
+        "flops_of_an_image": flops,
     }
 
 
@@ -143,6 +154,11 @@ def measure_peak_flops(size: int) -> float:
 
 def count_training_flops(experiment: Experiment) -> float:
     """Returns the FLOPs of training with one image as XLA counts them, without padding."""
+    with jax.default_device(jax.devices("cpu")[0]):  # the client of a GPU counts no FLOPs
+        return _count_training_flops(experiment)
+
+
+def _count_training_flops(experiment: Experiment) -> float:
     state = create_state(experiment)
     images = jnp.zeros((1, experiment.crop_size, experiment.crop_size, 3), experiment.dtype)
 

@@ -14,11 +14,15 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
+import os
 import statistics
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the card
 
 import jax
 import numpy as np
@@ -34,7 +38,7 @@ from affect_jax.train.step import create_train_step
 from benchmarks import harness, torch_peer
 
 OURS, EAGER, COMPILED = "affect_jax", "PyTorch", "PyTorch, compiled"
-AUGMENTED = "affect_jax, augmented"
+PEERS, AUGMENTED = (EAGER, COMPILED), "affect_jax, augmented"
 NETWORKS = ("alexnet", "alexnet_one_tower", "resnet18")
 TYPES = ("float32", "bfloat16")
 KINDS = ("train", "eval")
@@ -53,28 +57,28 @@ RunSteps = Callable[[int], Any]  # runs so many steps and waits for them
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(__doc__, argv)
+    for flag, allowed in (("types", TYPES), ("kinds", KINDS), ("peers", (*PEERS, AUGMENTED))):
+        if unknown := set(getattr(args, flag)) - set(allowed):
+            raise SystemExit(f"--{flag}: {', '.join(unknown)}: must be of {', '.join(allowed)}")
     env_vars.set_cpu_fusion_types()  # as every run does
     load_registries()
-    rows, runs = [], {}
-    for name in args.networks:
-        for dtype in args.types:
-            for kind in args.kinds:
-                case = (name, dtype, args.batch, kind)
-                rates = measure(case, args)
-                runs[", ".join(map(str, case))] = rates
-                rows.append(table_row(case, rates))
-                print(harness.markdown_table(rows[-1:]), flush=True)
     device = jax.devices()[0]
     accelerator = "" if device.platform == "cpu" else device.device_kind
-    harness.write_result(
-        "step_gpu" if accelerator else "step",
-        what="Images/s of one step; 'to' a peer: how many times its images/s",
-        args=args,
-        rows=rows,
-        runs=runs,
-        accelerator=accelerator,
-        key=CASE,
-    )
+    rows, runs = [], {}
+    for name, dtype, kind in itertools.product(args.networks, args.types, args.kinds):
+        case = (name, dtype, args.batch, kind)
+        rates = measure(case, args)
+        runs[", ".join(map(str, case))] = rates
+        rows.append(table_row(case, rates))
+        harness.write_result(  # after each case, because a GPU may be lent for minutes
+            "step_gpu" if accelerator else "step",
+            what="Images/s of one step; 'to' a peer: how many times its images/s",
+            args=args,
+            rows=rows,
+            runs=runs,
+            accelerator=accelerator,
+            key=CASE,
+        )
 
 
 def parse_args(documentation: str | None, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -88,7 +92,7 @@ def parse_args(documentation: str | None, argv: Sequence[str] | None) -> argpars
         steps=(5, 1, "per contender and round"),
         crop_size=(224, 67),
         width=(0, 16, "of the classifier of alexnet, instead of 4096"),
-        peers=((EAGER, COMPILED), (EAGER,), f"also {AUGMENTED!r}"),
+        peers=(PEERS, (EAGER,), f"also {AUGMENTED!r}"),
         clock=harness.CLOCK,
     )
 

@@ -64,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     table = read_predictions(args.predictions) if args.predictions else None
     if table and (table.probabilities is None or table.is_hard):
         raise UserError(f"{args.predictions}: needs probabilities: columns p_... or l_...")
+    predictor = checks.load_predictor(args.network) if args.network else None
     config = with_absolute_paths(config)
     config.heads, config.data.soft_labels = ("action_units",), False  # to estimate units
     size, (faces, records) = config.data.image_size, checks.read_faces(config, args.detector)
@@ -76,9 +77,9 @@ def main(arguments: Sequence[str]) -> int:
         findings["wrong_labels"], about[share], about["class order"] = checks.check_predictions(
             faces, table
         )
-    elif args.network:
+    elif predictor:
         findings["wrong_labels"], about[share] = checks.check_labels(
-            faces, records, size, args.network
+            faces, records, size, predictor
         )
     warnings = [about["class order"]] if about.get("class order") else []
     sections, rows = [], []

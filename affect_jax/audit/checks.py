@@ -188,14 +188,17 @@ def check_predictions(faces: Faces, table: Predictions) -> tuple[Finding, float,
     return finding, share, describe_wrong_order(dataclasses.replace(table, expression=labels))
 
 
-def check_labels(faces: Faces, records: Any, image_size: int, run: str) -> tuple[Finding, float]:
+def check_labels(
+    faces: Faces, records: Any, image_size: int, predictor: Predictor
+) -> tuple[Finding, float]:
     """Finds probably wrong labels in all splits without given predictions, and their share.
 
     A classifier predicts them from features of a network and from action units.
 
-    **Arguments:** `run`: the network's run, not trained on these faces, or `ready`.
+    **Arguments:** `predictor`: of a network that was not trained on these faces, see
+    `load_predictor`.
 
-    **Raises:** `UserError` if there is no run, or there are too few faces.
+    **Raises:** `UserError` if there are too few faces.
     """
     rows = np.flatnonzero(faces["expression"] != "")
     classes, labels = np.unique(faces["expression"][rows], return_inverse=True)
@@ -203,13 +206,17 @@ def check_labels(faces: Faces, records: Any, image_size: int, run: str) -> tuple
     groups = np.where(is_alone, faces["digest"][rows].astype(str), faces["group"][rows])
     if len(np.unique(groups)) < out_of_fold.NUM_FOLDS:
         raise UserError("--network: there are too few different faces with an expression")
-    predictor = Predictor.load(run, detector="none", margin=0, batch_size=BATCH_SIZE, features=True)
     images = (decode_faces(records, [row], image_size)[0] for row in rows.tolist())
     results = tqdm.tqdm(predictor.stream(images), "features", len(rows), disable=None)
     features = np.concatenate([result.outputs["features"] for result in results])
     features = np.hstack([features, np.nan_to_num(faces["action_units"][rows])])
     probabilities = out_of_fold.predict_out_of_fold(features, labels, groups)
     return _find_wrong_labels(rows, labels, classes, probabilities)
+
+
+def load_predictor(run: str) -> Predictor:
+    """Loads the network of a run, or `ready`, for the features of prepared faces."""
+    return Predictor.load(run, detector="none", margin=0, batch_size=BATCH_SIZE, features=True)
 
 
 def _find_wrong_labels(

@@ -31,6 +31,7 @@ def predict_out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.nda
         covariance = centred.T @ centred / len(centred)
         identity = np.eye(len(covariance)) * np.trace(covariance) / len(covariance)
         covariance += SHRINKAGE * (identity - covariance)
+        covariance[np.diag_indices_from(covariance)] += 1e-6  # of features without a spread
         weights = np.linalg.solve(covariance, means.T)
         bias = np.log(np.maximum(counts, 1e-9)) - np.sum(means.T * weights, axis=0) / 2
         probabilities[~fitted] = scipy.special.softmax(features[~fitted] @ weights + bias, axis=1)

@@ -121,6 +121,8 @@ def _option_types(entry: Any) -> dict[str, Any]:
             return get_type_hints(entry, localns=unknown)
         except NameError as error:
             unknown[str(error.name)] = Any
+        except (AttributeError, TypeError):  # of such a name: Sequence[int], np.ndarray
+            return {}  # options of any type are accepted
 
 
 def _find_origin(entry: Any) -> tuple[Any, str]:

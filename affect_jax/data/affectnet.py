@@ -134,7 +134,10 @@ def find_images(folder: pathlib.Path, table: pathlib.Path) -> pathlib.Path:
     name = "Automatically_Annotated" if is_automatic else "Manually_Annotated"
     probes = [row.image for row in itertools.islice(read_rows(table), ROWS_TO_PROBE)]
     pattern = f"{name}*"
-    for candidate in _find_nearby(folder, pattern) + _find_nearby(table.parent, pattern):
+    parents = [
+        path for path in (folder.absolute().parent, table.parent.parent) if path.match(pattern)
+    ]
+    for candidate in _find_nearby(folder, pattern) + _find_nearby(table.parent, pattern) + parents:
         if any(os.path.isfile(os.path.join(candidate, str(probe))) for probe in probes):
             return candidate
     raise UserError(

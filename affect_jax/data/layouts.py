@@ -145,11 +145,13 @@ class LayoutBuilder(FacesBuilder, skip_registration=True):
     ) -> Iterator[list[dict[str, Any]]]:
         """Yields the records of faces, in the order of `ids`, cropped with each of the margins.
 
-        **Raises:** `UserError` if a source file is missing.
+        **Raises:** `UserError` if a source file is missing or a face cannot be cropped.
         """
         wanted = set(ids)
         in_split = face_images.make_ids_unique(_select_rows(self._find_rows, split))
         found = {row.id: row for row in in_split if row.id in wanted}
+        if missing := wanted - found.keys():
+            raise UserError(f"{self.name}: {min(missing)}: no longer in {self._source.folder}")
         rows = [found[id] for id in ids]
         for margin in margins:
             settings = self._settings()._replace(margin=margin)
@@ -262,7 +264,7 @@ def register_layout(
 
     - `extra_features`: see `tfds_builder.face_features`.
     - `folder_name`: function of the image size, the margin and the options that returns the name of
-      the folder of the records; by default it is a hash of them.
+      the folder of the records; by default the image size and a hash of the others and the folder.
     """
 
     def decorator(find_rows: Callable[..., Any]) -> Callable[..., LayoutBuilder]:

@@ -28,7 +28,7 @@ MAX_HASHED_FILES = 5000  # reading a million annotations would take minutes at e
 
 
 class Source:
-    """The folder of a dataset. All paths are texts relative to it.
+    """The folder of a dataset. The paths in `files` and `used` are texts relative to it.
 
     - `tables`: name -> CSV file or folder of annotations, if the layout finds its faces by them and
       not by `files`.

@@ -17,6 +17,7 @@ import json
 import pathlib
 import sys
 import threading
+import traceback
 from typing import Any
 
 from affect_jax.data import face_images
@@ -25,7 +26,7 @@ from affect_jax.predict.predictor import Predictor
 ALLOWED_HOSTS = ("127.0.0.1", "localhost")
 CONTENT_TYPES = ("image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp")
 MAX_BYTES = 12 * 2**20
-MAX_CONCURRENT_REQUESTS = 4  # images in prediction
+MAX_CONCURRENT_REQUESTS = 4  # images in memory; further requests wait
 CONNECTION_TIMEOUT_SECONDS = 60  # without data
 
 HEADERS = {
@@ -62,6 +63,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         if is_valid and self.headers.get("Host", "").split(":")[0] not in ALLOWED_HOSTS:
             self.send_error(400, "Foreign host")
             return False
+        if is_valid and "%00" in self.path:  # no name of a file
+            self.send_error(404)
+            return False
         return is_valid
 
     def end_headers(self) -> None:
@@ -86,22 +90,24 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             return 411, "the upload has no length"
-        if int(length) > MAX_BYTES:
+        if len(length) > 9 or int(length) > MAX_BYTES:
             return 413, f"the file is larger than {MAX_BYTES >> 20} MiB"
-        content = self.rfile.read(int(length))
+        with self.server.slots:  # also for the upload, to limit the memory
+            return self._predict_upload(self.rfile.read(int(length)))
+
+    def _predict_upload(self, content: bytes) -> tuple[int, Any]:
         if self.path.split("?")[0] != "/predict":
             return 404, "no such page"
         if self.headers.get("Content-Type") not in CONTENT_TYPES:
             return 415, f"send one of {', '.join(CONTENT_TYPES)}"
-        if not self.server.slots.acquire(blocking=False):
-            return 503, "busy with other images; try again"
         try:
             assert self.server.predictor is not None
             return 200, predict_image(self.server.predictor, content)
         except face_images.UnusableInputError as error:
             return 422, str(error)
-        finally:
-            self.server.slots.release()
+        except Exception:  # out of memory, or an error of the network
+            traceback.print_exc()
+            return 500, "the prediction failed; the terminal shows the reason"
 
 
 def predict_image(predictor: Predictor, content: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from affect_jax.config import Config, config_digest, from_dict, to_dict
+from affect_jax.config import Config, config_digest, defaults, from_dict, to_dict
 from affect_jax.core import parallel
 from affect_jax.core.errors import UserError
 from affect_jax.core.labels import EXPRESSIONS, NUM_CLASSES, canonical_name
@@ -78,8 +78,10 @@ def evaluate_checkpoint(
     out = workdir.path / "evaluation" / data.name
     columns, origin, bias = range(len(table.classes)), {}, {}
     if is_other:
-        suffix = f"-{data.fingerprint[:6]}" if config.data.name == saved.data.name else ""
-        out = out.with_name(f"{config.data.name}-{data.name}{suffix}")
+        out = out.with_name(f"{config.data.name}-{data.name}")
+        is_taken = _read_fingerprint(out) not in ("", data.fingerprint)
+        if is_taken or config.data.name == saved.data.name:
+            out = out.with_name(f"{out.name}-{data.fingerprint[:6]}")
         table, columns, left_out = match_classes(table, trained.classes)
         origin = {"trained_on": saved.data.name, **left_out}
     elif data.name == saved.evaluation.split:
@@ -125,6 +127,9 @@ def match_classes(
     if table.probabilities is None or table.expression is None:
         return table, range(len(table.classes)), {}
     labelled = np.unique(table.expression[table.expression >= 0]).tolist()
+    if not labelled:
+        none = dict.fromkeys(("expression", "probabilities", "distribution", "votes"))
+        return dataclasses.replace(table, classes=(), **none), (), {}
     of_data = {canonical_name(table.classes[i]): i for i in labelled}
     of_model = {canonical_name(name): i for i, name in enumerate(model_classes)}
     common = sorted(of_model.keys() & of_data.keys(), key=[*EXPRESSIONS, *of_model].index)
@@ -150,19 +155,29 @@ def _open_split(
 
     **Returns:** also the config for its evaluation, and whether the data are not those of the run.
     """
-    config = from_dict(to_dict(config))
+    config, name = from_dict(to_dict(config)), split or config.evaluation.split
     is_other = any(config.data[key] != saved.data[key] for key in ("name", "options"))
+    if not is_other and config.data.manual_dir != saved.data.manual_dir:
+        is_other = not _was_moved(config, saved, workdir, name)
     if is_other:
         config.data.image_size = saved.data.image_size
-        for key in ("ignore", "relabel"):
-            config.data[key] = "" if config.data[key] == saved.data[key] else config.data[key]
-    (data,) = open_splits(config, split or config.evaluation.split)
-    if config.data.manual_dir != saved.data.manual_dir:  # other faces, or the same that were moved
-        own = workdir.path / "evaluation" / data.name
-        is_other |= _read_fingerprint(own) not in ("", data.fingerprint)
+        for key in ("ignore", "relabel", "label_noise"):  # those of the run's faces
+            if config.data[key] == saved.data[key]:
+                config.data[key] = defaults().data[key]
+    (data,) = open_splits(config, name)
     if is_other:  # the labels are those of the data; `match_classes` selects the network's
         config.data.num_classes = len(data.classes) if data.classes != EXPRESSIONS else NUM_CLASSES
     return config, data, is_other
+
+
+def _was_moved(config: Config, saved: Config, workdir: Workdir, split: str) -> bool:
+    """Whether the configured faces are those of the run, in another folder."""
+    try:
+        (data,) = open_splits(config, split)
+        own = _read_fingerprint(workdir.path / "evaluation" / split)
+        return data.fingerprint == (own or open_splits(saved, split)[0].fingerprint)
+    except UserError:  # the run's lists name other faces, or its own data are not there
+        return False
 
 
 def _read_fingerprint(folder: pathlib.Path) -> str:

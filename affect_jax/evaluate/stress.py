@@ -88,7 +88,7 @@ IMAGE_FACTORS: dict[str, tuple[tuple[Any, ...], Callable[[np.ndarray, Any], np.n
 }
 """Levels, and a function of image, uint8 [S, S, 3], and level."""
 
-MARGINS = (-0.1, 0.0, 0.1, 0.25, 0.5)
+MARGINS = (0.0, 0.1, 0.25, 0.5)
 """Fractions of a box that are added on each side before cropping, as by `data.options.margin`."""
 
 

@@ -87,6 +87,8 @@ def read_prepared(folder: pathlib.Path) -> LabelledFaces:
         points = record_reader.restore_aspect_ratio(
             columns["landmarks"].astype(np.float64), columns["aspect"]
         )
+        if not np.isin(columns["expression"], range(-1, len(split.classes))).all():
+            raise UserError(f"--prepared={folder}: damaged: it has labels of unknown classes")
         expressions = np.array((*split.classes, ""))[columns["expression"]]  # -1: no expression
         parts.append((columns["id"], np.full(len(points), name), expressions, points))
     return LabelledFaces(*map(np.concatenate, zip(*parts, strict=True)))

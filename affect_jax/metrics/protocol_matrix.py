@@ -73,7 +73,7 @@ def score_protocols(
         "8 classes": (paper, not8, labelled, TOP1),
         "8 classes, equally frequent": (paper, not8, labelled, NORMALISED),
         "8 classes, cleaned labels": ("EmoNet", not_clean, clean, CLEAN),
-        "7 classes, trained without contempt": ("DDAMFN", not7, labelled, TOP1),
+        "7 classes, without contempt": ("DDAMFN", not7, labelled, TOP1),
         "7 classes, output of contempt dropped": ("EmotiEffLib", not_dropped, drop, TOP1),
         "7 classes, predicted contempt is an error": ("Py-Feat", not8, keep, TOP1),
         "ABAW": ("Kollias 2022", not_abaw, any_label, ABAW),

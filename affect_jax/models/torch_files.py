@@ -41,18 +41,18 @@ class _Object(dict):
     state: Any = None  # the object's `__dict__` if the pickle sets one
 
 
-def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
-    """Returns a view of the storage after checking that it stays within."""
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
+    """Returns a view of the storage, or an error, which counts if the tensor is a weight."""
     if not isinstance(storage, np.ndarray):
-        raise InvalidWeightsError("it has a tensor with no storage of a supported type")
+        return InvalidWeightsError("has no storage of a supported type")
     is_layout = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)
     if not is_layout or not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
-        raise InvalidWeightsError("it has a tensor of an impossible shape")
+        return InvalidWeightsError("has an impossible shape")
     if 0 in size:
         return np.zeros(size, storage.dtype)
     end = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
     if max(math.prod(size), end) > len(storage):
-        raise InvalidWeightsError(f"a tensor exceeds its storage of {len(storage):,} numbers")
+        return InvalidWeightsError(f"exceeds its storage of {len(storage):,} numbers")
     strides = [step * storage.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
 
@@ -200,11 +200,14 @@ def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
         entries = _walk(content, "", iter(range(MAX_ENTRIES)))
     else:
         entries = content.items() if isinstance(content, dict) else ()
-    arrays = {
+    arrays: dict[str, Any] = {
         name.removeprefix("module."): value
         for name, value in entries
-        if isinstance(value, np.ndarray)
+        if isinstance(value, (np.ndarray, InvalidWeightsError))
     }
+    for name, value in arrays.items():
+        if isinstance(value, InvalidWeightsError):
+            raise InvalidWeightsError(f"its tensor {name[:100]!r} {value}")
     if not arrays and unpickler.unknown_name:
         unpickler.refuse(unpickler.unknown_name)
     if not arrays:

@@ -126,12 +126,13 @@ def read_frames(source: Source) -> Iterator[Frame]:
     capture = cv2.VideoCapture(name if source.webcam is None else source.webcam, backend)
     rate = capture.get(cv2.CAP_PROP_FPS)
     rate = rate if 0 < rate <= 1000 else DEFAULT_FRAMES_PER_SECOND
-    start_time, seconds, number = time.monotonic(), -1.0, 0
+    seconds, number, start_time = -1.0, 0, 0.0
     try:
         while True:
             is_read, pixels = capture.read()
             if not is_read:
                 break
+            start_time = start_time or time.monotonic()  # a webcam takes seconds to start
             now = time.monotonic() - start_time
             if source.webcam is None:
                 now = max(0.0, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)

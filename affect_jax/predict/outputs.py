@@ -170,4 +170,5 @@ def open_feature_file(path: pathlib.Path | None) -> Iterator[dict[str, np.ndarra
     with writing_to(path.parent), write_atomically(path) as partial:
         yield features
         with partial.open("wb") as file:
-            np.savez(file, id=np.array([*features], str), features=np.array([*features.values()]))
+            values = np.array([*features.values()]) if features else np.empty((0, 0), np.float32)
+            np.savez(file, id=np.array([*features], str), features=values)

@@ -124,7 +124,10 @@ def _find_evaluation(path: pathlib.Path) -> pathlib.Path:
 def _read_evaluations(workdir: pathlib.Path) -> dict[str, dict[str, float]]:
     evaluations = {}
     for path in sorted(workdir.glob("evaluation/*/scores.json")):
-        content = _read_json(path)
+        try:
+            content = _read_json(path)
+        except UserError:  # damaged; other evaluations can be shown
+            continue
         about, scores = content.get("about"), content.get("scores")
         if isinstance(about, dict) and isinstance(scores, dict):
             values = {name: value for name, value in scores.items() if isinstance(value, float)}
@@ -159,9 +162,11 @@ def _read_evaluation(folder: pathlib.Path) -> Run:
     if is_named and hashlib.sha256(table.read_bytes()).hexdigest() != about["sha256"]:
         raise UserError(f"{table}: changed since {path}; score it again")
     classes = tuple(about.get("classes", predictions.classes))
-    if predictions.probabilities is not None and len(classes) != len(predictions.classes):
+    written, read = ([*map(canonical_name, x)] for x in (classes, predictions.classes))
+    if predictions.probabilities is not None and sorted(written) != sorted(read):
         raise UserError(f"{path}: has other classes than its predictions")
-    predictions = dataclasses.replace(predictions, classes=classes)
+    if predictions.probabilities is None or written == read:  # else the reader has sorted them
+        predictions = dataclasses.replace(predictions, classes=classes)
     parts = {"groups": groups, "group_differences": differences, "protocols": protocols}
     return Run(folder.name, about, scores, predictions, **parts)
 

@@ -125,7 +125,7 @@ class Checkpoints:
         with self._log_failure(step):
             self.directory.mkdir(exist_ok=True)
             for partial in self.directory.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(partial)  # of a run that was killed during a save
+                shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed during a save
             needed_bytes = sum(leaf.nbytes for leaf in leaves.values())
             free_bytes = shutil.disk_usage(self.directory).free
             if free_bytes < needed_bytes:  # Orbax would fill the disk
@@ -149,7 +149,7 @@ class Checkpoints:
             best = self.best_step() if self._best_score else None
             for step in self.all_steps()[: -self._keep_last]:
                 if step != best:
-                    shutil.rmtree(self.directory / str(step))
+                    shutil.rmtree(self.directory / str(step), ignore_errors=True)
 
     def ensure_saved(self, step: int) -> None:
         """Waits until the checkpoint of a step is on disk.
@@ -251,7 +251,11 @@ def _create_checkpointer() -> ocp.AsyncCheckpointer:
     options: dict[str, Any] = {"multiprocessing_options": MAIN_PROCESS_ONLY}
     # Without compression, which saves only 8% and takes 3 times the CPU time.
     state = ocp.PyTreeCheckpointHandler(use_compression=False, **options)
-    handler = ocp.CompositeCheckpointHandler(state=state, info=ocp.JsonCheckpointHandler(**options))
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(**options),  # else it waits for all processes
+        state=state,
+        info=ocp.JsonCheckpointHandler(**options),
+    )
     return ocp.AsyncCheckpointer(handler, **options)
 
 

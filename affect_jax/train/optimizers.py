@@ -169,6 +169,8 @@ def _create_base(
 ) -> optax.GradientTransformation:
     if (name := spec.get("name")) in ("sam", "accumulate"):
         raise UserError(f"optimizer.base.name = {name!r}: must be another optimizer")
+    if problems := OPTIMIZERS.find_problems(spec, ("schedule", "trunk")):
+        raise UserError(f"optimizer.base.{problems[0]}", problems[1:])
     return OPTIMIZERS.create(spec, schedule=schedule, trunk=trunk)
 
 

@@ -113,6 +113,17 @@ def test_inherited_options_are_evaluated_in_their_own_module(monkeypatch):
     assert len(problems) == 2 and all("must be int" in problem for problem in problems)
 
 
+@pytest.mark.parametrize("annotation", ["UnknownName[int]", "unknown_module.Name"])
+def test_types_imported_for_type_checkers_only_are_not_checked(annotation):
+    def mine(a, b: int = 0):
+        return a, b
+
+    mine.__annotations__["a"] = annotation
+    losses = Registry("loss")
+    losses.register("mine")(mine)
+    assert losses.create({"name": "mine", "a": 1}) == (1, 0)
+
+
 def write_module(folder: pathlib.Path, name: str) -> None:
     code = "from tests.core.test_registry import MINE\n@MINE.register('mine')\ndef mine(): pass\n"
     (folder / f"{name}.py").write_text(code)

@@ -83,7 +83,7 @@ def test_a_run_is_scored_on_another_dataset(tmp_path, capsys):
     assert (folder / "report.html").is_file() and own.read_bytes() == before
     other = runs.read_run(folder)
     assert (other.predictions.expression >= 0).sum() == 12
-    page = comparison.render_html([other], [])
+    page = comparison.render_html([other])
     assert "trained on" in page and "folder_faces-test" in page
     without_mode = [flag for flag in [*command, *data] if flag != "--mode=evaluate"]
     assert main.main(without_mode) == 2

@@ -63,7 +63,7 @@ def test_reasons_of_unscored_protocols():
 
     assert reasons(TABLE) == {
         "8 classes, cleaned labels": "needs the column expression_correct in --groups",
-        "7 classes, trained without contempt": "needs AffectNet’s first 7 classes",
+        "7 classes, without contempt": "needs AffectNet’s first 7 classes",
     }
     hard = reasons(dataclasses.replace(TABLE, is_hard=True))
     assert hard["7 classes, output of contempt dropped"] == "needs probabilities"
@@ -74,7 +74,7 @@ def test_reasons_of_unscored_protocols():
         probabilities=PROBABILITIES[:, :7] / PROBABILITIES[:, :7].sum(axis=1, keepdims=True),
         action_units=None,
     )
-    assert "7 classes, trained without contempt" not in reasons(seven)
+    assert "7 classes, without contempt" not in reasons(seven)
     assert {"8 classes", "ABAW", "action units"} <= reasons(seven).keys()
     axes = dataclasses.replace(TABLE, probabilities=None, action_units=None)
     assert reasons(axes).keys() == compute(axes).keys()

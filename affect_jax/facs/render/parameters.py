@@ -32,7 +32,7 @@ class FaceParameters:
     hair_colour: float = 0.3  # 0 (black) to 1 (blond); with light skin, fair people have blue eyes
     glasses: str = "none"  # one of `GLASSES`
     occlusion: str = "none"  # one of `OCCLUSIONS`: what is in front of a part of the face
-    light: tuple[float, float] = (0.0, -0.35)  # where it is: right and down of the front, -1 to 1
+    light: tuple[float, float] = (0.0, -0.35)  # direction towards it: right and down, -1 to 1
     brightness: float = 0.95  # of the whole image, 0.4 to 1.1
     yaw: float = 0.0  # rotation of the head, -0.3 to 0.3 radians; positive is to the image's right
     roll: float = 0.0  # rotation in the image plane, -0.4 to 0.4 radians, clockwise
