@@ -95,16 +95,19 @@ def main(arguments: Sequence[str]) -> int:
         "Trains an experiment with several seeds and options. Flags --config.KEY=VALUE "
         "are passed to all runs.",
     )
-    add = parser.add_argument
-    add("--config", required=True, help="config file, or file.py:variant")
-    add("--workdir", required=True, help="folder of the study")
-    add("--seeds", default="0,1,2", help="seeds, by default 0,1,2")
+    parser.add_argument("--config", required=True, help="config file, or file.py:variant")
+    parser.add_argument("--workdir", required=True, help="folder of the study")
+    parser.add_argument("--seeds", default="0,1,2", help="seeds, by default 0,1,2")
     help = "values of a config key, compared with each other; several keys: all combinations"
-    add("--grid", nargs="+", action="extend", default=[], metavar="KEY=A,B", help=help)
+    parser.add_argument(
+        "--grid", nargs="+", action="extend", default=[], metavar="KEY=A,B", help=help
+    )
     help = "the checkpoint to evaluate: last (default), best or a step; best is selected on the "
-    add("--checkpoint", default="last", help=f"{help}evaluation split, which favours it")
+    parser.add_argument(
+        "--checkpoint", default="last", help=f"{help}evaluation split, which favours it"
+    )
     help = "here (default): one run after another; slurm: submits job arrays"
-    add("--launcher", choices=("here", "slurm"), default="here", help=help)
+    parser.add_argument("--launcher", choices=("here", "slurm"), default="here", help=help)
     args, config_flags = parser.parse_known_args(arguments)
     for flag in config_flags:
         if not (flag.startswith("--config.") and "=" in flag) or flag.startswith("--config.seed="):
