@@ -46,6 +46,13 @@ def test_classes_are_matched_by_name(tmp_path):
         np.testing.assert_array_equal(getattr(written, field.name), expected, field.name)
 
 
+def test_data_without_expressions_are_scored_by_the_other_heads():
+    table = dataclasses.replace(TABLE, expression=np.full(4, -1))
+    table, columns, left_out = match_classes(table, EXPRESSIONS[:8])
+    assert table.expression is None and table.probabilities is None and table.votes is None
+    assert not columns and not left_out
+
+
 def test_without_common_classes_is_an_error():
     with pytest.raises(UserError, match="fewer than two classes are the same"):
         match_classes(TABLE, ("calm", "sadness"))
@@ -85,6 +92,12 @@ def test_a_run_is_scored_on_another_dataset(tmp_path, capsys):
     assert (other.predictions.expression >= 0).sum() == 12
     page = comparison.render_html([other])
     assert "trained on" in page and "folder_faces-test" in page
+    before = (folder / "scores.json").read_bytes()
+    write_faces(tmp_path / "second", "Happy", "sad")
+    data[1] = f"--config.data.manual_dir={tmp_path / 'second'}"
+    assert main.main([*command, *data]) == 0
+    assert len(list(run.glob("evaluation/folder_faces-test-*/scores.json"))) == 1
+    assert (folder / "scores.json").read_bytes() == before
     without_mode = [flag for flag in [*command, *data] if flag != "--mode=evaluate"]
     assert main.main(without_mode) == 2
     assert "--config.data.name: without --config" in capsys.readouterr().err

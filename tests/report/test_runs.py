@@ -8,8 +8,9 @@ import pytest
 
 from affect_jax.core.errors import UserError
 from affect_jax.evaluate import __main__ as command
+from affect_jax.evaluate.scoring import score_table
 from affect_jax.metrics import protocol
-from affect_jax.metrics.predictions import write_predictions
+from affect_jax.metrics.predictions import Predictions, write_predictions
 from affect_jax.report import figures, runs
 from tests.report.conftest import create_predictions, write_run
 
@@ -31,6 +32,18 @@ def test_read_run_returns_written_files(workdir):
 def test_evaluation_folder_is_the_same_run(workdir):
     inner = runs.read_run(workdir / "evaluation" / "validation")
     assert inner.name == "fair" and inner.config and inner.curves
+
+
+def test_classes_in_another_order_keep_their_names(tmp_path):
+    classes, labels = ("sadness", "happiness", "anger"), np.array([0, 0, 0, 1, 1, 2])
+    probabilities = np.eye(3)[labels] * 0.7 + 0.1
+    ids = np.arange(6).astype(str)
+    table = Predictions(ids, classes, expression=labels, probabilities=probabilities)
+    write_predictions(table, tmp_path / "predictions.parquet")
+    score_table(table, tmp_path, {}, 1, 0)
+    read = runs.read_run(tmp_path).predictions
+    assert np.array(read.classes)[read.expression].tolist() == np.array(classes)[labels].tolist()
+    np.testing.assert_array_equal(read.probabilities.argmax(axis=1), read.expression)
 
 
 def test_truncated_log_line_is_skipped(tmp_path):
