@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         except Exception as error:  # out of memory; the other networks may fit
             print(f"skipped: {name}: {first_line(error)}", file=sys.stderr)
             continue
-        harness.write_result(  # after each network, because a GPU may be lent for minutes
+        harness.write_result(  # after each network: the next one may run out of time
             "gpu",
             what=f"The schedule in bfloat16, batches of {args.batch_size}: {EPOCHS} epochs of "
             f"{FACES:,} faces; the peak is that of a product of bfloat16 matrices, "

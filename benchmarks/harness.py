@@ -51,7 +51,7 @@ def parse_args(
 
     **Arguments:** `flags`: by name: the default, the default with `--quick` and, if needed, a help
     text. A flag has the type of its default, a tuple takes any number of values; a type in place of
-    a default makes the flag a required one.
+    a default, or of the values of a tuple, makes the flag a required one.
     """
     parser = argparse.ArgumentParser(description=inspect.cleandoc(documentation or ""))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -68,7 +68,9 @@ def parse_args(
             "type": type(default),
             "help": "".join(text),
         }
-        if isinstance(default, tuple):
+        if isinstance(default, tuple) and isinstance(default[0], type):
+            settings |= {"type": default[0], "nargs": "+", "required": True}
+        elif isinstance(default, tuple):
             settings |= {"type": type(default[0]), "nargs": "*"}
         elif isinstance(default, type):
             settings |= {"type": default, "required": True}

@@ -40,10 +40,8 @@ SCORES = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = harness.parse_args(
-        __doc__, argv, runs=((pathlib.Path("runs"),), None, "folders of runs, evaluated at best")
+        __doc__, argv, runs=((pathlib.Path,), None, "folders of runs, evaluated at best")
     )
-    if args.runs == (pathlib.Path("runs"),):
-        raise SystemExit("--runs: name the folders of the runs")
     load_registries()
     loaded = [(run, from_dict(Workdir(run).load_config())) for run in args.runs]
     for run, config in loaded:

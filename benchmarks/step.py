@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rates = measure(case, args)
         runs[", ".join(map(str, case))] = rates
         rows.append(table_row(case, rates))
-        harness.write_result(  # after each case, because a GPU may be lent for minutes
+        harness.write_result(  # after each case: the next one may run out of time
             "step_gpu" if accelerator else "step",
             what="Images/s of one step; 'to' a peer: how many times its images/s",
             args=args,

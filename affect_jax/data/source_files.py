@@ -83,7 +83,7 @@ class Source:
         return {"names of files": _hash_names(self.files), **hashes}
 
     def find_unused(self) -> list[tuple[str, str]]:
-        """Returns the path of each file that was not used, and what it is."""
+        """Lists the files that no row uses, each with its kind."""
         kinds = {True: "image without a label", False: "other file"}
         return [(path, kinds[is_image(path)]) for path in self.files if path not in self.used]
 

@@ -29,14 +29,21 @@ def read_runs(paths: Sequence[pathlib.Path]) -> list[Run]:
     return runs.match_faces(loaded)
 
 
-def write_comparison(compared: Sequence[Run], path: pathlib.Path) -> None:
-    """Writes the page.
+def write_comparison(
+    compared: Sequence[Run], path: pathlib.Path, changes: Sequence[Scores] | None = None
+) -> None:
+    """Writes the page; see `render_html`.
 
     **Raises:** `UserError` if the runs have different faces or the page cannot be written.
     """
-    page = render_html(compared)
+    page = render_html(compared, changes)
     with writing_to(path.parent), write_atomically(path) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def compute_differences(compared: Sequence[Run]) -> list[Scores]:
+    """Computes the difference of each run but the first from the first."""
+    return [compute_difference(compared[0], run) for run in compared[1:]]
 
 
 def compute_difference(first: Run, second: Run) -> Scores:
@@ -54,10 +61,13 @@ def list_headlines(compared: Sequence[Run]) -> list[str]:
     return [name for name in names if any(name in run.scores.values for run in compared)]
 
 
-def render_html(compared: Sequence[Run]) -> str:
-    """Renders the page: the scores of each run, and the differences from the first."""
+def render_html(compared: Sequence[Run], changes: Sequence[Scores] | None = None) -> str:
+    """Renders the page: the scores of each run, and the differences from the first.
+
+    **Arguments:** `changes`: see `compute_differences`, which computes them by default.
+    """
     first, *rest = compared
-    changes = [compute_difference(first, run) for run in rest]
+    changes = compute_differences(compared) if changes is None else changes
     with plotting.style():
         drawn = figures.render(figures.draw_learning_curves(compared))
     names, all_names = list_headlines(compared), list(first.scores.values)

@@ -63,8 +63,12 @@ class Table(NamedTuple):
     columns: Sequence[Column]
 
 
-def create_tables(systems: Mapping[str, Run]) -> dict[str, Table]:
+def create_tables(
+    systems: Mapping[str, Run], changes: Sequence[Scores] | None = None
+) -> dict[str, Table]:
     """Creates the tables, by file name.
+
+    **Arguments:** `changes`: see `comparison.compute_differences`, which computes them by default.
 
     **Raises:** `UserError` if the systems have no face in common or different labels.
     """
@@ -87,8 +91,9 @@ def create_tables(systems: Mapping[str, Run]) -> dict[str, Table]:
         Column(run.name, run, run.scores, published=published_scores.select_published(run))
         for run in matched
     ]
-    for run in rest:
-        header, change = f"{run.name} − {first.name}", comparison.compute_difference(first, run)
+    changes = comparison.compute_differences(matched) if changes is None else changes
+    for run, change in zip(rest, changes, strict=True):
+        header = f"{run.name} − {first.name}"
         columns.append(Column(header, run, change, format=score_names.format_difference))
     tables["scores"] = Table(_format_title("Headline scores", first), rows, columns)
     rows, columns = {}, []

@@ -89,9 +89,12 @@ class Workdir:
                 f"{self.path}: contains no run (no config.json); pass a --config to start one"
             )
         try:
-            return {**json.loads(self.config_path.read_text())}
-        except (ValueError, TypeError, RecursionError) as error:
+            config = json.loads(self.config_path.read_text())
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{self.config_path}: cannot be read: {error}") from error
+        if not isinstance(config, dict):
+            raise UserError(f"{self.config_path}: cannot be read: it holds no config")
+        return config
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Writes the config atomically."""

@@ -81,9 +81,11 @@ def write_results(systems: Mapping[str, Run], folder: pathlib.Path) -> None:
     }
     with writing_to(folder), write_atomically(folder / "study.json") as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    tables.write_tables(tables.create_tables(systems), folder / "tables")
     named = runs.match_faces([dataclasses.replace(run, name=n) for n, run in systems.items()])
-    comparison.write_comparison(named, folder / "study.html")
+    changes = comparison.compute_differences(named)  # once for the tables and the page
+    by_name = {run.name: run for run in named}
+    tables.write_tables(tables.create_tables(by_name, changes), folder / "tables")
+    comparison.write_comparison(named, folder / "study.html", changes)
     for name in ("study.json", "study.html"):
         print(f"written: {folder / name}")
 

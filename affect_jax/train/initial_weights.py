@@ -54,7 +54,7 @@ def read(config: Config, previous: Workdir | None = None) -> InitialWeights | No
 
     **Raises:** `UserError` if the weights cannot be read or belong to another network.
     """
-    source, outputs = str(previous.path) if previous else config.init_from, config.init_outputs
+    source = str(previous.path) if previous else config.init_from
     if not source:
         return None
     if is_export(source) or (is_local(source) and Workdir(source).config_path.is_file()):
@@ -63,7 +63,7 @@ def read(config: Config, previous: Workdir | None = None) -> InitialWeights | No
     else:
         arrays = weight_mapping.order_outputs(
             weight_files.read(source),
-            outputs,
+            config.init_outputs,
             classes=class_names(config),
             trunk=config.trunk.name,
             source=source,

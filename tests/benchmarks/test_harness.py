@@ -99,13 +99,13 @@ def test_quick_changes_defaults_but_not_given_flags(tmp_path):
 
 def test_flag_without_default_is_required(capsys):
     with pytest.raises(SystemExit):
-        harness.parse_args("", [], data=(str, None, "folder"))
-    assert "--data" in capsys.readouterr().err
+        harness.parse_args("", [], data=(str, None, "folder"), runs=((str,), None))
+    assert "--data, --runs" in capsys.readouterr().err
 
 
 def test_summary_has_medians_and_ratios():
     runs = {"ours": [4.0, 9.0, 8.0], "peer": [2.0, 3.0, 4.0]}
-    rows = harness.summarize(runs, "faces/s", {"to peer": "peer", "to nobody": None})
+    rows = harness.summarize(runs, "faces/s", {"to peer": "peer", "to a missing peer": None})
     assert rows[0] == {"contender": "ours", "faces/s": 8.0, "to peer": "2.00"}
     assert rows[1]["to peer"] == "1.00"
 

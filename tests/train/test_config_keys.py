@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 from ml_collections import ConfigDict
+from safetensors.numpy import save_file
 
 from affect_jax.config import SPEC_KEYS, defaults, flatten, variant
+from affect_jax.models.weight_mapping import flatten_by_name
 from affect_jax.run.workdir import Workdir
 from affect_jax.train.experiment import check_config, load_registries
 from affect_jax.train.stages import train_stages
 from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 from tests.releases import shrink_config, write_release
+from tests.trained_runs import create_weights
 
 DURATIONS = ("duration", "stop_after", "evaluate_every", "checkpoint.every", "images_every")
 WHOLE = (*SPEC_KEYS, *DURATIONS, "data.options")
@@ -52,6 +55,10 @@ def reads(tmp_path_factory) -> set[str]:
     config.heads = ("expression", "action_units")
     shrink_config(config, folder / "release", folder / "data", duration={"steps": 2})
     config.trunk = {"name": "tiny"}
+    weights = create_weights(config, seed=0)
+    arrays = flatten_by_name(weights["params"]["model"], weights["batch_stats"])
+    config.init_from = str(folder / "weights.safetensors")
+    save_file(arrays, config.init_from)
     record(config)
     try:
         check_config(config, num_devices=2)
