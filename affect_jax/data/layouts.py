@@ -20,8 +20,14 @@ import tabulate
 
 from affect_jax.core import labels
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import require_option
-from affect_jax.data import DATASETS, annotation_parsing, beam_pipeline, face_images
+from affect_jax.core.registry import describe_unknown_name, require_option
+from affect_jax.data import (
+    DATASETS,
+    alignment,
+    annotation_parsing,
+    beam_pipeline,
+    face_images,
+)
 from affect_jax.data.source_files import Source
 from affect_jax.data.tfds_builder import FacesBuilder, FacesConfig, prepare_records
 from affect_jax.data.worker_processes import map_ordered, print_line
@@ -180,7 +186,12 @@ class LayoutBuilder(FacesBuilder, skip_registration=True):
         config: Any = self.builder_config
         folder = str(self._source.folder)
         return face_images.Settings(
-            folder, config.image_size, config.margin, config.classes, config.extra_features
+            folder,
+            config.image_size,
+            config.margin,
+            config.classes,
+            config.extra_features,
+            config.align,
         )
 
     def _skip(self, split: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -257,7 +268,7 @@ def register_layout(
 
     The layout is a function of a `Source` and of keyword arguments, its options. It returns an
     iterator over (split, row). The dataset also has the options `manual_dir` (the folder),
-    `data_dir`, `image_size`, `margin`, `max_skipped`, `num_workers` and `beam`, see
+    `data_dir`, `image_size`, `margin`, `align`, `max_skipped`, `num_workers` and `beam`, see
     `data.affectnet`.
 
     **Arguments:**
@@ -274,11 +285,15 @@ def register_layout(
             data_dir: str = "data",
             image_size: int = 256,
             margin: float = 0.0,
+            align: str = "box",
             max_skipped: float = 0.01,
             num_workers: int | None = None,
             beam: str = "",
             **options: Any,
         ) -> LayoutBuilder:
+            if align not in alignment.ALIGNMENTS:
+                choices = describe_unknown_name(align, alignment.ALIGNMENTS)
+                raise UserError(f"data.options.align = {choices}")
             source = Source(name, manual_dir, data_dir)
             classes = labels.dataset_classes(name, options)
             if len(set(classes)) < len(classes):
@@ -288,6 +303,7 @@ def register_layout(
             else:
                 text = json.dumps([margin, str(source.folder), options], sort_keys=True)
                 variant = f"{image_size}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+            variant += "_eyes" if align == "eyes" else ""
             config = FacesConfig(
                 name=variant,
                 description=find_rows.__doc__,
@@ -295,6 +311,7 @@ def register_layout(
                 classes=classes,
                 margin=margin,
                 extra_features=extra_features,
+                align=align,
             )
             limits = {"max_skipped": max_skipped, "num_workers": num_workers, "beam": beam}
             rows = functools.partial(find_rows, source, **options)

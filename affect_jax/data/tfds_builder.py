@@ -99,12 +99,14 @@ class FacesConfig(tfds.core.BuilderConfig):
     - `classes`: names of the expressions, in the order of their ids.
     - `margin`: fraction of an annotated box that is added on each side before cropping.
     - `extra_features`: names of further features, see `face_features`.
+    - `align`: `box` or `eyes`, see `face_images.crop_face`.
     """
 
     image_size: int = 256
     classes: Sequence[str] = labels.EXPRESSIONS
     margin: float = 0.0
     extra_features: Sequence[str] = ()
+    align: str = "box"
 
 
 Builder = TypeVar("Builder", bound="FacesBuilder")

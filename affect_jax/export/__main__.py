@@ -45,11 +45,14 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("--half: only --format=safetensors stores float16")
     # Heavy imports come after the flags are checked, so that errors in flags appear at once.
     from affect_jax.export import formats, model_card, web_page
+    from affect_jax.predict.predictor import crop_options
     from affect_jax.run.trained_network import load_network
 
     run = select_run(args)
     runtime = web_page.read_runtime(args.onnxruntime_web) if args.format == "web" else None
     trained = load_network(run, args.step)
+    if runtime and crop_options(trained)[1] == "eyes":
+        raise UserError("--format=web: the page cannot find eyes, which align = 'eyes' needs")
     folder = pathlib.Path() if run == READY_MODEL else pathlib.Path(run)
     out = args.out or folder / "export" / args.format
     changes = {}

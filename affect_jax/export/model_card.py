@@ -23,7 +23,7 @@ from affect_jax.data import preprocessing
 from affect_jax.export import formats
 from affect_jax.metrics import calibration
 from affect_jax.metrics.protocol import HEADLINES
-from affect_jax.predict.predictor import default_margin
+from affect_jax.predict.predictor import crop_options
 from affect_jax.report import published_scores, runs
 from affect_jax.report.templating import ENVIRONMENT
 from affect_jax.run.trained_network import TrainedNetwork, is_export, read_card
@@ -63,6 +63,7 @@ def create_card(
     if not config["init_from"].startswith("hf://"):
         config["init_from"] = pathlib.PurePath(config["init_from"]).name
     shape = formats.image_shape(trained)
+    margin, align = crop_options(trained)
     return {
         "title": f"{trained.config.trunk.name} for {_list_heads(trained.network.heads)}",
         "format": export_format,
@@ -73,7 +74,8 @@ def create_card(
         "data": data,
         "checkpoint_step": trained.step,
         "input": {"name": "image", "type": "uint8", "shape": ["batch", *shape]},
-        "margin": default_margin(trained),
+        "margin": margin,
+        "align": align,
         "crop_size": trained.config.data.crop_size,
         "mirrored_average": trained.config.evaluation.mirror,
         "mean": list(preprocessing.IMAGENET_MEAN),

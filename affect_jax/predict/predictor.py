@@ -144,7 +144,8 @@ class Predictor:
             detector = detection.DETECTORS.create({"name": detector})
         self._detector: Any = detector
         self._detector_lock = threading.Lock()  # neither package is thread-safe
-        self._margin = default_margin(trained) if margin is None else margin
+        default_margin, self._align = crop_options(trained)
+        self._margin = default_margin if margin is None else margin
         self._image_size: int = trained.config.data.image_size
         self._batch_size = batch_size
         self._variables = jax.device_put(trained.variables)
@@ -281,7 +282,9 @@ class Predictor:
         is_inside = np.zeros(len(boxes), bool)
         for index, box in enumerate(boxes.tolist()):
             with contextlib.suppress(face_images.UnusableInputError):
-                face, _ = face_images.crop_and_resize(pixels, box, self._margin, self._image_size)
+                face, *_ = face_images.crop_face(
+                    pixels, box, self._margin, self._image_size, self._align
+                )
                 decoding.decode_jpeg(face_images.encode_jpeg(face), crops[index])
                 is_inside[index] = True
         return ImageFaces(
@@ -293,17 +296,18 @@ class Predictor:
         )
 
 
-def default_margin(trained: TrainedNetwork) -> float:
-    """The margin with which the faces of the run's dataset, or of a part of it, were cropped."""
+def crop_options(trained: TrainedNetwork) -> tuple[float, str]:
+    """The margin and the alignment of the faces of the run's dataset, or of a part of it."""
     if trained.margin is not None:
-        return trained.margin
+        return trained.margin, trained.align
     import_submodules("affect_jax.data")  # registers the datasets
     name, options = trained.config.data.name, trained.config.data.options
     for spec in options.parts.values() if name == "mixture" else [{"name": name, **options}]:
         parameters = inspect.signature(data.DATASETS[spec["name"]]).parameters
         if "margin" in parameters:
-            return spec.get("margin", parameters["margin"].default)
-    return SYNTHETIC_FACES_MARGIN
+            margin = spec.get("margin", parameters["margin"].default)
+            return margin, spec.get("align", "box")
+    return SYNTHETIC_FACES_MARGIN, "box"
 
 
 def _is_single_image(images: Any) -> bool:

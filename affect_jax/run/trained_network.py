@@ -37,7 +37,7 @@ class TrainedNetwork:
       checkpoint does not record it.
     - `label_edits`: changes of the training labels, see `record_reader.LabelEdits.summary`.
     - `temperature`: divides the logits of the expression head, see `metrics.calibration`.
-    - `margin`: of the faces, if `folder` is an export; None: that of the config's dataset.
+    - `margin`, `align`: of the faces of an export; a margin of None: those of the config's dataset.
     """
 
     folder: pathlib.Path
@@ -50,6 +50,7 @@ class TrainedNetwork:
     label_edits: dict[str, Any] = dataclasses.field(default_factory=dict)
     temperature: float = 1.0
     margin: float | None = None
+    align: str = "box"
 
     @property
     def output_names(self) -> dict[str, tuple[str, ...]]:
@@ -153,6 +154,7 @@ def _load_export(folder: pathlib.Path, checkpoint: str) -> TrainedNetwork:
         step=card["checkpoint_step"],
         temperature=card["calibration"].get("temperature", 1.0),
         margin=card["margin"],
+        align=card.get("align", "box"),
     )
 
 

@@ -212,6 +212,7 @@ def test_splits_are_counted_and_unusual_names_warn(folder, capsys):
         ({"max_skipped": 2.0}, r"data.options.max_skipped = 2.0: must be in \[0, 1\]"),
         ({"num_workers": -1}, "num_workers = -1: must be between 0 and 256"),
         ({"margin": -1.0}, r"margin = -1.0: must be in \[0, 10\]"),
+        ({"align": "eye"}, r"data.options.align = 'eye': unknown; did you mean 'eyes'\?"),
     ],
 )
 def test_options_that_do_not_match_the_files_are_errors(folder, options, message):

@@ -15,6 +15,7 @@ from PIL import Image
 from affect_jax.core.labels import MIN_CERTAIN
 from affect_jax.data.face_images import crop_and_resize, decode_image
 from affect_jax.export import __main__ as command
+from affect_jax.export import web_page
 from tests.browsers import launch_chromium
 from tests.export.conftest import onnx_session
 from tests.rendered_scenes import draw_scene
@@ -52,6 +53,17 @@ def page(folder) -> Iterator:
         yield page
         assert page.messages == []
         assert all(url.startswith(("file:", "data:", "blob:")) for url in urls)
+
+
+def test_runs_on_aligned_faces_have_no_page(tmp_path, capsys):
+    for name in web_page.RUNTIME.values():
+        (tmp_path / name).touch()
+    config = create_config(data__name="affectnet", data__options={"align": "eyes"})
+    run = write_run(tmp_path / "run", config)
+    flags = [f"--workdir={run}", "--format=web", f"--onnxruntime_web={tmp_path}"]
+    assert command.main(flags) == 2
+    assert "the page cannot find eyes" in capsys.readouterr().err
+    assert not (run / "export").exists()
 
 
 def predict(folder: pathlib.Path, image: np.ndarray, box: tuple[float, ...]) -> list[float]:

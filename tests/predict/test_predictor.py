@@ -20,6 +20,7 @@ from affect_jax.core.errors import UserError
 from affect_jax.data import csv_faces, decoding
 from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate.evaluator import Evaluator
+from affect_jax.facs.render import random_face
 from affect_jax.predict import predictor
 from affect_jax.predict.predictor import Prediction
 from affect_jax.run.trained_network import load_network
@@ -261,6 +262,35 @@ def test_boxes_outside_the_image_are_skipped(whole_image_predictor):
         assert prediction.reasons == ("a box has a number that is not finite", "")
     with pytest.raises(ValueError, match="1 images, but boxes for 2"):
         whole_image_predictor.predict([NOISE], boxes)
+
+
+def test_faces_are_aligned_as_in_the_runs_data(tmp_path):
+    with (tmp_path / "training.csv").open("w", newline="") as file:
+        names = [f"{number}.png" for number in range(4)]
+        csv.writer(file).writerows([("path", "label"), *((name, 0) for name in names)])
+    for number, name in enumerate(names):
+        face = random_face.sample_face(0, number, split="training", skew="balanced", size=128)
+        Image.fromarray(face.image).rotate(20).save(tmp_path / name)
+    options = {"align": "eyes", "validation_csv": ""}
+    folders = {"manual_dir": str(tmp_path), "data_dir": str(tmp_path / "data")}
+    builder = csv_faces.csv_faces(**folders, image_size=40, **options)
+    assert builder.data_path.parent.name.endswith("_eyes")
+    split = open_split(builder, "training")
+    trained = load_network(write_run(tmp_path / "run", create_config()))
+    config = create_config(data__name="csv_faces", data__options=options)
+    predictor = Predictor(dataclasses.replace(trained, config=config), detector="none")
+    exported, differences = dataclasses.replace(trained, margin=0.0), []
+    for row, name in enumerate(split.columns("id")["id"]):
+        stored = np.empty((40, 40, 3), np.uint8)
+        decoding.decode_jpeg(split.records[row]["image"], stored)
+        path = str(tmp_path / name)
+        np.testing.assert_array_equal(predictor.detect(path).crops, stored[None])
+        by_box = Predictor(exported, detector="none").detect(path).crops
+        differences.append(np.abs(by_box.astype(float) - stored).mean())
+        aligned = dataclasses.replace(exported, align="eyes")
+        crops = Predictor(aligned, detector="none").detect(path).crops
+        np.testing.assert_array_equal(crops, stored[None])
+    assert np.median(differences) > 10
 
 
 def test_default_margin_is_that_of_the_runs_data(run):
