@@ -127,6 +127,14 @@ def test_wrong_commands_are_detected():
     assert len(COMMANDS) > 30
 
 
+def test_table_of_extras_is_complete():
+    page, setup = (ROOT / "docs/quickstart.md").read_text(), (ROOT / "setup.py").read_text()
+    table = page.partition("| extra | for |")[2].partition("\n\n")[0]
+    declared = re.findall(r'^ +"(\w+)": ', setup.partition("extras_require")[2], re.MULTILINE)
+    declared += re.findall(r'^    "(\w+)": \[', setup, re.MULTILINE)  # of LOGGERS
+    assert set(re.findall(r"`(\w+)`", table)) == set(declared)
+
+
 @pytest.mark.parametrize("path", TEXTS, ids=[path.name for path in TEXTS])
 def test_python_blocks_compile_and_import_existing_names(path):
     for code in code_blocks(path, "python"):
