@@ -1,10 +1,11 @@
 """Reads the weights of a `torch.save` file without PyTorch and without running code from the file.
 
-Such a file is a zip archive (PyTorch 1.6 and later). It holds `data.pkl`, a pickle of the
-dictionary of weights or of a whole network, in which each tensor refers to its storage, and one
-entry `data/KEY` of raw numbers per storage. A pickle is a program that may call any function that
-it names. This module resolves names itself: stand-ins for `OrderedDict` and for the functions that
-rebuild tensors, and `_Object`, which only holds data, for every other name. Nothing is imported.
+Such a file holds a pickle of the dictionary of weights or of a whole network, in which each tensor
+refers to its storage, and the raw numbers of each storage. It is a zip archive with the entries
+`data.pkl` and `data/KEY`, or, before PyTorch 1.6, a sequence of pickles with the numbers at the
+end. A pickle is a program that may call any function that it names. This module resolves names
+itself: stand-ins for `OrderedDict` and for the functions that rebuild tensors, and `_Object`, which
+only holds data, for every other name. Nothing is imported.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ import pathlib
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
 
 from affect_jax.core.errors import first_line
 
-WEIGHTS_KEYS = ("state_dict", "model_state_dict", "model")
-"""Keys under which the checkpoint of a training script may hold the weights."""
+WEIGHTS_KEYS = ("state_dict", "model_state_dict", "model", "teacher")
+"""Keys under which the checkpoint of a training script may hold the weights; the last is DINO's."""
 
 MAX_PICKLE_BYTES = 1 << 22  # 100 times that of ResNet50; to read it takes seconds
 MAX_ENTRIES = 1 << 17  # of all modules of a network; a pickle may refer to a module many times
 MAX_NAME_LENGTH = 1000
+OLD_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # the first pickle before PyTorch 1.6
 
 
 class InvalidWeightsError(ValueError):
@@ -91,7 +93,7 @@ class _Unpickler(pickle._Unpickler):
 
     stack: list[Any]
     pop_mark: Callable[[], list[Any]]
-    read_storage: Callable[[str, np.dtype], np.ndarray]
+    read_storage: Callable[[str, np.dtype], Any]
     unknown_name = ""  # the first one in the file
 
     def find_class(self, module_name: str, global_name: str) -> Any:
@@ -99,9 +101,9 @@ class _Unpickler(pickle._Unpickler):
             self.unknown_name = self.unknown_name or f"{module_name}.{global_name}"
         return GLOBALS.get((module_name, global_name), _Object)
 
-    def persistent_load(self, pid: Any) -> np.ndarray | None:
+    def persistent_load(self, pid: Any) -> Any:
         _, dtype, key = pid[:3]  # the first is "storage"
-        is_storage = isinstance(dtype, np.dtype) and isinstance(key, str)
+        is_storage = isinstance(dtype, np.dtype) and isinstance(key, str) and not any(pid[5:])
         return self.read_storage(key, dtype) if is_storage else None
 
     def refuse(self, name: str = "objects") -> None:
@@ -157,24 +159,47 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads the weights of a `.pth` file, by their names in PyTorch.
 
     **Returns:** read-only arrays with the dtypes of the file. If the file is a checkpoint of a
-    training script, they come from the dictionary or network under `state_dict`, `model_state_dict`
-    or `model`. A network has the names of its `state_dict()` and its buffers that are not
-    persistent. The prefix `module.` of data-parallel training is removed from the names.
+    training script, they come from the dictionary or network under a key of `WEIGHTS_KEYS`. A
+    network has the names of its `state_dict()` and its buffers that are not persistent. The
+    prefixes `module.` of data-parallel training and `backbone.` of DINO are removed from the names.
 
     **Raises:** `InvalidWeightsError` if the file is damaged, has another format or holds no
     weights; `OSError` if it cannot be read.
     """
-    if not zipfile.is_zipfile(path):
-        raise InvalidWeightsError(
-            "it is truncated or not a zip archive, which torch.save writes since PyTorch 1.6"
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_archive(archive)
-    except InvalidWeightsError:
-        raise
-    except Exception as error:  # a damaged zip or pickle can raise almost anything
-        raise InvalidWeightsError(f"it is damaged ({first_line(error, 150)})") from error
+    with open(path, "rb") as file:
+        try:
+            if file.read(len(OLD_MAGIC)) == OLD_MAGIC:
+                return _read_old_file(file)
+            if not zipfile.is_zipfile(file):
+                raise InvalidWeightsError("it is truncated or was not written by torch.save")
+            with zipfile.ZipFile(file) as archive:
+                return _read_archive(archive)
+        except InvalidWeightsError:
+            raise
+        except Exception as error:  # a damaged zip or pickle can raise almost anything
+            raise InvalidWeightsError(f"it is damaged ({first_line(error, 150)})") from error
+
+
+def _read_old_file(file: IO[bytes]) -> dict[str, np.ndarray]:
+    """Reads a file of PyTorch before 1.6, after its magic number.
+
+    It holds pickles of the version, the machine, the weights and the keys of the storages, then for
+    each key the length (8 bytes) and the numbers.
+    """
+    pickles = io.BytesIO(file.read(MAX_PICKLE_BYTES))
+    _Unpickler(pickles).load()
+    _Unpickler(pickles).load()
+    content = pickles.getvalue()[pickles.tell() :]
+    unpickler, dtypes = _Unpickler(pickles), dict[str, np.dtype]()
+    unpickler.read_storage = dtypes.setdefault
+    unpickler.load()  # finds the types of the storages, which follow
+    keys = _Unpickler(pickles).load()
+    file.seek(len(OLD_MAGIC) + pickles.tell())
+    storages = {}
+    for key in keys:
+        size = int.from_bytes(file.read(8), "little") * dtypes[key].itemsize
+        storages[key] = np.frombuffer(file.read(size), dtypes[key])
+    return _extract_weights(content, lambda key, _: storages[key])
 
 
 def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
@@ -188,10 +213,18 @@ def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
             raise InvalidWeightsError("its pickle is larger than weights need")
         return archive.read(entry)  # verifies the checksum
 
-    unpickler = _Unpickler(io.BytesIO(read_entry("data.pkl")))
-    unpickler.read_storage = functools.cache(  # tensors may share a storage
+    read_storage = functools.cache(  # tensors may share a storage
         lambda key, dtype: np.frombuffer(read_entry(f"data/{key}"), dtype)
     )
+    return _extract_weights(read_entry("data.pkl"), read_storage)
+
+
+def _extract_weights(
+    index: bytes, read_storage: Callable[[str, np.dtype], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the tensors of the pickle `index` by name, see `read`."""
+    unpickler = _Unpickler(io.BytesIO(index))
+    unpickler.read_storage = read_storage
     content = unpickler.load()
     for key in WEIGHTS_KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -201,7 +234,7 @@ def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     else:
         entries = content.items() if isinstance(content, dict) else ()
     arrays: dict[str, Any] = {
-        name.removeprefix("module."): value
+        name.removeprefix("module.").removeprefix("backbone."): value
         for name, value in entries
         if isinstance(value, (np.ndarray, InvalidWeightsError))
     }
@@ -211,7 +244,9 @@ def _read_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     if not arrays and unpickler.unknown_name:
         unpickler.refuse(unpickler.unknown_name)
     if not arrays:
-        raise InvalidWeightsError("it holds no dictionary of weights")
+        raise InvalidWeightsError(
+            "it holds no dictionary of weights, also not under " + ", ".join(WEIGHTS_KEYS)
+        )
     return arrays
 
 

@@ -163,8 +163,10 @@ def load(
     problems += [f"{n}: not in the model" for n in trunk_names if n not in source_names.values()]
     if problems:
         requirement = f" ({mapping.requirement})" if mapping else ""
-        message = f"init_from = {source!r}: does not match trunk {trunk!r}{requirement}"
-        raise UserError(message, [f"{problems[0]} ({len(problems):,} problems)"])
+        raise UserError(
+            f"init_from = {source!r}: does not match trunk {trunk!r}{requirement}; {problems[0]} "
+            f"({len(problems):,} problems)"
+        )
     initial = {n if _is_in_trunk(n) else n.split(".")[1] for n in unmatched}  # arrays; whole heads
     loaded = {n: source_names[n] for n in leaves if not initial & {n, n.split(".")[1]}}
     values = [

@@ -40,12 +40,14 @@ def test_deep_resnets_equal_torch(library, name, request):
     parity.assert_equal(network, {"name": name}, crop=64, gradient_tolerance=0.15)
 
 
-def test_checkpoint_of_data_parallel_training_is_loaded(timm, tmp_path):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_checkpoint_of_data_parallel_training_is_loaded(timm, tmp_path, zipped):
     """The wrappers of the checkpoint of MS-Celeb-1M that DAN and RUL start from."""
     network = create_resnet(timm.models.resnet, (2, 2, 2, 2), bottleneck=False)
     state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
     state["module.fc.weight"] = torch.zeros(20, 512)
-    torch.save({"epoch": 3, "best_prec1": 0.9, "state_dict": state}, tmp_path / "r18.pth")
+    checkpoint = {"epoch": 3, "best_prec1": 0.9, "state_dict": state}
+    torch.save(checkpoint, tmp_path / "r18.pth", _use_new_zipfile_serialization=zipped)
     arrays = weight_files.read(str(tmp_path / "r18.pth"))
     model = models.model_from_spec({"name": "resnet18"}, ("expression",))
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))

@@ -36,8 +36,9 @@ def assert_reads_as_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     return loaded
 
 
+@pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("dtype", [*DTYPES, "bool"])
-def test_every_dtype_and_view_equals_torch_load(tmp_path, dtype):
+def test_every_dtype_and_view_equals_torch_load(tmp_path, dtype, zipped):
     values = torch.arange(24).reshape(2, 3, 4).to(getattr(torch, dtype))
     tensors = {
         "plain": values,
@@ -48,7 +49,7 @@ def test_every_dtype_and_view_equals_torch_load(tmp_path, dtype):
         "parameter": torch.nn.Parameter(torch.ones(3), requires_grad=True),
         "epoch": 3,
     }
-    torch.save(tensors, tmp_path / "weights.pth")
+    torch.save(tensors, tmp_path / "weights.pth", _use_new_zipfile_serialization=zipped)
     loaded = assert_reads_as_torch(tmp_path / "weights.pth")
     assert not any(array.flags.writeable and array.size for array in loaded.values())
 
@@ -74,7 +75,7 @@ def test_weights_are_read_from_training_checkpoints(tmp_path):
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
     weights = model.state_dict()
     optimizer = {"state": {0: {"step": 3, "momentum": torch.ones(2, 3)}}, "betas": (0.9, 0.999)}
-    for key in ("state_dict", "model_state_dict", "model"):
+    for key in torch_files.WEIGHTS_KEYS:
         prefixed_weights = collections.OrderedDict(
             (f"module.{name}", w) for name, w in weights.items()
         )
@@ -292,6 +293,28 @@ def test_every_truncation_is_rejected(tmp_path, valid_file):
             torch_files.read(path)
 
 
+def test_truncated_files_of_old_versions_are_rejected(tmp_path):
+    path = tmp_path / "weights.pth"
+    weights = {"a": torch.arange(12.0).reshape(3, 4), "b": torch.ones(2)}
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
+        with pytest.raises(InvalidWeightsError):
+            torch_files.read(path)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_malicious_pickle_in_a_file_of_an_old_version_is_never_run(tmp_path, place):
+    """Such a file begins with pickles of a version, the machine, the weights and the storages."""
+    pickles = [pickle.dumps(part, 2) for part in (1001, {}, {}, [])]
+    pickles[place] = pickle.dumps(Touch(tmp_path / "exploded"), 2)
+    (tmp_path / "weights.pth").write_bytes(torch_files.OLD_MAGIC + b"".join(pickles))
+    with pytest.raises(InvalidWeightsError):
+        torch_files.read(tmp_path / "weights.pth")
+    assert not (tmp_path / "exploded").exists()
+
+
 @given(places=st.lists(st.integers(0, 10**6), min_size=1, max_size=4), value=st.integers(0, 255))
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_changed_bytes_are_rejected_or_harmless(tmp_path, valid_file, places, value):
@@ -317,10 +340,6 @@ def test_random_bytes_are_rejected(tmp_path, content):
         torch_files.read(tmp_path / "weights.pth")
 
 
-def save_legacy(path):
-    torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
-
-
 def save_compressed(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", pickle_with_storages({"a": Tensor(0, (2,), (1,))}))
@@ -334,7 +353,6 @@ def save_other_zip(path):
 @pytest.mark.parametrize(
     ("save", "message"),
     [
-        (save_legacy, "since PyTorch 1.6"),
         (save_compressed, "compressed"),
         (save_other_zip, "no item named .*data.pkl"),
         (lambda path: torch.save([1, 2], path), "holds no dictionary of weights"),

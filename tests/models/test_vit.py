@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from affect_jax import models
-from affect_jax.models import weight_mapping
+from affect_jax.models import weight_files, weight_mapping
 from tests.models.conftest import randomize_values
 
 torch = pytest.importorskip("torch")
@@ -83,3 +83,16 @@ def test_mean_pooling_of_an_encoder_starts_with_a_fresh_normalisation(timm):
     np.testing.assert_array_equal(params["trunk"]["fc_norm"]["scale"], 7)
     _, _, report = load_vit({**arrays, **decoder}, 64)
     assert set(report.unused) == set(decoder)
+
+
+def test_whole_checkpoints_of_dino_are_read(timm, tmp_path):
+    """They hold the teacher, which DINO evaluates, the student and their projection heads."""
+    arrays = to_arrays(create_vit(timm, 64))
+    backbone = {f"backbone.{name}": torch.tensor(array) for name, array in arrays.items()}
+    teacher = {**backbone, "head.mlp.0.weight": torch.zeros(8, 32)}
+    student = {f"module.{name}": torch.zeros_like(tensor) for name, tensor in backbone.items()}
+    torch.save({"student": student, "teacher": teacher, "epoch": 3}, tmp_path / "dino.pth")
+    params, _, report = load_vit(weight_files.read(str(tmp_path / "dino.pth")), 64)
+    np.testing.assert_array_equal(params["trunk"]["cls_token"], arrays["cls_token"])
+    assert report.unused == ("head.mlp.0.weight",)
+    assert {name.split(".")[1] for name in report.initialised} == {"expression"}
