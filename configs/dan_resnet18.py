@@ -9,9 +9,9 @@ AffectNet.
 Ours: needs AffectNet.
 
 Settings of the code: the second release's faces resized to 224 pixels, mirror, RandomAffine(20
-degrees, scale 0.8 to 1, shift 0.2) for 70 % of the faces, RandomErasing with torchvision's
-defaults, Adam with rate 1e-4 and no weight decay, rate times 0.6 after each epoch, batch 256, 10
-epochs.
+degrees, scale 0.8 to 1, shift 0.2, nearest pixels) for 70 % of the faces, RandomErasing with
+torchvision's defaults, Adam with rate 1e-4 and no weight decay, rate times 0.6 after each epoch,
+batch 256, 10 epochs (README; the default of the code is 40).
 Decided here: its sampler draws as many faces as the split has, with replacement, each class
 equally often. `up` draws with equal shares too, but its epoch has 8 x 134,415 faces. Durations are
 therefore in steps: 1,124 are one epoch of 287,651 faces. With 7 classes an epoch has 1,109.
@@ -32,6 +32,7 @@ def get_config(dataset: str = "affectnet"):
             "degrees": 20.0,
             "scale": (0.8, 1.0),
             "translate": 0.2,
+            "bilinear": False,
             "probability": 0.7,
         },
         {"name": "random_erasing", "probability": 0.5},

@@ -15,13 +15,15 @@ Their trained weights become a run without training:
     python -m affect_jax.main --mode=import --config=configs/hsemotion_b0.py \
         --workdir=runs/hsemotion --config.init_from=enet_b0_8_best_vgaf.pt
 
-Settings of the code: faces resized to 224 pixels without augmentation, batch 64, weighted and
-smoothed cross entropy, SAM (rho 0.05) around Adam with a constant rate; 3 epochs of the head with
-1e-3, then 6 epochs of all layers with 1e-4; no weight decay and no dropout.
-Decided here: faces are the annotated boxes. The code weights the share of each class in a smoothed
-target (up to 36 to 1), here an example has the weight of its class; both divide by the number of
-examples, and Adam cancels the scale of the weights. In the first stage, batch normalisation keeps
-its running statistics; the code updates them. A later notebook, for the second release, mirrors.
+Settings of the code: the annotated boxes (issue 11) resized to 224 pixels without augmentation,
+batch 64, weighted and smoothed cross entropy, SAM (rho 0.05) around Adam with a constant rate; 3
+epochs of the head with 1e-3, then 6 epochs of all layers with 1e-4; no weight decay and no dropout.
+Decided here: the code weights the share of each class in a smoothed target (up to 36 to 1), here an
+example has the weight of its class; both divide by the number of examples, and Adam cancels the
+scale of the weights. In the first stage, batch normalisation uses and keeps its running statistics,
+and SAM's second pass does not update them; the code does. The second stage starts from the last
+epoch of the first; the code from the best on the validation set. A later notebook, for the second
+release, mirrors.
 """
 
 from affect_jax.config import defaults, variant

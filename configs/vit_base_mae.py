@@ -9,9 +9,11 @@ Ours: needs AffectNet.
 
 Settings of the code: mean of the patches, stochastic depth 0.1, AdamW with rate 5e-4 x 64 / 256
 and weight decay 0.05, layer decay 0.65, half a cosine to 1e-6 after 3 epochs of warm-up, batch 64,
-30 epochs, RandAugment (2 operations of magnitude 9), erasing of 25 % of the faces, natural
-sampling.
-Decided here: `rand_augment` has ten operations; erased areas have the mean colour, not noise.
+30 epochs, mirror, RandAugment (twice one operation of magnitude 9 for half of the faces), erasing
+of 25 % of the faces, natural sampling.
+Decided here: `rand_augment` has ten operations, with strengths up to the magnitude; erased areas
+have the mean colour, not noise. The head starts with PyTorch's values; those of the code are 1000
+times smaller.
 Random crops of 8 to 100 % of the area, timm's default, would cut off faces: `affine` enlarges up
 to 1.5 times. Positions and class token have weight decay like kernels, with 0.4 % of the rate.
 Parameters stay float32; the code computes in float16, for which --config.dtype=bfloat16 is the
@@ -29,7 +31,8 @@ def get_config(dataset: str = "affectnet"):
     config.trunk = {"name": "vit_base"}
     config.data.augment = (
         {"name": "affine", "scale": (1.0, 1.5), "translate": 0.1, "probability": 1.0},
-        {"name": "rand_augment", "count": 2, "magnitude": 0.9, "probability": 1.0},
+        {"name": "rand_augment", "count": 1, "magnitude": 0.9, "probability": 0.5},
+        {"name": "rand_augment", "count": 1, "magnitude": 0.9, "probability": 0.5},
         {"name": "random_erasing", "probability": 0.25},
     )
     config.checkpoint.best = "categorical.top1.original.accuracy"

@@ -147,7 +147,7 @@ def test_defaults_are_valid(registries):
         (
             "optimizer",
             {"name": "sam", "base": {"name": "accumulate", "base": {"name": "sgd"}, "steps": 2}},
-            "optimizer.base.name = 'accumulate': must be another optimizer",
+            "optimizer.base.name = 'accumulate': must be neither sam nor accumulate",
         ),
         (
             "optimizer",

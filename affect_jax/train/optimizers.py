@@ -168,7 +168,7 @@ def _create_base(
     spec: Mapping[str, Any], schedule: optax.Schedule, trunk: Any
 ) -> optax.GradientTransformation:
     if (name := spec.get("name")) in ("sam", "accumulate"):
-        raise UserError(f"optimizer.base.name = {name!r}: must be another optimizer")
+        raise UserError(f"optimizer.base.name = {name!r}: must be neither sam nor accumulate")
     if problems := OPTIMIZERS.find_problems(spec, ("schedule", "trunk")):
         raise UserError(f"optimizer.base.{problems[0]}", problems[1:])
     return OPTIMIZERS.create(spec, schedule=schedule, trunk=trunk)
