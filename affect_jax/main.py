@@ -219,7 +219,10 @@ def _define_flags(argv: Sequence[str]) -> flags.FlagValues:
     flags.DEFINE_string("checkpoint", "best", text, values)
     text = "The split that --mode=evaluate scores. Default: the config's evaluation split."
     flags.DEFINE_string("split", None, text, values)
-    text = "CSV with the column id and columns of groups: --mode=evaluate scores each group too."
+    text = (
+        "CSV with the column id and columns of groups, or FILE:COLUMN,... for some columns of a "
+        "table: --mode=evaluate scores each group too."
+    )
     flags.DEFINE_string("groups", None, text, values)
     text = "Prints Markdown tables of config keys, or of components and their options, and exits."
     flags.DEFINE_enum("list", None, TABLES, text, values)

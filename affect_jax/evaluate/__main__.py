@@ -38,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--groups",
         type=pathlib.Path,
-        help="CSV with the column id and columns of group labels: adds the scores of each group",
+        help="CSV with the column id and columns of group labels, or FILE:COLUMN,... for some "
+        "columns of a table: adds the scores of each group",
     )
     parser.add_argument("--data", help="dataset; affectnet adds the paper's numbers to the report")
     parser.add_argument(

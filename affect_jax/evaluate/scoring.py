@@ -6,7 +6,8 @@ A CSV file of group labels adds the scores of each group:
     validation/0000001.jpg,woman,60-69
 
 It has one row for each face. `id` is the id in `predictions.parquet`, and each of the other columns
-is a grouping. A face with an empty cell belongs to no group of that grouping.
+is a grouping. A face with an empty cell belongs to no group of that grouping. `FILE:gender,age`
+selects columns of any table; if it has no `id`, its first column has the ids.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from affect_jax.core.errors import UserError
 from affect_jax.core.paths import writing_to
 from affect_jax.metrics import class_order, protocol, protocol_matrix, resampling
 from affect_jax.metrics.predictions import Predictions
-from affect_jax.metrics.table_columns import read_ids, read_table, read_texts
+from affect_jax.metrics.table_columns import read_ids, read_table, read_texts, require_columns
 
 MAX_GROUPS = 50  # a column with more distinct values does not contain group labels
 DIFFERENCE_HEADERS = ("largest difference", "worst group or class", "value")
@@ -58,7 +59,7 @@ def score_table(
     result = protocol.score(table, draws=draws, bootstrap=bootstrap)
     if not result.values:
         raise UserError(f"{about['predictions']}: no face has a label to score a prediction with")
-    groups, differences = score_groups(table, group_labels or {}, bootstrap=bootstrap)
+    groups, differences, warnings = score_groups(table, group_labels or {}, bootstrap=bootstrap)
     protocols = protocol_matrix.score_protocols([table], result, groups, bootstrap=bootstrap)
     about |= {
         "faces": len(table),
@@ -71,15 +72,8 @@ def score_table(
     }
     if not_scored := protocol.describe_unscored(table):
         about["not_scored"] = not_scored
-    warnings = [
-        f"{column} {group}: only {content['faces']} faces, too few to compare"
-        for column, by_group in groups.items()
-        for group, content in by_group.items()
-        if content["faces"] < MIN_FACES
-    ]
-    warnings += [class_order.describe_wrong_order(table)]
-    warnings += [protocol.describe_constant_prediction(table)]
-    if warnings := list(filter(None, warnings)):
+    others = class_order.describe_wrong_order(table), protocol.describe_constant_prediction(table)
+    if warnings := [*warnings, *filter(None, others)]:
         about["warning"] = "; ".join(warnings)
         print("".join(f"warning: {warning}\n" for warning in warnings))
     with writing_to(out):
@@ -96,7 +90,7 @@ def score_table(
 
 
 def read_group_labels(path: pathlib.Path | None) -> GroupLabels:
-    """Reads group labels from a CSV file; without a file there are none.
+    """Reads group labels from a file, `FILE` or `FILE:COLUMN,...`; without a file there are none.
 
     **Raises:** `UserError` if the file is missing or unreadable, has no column `id` or no other
     column, repeats an id, or has a column with fewer than 2 or more than `MAX_GROUPS` values.
@@ -104,7 +98,13 @@ def read_group_labels(path: pathlib.Path | None) -> GroupLabels:
     if path is None:
         return {}
     source = f"--groups={path}"
-    table = read_table(path, source)
+    name, _, columns = (str(path), "", "") if path.is_file() else str(path).partition(":")
+    table = read_table(pathlib.Path(name), source)
+    if columns:
+        id_column = "id" if "id" in table.column_names else table.column_names[0]
+        selected = [id_column, *columns.split(",")]
+        require_columns(table, selected, source)
+        table = table.select(selected).rename_columns(["id", *selected[1:]])
     ids = read_ids(table, source).tolist()
     labels: GroupLabels = {}
     for column in table.drop_columns(["id"]).column_names:
@@ -123,21 +123,23 @@ def read_group_labels(path: pathlib.Path | None) -> GroupLabels:
 
 def score_groups(
     predictions: Predictions, labels: GroupLabels, *, bootstrap: int
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]], list[str]]:
     """Scores the groups of each grouping, the largest group first, and compares them.
 
     **Returns:** `groups` of `scores.json`, grouping -> group -> `{"faces": number of its faces,
-    "scores": {name: number}, "intervals": {name: [low, high]}}` with those of `GROUP_SCORES` that
-    the whole table has, None if a score is undefined for a group; and `group_differences`, see
-    `compare_groups`, by grouping.
+    "labelled": {model: number of those with its labels}, "scores": {name: number}, "intervals":
+    {name: [low, high]}}` with those of `GROUP_SCORES` that the whole table has, None if a score is
+    undefined for a group; `group_differences`, see `compare_groups`, by grouping; and warnings of
+    what is too small to be compared.
 
     **Raises:** `UserError` if no face is in a group of a grouping.
     """
     if not labels:
-        return {}, {}
+        return {}, {}, []
     all_scores = protocol.score(predictions, draws=1).values
     names = [name for name in GROUP_SCORES if name in all_scores]
-    groupings, differences = {}, {}
+    models = protocol.select_inputs(predictions).keys()
+    groupings, differences, warnings = {}, {}, []
     for column, group_of in labels.items():
         groups = np.array([group_of.get(id, "") for id in predictions.id.tolist()])
         counts = collections.Counter(groups[groups != ""].tolist()).most_common()
@@ -148,14 +150,31 @@ def score_groups(
         for group, table in tables.items():
             scores = protocol.score(table, draws=1, bootstrap=bootstrap)
             values = {name: scores.values.get(name, math.nan) for name in names}
+            inputs = protocol.select_inputs(table)
+            labelled = {m: len(inputs[m][0]) if m in inputs else 0 for m in models}
             groupings[column][group] = {
                 "faces": len(table),
+                "labelled": labelled,
                 "scores": protocol.nan_to_none(values),
                 "intervals": {n: list(scores.intervals[n]) for n in names if n in scores.intervals},
             }
+            warnings += [f"{column} {group}: {text}" for text in _find_too_few(table, labelled)]
         if found := compare_groups(tables, groupings[column]):
             differences[column] = found
-    return groupings, differences
+    return groupings, differences, warnings
+
+
+def _find_too_few(table: Predictions, labelled: Mapping[str, int]) -> list[str]:
+    """Describes what of a group is not compared because fewer than `MIN_FACES` are labelled."""
+    count, model = min((count, model) for model, count in labelled.items())
+    texts = [f"only {count} faces with {model} labels, too few to compare"]
+    texts = texts if count < MIN_FACES else []
+    if labelled.get("categorical", 0) >= MIN_FACES:
+        labels = enumerate(table.classes)
+        rare = [name for i, name in labels if np.sum(table.expression == i) < MIN_FACES]
+        if rare:
+            texts.append(f"recall of {', '.join(rare)} not compared, fewer than {MIN_FACES} faces")
+    return texts
 
 
 def compare_groups(
@@ -165,14 +184,16 @@ def compare_groups(
 
     The demographic parity difference is that of the rate at which a class is predicted, the equal
     opportunity difference (Hardt et al. 2016) that of its recall, both of the class where it
-    is largest. Groups, and classes in a group, with fewer than `MIN_FACES` faces are left out.
+    is largest. Groups, and classes in a group, with fewer than `MIN_FACES` labelled faces are left
+    out.
 
     **Returns:** measure -> `{"value": number, "where": the worst group or the class}`.
     """
-    tables = {group: table for group, table in tables.items() if len(table) >= MIN_FACES}
     found: dict[str, tuple[float, str]] = {}
     for name in GROUP_SCORES:
-        scores = {group: scored[group]["scores"].get(name) for group in tables}
+        model = name.partition(".")[0]
+        large = [g for g, x in scored.items() if x["labelled"].get(model, 0) >= MIN_FACES]
+        scores = {group: scored[group]["scores"].get(name) for group in large}
         values = sorted((value, group) for group, value in scores.items() if value is not None)
         if len(values) > 1:
             gap = values[-1][0] - values[0][0]

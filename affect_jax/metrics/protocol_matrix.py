@@ -37,7 +37,7 @@ def score_protocols(
 
     - `tables`: the predictions of a network, or of each seed of a study.
     - `scores`: their scores: the return value of `protocol.score` or `score_study`.
-    - `groups`: the return value of `evaluate.scoring.score_groups`. The group true of the grouping
+    - `groups`: see `evaluate.scoring.score_groups`. The group true of the grouping
       `CLEANED` is EmoNet's cleaned subset.
     - `bootstrap`: number of bootstrap samples for the intervals.
 
@@ -55,7 +55,8 @@ def score_protocols(
     )
     not_dropped = not8 or ("needs probabilities" if predictions.is_hard else "")
     flags = {flag.lower(): group for flag, group in groups.get(CLEANED, {}).items()}
-    clean = flags.get("true") or flags.get("1") or {}
+    if clean := flags.get("true") or flags.get("1") or {}:
+        clean = {**clean, "faces": clean["labelled"].get("categorical", 0)}
     not_clean = not8 or ("" if clean else f"needs the column {CLEANED} in --groups")
     not_abaw = "" if set(MULTITASK_PARTS) <= scores.values.keys() else "needs all three models"
     not_units = "" if "action_units" in faces else "needs action units"

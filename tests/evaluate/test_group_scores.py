@@ -96,10 +96,48 @@ def test_differences_between_groups(tmp_path, capsys):
 def test_small_groups_are_a_warning(tmp_path, capsys):
     predictions = create_predictions(40)
     score(predictions, tmp_path)
-    assert "warning: gender woman: only 16 faces, too few to compare" in capsys.readouterr().out
+    warning = "warning: gender woman: only 15 faces with categorical labels, too few to compare"
+    assert warning in capsys.readouterr().out
     written = json.loads((tmp_path / "scores.json").read_text())
     assert "group_differences" not in written
     assert written["about"]["warning"].count("too few to compare") == 4
+
+
+def test_unlabelled_faces_do_not_make_a_group_large_enough(tmp_path):
+    """29 women have an expression; three classes have 30 faces among the men."""
+    predictions = create_predictions(800)
+    women = np.flatnonzero((np.arange(800) % 2 == 0) & (predictions.expression >= 0))
+    women = women[women % 10 > 0]
+    predictions.expression[women[29:]] = -1
+    groups = score(predictions, tmp_path)["gender"]
+    assert groups["woman"]["faces"] == 320 and groups["woman"]["labelled"]["categorical"] == 29
+    written = json.loads((tmp_path / "scores.json").read_text())
+    differences = written["group_differences"]["gender"]
+    name = "categorical.top1.original.accuracy"
+    assert f"{name}, gap to the worst group" not in differences
+    assert "dimensional.valence.ccc, gap to the worst group" in differences
+    assert "demographic parity difference" in differences  # needs no labels
+    assert "equal opportunity difference" not in differences
+    men = predictions.expression[(np.arange(800) % 2 == 1)]
+    rare = [name for i, name in enumerate(predictions.classes) if np.sum(men == i) < 30]
+    warning = written["about"]["warning"]
+    assert "gender woman: only 29 faces with categorical labels, too few to compare" in warning
+    assert f"gender man: recall of {', '.join(rare)} not compared, fewer than 30 faces" in warning
+
+
+def test_groups_are_columns_of_any_table(tmp_path):
+    """Those of the predictions, by `id`, and of a dataset's table, by its first column."""
+    lines = ["id,valence,valence_predicted,sex", *(f"{i},0,0,{'fm'[i % 2]}" for i in range(6))]
+    (tmp_path / "p.csv").write_text("\n".join(lines))
+    (tmp_path / "d.csv").write_text("path,label,sex,age\n0,1,f,old\n1,2,,young\n")
+    read = scoring.read_group_labels
+    ages = {"sex": {"0": "f", "2": "f", "4": "f", "1": "m", "3": "m", "5": "m"}}
+    assert read(tmp_path / "p.csv:sex") == ages
+    assert read(tmp_path / "d.csv:age") == {"age": {"0": "old", "1": "young"}}
+    with pytest.raises(UserError, match="d.csv:age,race: missing or duplicate columns: race"):
+        read(tmp_path / "d.csv:age,race")
+    with pytest.raises(UserError, match="a.csv:age: no such file"):
+        read(tmp_path / "a.csv:age")
 
 
 def test_groups_of_a_run(trained_run, tmp_path):

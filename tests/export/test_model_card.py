@@ -164,7 +164,7 @@ def test_groups_are_those_of_scores_json(create_evaluated_run, tmp_path):
     path = trained.folder / "evaluation/validation/scores.json"
     ids = predictions.id.tolist()
     labels = {id: ("woman", "man")[row % 2] for row, id in enumerate(ids) if row >= 10}
-    groups, _ = score_groups(predictions, {"gender": labels}, bootstrap=20)
+    groups, *_ = score_groups(predictions, {"gender": labels}, bootstrap=20)
     groups["gender"]["man"]["scores"]["dimensional.valence.ccc"] = None
     path.write_text(json.dumps(json.loads(path.read_text()) | {"groups": groups}))
     card_json, text = write_and_read_card(trained, "onnx", tmp_path)
