@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,20 +39,18 @@ class Evaluator:
         check_class_names(self.classes, f"the classes of {config.data.name}")
         self.targets, self.label_source = load_targets(config, split)
         self.columns = split.columns("id", *SOFT_COLUMNS)
-        self._config = config
+        self._image_size = config.data.image_size
         self._heads = network.heads
-        self._predict = parallel.parallelize_per_device(
-            functools.partial(predict_step, network, mirror=config.evaluation.mirror)
-        )
+        self._compute_outputs = create_output_function(config, network)
 
     def __call__(self, variables: dict[str, Any]) -> Predictions:
         """Predicts the whole split with `variables`, `{"params": ..., "batch_stats": ...}`."""
-        outputs = self.compute_outputs(variables)
+        outputs = self._compute_outputs(variables, self.split.records)
         return create_predictions(self.columns, self.classes, self.targets, outputs)
 
     def load_faces(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Returns the stored images of some rows of the split: uint8 [n, S, S, 3]."""
-        return decoding.decode_faces(self.split.records, rows, self._config.data.image_size)
+        return decoding.decode_faces(self.split.records, rows, self._image_size)
 
     def require_score(self, name: str) -> None:
         """Checks before training that the split has the score `name`, `checkpoint.best` or empty.
@@ -71,22 +69,29 @@ class Evaluator:
                 "for this score; choose another score, or '' for none"
             )
 
-    def compute_outputs(
-        self, variables: dict[str, Any], images: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Computes `{head: float32 [N, ...]}`, see `predict_step`, in the order of the faces.
 
-        **Arguments:** `images`: faces, uint8 [N, S, S, 3]; None: those of the split.
-        """
+def create_output_function(
+    config: Config, network: Network
+) -> Callable[[Any, Any], dict[str, np.ndarray]]:
+    """Creates a function that computes `{head: float32 [N, ...]}`, see `predict_step`.
+
+    Its arguments are `{"params": ..., "batch_stats": ...}`, and a split's records or faces, uint8
+    [N, S, S, 3]. It compiles once.
+    """
+    predict = parallel.parallelize_per_device(
+        functools.partial(predict_step, network, mirror=config.evaluation.mirror)
+    )
+
+    def compute_outputs(variables: Any, images: Any) -> dict[str, np.ndarray]:
+        num_faces = len(images)
         devices = jax.local_device_count()  # each process scores all faces
-        num_faces = len(self.split if images is None else images)
-        batch_size = min(self._config.evaluation.batch_size, num_faces)
+        batch_size = min(config.evaluation.batch_size, num_faces)
         batch_size = -(-batch_size // devices) * devices
         batches = loader.load_batches(
-            self.split.records if images is None else images,
+            images,
             {},
             sampling.SequentialRows(num_faces, batch_size),
-            image_size=self._config.data.image_size,
+            image_size=config.data.image_size,
             num_workers=0,
         )
         variables = parallel.replicate(variables)
@@ -95,13 +100,15 @@ class Evaluator:
             for batch in batches:
                 inputs = {"image": batch["image"], "valid": batch["valid"]}
                 sharded = parallel.shard(split_for_devices(inputs, devices))
-                outputs.append(self._predict(variables, sharded))
+                outputs.append(predict(variables, sharded))
                 jax.block_until_ready(outputs[-IN_FLIGHT:][0])
         parts = jax.device_get(outputs)  # {head: [devices, b / devices, ...]} of each batch
         joined = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
         return {  # the padding is at the end
             head: array.reshape(-1, *array.shape[2:])[:num_faces] for head, array in joined.items()
         }
+
+    return compute_outputs
 
 
 def create_predictions(

@@ -31,7 +31,7 @@ from affect_jax.data.layouts import LayoutBuilder
 from affect_jax.data.synthetic_faces import render_record
 from affect_jax.data.tfds_builder import FacesBuilder
 from affect_jax.data.worker_processes import map_ordered
-from affect_jax.evaluate.evaluator import Evaluator, create_predictions
+from affect_jax.evaluate.evaluator import Evaluator, create_output_function, create_predictions
 from affect_jax.evaluate.scoring import GROUP_SCORES
 from affect_jax.facs.render.parameters import GLASSES, HAIR_STYLES, OCCLUSIONS
 from affect_jax.metrics import protocol, resampling
@@ -202,36 +202,40 @@ def run_stress_tests(
 
     **Returns:** the content of the file.
 
-    **Raises:** `UserError` if the checkpoint or the data cannot be used, or no face has a label.
+    **Raises:** `UserError` if the checkpoint cannot be used, or no face has a label.
     """
     import_submodules("affect_jax.data")  # registers the datasets
     trained = load_network(folder, checkpoint)
     config = trained.config
-    (split,) = open_splits(config, config.evaluation.split)
-    evaluator = Evaluator(config, trained.network, split)
-    size, classes = config.data.image_size, evaluator.classes
-    rows = np.sort(np.random.default_rng(0).permutation(len(split))[:num_faces])
-    tables = evaluator.columns, evaluator.targets
-    columns, targets = ({name: x[rows] for name, x in table.items()} for table in tables)
-    unchanged = Faces("", None, evaluator.load_faces(rows), columns, targets)
-    margins = change_margins(unchanged, prepare_dataset(config), split.name)
-    suites = {
-        "rendered faces": render_levels(num_faces, size, classes),
-        f"faces of the {split.name} split": itertools.chain(change_levels(unchanged), margins),
+    size, classes, name = config.data.image_size, trained.classes, config.evaluation.split
+    suites: dict[str, Any] = {"rendered faces": render_levels(num_faces, size, classes)}
+    about: dict[str, Any] = {
+        "run": str(folder.absolute()),
+        "checkpoint_step": trained.step,
+        "faces": dict.fromkeys(suites, num_faces),
+        "bootstrap": bootstrap,
+        "machine": parallel.describe_machine(),
     }
-    predict = functools.partial(evaluator.compute_outputs, trained.variables)
+    try:
+        (split,) = open_splits(config, name)
+        evaluator = Evaluator(config, trained.network, split)
+        rows = np.sort(np.random.default_rng(0).permutation(len(split))[:num_faces])
+        tables = evaluator.columns, evaluator.targets
+        columns, targets = ({name: x[rows] for name, x in table.items()} for table in tables)
+        unchanged = Faces("", None, evaluator.load_faces(rows), columns, targets)
+        margins = change_margins(unchanged, prepare_dataset(config), name)
+    except UserError as error:  # such as a run of imported weights
+        logging.warning("only rendered faces are tested: %s", error)
+    else:
+        suite = f"faces of the {name} split"
+        suites[suite] = itertools.chain(change_levels(unchanged), margins)
+        about["faces"][suite], about["fingerprint"] = len(rows), split.fingerprint
+    compute_outputs = create_output_function(config, trained.network)
+    predict = functools.partial(compute_outputs, trained.variables)
     scored = {s: score_levels(faces, classes, predict, bootstrap) for s, faces in suites.items()}
     scored = {suite: factors for suite, factors in scored.items() if factors[""][0]["scores"]}
     if not scored:
         raise UserError(f"{folder}: no face has a label to score a prediction with")
-    about = {
-        "run": str(folder.absolute()),
-        "fingerprint": split.fingerprint,
-        "checkpoint_step": trained.step,
-        "faces": dict(zip(suites, (num_faces, len(rows)), strict=True)),
-        "bootstrap": bootstrap,
-        "machine": parallel.describe_machine(),
-    }
     content = {"about": about, "suites": scored}
     with writing_to(folder / "stress"), write_atomically(folder / "stress/stress.json") as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -18,7 +18,7 @@ class Split:
     """A split of three faces without records."""
 
     classes = ("calm", "macro")
-    records = None
+    records = (None,) * 3
 
     def __len__(self) -> int:
         return 3

@@ -181,6 +181,20 @@ def test_command_writes_curves_of_every_factor(run):
     ]
 
 
+def test_run_without_its_data_is_tested_on_rendered_faces(tmp_path, logged_warnings, monkeypatch):
+    config = create_config(heads=("expression", "valence_arousal"))
+    config.data.name, config.data.options = "affectnet", {}
+    config.data.manual_dir = str(tmp_path / "gone")
+    write_run(tmp_path / "run", config)
+    monkeypatch.setattr(stress, "RENDERED_FACTORS", {"blur": (4.0,)})
+    monkeypatch.setattr(stress, "map_ordered", lambda function, items, *_: map(function, items))
+    content = stress.run_stress_tests(tmp_path / "run", "last", num_faces=4, bootstrap=5)
+    assert content["about"]["faces"] == {"rendered faces": 4}
+    assert list(content["suites"]) == ["rendered faces"]
+    assert "only rendered faces are tested" in logged_warnings[-1]
+    assert "gone" in logged_warnings[-1]
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("words", "message"),
