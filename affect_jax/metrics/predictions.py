@@ -102,10 +102,14 @@ def restrict_classes(
     **Arguments:** `ids`: the kept classes of labels, distribution and votes; `columns`: those of
     `probabilities`, in the same order.
     """
-    assert predictions.expression is not None and predictions.probabilities is not None
+    assert predictions.expression is not None
+    probabilities = predictions.probabilities
     new_ids = np.full(len(predictions.classes) + 1, -1)  # the last is that of unlabelled faces
     new_ids[list(ids)] = np.arange(len(ids))
-    kept = predictions.probabilities[:, columns]
+    if probabilities is not None:
+        kept = probabilities[:, columns]
+        total = kept.sum(axis=1, keepdims=True)
+        probabilities = kept / np.maximum(total, np.finfo(float).tiny)
     soft = (predictions.distribution, predictions.votes)
     distribution, votes = (None if weights is None else weights[:, ids] for weights in soft)
     if distribution is not None:
@@ -114,7 +118,7 @@ def restrict_classes(
         predictions,
         classes=tuple(predictions.classes[i] for i in ids),
         expression=new_ids[predictions.expression],
-        probabilities=kept / np.maximum(kept.sum(axis=1, keepdims=True), np.finfo(float).tiny),
+        probabilities=probabilities,
         distribution=distribution,
         votes=votes,
     )

@@ -164,5 +164,7 @@ def align(first: Predictions, second: Predictions) -> Predictions:
         if a is None or b is None or not (len(a) and len(b)):
             continue  # only one table has this model
         if not np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f"):
-            raise UserError(f"models must be compared on the same labels, but {name} differs")
+            found = f": {', '.join(a)}; {', '.join(b)}" if name == "classes" else ""
+            text = f"models must be compared on the same labels, but {name} differs{found}"
+            raise UserError(text)
     return second

@@ -259,9 +259,13 @@ def match_faces(compared: Sequence[Run]) -> list[Run]:
     names = [tuple(map(canonical_name, run.predictions.classes)) for run in compared]
     matched = []
     for run, classes in zip(compared, names, strict=True):
-        is_soft = run.predictions.probabilities is not None and not run.predictions.is_hard
-        if EXPRESSIONS[:7] in names and classes == EXPRESSIONS[:8] and is_soft:
-            run = _change(run, drop_contempt, name=f"{run.name} (contempt dropped)")
+        if EXPRESSIONS[:7] in names and classes == EXPRESSIONS[:8]:
+            probabilities, name = run.predictions.probabilities, run.name
+            if probabilities is not None:
+                name = f"{name} (contempt dropped)"
+                if run.predictions.is_hard and probabilities[:, 7].any():
+                    raise UserError(f"{run.name}: needs probabilities to leave out contempt")
+            run = _change(run, drop_contempt, name=name)
         rows = np.flatnonzero([name in common for name in run.predictions.id.tolist()])
         if len(rows) < len(run.predictions):
             select = operator.methodcaller("select", rows)

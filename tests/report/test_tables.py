@@ -187,6 +187,23 @@ def test_eight_classes_are_compared_with_seven_without_contempt():
     assert scores.columns[0].scores.p_values == {} and scores.columns[2].scores.p_values[name] < 0.1
 
 
+def test_seven_classes_are_compared_with_other_systems_of_eight():
+    """With valence and arousal only, and with predicted classes, of which none is contempt."""
+    eight, seven = create_predictions(skill=2), drop_contempt(create_predictions())
+    axes = dataclasses.replace(eight, probabilities=None, action_units_predicted=None)
+    hard = dataclasses.replace(eight, is_hard=True, probabilities=np.eye(8)[eight.expression % 7])
+    systems = {"a": seven, "b": axes, "c": hard}
+    scores = tables.create_tables({name: create_run(x) for name, x in systems.items()})["scores"]
+    assert [column.header for column in scores.columns[:3]] == ["a", "b", "c (contempt dropped)"]
+    *_, b, c = (column.scores.values for column in scores.columns)
+    name = "categorical.top1.original.accuracy"
+    assert c[name] == 1 - scores.columns[0].scores.values[name]
+    assert "dimensional.valence.ccc" in b and name not in b
+    hard.probabilities[0] = np.eye(8)[7]
+    with pytest.raises(UserError, match="^c: needs probabilities to leave out contempt$"):
+        tables.create_tables({"a": create_run(seven), "c": create_run(hard)})
+
+
 def test_csv_has_no_formulas():
     run = create_run(create_many_classes(60, 3))
     named = tables.create_tables({"-1+1": run, "imbalanced": run})
