@@ -98,7 +98,7 @@ def _summarize(run: Run) -> dict[str, dict[str, Any]]:
     stopped = run.curves.get("early_stop.best_step")
     if stopped and stopped.steps[-1] >= run.curves["train.loss"].steps[-1]:  # it may have resumed
         step, best = stopped.steps[-1], stopped.values[-1]
-        evaluation["stopped early"] = f"at step {step:,}; the best score was at step {best:,.0f}"
+        evaluation["stopped early"] = f"at step {step:,}; no better score since step {best:,.0f}"
     evaluation["classes"] = ", ".join(run.predictions.classes)
     return {"Evaluation": evaluation, **details}
 

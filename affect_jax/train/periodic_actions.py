@@ -127,10 +127,10 @@ class PeriodicActions:
             self.evaluate(step, state)
         self.checkpoints.wait()
         if print_scores:
-            name, best_step = self.config.checkpoint.best, self.best[1]
+            name, best = self.config.checkpoint.best, self.best[1]
             if step < self.log.intervals.total:
-                self.log.print(f"step {step}: stopped early: best {name} was at step {best_step}")
-                self.log.writer.write_scalars(step, {"early_stop.best_step": best_step})
+                self.log.print(f"step {step}: stopped early: no better {name} since step {best}")
+                self.log.writer.write_scalars(step, {"early_stop.best_step": best})
             print(f"{self.evaluator.split.name}, step {step:,} (the last):\n")
             print(protocol.format_summary(self.scores[step]))
             if (best := self.checkpoints.best_step()) is not None:

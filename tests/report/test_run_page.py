@@ -59,7 +59,7 @@ def test_early_stop_is_reported_unless_the_run_resumed(run):
     for step, is_shown in ((200, True), (100, False)):
         stopped = {"early_stop.best_step": runs.Curve(np.array([step]), np.array([80.0]))}
         page = render_without_figures(dataclasses.replace(run, curves=run.curves | stopped))
-        assert ("at step 200; the best score was at step 80" in page) == is_shown
+        assert ("at step 200; no better score since step 80" in page) == is_shown
 
 
 def test_intervals_are_next_to_their_scores(text, workdir):

@@ -152,7 +152,8 @@ def test_run_stops_without_a_better_score_and_resumes_exactly(
     scores = {row["step"]: row[name] for row in log_rows(folders[0]) if name in row}
     best = max(scores, key=lambda step: (scores[step], -step))
     assert last == best + 4 == max(scores) < 200
-    assert f"step {last}: stopped early: best {name} was at step {best}" in capfd.readouterr().err
+    text = f"step {last}: stopped early: no better {name} since step {best}"
+    assert text in capfd.readouterr().err
     key = "early_stop.best_step"
     assert [(row["step"], row[key]) for row in log_rows(folders[0]) if key in row] == [(last, best)]
     original_add, added = MetricsLog.add, []
