@@ -347,5 +347,6 @@ def _check_class_order(classes: tuple[str, ...], source: str) -> None:
 
 def _find_moved_class(classes: Sequence[str]) -> str:
     """The first of AffectNet's classes that is not at the position of its id, or ""."""
-    ids = enumerate(classes)
-    return next((n for i, n in ids if n in EXPRESSIONS and EXPRESSIONS.index(n) != i), "")
+    ids = enumerate(map(canonical_name, classes))
+    moved = (i for i, n in ids if n in EXPRESSIONS and EXPRESSIONS.index(n) != i)
+    return next((classes[i] for i in moved), "")

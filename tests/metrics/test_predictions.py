@@ -130,6 +130,9 @@ def test_class_columns_in_wrong_order_raise(table):
         from_table(alphabetical, "mine.csv")
     with pytest.raises(UserError, match="'p_disgust' is at the position of label 4"):
         from_table(columns.drop_columns(["p_fear"]), "mine.csv")
+    synonyms = [name.replace("p_anger", "p_Angry") for name in alphabetical.column_names]
+    with pytest.raises(UserError, match="'p_Angry' is at the position of label 0"):
+        from_table(alphabetical.rename_columns(synonyms), "mine.csv")
 
 
 @pytest.mark.parametrize("names", [classes(7), classes(8)[:2], ("calm", "tense", "other")])
