@@ -77,8 +77,9 @@ def run_here(runs: Sequence[StudyRun]) -> int:
         if process:
             process.send_signal(number)  # does nothing if it has ended
 
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handled = [n for n in signals if signal.getsignal(n) != signal.SIG_IGN]  # as under nohup
+    handled = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # it is ignored under nohup
+        handled.append(signal.SIGHUP)
     previous = {number: signal.signal(number, forward) for number in handled}
     try:
         for i, run in enumerate(runs):

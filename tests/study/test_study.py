@@ -49,7 +49,9 @@ def start(command: list[str], **options) -> subprocess.Popen[str]:
 def test_a_study_resumes_after_ctrl_c_skips_finished_runs_and_scores_the_rest(command):
     folder = pathlib.Path(command[1].removeprefix("--workdir="))
     command = [*command, "--grid", "learning_rate=0.05"]
-    process = start(command, start_new_session=True)
+    # Scripts start commands with & so.
+    is_ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    process = start(command, start_new_session=True, **is_ignored)
     assert process.stderr
     for line in process.stderr:
         if line.startswith("step 1 of"):
