@@ -55,7 +55,8 @@ def select_run(args: argparse.Namespace) -> str:
             "(docs/ready_model.md)",
             file=sys.stderr,
         )
-    return args.workdir or READY_MODEL
+        return READY_MODEL
+    return args.workdir
 
 
 Main = Callable[[Sequence[str]], int]

@@ -51,7 +51,7 @@ def create_parser() -> argparse.ArgumentParser:
         "--features",
         type=pathlib.Path,
         metavar="FILE",
-        help="file (.npz) for the network's features: `id`, and `features` of each face",
+        help="file (.npz or .parquet) for the network's features of each face: `id`, `features`",
     )
     parser.add_argument(
         "--batch_size", type=int, default=8, help="number of faces in one forward pass"

@@ -156,7 +156,7 @@ def _open_parquet(file: Any, columns: Columns) -> Iterator[Callable[[Row], Any]]
 def open_feature_file(path: pathlib.Path | None) -> Iterator[dict[str, np.ndarray]]:
     """Yields a dictionary for the features of each face by its id, which it writes at the end.
 
-    **Arguments:** `path`: a file ending in `.npz`, for the arrays `id`, str [N], and `features`,
+    **Arguments:** `path`: a file ending in `.npz` or `.parquet`, for `id`, str [N], and `features`,
     float32 [N, F]; None: nothing is written.
 
     **Raises:** `UserError` if the suffix is another or the file cannot be written.
@@ -165,10 +165,15 @@ def open_feature_file(path: pathlib.Path | None) -> Iterator[dict[str, np.ndarra
     if path is None:
         yield features
         return
-    if path.suffix != ".npz":
-        raise UserError(f"--features={path}: the suffix must be .npz")
+    if path.suffix not in (".npz", ".parquet"):
+        raise UserError(f"--features={path}: the suffix must be .npz or .parquet")
     with writing_to(path.parent), write_atomically(path) as partial:
         yield features
+        ids, values = [*features], [*features.values()]
+        if path.suffix == ".parquet":
+            rows = pyarrow.array(values, pyarrow.list_(pyarrow.float32()))
+            pyarrow.parquet.write_table(pyarrow.table({"id": ids, "features": rows}), partial)
+            return
         with partial.open("wb") as file:
-            values = np.array([*features.values()]) if features else np.empty((0, 0), np.float32)
-            np.savez(file, id=np.array([*features], str), features=values)
+            rows = np.array(values) if values else np.empty((0, 0), np.float32)
+            np.savez(file, id=np.array(ids, str), features=rows)

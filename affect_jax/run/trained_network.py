@@ -16,7 +16,6 @@ from affect_jax.core.paths import READY_FOLDER, READY_MODEL
 from affect_jax.facs.action_units import UNITS
 from affect_jax.models import weight_files, weight_mapping
 from affect_jax.models.network import Network, create_network
-from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 
 
@@ -77,6 +76,8 @@ def load_network(
     """
     if is_export(folder):
         return _load_export(export_folder(folder), checkpoint)
+    from affect_jax.run.checkpoints import Checkpoints  # Orbax is heavy; an export needs none
+
     workdir = Workdir(folder)
     if config is None:
         config = from_dict(workdir.load_config())

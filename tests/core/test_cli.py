@@ -133,3 +133,12 @@ def test_no_command_prints_a_traceback_if_stdout_cannot_be_written(command, redi
     script = f'"{sys.executable}" -m affect_jax.{command} --help {redirection}'
     result = subprocess.run(["bash", "-c", script], stderr=subprocess.PIPE, text=True)
     assert "Traceback" not in result.stderr and "Exception ignored" not in result.stderr
+
+
+def test_model_in_the_package_is_used_only_without_the_flag(capsys):
+    parser = cli.ArgumentParser("predict", "")
+    cli.add_run_flags(parser)
+    assert cli.select_run(parser.parse_args([])) == "ready"
+    assert capsys.readouterr().err.startswith("no --workdir: using the model in the package")
+    # An unset variable in --workdir=$RUN
+    assert cli.select_run(parser.parse_args(["--workdir="])) == "" == capsys.readouterr().err

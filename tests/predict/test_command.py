@@ -97,10 +97,16 @@ def test_one_row_per_face_and_one_per_image_without_a_face(run, loaded):
 
 def test_features_are_those_of_the_trunk(run, loaded, tmp_path):
     code, rows, _ = run("shots", f"--features={tmp_path / 'x.npz'}")
+    ids = [row["id"] for row in rows if row["face"] is not None]
     assert code == 0
     with np.load(tmp_path / "x.npz") as written:
-        assert written["id"].tolist() == [row["id"] for row in rows if row["face"] is not None]
+        assert written["id"].tolist() == ids
         features = written["features"]
+    assert run("shots", f"--features={tmp_path / 'x.parquet'}")[0] == 0
+    table = pyarrow.parquet.read_table(tmp_path / "x.parquet").to_pydict()
+    assert table["id"] == ids and np.array_equal(table["features"], features)
+    assert run("shots/deep", f"--features={tmp_path / 'x.parquet'}")[0] == 0  # no face
+    assert pyarrow.parquet.read_table(tmp_path / "x.parquet").num_rows == 0
     np.testing.assert_allclose(features, loaded.predict("shots/two.png").features, atol=1e-5)
     head = loaded._variables["params"]["action_units"]
     logits = features @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
