@@ -140,7 +140,7 @@ def test_every_part_is_sampled_by_itself():
         sampler(unlabelled, 0, 0)
 
 
-def test_run_is_scored_by_part(folders, tmp_path):
+def test_run_resumes_exactly_and_is_scored_by_part(folders, tmp_path):
     config = defaults()
     releases.shrink_config(config, folders / "release", folders / "data", batch_size=8)
     config.data.name = "mixture"
@@ -150,8 +150,16 @@ def test_run_is_scored_by_part(folders, tmp_path):
             "rendered": {**RENDERED, "share": 0.25},
         }
     }
-    workdir = Workdir(tmp_path)
-    assert train_and_evaluate(config, workdir) == 0
+    config.schedule = {"name": "constant"}
+    hashes = []
+    for stops in ([10], [3, 10]):  # 8 updates an epoch
+        workdir = Workdir(tmp_path / f"{len(stops)}")
+        for steps in stops:
+            config.duration = {"epochs": 0.0, "steps": steps}
+            assert train_and_evaluate(config, workdir) == 0
+        manifest = json.loads((workdir.path / "checkpoints/10/info/metadata").read_text())["body"]
+        hashes.append({k: v["sha256"] for k, v in json.loads(manifest)["arrays"].items()})
+    assert hashes[0] == hashes[1]
     evaluation = evaluate_checkpoint(config, workdir, checkpoint="last", split=None)
     groups = json.loads((evaluation.folder / "scores.json").read_text())["groups"]["part"]
     assert {part: group["faces"] for part, group in groups.items()} == {
