@@ -1,4 +1,4 @@
-"""Renders the pictures of README.md, docs/models.md and docs/recipes.md.
+"""Renders the pictures of README.md and of models.md, recipes.md and ready_model.md in docs.
 
 python docs/pictures.py            # writes to docs/images
 python docs/pictures.py --out DIR
@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
+from affect_jax import Predictor
 from affect_jax.core import labels
 from affect_jax.core.batch import make_targets
 from affect_jax.data import augment_faces, augment_pairs  # noqa: F401  # registers its entries
@@ -120,13 +121,31 @@ def augmentations() -> Figure:
     return figure
 
 
+def ready_failures() -> Figure:
+    """Draws rendered faces of all classes with the prediction of the model in the package."""
+    expressions = np.tile(np.arange(labels.NUM_CLASSES), 2)
+    faces = [render_person(expression, i).image for i, expression in enumerate(expressions)]
+    prediction = Predictor.load(detector="none").predict(faces)
+    assert prediction.expression is not None
+    figure = Figure(figsize=(8, 2.9), layout="constrained")
+    for i, axes in enumerate(figure.subplots(2, labels.NUM_CLASSES).flat):
+        best = prediction.expression[i].argmax()
+        answer = f"{prediction.classes[best]} {prediction.expression[i, best]:.2f}"
+        axes.imshow(faces[i])
+        axes.set_title(f"{labels.EXPRESSIONS[expressions[i]]}\n→ {answer}", fontsize=8)
+        axes.axis("off")
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Renders the pictures of the documentation.")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/images"))
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     matplotlib.rcParams["font.family"] = "DejaVu Sans"  # ships with matplotlib
-    for draw_figure in (contact_sheet, categorical, dimensional, action_units, augmentations):
+    for draw_figure in (
+        contact_sheet, categorical, dimensional, action_units, augmentations, ready_failures
+    ):  # fmt: skip
         path = out / f"{draw_figure.__name__}.jpg"
         draw_figure().savefig(path, dpi=120, pil_kwargs={"quality": 80, "optimize": True})
         print(f"{path}: {path.stat().st_size:,} bytes")

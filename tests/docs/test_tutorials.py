@@ -179,10 +179,10 @@ def test_examples_of_the_scoring_page(tmp_path, monkeypatch):
 def test_pictures_of_the_pages_can_be_rendered(tmp_path):
     result = run_module("docs.pictures", f"--out={tmp_path}", folder=ROOT)
     assert result.returncode == 0, result.stderr
-    names = ("index.md", "models.md", "recipes.md")
+    names = ("index.md", "models.md", "recipes.md", "ready_model.md")
     pages = "".join((ROOT / "docs" / name).read_text() for name in names)
     names = re.findall(r"images/(\w+\.jpg)", pages)
-    assert {path.name for path in tmp_path.iterdir()} == set(names) and len(names) == 5
+    assert {path.name for path in tmp_path.iterdir()} == set(names) and len(names) == 6
     for name in names:
         with (
             Image.open(tmp_path / name) as rendered,
