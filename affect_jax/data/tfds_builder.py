@@ -205,6 +205,19 @@ class FacesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             )
 
 
+@contextlib.contextmanager
+def silence_tfds() -> Iterator[None]:
+    """Silences the warnings and progress bars of tfds; preparation prints its own."""
+    tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+@silence_tfds()
 def prepare_records(builder: Builder) -> Builder:
     """Writes a builder's records if they do not exist, and returns the builder.
 
@@ -238,19 +251,6 @@ def prepare_records(builder: Builder) -> Builder:
     return builder
 
 
-@contextlib.contextmanager
-def silence_tfds() -> Iterator[None]:
-    """Silences the warnings and progress bars of tfds; preparation prints its own."""
-    tfds.disable_progress_bar()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-@silence_tfds()
 def _write(builder: FacesBuilder) -> None:
     folder, store_url = pathlib.Path(builder.data_path), builder.store_url
     if folder.exists():  # tfds would use it as it is
