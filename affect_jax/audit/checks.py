@@ -223,6 +223,5 @@ def _find_wrong_labels(
     rows: np.ndarray, labels: np.ndarray, classes: np.ndarray, probabilities: np.ndarray
 ) -> tuple[Finding, float]:
     wrong, suggested, share = find_wrong_labels(labels, probabilities)
-    margins = probabilities[wrong, suggested] - probabilities[wrong, labels[wrong]]
-    columns = {"label": classes[suggested], "margin": margins}
+    columns = {"label": classes[suggested], "probability": probabilities[wrong, labels[wrong]]}
     return Finding("Labels that the predictions contradict", rows[wrong], columns), share
