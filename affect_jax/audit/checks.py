@@ -124,8 +124,8 @@ def check_faces(faces: Faces, image_size: int) -> dict[str, Finding]:
     # Clipping changes the shape of the crop. An aspect of 1 may be that of an image without a crop.
     shape = np.where(faces["aspect"] == 1, 1, faces["aspect"] * height / width)
     clipped = np.max([-x / width, -y / height, 1 - shape, 1 - 1 / shape], axis=0)
-    points = faces["landmarks"] / image_size
-    outside = np.maximum(-points, points - 1).max(axis=(1, 2))
+    low, high = (find(faces["landmarks"], (1, 2)) / image_size for find in (np.min, np.max))
+    outside = np.maximum(-low, high - 1)
     axes, units = _compare_axes(faces), _compare_units(faces)
     findings = {}
     for name, title, values, limit in (
