@@ -11,8 +11,8 @@ def find_wrong_labels(
     """Finds the faces off the diagonal of the confident joint whose label is less probable.
 
     A face counts for the most probable of the classes whose probability is at least its mean over
-    the faces with this label. The mean of a rare class is low, so many faces reach it; as in
-    cleanlab, they are not listed if their own label is more probable.
+    the faces with this label. The mean of a rare class is low, so many faces reach it; they are not
+    listed if their own label is more probable.
 
     **Arguments:** `labels`: int [N], classes; `probabilities`: float [N, C].
 
