@@ -55,9 +55,12 @@ def create_card(
         earlier = {}
         evaluations, not_shown = _read_evaluations(trained)
     config = to_dict(trained.config)
-    data = published_scores.DATA_NAMES.get(trained.config.data.name, trained.config.data.name)
-    if data == "AffectNet" and data not in [evaluation["data"] for evaluation in evaluations]:
-        data = "faces in AffectNet’s layout"
+    names = published_scores.DATA_NAMES
+    if "AffectNet" not in [evaluation["data"] for evaluation in evaluations]:
+        names = {**names, "affectnet": "faces in AffectNet’s layout"}
+    parts = config["data"]["options"].get("parts", {"": config["data"]})
+    used: list[str] = [part["name"] for part in parts.values()]
+    data = " and ".join(names.get(name, name) for name in used)
     for holder, key in find_paths(config["data"]):
         holder[key] = ""  # the card contains no paths of a machine
     if not config["init_from"].startswith("hf://"):

@@ -87,6 +87,15 @@ def test_other_data_are_not_called_affectnet(create_evaluated_run, tmp_path):
     assert not re.search("AffectNet(?!’s layout)", text) and "faces in AffectNet’s layout" in text
 
 
+def test_data_of_a_mixture_are_its_parts(create_evaluated_run, tmp_path):
+    trained = create_evaluated_run(create_predictions(), data="mixture")
+    parts = {"a": {"name": "affectnet"}, "b": {"name": "synthetic_faces"}, "c": {"name": "raf_db"}}
+    trained.config.data.options = {"parts": parts}
+    card, _ = write_and_read_card(trained, "onnx", tmp_path)
+    expected = "faces in AffectNet’s layout and rendered faces (synthetic_faces) and raf_db"
+    assert card["data"] == expected
+
+
 def test_affectnet_is_named_for_its_validation_split(create_evaluated_run, tmp_path):
     predictions = create_predictions(count=400)
     rows = np.concatenate(
