@@ -125,13 +125,14 @@ def train_missing(contender: str, seed: int, args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if contender.startswith(f"{PRETRAINING}+"):
         train_missing(PRETRAINING, seed, args)
-    before = processor_seconds()
+    is_resumed, before = (folder / "checkpoints").exists(), processor_seconds()
     if contender == PEER:
         labels, probabilities = train_peer(seed, args)
     else:
         labels, probabilities = train_ours(contender, seed, folder, args)
-    result = score(labels, probabilities)
-    result["minutes"] = (processor_seconds() - before) / 60
+    # The time before an interruption is not known.
+    minutes = None if is_resumed else (processor_seconds() - before) / 60
+    result = {**score(labels, probabilities), "minutes": minutes}
     (folder / "study.json").write_text(json.dumps({name: result}))
     print(name, result, flush=True)
 
@@ -242,7 +243,8 @@ def table_rows(finished: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
         for name in SCORES:
             spread = statistics.stdev(values[name]) if len(values[name]) > 1 else float("nan")
             row[name] = f"{statistics.mean(values[name]):.3f} ± {spread:.3f}"
-        rows.append(row | {"minutes": statistics.mean(values["minutes"])})
+        minutes = [value for value in values["minutes"] if value is not None]
+        rows.append(row | {"minutes": statistics.mean(minutes) if minutes else ""})
     return rows
 
 

@@ -51,11 +51,13 @@ def test_ingredients_that_helped_are_combined(tmp_path, page, monkeypatch):
     monkeypatch.setattr(
         recipes, "train_peer", lambda seed, args: train("PyTorch", seed, None, args)
     )
+    (tmp_path / "runs" / "ema-0" / "checkpoints").mkdir(parents=True)  # of an interrupted run
     argv = ["--manual_dir=faces", f"--run_dir={tmp_path / 'runs'}", f"--folder={tmp_path}"]
     recipes.main([*argv, f"--page={page}", "--seeds", "0", "1"])
     assert {("mixup+ema", 1), ("pretraining+mixup+ema", 0)} < set(trained)
     result = json.loads((tmp_path / "results" / "recipes.json").read_text())
     assert len(result["runs"]) == len(trained) == 2 * 11
+    assert result["runs"]["ema, seed 0"]["minutes"] is None
     rows = {row["recipe"]: row for row in result["table"]}
     assert rows["mixup"]["seeds"] == 2 and rows["mixup"]["accuracy"] == "0.812 ± 0.088"
     assert "| mixup+ema " in (tmp_path / "results.md").read_text()
