@@ -28,16 +28,16 @@ def command(tmp_path_factory) -> list[str]:
     settings = {
         "data.manual_dir": folder / "faces",
         "data.data_dir": folder / "data",
-        "duration.steps": 6,
+        "duration.steps": 60,  # so that a signal arrives before the last
         "checkpoint.best": "",
     }
     flags = [f"--config.{key}={value}" for key, value in settings.items()]
     return [CONFIG, f"--workdir={folder / 'x'}", "--seeds=0,1", *flags]
 
 
-def start(command: list[str], **options) -> subprocess.Popen[str]:
+def start(command: list[str], prefix: tuple[str, ...] = (), **options) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "affect_jax.study", *command],
+        [*prefix, sys.executable, "-m", "affect_jax.study", *command],
         cwd=lab.REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -49,9 +49,9 @@ def start(command: list[str], **options) -> subprocess.Popen[str]:
 def test_a_study_resumes_after_ctrl_c_skips_finished_runs_and_scores_the_rest(command):
     folder = pathlib.Path(command[1].removeprefix("--workdir="))
     command = [*command, "--grid", "learning_rate=0.05"]
-    # Scripts start commands with & so.
-    is_ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    process = start(command, start_new_session=True, **is_ignored)
+    # Scripts start commands with & so: SIGINT is ignored.
+    shell = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    process = start(command, shell, start_new_session=True)
     assert process.stderr
     for line in process.stderr:
         if line.startswith("step 1 of"):
