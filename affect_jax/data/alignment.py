@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from affect_jax.core.errors import UserError
+from affect_jax.facs.rig import eye_centres
 
 ALIGNMENTS = ("box", "eyes")
 
@@ -22,7 +23,7 @@ EYES = np.array([[0.31, 0.38], [0.69, 0.38]])
 of its side: the mean places in the boxes of 4,625 photographs."""
 
 INPUT_SIZE = 48  # of the network that finds eyes, pixels
-SEARCHED = (0.9, 0.7)  # fractions of the box, tried in this order: boxes are narrow or wide
+BOX_FRACTIONS = (0.9, 0.7)  # of the square that is searched; the second if the box is wide
 MIN_CONFIDENCE = 0.5  # of that network
 
 
@@ -42,9 +43,9 @@ def find_eyes(
     """
     side = max(box[2:])
     if landmarks is None:
-        found = (_detect_eyes(image, box, fraction * side) for fraction in SEARCHED)
+        found = (_detect_eyes(image, box, fraction * side) for fraction in BOX_FRACTIONS)
         return next((eyes for eyes in found if eyes is not None), None)
-    eyes = np.stack([landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)])
+    eyes = eye_centres(landmarks)
     return eyes if 1 <= np.hypot(*(eyes[1] - eyes[0])) <= side else None
 
 

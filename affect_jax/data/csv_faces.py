@@ -80,17 +80,23 @@ def csv_faces(
     folder = source.folder / image_dir
     if not folder.is_dir():
         raise UserError(f"csv_faces: image folder {folder}: no such folder")
-    tables = {"all" if split_column else "training": source.folder / training_csv}
+    names = {"all" if split_column else "training": training_csv}
     if validation_csv and not split_column:
-        tables["validation"] = source.folder / validation_csv
+        names["validation"] = validation_csv
+    source.tables = _find_tables(source.folder, names)
+    return _find_rows(source.tables, columns, str(folder), action_unit_scale)
+
+
+def _find_tables(folder: pathlib.Path, names: Mapping[str, str]) -> dict[str, pathlib.Path]:
+    """Returns the path of the table of each split. **Raises:** `UserError` if one is missing."""
+    tables = {split: folder / name for split, name in names.items()}
     for table in tables.values():
         if not table.is_file():
             raise UserError(
                 f"csv_faces: {table}: no such file; set --config.data.manual_dir, and the"
                 " options training_csv and validation_csv relative to it"
             )
-    source.tables = tables
-    return _find_rows(tables, columns, str(folder), action_unit_scale)
+    return tables
 
 
 def _find_rows(

@@ -292,13 +292,14 @@ def crop_face(
     **Returns:** uint8 [size, size, 3], the landmarks in its pixels, float32, and the width over the
     height of the face before it was resized.
     """
+    if align == "eyes":
+        clip_box(image, box, margin)  # an unusable box is an error here, too
+        if (eyes := alignment.find_eyes(image, box, landmarks)) is not None:
+            face, matrix = alignment.align(image, eyes, margin, size)
+            if landmarks is not None:
+                landmarks = (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+            return face, landmarks, 1.0
     face, frame = crop_and_resize(image, box, margin, size)
-    eyes = alignment.find_eyes(image, box, landmarks) if align == "eyes" else None
-    if eyes is not None:
-        face, matrix = alignment.align(image, eyes, margin, size)
-        if landmarks is not None:
-            landmarks = (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        return face, landmarks, 1.0
     if landmarks is not None:
         landmarks = map_points_to_crop(landmarks, frame, size)
     return face, landmarks, frame[2] / frame[3]
@@ -321,6 +322,18 @@ def crop_and_resize(
 
     **Returns:** uint8 [size, size, 3], and the clipped box: left, top, width, height.
     """
+    left, top, width, height = frame = clip_box(image, box, margin)
+    face = image[top : top + height, left : left + width]
+    shrinks = min(face.shape[:2]) >= size  # INTER_AREA averages, but would repeat pixels
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(face, (size, size), interpolation=interpolation), frame
+
+
+def clip_box(image: np.ndarray, box: Sequence[float], margin: float) -> tuple[int, int, int, int]:
+    """Clips a box with its margin at the border of the image: left, top, width, height, pixels.
+
+    **Raises:** `UnusableInputError` if the box has no area or is outside of the image.
+    """
     height, width = image.shape[:2]
     x, y, box_width, box_height = box
     if round(box_width) < 1 or round(box_height) < 1:
@@ -330,11 +343,7 @@ def crop_and_resize(
     bottom = min(height, round(y + box_height + margin * box_height))
     if left >= right or top >= bottom:
         raise UnusableInputError("box is outside the image")
-    face = image[top:bottom, left:right]
-    shrinks = min(face.shape[:2]) >= size  # INTER_AREA averages, but would repeat pixels
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    face = cv2.resize(face, (size, size), interpolation=interpolation)
-    return face, (left, top, right - left, bottom - top)
+    return left, top, right - left, bottom - top
 
 
 def map_points_to_crop(points: np.ndarray, frame: Sequence[int], size: int) -> np.ndarray:

@@ -166,9 +166,10 @@ def score_groups(
 
 def _find_too_few(table: Predictions, labelled: Mapping[str, int]) -> list[str]:
     """Describes what of a group is not compared because fewer than `MIN_FACES` are labelled."""
+    texts = []
     count, model = min((count, model) for model, count in labelled.items())
-    texts = [f"only {count} faces with {model} labels, too few to compare"]
-    texts = texts if count < MIN_FACES else []
+    if count < MIN_FACES:
+        texts.append(f"only {count} faces with {model} labels, too few to compare")
     if labelled.get("categorical", 0) >= MIN_FACES:
         labels = enumerate(table.classes)
         rare = [name for i, name in labels if np.sum(table.expression == i) < MIN_FACES]

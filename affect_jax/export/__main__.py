@@ -51,7 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     run = select_run(args)
     runtime = web_page.read_runtime(args.onnxruntime_web) if args.format == "web" else None
     trained = load_network(run, args.step)
-    if runtime and crop_options(trained)[1] == "eyes":
+    _, align = crop_options(trained)
+    if runtime and align == "eyes":
         raise UserError("--format=web: the page cannot find eyes, which align = 'eyes' needs")
     folder = pathlib.Path() if run == READY_MODEL else pathlib.Path(run)
     out = args.out or folder / "export" / args.format

@@ -109,11 +109,15 @@ def _mirror_half(half: HalfFace) -> np.ndarray:
     return points
 
 
+def eye_centres(points: np.ndarray) -> np.ndarray:
+    """Centres of the image's left and right eye, [..., 2, 2], of landmarks [..., 68, 2]."""
+    eyes = slice(36, 42), slice(42, 48)
+    return np.stack([points[..., eye, :].mean(axis=-2) for eye in eyes], axis=-2)
+
+
 def normalize_eyes(points: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """Moves and scales points so that the eye centres of `rest` are (-1/2, 0) and (1/2, 0)."""
-    left, right = (
-        rest[..., eye, :].mean(axis=-2, keepdims=True) for eye in (slice(36, 42), slice(42, 48))
-    )
+    left, right = np.split(eye_centres(rest), 2, axis=-2)
     return (points - (left + right) / 2) / (right - left)[..., :1]
 
 

@@ -190,7 +190,8 @@ def _read_old_file(file: IO[bytes]) -> dict[str, np.ndarray]:
     _Unpickler(pickles).load()
     _Unpickler(pickles).load()
     content = pickles.getvalue()[pickles.tell() :]
-    unpickler, dtypes = _Unpickler(pickles), dict[str, np.dtype]()
+    dtypes: dict[str, np.dtype] = {}
+    unpickler = _Unpickler(pickles)
     unpickler.read_storage = dtypes.setdefault
     unpickler.load()  # finds the types of the storages, which follow
     keys = _Unpickler(pickles).load()

@@ -128,7 +128,7 @@ def load(
     mapping = TORCH_MAPPINGS.get(trunk)
     optional = ()
     if any(name.startswith("params.") for name in arrays):
-        source_names, found = {name: name for name in leaves}, dict(arrays)
+        source_names, found = {name: name for name in leaves}, arrays
         trunk_names = filter(_is_in_trunk, arrays)
     elif mapping is None:
         raise UserError(
@@ -145,12 +145,7 @@ def load(
         }
         optional = mapping.optional
         trunk_names = [n for n in arrays if not n.startswith((f"{mapping.head}.", *optional))]
-    for name in leaves.keys() & found.keys():
-        shape = leaves[name].shape
-        if np.squeeze(found[name]).shape == shape:  # 1 x 1 convolutions are linear layers
-            found[name] = found[name].reshape(shape)
-        elif mapping and found[name].shape != shape:
-            found[name] = mapping.fit_shape(name, found[name], shape)
+    found = _fit_shapes(found, leaves, mapping)
     unmatched = [
         name for name in leaves if name not in found or found[name].shape != leaves[name].shape
     ]
@@ -179,6 +174,20 @@ def load(
     unused = tuple(name for name in arrays if name not in loaded.values())
     report = LoadReport(source, loaded, initialised, unused)
     return tree["params"], tree["batch_stats"], report
+
+
+def _fit_shapes(
+    arrays: Mapping[str, np.ndarray], leaves: Mapping[str, Any], mapping: TorchMapping | None
+) -> dict[str, np.ndarray]:
+    """Converts arrays to the shapes of the leaves of the same names, as far as possible."""
+    fitted = dict(arrays)
+    for name in leaves.keys() & arrays.keys():
+        shape = leaves[name].shape
+        if np.squeeze(arrays[name]).shape == shape:  # 1 x 1 convolutions are linear layers
+            fitted[name] = arrays[name].reshape(shape)
+        elif mapping and arrays[name].shape != shape:
+            fitted[name] = mapping.fit_shape(name, arrays[name], shape)
+    return fitted
 
 
 def _match_torch_names(names: Iterable[str], mapping: TorchMapping) -> dict[str, str]:
