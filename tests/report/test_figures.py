@@ -11,7 +11,7 @@ from affect_jax.core import plotting
 from affect_jax.metrics import protocol
 from affect_jax.metrics.base import Scores
 from affect_jax.report import figures, run_page
-from affect_jax.report.runs import Run
+from affect_jax.report.runs import Curve, Run
 from tests.report.conftest import create_many_classes
 
 
@@ -73,3 +73,13 @@ def test_no_figures_without_data(run):
     assert figures.draw_dimensional(without_models) == {}
     assert figures.draw_units(without_models) == {}
     assert figures.draw_learning_curves([without_models]) == {}
+
+
+def test_evaluation_loss_is_drawn_over_training(run):
+    curve = Curve(np.array([10, 20]), np.array([2.0, 1.5]))
+    drawn = figures.draw_learning_curves(
+        [dataclasses.replace(run, curves={"evaluation.loss": curve})]
+    )
+    (panel,) = drawn["learning_curves"].panels
+    assert panel.get_title() == "Evaluation loss"
+    assert panel.lines[0].get_ydata().tolist() == [2.0, 1.5]
