@@ -79,10 +79,13 @@ def create_network(
     **Arguments:**
 
     - `name`: one of `NETWORKS`, its name in the registry of trunks.
-    - `width`: of the fully connected layers of `alexnet`, instead of 4096.
+    - `width`: of the fully connected layers of `alexnet`, instead of 4096; of the first stage of
+      `resnet18`, instead of 64.
     """
     if name == "alexnet":
         return create_published_alexnet(num_classes, crop_size, width or 4096)
+    if name == "resnet18" and width:
+        return create_resnet18(num_classes, width)
     models = torchvision().models
     if name in TORCHVISION_NAMES:
         return models.get_model(TORCHVISION_NAMES[name], num_classes=num_classes)
@@ -90,6 +93,22 @@ def create_network(
 
     options = {"img_size": crop_size} if "vit" in name else {}
     return timm.create_model(TIMM_NAMES[name], num_classes=num_classes, **options)
+
+
+def create_resnet18(num_classes: int, width: int) -> Any:
+    """torchvision's ResNet18 with another number of channels, which it does not offer."""
+    nn, resnet = torch().nn, torchvision().models.resnet
+    network = resnet.resnet18(num_classes=num_classes)
+    network.conv1, network.bn1 = nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width)
+    network.inplanes = width
+    for i in range(4):
+        stage = network._make_layer(resnet.BasicBlock, width * 2**i, 2, stride=min(i, 1) + 1)
+        setattr(network, f"layer{i + 1}", stage)
+    network.fc = nn.Linear(8 * width, num_classes)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):  # as torchvision initializes them
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
 
 
 def create_published_alexnet(num_classes: int, crop_size: int, width: int) -> Any:

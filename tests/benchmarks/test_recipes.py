@@ -76,4 +76,4 @@ def test_both_sides_train(tmp_path, page, monkeypatch):
     recipes.main([*argv, recipes.PLAIN, recipes.PEER])
     result = json.loads((tmp_path / "results" / "recipes.json").read_text())
     assert set(result["runs"]) == {"plain, seed 0", "PyTorch, seed 0"}
-    assert all(0 <= run["accuracy"] <= 1 < 60 * run["minutes"] for run in result["runs"].values())
+    assert all(0 <= run["accuracy"] <= 1 and run["minutes"] > 0 for run in result["runs"].values())

@@ -17,8 +17,8 @@ from benchmarks import gpu, step, torch_peer
 torch = pytest.importorskip("torch")
 
 
-def count_our_parameters(name: str) -> int:
-    model = models.model_from_spec({"name": name}, ("expression",))
+def count_our_parameters(name: str, **options: int) -> int:
+    model = models.model_from_spec({"name": name} | options, ("expression",))
     images = jnp.zeros((1, 224, 224, 3))
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
@@ -31,6 +31,16 @@ def test_torch_network_has_as_many_parameters(name):
     assert sum(parameter.numel() for parameter in network.parameters()) == count_our_parameters(
         name
     )
+
+
+def test_narrow_resnet18():
+    narrow = torch_peer.create_network("resnet18", width=32)
+    assert sum(map(torch.numel, narrow.parameters())) == count_our_parameters("resnet18", width=32)
+    published, rebuilt = torch_peer.create_network("resnet18"), torch_peer.create_resnet18(8, 64)
+    shapes = [{k: v.shape for k, v in n.state_dict().items()} for n in (published, rebuilt)]
+    assert shapes[0] == shapes[1]
+    deviations = [n.layer4[0].conv2.weight.std().item() for n in (published, rebuilt)]
+    assert deviations[0] == pytest.approx(deviations[1], rel=0.01)
 
 
 @pytest.mark.parametrize(
