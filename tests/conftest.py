@@ -47,6 +47,10 @@ settings.load_profile("tests")
 if not flags.FLAGS.is_parsed():  # Grain's worker processes read parsed flags
     flags.FLAGS.mark_as_parsed()
 
+SHORT_TRUNKS = (
+    *("resnet34", "resnet50", "iresnet50"),
+    *("efficientnet_b0", "efficientnet_b2", "convnext_tiny"),
+)
 FOLDER_MARKERS = {"faults": "fault", "benchmarks": "bench", "docs": "docs"}
 
 
@@ -106,6 +110,16 @@ def torchvision() -> types.ModuleType:
 def timm(torchvision) -> types.ModuleType:
     """timm, which imports torchvision."""
     return pytest.importorskip("timm")
+
+
+@pytest.fixture
+def short_trunks(monkeypatch) -> None:
+    """Trunks have one block in each stage, the last two: whole ones take minutes to compile."""
+    from affect_jax.models import TRUNKS
+
+    for name in SHORT_TRUNKS:
+        blocks = TRUNKS[name].BLOCKS  # pyright: ignore[reportAttributeAccessIssue]
+        monkeypatch.setattr(TRUNKS[name], "BLOCKS", (1,) * (len(blocks) - 1) + (2,))
 
 
 @dataclasses.dataclass(frozen=True)

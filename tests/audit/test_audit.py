@@ -249,6 +249,7 @@ def rendered(tmp_path_factory) -> tuple[pathlib.Path, dict[str, str], dict[str, 
     return folder, wrong, right
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_found_without_predictions(rendered):
     folder, wrong, right = rendered
     found = read_list(folder / "wrong_labels.csv")

@@ -66,9 +66,8 @@ def augment(*specs: dict, devices: int = 1, seed: int = 0, **changes: np.ndarray
 
 
 @EVERY_ENTRY
-@pytest.mark.parametrize("devices", [2, 4])
-def test_faces_are_equal_on_any_number_of_devices(name, devices):
-    expected, split = (jax.tree.leaves(augment(SPECS[name], devices=n)) for n in (1, devices))
+def test_faces_are_equal_on_any_number_of_devices(name):
+    expected, split = (jax.tree.leaves(augment(SPECS[name], devices=n)) for n in (1, 4))
     for a, b in zip(expected, split, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -20,6 +20,7 @@ from affect_jax.train.experiment import load_registries
 from affect_jax.train.loop import train_and_evaluate
 from tests import releases
 from tests.data import layout_folders
+from tests.faults import tiny_config  # noqa: F401  # registers the trunk `tiny`
 
 SIZE = 32
 RENDERED = {"name": "synthetic_faces", "num_training": 24, "num_validation": 8}
@@ -143,6 +144,7 @@ def test_every_part_is_sampled_by_itself():
 def test_run_resumes_exactly_and_is_scored_by_part(folders, tmp_path):
     config = defaults()
     releases.shrink_config(config, folders / "release", folders / "data", batch_size=8)
+    config.trunk = {"name": "tiny"}
     config.data.name = "mixture"
     config.data.options = {
         "parts": {

@@ -18,6 +18,8 @@ from affect_jax.evaluate.grad_cam import grad_cam
 from affect_jax.models import feature_maps
 from tests.trained_runs import packaged_trunks, small_trunk
 
+pytestmark = pytest.mark.usefixtures("short_trunks")
+
 SIZE, CROP = 72, 64
 
 

@@ -132,7 +132,7 @@ def test_logits_equal_torch(trunk, networks, faces):
     assert np.abs(expected[0] - expected[1]).max() > 0.1, "the images make no difference"
 
 
-@pytest.mark.parametrize("trunk", ["alexnet", "resnet18"])
+@pytest.mark.parametrize("trunk", ["alexnet", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_gradients_and_statistics_equal_torch(trunk, networks, faces):
     crop = 64
     torch_model, model, variables = networks(trunk, crop)

@@ -20,7 +20,7 @@ def create_torchvision(torchvision, blocks):
     return network
 
 
-@pytest.mark.parametrize("library", ["timm", "torchvision"])
+@pytest.mark.parametrize("library", ["timm", pytest.param("torchvision", marks=pytest.mark.slow)])
 def test_small_convnext_equals_torch(library, request, monkeypatch):
     blocks = (1, 1, 2, 1)
     monkeypatch.setattr(convnext.ConvNeXtTiny, "BLOCKS", blocks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ from affect_jax import models
 from affect_jax.core.errors import UserError
 from affect_jax.models import HEADS, TRUNKS
 from tests.trained_runs import packaged_trunks, small_trunk
+
+pytestmark = pytest.mark.usefixtures("short_trunks")
 
 BATCH, CROP, CLASSES = 4, 64, 5
 NAMES = packaged_trunks()
@@ -33,9 +36,9 @@ PUBLISHED = {  # parameters with a head of 1000 classes
 }
 
 
-def slow_except(*fast: str) -> pytest.MarkDecorator:
-    """Parametrizes a test by all trunks; all but `fast` are marked as slow."""
-    params = [pytest.param(n, marks=() if n in fast else pytest.mark.slow) for n in NAMES]
+def slow_except(*fast: str, names: Sequence[str] = NAMES) -> pytest.MarkDecorator:
+    """Parametrizes a test by trunks; all but `fast` are marked as slow."""
+    params = [pytest.param(n, marks=() if n in fast else pytest.mark.slow) for n in names]
     return pytest.mark.parametrize("name", params)
 
 
@@ -107,11 +110,10 @@ def network_shapes(name: str, crop: int, heads=("expression",), num_classes: int
     return variables, jax.eval_shape(model.apply, variables, images)
 
 
-@pytest.mark.parametrize("crop", [224, 96])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_head_has_its_shape(name, crop):
+def test_every_head_has_its_shape(name):
     heads = HEADS.names()
-    _, outputs = network_shapes(name, crop, heads, num_classes=7)
+    _, outputs = network_shapes(name, 96, heads, num_classes=7)
     sizes = {"expression": 7, "valence_arousal": 2, "action_units": 18}
     assert {head: value.shape for head, value in outputs.items()} == {
         head: (2, sizes[head]) for head in heads
@@ -120,7 +122,8 @@ def test_every_head_has_its_shape(name, crop):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameter_counts_equal_published_counts(name):
+def test_parameter_counts_equal_published_counts(name, monkeypatch):
+    monkeypatch.undo()  # of `short_trunks`
     variables, _ = network_shapes(name, 224)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == PUBLISHED[name]
 
@@ -217,7 +220,7 @@ def test_dropout_depends_only_on_the_key_of_the_example(name, options):
 REMAT = [name for name in NAMES if hasattr(TRUNKS[name], "remat")]
 
 
-@pytest.mark.parametrize("name", REMAT)
+@slow_except("vit_small", names=REMAT)
 def test_remat_stores_less_and_changes_no_gradient(name):
     """The backward pass needs less than half of the values. XLA on a CPU does not save memory."""
     networks = [create_network(name, remat=remat) for remat in (False, True)]

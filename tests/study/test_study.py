@@ -46,6 +46,7 @@ def start(command: list[str], prefix: tuple[str, ...] = (), **options) -> subpro
     )
 
 
+@pytest.mark.slow
 def test_a_study_resumes_after_ctrl_c_skips_finished_runs_and_scores_the_rest(command):
     folder = pathlib.Path(command[1].removeprefix("--workdir="))
     command = [*command, "--grid", "learning_rate=0.05"]

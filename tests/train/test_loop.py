@@ -326,6 +326,7 @@ def test_every_config_is_valid_and_can_start(name, dataset):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_trunks")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_overfits_sixteen_faces(name, data_folders):
     """Every loss term of a config falls below 30 % on sixteen fixed faces."""

@@ -18,6 +18,8 @@ from affect_jax.models.base import TORCH_MAPPINGS
 from affect_jax.train import optimizers
 from tests.trained_runs import packaged_trunks, small_trunk
 
+pytestmark = pytest.mark.usefixtures("short_trunks")
+
 
 def create_optimizer(spec: dict, rate: float = 0.1) -> optax.GradientTransformation:
     return optimizers.OPTIMIZERS.create(spec, schedule=optax.constant_schedule(rate))

@@ -168,6 +168,7 @@ def test_command_trains_all_stages(data_folders, tmp_path):
         "from affect_jax.config import defaults\n\n\n"
         "def get_config():\n"
         "    config = defaults()\n"
+        "    config.trunk = {'name': 'resnet18', 'width': 8}\n"
         f"    config.stages = ({ {**HEAD_FIRST, 'data.mirror': False} },)\n"
         "    return config\n"
     )
