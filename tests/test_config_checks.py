@@ -83,7 +83,8 @@ def test_defaults_are_valid(registries):
             "count = 11: must be in [1, 10]",
         ),
         ("data.augment", ({"name": "mixup", "num_classes": 3},), "data.augment[0].num_classes"),
-        ("data.augment", (5,), "data.augment[0].name = 5: unknown"),
+        ("data.augment", (5,), "data.augment[0].name: missing; 5 must be {'name': ..., option"),
+        ("data.augment", ("grey",), "data.augment[0].name: missing; 'grey' must be {'name': ..."),
         ("evaluation.split", "validaton", "unknown; did you mean 'validation'?"),
         ("checkpoint.best", "f1", "checkpoint.best = 'f1': unknown; "),
         (
@@ -176,7 +177,8 @@ def test_defaults_are_valid(registries):
         ("trunk", {"name": ["resnet18"]}, "trunk.name = ['resnet18']: unknown"),
         ("data.num_classes", 0, "data.num_classes = 0: must be 2 or more"),
         ("heads", ([1],), "heads: [1]: unknown"),
-        ("losses", (1,), "losses[0].name = 1: unknown"),
+        ("losses", (1,), "losses[0].name: missing; 1 must be {'name': ..., option"),
+        ("losses", ("cross_entropy",), "losses[0].name: missing; 'cross_entropy' must be"),
         (
             "losses",
             ({"name": "ccc", "head": ["expression"]},),

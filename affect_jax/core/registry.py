@@ -90,10 +90,11 @@ class Registry:
         **Arguments:** `supplied`: keyword arguments that the caller supplies and a config may not
         set.
         """
-        name = spec.get("name") if hasattr(spec, "get") else spec  # ConfigDict is no Mapping
-        if name not in self:
+        if not hasattr(spec, "get"):  # ConfigDict is no Mapping
+            return [f"name: missing; {spec!r} must be {{'name': ..., option: value, ...}}"]
+        if (name := spec.get("name")) not in self:
             return [f"name = {self.describe_unknown(name)}"]
-        entry = self[spec["name"]]
+        entry = self[name]
         excluded = {"parent", "name", *supplied}  # linen adds the first two to every module
         options = {
             key: parameter
