@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 from affect_jax.config import MUTABLE_KEYS, Config, create_stages, to_dict
 from affect_jax.core import processes
-from affect_jax.data.dataset import prepare_dataset
+from affect_jax.data.dataset import load_targets, open_splits
 from affect_jax.run.checkpoints import Checkpoints
 from affect_jax.run.workdir import Workdir
 from affect_jax.train import initial_weights
+from affect_jax.train.experiment import create_experiment, create_training_rows
 from affect_jax.train.loop import train_and_evaluate
+from affect_jax.train.state import state_template
 
 
 def train_stages(config: Config, workdir: Workdir) -> int:
@@ -23,8 +25,8 @@ def train_stages(config: Config, workdir: Workdir) -> int:
 
     **Returns:** the exit code of the last stage that was trained, see `train_and_evaluate`.
 
-    **Raises:** `UserError` before the first stage if a later one cannot start from its weights, or
-    if the data of a stage cannot be used; and as `train_and_evaluate`.
+    **Raises:** `UserError` before the first stage if a later one cannot start from its weights, if
+    the data of a stage cannot be used or do not fit its settings; and as `train_and_evaluate`.
     """
     with _open_run(config, workdir):
         configs, exit_code = create_stages(config), 0
@@ -40,7 +42,7 @@ def train_stages(config: Config, workdir: Workdir) -> int:
         first = processes.process_max(first)
         with processes.raise_in_all_processes():
             for stage in configs[first:] if first < last else ():
-                prepare_dataset(stage)
+                _check_data(stage)
         for k in range(first, last + 1):
             if last and processes.is_main():
                 print(f"stage {k + 1} of {last + 1}: {folders[k].path}", file=sys.stderr)
@@ -50,6 +52,14 @@ def train_stages(config: Config, workdir: Workdir) -> int:
             if exit_code:
                 break
         return exit_code
+
+
+def _check_data(config: Config) -> None:
+    """Prepares the data of a stage and checks the settings that depend on them."""
+    training, _ = open_splits(config, "training", config.evaluation.split)
+    targets, _ = load_targets(config, training)
+    rows = create_training_rows(config, targets, training)
+    state_template(create_experiment(config, targets, rows.steps_per_epoch))
 
 
 def _has_checkpoint(config: Config, workdir: Workdir) -> bool:

@@ -147,18 +147,22 @@ def test_stages_survive_a_round_trip_and_change_the_digest():
         ({"trunk": {"name": "resnet18", "width": 8}}, r"init_from = 'stages\[0\]': does not match"),
         ({"init_from": "absent.pth"}, "init_from = 'absent.pth': no such file"),
         ({"data__manual_dir": "nowhere", "data__image_size": 44}, "nowhere"),
+        ({"optimizer": {"name": "sgd", "rates": {"trnk": 0.1}}}, "name starts with 'trnk'"),
+        ({"schedule": {"name": "cosine", "warmup": {"epochs": 9.0}}}, "warmup = .* be shorter"),
     ],
 )
 def test_problems_of_later_stages_show_before_the_first(tmp_path, changes, message, monkeypatch):
-    """Another network, a missing file, and missing data of the last stage."""
+    """Another network, a missing file, missing data, and settings that do not fit them."""
     monkeypatch.setattr(stages, "train_and_evaluate", lambda *_: pytest.fail("trains"))
     write_release(tmp_path / "release")
     folders = (tmp_path / "release", tmp_path / "data")
-    config = create_config(folders, **{k: v for k, v in changes.items() if k != "trunk"})
+    specs = {key: value for key, value in changes.items() if isinstance(value, dict)}
+    config = create_config(folders, **{k: v for k, v in changes.items() if k not in specs})
     stage = {**HEAD_FIRST, "trunk": {"name": "tiny"}, "data.manual_dir": str(folders[0])}
-    stage["data.image_size"] = 40
+    stage |= {"data.image_size": 40, "schedule": {"name": "constant"}}
     config.stages = (stage,)
-    config.trunk = changes.get("trunk", config.trunk)
+    for key, spec in specs.items():
+        config[key] = spec
     with pytest.raises(UserError, match=message):
         train_stages(config, Workdir(tmp_path / "run"))
 
