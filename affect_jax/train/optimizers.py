@@ -120,8 +120,9 @@ def sam(
 ) -> optax.GradientTransformationExtraArgs:
     """Sharpness-aware minimisation (Foret et al. 2021): two gradients of the same batch per update.
 
-    The second is computed at `params + rho * g / |g|`, where g is the first, with the same dropout;
-    the optimizer `base` follows it. The update needs `gradient_at`, params -> gradient.
+    The second is computed at `params + rho * g / |g|`, where g is the first, with the same dropout
+    and without frozen parts; the optimizer `base` follows it. The update needs `gradient_at`,
+    params -> gradient.
 
     **Arguments:**
 
@@ -134,8 +135,12 @@ def sam(
     require_option("optimizer.rho", rho, lambda v: v > 0, "positive")
     optimizer = optax.with_extra_args_support(_create_base(base, schedule, trunk))
 
+    def scale_of(path: tuple, values: jax.Array) -> jax.Array:
+        is_moving = rate_for(_parameter_name(path), base.get("rates") or {}) > 0
+        return is_moving * (jnp.abs(values) if adaptive else jnp.ones_like(values))
+
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
-        scale = jax.tree.map(jnp.abs, params) if adaptive else jax.tree.map(jnp.ones_like, params)
+        scale = jax.tree_util.tree_map_with_path(scale_of, params)
         scaled = jax.tree.map(operator.mul, scale, updates)
         factor = rho / (optax.tree.norm(scaled) + 1e-12)
         ascended = jax.tree.map(lambda p, s, g: p + factor * s * g, params, scale, scaled)

@@ -143,6 +143,29 @@ def test_sam_follows_the_gradient_at_the_highest_point_nearby(base, adaptive):
     assert np.abs(ascended["kernel"] - PARAMS["kernel"]).max() > 0.01
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_sam_does_not_move_frozen_parts(adaptive):
+    """The gradient is that of a network whose frozen parameter is a constant."""
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    moving = {key: value for key, value in params.items() if key != "kernel"}
+
+    def objective(moving):
+        return squared_error({"kernel": params["kernel"], **moving})
+
+    sam, base = {"name": "sam", "rho": 0.5, "adaptive": adaptive}, {"name": "sgd"}
+    updates = []
+    for function, values, rates in (
+        (squared_error, params, {"kernel": 0.0}),
+        (objective, moving, {}),
+    ):
+        gradient = jax.grad(function)
+        optimizer = create_optimizer({**sam, "base": {**base, "rates": rates}})
+        state = optimizer.init(values)
+        updates.append(optimizer.update(gradient(values), state, values, gradient_at=gradient)[0])
+    assert not np.any(updates[0].pop("kernel"))
+    assert_trees_close(*updates)
+
+
 def test_accumulated_batches_equal_one_large_batch():
     """Also under a schedule, which counts small batches."""
     base = {"name": "adam", "weight_decay": 0.1}
