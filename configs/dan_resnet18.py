@@ -17,7 +17,10 @@ equally often. `up` draws with equal shares too, but its epoch has 8 x 134,415 f
 therefore in steps: 1,124 are one epoch of 287,651 faces. With 7 classes an epoch has 1,109.
 
     python -m affect_jax.main --config=configs/dan_resnet18.py --workdir=runs/dan \
-        --config.data.manual_dir=/path/to/AffectNet --config.init_from=resnet18_msceleb.pth
+        --config.data.manual_dir=/path/to/AffectNet --config.init_from=resnet18_msceleb.pth \
+        --config.data.options.variant=second
+
+Without the last flag it reads the first release.
 """
 
 from affect_jax.config import defaults, variant
