@@ -94,7 +94,7 @@ class Registry:
             return [f"name: missing; {spec!r} must be {{'name': ..., option: value, ...}}"]
         if (name := spec.get("name")) not in self:
             return [f"name = {self.describe_unknown(name)}"]
-        entry = self[name]
+        entry = self[spec["name"]]
         excluded = {"parent", "name", *supplied}  # linen adds the first two to every module
         options = {
             key: parameter

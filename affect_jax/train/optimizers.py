@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from affect_jax.core.errors import UserError
-from affect_jax.core.registry import Registry, require_option
+from affect_jax.core.registry import NOT_NEGATIVE, POSITIVE, SHARE, Registry, require_option
 
 OPTIMIZERS = Registry("optimizer")
 
@@ -132,7 +132,7 @@ def sam(
       product of g and the parameters (ASAM, Kwon et al. 2021, whose `rho` is about ten times as
       large).
     """
-    require_option("optimizer.rho", rho, lambda v: v > 0, "positive")
+    require_option("optimizer.rho", rho, *POSITIVE)
     optimizer = optax.with_extra_args_support(_create_base(base, schedule, trunk))
 
     def scale_of(path: tuple, values: jax.Array) -> jax.Array:
@@ -181,10 +181,8 @@ def _create_base(
 
 def _check_options(**options: float) -> None:
     for name, value in options.items():
-        if name in ("weight_decay", "clip_norm"):
-            require_option(f"optimizer.{name}", value, lambda v: v >= 0, "0 or more")
-        else:
-            require_option(f"optimizer.{name}", value, lambda v: 0 <= v < 1, "in [0, 1)")
+        requirement = NOT_NEGATIVE if name in ("weight_decay", "clip_norm") else SHARE
+        require_option(f"optimizer.{name}", value, *requirement)
 
 
 def _is_decayed(params: Any) -> Any:
@@ -212,7 +210,7 @@ def _assemble(
     if not rates and not rates_by_layer:
         return optax.chain(*steps)
     for prefix, rate in rates.items():
-        require_option(f"optimizer.rates[{prefix!r}]", rate, lambda v: v >= 0, "0 or more")
+        require_option(f"optimizer.rates[{prefix!r}]", rate, *NOT_NEGATIVE)
 
     def rate_at(path: tuple, _: Any) -> float:
         name = _parameter_name(path)
