@@ -49,14 +49,12 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 def select_run(args: argparse.Namespace) -> str:
     """Returns the run that the flags of `add_run_flags` select; prints a line if it is `ready`."""
-    if args.workdir is None:
-        print(
-            "no --workdir: using the model in the package, for trying out only "
-            "(docs/ready_model.md)",
-            file=sys.stderr,
-        )
-        return READY_MODEL
-    return args.workdir
+    if args.workdir not in (None, READY_MODEL):
+        return args.workdir
+    flag = f"--workdir={READY_MODEL}" if args.workdir else "no --workdir"
+    use = "using the model in the package, for trying out only (docs/ready_model.md)"
+    print(f"{flag}: {use}", file=sys.stderr)
+    return READY_MODEL
 
 
 Main = Callable[[Sequence[str]], int]

@@ -135,10 +135,14 @@ def test_no_command_prints_a_traceback_if_stdout_cannot_be_written(command, redi
     assert "Traceback" not in result.stderr and "Exception ignored" not in result.stderr
 
 
-def test_model_in_the_package_is_used_only_without_the_flag(capsys):
+def test_use_of_the_model_in_the_package_is_printed(capsys):
     parser = cli.ArgumentParser("predict", "")
     cli.add_run_flags(parser)
     assert cli.select_run(parser.parse_args([])) == "ready"
     assert capsys.readouterr().err.startswith("no --workdir: using the model in the package")
+    # A run may be in a folder of this name.
+    assert cli.select_run(parser.parse_args(["--workdir=ready"])) == "ready"
+    assert capsys.readouterr().err.startswith("--workdir=ready: using the model in the package")
+    assert cli.select_run(parser.parse_args(["--workdir=./ready"])) == "./ready"
     # An unset variable in --workdir=$RUN
     assert cli.select_run(parser.parse_args(["--workdir="])) == "" == capsys.readouterr().err
