@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from affect_jax.core.cli import ArgumentParser, add_run_flags, handle_cli_errors, select_run
+from affect_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     from affect_jax.predict.predictor import Predictor
@@ -64,9 +65,9 @@ def add_predictor_flags(parser: argparse.ArgumentParser) -> None:
     add_run_flags(parser)
     parser.add_argument(
         "--detector",
-        default="libfacedetection",
         metavar="NAME",
-        help="libfacedetection, dlib, or none: each image is one face",
+        help="libfacedetection (default; if it is not installed, dlib), dlib, or none: each image "
+        "is one face",
     )
     parser.add_argument(
         "--margin",
@@ -93,6 +94,8 @@ def create_predictor(args: argparse.Namespace, **options: int) -> Predictor:
 @handle_cli_errors
 def main(arguments: Sequence[str]) -> int:
     args = create_parser().parse_args(arguments)
+    if args.out and args.out == args.features:
+        raise UserError(f"--features={args.features}: the file of --out; choose another")
     import tqdm
 
     from affect_jax.predict import outputs

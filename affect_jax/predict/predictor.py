@@ -117,7 +117,8 @@ class Predictor:
     **Arguments:**
 
     - `trained`: the network.
-    - `detector`: a name in `detection.DETECTORS`, or a function of type `detection.Detector`.
+    - `detector`: a name in `detection.DETECTORS`, or a function of type `detection.Detector`;
+      None: `detection.default_detector`.
     - `margin`: fraction of a detected box to add on each side; None: the margin of the dataset
       that the network was trained on.
     - `batch_size`: number of faces in one forward pass; smaller batches are padded.
@@ -130,7 +131,7 @@ class Predictor:
         self,
         trained: TrainedNetwork,
         *,
-        detector: str | detection.Detector = "libfacedetection",
+        detector: str | detection.Detector | None = None,
         margin: float | None = None,
         batch_size: int = 8,
         features: bool = False,
@@ -140,8 +141,9 @@ class Predictor:
         if margin is not None and not 0 <= margin <= 2:
             raise UserError(f"margin = {margin:g}: must be between 0 and 2")
         self.output_names = trained.output_names
-        if isinstance(detector, str):
-            detector = detection.DETECTORS.create({"name": detector})
+        if detector is None or isinstance(detector, str):
+            name = detection.default_detector() if detector is None else detector
+            detector = detection.DETECTORS.create({"name": name})
         self._detector: Any = detector
         self._detector_lock = threading.Lock()  # neither package is thread-safe
         default_margin, self._align = crop_options(trained)

