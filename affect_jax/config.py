@@ -64,7 +64,7 @@ def defaults() -> Config:
     config.trunk = ConfigDict({"name": "alexnet"})  # registry `models.TRUNKS`
     config.heads = ("expression",)  # registry `models.HEADS`
     # Initial weights: a .safetensors or .pth file, `hf://owner/name[@revision][/file]`, or a run
-    config.init_from = ""  # "": random
+    config.init_from = ""  # "": random; "ready": the model in the package
     config.init_outputs = ()  # names of the file's outputs in order; (): our classes in our order
     config.stages = ()  # earlier stages of a recipe, see `create_stages`
     config.dtype = "float32"  # or bfloat16: compute dtype; parameters and losses are float32

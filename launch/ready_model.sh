@@ -11,3 +11,5 @@ python -m affect_jax.main --config=configs/ready.py --workdir="$workdir" \
 python -m affect_jax.main --mode=evaluate --workdir="$workdir" --checkpoint=last
 python -m affect_jax.export --workdir="$workdir" --step=last --format=safetensors \
   --half --calibrate --out=affect_jax/ready
+# Adds the source of the photographs to the card; the weights stay the same.
+python -m affect_jax.export --format=safetensors --half --out=affect_jax/ready

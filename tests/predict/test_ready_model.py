@@ -15,6 +15,7 @@ from PIL import Image
 from affect_jax import Predictor
 from affect_jax.core.labels import classes
 from affect_jax.core.paths import READY_FOLDER
+from affect_jax.export import __main__ as export
 from affect_jax.run.trained_network import load_network, read_card
 from tests.rendered_scenes import draw_scene
 
@@ -40,6 +41,14 @@ def test_its_card_names_no_path_and_not_affectnet():
     text = (READY_FOLDER / "card.json").read_text() + (READY_FOLDER / "README.md").read_text()
     assert read_card(READY_FOLDER)["data"] == "faces in AffectNet’s layout"
     assert "/work" not in text and "/tmp" not in text and "/home" not in text
+
+
+def test_cards_of_its_exports_name_its_data_and_use(tmp_path):
+    for run, out in (("ready", tmp_path / "first"), (tmp_path / "first", tmp_path / "second")):
+        assert export.main([f"--workdir={run}", "--format=safetensors", f"--out={out}"]) == 0
+        text = (out / "README.md").read_text()
+        assert "muxspace/facial_expressions) (Apache-2.0)" in text
+        assert "Trying out and teaching, not research claims: the network predicts" in text
 
 
 def test_command_predicts_without_a_run(tmp_path):
