@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 from etils import epath
 
 from affect_jax.core import labels
@@ -51,6 +52,11 @@ class MixtureBuilder:
             for part, builder in self.builders.items()
             if name in split_names(builder)
         }
+        for part, split in parts.items():
+            unknown = [c for c in split.classes if labels.find_class(c, self.classes) is None]
+            if unknown and "expression" in self.heads[part]:
+                text = "mixture: %s: faces of these classes have no expression: %s"
+                logging.warning(text, part, ", ".join(unknown))
         settings = [[self.heads[part], split.fingerprint] for part, split in parts.items()]
         text = json.dumps([self.classes, settings])
         return MixedSplit(

@@ -102,7 +102,10 @@ class ShareSampling:
             rows = np.flatnonzero(self.parts == part)
             members_by_part[part] = rows[self.sampler(labels[rows], seed, epoch)]
             if not len(members_by_part[part]):
-                raise UserError(f"data.options.parts.{part}: config.sampling draws no face of it")
+                raise UserError(
+                    f"data.options.parts.{part}: has no face with labels of config.heads, or "
+                    "config.sampling draws none"
+                )
         total = sum(map(len, members_by_part.values()))
         random = _create_generator(seed, epoch, _SHARE)
         return _concatenate(

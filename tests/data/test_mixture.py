@@ -102,8 +102,9 @@ def test_distributions_and_votes_follow_the_classes_of_the_mixture(folders, tmp_
 
 
 @pytest.mark.parametrize("classes", [("contempt", "neutral"), ("Contempt", "normal")])
-def test_classes_are_matched_by_name(folders, classes):
+def test_classes_are_matched_by_name(folders, classes, caplog):
     columns = open_split(create(folders, classes=classes), "training").columns("expression")
+    assert "rendered: faces of these classes have no expression: happiness, sadness" in caplog.text
     original = open_split(create(folders), "training").columns("expression")["expression"]
     expected = np.select([original == 7, original == 0], [0, 1], -1)
     np.testing.assert_array_equal(columns["expression"], expected)
@@ -137,7 +138,7 @@ def test_every_part_is_sampled_by_itself():
         rows = sampler(classes, 0, epoch)
         assert len(rows) == 44 and (parts[rows] == "small").sum() == 22
     unlabelled = np.where(parts == "small", -1, classes)
-    with pytest.raises(UserError, match="parts.small: config.sampling draws no face of it"):
+    with pytest.raises(UserError, match="parts.small: has no face with labels of config.heads"):
         sampler(unlabelled, 0, 0)
 
 
