@@ -65,6 +65,7 @@ def add_predictor_flags(parser: argparse.ArgumentParser) -> None:
     add_run_flags(parser)
     parser.add_argument(
         "--detector",
+        default="",
         metavar="NAME",
         help="libfacedetection (default; if it is not installed, dlib), dlib, or none: each image "
         "is one face",

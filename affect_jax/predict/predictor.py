@@ -117,8 +117,7 @@ class Predictor:
     **Arguments:**
 
     - `trained`: the network.
-    - `detector`: a name in `detection.DETECTORS`, or a function of type `detection.Detector`;
-      None: `detection.default_detector`.
+    - `detector`: a name in `detection.DETECTORS`, or a function of type `detection.Detector`.
     - `margin`: fraction of a detected box to add on each side; None: the margin of the dataset
       that the network was trained on.
     - `batch_size`: number of faces in one forward pass; smaller batches are padded.
@@ -131,7 +130,7 @@ class Predictor:
         self,
         trained: TrainedNetwork,
         *,
-        detector: str | detection.Detector | None = None,
+        detector: str | detection.Detector = "",
         margin: float | None = None,
         batch_size: int = 8,
         features: bool = False,
@@ -141,8 +140,8 @@ class Predictor:
         if margin is not None and not 0 <= margin <= 2:
             raise UserError(f"margin = {margin:g}: must be between 0 and 2")
         self.output_names = trained.output_names
-        if detector is None or isinstance(detector, str):
-            name = detection.default_detector() if detector is None else detector
+        if isinstance(detector, str):
+            name = detector or detection.default_detector()
             detector = detection.DETECTORS.create({"name": name})
         self._detector: Any = detector
         self._detector_lock = threading.Lock()  # neither package is thread-safe
