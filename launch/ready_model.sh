@@ -4,7 +4,7 @@
 # DATA: photographs in the layout of AffectNet's first release, see docs/ready_model.md.
 set -euo pipefail
 data=$(realpath "$1")
-source "$(dirname "$0")/environment.sh"
+source "$(dirname "$0")/environment.sh" tensorboard
 workdir=${WORKDIR:-runs/ready}
 python -m affect_jax.main --config=configs/ready.py --workdir="$workdir" \
   --config.data.manual_dir="$data" "${@:2}"

@@ -42,6 +42,13 @@ def test_scripts_are_short_strict_and_documented(path):
         assert os.access(path, os.X_OK)
 
 
+@pytest.mark.parametrize("path", SCRIPTS, ids=NAMES)
+def test_scripts_name_the_extras_to_install(path):
+    """Without them, the sourced script would take the first argument of its caller for extras."""
+    lines = re.findall(r"^source .*/environment.sh.*", path.read_text(), re.MULTILINE)
+    assert all(len(shlex.split(line)) == 3 for line in lines), lines
+
+
 @pytest.mark.parametrize(
     "name", ["local.sh", "multiprocess.sh", "slurm.sbatch", "tpu_pod.sh", "k8s.yaml"]
 )
