@@ -87,9 +87,10 @@ class Prediction:
         return len(self.image)
 
     @property
-    def uncertain(self) -> np.ndarray:
+    def uncertain(self) -> np.ndarray | None:
         """bool [N]: whether no class of `expression` has a probability of `MIN_CERTAIN`."""
-        assert self.expression is not None
+        if self.expression is None:
+            return None
         return self.expression.max(axis=1, initial=0) < MIN_CERTAIN
 
 

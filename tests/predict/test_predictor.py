@@ -140,6 +140,7 @@ def test_missing_head_is_none(tmp_path):
     run = write_run(tmp_path / "run", create_config(heads=("valence_arousal",)))
     prediction = Predictor.load(run, detector="none", batch_size=1).predict(NOISE)
     assert prediction.expression is None and prediction.action_units is None
+    assert prediction.uncertain is None
     assert (
         prediction.classes == ()
         and prediction.units == ()
