@@ -10,8 +10,9 @@ ingredients whose mean macro-F1 is above that of plain training. It is also trai
 pretraining on rendered faces (one more budget, on no photograph). PyTorch trains the same network
 with timm's RandAugment, mixup and moving average for as many epochs.
 
-A run that is finished is not repeated: a stopped command resumes, and `--contenders` and `--seeds`
-select a part, to train on several machines. The module is also the config of its runs:
+A run that is finished in `--run_dir` is not repeated: a stopped command resumes, and
+`--contenders` and `--seeds` select a part, to train on several machines. The module is also the
+config of its runs:
 
     python -m affect_jax.main --config=benchmarks/recipes.py:augmentation+mixup
 """
@@ -209,11 +210,8 @@ def processor_seconds() -> float:
 
 
 def read_finished(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Returns `contender, seed N` -> result, of the result file and of the folders of runs."""
+    """Returns `contender, seed N` -> result, of the folders of runs."""
     finished: dict[str, dict[str, float]] = {}
-    saved = (args.folder or harness.FOLDER) / "results" / "recipes.json"
-    if saved.exists():
-        finished |= json.loads(saved.read_text())["runs"]
     for path in sorted(args.run_dir.glob("*/study.json")):
         finished |= json.loads(path.read_text())
     return finished
@@ -234,10 +232,13 @@ def values_of(finished: dict[str, dict[str, float]], contender: str, score: str)
 
 
 def table_rows(finished: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """Returns a row of the table for each contender."""
+    """Returns a row of the table for each contender, in the order of the protocol."""
+    trained = {name.rpartition(",")[0] for name in finished}
+    alone = (PLAIN, *INGREDIENTS)
+    combined = sorted(trained - {*alone, PEER, PRETRAINING}, key=len)
     rows = []
-    for contender in dict.fromkeys(name.rpartition(",")[0] for name in finished):
-        if contender == PRETRAINING:  # it is scored on rendered faces
+    for contender in (*alone, *combined, PEER):
+        if contender not in trained:
             continue
         values = {score: values_of(finished, contender, score) for score in (*SCORES, "minutes")}
         row: dict[str, Any] = {"recipe": contender, "seeds": len(values["minutes"])}
