@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the model in the package (affect_jax/ready) and writes its card: half an hour on two cores.
+# Trains the model in the package (affect_jax/ready) and writes its card: an hour of processor time.
 #   bash launch/ready_model.sh DATA [--config.seed=1 ...]
 # DATA: photographs in the layout of AffectNet's first release, see docs/ready_model.md.
 set -euo pipefail
@@ -11,5 +11,3 @@ python -m affect_jax.main --config=configs/ready.py --workdir="$workdir" \
 python -m affect_jax.main --mode=evaluate --workdir="$workdir" --checkpoint=last
 python -m affect_jax.export --workdir="$workdir" --step=last --format=safetensors \
   --half --calibrate --out=affect_jax/ready
-# Adds the source of the photographs to the card; the weights stay the same.
-python -m affect_jax.export --format=safetensors --half --out=affect_jax/ready

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from affect_jax.core.cli import ArgumentParser, add_run_flags, handle_cli_errors, select_run
 from affect_jax.core.errors import UserError
-from affect_jax.core.paths import READY_MODEL, writing_to
+from affect_jax.core.paths import READY_FOLDER, READY_MODEL, writing_to
 
 
 @handle_cli_errors
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("--format=web: the page cannot find eyes, which align = 'eyes' needs")
     folder = pathlib.Path() if run == READY_MODEL else pathlib.Path(run)
     out = args.out or folder / "export" / args.format
-    changes = {}
+    changes = {"is_ready": True} if out.resolve() == READY_FOLDER.resolve() else {}
     if args.calibrate is not None:
         changes["calibration"] = model_card.calibrate(trained, args.calibrate)
         temperature = changes["calibration"]["temperature"]

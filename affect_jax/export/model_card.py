@@ -17,7 +17,7 @@ import numpy as np
 
 from affect_jax.config import find_paths, to_dict
 from affect_jax.core.errors import UserError, first_line
-from affect_jax.core.paths import READY_FOLDER, write_atomically
+from affect_jax.core.paths import write_atomically
 from affect_jax.core.version import __version__
 from affect_jax.data import preprocessing
 from affect_jax.export import formats
@@ -68,7 +68,7 @@ def create_card(
     shape = formats.image_shape(trained)
     margin, align = crop_options(trained)
     return {
-        "is_ready": earlier.get("is_ready", trained.folder.resolve() == READY_FOLDER.resolve()),
+        "is_ready": earlier.get("is_ready", False),
         "title": f"{trained.config.trunk.name} for {_list_heads(trained.network.heads)}",
         "format": export_format,
         "files": exported["files"],
