@@ -213,8 +213,9 @@ def source_line(link: str, result: Mapping[str, Any]) -> str:
     cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     words += [f"{machine['cpu']}, {cores}, load {machine['load']},", result["date"][:10]]
     note = f"; {result['note']}" if result["note"] else ""
-    if dates := sorted({about["date"][:10] for about in result.get("earlier", [])}):
-        note += f"; rows that this run did not measure: {', '.join(dates)}"
+    earlier = result.get("earlier", [])
+    if others := sorted({f"{old['machine']['cpu']}, {old['date'][:10]}" for old in earlier}):
+        note += f"; rows that this run did not measure: {'; '.join(others)}"
     return f"{result['what']}. {' '.join(words)}{note}. [All runs]({link})."
 
 

@@ -65,7 +65,8 @@ def test_rows_of_a_partial_run_replace_those_with_the_same_key(tmp_path):
     assert rows == [("a", 1), ("b", 3), ("c", 4)] and result["runs"] == dict(rows)
     assert len(result["earlier"]) == 1
     text = (tmp_path / "README.md").read_text()
-    assert f"did not measure: {result['earlier'][0]['date'][:10]}" in text
+    earlier = result["earlier"][0]
+    assert f"did not measure: {earlier['machine']['cpu']}, {earlier['date'][:10]}" in text
     assert text.count("| b ") == 1 and "| a " in text
 
 
