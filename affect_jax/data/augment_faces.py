@@ -1,4 +1,7 @@
-"""Augmentations of each face alone. Every random number is uniform in its range."""
+"""Augmentations of each face alone. Every random number is uniform in its range.
+
+dm-pix also has the colour operations and the blur. Each is a few lines here, too few for a dependency.
+"""
 
 from __future__ import annotations
 
