@@ -1,6 +1,6 @@
 """Augmentations of each face alone. Every random number is uniform in its range.
 
-dm-pix also has the colour operations and the blur. Each is a few lines here, too few for a dependency.
+dm-pix also has the colour operations and the blur: a few lines each, too few for a dependency.
 """
 
 from __future__ import annotations
