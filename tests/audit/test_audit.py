@@ -262,6 +262,7 @@ def test_wrong_labels_are_found_without_predictions(rendered):
     assert share == pytest.approx(0.05, abs=0.015)
 
 
+@pytest.mark.slow
 def test_detector_finds_most_rendered_faces(rendered, audited):
     assert len(read_list(rendered[0] / "no_face.csv")) <= 10
     assert not (audited / "no_face.csv").exists()  # without the flag

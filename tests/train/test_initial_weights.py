@@ -257,6 +257,7 @@ def train(data_folders, folder: pathlib.Path, init_from: object, steps: int) -> 
     return train_and_evaluate(config, workdir)
 
 
+@pytest.mark.slow
 def test_run_starts_from_the_file_and_resumes_from_its_checkpoint(data_folders, tmp_path, capsys):
     """A checkpoint of the run takes precedence over `init_from`."""
     params, batch_stats = weights()

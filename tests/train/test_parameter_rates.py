@@ -114,7 +114,12 @@ def test_layer_decay_of_a_vit_equals_that_of_mae(pooling, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in packaged_trunks() if hasattr(models.TRUNKS[n], "layers")]
+    "name",
+    [
+        n if n in ("resnet18", "vit_small") else pytest.param(n, marks=pytest.mark.slow)
+        for n in packaged_trunks()
+        if hasattr(models.TRUNKS[n], "layers")
+    ],
 )
 def test_layer_decay_grows_from_the_input_to_the_head_of_every_trunk(name):
     moved = move_each_parameter(name, layer_decay=0.5)

@@ -167,6 +167,7 @@ def test_problems_of_later_stages_show_before_the_first(tmp_path, changes, messa
         train_stages(config, Workdir(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_command_trains_all_stages(data_folders, tmp_path):
     (tmp_path / "recipe.py").write_text(
         "from affect_jax.config import defaults\n\n\n"
