@@ -11,6 +11,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from affect_jax.core.cli import ArgumentParser, add_run_flags, handle_cli_errors, select_run
 from affect_jax.core.errors import UserError
@@ -56,7 +57,9 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("--format=web: the page cannot find eyes, which align = 'eyes' needs")
     folder = pathlib.Path() if run == READY_MODEL else pathlib.Path(run)
     out = args.out or folder / "export" / args.format
-    changes = {"is_ready": True} if out.resolve() == READY_FOLDER.resolve() else {}
+    changes: dict[str, Any] = {}
+    if out.resolve() == READY_FOLDER.resolve():
+        changes["is_ready"] = True
     if args.calibrate is not None:
         changes["calibration"] = model_card.calibrate(trained, args.calibrate)
         temperature = changes["calibration"]["temperature"]
