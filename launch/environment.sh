@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 VENV=${VENV:-.venv}
 case $VENV in /*) ;; *) VENV=$PWD/$VENV ;; esac
 python=${PYTHON:-python3}
-extras=$1 # without an argument, $1 is that of the script that sources this file
+extras=${1:?name the extras to install, such as tensorboard}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   { echo "affect_jax needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 2; }
 # A stamp file holds the checksum of setup.py, so that a changed setup.py is installed again.

@@ -114,7 +114,7 @@ def timm(torchvision) -> types.ModuleType:
 
 @pytest.fixture
 def short_trunks(monkeypatch) -> None:
-    """Trunks have one block in each stage, the last two: whole ones take minutes to compile."""
+    """Trunks with one block in each stage but two in the last: whole ones compile for minutes."""
     from affect_jax.models import TRUNKS
 
     for name in SHORT_TRUNKS:

@@ -86,7 +86,8 @@ class Workdir:
         """
         if not self.config_path.exists():
             raise UserError(
-                f"{self.path}: contains no run (no config.json); `main --config=...` starts one"
+                f"{self.path}: contains no run (no config.json); "
+                "python -m affect_jax.main --config=... starts one"
             )
         try:
             config = json.loads(self.config_path.read_text())

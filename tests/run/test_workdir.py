@@ -108,7 +108,9 @@ def test_saved_config_can_be_loaded(workdir):
 
 
 def test_missing_config_is_an_error_with_advice(tmp_path):
-    with pytest.raises(UserError, match=r"contains no run \(no config.json\); `main --config"):
+    with pytest.raises(
+        UserError, match=r"contains no run \(no config.json\); python -m affect_jax.main"
+    ):
         Workdir(tmp_path / "nowhere").load_config()
 
 
