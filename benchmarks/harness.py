@@ -188,8 +188,9 @@ def write_result(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     page = page or args.folder / "README.md"
-    link, table = os.path.relpath(path, page.parent), markdown_table(result["table"])
-    replace_table(page, name, f"{table}\n\n{source_line(link, result)}")
+    table = markdown_table(result["table"])
+    source = source_line(path.relative_to(args.folder.parent), result)
+    replace_table(page, name, f"{table}\n\n{source}")
     print(f"\nwritten: {path}")
 
 
@@ -206,8 +207,8 @@ def keep_other_rows(
     return result | {"table": kept + result["table"]}
 
 
-def source_line(link: str, result: Mapping[str, Any]) -> str:
-    """Returns the line under a table: date and machine of the measurement, link to the raw runs."""
+def source_line(path: pathlib.Path, result: Mapping[str, Any]) -> str:
+    """Returns the line under a table: date and machine of the measurement, file of the raw runs."""
     machine = result["machine"]
     words = [f"{machine['accelerator']};"] if "accelerator" in machine else []
     cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
@@ -216,7 +217,7 @@ def source_line(link: str, result: Mapping[str, Any]) -> str:
     earlier = result.get("earlier", [])
     if others := sorted({f"{old['machine']['cpu']}, {old['date'][:10]}" for old in earlier}):
         note += f"; rows that this run did not measure: {'; '.join(others)}"
-    return f"{result['what']}. {' '.join(words)}{note}. [All runs]({link})."
+    return f"{result['what']}. {' '.join(words)}{note}. All runs: `{path}`."
 
 
 def replace_table(readme: pathlib.Path, name: str, text: str) -> None:
