@@ -34,6 +34,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2 << 30))  # a limit makes JAX lock it
 
 import filelock  # noqa: E402
+import psutil  # noqa: E402
 import pytest  # noqa: E402
 from absl import flags, logging  # noqa: E402
 from hypothesis import settings  # noqa: E402
@@ -47,10 +48,12 @@ settings.load_profile("tests")
 if not flags.FLAGS.is_parsed():  # Grain's worker processes read parsed flags
     flags.FLAGS.mark_as_parsed()
 
-SHORT_TRUNKS = (
-    *("resnet34", "resnet50", "iresnet50"),
-    *("efficientnet_b0", "efficientnet_b2", "convnext_tiny"),
-)
+SHORT_BLOCKS = {
+    **dict.fromkeys(("resnet34", "resnet50", "iresnet50", "convnext_tiny"), (1, 1, 1, 2)),
+    **dict.fromkeys(("efficientnet_b0", "efficientnet_b2"), (1, 2, 1, 0, 0, 0, 0)),
+}
+MAX_MEMORY_MAPS = 25_000  # Linux allows 65,530
+MAX_MEMORY_BYTES = 2 << 30
 FOLDER_MARKERS = {"faults": "fault", "benchmarks": "bench", "docs": "docs"}
 
 
@@ -64,10 +67,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Frees compiled programs: with too many, a process exceeds its limit of 65,530 memory maps."""
+    """Frees compiled programs before a process reaches its limits of memory and memory maps."""
     is_last = nextitem is None or nextitem.path != item.path
     if "jax" in sys.modules and (is_last or item.get_closest_marker("slow")):
-        sys.modules["jax"].clear_caches()
+        maps = pathlib.Path("/proc/self/maps")  # Linux only
+        num_maps = len(maps.read_text().splitlines()) if maps.exists() else 0
+        if num_maps > MAX_MEMORY_MAPS or psutil.Process().memory_info().rss > MAX_MEMORY_BYTES:
+            sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="session")
@@ -114,12 +120,11 @@ def timm(torchvision) -> types.ModuleType:
 
 @pytest.fixture
 def short_trunks(monkeypatch) -> None:
-    """Trunks with one block in each stage but two in the last: whole ones compile for minutes."""
+    """Trunks with one or two blocks in a stage: whole ones compile for minutes."""
     from affect_jax.models import TRUNKS
 
-    for name in SHORT_TRUNKS:
-        blocks = TRUNKS[name].BLOCKS  # pyright: ignore[reportAttributeAccessIssue]
-        monkeypatch.setattr(TRUNKS[name], "BLOCKS", (1,) * (len(blocks) - 1) + (2,))
+    for name, blocks in SHORT_BLOCKS.items():
+        monkeypatch.setattr(TRUNKS[name], "BLOCKS", blocks)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,7 @@ OPTIONS = {
 SPECS = {name: {"name": name, **OPTIONS.get(name, {})} for name in AUGMENTATIONS.names()}
 EVERY_ENTRY = pytest.mark.parametrize("name", sorted(SPECS))
 GEOMETRIC = ("affine", "rand_augment")
+SLOW = pytest.mark.slow
 
 
 def faces_and_targets(seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -65,7 +66,13 @@ def augment(*specs: dict, devices: int = 1, seed: int = 0, **changes: np.ndarray
     return jax.tree.map(lambda x: np.asarray(x).reshape(FACES, *x.shape[2:]), results)
 
 
-@EVERY_ENTRY
+@pytest.mark.parametrize(  # `rand_augment` applies all entries but the other two
+    "name",
+    [
+        name if name in ("cutmix", "mixup", "rand_augment") else pytest.param(name, marks=SLOW)
+        for name in sorted(SPECS)
+    ],
+)
 def test_faces_are_equal_on_any_number_of_devices(name):
     expected, split = (jax.tree.leaves(augment(SPECS[name], devices=n)) for n in (1, 4))
     for a, b in zip(expected, split, strict=True):

@@ -22,6 +22,8 @@ from affect_jax.train import initial_weights
 from tests.export.conftest import create_faces, onnx_session, predict
 from tests.trained_runs import ALL_HEADS, create_config, packaged_trunks
 
+pytestmark = pytest.mark.usefixtures("short_trunks")
+
 TOLERANCE = 1e-4
 
 

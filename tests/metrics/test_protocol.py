@@ -298,7 +298,7 @@ def test_permutation_tests_agree_with_scipy():
 
     predicted = [t.probabilities[rows].argmax(axis=1) for t in (first, second)]
     test = scipy.stats.permutation_test(
-        predicted, f1_difference, permutation_type="samples", n_resamples=1500, rng=0
+        predicted, f1_difference, permutation_type="samples", n_resamples=500, rng=0
     )
     raw = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -320,7 +320,7 @@ def test_permutation_tests_agree_with_scipy():
 
     predicted = [t.valence_arousal_predicted[rows, 0] for t in (first, second)]
     test = scipy.stats.permutation_test(
-        predicted, ccc_difference, permutation_type="samples", n_resamples=1500, rng=0
+        predicted, ccc_difference, permutation_type="samples", n_resamples=500, rng=0
     )
     assert raw[axis] == pytest.approx(test.pvalue, abs=0.05)
     assert changes.p_values[name] >= raw[name]

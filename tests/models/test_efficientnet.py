@@ -25,7 +25,8 @@ def create_small(timm, padding: str):
     return network
 
 
-@pytest.mark.parametrize("padding", ["same", pytest.param("symmetric", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("padding", TIMM_NAMES)
 def test_efficientnet_of_one_block_a_stage_equals_timm(padding, timm, monkeypatch):
     monkeypatch.setattr(efficientnet.EfficientNetB0, "BLOCKS", SMALL)
     network = create_small(timm, padding)
@@ -35,8 +36,7 @@ def test_efficientnet_of_one_block_a_stage_equals_timm(padding, timm, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["b0", "b2"])
-@pytest.mark.parametrize("padding", TIMM_NAMES)
+@pytest.mark.parametrize(("padding", "size"), [("symmetric", "b0"), ("same", "b2")])
 def test_whole_efficientnet_equals_timm(padding, size, timm):
     network = timm.create_model(TIMM_NAMES[padding].format(size), num_classes=0)
     spec = {"name": f"efficientnet_{size}", "padding": padding}

@@ -44,7 +44,7 @@ def assert_equal_initial_values(create_network, spec: dict, crop: int) -> None:
         assert stats.ks_2samp(ours[:20_000], theirs[:20_000]).pvalue > 1e-6, name
 
 
-@pytest.mark.parametrize("name", ["resnet34", "resnet50"])
+@pytest.mark.parametrize("name", [pytest.param("resnet34", marks=pytest.mark.slow), "resnet50"])
 def test_resnet_starts_as_in_torchvision(name, torchvision, monkeypatch):
     """timm differs: the last normalisation of its blocks starts with the scale 0."""
     blocks = [1, 1, 1, 1]
@@ -72,6 +72,7 @@ def test_vit_starts_as_in_timm(timm):
     assert_equal_initial_values(lambda: create_vit(timm, 64, embed_dim=192), spec, 64)
 
 
+@pytest.mark.slow
 def test_convnext_starts_as_in_timm(timm, monkeypatch):
     blocks, widths = (1, 1, 1, 1), (48, 96, 192, 384)
     monkeypatch.setattr(convnext.ConvNeXtTiny, "BLOCKS", blocks)
@@ -82,6 +83,7 @@ def test_convnext_starts_as_in_timm(timm, monkeypatch):
     assert_equal_initial_values(create_network, {"name": "convnext_tiny", "width": 48}, 64)
 
 
+@pytest.mark.slow
 def test_efficientnet_starts_as_in_timm(timm, monkeypatch):
     monkeypatch.setattr(efficientnet.EfficientNetB0, "BLOCKS", SMALL)
 

@@ -30,9 +30,7 @@ def test_bottleneck_resnet_equals_torchvision(torchvision, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("library", "name"), [("torchvision", "resnet34"), ("timm", "resnet34"), ("timm", "resnet50")]
-)
+@pytest.mark.parametrize(("library", "name"), [("torchvision", "resnet34"), ("timm", "resnet50")])
 def test_deep_resnets_equal_torch(library, name, request):
     module = request.getfixturevalue(library).models.resnet
     network = create_resnet(module, (3, 4, 6, 3), bottleneck=name == "resnet50")

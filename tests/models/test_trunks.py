@@ -16,7 +16,7 @@ import pytest
 from affect_jax import models
 from affect_jax.core.errors import UserError
 from affect_jax.models import HEADS, TRUNKS
-from tests.trained_runs import packaged_trunks, small_trunk
+from tests.trained_runs import OTHER_SIZES, packaged_trunks, small_trunk
 
 pytestmark = pytest.mark.usefixtures("short_trunks")
 
@@ -110,7 +110,7 @@ def network_shapes(name: str, crop: int, heads=("expression",), num_classes: int
     return variables, jax.eval_shape(model.apply, variables, images)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *OTHER_SIZES])
 def test_every_head_has_its_shape(name):
     heads = HEADS.names()
     _, outputs = network_shapes(name, 96, heads, num_classes=7)
