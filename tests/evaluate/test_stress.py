@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,7 +16,6 @@ from affect_jax.data.tfds_builder import open_split
 from affect_jax.evaluate import __main__ as command
 from affect_jax.evaluate import stress
 from affect_jax.facs.render import random_face
-from tests.conftest import REPOSITORY
 from tests.releases import write_release
 from tests.trained_runs import create_config, write_run
 
@@ -156,16 +152,9 @@ def run(tmp_path_factory):
     return write_run(folder / "run", config)
 
 
-def test_command_writes_curves_of_every_factor(run):
+def test_command_writes_curves_of_every_factor(run, capsys):
     words = ["--stress", f"--workdir={run}", "--step=last", "--faces=4", "--bootstrap=10"]
-    result = subprocess.run(
-        [sys.executable, "-m", "affect_jax.evaluate", *words],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-    assert result.returncode == 0, result.stderr
+    assert command.main(words) == 0
     content = json.loads((run / "stress/stress.json").read_text())
     rendered, changed = content["suites"].values()
     assert list(content["suites"]) == ["rendered faces", "faces of the validation split"]
@@ -176,7 +165,7 @@ def test_command_writes_curves_of_every_factor(run):
         assert all(len(row["scores"]) == len(row["changes_intervals"]) == 2 for row in rows)
     page = (run / "stress/stress.html").read_text()
     assert page.count("<figure") == len(stress.RENDERED_FACTORS) + len(stress.IMAGE_FACTORS)
-    assert result.stdout.split()[1:] == [
+    assert capsys.readouterr().out.split()[1:] == [
         str(run / "stress" / f"stress.{end}") for end in ("json", "html")
     ]
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from affect_jax.core.errors import UserError
 from affect_jax.evaluate.scoring import score_groups
 from affect_jax.export import model_card
+from affect_jax.metrics import calibration
 from affect_jax.metrics.predictions import Predictions
 from affect_jax.models.network import create_network
 from affect_jax.run.trained_network import TrainedNetwork, class_names
@@ -218,3 +220,24 @@ def test_usage_code_of_the_card_runs(export_format, create_exported, tmp_path, m
     outputs = names["outputs"]
     assert set(outputs) == {"expression", "valence_arousal", "action_units"}
     np.testing.assert_allclose(np.asarray(outputs["expression"]).sum(), 1, atol=1e-5)
+
+
+def test_calibration_is_fitted_to_the_faces_of_a_part(create_evaluated_run):
+    predictions = create_predictions(count=400)
+    is_other = np.arange(400) % 2 == 1
+    ids = np.char.add(np.where(is_other, "other/", "photos/"), predictions.id)
+    # The other part has wrong labels, from which nothing may be fitted.
+    labels = np.where(is_other, (predictions.expression + 1) % 8, predictions.expression)
+    trained = create_evaluated_run(dataclasses.replace(predictions, id=ids, expression=labels))
+    about = model_card.calibrate(trained, "photos")
+    rows = ~is_other & (labels >= 0)
+    expected = calibration.fit_temperature(labels[rows], predictions.probabilities[rows])
+    assert about["temperature"] == pytest.approx(expected)
+    assert (about["split"], about["part"], about["faces"]) == ("validation", "photos", rows.sum())
+    assert about["after"] < about["before"]
+    assert model_card.calibrate(trained)["temperature"] != pytest.approx(expected, rel=0.01)
+    for changes in ({"temperature": 2.0}, {"classes": ()}):
+        with pytest.raises(UserError, match="that is not calibrated yet"):
+            model_card.calibrate(dataclasses.replace(trained, **changes))
+    with pytest.raises(UserError, match="validation was not scored at step 100"):
+        model_card.calibrate(dataclasses.replace(trained, step=100))
