@@ -49,7 +49,7 @@ if not flags.FLAGS.is_parsed():  # Grain's worker processes read parsed flags
     flags.FLAGS.mark_as_parsed()
 
 SHORT_BLOCKS = {
-    **dict.fromkeys(("resnet34", "resnet50", "iresnet50", "convnext_tiny"), (1, 1, 1, 2)),
+    **dict.fromkeys(("resnet34", "resnet50", "iresnet50", "convnext_tiny"), (2, 1, 1, 1)),
     **dict.fromkeys(("efficientnet_b0", "efficientnet_b2"), (1, 2, 1, 0, 0, 0, 0)),
 }
 MAX_MEMORY_MAPS = 25_000  # Linux allows 65,530
