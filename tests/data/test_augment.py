@@ -241,6 +241,7 @@ def test_boxes_have_their_area_and_are_inside():
     )
 
 
+@pytest.mark.slow
 def test_rand_augment_applies_as_many_operations_as_it_is_given():
     image, points = random_image(16), jnp.full((68, 2), 5.0)
     rand_augment = augment_faces.RandAugment(count=1)

@@ -142,6 +142,7 @@ def test_every_part_is_sampled_by_itself():
         sampler(unlabelled, 0, 0)
 
 
+@pytest.mark.slow
 def test_run_resumes_exactly_and_is_scored_by_part(folders, tmp_path):
     config = defaults()
     releases.shrink_config(config, folders / "release", folders / "data", batch_size=8)

@@ -31,6 +31,7 @@ def write(path, tables, name=ACCURACY):
     return path
 
 
+@pytest.mark.slow
 def test_optimism_of_equally_good_evaluations(tmp_path):
     """The best of 20 has 1.87 standard deviations too much, of which the bootstrap finds 0.7."""
     optimism = []

@@ -46,6 +46,7 @@ def test_votes_are_learned_and_scored(tmp_path, monkeypatch):
     assert scores["soft.human_accuracy"] == 0.9  # nine of ten raters agree with the others
 
 
+@pytest.mark.slow
 def test_edits_are_recorded_and_compared_by_resume(tmp_path):
     write_release(tmp_path / "source", training=40, validation=16)
     (tmp_path / "ignore.csv").write_text("id\n0/training0000.jpg\n")

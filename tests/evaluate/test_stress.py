@@ -152,6 +152,7 @@ def run(tmp_path_factory):
     return write_run(folder / "run", config)
 
 
+@pytest.mark.slow
 def test_command_writes_curves_of_every_factor(run, capsys):
     words = ["--stress", f"--workdir={run}", "--step=last", "--faces=4", "--bootstrap=10"]
     assert command.main(words) == 0

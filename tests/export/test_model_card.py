@@ -205,6 +205,7 @@ def test_class_names_are_escaped_in_tables(create_evaluated_run, tmp_path):
     assert f"| {escaped} |" in rows[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("export_format", ["onnx", "stablehlo"])
 def test_usage_code_of_the_card_runs(export_format, create_exported, tmp_path, monkeypatch):
     trained, folder, result = create_exported(export_format)

@@ -65,6 +65,7 @@ def test_p_value_of_a_difference_is_small_only_if_its_sample_excludes_0():
     assert resampling.compute_p_value(0.1, np.full(9, np.nan)) == 1
 
 
+@pytest.mark.slow
 def test_studies_are_compared_as_one_system_each(tmp_path):
     better, worse = ([reseed(seed, skill) for seed in range(3)] for skill in (3.0, 0.5))
     changes = system_scores.compare(worse, better, **SETTINGS)

@@ -44,7 +44,8 @@ def assert_equal_initial_values(create_network, spec: dict, crop: int) -> None:
         assert stats.ks_2samp(ours[:20_000], theirs[:20_000]).pvalue > 1e-6, name
 
 
-@pytest.mark.parametrize("name", [pytest.param("resnet34", marks=pytest.mark.slow), "resnet50"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet34", "resnet50"])
 def test_resnet_starts_as_in_torchvision(name, torchvision, monkeypatch):
     """timm differs: the last normalisation of its blocks starts with the scale 0."""
     blocks = [1, 1, 1, 1]

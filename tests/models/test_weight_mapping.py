@@ -76,7 +76,7 @@ def zero_arrays(request):
 @pytest.mark.parametrize(
     ("name", "trunk", "crop", "suffix"),
     [
-        ("torchvision resnet18", "resnet18", 64, ".pth"),
+        pytest.param("torchvision resnet18", "resnet18", 64, ".pth", marks=pytest.mark.slow),
         ("timm resnet18", "resnet18", 64, ".safetensors"),
         pytest.param(
             "torchvision alexnet", "alexnet_one_tower", 224, ".pth", marks=pytest.mark.slow

@@ -68,6 +68,7 @@ def test_command_predicts_without_a_run(tmp_path):
     assert sum(row[f"p_{name}"] for name in classes(7)) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_it_recognises_photographs(predictor, real_faces):
     lines = (real_faces / "validation.csv").read_text().splitlines()[1:121]
     rows = [(line.split(",")[0], int(line.split(",")[6])) for line in lines]

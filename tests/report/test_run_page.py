@@ -166,6 +166,7 @@ def test_page_has_every_protocol(run):
     assert "cleaned labels (EmoNet)not scored: needs the column expression_correct" in page.text
 
 
+@pytest.mark.slow
 def test_page_of_predicted_classes_has_no_probabilities(run, tmp_path):
     predictions = dataclasses.replace(run.predictions, is_hard=True)
     hard = dataclasses.replace(

@@ -211,6 +211,7 @@ def apply_updates(config, state: TrainState, count: int = 2) -> TrainState:
     return state
 
 
+@pytest.mark.slow
 def test_frozen_trunk_stays_fixed_and_the_head_learns():
     config = create_config(rates={"trunk": 0.0})
     before = create_state(experiment_of(config))

@@ -240,7 +240,7 @@ def test_bfloat16_computed_in_float32_trains_to_the_same_losses(
 @pytest.mark.parametrize(
     ("trunk", "count"),
     [
-        ("tiny", 10),
+        ("tiny", 5),
         pytest.param("vit_small", 3, marks=pytest.mark.slow),
         pytest.param("resnet18", 50, marks=pytest.mark.slow),
         pytest.param("resnet50", 2, marks=pytest.mark.slow),

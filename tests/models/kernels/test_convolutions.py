@@ -71,8 +71,10 @@ def test_grouped_convolution_equals_xla(groups):
     ("image", "kernel", "strides", "padding", "channels"),
     [
         ((9, 9), (3, 3), (1, 1), ((1, 1), (1, 1)), 16),
-        ((8, 7), (5, 5), (2, 2), ((1, 2), (2, 2)), 16),
-        ((14, 14), (7, 7), (1, 1), ((3, 3), (3, 3)), 1100),  # more channels than a block has values
+        pytest.param((8, 7), (5, 5), (2, 2), ((1, 2), (2, 2)), 16, marks=pytest.mark.slow),
+        pytest.param(  # more channels than a block has values
+            (14, 14), (7, 7), (1, 1), ((3, 3), (3, 3)), 1100, marks=pytest.mark.slow
+        ),
         ((8, 11), (3, 4), (2, 1), ((0, 1), (1, 2)), 5),
         ((12, 9), (2, 7), (3, 2), ((0, 0), (3, 3)), 3),
     ],
