@@ -47,7 +47,7 @@ def start(command: list[str], prefix: tuple[str, ...] = (), **options) -> subpro
 
 
 @pytest.mark.slow
-def test_a_study_resumes_after_ctrl_c_skips_finished_runs_and_scores_the_rest(command):
+def test_a_study_resumes_after_ctrl_c_skips_finished_runs_and_scores_the_rest(command, capfd):
     folder = pathlib.Path(command[1].removeprefix("--workdir="))
     command = [*command, "--grid", "learning_rate=0.05"]
     # Scripts start commands with & so: SIGINT is ignored.
@@ -62,7 +62,8 @@ def test_a_study_resumes_after_ctrl_c_skips_finished_runs_and_scores_the_rest(co
     assert process.returncode == 130 and "resume the study" in errors
     assert lab.checkpoint_steps(folder / "learning_rate=0.05" / "seed0")
     assert not (folder / "study.json").exists()
-    output, errors = start(command).communicate(timeout=lab.TIMEOUT_SECONDS)
+    assert study.main(command) == 0
+    output, errors = capfd.readouterr()
     assert "run 2 of 2" in errors and "resuming from step" in errors, errors
     content = json.loads((folder / "study.json").read_text())
     assert list(content) == ["learning_rate=0.05"]
@@ -81,7 +82,8 @@ def test_a_study_resumes_after_ctrl_c_skips_finished_runs_and_scores_the_rest(co
     for ending in report_tables.FORMATS:
         assert (folder / "tables" / f"scores{ending}").is_file()
     assert report_tables.DEVIATION in output
-    output, errors = start(command).communicate(timeout=lab.TIMEOUT_SECONDS)
+    assert study.main(command) == 0
+    output, errors = capfd.readouterr()
     assert "run " not in errors and "written:" in output
 
 

@@ -140,7 +140,6 @@ ALL_HEADS = ("expression", "valence_arousal", "action_units")
 # small rate for it; a test below compares single updates at the usual rate, which is the only way
 # for deeper networks.
 RATES = {"alexnet": 0.01, "alexnet_one_tower": 0.01, "resnet18": 1e-5, "tiny": 1e-4}
-PUBLISHED_TRUNKS = ("alexnet", "alexnet_one_tower", "resnet18")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ PUBLISHED_TRUNKS = ("alexnet", "alexnet_one_tower", "resnet18")
     [
         pytest.param("tiny", 2, marks=pytest.mark.slow),
         ("tiny", 4),
-        *(pytest.param(name, 4, marks=pytest.mark.slow) for name in PUBLISHED_TRUNKS),
+        *(pytest.param(name, 4, marks=pytest.mark.slow) for name in ("alexnet", "resnet18")),
     ],
 )
 def test_any_number_of_devices_trains_to_the_same_losses(trunk, devices):
@@ -184,9 +183,8 @@ def test_im2col_trains_to_the_same_losses(retrained_losses, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trunk", PUBLISHED_TRUNKS)
-def test_materialized_values_train_to_the_same_losses(trunk, retrained_losses, monkeypatch):
-    losses = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])[0]
+def test_materialized_values_train_to_the_same_losses(retrained_losses, monkeypatch):
+    losses = run("alexnet", ("expression",), 1, count=50, learning_rate=RATES["alexnet"])[0]
     calls = []
 
     def identity(values):
@@ -194,7 +192,7 @@ def test_materialized_values_train_to_the_same_losses(trunk, retrained_losses, m
         return values
 
     monkeypatch.setattr(layers, "materialize_on_cpu", identity)
-    np.testing.assert_allclose(retrained_losses(trunk), losses, rtol=1e-5)
+    np.testing.assert_allclose(retrained_losses("alexnet"), losses, rtol=1e-5)
     assert calls
 
 
@@ -217,14 +215,12 @@ def test_response_normalisation_as_published_trains_to_the_same_losses(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trunk", ["alexnet_one_tower", "resnet18"])
-def test_bfloat16_computed_in_float32_trains_to_the_same_losses(
-    trunk, retrained_losses, monkeypatch
-):
+def test_bfloat16_computed_in_float32_trains_to_the_same_losses(retrained_losses, monkeypatch):
     """The last comparison uses XLA's own convolutions, as im2col rounds differently.
 
     Twenty steps, because XLA's bfloat16 is slow on a CPU.
     """
+    trunk = "alexnet_one_tower"
     bfloat16_losses = retrained_losses(trunk, 20, dtype="bfloat16")
     np.testing.assert_allclose(bfloat16_losses, retrained_losses(trunk, 20), rtol=2e-2)
     monkeypatch.setattr(convolutions, "use_im2col", lambda *_: False)
@@ -242,16 +238,14 @@ def test_bfloat16_computed_in_float32_trains_to_the_same_losses(
     [
         ("tiny", 5),
         pytest.param("vit_small", 3, marks=pytest.mark.slow),
-        pytest.param("resnet18", 50, marks=pytest.mark.slow),
-        pytest.param("resnet50", 2, marks=pytest.mark.slow),
+        pytest.param("resnet18", 20, marks=pytest.mark.slow),
         pytest.param("iresnet50", 2, marks=pytest.mark.slow),
         pytest.param("efficientnet_b0", 2, marks=pytest.mark.slow),
-        pytest.param("convnext_tiny", 3, marks=pytest.mark.slow),
     ],
 )
 def test_update_is_equal_on_any_number_of_devices(trunk, count):
     """Each update starts from the same state for all numbers of devices."""
-    tolerance = 1e-4 if trunk == "resnet50" else 1e-5  # many normalisations of 8 faces
+    tolerance = 1e-5
     numbers = (1, 2, 4) if trunk == "tiny" else (1, 4)
     step = simulated_step(trunk, ALL_HEADS)
     state = create_state(create_small_experiment(trunk, ALL_HEADS))
@@ -287,11 +281,10 @@ def test_sam_trains_to_the_same_losses_on_any_number_of_devices():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trunk", ["alexnet", "alexnet_one_tower"])
-def test_two_devices_train_to_the_same_losses_as_one(trunk):
+def test_two_devices_train_to_the_same_losses_as_one():
     """Uses `pmap` over 50 steps."""
-    losses, _ = run_on_two(trunk, count=50)
-    expected, _ = run(trunk, ("expression",), 1, count=50, learning_rate=RATES[trunk])
+    losses, _ = run_on_two("alexnet_one_tower", count=50)
+    expected, _ = run("alexnet_one_tower", ("expression",), 1, count=50)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
