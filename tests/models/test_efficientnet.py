@@ -9,15 +9,13 @@ from affect_jax.models import efficientnet
 pytest.importorskip("torch")
 parity = pytest.importorskip("tests.models.torch_parity")
 
-TIMM_NAMES = {"same": "tf_efficientnet_{}", "symmetric": "efficientnet_{}"}
-
-
+TIMM_NAMES = {"same": "tf_efficientnet_b0", "symmetric": "efficientnet_b0"}
 SMALL = (1, 2, 1, 1, 0, 0, 0)
 
 
 def create_small(timm, padding: str):
     """timm's EfficientNet-B0 with the blocks `SMALL`; its last convolution has PyTorch's values."""
-    network = timm.create_model(TIMM_NAMES[padding].format("b0"), num_classes=0)
+    network = timm.create_model(TIMM_NAMES[padding], num_classes=0)
     del network.blocks[4:]
     for stage in network.blocks[2:]:
         del stage[1:]
@@ -26,12 +24,10 @@ def create_small(timm, padding: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("padding", TIMM_NAMES)
-def test_efficientnet_of_one_block_a_stage_equals_timm(padding, timm, monkeypatch):
+def test_small_efficientnet_equals_timm(timm, monkeypatch):
     monkeypatch.setattr(efficientnet.EfficientNetB0, "BLOCKS", SMALL)
-    network = create_small(timm, padding)
-    spec = {"name": "efficientnet_b0", "padding": padding}
-    # 42 pixels: TensorFlow pads by 0 and 1 where a side is even, by 1 and 1 where it is odd.
+    network = create_small(timm, "symmetric")
+    spec = {"name": "efficientnet_b0", "padding": "symmetric"}
     parity.assert_equal(network, spec, crop=42)
 
 
@@ -39,4 +35,5 @@ def test_efficientnet_of_one_block_a_stage_equals_timm(padding, timm, monkeypatc
 def test_whole_efficientnet_equals_timm(timm):
     network = timm.create_model("tf_efficientnet_b2", num_classes=0)
     spec = {"name": "efficientnet_b2", "padding": "same"}
-    parity.assert_equal(network, spec, 96, gradient_tolerance=0.05)
+    # TensorFlow pads by 0 and 1 where a side is even, by 1 and 1 where it is odd: 90, 45, 23, ...
+    parity.assert_equal(network, spec, 90, gradient_tolerance=0.05)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from affect_jax import main
 from affect_jax.config import (
     config_digest,
     create_stages,
@@ -168,7 +167,7 @@ def test_problems_of_later_stages_show_before_the_first(tmp_path, changes, messa
 
 
 @pytest.mark.slow
-def test_command_trains_all_stages(data_folders, tmp_path):
+def test_command_trains_all_stages(data_folders, tmp_path, monkeypatch, capfd):
     (tmp_path / "recipe.py").write_text(
         "from affect_jax.config import defaults\n\n\n"
         "def get_config():\n"
@@ -178,18 +177,13 @@ def test_command_trains_all_stages(data_folders, tmp_path):
         "    return config\n"
     )
     flags = ["--config=recipe.py", *create_flags(*data_folders, duration__epochs=0)]
-    result = subprocess.run(
-        [sys.executable, "-m", "affect_jax.main", *flags, "--config.duration.steps=2"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr
+    monkeypatch.chdir(tmp_path)
+    code = main.main([*flags, "--config.duration.steps=2"])
+    errors = capfd.readouterr().err
+    assert code == 0, errors
     run = tmp_path / "runs" / "recipe"
-    assert result.stderr.index("stage 1 of 2: ") < result.stderr.index("stage 2 of 2: ")
-    assert f"Weights of {run / 'stage1'}: " in result.stderr.replace("runs/", f"{run.parent}/")
+    assert errors.index("stage 1 of 2: ") < errors.index("stage 2 of 2: ")
+    assert f"Weights of {run / 'stage1'}: " in errors.replace("runs/", f"{run.parent}/")
     first, last = read_weights(run / "stage1"), read_weights(run)
     trunk = "params.trunk.stage1_block1.layer1.conv.kernel"
     assert (first[trunk] != last[trunk]).any()

@@ -145,7 +145,6 @@ RATES = {"alexnet": 0.01, "alexnet_one_tower": 0.01, "resnet18": 1e-5, "tiny": 1
 @pytest.mark.parametrize(
     ("trunk", "devices"),
     [
-        pytest.param("tiny", 2, marks=pytest.mark.slow),
         ("tiny", 4),
         *(pytest.param(name, 4, marks=pytest.mark.slow) for name in ("alexnet", "resnet18")),
     ],
