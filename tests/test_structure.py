@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -70,3 +72,22 @@ def test_test_folders_mirror_the_package():
     additional = {"benchmarks", "docs", "faults", "fuzz"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))}
     assert folders <= packages | additional
+
+
+@pytest.mark.slow
+def test_tests_are_collected_without_pytorch():
+    """`launch/test.sh` does not install it."""
+    code = """if True:
+        import sys
+        import pytest
+
+        class Hidden:
+            def find_spec(self, name, *_):
+                if name.partition(".")[0] == "torch":
+                    raise ModuleNotFoundError(name)
+
+        sys.meta_path.insert(0, Hidden())
+        sys.exit(pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider"]))
+    """
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-2000:]

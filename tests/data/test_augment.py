@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.stats
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -199,6 +198,7 @@ def test_blur_equals_scipy_away_from_the_edges():
 
 @pytest.mark.parametrize("side", [32, 16, 10, 1])
 def test_low_resolution_equals_torch(side):
+    torch = pytest.importorskip("torch")
     image = random_image()
     tensor = torch.tensor(image).permute(2, 0, 1)[None]
     small = torch.nn.functional.interpolate(tensor, side, mode="area")

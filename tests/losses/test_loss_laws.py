@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
@@ -184,6 +183,7 @@ def test_distribution_has_the_expected_loss_of_its_classes(spec):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_of_a_distribution_equals_torch(smoothing):
+    torch = pytest.importorskip("torch")
     batch = batch_of(3)
     random, mask = np.random.default_rng(4), batch["expression_mask"]
     distribution = random.dirichlet(np.ones(8), SIZE).astype(np.float32)

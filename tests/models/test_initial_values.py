@@ -9,11 +9,13 @@ import pytest
 from scipy import stats
 
 from affect_jax.models import convnext, efficientnet, iresnet, resnet
-from tests.models.test_efficientnet import SMALL, create_small
-from tests.models.test_iresnet import TorchIResNet
-from tests.models.test_vit import VIT, create_vit
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch")  # before modules that need it
+
+from tests.models.test_efficientnet import SMALL, create_small  # noqa: E402
+from tests.models.test_iresnet import TorchIResNet  # noqa: E402
+from tests.models.test_vit import VIT, create_vit  # noqa: E402
+
 parity = pytest.importorskip("tests.models.torch_parity")
 
 

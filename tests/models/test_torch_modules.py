@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from affect_jax.models import torch_files
 from affect_jax.models.torch_files import InvalidWeightsError
-from tests.models.test_torch_files import Tensor, Touch, pickle_with_storages, write_archive
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch")  # before modules that need it
+
+from tests.models.test_torch_files import Tensor, Touch, pickle_with_storages, write_archive  # noqa: E402
+
 nn = torch.nn
 
 

@@ -20,11 +20,12 @@ from affect_jax.run.workdir import Workdir
 from affect_jax.train import initial_weights
 from affect_jax.train.experiment import load_registries
 from affect_jax.train.initial_weights import import_weights
-from tests.models.conftest import randomize_values
-from tests.models.test_weight_mapping import to_arrays
-from tests.trained_runs import create_config
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch")  # before modules that need it
+
+from tests.models.conftest import randomize_values  # noqa: E402
+from tests.models.test_weight_mapping import to_arrays  # noqa: E402
+from tests.trained_runs import create_config  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EIGHT = ("Anger", "Contempt", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise")
