@@ -13,8 +13,8 @@ REQUIRED = [
     "array-record>=0.8.3",  # random access to prepared faces
     "clu>=0.0.12",  # metrics inside the step
     "dlib-bin>=19.24.6",  # detector of frontal faces with its model, for all systems
-    "filelock>=3.16",  # one run per workdir; the lock is released when its process dies
-    "flax>=0.12.1",  # networks; jax2onnx allows no older one
+    "filelock>=3.21",  # one run per workdir; the lock is released when its process dies
+    "flax>=0.12.2",  # networks; older ones cannot remat with jax 0.10
     "fsspec>=2025.3",  # prepared data in object stores; tensorflow-datasets requires it
     "grain>=0.2.16",  # random-access data loading with worker processes
     "jax>=0.10",
@@ -40,8 +40,8 @@ REQUIRED = [
     "tqdm>=4.66",  # progress bars
 ]
 REPORT = [
-    "jinja2>=3.1",  # the report page and the model card
-    "matplotlib>=3.9",  # its figures
+    "jinja2>=3.1.2",  # the report page and the model card
+    "matplotlib>=3.10",  # its figures
 ]
 BENCH = [  # libraries that benchmarks/ compares with; the package does not need them
     "timm>=1.0",
@@ -75,7 +75,7 @@ TEST = [
     "playwright>=1.65",  # tests the demo page and the report in an installed Chromium
     "pytest>=8.3",
     "pytest-xdist>=3.6.1",  # tests in several processes
-    "scikit-learn>=1.5",  # reference for the scores
+    "scikit-learn>=1.6",  # reference for the scores
     "tensorboard>=2.18",  # reads the written events in tests
 ]
 

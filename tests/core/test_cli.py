@@ -85,8 +85,10 @@ def test_interruption_is_one_line_and_code_130(capsys):
     assert capsys.readouterr().err == "affect_jax: interrupted\n"
 
 
-def test_closed_pipe_is_no_failure():
-    assert run(BrokenPipeError()) == 0
+def test_closed_pipe_is_no_failure(tmp_path, monkeypatch):
+    with (tmp_path / "stdout").open("w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert run(BrokenPipeError()) == 0
 
 
 @pytest.mark.parametrize(

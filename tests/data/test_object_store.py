@@ -19,7 +19,8 @@ def files():
     """The file system of the store, emptied after the test."""
     memory_files = fsspec.filesystem("memory")
     yield memory_files
-    memory_files.rm("/bucket", recursive=True)
+    if memory_files.exists("/bucket"):
+        memory_files.rm("/bucket", recursive=True)
 
 
 @pytest.fixture
