@@ -76,13 +76,7 @@ def test_unsupported_primitive_gives_one_line():
     assert "\n" not in str(error.value) and "stablehlo" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "trunk",
-    [
-        "vit_small",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("alexnet", "efficientnet_b0")),
-    ],
-)
+@every_trunk("vit_small")
 def test_stablehlo_outputs_equal_the_network(trunk, create_exported):
     trained, folder, result = create_exported("stablehlo", trunk)
     assert result["files"] == ["model.stablehlo"] == [path.name for path in folder.iterdir()]

@@ -36,9 +36,10 @@ def test_vit_equals_timm(pooling, timm_pooling, input_range, timm):
 
 
 @pytest.mark.slow
-def test_whole_vit_equals_timm(timm):
-    network = timm.create_model("vit_base_patch16_224", img_size=64, num_classes=0)
-    parity.assert_equal(network, {"name": "vit_base"}, crop=64)
+@pytest.mark.parametrize("size", ["small", "base"])
+def test_whole_vit_equals_timm(size, timm):
+    network = timm.create_model(f"vit_{size}_patch16_224", img_size=64, num_classes=0)
+    parity.assert_equal(network, {"name": f"vit_{size}"}, crop=64)
 
 
 def load_vit(arrays, crop: int, **options):

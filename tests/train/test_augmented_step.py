@@ -31,6 +31,7 @@ def test_probability_0_leaves_the_step_as_it_is():
 @pytest.mark.parametrize(
     ("augment", "counts", "soft"),
     [
+        pytest.param(("mixup",), (1, 2), False, marks=pytest.mark.slow),
         pytest.param((), (1, 4), True, marks=pytest.mark.slow),
         (("mixup",), (1, 2), True),
         pytest.param(USUAL_SET, (1, 2, 4), False, marks=pytest.mark.slow),

@@ -238,13 +238,15 @@ def test_bfloat16_computed_in_float32_trains_to_the_same_losses(retrained_losses
         ("tiny", 5),
         pytest.param("vit_small", 3, marks=pytest.mark.slow),
         pytest.param("resnet18", 20, marks=pytest.mark.slow),
+        pytest.param("resnet50", 2, marks=pytest.mark.slow),
         pytest.param("iresnet50", 2, marks=pytest.mark.slow),
+        pytest.param("convnext_tiny", 2, marks=pytest.mark.slow),
         pytest.param("efficientnet_b0", 2, marks=pytest.mark.slow),
     ],
 )
 def test_update_is_equal_on_any_number_of_devices(trunk, count):
     """Each update starts from the same state for all numbers of devices."""
-    tolerance = 1e-5
+    tolerance = 1e-4 if trunk == "resnet50" else 1e-5  # many normalisations of 8 faces
     numbers = (1, 2, 4) if trunk == "tiny" else (1, 4)
     step = simulated_step(trunk, ALL_HEADS)
     state = create_state(create_small_experiment(trunk, ALL_HEADS))

@@ -180,10 +180,11 @@ def test_command(timm, tmp_path, monkeypatch, capsys):
     assert run is not None and not run.report.initialised
 
 
-def test_config_of_hsemotion_imports_its_network(tmp_path, timm):
-    network = create_network(timm, 8, wrapped=True, name="tf_efficientnet_b0")
+@pytest.mark.parametrize("size", ["b0", pytest.param("b2", marks=pytest.mark.slow)])
+def test_configs_of_hsemotion_import_its_networks(size, tmp_path, timm):
+    network = create_network(timm, 8, wrapped=size == "b0", name=f"tf_efficientnet_{size}")
     torch.save(network, tmp_path / "network.pt")
-    config = runpy.run_path(str(ROOT / "configs" / "hsemotion_b0.py"))["get_config"]()
+    config = runpy.run_path(str(ROOT / "configs" / f"hsemotion_{size}.py"))["get_config"]()
     config.init_from = str(tmp_path / "network.pt")
     config.data.image_size = config.data.crop_size = 64
     import_weights(config, Workdir(tmp_path / "run"))
