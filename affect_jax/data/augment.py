@@ -8,6 +8,7 @@ this folder.
 
 from __future__ import annotations
 
+import abc
 import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -27,7 +28,7 @@ Targets: TypeAlias = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class Augmentation(abc.ABC):
     """An augmentation of the faces on a device.
 
     **Arguments:** `probability`: probability that a face is changed, in [0, 1].
@@ -49,6 +50,7 @@ class Augmentation:
             if not is_valid:
                 raise UserError(f"{option} = {value!r}: must be {requirement} [{low}, {high}]")
 
+    @abc.abstractmethod
     def __call__(
         self, images: jax.Array, targets: Targets, keys: jax.Array
     ) -> tuple[jax.Array, Targets]:
@@ -60,7 +62,6 @@ class Augmentation:
         - `targets`: targets and masks, with landmarks in pixels of `images`.
         - `keys`: typed keys [b], one per face.
         """
-        raise NotImplementedError
 
 
 class FaceAugmentation(Augmentation):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 
 import jax
@@ -30,9 +31,9 @@ class Mixing(Augmentation):
     limits = {"alpha": (0.01, 100)}
     uses_pairs = True
 
+    @abc.abstractmethod
     def draw(self, key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
         """The own share of a face, of each pixel, [size, size, 1] or [1, 1, 1], and in all, []."""
-        raise NotImplementedError
 
     def __call__(
         self, images: jax.Array, targets: Targets, keys: jax.Array

@@ -56,7 +56,10 @@ class LossTerm:
             require_option(option, getattr(self, option), *requirement)
 
     def per_example(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-        """The loss of each example, or of each of its units, in the shape of the mask."""
+        """The loss of each example, or of each of its units, in the shape of the mask.
+
+        A subclass overrides this method, or `sums` and `value`.
+        """
         raise NotImplementedError
 
     def example_weights(self, losses: jax.Array, targets: jax.Array) -> jax.Array:
