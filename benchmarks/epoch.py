@@ -104,7 +104,7 @@ def parse_args(documentation: str | None, argv: Sequence[str] | None) -> argpars
         passes=(1, None, "passes over the faces in an epoch"),
         network=("alexnet", None, "or resnet18"),
         type=("float32", None, "or bfloat16"),
-        width=(0, 16, "of alexnet's classifier or resnet18's first stage; 0: as published"),
+        width=harness.WIDTH,
         image_size=(256, 72),
         crop_size=(224, 67),
         batch_size=(64, 8),

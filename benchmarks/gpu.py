@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         image_size=(256, 67),
         crop_size=(224, 67),
         batch_size=(256, 4),
-        width=(0, 16, "of alexnet's classifier or resnet18's first stage; 0: as published"),
+        width=harness.WIDTH,
         dispatches=(FACES // 256 // MAX_STEPS_PER_DISPATCH, 1, "of ten updates, measured"),
         matrix_size=(8192, 256, "of the product that measures the peak"),
     )

@@ -42,6 +42,8 @@ Runs = dict[str, list[float]]  # contender -> one value a round
 
 CLOCK = ("wall", "wall", "or processor: on a busy machine, under `taskset -c 0`")
 """The flag `--clock`, for contenders that run in this process, on one core."""
+WIDTH = (0, 16, "of alexnet's classifier or resnet18's first stage; 0: as published")
+"""The flag `--width`, for alexnet and resnet18."""
 
 
 def parse_args(

@@ -91,7 +91,7 @@ def parse_args(documentation: str | None, argv: Sequence[str] | None) -> argpars
         batch=(32, 4),
         steps=(5, 1, "per contender and round"),
         crop_size=(224, 67),
-        width=(0, 16, "of alexnet's classifier or resnet18's first stage; 0: as published"),
+        width=harness.WIDTH,
         peers=(PEERS, (EAGER,), f"also {AUGMENTED!r}"),
         clock=harness.CLOCK,
     )

@@ -53,7 +53,7 @@ SHORT_BLOCKS = {
     **dict.fromkeys(("efficientnet_b0", "efficientnet_b2"), (1, 2, 1, 0, 0, 0, 0)),
 }
 MAX_MEMORY_MAPS = 25_000  # Linux allows 65,530
-MAX_MEMORY_BYTES = 3 << 29
+MAX_MEMORY_BYTES = 1536 << 20  # 1.5 GiB
 FOLDER_MARKERS = {"faults": "fault", "benchmarks": "bench", "docs": "docs"}
 
 
