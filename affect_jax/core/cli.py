@@ -7,6 +7,7 @@ import contextlib
 import functools
 import io
 import os
+import pathlib
 import re
 import sys
 import tempfile
@@ -55,6 +56,11 @@ def select_run(args: argparse.Namespace) -> str:
     use = "using the model in the package, for trying out only (docs/ready_model.md)"
     print(f"{flag}: {use}", file=sys.stderr)
     return READY_MODEL
+
+
+def output_folder(run: str) -> pathlib.Path:
+    """Returns the folder for what a command writes about a run: for `ready` the current one."""
+    return pathlib.Path() if run == READY_MODEL else pathlib.Path(run)
 
 
 Main = Callable[[Sequence[str]], int]

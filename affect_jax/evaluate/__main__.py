@@ -14,7 +14,13 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from affect_jax.core.cli import ArgumentParser, handle_cli_errors
+from affect_jax.core.cli import (
+    ArgumentParser,
+    add_run_flags,
+    handle_cli_errors,
+    output_folder,
+    select_run,
+)
 from affect_jax.core.errors import UserError
 from affect_jax.evaluate import scoring
 from affect_jax.metrics import resampling
@@ -48,18 +54,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--stress",
         action="store_true",
-        help="score a run's network while one factor of the faces changes; needs --workdir",
+        help="score the network of --workdir while one factor of the faces changes",
     )
-    parser.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--step", default="best", help="checkpoint: best, last or a step number")
+    add_run_flags(parser)
     parser.add_argument("--faces", type=int, default=500, help="number of faces of --stress")
     args = parser.parse_args(arguments)
     if args.draws < 1 or args.bootstrap < 0 or args.faces < 1:
         raise UserError("--draws and --faces must be 1 or more, --bootstrap 0 or more")
-    if args.stress and args.workdir and not (args.predictions or args.out or args.groups):
+    if args.stress and not (args.predictions or args.out or args.groups):
         return _run_stress_tests(args)
     if args.stress or args.workdir or not (args.predictions and args.out):
-        raise UserError("pass --predictions and --out, or --stress and --workdir")
+        raise UserError("pass --predictions and --out, or --stress")
     group_labels = scoring.read_group_labels(args.groups)
     table = read_predictions(args.predictions)
     about = {  # the path is absolute, so that a report finds the table from any folder
@@ -81,10 +86,11 @@ def _run_stress_tests(args: argparse.Namespace) -> int:
     from affect_jax.evaluate import stress
     from affect_jax.report import stress_page
 
+    run = select_run(args)
+    folder = output_folder(run) / "stress"
     content = stress.run_stress_tests(
-        args.workdir, args.step, num_faces=args.faces, bootstrap=args.bootstrap
+        run, args.step, folder, num_faces=args.faces, bootstrap=args.bootstrap
     )
-    folder = args.workdir / "stress"
     stress_page.write_page(content, folder / "stress.html")
     print(f"written: {folder / 'stress.json'}\n         {folder / 'stress.html'}")
     return 0

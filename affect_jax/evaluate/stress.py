@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -194,9 +195,9 @@ def score_levels(
 
 
 def run_stress_tests(
-    folder: pathlib.Path, checkpoint: str, *, num_faces: int, bootstrap: int
+    run: str | os.PathLike[str], step: str, out: pathlib.Path, *, num_faces: int, bootstrap: int
 ) -> dict[str, Any]:
-    """Tests a checkpoint of a run and writes `stress/stress.json` into its folder.
+    """Tests a checkpoint of a run, or the model `ready`, and writes `out/stress.json`.
 
     **Arguments:** `num_faces`: rendered faces, and faces of the evaluation split at most.
 
@@ -205,12 +206,12 @@ def run_stress_tests(
     **Raises:** `UserError` if the checkpoint cannot be used, or no face has a label.
     """
     import_submodules("affect_jax.data")  # registers the datasets
-    trained = load_network(folder, checkpoint)
+    trained = load_network(run, step)
     config = trained.config
     size, classes, name = config.data.image_size, trained.classes, config.evaluation.split
     suites: dict[str, Any] = {"rendered faces": render_levels(num_faces, size, classes)}
     about: dict[str, Any] = {
-        "run": str(folder.absolute()),
+        "run": str(trained.folder.absolute()),
         "checkpoint_step": trained.step,
         "faces": dict.fromkeys(suites, num_faces),
         "bootstrap": bootstrap,
@@ -235,8 +236,8 @@ def run_stress_tests(
     scored = {s: score_levels(faces, classes, predict, bootstrap) for s, faces in suites.items()}
     scored = {suite: factors for suite, factors in scored.items() if factors[""][0]["scores"]}
     if not scored:
-        raise UserError(f"{folder}: no face has a label to score a prediction with")
+        raise UserError(f"{run}: no face has a label to score a prediction with")
     content = {"about": about, "suites": scored}
-    with writing_to(folder / "stress"), write_atomically(folder / "stress/stress.json") as partial:
+    with writing_to(out), write_atomically(out / "stress.json") as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     return content

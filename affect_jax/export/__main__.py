@@ -13,9 +13,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from affect_jax.core.cli import ArgumentParser, add_run_flags, handle_cli_errors, select_run
+from affect_jax.core.cli import (
+    ArgumentParser,
+    add_run_flags,
+    handle_cli_errors,
+    output_folder,
+    select_run,
+)
 from affect_jax.core.errors import UserError
-from affect_jax.core.paths import READY_FOLDER, READY_MODEL, writing_to
+from affect_jax.core.paths import READY_FOLDER, writing_to
 
 
 @handle_cli_errors
@@ -55,8 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     _, align = crop_options(trained)
     if runtime and align == "eyes":
         raise UserError("--format=web: the page cannot find eyes, which align = 'eyes' needs")
-    folder = pathlib.Path() if run == READY_MODEL else pathlib.Path(run)
-    out = args.out or folder / "export" / args.format
+    out = args.out or output_folder(run) / "export" / args.format
     changes: dict[str, Any] = {}
     if out.resolve() == READY_FOLDER.resolve():
         changes["is_ready"] = True

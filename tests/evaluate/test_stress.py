@@ -10,6 +10,7 @@ import pytest
 
 from affect_jax.core import labels
 from affect_jax.core.batch import make_targets
+from affect_jax.core.paths import READY_FOLDER
 from affect_jax.data.affectnet import affectnet
 from affect_jax.data.decoding import decode_faces
 from affect_jax.data.tfds_builder import open_split
@@ -178,20 +179,32 @@ def test_run_without_its_data_is_tested_on_rendered_faces(tmp_path, logged_warni
     write_run(tmp_path / "run", config)
     monkeypatch.setattr(stress, "RENDERED_FACTORS", {"blur": (4.0,)})
     monkeypatch.setattr(stress, "map_ordered", lambda function, items, *_: map(function, items))
-    content = stress.run_stress_tests(tmp_path / "run", "last", num_faces=4, bootstrap=5)
+    content = stress.run_stress_tests(
+        tmp_path / "run", "last", tmp_path / "out", num_faces=4, bootstrap=5
+    )
     assert content["about"]["faces"] == {"rendered faces": 4}
     assert list(content["suites"]) == ["rendered faces"]
     assert "only rendered faces are tested" in logged_warnings[-1]
     assert "gone" in logged_warnings[-1]
 
 
+def test_model_in_the_package_is_tested_without_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(stress, "RENDERED_FACTORS", {"blur": (4.0,)})
+    monkeypatch.setattr(stress, "map_ordered", lambda function, items, *_: map(function, items))
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["--stress", "--faces=4", "--bootstrap=5"]) == 0
+    assert capsys.readouterr().err.startswith("no --workdir: using the model in the package")
+    about = json.loads((tmp_path / "stress/stress.json").read_text())["about"]
+    assert about["run"] == str(READY_FOLDER)
+    assert "ready, one factor at a time" in (tmp_path / "stress/stress.html").read_text()
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--stress", "pass --predictions and --out, or --stress and --workdir"),
-        ("--workdir=r", "pass --predictions and --out, or --stress and --workdir"),
-        ("--predictions=p.csv", "pass --predictions and --out, or --stress and --workdir"),
+        ("--workdir=r", "pass --predictions and --out, or --stress"),
+        ("--predictions=p.csv", "pass --predictions and --out, or --stress"),
         ("--stress --workdir=r --out=x", "pass --predictions and --out, or --stress"),
         ("--stress --workdir=r --faces=0", "--draws and --faces must be 1 or more"),
         ("--stress --workdir=nowhere", "nowhere: contains no run"),
